@@ -1,0 +1,1 @@
+"""Madrigal trains teams of language models to collaborate."""

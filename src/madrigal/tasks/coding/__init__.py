@@ -1,0 +1,1 @@
+"""Coding together: a helper function and the main function that uses it."""

@@ -1,0 +1,1 @@
+"""Writing together: summaries of posts (tldr) and introductions from abstracts (arxiv)."""

@@ -1,0 +1,196 @@
+"""The records that flow through Madrigal, and its errors.
+
+Knows: what was said, by whom, from which point of which episode, and what it earned.
+Does not know: models, tensors, tasks, how anything was sampled or will be learned from.
+
+Shape letters used by every signature of the library:
+
+    N groups   K siblings of a group   B rows   T tokens   A agents   H rounds   V vocabulary
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+AgentId = str
+Split = Literal["train", "test"]
+S = TypeVar("S")
+
+
+class MadrigalError(Exception):
+    """The root of every error that a user can cause; its message says what was expected, what came, what to do."""
+
+
+class ConfigError(MadrigalError):
+    """A setting that cannot work, found before anything runs."""
+
+
+class TaskError(MadrigalError):
+    """A task that breaks its contract, or data that it cannot read."""
+
+
+class RewardError(MadrigalError):
+    """A reward that could not be computed; it is never replaced by a number."""
+
+
+class EngineError(MadrigalError):
+    """A model that could not be loaded or could not answer."""
+
+
+class TrainingError(MadrigalError):
+    """An update that must not be made: a loss that is not finite, a sampler with stale weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One entry of a chat: what a model is shown."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+Messages = tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One item of a data set: an instance that a task can start an episode from."""
+
+    id: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What one policy said.
+
+    Attributes:
+        text: the words, without the end token.
+        prompt_ids: exactly what the model was given; the learner trains on these, never on re-rendered text.
+        token_ids: [T] the sampled tokens, the end token included; empty for a policy that shows no tokens.
+        logprobs: [T] in nats, under the distribution that was sampled (temperature, top-p, top-k).
+        finish: "stop" where an end token closed the answer, "length" where the limit cut it.
+        seconds: how long the answer took, from the request to its last token.
+        version: the number of updates the weights had seen when they spoke.
+    """
+
+    text: str
+    prompt_ids: tuple[int, ...] = ()
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    finish: Literal["stop", "length"] = "stop"
+    seconds: float = 0.0
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One decision of one agent: its observation and its answer.
+
+    Attributes:
+        agent: who spoke.
+        prompt: what it was shown.
+        completion: what it said.
+        round: the round of the episode, from 0.
+        started: the second, on the round's own clock, at which it began to speak.
+    """
+
+    agent: AgentId
+    prompt: Messages
+    completion: Completion
+    round: int = 0
+    started: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Point(Generic[S]):
+    """A place from which play can start, again and again, because states are values.
+
+    Attributes:
+        example: the id of the example that this episode plays.
+        state: the task's state at the beginning of the round.
+        said: the turns of the unfinished round, in order.
+        round: the index of the round, from 0.
+    """
+
+    example: str
+    state: S
+    said: tuple[Turn, ...] = ()
+    round: int = 0
+
+
+Ending = Literal["", "solved", "horizon", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step(Generic[S]):
+    """What the task answers to one joint action.
+
+    Attributes:
+        state: the next state.
+        rewards: one number per agent; the same number for all of them when the reward is joint.
+        ending: "" while the episode goes on; else why it ended.
+        metrics: measured parts of the reward, one number each, for logs and tables.
+        details: anything else worth recording that JSON can hold (verdicts of single tests, say).
+    """
+
+    state: S
+    rewards: Mapping[AgentId, float]
+    ending: Ending = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Episode(Generic[S]):
+    """A stretch of play: whole, or in a tree the stretch between two branching points.
+
+    Attributes:
+        start: the point where this stretch began.
+        turns: every decision in it, in order.
+        steps: the task's answer to each round in it, in order.
+        choice: [A] which of its siblings' answers each agent gave at the start, in the order of task.agents;
+            (k, k) for aligned joint actions, any pair for crossed ones.
+        then: in a tree, the group of stretches that go on from where this one ended.
+    """
+
+    start: Point[S]
+    turns: tuple[Turn, ...]
+    steps: tuple[Step[S], ...]
+    choice: tuple[int, ...] = ()
+    then: Group[S] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group(Generic[S]):
+    """Episodes that part ways at one point: the unit in which credit is given.
+
+    A group of GRPO parts at the start, a node of a MAGRPO tree at a round, a counterfactual set at one agent's turn
+    with the teammates' words fixed.
+
+    Attributes:
+        origin: the point at which they part.
+        episodes: [K] the siblings; [K ** A] where joint actions are crossed.
+        agents: every agent of the task, in its order.
+    """
+
+    origin: Point[S]
+    episodes: tuple[Episode[S], ...]
+    agents: tuple[AgentId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """All that a learner needs of one turn.
+
+    Attributes:
+        turn: whose prompt_ids, token_ids and logprobs are learned from.
+        advantage: what this answer was worth above its baseline, credited to each of its tokens.
+        ret: the return that the advantage was computed from.
+    """
+
+    turn: Turn
+    advantage: float
+    ret: float
