@@ -137,7 +137,7 @@ def finite_reward(reward: Reward, example: Example, actions: Mapping[AgentId, st
     name = getattr(reward, "__qualname__", repr(reward))
     try:
         value = reward(example, actions)
-    except Exception as error:  # noqa: BLE001  the user's code may raise anything; it is reported, never swallowed
+    except Exception as error:
         raise RewardError(
             f"the reward function {name} raised {type(error).__name__}: {error} on example {example.id}; "
             "it must return one finite number for every joint answer"

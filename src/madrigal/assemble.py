@@ -1,0 +1,159 @@
+"""From settings to live parts: the one place where configs become tasks, policies, learners.
+
+Knows: every config and what it builds. Does not know: the training loop.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+
+from madrigal.config import Experiment, TaskConfig, TeamConfig
+from madrigal.learner import Learner
+from madrigal.policies.local import LocalPolicy, PolicyConfig, load_model, load_policy, load_tokenizer
+from madrigal.rollout import Judger, Speaker, check_branching, judge_in_threads
+from madrigal.seeds import derive
+from madrigal.task import Task, check_examples
+from madrigal.tasks.coding.config import Coding
+from madrigal.tasks.coding.expert import open_expert
+from madrigal.tasks.coding.sandbox import Limits, Sandbox
+from madrigal.tasks.coding.task import coding_task
+from madrigal.tasks.discussion.gsm8k import Gsm8k, gsm8k_task
+from madrigal.tasks.own import Own, load_own
+from madrigal.tasks.writing.task import Arxiv, Tldr, arxiv_task, tldr_task
+from madrigal.team import Team
+from madrigal.topology import Sequential
+from madrigal.types import AgentId, ConfigError, EngineError
+
+
+@contextmanager
+def open_task(config: TaskConfig) -> Iterator[Task[Any]]:
+    """Makes the task of a config and closes what it owns (a sandbox) afterwards."""
+    match config:
+        case Tldr():
+            yield tldr_task(config)
+        case Arxiv():
+            yield arxiv_task(config)
+        case Gsm8k():
+            yield gsm8k_task(config)
+        case Own():
+            yield load_own(config)
+        case Coding():
+            limits = Limits(seconds=config.program_seconds, memory_mb=config.memory_mb)
+            expert = open_expert(config.expert) if config.feedback == "expert_edits" else None
+            workers = os.cpu_count() or 1
+            with Sandbox(limits, workers=workers, allow_unconfined=config.unconfined) as sandbox:
+                yield coding_task(config, sandbox, expert)
+
+
+def check_experiment(run: Experiment, task: Task[Any]) -> None:
+    """Finds what cannot work before any model is loaded.
+
+    Raises:
+        ConfigError, TaskError: one line each.
+    """
+    check_branching(run.algorithm.branching, len(task.agents), task.horizon)
+    strangers = set(run.team.seats) - set(task.agents)
+    if strangers:
+        raise ConfigError(
+            f"team.seats: {', '.join(strangers)} is no agent of {task.name}; expected {', '.join(task.agents)}"
+        )
+    if isinstance(run.topology, Sequential) and not set(run.topology.order) <= set(task.agents):
+        raise ConfigError(f"topology.order: expected agents of {task.name}: {', '.join(task.agents)}")
+    if run.algorithm.crossed and isinstance(run.topology, Sequential):
+        raise ConfigError("algorithm.crossed needs agents that speak at once; use the parallel topology")
+    check_examples(task, "train")
+    check_examples(task, "test")
+
+
+def pick_device(name: str) -> torch.device:
+    """The device to compute on; "auto" is a GPU where there is one.
+
+    Raises:
+        ConfigError: if a GPU is asked for and there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"team.device: {name} was asked for but torch sees no GPU; use auto or cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"team.device: expected auto, cpu or cuda, got {name!r}") from error
+
+
+def make_team(config: TeamConfig, agents: tuple[AgentId, ...], seed: int) -> Team:
+    """Loads the policies of a team; adapters on the same model share one copy of it."""
+    device = pick_device(config.device)
+    if config.shared:
+        policy = load_policy("team", config.policy, device, seed=derive(seed, "adapter", "team") % 2**31)
+        policy.chat_template = config.chat_template
+        return Team(dict.fromkeys(agents, policy), shared=True)
+    bases: dict[tuple[str, str], Any] = {}
+    seats: dict[AgentId, LocalPolicy] = {}
+    for agent in agents:
+        chosen = config.seats.get(agent, config.policy)
+        key = (chosen.model, chosen.dtype)
+        base = bases.get(key) if chosen.lora else None
+        policy = load_policy(agent, chosen, device, base=base, seed=derive(seed, "adapter", agent) % 2**31)
+        policy.chat_template = config.chat_template
+        if chosen.lora:
+            bases[key] = policy.model
+        seats[agent] = policy
+    return Team(seats)
+
+
+def load_team(folder: Path, config: TeamConfig, agents: tuple[AgentId, ...]) -> Team:
+    """Loads a team that `Team.save` wrote.
+
+    Raises:
+        EngineError: if an agent's folder is missing.
+    """
+    for agent in agents:
+        if not (folder / agent).is_dir():
+            raise EngineError(
+                f"team {folder}: expected a folder for agent {agent}, found none; is this a saved team?"
+            )
+    device = pick_device(config.device)
+    seats: dict[AgentId, LocalPolicy] = {}
+    for agent in agents:
+        chosen = config.policy if config.shared else config.seats.get(agent, config.policy)
+        seats[agent] = _load_saved(agent, folder / agent, chosen, device)
+        seats[agent].chat_template = config.chat_template
+    return Team(seats)
+
+
+def _load_saved(agent: AgentId, folder: Path, config: PolicyConfig, device: torch.device) -> LocalPolicy:
+    if config.lora is None:
+        return load_policy(agent, replace(config, model=str(folder), trainable=False), device)
+    model = PeftModel.from_pretrained(load_model(config, device), str(folder), adapter_name=agent)
+    tokenizer = load_tokenizer(str(folder), config.pad_token)
+    return LocalPolicy(agent, model.eval(), tokenizer, adapter=agent, trainable=False)
+
+
+def make_learners(run: Experiment, team: Team, horizon: int) -> dict[str, Learner]:
+    """One learner per trainable policy, each with its own optimiser."""
+    stages = horizon if run.algorithm.updates == "turn" else 1
+    return {
+        policy.name: Learner(
+            policy, run.optimiser, run.sampling, run.steps * stages, reference=run.algorithm.needs_reference
+        )
+        for policy in team.trainable
+    }
+
+
+@contextmanager
+def voices(run: Experiment, task: Task[Any], team: Team) -> Iterator[tuple[Speaker, Judger]]:
+    """What play needs from outside: answers from the team, steps from the task, both with their pools."""
+    models = {id(policy.model) for policy in team.policies}
+    beside = len(models) == len(team.policies) > 1 and team.policies[0].device.type == "cpu"
+    with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as judges, ThreadPoolExecutor(len(models)) as pool:
+        yield team.speaker(run.sampling, pool if beside else None), judge_in_threads(task, judges)

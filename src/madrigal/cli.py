@@ -1,0 +1,43 @@
+"""The command line: train, evaluate, score, list."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+USAGE = """usage: madrigal <command> ...
+
+  train RECIPE|RUN|experiment.json [--name N] [--runs DIR] [--resume] [--overwrite] [--any.setting value]
+                       train a team; every setting of the experiment can be overridden (train RECIPE --help)
+  evaluate RUN [--json]                       repeat the held-out evaluation of a saved team
+  score TASK --data FILE --answers FILE       score given joint answers without any model
+  list [--json]                               tasks, recipes, algorithms, topologies
+
+start with: madrigal train tldr
+"""
+
+
+def main() -> None:
+    """Entry point of `madrigal`; errors that a user can mend are one line and exit code 2."""
+    # Spinning OpenMP threads make runs on shared cores many times slower; this must be set before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command and returns the exit code."""
+    if not arguments or arguments[0] in {"-h", "--help"}:
+        print(USAGE, end="")
+        return 0 if arguments else 2
+    from madrigal.types import MadrigalError
+
+    try:
+        from madrigal import commands
+
+        return commands.dispatch(arguments[0], arguments[1:])
+    except MadrigalError as error:
+        print(f"madrigal: error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 1

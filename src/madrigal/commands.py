@@ -1,0 +1,180 @@
+"""What the commands of the command line do."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from madrigal.config import Experiment, read_experiment
+from madrigal.evaluation.evaluate import Evaluation
+from madrigal.recipes import RECIPES, recipe, unknown
+from madrigal.report.log import free_name, new_run, read_lines
+from madrigal.report.progress import Progress, before_after, pick_transcripts, show_transcript
+from madrigal.scoring import score_command
+from madrigal.train import evaluate_run, train
+from madrigal.types import ConfigError
+
+ALGORITHMS = {
+    "magrpo": "group-relative advantages of a joint reward, plain policy gradient (arXiv:2508.04652)"
+}
+TOPOLOGIES = {
+    "parallel": "all agents speak at once and hear nothing of each other",
+    "sequential": "agents speak one by one and hear what was said before",
+}
+TASKS = {
+    "tldr": "two summaries of a post: concise and detailed",
+    "arxiv": "two halves of an introduction: background and method",
+    "coding": "helper and main function, embedded problems",
+    "humaneval": "helper and main function, HumanEval",
+    "coophumaneval": "helper and main function, CoopHumanEval",
+    "gsm8k": "arithmetic word problems, answered by several agents",
+}
+
+
+def dispatch(command: str, arguments: list[str]) -> int:
+    """Runs a command by name.
+
+    Raises:
+        ConfigError: if there is none of that name.
+    """
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "train": train_command,
+        "evaluate": evaluate_command,
+        "score": score_command,
+        "list": list_command,
+    }
+    if command not in commands:
+        raise ConfigError(unknown("command", command, list(commands)))
+    _quiet()
+    return commands[command](arguments)
+
+
+def train_command(arguments: list[str]) -> int:
+    """madrigal train RECIPE|RUN|FILE [options] [settings]"""
+    parser = argparse.ArgumentParser(prog="madrigal train", add_help=False, allow_abbrev=False)
+    parser.add_argument("recipe", nargs="?", default="")
+    parser.add_argument("--name", default="")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--overwrite", action="store_true")
+    options, settings = parser.parse_known_args(arguments)
+    if not options.recipe or options.recipe.startswith("-"):
+        raise ConfigError(
+            f"train: name a recipe, a run folder or an experiment.json; recipes are {', '.join(RECIPES)}"
+        )
+    folder = _resumed_folder(options) if options.resume else None
+    start = read_experiment(folder) if folder else _start(options.recipe)
+    run = tyro.cli(
+        tyro.conf.AvoidSubcommands[Experiment],
+        prog=f"madrigal train {options.recipe}",
+        description="Settings of the experiment. Besides these: --name, --runs, --resume, --overwrite.",
+        default=start,
+        args=settings,
+    )
+    if folder is None:
+        name = options.name or free_name(options.runs, run.recipe)
+        folder = new_run(options.runs, name, overwrite=options.overwrite)
+    return _train(run, folder, resume=options.resume)
+
+
+def _start(name: str) -> Experiment:
+    """A recipe by name, or an experiment from a file or run folder."""
+    if name not in RECIPES and Path(name).exists():
+        return read_experiment(Path(name))
+    return recipe(name)
+
+
+def _resumed_folder(options: argparse.Namespace) -> Path:
+    given = Path(options.recipe)
+    folder: Path = given if given.is_dir() else options.runs / (options.name or options.recipe)
+    if not (folder / "experiment.json").is_file():
+        raise ConfigError(f"--resume: expected a run at {folder}, found none; see what is in {options.runs}/")
+    return folder
+
+
+def _train(run: Experiment, folder: Path, *, resume: bool) -> int:
+    console = Console()
+    done = train(run, folder, resume=resume, watch=Progress(console, run.steps, folder.name))
+    if not done:
+        console.print(f"Stopped and saved. Go on with: madrigal train {folder} --resume")
+        return 130
+    show_run(console, folder)
+    return 0
+
+
+def show_run(console: Console, folder: Path) -> None:
+    """The end of a run: results before and after, two transcripts, and where everything lies."""
+    console.print(before_after(json.loads((folder / "evaluation.json").read_text())))
+    episodes = read_lines(folder / "episodes.jsonl")
+    for number, episode in enumerate(pick_transcripts(episodes), start=1):
+        show_transcript(console, f"Transcript {number} after training:", episode)
+    console.rule("Files", align="left")
+    for name, what in {
+        "experiment.json": f"every setting; run it again: madrigal train {folder}/experiment.json",
+        "steps.jsonl": "one line per training step",
+        "episodes.jsonl": "transcripts with reward and advantage per turn",
+        "evaluation.json": f"held-out results; repeat them: madrigal evaluate {folder}",
+        "team": "each agent, loadable with AutoModelForCausalLM.from_pretrained",
+    }.items():
+        console.print(f"  {folder / name}  [dim]{what}[/dim]", soft_wrap=True)
+
+
+def evaluate_command(arguments: list[str]) -> int:
+    """madrigal evaluate RUN [--json]"""
+    parser = argparse.ArgumentParser(
+        prog="madrigal evaluate", description="Evaluate a run's saved team again."
+    )
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    result, _ = evaluate_run(options.run)
+    if options.json:
+        print(json.dumps(dataclasses.asdict(result), indent=2))
+    else:
+        _show(result)
+    return 0
+
+
+def _show(result: Evaluation) -> None:
+    Console().print(before_after({"after": dataclasses.asdict(result)}))
+
+
+def list_command(arguments: list[str]) -> int:
+    """madrigal list [--json]"""
+    parser = argparse.ArgumentParser(prog="madrigal list", description="What there is to choose from.")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    recipes = {name: (make.__doc__ or "").split("\n")[0] for name, make in RECIPES.items()}
+    lists = {"tasks": TASKS, "recipes": recipes, "algorithms": ALGORITHMS, "topologies": TOPOLOGIES}
+    if options.json:
+        print(json.dumps(lists, indent=2))
+        return 0
+    console = Console()
+    for title, rows in lists.items():
+        table = Table(title=title, title_justify="left", show_header=False, box=None)
+        for name, what in rows.items():
+            table.add_row(f"  {name}", what)
+        console.print(table)
+    return 0
+
+
+def _quiet() -> None:
+    """Libraries below speak only of errors; progress belongs to Madrigal's own view."""
+    for name in ("transformers", "datasets", "peft", "httpx", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    from transformers.utils import logging as hub_logging
+
+    hub_logging.disable_progress_bar()
+    if not sys.stderr.isatty():
+        from datasets.utils.logging import disable_progress_bar
+
+        disable_progress_bar()

@@ -1,0 +1,144 @@
+"""The whole of an experiment as one frozen record, and its JSON.
+
+Knows: every part's own settings record. Does not know: how any of them works, nor recipes' numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import cattrs
+from cattrs.strategies import configure_tagged_union
+
+from madrigal.algorithms.magrpo import Magrpo
+from madrigal.evaluation.evaluate import EvaluationConfig
+from madrigal.learner import Optimiser
+from madrigal.policies.local import PolicyConfig
+from madrigal.sampling import Sampling
+from madrigal.tasks.coding.config import Coding
+from madrigal.tasks.discussion.gsm8k import Gsm8k
+from madrigal.tasks.own import Own
+from madrigal.tasks.writing.task import Arxiv, Tldr
+from madrigal.topology import Parallel, Sequential
+from madrigal.types import ConfigError
+
+TaskConfig = Tldr | Arxiv | Coding | Gsm8k | Own
+TopologyConfig = Parallel | Sequential
+AlgorithmConfig = Magrpo
+
+
+@dataclass(frozen=True, slots=True)
+class TeamConfig:
+    """Who sits in the seats.
+
+    Attributes:
+        policy: of every seat that `seats` does not name.
+        seats: other policies for single seats, by agent.
+        shared: one policy in all seats instead of one each.
+        chat_template: render prompts by the tokenizer's chat template where it has one; the authors used plain text.
+        device: "auto" takes a GPU where there is one.
+    """
+
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    seats: dict[str, PolicyConfig] = field(default_factory=dict)
+    shared: bool = False
+    chat_template: bool = True
+    device: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsConfig:
+    """What is written down while training.
+
+    Attributes:
+        checkpoint_every: steps between checkpoints; 0 saves only at the end and on Ctrl-C.
+        keep: checkpoints kept.
+        transcripts: episodes of each step written to episodes.jsonl.
+        trackers: also send the numbers to these, where installed.
+    """
+
+    checkpoint_every: int = 25
+    keep: int = 2
+    transcripts: int = 2
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.checkpoint_every < 0 or self.transcripts < 0:
+            raise ConfigError("records.checkpoint_every and records.transcripts: expected 0 or more")
+        if self.keep < 1:
+            raise ConfigError(f"records.keep: expected at least 1, got {self.keep}")
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """Everything that decides the numbers of a run.
+
+    Attributes:
+        recipe: the name it goes by.
+        steps: training steps; each plays, credits, updates and syncs once.
+        prompts: examples per step, each played `algorithm.width` times.
+        seed: every other seed derives from it.
+        threads: CPU threads for tensor work; 0 leaves torch's choice.
+    """
+
+    recipe: str
+    task: TaskConfig
+    topology: TopologyConfig = field(default_factory=Parallel)
+    team: TeamConfig = field(default_factory=TeamConfig)
+    algorithm: AlgorithmConfig = field(default_factory=Magrpo)
+    sampling: Sampling = field(default_factory=Sampling)
+    optimiser: Optimiser = field(default_factory=Optimiser)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    records: RecordsConfig = field(default_factory=RecordsConfig)
+    steps: int = 100
+    prompts: int = 8
+    seed: int = 0
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise ConfigError(f"steps: expected 0 or more, got {self.steps}")
+        if self.prompts < 1:
+            raise ConfigError(f"prompts: expected at least 1 example per step, got {self.prompts}")
+        if self.threads < 0:
+            raise ConfigError(f"threads: expected 0 (torch's choice) or more, got {self.threads}")
+
+
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    configure_tagged_union(TaskConfig, converter, tag_name="kind")
+    configure_tagged_union(TopologyConfig, converter, tag_name="kind")
+    return converter
+
+
+def to_json(experiment: Experiment) -> str:
+    """The experiment as JSON, every setting spelled out."""
+    return json.dumps(_converter().unstructure(experiment, Experiment), indent=2) + "\n"
+
+
+def from_json(text: str, where: str = "experiment") -> Experiment:
+    """Reads an experiment; settings left out take their defaults, unknown ones are errors.
+
+    Raises:
+        ConfigError: naming what is unknown or of the wrong type.
+    """
+    try:
+        data: Any = json.loads(text)
+        return _converter().structure(data, Experiment)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{where}: expected JSON, line {error.lineno} is not: {error.msg}") from error
+    except cattrs.BaseValidationError as error:
+        raise ConfigError(f"{where}: {'; '.join(cattrs.transform_error(error))}") from error
+
+
+def read_experiment(path: Path) -> Experiment:
+    """Reads experiment.json, given itself or its run folder."""
+    file = path / "experiment.json" if path.is_dir() else path
+    if not file.is_file():
+        raise ConfigError(
+            f"expected an experiment at {file}, found none; give a run folder or an experiment.json"
+        )
+    return from_json(file.read_text(), str(file))

@@ -1,0 +1,1 @@
+"""Engines: how a policy's answers are computed."""

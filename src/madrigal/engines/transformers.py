@@ -1,0 +1,222 @@
+"""Batched sampling on transformers: one call answers every prompt that one policy is asked in a tick.
+
+Knows: token ids, key-value caches. Does not know: agents, tasks, groups.
+
+A prompt that several siblings share is read once and its cache copied; rows that have ended are dropped from the
+batch as it shrinks; each row draws from its own seed, so that its answer does not depend on the rows beside it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicLayer
+
+from madrigal.policies.local import LocalPolicy
+from madrigal.sampling import Sampling, draw
+from madrigal.types import Completion, EngineError, Messages
+
+
+class RoomyLayer(DynamicLayer):  # type: ignore[misc]
+    """A cache layer that writes new keys and values into room made in advance.
+
+    The library's layer copies the whole cache for every token; this one copies when its room is used up.
+    """
+
+    room = 64
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self.used, self.store = 0, (key_states[:, :, :0], value_states[:, :, :0])
+        end = self.used + key_states.shape[-2]
+        if end > self.store[0].shape[-2]:
+            self.store = tuple(self._wider(old, end + self.room) for old in self.store)
+        for store, new in zip(self.store, (key_states, value_states), strict=True):
+            store[:, :, self.used : end] = new
+        self.used = end
+        self.keys, self.values = (store[:, :, :end] for store in self.store)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        self.store = tuple(store[indices] for store in self.store)
+        self.keys, self.values = (store[:, :, : self.used] for store in self.store)
+
+    def _wider(self, old: Tensor, length: int) -> Tensor:
+        new = old.new_zeros((old.shape[0], old.shape[1], length, old.shape[3]))
+        new[:, :, : self.used] = old[:, :, : self.used]
+        return new
+
+
+@dataclass(slots=True)
+class _Rows:
+    """The rows still being written: which request each is, and what is needed for its next token."""
+
+    index: Tensor
+    mask: Tensor
+    position: Tensor
+    cache: Cache
+    logits: Tensor
+
+    def select(self, keep: Tensor) -> None:
+        self.index, self.mask, self.position = self.index[keep], self.mask[keep], self.position[keep]
+        self.logits = self.logits[keep]
+        self.cache.batch_select_indices(keep)
+
+
+def generate(
+    policy: LocalPolicy,
+    prompts: Sequence[Messages],
+    seeds: Sequence[int],
+    sampling: Sampling,
+    token_budget: int = 65536,
+) -> list[Completion]:
+    """Answers prompts with a policy's present weights.
+
+    Args:
+        seeds: one per prompt; equal prompts with equal seeds get equal answers.
+        token_budget: the most padded tokens (prompt and answer) held in one batch.
+
+    Raises:
+        EngineError: if a prompt and the longest answer do not fit the model's context.
+    """
+    encoded = [policy.encode(prompt) for prompt in prompts]
+    _check_lengths(policy, encoded, sampling)
+    answers: list[Completion] = [Completion("")] * len(prompts)
+    for rows in _batches([len(ids) + sampling.max_new_tokens for ids in encoded], token_budget):
+        said = _generate(policy, [encoded[i] for i in rows], [seeds[i] for i in rows], sampling)
+        for i, completion in zip(rows, said, strict=True):
+            answers[i] = completion
+    return answers
+
+
+def _check_lengths(policy: LocalPolicy, encoded: Sequence[tuple[int, ...]], sampling: Sampling) -> None:
+    longest = max(map(len, encoded), default=0)
+    if longest + sampling.max_new_tokens > policy.context:
+        raise EngineError(
+            f"policy {policy.name}: a prompt of {longest} tokens and an answer of up to {sampling.max_new_tokens} do "
+            f"not fit the model's context of {policy.context}; shorten the examples, lower sampling.max_new_tokens, or "
+            "take a model with a longer context"
+        )
+
+
+def _batches(sizes: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Rows of similar size together, each batch within the budget (a larger single row goes alone)."""
+    batch: list[int] = []
+    for i in sorted(range(len(sizes)), key=lambda i: (sizes[i], i)):
+        if batch and sizes[i] * (len(batch) + 1) > budget:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+@torch.inference_mode()
+def _generate(
+    policy: LocalPolicy, encoded: Sequence[tuple[int, ...]], seeds: Sequence[int], sampling: Sampling
+) -> list[Completion]:
+    began = time.perf_counter()
+    model, limit = policy.activate(), sampling.max_new_tokens
+    ends = torch.tensor(sorted(policy.ends), device=policy.device)
+    uniform = _uniform(seeds, limit).to(policy.device)
+    rows = _read(policy, model, encoded)
+    tokens = torch.zeros((len(encoded), limit), dtype=torch.long)
+    logprobs = torch.zeros((len(encoded), limit))
+    length = torch.full((len(encoded),), limit)
+    seconds = [0.0] * len(encoded)
+    stopped = [False] * len(encoded)
+    for t in range(limit):
+        token, logprob = draw(rows.logits, uniform[rows.index, t], sampling)
+        where = rows.index.cpu()
+        tokens[where, t], logprobs[where, t] = token.cpu(), logprob.float().cpu()
+        over = torch.isin(token, ends)
+        now = time.perf_counter() - began
+        for i in where[over.cpu()].tolist():
+            length[i], seconds[i], stopped[i] = t + 1, now, True
+        if bool(over.all()) or t + 1 == limit:
+            break
+        going = ~over
+        if int(going.sum()) < len(going):
+            rows.select(going.nonzero()[:, 0])
+            token = token[going]
+        _advance(model, rows, token)
+    total = time.perf_counter() - began
+    return [
+        _completion(
+            policy, encoded[i], tokens[i], logprobs[i], int(length[i]), stopped[i], seconds[i] or total
+        )
+        for i in range(len(encoded))
+    ]
+
+
+def _read(policy: LocalPolicy, model: Any, encoded: Sequence[tuple[int, ...]]) -> _Rows:
+    """Reads each distinct prompt once, left-padded, and hands every row its copy."""
+    distinct = {ids: n for n, ids in enumerate(dict.fromkeys(encoded))}
+    width = max(map(len, distinct))
+    input_ids = torch.full((len(distinct), width), policy.tokenizer.pad_token_id)
+    mask = torch.zeros((len(distinct), width), dtype=torch.long)
+    for ids, n in distinct.items():
+        input_ids[n, width - len(ids) :] = torch.tensor(ids)
+        mask[n, width - len(ids) :] = 1
+    input_ids, mask = input_ids.to(policy.device), mask.to(policy.device)
+    cache = Cache(layers=[RoomyLayer() for _ in range(model.config.num_hidden_layers)])
+    output = model(
+        input_ids=input_ids,
+        attention_mask=mask,
+        position_ids=(mask.cumsum(-1) - 1).clamp_min(0),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    rows = _Rows(torch.arange(len(distinct)), mask, mask.sum(-1), cache, output.logits[:, -1])
+    rows.select(torch.tensor([distinct[ids] for ids in encoded], device=policy.device))
+    rows.index = torch.arange(len(encoded), device=policy.device)
+    return rows
+
+
+def _advance(model: Any, rows: _Rows, token: Tensor) -> None:
+    rows.mask = torch.cat([rows.mask, rows.mask.new_ones((len(token), 1))], dim=-1)
+    output = model(
+        input_ids=token[:, None],
+        attention_mask=rows.mask,
+        position_ids=rows.position[:, None],
+        past_key_values=rows.cache,
+        use_cache=True,
+    )
+    rows.logits, rows.position = output.logits[:, -1], rows.position + 1
+
+
+def _uniform(seeds: Sequence[int], count: int) -> Tensor:
+    """One stream of numbers in [0, 1) per seed."""
+    generator = torch.Generator()
+    return torch.stack([torch.rand(count, generator=generator.manual_seed(seed)) for seed in seeds])
+
+
+def _completion(
+    policy: LocalPolicy,
+    prompt_ids: tuple[int, ...],
+    tokens: Tensor,
+    logprobs: Tensor,
+    length: int,
+    stopped: bool,
+    seconds: float,
+) -> Completion:
+    ids = tokens[:length].tolist()
+    finish: Literal["stop", "length"] = "stop" if stopped else "length"
+    return Completion(
+        text=policy.decode(ids),
+        prompt_ids=prompt_ids,
+        token_ids=tuple(ids),
+        logprobs=tuple(logprobs[:length].tolist()),
+        finish=finish,
+        seconds=seconds,
+        version=policy.version,
+    )

@@ -1,0 +1,1 @@
+"""Evaluation: what a team is worth on examples it has not seen."""

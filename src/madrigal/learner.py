@@ -1,0 +1,213 @@
+"""The learner of one policy: samples in, better weights out; blind to the algorithm.
+
+Knows: token ids, advantages, a loss, an optimiser. Does not know: agents, tasks, how advantages came about.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from madrigal.batch import Batch, PolicyOutput, make_batch, micro_batches
+from madrigal.losses import entropy
+from madrigal.policies.local import LocalPolicy
+from madrigal.sampling import Sampling, warp
+from madrigal.types import ConfigError, Sample, TrainingError
+
+LossFunction = Callable[[PolicyOutput, Batch], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Optimiser:
+    """AdamW and all that surrounds a step.
+
+    Attributes:
+        lr: peak learning rate.
+        weight_decay: decoupled.
+        betas: of the two moment averages.
+        clip_norm: the largest gradient norm; larger gradients are scaled down to it.
+        warmup: steps of linear rise from 0.
+        schedule: after the warm-up, the rate stays, or falls linearly or by a cosine to `floor` of the peak.
+        floor: the last rate as a share of the peak.
+        token_budget: the most padded tokens in one micro-batch; memory, never the result, depends on it.
+        gradient_checkpointing: recompute activations instead of storing them.
+        stale_tolerance: the largest mean difference, in nats per token, between log-probs at sampling and at training
+            before the update is refused: proof that the sampler holds the newest weights. None picks 0.01 in float32
+            and 0.1 in bfloat16.
+    """
+
+    lr: float = 5e-6
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip_norm: float = 1.0
+    warmup: int = 0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    floor: float = 0.0
+    token_budget: int = 16384
+    gradient_checkpointing: bool = False
+    stale_tolerance: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "clip_norm"):
+            value = getattr(self, name)
+            if not (value > 0 and math.isfinite(value)):
+                raise ConfigError(f"optimiser.{name}: expected a positive number, got {value}")
+        for name in ("weight_decay", "warmup", "floor"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"optimiser.{name}: expected 0 or more, got {getattr(self, name)}")
+        if self.token_budget < 1:
+            raise ConfigError(f"optimiser.token_budget: expected at least 1 token, got {self.token_budget}")
+
+    def scale(self, step: int, steps: int) -> float:
+        """The learning rate of one update as a share of the peak."""
+        if step < self.warmup:
+            return (step + 1) / (self.warmup + 1)
+        done = min(1.0, (step - self.warmup) / max(1, steps - self.warmup))
+        falling = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}
+        return self.floor + (1 - self.floor) * falling[self.schedule]
+
+
+class Learner:
+    """Owns the optimiser of one trainable policy."""
+
+    def __init__(
+        self,
+        policy: LocalPolicy,
+        config: Optimiser,
+        sampling: Sampling,
+        steps: int,
+        *,
+        reference: bool = False,
+    ) -> None:
+        """Prepares updates of `policy`; `steps` is the planned number of them, for the schedule."""
+        self.policy, self.config, self.sampling, self.reference = policy, config, sampling, reference
+        self.parameters = policy.parameters()
+        self.optimiser = AdamW(
+            self.parameters.values(),
+            lr=config.lr,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
+            fused=policy.device.type == "cuda",
+        )
+        self.schedule = LambdaLR(self.optimiser, lambda step: config.scale(step, steps))
+        if reference:
+            policy.keep_reference()
+        if config.gradient_checkpointing:
+            policy.model.gradient_checkpointing_enable()
+
+    def update(self, stages: Sequence[Sequence[Sample]], loss: LossFunction) -> dict[str, float]:
+        """Makes one optimiser step per stage and returns means over the stages.
+
+        Raises:
+            TrainingError: if the loss or gradient is not finite, or the samples did not come from these weights;
+                the optimiser has not moved then.
+        """
+        rows = [self._step(stage, loss, first=n == 0) for n, stage in enumerate(stages) if _tokens(stage)]
+        if not rows:
+            return {}
+        return {key: sum(row.get(key, 0.0) for row in rows) / len(rows) for key in rows[0]}
+
+    def _step(self, samples: Sequence[Sample], loss: LossFunction, *, first: bool) -> dict[str, float]:
+        sequences, tokens = len(samples), _tokens(samples)
+        self.optimiser.zero_grad(set_to_none=True)
+        sums = {"loss": 0.0, "entropy": 0.0, "stale": 0.0}
+        for piece in micro_batches(samples, self.config.token_budget):
+            batch = make_batch(
+                piece, self.policy.tokenizer.pad_token_id, sequences, tokens, self.policy.device
+            )
+            batch = self._with_reference(batch)
+            output = self.score(batch)
+            value = loss(output, batch)
+            value.backward()  # type: ignore[no-untyped-call]
+            sums["loss"] += float(value.detach())
+            sums["entropy"] += float((output.entropy * batch.mask).sum()) / tokens
+            moved = (output.logprobs.detach() - batch.old_logprobs).abs()
+            sums["stale"] += float((moved * batch.mask).sum()) / tokens
+        if first:
+            self._check_fresh(sums["stale"])
+        norm = self._gradient_norm(sums["loss"])
+        self.optimiser.step()
+        self.schedule.step()
+        self.policy.version += 1
+        lr = self.optimiser.param_groups[0]["lr"]
+        return {**sums, "gradient_norm": norm, "lr": lr, "sequences": sequences, "tokens": tokens}
+
+    def _gradient_norm(self, loss: float) -> float:
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip_norm))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            self.optimiser.zero_grad(set_to_none=True)
+            raise TrainingError(
+                f"policy {self.policy.name}: the loss is {loss} and the gradient norm {norm}, expected finite numbers; "
+                "the weights were not changed; lower optimiser.lr or look at the rewards of this step"
+            )
+        return norm
+
+    def _check_fresh(self, stale: float) -> None:
+        """The sampler must hold these very weights: the same tokens must have the same log-probs here as there."""
+        wide = self.policy.model.dtype == torch.float32
+        tolerance = self.config.stale_tolerance or (0.01 if wide else 0.1)
+        if stale > tolerance:
+            self.optimiser.zero_grad(set_to_none=True)
+            raise TrainingError(
+                f"policy {self.policy.name}: log-probs at sampling and at training differ by {stale:.4f} nats per token "
+                f"(at most {tolerance} expected); the sampler does not hold the trained weights"
+            )
+
+    def score(self, batch: Batch, model: Any = None) -> PolicyOutput:
+        """Log-probs and entropies of the sampled tokens under the policy's (or the given model's) weights."""
+        model = self.policy.activate() if model is None else model
+        logits = model(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask.long(),
+            position_ids=(batch.attention_mask.long().cumsum(-1) - 1).clamp_min(0),
+            logits_to_keep=batch.actions.shape[1] + 1,
+            use_cache=False,
+        ).logits[:, :-1]
+        logits = warp(logits, self.sampling, keep=batch.actions)
+        chosen = logits.log_softmax(dim=-1).gather(-1, batch.actions[..., None])[..., 0]
+        return PolicyOutput(chosen, entropy(logits.detach()))
+
+    def _with_reference(self, batch: Batch) -> Batch:
+        if not self.reference:
+            return batch
+        with torch.no_grad(), self.policy.reference() as model:
+            return replace(batch, reference_logprobs=self.score(batch, model).logprobs)
+
+    def state(self) -> dict[str, Any]:
+        """All that a later process needs to go on with the very same numbers."""
+        return {
+            "parameters": {name: p.detach().cpu() for name, p in self.parameters.items()},
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": {"last_epoch": self.schedule.last_epoch},
+            "version": self.policy.version,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes up a state written by `state`.
+
+        Raises:
+            ConfigError: if its parameters are not those of this policy.
+        """
+        saved, mine = state["parameters"], self.parameters
+        if {k: v.shape for k, v in saved.items()} != {k: v.shape for k, v in mine.items()}:
+            raise ConfigError(
+                f"policy {self.policy.name}: the checkpoint holds other parameters than this model; resume with the "
+                "settings that the run was started with"
+            )
+        with torch.no_grad():
+            for name, parameter in mine.items():
+                parameter.copy_(saved[name])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.last_epoch = state["schedule"]["last_epoch"]
+        self.policy.version = state["version"]
+
+
+def _tokens(samples: Sequence[Sample]) -> int:
+    return sum(len(sample.turn.completion.token_ids) for sample in samples)

@@ -1,0 +1,126 @@
+"""What is written down of a training step: numbers and sampled transcripts, as plain dictionaries.
+
+Knows: groups, samples, learners' reports. Does not know: files, screens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean, pstdev
+from typing import Any
+
+from madrigal.evaluation.evaluate import mean_metrics
+from madrigal.types import Episode, Group, Sample, Step, Turn
+
+Record = dict[str, Any]
+
+
+def stretches(groups: Sequence[Group[Any]]) -> Iterator[Episode[Any]]:
+    """Every stretch of play in a forest of groups, parents first."""
+    for group in groups:
+        for episode in group.episodes:
+            yield episode
+            if episode.then is not None:
+                yield from stretches([episode.then])
+
+
+def step_record(
+    step: int,
+    seconds: float,
+    groups: Sequence[Group[Any]],
+    stages: Sequence[Sequence[Sample]],
+    updates: Mapping[str, Mapping[str, float]],
+) -> Record:
+    """One line of steps.jsonl.
+
+    Keys: `reward` is the mean joint reward of a round; `component/<name>` means of the task's metrics;
+    `agent/<id>/...` per agent; `update/<policy>/...` per learner; `group/equal` the share of answers whose advantage is
+    0, from which nothing can be learned.
+    """
+    episodes = list(stretches(groups))
+    turns = [turn for episode in episodes for turn in episode.turns]
+    tokens = sum(len(turn.completion.token_ids) for turn in _distinct(turns))
+    advantages = [sample.advantage for stage in stages for sample in stage]
+    record: Record = {
+        "step": step,
+        "seconds": round(seconds, 4),
+        "tokens": tokens,
+        "tokens_per_second": tokens / seconds if seconds else 0.0,
+        "episodes": len(episodes),
+        "reward": fmean(_joint(s) for episode in episodes for s in episode.steps),
+        "group/spread": fmean(_spread(group) for group in groups),
+        "group/equal": fmean(abs(a) < 1e-9 for a in advantages) if advantages else 1.0,
+    }
+    record |= {f"component/{k}": v for k, v in mean_metrics(_last(episodes)).items()}
+    for agent in groups[0].agents:
+        record |= _agent_record(agent, episodes, turns)
+    for policy, report in updates.items():
+        record |= {f"update/{policy}/{key}": value for key, value in report.items()}
+    return record
+
+
+def transcripts(
+    step: int, groups: Sequence[Group[Any]], stages: Sequence[Sequence[Sample]], count: int
+) -> list[Record]:
+    """The first `count` episodes of a step, with reward and advantage per turn: lines of episodes.jsonl."""
+    advantage_of = {id(sample.turn): sample.advantage for stage in stages for sample in stage}
+    chosen = [episode for group in groups for episode in group.episodes][:count]
+    return [{"step": step, **transcript(episode, advantage_of)} for episode in chosen]
+
+
+def transcript(episode: Episode[Any], advantage_of: Mapping[int, float] | None = None) -> Record:
+    """One episode as JSON: who saw what, who said what, what it earned."""
+    turns = []
+    for turn in episode.turns:
+        step = episode.steps[turn.round - episode.start.round]
+        turns.append(
+            {
+                "round": turn.round,
+                "agent": turn.agent,
+                "prompt": [{"role": m.role, "content": m.content} for m in turn.prompt],
+                "text": turn.completion.text,
+                "tokens": len(turn.completion.token_ids),
+                "finish": turn.completion.finish,
+                "reward": step.rewards[turn.agent],
+                "advantage": (advantage_of or {}).get(id(turn)),
+            }
+        )
+    last = episode.steps[-1]
+    return {
+        "example": episode.start.example,
+        "reward": sum(map(_joint, episode.steps)),
+        "ending": last.ending,
+        "metrics": dict(last.metrics),
+        "details": dict(last.details),
+        "turns": turns,
+    }
+
+
+def _joint(step: Step[Any]) -> float:
+    return sum(step.rewards.values()) / len(step.rewards)
+
+
+def _last(episodes: Sequence[Episode[Any]]) -> list[Episode[Any]]:
+    """Stretches after which nothing follows: where the outcome of a whole episode stands."""
+    return [episode for episode in episodes if episode.then is None]
+
+
+def _spread(group: Group[Any]) -> float:
+    return pstdev(sum(map(_joint, episode.steps)) for episode in group.episodes)
+
+
+def _distinct(turns: Sequence[Turn]) -> list[Turn]:
+    """Crossed joint actions share answers; each was generated once."""
+    return list({id(turn.completion): turn for turn in turns}.values())
+
+
+def _agent_record(agent: str, episodes: Sequence[Episode[Any]], turns: Sequence[Turn]) -> Record:
+    said = [turn.completion for turn in _distinct(turns) if turn.agent == agent]
+    if not said:
+        return {}
+    return {
+        f"agent/{agent}/reward": fmean(s.rewards[agent] for e in episodes for s in e.steps),
+        f"agent/{agent}/tokens": fmean(len(completion.token_ids) for completion in said),
+        f"agent/{agent}/cut_off": fmean(completion.finish == "length" for completion in said),
+        f"agent/{agent}/seconds": fmean(completion.seconds for completion in said),
+    }

@@ -1,0 +1,42 @@
+"""Recipes: experiments by name, each number beside its source."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+from madrigal.config import Experiment
+from madrigal.recipes import embedded, paper
+from madrigal.types import ConfigError
+
+RECIPES: dict[str, Callable[[], Experiment]] = {
+    "tldr": embedded.tldr,
+    "arxiv": embedded.arxiv,
+    "coding": embedded.coding,
+    "coding-two-turns": embedded.coding_two_turns,
+    "gsm8k": embedded.gsm8k,
+    "tldr-qwen3-1.7b": paper.tldr,
+    "arxiv-qwen3-1.7b": paper.arxiv,
+    "humaneval-qwen2.5-coder-3b": paper.humaneval,
+    "humaneval-qwen2.5-coder-3b-two-turns": paper.humaneval_two_turns,
+    "coophumaneval-qwen2.5-coder-3b": paper.coophumaneval,
+    "coophumaneval-qwen2.5-coder-3b-two-turns": paper.coophumaneval_two_turns,
+}
+
+
+def recipe(name: str) -> Experiment:
+    """The experiment of a recipe.
+
+    Raises:
+        ConfigError: if there is none of that name; naming the nearest ones.
+    """
+    if name not in RECIPES:
+        raise ConfigError(unknown("recipe", name, list(RECIPES)))
+    return RECIPES[name]()
+
+
+def unknown(what: str, name: str, known: list[str]) -> str:
+    """One line for a name that does not exist, with the nearest that do."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+    return f"unknown {what} {name!r}: {hint}"

@@ -1,0 +1,51 @@
+"""TensorBoard and Weights & Biases, where they are installed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from madrigal.report.log import Tracker
+from madrigal.types import ConfigError
+
+
+def make_tracker(kind: str, folder: Path, settings: Mapping[str, Any]) -> Tracker:
+    """A function that sends numbers to a tracker.
+
+    Raises:
+        ConfigError: if its package is not installed.
+    """
+    return {"tensorboard": _tensorboard, "wandb": _wandb}[kind](folder, settings)
+
+
+def _tensorboard(folder: Path, settings: Mapping[str, Any]) -> Tracker:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(
+            "records.trackers: tensorboard is not installed; pip install 'madrigal[tb]'"
+        ) from error
+    writer: Any = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+
+    def track(step: int, numbers: Mapping[str, float]) -> None:
+        for name, value in numbers.items():
+            writer.add_scalar(name, value, step)
+        writer.flush()
+
+    return track
+
+
+def _wandb(folder: Path, settings: Mapping[str, Any]) -> Tracker:
+    try:
+        import wandb
+    except ImportError as error:
+        raise ConfigError(
+            "records.trackers: wandb is not installed; pip install 'madrigal[wandb]'"
+        ) from error
+    run = wandb.init(project="madrigal", name=folder.name, dir=str(folder), config=dict(settings))
+
+    def track(step: int, numbers: Mapping[str, float]) -> None:
+        run.log({**numbers, "step": step})
+
+    return track

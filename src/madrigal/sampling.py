@@ -1,0 +1,100 @@
+"""The distribution that answers are drawn from, shared by the engines that sample and the learner that scores.
+
+Knows: logits. Does not know: models, batches of episodes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from madrigal.types import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How answers are drawn.
+
+    Attributes:
+        temperature: divides the logits; 1.0 samples the model's own distribution.
+        top_p: keep the smallest set of most likely tokens whose probability reaches this; 1.0 keeps all.
+        top_k: keep this many most likely tokens; 0 keeps all.
+        max_new_tokens: the longest answer, end token included.
+        greedy: take the most likely token instead of drawing one.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_new_tokens: int = 256
+    greedy: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ConfigError(
+                f"sampling.temperature: expected more than 0, got {self.temperature}; for the most likely answer set "
+                "greedy"
+            )
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"sampling.top_p: expected more than 0 and at most 1, got {self.top_p}")
+        if self.top_k < 0:
+            raise ConfigError(f"sampling.top_k: expected 0 (keep all) or more, got {self.top_k}")
+        if self.max_new_tokens < 1:
+            raise ConfigError(f"sampling.max_new_tokens: expected at least 1, got {self.max_new_tokens}")
+
+
+def warp(
+    logits: Float[Tensor, "*R V"], sampling: Sampling, keep: Int[Tensor, "*R"] | None = None
+) -> Float[Tensor, "*R V"]:
+    """Logits of the sampled distribution: temperature, then top-k, then top-p; what is cut becomes -inf.
+
+    The cut is a constant of the gradient. `keep` names tokens that stay whatever the cut says: the tokens that were
+    sampled, which rounding must not turn into impossible ones when the learner scores them.
+    """
+    logits = logits.float()
+    if sampling.temperature != 1.0:
+        logits = logits / sampling.temperature
+    if sampling.top_k == 0 and sampling.top_p == 1.0:
+        return logits
+    cut = _cut(logits.detach(), sampling)
+    if keep is not None:
+        cut = cut.scatter(-1, keep[..., None], False)
+    return logits.masked_fill(cut, float("-inf"))
+
+
+def _cut(logits: Tensor, sampling: Sampling) -> Tensor:
+    """True where a token is left out. Of equal logits, those of lower index stay."""
+    order = logits.argsort(dim=-1, descending=True, stable=True)
+    ranked = logits.gather(-1, order)
+    if sampling.top_k:
+        ranked = ranked.clone()
+        ranked[..., sampling.top_k :] = float("-inf")
+    probs = ranked.softmax(dim=-1)
+    # A token stays while the probability of those before it has not reached top_p, so the first one always stays.
+    before = probs.cumsum(dim=-1) - probs
+    out = (before >= sampling.top_p) | (ranked == float("-inf"))
+    return torch.zeros_like(out).scatter(-1, order, out)
+
+
+def draw(
+    logits: Float[Tensor, "B V"], uniform: Float[Tensor, " B"], sampling: Sampling
+) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
+    """Draws one token per row by inverting the cumulative distribution at `uniform`, a number in [0, 1) per row.
+
+    One number per row, from the row's own seed, makes a row's answer independent of the rows beside it.
+
+    Returns:
+        The tokens, and their log-probs in nats under the sampled distribution.
+    """
+    logprobs = warp(logits, sampling).log_softmax(dim=-1)
+    if sampling.greedy:
+        tokens = logprobs.argmax(dim=-1)
+    else:
+        mass = logprobs.exp().cumsum(dim=-1)
+        # The total may round to less than 1; scaled by it, a number below 1 always falls on a token of mass > 0.
+        target = (uniform * mass[:, -1])[:, None]
+        tokens = torch.searchsorted(mass, target, right=True)[:, 0].clamp_max(logits.shape[-1] - 1)
+    return tokens, logprobs.gather(-1, tokens[:, None])[:, 0]

@@ -1,0 +1,139 @@
+"""Scores given joint answers without any model: how anybody checks a reward or debugs an own one.
+
+Knows: tasks, files of data and of answers. Does not know: policies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from madrigal.assemble import open_task
+from madrigal.config import TaskConfig
+from madrigal.recipes import unknown
+from madrigal.task import Task, check_step
+from madrigal.tasks.coding.config import Coding
+from madrigal.tasks.data import read_rows
+from madrigal.tasks.discussion.gsm8k import Gsm8k
+from madrigal.tasks.own import Own
+from madrigal.tasks.writing.task import Arxiv, Tldr
+from madrigal.types import ConfigError, Example, TaskError
+
+TASKS: dict[str, TaskConfig] = {
+    "tldr": Tldr(),
+    "arxiv": Arxiv(),
+    "arxiv-later": Arxiv(variant="later"),
+    "coding": Coding(),
+    "humaneval": Coding(name="humaneval"),
+    "coophumaneval": Coding(name="coophumaneval"),
+    "gsm8k": Gsm8k(),
+}
+ID_COLUMNS = ("id", "task_id", "paper_id", "article_id")
+NEEDED = {Coding: ("prompt", "entry_point", "test"), Gsm8k: ("question", "answer")}
+
+
+def score_command(arguments: list[str]) -> int:
+    """madrigal score TASK --data FILE --answers FILE [--output FILE] [--aux-required] [--unconfined]"""
+    parser = argparse.ArgumentParser(
+        prog="madrigal score",
+        description="Score given joint answers without any model. Answers are lines of JSON: an id of the data and "
+        "answers keyed by agent; the same lines come out with reward, components and details.",
+    )
+    parser.add_argument("task", help=f"{', '.join(TASKS)}, or file.py:name of an own task")
+    parser.add_argument(
+        "--data", required=True, help="a .jsonl, .json or .parquet file (.gz too), or embedded"
+    )
+    parser.add_argument("--answers", required=True, help="a .jsonl file: id, answers")
+    parser.add_argument("--output", type=Path, help="where the scored lines go; the screen by default")
+    parser.add_argument("--aux-required", action="store_true", help="coding: level 1 needs both functions")
+    parser.add_argument(
+        "--unconfined", action="store_true", help="coding: run even where code cannot be confined"
+    )
+    options = parser.parse_args(arguments)
+    config = _task_config(options.task)
+    if isinstance(config, Coding):
+        config = replace(config, aux_required=options.aux_required, unconfined=options.unconfined)
+    with open_task(config) as task:
+        examples = _examples(config, task, options.data)
+        answers = list(_answers(options.answers, examples, task))
+        with ThreadPoolExecutor() as pool:
+            scored = pool.map(lambda row: score(task, examples[row["id"]], row), answers)
+            _write(scored, options.output)
+    return 0
+
+
+def score(task: Task[Any], example: Example, row: Mapping[str, Any]) -> dict[str, Any]:
+    """One joint answer with its reward, its components and, for code, the verdict of every test."""
+    step = task.step(task.reset(example), row["answers"])
+    check_step(task, step)
+    joint_reward = sum(step.rewards.values()) / len(step.rewards)
+    scored = {**row, "reward": joint_reward, "components": dict(step.metrics)}
+    if len(set(step.rewards.values())) > 1:
+        scored["rewards"] = dict(step.rewards)
+    return scored | dict(step.details)
+
+
+def _task_config(name: str) -> TaskConfig:
+    if ":" in name:
+        return Own(name)
+    if name not in TASKS:
+        raise ConfigError(unknown("task", name, list(TASKS)))
+    return TASKS[name]
+
+
+def _examples(config: TaskConfig, task: Task[Any], data: str) -> dict[str, Example]:
+    """The examples by id: a row's own id, or its place in the file."""
+    if data == "embedded":
+        return {e.id: e for e in (*task.examples("train"), *task.examples("test"))}
+    examples: dict[str, Example] = {}
+    for place, row in enumerate(read_rows(data)):
+        name = next((str(row[column]) for column in ID_COLUMNS if column in row), str(place))
+        missing = [column for column in NEEDED.get(type(config), ()) if column not in row]
+        if missing:
+            raise TaskError(
+                f"{data}, row {place}: expected the columns {', '.join(missing)} for {task.name}, "
+                f"found {', '.join(row)}"
+            )
+        if name in examples:
+            raise TaskError(f"{data}, row {place}: the id {name!r} is there twice; ids must differ")
+        examples[name] = Example(name, row)
+    return examples
+
+
+def _answers(file: str, examples: Mapping[str, Example], task: Task[Any]) -> Iterator[dict[str, Any]]:
+    for place, row in enumerate(read_rows(file), start=1):
+        where = f"{file}, row {place}"
+        if "id" not in row or not isinstance(row.get("answers"), dict):
+            raise TaskError(
+                f"{where}: expected an id and answers keyed by agent, found {', '.join(row) or 'nothing'}"
+            )
+        row = {**row, "id": str(row["id"])}
+        if row["id"] not in examples:
+            raise TaskError(
+                f"{where}: there is no example {row['id']!r} in the data; ids start with {next(iter(examples))!r}"
+            )
+        if set(row["answers"]) != set(task.agents):
+            raise TaskError(
+                f"{where}: expected answers of {', '.join(task.agents)}, found {', '.join(row['answers']) or 'none'}"
+            )
+        if not all(isinstance(text, str) for text in row["answers"].values()):
+            raise TaskError(f"{where}: every answer must be a text")
+        yield row
+
+
+def _write(rows: Iterator[dict[str, Any]], output: Path | None) -> None:
+    if output is None:
+        for row in rows:
+            sys.stdout.write(json.dumps(row) + "\n")
+        return
+    try:
+        with output.open("w") as stream:
+            stream.writelines(json.dumps(row) + "\n" for row in rows)
+    except OSError as error:
+        raise ConfigError(f"{output} could not be written: {error.strerror}") from error

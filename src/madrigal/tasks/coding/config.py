@@ -1,0 +1,66 @@
+"""The settings of a coding task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from madrigal.tasks.data import Source
+from madrigal.types import ConfigError
+
+FeedbackMode = Literal["level_feedback", "expert_edits", "plain", "level_passed", "passed"]
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertConfig:
+    """An OpenAI-compatible endpoint that proposes edits between turns.
+
+    Attributes:
+        base_url: of the endpoint; empty means the client's own default.
+        model: the name that the endpoint knows the model by.
+        key_variable: the environment variable that holds the key; the key itself is never stored.
+    """
+
+    base_url: str = ""
+    model: str = ""
+    key_variable: str = "OPENAI_API_KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """Helper and main function, judged by unit tests.
+
+    Attributes:
+        name: how logs and tables call the task.
+        source: problems in HumanEval's schema (task_id, prompt, entry_point, test).
+        turns: H; with 2 or more, feedback goes to the agents in between.
+        feedback: what the agents are told (section 3.6 of the paper's facts).
+        sandbox_slice: failing tests shown: 1 the first, 0 all, negative that many from the end.
+        aux_required: the paper's wording of level 1 needs both functions; its code does not.
+        agents: ("helper", "main"), or ("main",) for one model that writes everything.
+        program_seconds, memory_mb: what one program may use in the sandbox.
+        unconfined: run model-written code even where the machine cannot confine it.
+        expert: who proposes edits in the mode "expert_edits".
+    """
+
+    name: str = "coding"
+    source: Source = field(default_factory=Source)
+    turns: int = 1
+    feedback: FeedbackMode = "level_feedback"
+    sandbox_slice: int = 1
+    aux_required: bool = False
+    agents: tuple[str, ...] = ("helper", "main")
+    program_seconds: float = 2.0
+    memory_mb: int = 512
+    unconfined: bool = False
+    expert: ExpertConfig = field(default_factory=ExpertConfig)
+
+    def __post_init__(self) -> None:
+        if self.turns < 1:
+            raise ConfigError(f"task.turns: expected at least 1, got {self.turns}")
+        if self.agents not in {("helper", "main"), ("main",)}:
+            raise ConfigError(f"task.agents: expected helper and main, or main alone, got {', '.join(self.agents)}")
+        if not self.program_seconds > 0 or self.memory_mb < 64:
+            raise ConfigError("task.program_seconds must be positive and task.memory_mb at least 64")
+        if self.feedback == "expert_edits" and self.turns > 1 and not self.expert.model:
+            raise ConfigError("task.feedback expert_edits: name a model with --task.expert.model and its --task.expert.base-url")

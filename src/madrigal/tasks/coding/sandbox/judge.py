@@ -1,0 +1,219 @@
+"""Judges one program: puts its tests to a confined process, and compares in this one.
+
+Knows: the conversation with a candidate and a checker, and what each answer means.
+Does not know: how processes are made and confined.
+
+A forged answer gains nothing: to a call, the program can only answer with a value, which is compared here with an
+expected value that it never sees; a check asks for values in the same way, from another process.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from madrigal.types import EngineError, TaskError
+
+from .channel import LostError
+from .literals import parse
+from .records import CallTest, CheckTest, Limits, Program, Verdict
+from .server import ForkServer, Process
+
+MOST_TIMEOUTS = 3
+CLIP = 300
+_OVERHEAD = 8192  # bytes of a frame beside its value: an error's type and text, escaped
+_MOST_CHECK_BYTES = 1 << 24
+_LATE = Verdict("timeout", "no answer within the time limit")
+_NONSENSE = Verdict("crashed", "an answer that breaks the protocol")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A CallTest whose literals were read."""
+
+    arguments: tuple[object, ...]
+    expected: object
+
+
+def judge(program: Program, limits: Limits, server: ForkServer) -> tuple[Verdict, ...]:
+    """One verdict per test, in order.
+
+    A process that is late or dies is replaced for the next test; a program that does not load is not tried again.
+
+    Raises:
+        TaskError: for a CallTest that is not written in literals.
+        EngineError: where a process cannot be confined.
+        ServerLostError: where the server is gone.
+    """
+    cases = [_read(test) for test in program.tests]
+    end = time.monotonic() + limits.seconds
+    verdicts: list[Verdict] = []
+    while len(verdicts) < len(cases):
+        late = sum(verdict.outcome == "timeout" for verdict in verdicts)
+        if late >= MOST_TIMEOUTS or time.monotonic() >= end:
+            return _filled(verdicts, _LATE, len(cases))
+        with Crew(program, limits, server) as crew:
+            problem = crew.load(min(end, time.monotonic() + limits.test_seconds))
+            if problem is not None:
+                return _filled(verdicts, problem, len(cases))
+            while not crew.lost and len(verdicts) < len(cases):
+                deadline = min(end, time.monotonic() + limits.test_seconds)
+                verdicts.append(crew.judge(cases[len(verdicts)], deadline))
+    return tuple(verdicts)
+
+
+def _filled(verdicts: list[Verdict], rest: Verdict, total: int) -> tuple[Verdict, ...]:
+    return (*verdicts, *[rest] * (total - len(verdicts)))
+
+
+def _read(test: CallTest | CheckTest) -> Call | CheckTest:
+    if isinstance(test, CheckTest):
+        return test
+    try:
+        arguments, expected = parse(test.arguments), parse(test.expected)
+    except ValueError as error:
+        raise TaskError(f"Expected a test written in plain literals: {error}.") from error
+    if not isinstance(arguments, tuple):
+        raise TaskError(f"Expected the arguments as a tuple such as (1, 2), got {test.arguments[:80]!r}.")
+    return Call(arguments, expected)
+
+
+class Crew:
+    """Owns the processes that judge a program: the candidate, and a checker once a check needs it.
+
+    Attributes:
+        lost: one of the two was late, died or talked nonsense; neither can be used any more.
+    """
+
+    def __init__(self, program: Program, limits: Limits, server: ForkServer) -> None:
+        self.lost = False
+        self._program = program
+        self._server = server
+        self._most = limits.output_bytes + _OVERHEAD
+        self._number = 0
+        self._checker: Process | None = None
+        self._candidate = server.fork()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        for process in (self._candidate, self._checker):
+            if process is not None:
+                process.stop()
+
+    def load(self, deadline: float) -> Verdict | None:
+        """Runs the prelude and the source; the verdict on every test where that fails."""
+        program = self._program
+        message = ("candidate", program.prelude, program.source, program.entry_point)
+        try:
+            return self._introduce(self._candidate, message, deadline)
+        except LostError as lost:
+            return self._lose(lost, self._candidate)
+
+    def judge(self, case: Call | CheckTest, deadline: float) -> Verdict:
+        """Puts one test to the program."""
+        if isinstance(case, Call):
+            return self._judge_call(case, deadline)
+        try:
+            return self._judge_check(case, deadline)
+        except LostError as lost:
+            return self._lose(lost, self._checker or self._candidate)
+
+    def _judge_call(self, case: Call, deadline: float) -> Verdict:
+        answer = self._ask(case.arguments, {}, deadline)
+        match answer:
+            case Verdict():
+                return answer
+            case (_, "value", value) if value == case.expected:
+                return Verdict("passed")
+            case (_, "value", value):
+                return Verdict("failed", f"AssertionError: expected {_show(case.expected)}, got {_show(value)}")
+            case (_, *kind_and_words):
+                return Verdict("error", _sentence(kind_and_words[1:]))
+
+    def _judge_check(self, case: CheckTest, deadline: float) -> Verdict:
+        if self._checker is None:
+            self._checker = self._server.fork()
+            message = ("checker", self._program.prelude, self._program.entry_point)
+            problem = self._introduce(self._checker, message, deadline)
+            if problem is not None:
+                self.lost = True
+                return problem
+        self._checker.send((self._number, case.source), deadline)
+        while True:
+            match self._checker.receive(_MOST_CHECK_BYTES, deadline):
+                case ("call", tuple(arguments), dict(keywords)):
+                    answer = self._ask(arguments, keywords, deadline)
+                    if isinstance(answer, Verdict):
+                        return answer
+                    self._checker.send(answer, deadline)
+                case ("verdict", _, "passed", _):
+                    return Verdict("passed")
+                case ("verdict", _, "failed", text):
+                    return Verdict("failed", _sentence([text]))
+                case ("verdict", _, "error", text):
+                    return Verdict("error", _sentence([text]))
+                case _:
+                    raise LostError("nonsense")
+
+    def _ask(
+        self, arguments: tuple[object, ...], keywords: dict[object, object], deadline: float
+    ) -> tuple[object, ...] | Verdict:
+        """The candidate's answer to one call, or the verdict where it has none."""
+        self._number += 1
+        try:
+            self._candidate.send((self._number, arguments, keywords), deadline)
+            answer = self._candidate.receive(self._most, deadline)
+            match answer:
+                case (self._number, "value", _) | (self._number, "foreign", str()) | (self._number, "raised", str(), str()):
+                    return answer
+                case _:
+                    raise LostError("nonsense")
+        except LostError as lost:
+            return self._lose(lost, self._candidate)
+
+    def _introduce(self, process: Process, message: tuple[object, ...], deadline: float) -> Verdict | None:
+        process.send(message, deadline)
+        match process.receive(self._most, deadline):
+            case ("ready",):
+                pass
+            case ("unconfined", why):
+                raise EngineError(f"Expected a process under seccomp, but {why}; allow_unconfined=True goes without.")
+            case _:
+                raise LostError("nonsense")
+        match process.receive(self._most, deadline):
+            case ("loaded",):
+                return None
+            case ("raised", *words):
+                return Verdict("error", _sentence(words))
+            case _:
+                raise LostError("nonsense")
+
+    def _lose(self, lost: LostError, process: Process) -> Verdict:
+        self.lost = True
+        if lost.how == "late":
+            return _LATE
+        if lost.how == "nonsense":
+            return _NONSENSE
+        code = process.stop()
+        if code == -signal.SIGXCPU:
+            return Verdict("timeout", "more processor time than the limit")
+        if code < 0:
+            return Verdict("crashed", f"its process died of signal {-code}: {signal.strsignal(-code)}")
+        return Verdict("crashed", f"its process exited with code {code}")
+
+
+def _sentence(words: list[object]) -> str:
+    return ": ".join(str(word) for word in words if word)[:CLIP]
+
+
+def _show(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # an int beyond sys.set_int_max_str_digits
+        return "a value too long to print"
+    return text if len(text) <= CLIP // 2 else text[: CLIP // 2 - 1] + "…"

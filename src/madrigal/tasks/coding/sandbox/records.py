@@ -1,0 +1,100 @@
+"""The records of the sandbox: what is run, under which limits, and what came of it.
+
+Knows: programs, the two kinds of test, limits, verdicts.
+Does not know: processes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from madrigal.types import ConfigError
+
+Outcome = Literal["passed", "failed", "error", "timeout", "crashed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one program may use.
+
+    Attributes:
+        seconds: wall time of one program with all of its tests.
+        test_seconds: wall time of one test, and of loading the program; after three tests that ran out of it,
+            the rest is not run and counts as timeout.
+        cpu_seconds: processor time of one process, in whole seconds.
+        memory_mb: address space of one process, in MiB; the interpreter itself takes about 60.
+        output_bytes: the longest answer that one call may return, in bytes; what is printed is thrown away.
+        file_bytes: the largest file that may be written, in bytes; no directory is writable in any case.
+        open_files: open file descriptors, the four that the runner needs included.
+        stack_mb: the stack, in MiB; 64 hold 3000 recursions through C code such as a sort key.
+    """
+
+    seconds: float = 2.0
+    test_seconds: float = 1.0
+    cpu_seconds: int = 2
+    memory_mb: int = 512
+    output_bytes: int = 65536
+    file_bytes: int = 0
+    open_files: int = 16
+    stack_mb: int = 64
+
+    def __post_init__(self) -> None:
+        positive = (self.seconds, self.test_seconds, self.cpu_seconds, self.memory_mb, self.output_bytes)
+        if min(positive) <= 0:
+            raise ConfigError(f"Expected limits above 0, got {self}; only file_bytes may be 0.")
+
+
+@dataclass(frozen=True, slots=True)
+class CallTest:
+    """One call of the entry point with plain arguments, and the plain value that it must return.
+
+    Attributes:
+        arguments: source text of a literal tuple of positional arguments, "([1, 2], 3)".
+        expected: source text of the literal value expected, "[3]"; it never leaves the parent process.
+    """
+
+    arguments: str
+    expected: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckTest:
+    """Statements that use the name `candidate` and raise where the program is wrong: "assert candidate(1) == 2".
+
+    They run in a process of their own, which the program cannot reach. Arguments and answers cross as plain
+    copies: a candidate that changes its argument changes its copy only, and the check does not see it.
+    """
+
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of one test.
+
+    Attributes:
+        outcome: "passed"; "failed" where an assertion or a comparison says no; "error" where the program raised or
+            returned something that is not plain data; "timeout"; "crashed" where its process died or sent nonsense.
+        message: one line that says why, at most 300 characters; empty where the test passed.
+    """
+
+    outcome: Outcome
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program and its tests.
+
+    Attributes:
+        source: the code to judge, hostile by assumption.
+        entry_point: the name of the function that the tests call.
+        tests: judged in order.
+        prelude: definitions that both the program and the checks may use, run before them.
+    """
+
+    source: str
+    entry_point: str
+    tests: tuple[CallTest | CheckTest, ...]
+    prelude: str = ""

@@ -1,0 +1,177 @@
+"""What runs inside a confined child: a candidate that answers calls, or a checker that makes them.
+
+The candidate's half is at the mercy of the program that it runs: all it can send is a value or an error, and any of
+them the program could have returned or raised honestly. Verdicts are made elsewhere.
+The checker's half runs no line of the program: it sees copies of plain values only.
+
+Messages, in the order of a conversation:
+
+    parent -> candidate   ("candidate", prelude, source, entry point)
+    candidate -> parent   ("ready",) | ("unconfined", why)           sent before any foreign code runs
+                          ("loaded",) | ("raised", type, text)
+    parent -> candidate   (number, arguments, keywords)
+    candidate -> parent   (number, "value", value) | (number, "foreign", text) | (number, "raised", type, text)
+    parent -> checker     ("checker", prelude, entry point)           answered like a candidate's first message
+                          (number, check)
+    checker -> parent     ("call", arguments, keywords)               answered by (number, "value", ...) and so on
+                          ("verdict", number, outcome, text)
+
+Only the standard library: the confined processes import this file.
+"""
+
+from __future__ import annotations
+
+import builtins
+import os
+import random
+import sys
+import types
+from collections.abc import Callable
+from typing import Any, Never
+
+from .channel import receive_frame, send_frame
+from .guards import Settings, confine_child
+from .literals import NotPlainError
+
+CLIP = 300
+RECURSION = 5000
+ROOM = 64  # bytes that a frame needs beside the value that it carries
+
+
+class CandidateError(Exception):
+    """In a checker: what the candidate raised, where that is no ordinary built-in exception."""
+
+
+def serve(settings: Settings, server: int, result: int) -> Never:
+    """Turns a fork of the server into a confined candidate or checker; never returns."""
+    try:
+        _confine_and_converse(settings, server, result)
+    finally:
+        os._exit(1)
+
+
+def _confine_and_converse(settings: Settings, server: int, result: int) -> None:
+    try:
+        confine_child(settings, server, result)
+    except OSError as error:
+        send_frame(result, ("unconfined", str(error)))
+        return
+    send_frame(result, ("ready",))
+    _converse(result, settings["output_bytes"])
+
+
+def _converse(descriptor: int, most: int) -> None:
+    sys.setrecursionlimit(RECURSION)
+    random.seed(0)  # the same program must get the same verdict
+    role, *texts = receive_frame(descriptor)
+    if role == "candidate":
+        _serve_candidate(descriptor, most, *map(str, texts))
+    else:
+        _serve_checker(descriptor, *map(str, texts))
+
+
+def _serve_candidate(descriptor: int, most: int, prelude: str, source: str, entry: str) -> None:
+    module = _module("candidate")
+    problem = _attempt(lambda: _define(module, prelude, source, entry))
+    send_frame(descriptor, ("raised", *problem) if problem else ("loaded",))
+    while not problem:
+        number, arguments, keywords = receive_frame(descriptor)
+        _answer(descriptor, most, module, entry, number, arguments, keywords)
+
+
+def _define(module: types.ModuleType, prelude: str, source: str, entry: str) -> None:
+    exec(compile(prelude, "<prelude>", "exec", dont_inherit=True), vars(module))
+    exec(compile(source, "<program>", "exec", dont_inherit=True), vars(module))
+    if entry not in vars(module):
+        raise NameError(f"name {entry!r} is not defined")
+
+
+def _answer(
+    descriptor: int, most: int, module: types.ModuleType, entry: str, number: object, arguments: Any, keywords: Any
+) -> None:
+    def call() -> None:
+        value = vars(module)[entry](*arguments, **keywords)
+        try:
+            send_frame(descriptor, (number, "value", value), most + ROOM)
+        except NotPlainError as error:
+            send_frame(descriptor, (number, "foreign", f"returned {error}"))
+
+    problem = _attempt(call)
+    if problem:
+        send_frame(descriptor, (number, "raised", *problem))
+
+
+def _serve_checker(descriptor: int, prelude: str, entry: str) -> None:
+    module = _module("check")
+    problem = _attempt(lambda: exec(compile(prelude, "<prelude>", "exec", dont_inherit=True), vars(module)))
+    send_frame(descriptor, ("raised", *problem) if problem else ("loaded",))
+    candidate = _proxy(descriptor)
+    vars(module).update({"candidate": candidate, entry: candidate})
+    while not problem:
+        number, source = receive_frame(descriptor)
+        send_frame(descriptor, ("verdict", number, *_check(str(source), dict(vars(module)))))
+
+
+def _proxy(descriptor: int) -> Callable[..., object]:
+    def candidate(*arguments: object, **keywords: object) -> object:
+        try:
+            send_frame(descriptor, ("call", arguments, keywords))
+        except NotPlainError as error:
+            raise TypeError(f"the check passes {error}") from None
+        _, kind, *rest = receive_frame(descriptor)
+        if kind == "value":
+            return rest[0]
+        name, text = ("CandidateError", rest[0]) if kind == "foreign" else rest
+        raise _exception(str(name), str(text))
+
+    return candidate
+
+
+def _exception(name: str, text: str) -> Exception:
+    kind = vars(builtins).get(name)
+    if not isinstance(kind, type) or not issubclass(kind, Exception) or issubclass(kind, BaseExceptionGroup):
+        return CandidateError(text if name == "CandidateError" else f"{name}: {text}")
+    return kind.__new__(kind, text)
+
+
+def _check(source: str, namespace: dict[str, Any]) -> tuple[str, str]:
+    problem = _attempt(lambda: exec(compile(source, "<check>", "exec", dont_inherit=True), namespace), source)
+    if problem is None:
+        return "passed", ""
+    name, text = problem
+    return "failed" if name == "AssertionError" else "error", f"{name}: {text}" if text else name
+
+
+def _module(name: str) -> types.ModuleType:
+    """A fresh, registered module: dataclasses and typing look their module up; `__main__` blocks do not run."""
+    module = types.ModuleType(name)
+    sys.modules[name] = module
+    return module
+
+
+def _attempt(act: Callable[[], object], source: str = "") -> tuple[str, str] | None:
+    """Runs foreign code; None, or the type and the text of what it raised."""
+    try:
+        act()
+    except BaseException as error:  # noqa: BLE001 (whatever it raises, SystemExit included, is the result)
+        return _describe(error, source)
+    return None
+
+
+def _describe(error: BaseException, source: str) -> tuple[str, str]:
+    name = type(error).__name__
+    try:
+        text = str(error) or _failing_line(error, source)
+    except BaseException:  # noqa: BLE001 (the error's own __str__ is foreign code too)
+        text = "its message could not be read"
+    return name[:CLIP], text[:CLIP]
+
+
+def _failing_line(error: BaseException, source: str) -> str:
+    """For a bare assert: the line of the check that says no."""
+    line, trace = 0, error.__traceback__ if isinstance(error, AssertionError) else None
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == "<check>":
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return source.splitlines()[line - 1].strip() if line else ""

@@ -1,0 +1,206 @@
+"""Joint programming: a helper writes `aux`, a main agent the function that was asked for, tests judge both.
+
+Knows: what each agent is shown in each round, what a joint answer is worth, when an episode ends.
+Does not know: how code is confined (the judge is given), who hears whom (a topology), how anyone learns.
+
+An example: Example("HumanEval/23", {"prompt": 'def strlen(string: str) -> int: ...',
+"entry_point": "strlen", "test": "def check(candidate): ..."}).
+
+Every round earns its own level reward, and MAGRPO sums them; an evaluation quotes that of the last round.
+
+References:
+    Liu et al., 2025, "LLM Collaboration with Multi-Agent Reinforcement Learning", arXiv:2508.04652.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from madrigal.task import joint
+from madrigal.tasks.coding.config import Coding
+from madrigal.tasks.coding.expert import Edits, Expert
+from madrigal.tasks.coding.feedback import FEEDBACK_MODES, Exchange, FeedbackMode, next_messages
+from madrigal.tasks.coding.problem import Problem, parameters, problem_of
+from madrigal.tasks.coding.program import clean
+from madrigal.tasks.coding.prompts import CODING_AGENTS, helper_prompt, main_prompt
+from madrigal.tasks.coding.reward import BEST_ALONE, BEST_PAIR, Judge, metrics, score_alone, score_pair
+from madrigal.tasks.coding.score import Score
+from madrigal.tasks.data import load_examples
+from madrigal.types import (
+    AgentId,
+    ConfigError,
+    Ending,
+    Example,
+    Message,
+    Messages,
+    Split,
+    Step,
+    TaskError,
+    Turn,
+)
+
+HELPER, MAIN = CODING_AGENTS
+ALONE = (MAIN,)
+NO_EDITS = Edits()
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One finished round: what everyone said, what it was worth, what an expert advised."""
+
+    answers: Mapping[AgentId, str]
+    score: Score
+    edits: Edits = NO_EDITS
+
+
+@dataclass(frozen=True, slots=True)
+class CodingState:
+    """A problem and the rounds played on it."""
+
+    example: Example
+    rounds: tuple[Round, ...] = ()
+
+
+@dataclass(frozen=True)
+class CodingTask:
+    """Writing one program together, for one round or, with feedback in between, for several.
+
+    Attributes:
+        train, test: problems in HumanEval's schema (prompt, entry_point, test).
+        judge: runs unit tests; the sandbox.
+        agents: ("helper", "main"), or ("main",) for one model that writes everything and earns at most 2.5.
+        horizon: the number of rounds H; an episode ends earlier when every level is passed.
+        feedback: what the agents are told between rounds.
+        sandbox_slice: failing tests shown: the first n, 0 for all, the last n for -n.
+        aux_required: whether level 1 needs both functions (the paper's wording) or main alone (its code).
+        expert: who advises in the mode "expert_edits".
+    """
+
+    train: Sequence[Example]
+    test: Sequence[Example]
+    judge: Judge
+    name: str = "coding"
+    agents: tuple[AgentId, ...] = CODING_AGENTS
+    horizon: int = 1
+    feedback: FeedbackMode = "level_feedback"
+    sandbox_slice: int = 1
+    aux_required: bool = False
+    expert: Expert | None = None
+
+    def __post_init__(self) -> None:
+        if self.agents not in (CODING_AGENTS, ALONE):
+            raise ConfigError(f"expected the agents {CODING_AGENTS}, or {ALONE} alone, got {self.agents}")
+        if self.horizon < 1:
+            raise ConfigError(f"expected at least 1 turn, got {self.horizon}")
+        if self.feedback not in FEEDBACK_MODES:
+            raise ConfigError(f"expected a feedback of {', '.join(FEEDBACK_MODES)}, got {self.feedback!r}")
+        if self.feedback == "expert_edits" and self.horizon > 1 and self.expert is None:
+            raise ConfigError("feedback expert_edits over several turns needs an expert, got none; hand one over")
+
+    @property
+    def best_return(self) -> float:
+        return BEST_ALONE if self.agents == ALONE else BEST_PAIR
+
+    def examples(self, split: Split) -> Sequence[Example]:
+        return self.train if split == "train" else self.test
+
+    def reset(self, example: Example) -> CodingState:
+        return CodingState(example)
+
+    def acting(self, state: CodingState) -> tuple[AgentId, ...]:
+        return self.agents
+
+    def observe(self, state: CodingState, agent: AgentId, heard: Sequence[Turn]) -> Messages:
+        first = first_prompt(problem_of(state.example), agent, alone=self.agents == ALONE)
+        past = [Exchange(done.answers[agent], done.score, _edit(done.edits, agent)) for done in state.rounds]
+        messages = next_messages(self.feedback, first, past, agent, self.sandbox_slice)
+        shown = "".join(_quote(turn, agent) for turn in heard)
+        return (*messages[:-1], Message("user", messages[-1].content + shown))
+
+    def step(self, state: CodingState, actions: Mapping[AgentId, str]) -> Step[CodingState]:
+        problem = problem_of(state.example)
+        score = self._score(problem, actions)
+        done = Round({agent: actions[agent] for agent in self.agents}, score)
+        ending: Ending = "solved" if score.solved else ""
+        if not ending and len(state.rounds) + 1 >= self.horizon:
+            ending = "horizon"
+        numbers, details = metrics(score), _details(score)
+        if self.expert and self.feedback == "expert_edits" and not ending:
+            done = replace(done, edits=self.expert(problem.prompt, score.findings.program))
+            numbers |= {
+                "expert_failed": float(not done.edits.answered),
+                "expert_failed_tries": float(done.edits.failed),
+            }
+            details |= {"expert": done.edits.reason}
+        after = replace(state, rounds=(*state.rounds, done))
+        return Step(after, joint(self.agents, score.reward), ending, numbers, details)
+
+    def _score(self, problem: Problem, actions: Mapping[AgentId, str]) -> Score:
+        missing = [agent for agent in self.agents if agent not in actions]
+        if missing:
+            raise TaskError(f"task {self.name}: expected an answer of {', '.join(missing)}, got {sorted(actions)}")
+        if self.agents == ALONE:
+            return score_alone(problem, actions[MAIN], self.judge)
+        return score_pair(problem, actions[HELPER], actions[MAIN], self.judge, aux_required=self.aux_required)
+
+
+def coding_task(config: Coding, judge: Judge, expert: Expert | None = None) -> CodingTask:
+    """The task that a configuration describes, with its services handed over.
+
+    Raises:
+        ConfigError, TaskError: if the settings contradict each other or the data cannot be read.
+    """
+    columns = {name: name for name in ("prompt", "entry_point", "test")}
+    return CodingTask(
+        train=load_examples(config.source, "train", columns, _programs),
+        test=load_examples(config.source, "test", columns, _programs),
+        judge=judge,
+        name=config.name,
+        agents=config.agents,
+        horizon=config.turns,
+        feedback=config.feedback,
+        sandbox_slice=config.sandbox_slice,
+        aux_required=config.aux_required,
+        expert=expert,
+    )
+
+
+def first_prompt(problem: Problem, agent: AgentId, *, alone: bool = False) -> str:
+    """What an agent is shown in the first round.
+
+    Raises:
+        TaskError: if the prompt has no `def` line of the entry point.
+    """
+    given = parameters(problem)
+    if alone:
+        name = problem.entry_point
+        return f"{problem.prompt.strip()}\n\nWrite {name}. Code only.\ndef {name}({given}):"
+    write = helper_prompt if agent == HELPER else main_prompt
+    return write(problem.prompt, problem.entry_point, given)
+
+
+def _programs(split: Split) -> Sequence[Example]:
+    from madrigal.starter.corpora import programs
+
+    return programs.examples(split)
+
+
+def _quote(turn: Turn, listener: AgentId) -> str:
+    """A turn of this round as its listener reads it: cleaned code, or a comment that there is none."""
+    speaker = "You" if turn.agent == listener else f"The {turn.agent}"
+    return f"\n\n{speaker} wrote:\n{clean(turn.completion.text) or '# no code'}"
+
+
+def _edit(edits: Edits, agent: AgentId) -> str:
+    return edits.aux if agent == HELPER else edits.main
+
+
+def _details(score: Score) -> dict[str, Any]:
+    found = score.findings
+    return {
+        "verdicts": [{"test": t.test, "outcome": t.outcome, "message": t.message} for t in found.tests],
+        "program": found.program,
+        "syntax": found.fault.message if found.fault else "",
+    }

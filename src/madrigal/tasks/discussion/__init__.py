@@ -1,0 +1,1 @@
+"""Discussing a question with a checkable answer."""

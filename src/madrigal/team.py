@@ -1,0 +1,88 @@
+"""A team: which policy sits in which seat, and how a request of many agents becomes one call per policy.
+
+Knows: seats and policies. Does not know: tasks, rewards, learning.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from madrigal.engines.transformers import generate
+from madrigal.policies.local import LocalPolicy
+from madrigal.rollout import Speaker, Utterance
+from madrigal.sampling import Sampling
+from madrigal.types import AgentId, Completion, ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """Seats and the policies in them.
+
+    Attributes:
+        seats: one policy per agent.
+        shared: whether several seats are meant to hold one trainable policy.
+    """
+
+    seats: Mapping[AgentId, LocalPolicy]
+    shared: bool = False
+
+    def __post_init__(self) -> None:
+        if self.shared:
+            return
+        taken: dict[int, AgentId] = {}
+        for agent, policy in self.seats.items():
+            held = id(policy.model) if not policy.adapter else id(policy)
+            if policy.trainable and held in taken:
+                raise ConfigError(
+                    f"team: the seats {taken[held]} and {agent} hold the same trainable model; give each its own, or "
+                    "say shared=True if they are meant to learn as one"
+                )
+            taken[held] = agent
+
+    @property
+    def policies(self) -> tuple[LocalPolicy, ...]:
+        """The distinct policies, in seat order."""
+        return tuple({policy.name: policy for policy in self.seats.values()}.values())
+
+    @property
+    def trainable(self) -> tuple[LocalPolicy, ...]:
+        return tuple(policy for policy in self.policies if policy.trainable)
+
+    def agents_of(self, policy: LocalPolicy) -> tuple[AgentId, ...]:
+        """The seats that a policy sits in."""
+        return tuple(agent for agent, held in self.seats.items() if held is policy)
+
+    def speaker(self, sampling: Sampling, pool: ThreadPoolExecutor | None = None) -> Speaker:
+        """Answers any mix of agents' requests with one batched call per policy, side by side in a pool if given."""
+
+        def speak(wanted: Sequence[Utterance]) -> list[Completion]:
+            rows: dict[str, list[int]] = {}
+            for i, utterance in enumerate(wanted):
+                rows.setdefault(self.seats[utterance.agent].name, []).append(i)
+            by_name = {policy.name: policy for policy in self.policies}
+
+            def answer(name: str) -> list[Completion]:
+                mine = [wanted[i] for i in rows[name]]
+                return generate(by_name[name], [u.prompt for u in mine], [u.seed for u in mine], sampling)
+
+            said: list[Completion] = [Completion("")] * len(wanted)
+            spoken = map(answer, rows) if pool is None else pool.map(answer, rows)
+            for name, completions in zip(rows, spoken, strict=True):
+                for i, completion in zip(rows[name], completions, strict=True):
+                    said[i] = completion
+            return said
+
+        return speak
+
+    def save(self, folder: Path) -> None:
+        """Writes each agent's policy to its own folder, and who sits where to team.json."""
+        for agent, policy in self.seats.items():
+            policy.save(folder / agent)
+        seats = {agent: {"policy": policy.name, "folder": agent} for agent, policy in self.seats.items()}
+        (folder / "team.json").write_text(
+            json.dumps({"seats": seats, "shared": self.shared}, indent=2) + "\n"
+        )

@@ -1,0 +1,257 @@
+"""Training: play, credit, update, sync, again and again; and beside the line: log, evaluate, save.
+
+Knows: the order of things. Does not know: any algorithm, task or model in particular.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from madrigal.assemble import check_experiment, load_team, make_learners, make_team, open_task, voices
+from madrigal.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from madrigal.config import Experiment, read_experiment, to_json
+from madrigal.evaluation.evaluate import Evaluation, evaluate
+from madrigal.learner import Learner
+from madrigal.measure import Record, step_record, transcript, transcripts
+from madrigal.report.log import RunLog
+from madrigal.report.trackers import make_tracker
+from madrigal.rollout import Judger, Speaker, branch
+from madrigal.seeds import derive
+from madrigal.task import Task
+from madrigal.team import Team
+from madrigal.types import ConfigError, Example, Group, Point, Sample
+
+
+class Watcher(Protocol):
+    """Is told how a run goes; a progress view, say."""
+
+    def stage(self, name: str) -> None: ...
+    def step(self, record: Record) -> None: ...
+    def evaluated(self, when: str, result: Evaluation) -> None: ...
+
+
+class Silent:
+    """A watcher that shows nothing."""
+
+    def stage(self, name: str) -> None:
+        pass
+
+    def step(self, record: Record) -> None:
+        pass
+
+    def evaluated(self, when: str, result: Evaluation) -> None:
+        pass
+
+
+def train(run: Experiment, folder: Path, *, resume: bool = False, watch: Watcher | None = None) -> bool:
+    """Runs one experiment in its folder. Every step is four verbs: play, credit, update, sync.
+
+    Returns:
+        True when all steps were made, False when Ctrl-C ended the run early; it is saved and can be resumed then.
+    """
+    watch = watch or Silent()
+    use_threads(run.threads)
+    with open_task(run.task) as task:
+        check_experiment(run, task)
+        (folder / "experiment.json").write_text(to_json(run))
+        watch.stage("loading the team")
+        team = make_team(run.team, task.agents, run.seed)
+        learners = make_learners(run, team, task.horizon)
+        log = RunLog(folder, [make_tracker(t, folder, dataclasses.asdict(run)) for t in run.records.trackers])
+        memory, first = _restore(log, learners, run) if resume else (run.algorithm.begin(), 0)
+        with voices(run, task, team) as (speak, judge), stop_on_interrupt() as interrupted:
+            judged = _Evaluator(run, task, speak, judge, log, watch)
+            if first == 0:
+                judged("before", 0)
+            watch.stage("training")
+            step = first
+            while step < run.steps and not interrupted():
+                began = time.perf_counter()
+                groups = _play(run, task, step, speak, judge)
+                stages, memory = run.algorithm.credit(groups, memory)
+                updates = _update(run, team, learners, stages)
+                # sync: the engines of local policies read the learners' own weights, and `stale` proves it.
+                record = step_record(step, time.perf_counter() - began, groups, stages, updates)
+                log.step(record, transcripts(step, groups, stages, run.records.transcripts))
+                watch.step(record)
+                step += 1
+                if _due(step, run.evaluation.every) and step < run.steps:
+                    judged(f"step-{step}", step)
+                if _due(step, run.records.checkpoint_every) or step == run.steps or interrupted():
+                    _save(log, learners, memory, step, run)
+            if step < run.steps:
+                return False
+            judged("after", step)
+        watch.stage("saving the team")
+        save_team(team, folder / "team")
+    return True
+
+
+def evaluate_run(folder: Path, watch: Watcher | None = None) -> tuple[Evaluation, list[Record]]:
+    """Repeats the last evaluation of a run from its saved team.
+
+    Raises:
+        ConfigError: if the run has no saved team yet.
+    """
+    run = read_experiment(folder)
+    if not (folder / "team").is_dir():
+        raise ConfigError(
+            f"run {folder}: there is no saved team yet; finish it with: madrigal train {folder} --resume"
+        )
+    use_threads(run.threads)
+    with open_task(run.task) as task:
+        check_experiment(run, task)
+        (watch or Silent()).stage("loading the team")
+        team = load_team(folder / "team", run.team, task.agents)
+        with voices(run, task, team) as (speak, judge):
+            result, episodes = _evaluate(run, task, speak, judge)
+    return result, [transcript(episode) for episode in episodes]
+
+
+def use_threads(count: int) -> None:
+    """Sets torch's threads on the CPU; 0 leaves them."""
+    if count:
+        torch.set_num_threads(count)
+
+
+def examples_of(step: int, examples: Sequence[Example], count: int, seed: int) -> list[Example]:
+    """The examples of a step: passes over the data, each in its own order, cut into steps; a function of its arguments."""
+    chosen = []
+    for position in range(step * count, (step + 1) * count):
+        epoch, place = divmod(position, len(examples))
+        order = list(range(len(examples)))
+        random.Random(derive(seed, "epoch", epoch)).shuffle(order)
+        chosen.append(examples[order[place]])
+    return chosen
+
+
+def save_team(team: Team, folder: Path) -> None:
+    """Writes the team beside `folder` first and renames, so that a saved team is always whole."""
+    draft = folder.with_name(f".{folder.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    team.save(draft)
+    shutil.rmtree(folder, ignore_errors=True)
+    draft.rename(folder)
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C into a wish to stop after the present step; the second one ends at once."""
+    asked = False
+
+    def ask(signum: int, frame: Any) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    try:
+        before = signal.signal(signal.SIGINT, ask)
+    except ValueError:  # not the main thread: whoever owns it also owns Ctrl-C
+        yield lambda: False
+        return
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _play(run: Experiment, task: Task[Any], step: int, speak: Speaker, judge: Judger) -> list[Group[Any]]:
+    examples = examples_of(step, task.examples("train"), run.prompts, run.seed)
+    origins = [Point(example.id, task.reset(example)) for example in examples]
+    return branch(task, run.topology, origins, run.algorithm.branching, speak, judge, (run.seed, step))
+
+
+def _update(
+    run: Experiment, team: Team, learners: dict[str, Learner], stages: list[list[Sample]]
+) -> dict[str, dict[str, float]]:
+    """Every learner takes its own agents' samples; on a CPU they work side by side."""
+    shares = {}
+    for policy in team.trainable:
+        seats = team.agents_of(policy)
+        shares[policy.name] = [[s for s in stage if s.turn.agent in seats] for stage in stages]
+    apart = len({id(policy.model) for policy in team.trainable}) == len(team.trainable)
+    with ThreadPoolExecutor(len(shares) if apart else 1) as pool:
+        done = pool.map(lambda name: learners[name].update(shares[name], run.algorithm.loss), shares)
+        return dict(zip(shares, done, strict=True))
+
+
+def _evaluate(
+    run: Experiment, task: Task[Any], speak: Speaker, judge: Judger
+) -> tuple[Evaluation, list[Any]]:
+    examples = task.examples("test")[: run.evaluation.examples]
+    return evaluate(task, run.topology, examples, speak, judge, timed=run.evaluation.timed, seed=run.seed)
+
+
+class _Evaluator:
+    """Evaluates, files and shows; the same way before, during and after training."""
+
+    def __init__(
+        self,
+        run: Experiment,
+        task: Task[Any],
+        speak: Speaker,
+        judge: Judger,
+        log: RunLog,
+        watch: Watcher,
+    ) -> None:
+        self.run, self.task, self.speak, self.judge, self.log, self.watch = (
+            run,
+            task,
+            speak,
+            judge,
+            log,
+            watch,
+        )
+
+    def __call__(self, when: str, step: int) -> None:
+        self.watch.stage(f"evaluating {when}")
+        result, episodes = _evaluate(self.run, self.task, self.speak, self.judge)
+        shown = [transcript(episode) for episode in episodes]
+        self.log.evaluation(when, dataclasses.asdict(result), shown, step)
+        self.watch.evaluated(when, result)
+
+
+def _save(log: RunLog, learners: dict[str, Learner], memory: Any, step: int, run: Experiment) -> None:
+    states = {name: learner.state() for name, learner in learners.items()}
+    save_checkpoint(
+        log.checkpoints, step, states, {"memory": memory, "experiment": to_json(run)}, run.records.keep
+    )
+
+
+def _restore(log: RunLog, learners: dict[str, Learner], run: Experiment) -> tuple[Any, int]:
+    """Takes up the newest checkpoint; without one the run begins anew."""
+    path = newest_checkpoint(log.checkpoints)
+    if path is None:
+        log.rewind(0)
+        return run.algorithm.begin(), 0
+    states, state = load_checkpoint(path)
+    if state["experiment"] != to_json(run):
+        raise ConfigError(
+            f"checkpoint {path} was made with other settings than this run's; resume without overrides, or start a new "
+            "run with another --name"
+        )
+    if set(states) != set(learners):
+        raise ConfigError(
+            f"checkpoint {path} holds the policies {', '.join(states)}, this team trains {', '.join(learners)}"
+        )
+    for name, learner in learners.items():
+        learner.restore(states[name])
+    log.rewind(state["step"])
+    return state["memory"], int(state["step"])

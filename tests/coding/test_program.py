@@ -1,0 +1,210 @@
+"""Cleaning, finding and joining, with the completions that small models really write."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from madrigal.tasks.coding.program import clean, combine, find_function, kept, parse, preamble, syntax_fault
+from madrigal.tasks.coding.score import Fault
+
+AUX = "def aux(x):\n    return x + 1"
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        AUX,
+        f"```python\n{AUX}\n```",
+        f"```\n{AUX}\n```\nThis adds one.",
+        f"Sure, here it is:\n\n```py\n{AUX}\n```\nand then\n```\naux(3)\n```",
+        f"```python\n{AUX}",
+        f"{AUX}\n```\nHope this helps!",
+        f"Here is the helper:\n{AUX}",
+        f"{AUX}\n\nIt adds one to x, (nearly) always.",
+        f"{AUX}\n\nprint(aux(3))\nassert aux(3) == 4",
+        f"{AUX}\n\nif __name__ == '__main__':\n    print(aux(1))",
+        f"{AUX}\n\ndef other(x):\n    return (x +",
+        f"{AUX}\n\ny = aux(3)",
+        f" {AUX}\n\nIt adds one.",
+        f"\n\n    {AUX.replace(chr(10), chr(10) + '    ')}\n",
+        AUX.replace("\n", "\r\n"),
+    ],
+)
+def test_only_the_function_is_left(completion: str) -> None:
+    assert clean(completion) == AUX
+
+
+def test_imports_constants_and_decorators_stay() -> None:
+    text = (
+        "import re\nfrom functools import lru_cache\nWORD = re.compile('a')\nSEEN = dict()\n\n"
+        "@lru_cache(\n    None)\ndef aux(x):\n    return WORD.findall(x)  # all"
+    )
+    assert [type(piece.node).__name__ for piece in kept(text)] == [
+        *["Import", "ImportFrom", "Assign", "Assign"],
+        "FunctionDef",
+    ]
+    assert clean(text).endswith("@lru_cache(\n    None)\ndef aux(x):\n    return WORD.findall(x)  # all")
+
+
+def test_values_that_need_effects_or_own_functions_are_dropped() -> None:
+    text = f"{AUX}\nx = input()\ny = aux(1)\nz = len('abc')\nw = open('f').read()\nv = (lambda: 3)()"
+    assert clean(text) == f"{AUX}\n\nz = len('abc')"
+
+
+def test_a_sole_broken_function_is_kept_for_the_syntax_level() -> None:
+    text = "def main(x):\n    y = aux(x)\n    return y +"
+    assert clean(text) == text
+    found = find_function(text, "main")
+    assert found is not None and found.node is None and found.returns
+
+
+def test_a_broken_function_before_a_whole_one_is_kept() -> None:
+    assert clean(f"def first(:\n    pass\n\n{AUX}") == f"def first(:\n    pass\n\n{AUX}"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "   \n",
+        "no code at all",
+        "aux = lambda x: x",
+        "async def aux(x):\n    return x",
+        "class aux:\n    def aux(self):\n        return 1",
+        "def outer():\n    def aux(x):\n        return x\n    return aux",
+        f"{AUX}\naux = 3",
+        f"{AUX}\nfrom math import sqrt as aux",
+        "def auxiliary(x):\n    return x",
+        "# def aux(x): return x",
+        '"""\ndef aux(x):\n    return x\n"""',
+    ],
+)
+def test_what_is_no_function_of_that_name(answer: str) -> None:
+    assert find_function(clean(answer), "aux") is None
+
+
+@pytest.mark.parametrize(
+    ("body", "returns"),
+    [
+        ("return x", True),
+        ("return None", True),
+        ("if x:\n        return 1", True),
+        ("return", False),
+        ("pass", False),
+        ("yield x", False),
+        ("def inner():\n        return 1", False),
+        ("f = lambda: 1", False),
+        ("class A:\n        def m(self):\n            return 1", False),
+        ("while True:\n        return 1", True),
+    ],
+)
+def test_a_return_with_a_value_in_the_function_itself(body: str, returns: bool) -> None:
+    found = find_function(f"def aux(x):\n    {body}", "aux")
+    assert found is not None and found.returns is returns
+
+
+def test_the_last_definition_counts() -> None:
+    found = find_function(f"{AUX}\n\ndef aux(y):\n    pass", "aux")
+    assert found is not None and found.text.startswith("def aux(y)") and not found.returns
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 'a\x00b'", "null"),
+        ("x = '\ud800'", "surrogates"),
+        ("(" * 5000 + ")" * 5000, "parenthes"),
+        ("-" * 100_000 + "1", "nested too deeply"),
+    ],
+    ids=["null byte", "lone surrogate", "brackets", "minus signs"],
+)
+def test_whatever_the_parser_refuses_is_a_fault(text: str, message: str) -> None:
+    fault = parse(text)
+    assert isinstance(fault, Fault) and message in fault.message
+    assert find_function(clean(f"{AUX}\n{text}"), "aux") is not None
+
+
+def test_unicode_counts_characters_not_bytes() -> None:
+    text = "NAME = 'äöü'; GREET = 'ü'\n\ndef aux(ñ):\n    return 'é' + ñ"
+    assert clean(text) == "NAME = 'äöü'\n\nGREET = 'ü'\n\ndef aux(ñ):\n    return 'é' + ñ"
+
+
+def test_the_helpers_aux_and_mains_entry_point_win() -> None:
+    program = combine(
+        "import math\n\ndef poly(x):\n    return x\n\ndef f(x: int):\n    'Doc.'\n",
+        "f",
+        "def aux(x):\n    return 0\n\nfrom os import path as aux\n\ndef f(x):\n    return aux(x)",
+        f"{AUX}\n\ndef f(x):\n    return -1",
+    )
+    given = "import math\n\ndef poly(x):\n    return x"
+    assert program == f"{given}\n\n{AUX}\n\ndef f(x):\n    return aux(x)"
+
+
+def test_a_single_agent_keeps_its_own_aux() -> None:
+    assert combine("def f(x):\n    'Doc.'", "f", f"{AUX}\n\ndef f(x):\n    return aux(x)").startswith(AUX)
+
+
+def test_future_imports_come_first() -> None:
+    main = "from __future__ import annotations\n\ndef f(x):\n    return x"
+    program = combine("import math\n", "f", main, AUX)
+    assert program.startswith("from __future__") and compile(program, "program", "exec")
+
+
+def test_the_preamble_is_what_the_prompt_defines_besides_the_entry_point() -> None:
+    assert preamble("from typing import List\n\ndef g():\n    pass\n\ndef f():\n    'Doc.'", "f") == (
+        "from typing import List\n\ndef g():\n    pass"
+    )
+
+
+def test_a_fault_is_placed_in_its_authors_answer() -> None:
+    answers = {"helper": AUX, "main": "def f(x):\n    return x +\n"}
+    program = combine("", "f", answers["main"], answers["helper"])
+    fault = syntax_fault(program, answers)
+    assert fault is not None and (fault.line, fault.column, fault.author) == (2, 15, "main")
+    assert syntax_fault(AUX, {"helper": AUX}) is None
+
+
+SNIPPETS = st.lists(
+    st.sampled_from(
+        [
+            *[
+                "def aux(x):",
+                "    return x",
+                "    return (x",
+                "import math",
+                "x = 1",
+                "@cache",
+                "```",
+                "```python",
+            ],
+            *[
+                "Some prose, here.",
+                "",
+                "    y = aux(x)",
+                "class A:",
+                "    pass",
+                '"""',
+                ")",
+                "from os import path",
+            ],
+        ]
+    )
+).map("\n".join)
+
+
+@given(SNIPPETS | st.text())
+def test_cleaning_never_raises_and_is_done_once(text: str) -> None:
+    once = clean(text)
+    assert clean(once) == once
+
+
+@given(SNIPPETS)
+def test_cleaned_code_that_parses_holds_definitions_only(text: str) -> None:
+    tree = parse(clean(text))
+    if isinstance(tree, ast.Module):
+        allowed = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign)
+        assert all(isinstance(node, allowed) for node in tree.body)

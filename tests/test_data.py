@@ -1,0 +1,225 @@
+"""Sources: every file kind, every slice, and every way in which data can be wrong."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from madrigal.tasks.data import Source, load_examples, load_rows
+from madrigal.types import ConfigError, Example, Split, TaskError
+
+ROWS = [{"prompt": f"post {i}", "other": i} for i in range(10)]
+SPLITS: tuple[Split, Split] = ("train", "test")
+
+
+def write(path: Path, rows: list[Any] = ROWS) -> str:
+    lines = "\n".join(json.dumps(row) for row in rows)
+    text = (json.dumps(rows) if ".json" in path.suffixes else lines).encode()
+    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+    return str(path)
+
+
+def numbers(data: str, split: Split, train: str = "train", test: str = "test") -> list[int]:
+    return [row["other"] for row in load_rows(Source(data, train, test), split, ["other"])]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.jsonl.gz", "a.json.gz"])
+def test_every_file_kind_gives_the_same_rows(tmp_path: Path, name: str) -> None:
+    rows = load_rows(Source(write(tmp_path / name), "train[:2]"), "train", ["prompt"])
+    assert rows == ({"prompt": "post 0"}, {"prompt": "post 1"})
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.parquet.gz"])
+def test_parquet_gives_the_same_rows(tmp_path: Path, name: str) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "plain")
+    raw = (tmp_path / "plain").read_bytes()
+    (tmp_path / name).write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
+    assert numbers(str(tmp_path / name), "train") == list(range(8))
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "expected_train", "expected_test"),
+    [
+        ("train", "test", range(8), range(8, 10)),
+        ("train[:3]", "test[3:5]", range(3), range(3, 5)),
+        ("train[:3]", "test", range(3), range(3, 10)),
+        ("train", "test[2:4]", [0, 1, 4, 5, 6, 7, 8, 9], range(2, 4)),
+        ("train[:-2]", "test[-2:]", range(8), range(8, 10)),
+        ("train[:5]", "test[5:1000]", range(5), range(5, 10)),
+    ],
+)
+def test_one_file_is_divided(
+    tmp_path: Path, train: str, test: str, expected_train: list[int], expected_test: list[int]
+) -> None:
+    data = write(tmp_path / "a.jsonl")
+    assert numbers(data, "train", train, test) == list(expected_train)
+    assert numbers(data, "test", train, test) == list(expected_test)
+
+
+BOUNDS = st.one_of(st.none(), st.integers(-12, 12))
+SLICES = st.one_of(
+    st.just(""), st.tuples(BOUNDS, BOUNDS).map(lambda b: f"[{b[0] or ''}:{'' if b[1] is None else b[1]}]")
+)
+
+
+@given(train=SLICES, test=SLICES)
+def test_train_and_test_never_share_a_row(
+    tmp_path_factory: pytest.TempPathFactory, train: str, test: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "shared.jsonl"
+    data = str(path) if path.exists() else write(path)
+    try:
+        parts = [set(numbers(data, split, f"train{train}", f"test{test}")) for split in SPLITS]
+    except ConfigError:
+        return
+    assert parts[0] and parts[1] and not parts[0] & parts[1]
+
+
+def test_overlap_is_refused_in_one_line(tmp_path: Path) -> None:
+    data = write(tmp_path / "a.jsonl")
+    with pytest.raises(ConfigError, match=r"must not share rows.*overlap among 10 rows") as error:
+        numbers(data, "train", "train[:6]", "test[5:]")
+    assert "\n" not in str(error.value)
+
+
+def test_split_in_the_file_name_stands_for_the_split(tmp_path: Path) -> None:
+    write(tmp_path / "a_train.jsonl", ROWS[:4])
+    write(tmp_path / "a_validation.jsonl", ROWS[4:])
+    data = str(tmp_path / "a_{split}.jsonl")
+    assert numbers(data, "train", test="validation[:2]") == [0, 1, 2, 3]
+    assert numbers(data, "test", test="validation[:2]") == [4, 5]
+    assert numbers(data, "test", "train[:3]", "train") == [3]
+
+
+def test_a_file_that_was_rewritten_is_read_again(tmp_path: Path) -> None:
+    data = write(tmp_path / "a.jsonl")
+    assert len(numbers(data, "test")) == 2
+    write(tmp_path / "a.jsonl", ROWS[:5])
+    os.utime(data, ns=(1, 1))
+    assert len(numbers(data, "test")) == 1
+
+
+def test_rows_are_copies(tmp_path: Path) -> None:
+    source = Source(write(tmp_path / "a.jsonl"))
+    load_rows(source, "train", ["other"])[0]["other"] = "spoilt"
+    assert load_rows(source, "train", ["other"])[0] == {"other": 0}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.jsonl", None, "expected a file, found none"),
+        ("empty.jsonl", b"", "expected at least one row"),
+        ("empty.json", b"[]", "expected at least one row"),
+        ("bad.jsonl", b'{"prompt": "x"}\n\n{"prompt": oh}\n', r"bad.jsonl, line 3: expected one JSON object"),
+        ("list.jsonl", b"[1, 2]\n", r"list.jsonl, line 1: expected a JSON object.*got list"),
+        ("bad.json", b'[\n{"prompt": oh}]', r"bad.json, line 2: not JSON"),
+        ("object.json", b'{"prompt": "x"}', "expected one JSON list of objects, got dict"),
+        (
+            "column.jsonl",
+            b'{"text": "x", "id": 1}',
+            r"expected the column 'prompt', found text, id; name one",
+        ),
+        ("ragged.jsonl", b'{"prompt": "x"}\n{"prompt": null}', r"row 1: the column 'prompt' is empty"),
+        ("latin.jsonl", b'{"prompt": "\xe9"}', "could not be read"),
+        ("plain.jsonl.gz", b'{"prompt": "x"}', "could not be read"),
+        ("torn.jsonl.gz", gzip.compress(b'{"prompt": "x"}')[:-9], "could not be read"),
+        ("bad.parquet", b"no", "could not be read"),
+    ],
+)
+def test_bad_data_is_told_in_one_line(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(TaskError, match=message) as error:
+        load_rows(Source(str(tmp_path / name), "train[:2]", "test[2:]"), "train", ["prompt"])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "train[", "train[5]", "train[:10%]", "train[a:b]", "train[:-]", "a b"])
+def test_bad_slices_are_refused_when_written(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"expected a split.*write one like"):
+        Source(train=text)
+
+
+def test_a_slice_of_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'test\[20:\]' selects none of the 10 rows for test"):
+        numbers(write(tmp_path / "a.jsonl"), "test", test="test[20:]")
+
+
+@pytest.mark.parametrize("data", ["rows.csv", "./rows", "rows.txt.gz", "/nowhere/rows"])
+def test_unknown_file_kinds_are_refused(data: str) -> None:
+    with pytest.raises(ConfigError, match=r"expected a file .jsonl, .json or .parquet"):
+        load_rows(Source(data), "train", ["prompt"])
+
+
+def test_a_text_that_names_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match="expected 'embedded', a hub name"):
+        load_rows(Source("a b/c d"), "train", ["prompt"])
+
+
+def fake_hub(monkeypatch: pytest.MonkeyPatch, calls: list[Any], error: Exception | None = None) -> None:
+    def load_dataset(name: str, config: str | None, split: str) -> list[dict[str, Any]]:
+        calls.append((name, config, split))
+        if error is not None:
+            raise error
+        return ROWS
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+
+
+def test_hub_splits_are_loaded_once_and_sliced(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    fake_hub(monkeypatch, calls)
+    assert numbers("org/set:main", "train", "train[:3]", "validation") == [0, 1, 2]
+    assert numbers("org/set:main", "train", "train[3:5]", "validation") == [3, 4]
+    assert len(numbers("org/set:main", "test", "train[:3]", "validation")) == 10
+    assert calls == [("org/set", "main", "train"), ("org/set", "main", "validation")]
+
+
+def test_one_hub_split_used_twice_must_not_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_hub(monkeypatch, [])
+    assert numbers("org/once", "test", "test[3:]", "test[:3]") == [0, 1, 2]
+    with pytest.raises(ConfigError, match="must not share rows"):
+        numbers("org/once", "test", "test[3:]", "test[:4]")
+
+
+def test_an_unreachable_hub_suggests_a_local_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_hub(monkeypatch, [], ConnectionError("no route\nto host"))
+    with pytest.raises(TaskError, match=r"could not load 'org/far' .* no route; .* local file") as error:
+        load_rows(Source("org/far"), "train", ["prompt"])
+    assert "\n" not in str(error.value)
+
+
+def test_a_real_dataset_object_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_list(ROWS)
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config, split: rows)
+    assert load_rows(Source("org/real", "train[1:2]"), "train", ["prompt"]) == ({"prompt": "post 1"},)
+
+
+def corpus(split: Split) -> tuple[Example, ...]:
+    return tuple(Example(f"{split}/{i}", {"post": "x"}) for i in range(5))
+
+
+def test_examples_come_from_the_corpus_or_from_rows(tmp_path: Path) -> None:
+    embedded = load_examples(Source(train="train[1:3]"), "train", {"post": "prompt"}, corpus)
+    assert [example.id for example in embedded] == ["train/1", "train/2"]
+    assert len(load_examples(Source(), "test", {"post": "prompt"}, corpus)) == 5
+    loaded = load_examples(Source(write(tmp_path / "a.jsonl")), "test", {"post": "prompt"}, corpus)
+    assert loaded == (Example("test-0", {"post": "post 8"}), Example("test-1", {"post": "post 9"}))
+
+
+def test_embedded_data_has_only_its_two_splits() -> None:
+    with pytest.raises(ConfigError, match="has the splits train and test, got 'validation'"):
+        load_examples(Source(test="validation"), "test", {"post": "prompt"}, corpus)
