@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from madrigal.tasks.data import Source, load_examples, load_rows
+from madrigal.tasks.data import Source, load_examples, load_rows, read_rows
 from madrigal.types import ConfigError, Example, Split, TaskError
 
 ROWS = [{"prompt": f"post {i}", "other": i} for i in range(10)]
@@ -74,9 +74,7 @@ SLICES = st.one_of(
 
 
 @given(train=SLICES, test=SLICES)
-def test_train_and_test_never_share_a_row(
-    tmp_path_factory: pytest.TempPathFactory, train: str, test: str
-) -> None:
+def test_train_and_test_never_share_a_row(tmp_path_factory: pytest.TempPathFactory, train: str, test: str) -> None:
     path = tmp_path_factory.getbasetemp() / "shared.jsonl"
     data = str(path) if path.exists() else write(path)
     try:
@@ -108,6 +106,17 @@ def test_a_file_that_was_rewritten_is_read_again(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", ROWS[:5])
     os.utime(data, ns=(1, 1))
     assert len(numbers(data, "test")) == 1
+
+
+def test_all_rows_of_a_file_are_read_with_all_columns(tmp_path: Path) -> None:
+    data = write(tmp_path / "a.jsonl")
+    read_rows(data)[0]["other"] = "spoilt"
+    assert read_rows(data) == ROWS
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(TaskError, match="expected at least one row"):
+        read_rows(str(tmp_path / "empty.jsonl"))
+    with pytest.raises(ConfigError, match="expected a local file"):
+        read_rows("org/set")
 
 
 def test_rows_are_copies(tmp_path: Path) -> None:
@@ -218,6 +227,21 @@ def test_examples_come_from_the_corpus_or_from_rows(tmp_path: Path) -> None:
     assert len(load_examples(Source(), "test", {"post": "prompt"}, corpus)) == 5
     loaded = load_examples(Source(write(tmp_path / "a.jsonl")), "test", {"post": "prompt"}, corpus)
     assert loaded == (Example("test-0", {"post": "post 8"}), Example("test-1", {"post": "post 9"}))
+
+
+def test_examples_are_made_once_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder, size in (("one", 5), ("two", 10)):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "a.jsonl", ROWS[:size])
+        os.utime(tmp_path / folder / "a.jsonl", ns=(1, 1))
+    source, columns = Source("a.jsonl"), {"post": "prompt"}
+    monkeypatch.chdir(tmp_path / "one")
+    first = load_examples(source, "train", columns, corpus)
+    assert load_examples(source, "train", columns, corpus) is first
+    os.utime("a.jsonl", ns=(2, 2))
+    assert load_examples(source, "train", columns, corpus) is not first
+    monkeypatch.chdir(tmp_path / "two")
+    assert [len(load_examples(source, split, columns, corpus)) for split in SPLITS] == [8, 2]
 
 
 def test_embedded_data_has_only_its_two_splits() -> None:

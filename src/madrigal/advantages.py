@@ -115,6 +115,4 @@ def mean_over_partners(
 
 def _needs_siblings(returns: Tensor) -> None:
     if returns.shape[-1] < 2:
-        raise ValueError(
-            f"a group baseline needs at least 2 siblings, got {returns.shape[-1]}; raise the width"
-        )
+        raise ValueError(f"a group baseline needs at least 2 siblings, got {returns.shape[-1]}; raise the width")

@@ -119,9 +119,7 @@ def load_team(folder: Path, config: TeamConfig, agents: tuple[AgentId, ...]) -> 
     """
     for agent in agents:
         if not (folder / agent).is_dir():
-            raise EngineError(
-                f"team {folder}: expected a folder for agent {agent}, found none; is this a saved team?"
-            )
+            raise EngineError(f"team {folder}: expected a folder for agent {agent}, found none; is this a saved team?")
     device = pick_device(config.device)
     seats: dict[AgentId, LocalPolicy] = {}
     for agent in agents:

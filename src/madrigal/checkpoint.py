@@ -66,9 +66,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, An
     try:
         sums: dict[str, str] = json.loads((path / "manifest.json").read_text())
     except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"checkpoint {path}: expected a manifest.json, found none that can be read"
-        ) from error
+        raise ConfigError(f"checkpoint {path}: expected a manifest.json, found none that can be read") from error
     for name, expected in sums.items():
         file = path / name
         if not file.is_file() or _sha256(file) != expected:
@@ -77,8 +75,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, An
                 "from an earlier checkpoint: remove this folder"
             )
     learners = {
-        file.stem: torch.load(file, map_location="cpu", weights_only=True)
-        for file in sorted(path.glob("*.pt"))
+        file.stem: torch.load(file, map_location="cpu", weights_only=True) for file in sorted(path.glob("*.pt"))
     }
     state: dict[str, Any] = json.loads((path / "state.json").read_text())
     return learners, state

@@ -23,9 +23,7 @@ from madrigal.scoring import score_command
 from madrigal.train import evaluate_run, train
 from madrigal.types import ConfigError
 
-ALGORITHMS = {
-    "magrpo": "group-relative advantages of a joint reward, plain policy gradient (arXiv:2508.04652)"
-}
+ALGORITHMS = {"magrpo": "group-relative advantages of a joint reward, plain policy gradient (arXiv:2508.04652)"}
 TOPOLOGIES = {
     "parallel": "all agents speak at once and hear nothing of each other",
     "sequential": "agents speak one by one and hear what was said before",
@@ -68,9 +66,7 @@ def train_command(arguments: list[str]) -> int:
     parser.add_argument("--overwrite", action="store_true")
     options, settings = parser.parse_known_args(arguments)
     if not options.recipe or options.recipe.startswith("-"):
-        raise ConfigError(
-            f"train: name a recipe, a run folder or an experiment.json; recipes are {', '.join(RECIPES)}"
-        )
+        raise ConfigError(f"train: name a recipe, a run folder or an experiment.json; recipes are {', '.join(RECIPES)}")
     folder = _resumed_folder(options) if options.resume else None
     start = read_experiment(folder) if folder else _start(options.recipe)
     run = tyro.cli(
@@ -130,9 +126,7 @@ def show_run(console: Console, folder: Path) -> None:
 
 def evaluate_command(arguments: list[str]) -> int:
     """madrigal evaluate RUN [--json]"""
-    parser = argparse.ArgumentParser(
-        prog="madrigal evaluate", description="Evaluate a run's saved team again."
-    )
+    parser = argparse.ArgumentParser(prog="madrigal evaluate", description="Evaluate a run's saved team again.")
     parser.add_argument("run", type=Path)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)

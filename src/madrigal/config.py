@@ -138,7 +138,5 @@ def read_experiment(path: Path) -> Experiment:
     """Reads experiment.json, given itself or its run folder."""
     file = path / "experiment.json" if path.is_dir() else path
     if not file.is_file():
-        raise ConfigError(
-            f"expected an experiment at {file}, found none; give a run folder or an experiment.json"
-        )
+        raise ConfigError(f"expected an experiment at {file}, found none; give a run folder or an experiment.json")
     return from_json(file.read_text(), str(file))

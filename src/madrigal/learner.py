@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
+from transformers.cache_utils import DynamicCache
 
 from madrigal.batch import Batch, PolicyOutput, make_batch, micro_batches
 from madrigal.losses import entropy
@@ -50,7 +52,7 @@ class Optimiser:
     warmup: int = 0
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     floor: float = 0.0
-    token_budget: int = 16384
+    token_budget: int = 4096
     gradient_checkpointing: bool = False
     stale_tolerance: float | None = None
 
@@ -119,9 +121,7 @@ class Learner:
         self.optimiser.zero_grad(set_to_none=True)
         sums = {"loss": 0.0, "entropy": 0.0, "stale": 0.0}
         for piece in micro_batches(samples, self.config.token_budget):
-            batch = make_batch(
-                piece, self.policy.tokenizer.pad_token_id, sequences, tokens, self.policy.device
-            )
+            batch = make_batch(piece, self.policy.tokenizer.pad_token_id, sequences, tokens, self.policy.device)
             batch = self._with_reference(batch)
             output = self.score(batch)
             value = loss(output, batch)
@@ -133,10 +133,10 @@ class Learner:
         if first:
             self._check_fresh(sums["stale"])
         norm = self._gradient_norm(sums["loss"])
+        lr = self.optimiser.param_groups[0]["lr"]
         self.optimiser.step()
         self.schedule.step()
         self.policy.version += 1
-        lr = self.optimiser.param_groups[0]["lr"]
         return {**sums, "gradient_norm": norm, "lr": lr, "sequences": sequences, "tokens": tokens}
 
     def _gradient_norm(self, loss: float) -> float:
@@ -163,16 +163,12 @@ class Learner:
     def score(self, batch: Batch, model: Any = None) -> PolicyOutput:
         """Log-probs and entropies of the sampled tokens under the policy's (or the given model's) weights."""
         model = self.policy.activate() if model is None else model
-        logits = model(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask.long(),
-            position_ids=(batch.attention_mask.long().cumsum(-1) - 1).clamp_min(0),
-            logits_to_keep=batch.actions.shape[1] + 1,
-            use_cache=False,
-        ).logits[:, :-1]
-        logits = warp(logits, self.sampling, keep=batch.actions)
-        chosen = logits.log_softmax(dim=-1).gather(-1, batch.actions[..., None])[..., 0]
-        return PolicyOutput(chosen, entropy(logits.detach()))
+        # Recomputing activations and keeping a cache of them exclude each other.
+        read = _logits_in_one_pass if self.config.gradient_checkpointing else _logits
+        logits = warp(read(model, batch), self.sampling, keep=batch.actions)
+        logprobs = logits.log_softmax(dim=-1)
+        chosen = logprobs.gather(-1, batch.actions[..., None])[..., 0]
+        return PolicyOutput(chosen, entropy(logprobs.detach()))
 
     def _with_reference(self, batch: Batch) -> Batch:
         if not self.reference:
@@ -207,6 +203,52 @@ class Learner:
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.last_epoch = state["schedule"]["last_epoch"]
         self.policy.version = state["version"]
+
+
+def _logits(model: Any, batch: Batch) -> Float[Tensor, "B T V"]:
+    """What the model says before each sampled token; a prompt is read once for all answers to it."""
+    mask = batch.prompt_mask.long()
+    cache = DynamicCache()
+    first = model(
+        input_ids=batch.prompts,
+        attention_mask=mask,
+        position_ids=_positions(mask),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    ).logits[batch.prompt_of]
+    if batch.actions.shape[1] == 1:
+        return first
+    for layer in cache.layers:
+        layer.keys, layer.values = layer.keys[batch.prompt_of], layer.values[batch.prompt_of]
+    mask = torch.cat([mask[batch.prompt_of], batch.mask[:, :-1].long()], dim=1)
+    rest = model(
+        input_ids=batch.actions[:, :-1],
+        attention_mask=mask,
+        position_ids=_positions(mask)[:, batch.prompts.shape[1] :],
+        past_key_values=cache,
+        use_cache=True,
+    ).logits
+    return torch.cat([first, rest], dim=1)
+
+
+def _logits_in_one_pass(model: Any, batch: Batch) -> Float[Tensor, "B T V"]:
+    """The same with every prompt repeated before each of its answers."""
+    mask = torch.cat([batch.prompt_mask[batch.prompt_of], batch.mask], dim=1).long()
+    output = model(
+        input_ids=torch.cat([batch.prompts[batch.prompt_of], batch.actions], dim=1),
+        attention_mask=mask,
+        position_ids=_positions(mask),
+        logits_to_keep=batch.actions.shape[1] + 1,
+        use_cache=False,
+    )
+    logits: Tensor = output.logits[:, :-1]
+    return logits
+
+
+def _positions(mask: Tensor) -> Tensor:
+    """The place of each token in its own row, padding not counted."""
+    return (mask.cumsum(-1) - 1).clamp_min(0)
 
 
 def _tokens(samples: Sequence[Sample]) -> int:

@@ -64,9 +64,7 @@ def entropy(logits: Float[Tensor, "*R V"]) -> Float[Tensor, "*R"]:
     return -torch.where(probs > 0, probs * logprobs, torch.zeros_like(probs)).sum(dim=-1)
 
 
-def sum_per_sequence(
-    terms: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], sequences: int
-) -> Float[Tensor, ""]:
+def sum_per_sequence(terms: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], sequences: int) -> Float[Tensor, ""]:
     """Sums over the tokens of an answer and averages over `sequences` answers.
 
     The paper's reduction: an action is a whole answer, its log-prob is the sum over its tokens. `sequences` counts the

@@ -232,8 +232,7 @@ def _branch(
         episodes = _grow(task, topology, episodes, branching, speak, judge, [game.key for game in games])
     width = len(choices)
     return [
-        Group(origin, tuple(episodes[n * width : (n + 1) * width]), task.agents)
-        for n, origin in enumerate(origins)
+        Group(origin, tuple(episodes[n * width : (n + 1) * width]), task.agents) for n, origin in enumerate(origins)
     ]
 
 
@@ -251,8 +250,7 @@ def _grow(
     if not going:
         return episodes
     origins = [
-        Point(episodes[i].start.example, episodes[i].steps[-1].state, round=episodes[i].start.round + 1)
-        for i in going
+        Point(episodes[i].start.example, episodes[i].steps[-1].state, round=episodes[i].start.round + 1) for i in going
     ]
     groups = _branch(task, topology, origins, branching, speak, judge, [keys[i] for i in going])
     children = dict(zip(going, groups, strict=True))

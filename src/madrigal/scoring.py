@@ -46,15 +46,11 @@ def score_command(arguments: list[str]) -> int:
         "answers keyed by agent; the same lines come out with reward, components and details.",
     )
     parser.add_argument("task", help=f"{', '.join(TASKS)}, or file.py:name of an own task")
-    parser.add_argument(
-        "--data", required=True, help="a .jsonl, .json or .parquet file (.gz too), or embedded"
-    )
+    parser.add_argument("--data", required=True, help="a .jsonl, .json or .parquet file (.gz too), or embedded")
     parser.add_argument("--answers", required=True, help="a .jsonl file: id, answers")
     parser.add_argument("--output", type=Path, help="where the scored lines go; the screen by default")
     parser.add_argument("--aux-required", action="store_true", help="coding: level 1 needs both functions")
-    parser.add_argument(
-        "--unconfined", action="store_true", help="coding: run even where code cannot be confined"
-    )
+    parser.add_argument("--unconfined", action="store_true", help="coding: run even where code cannot be confined")
     options = parser.parse_args(arguments)
     config = _task_config(options.task)
     if isinstance(config, Coding):
@@ -110,9 +106,7 @@ def _answers(file: str, examples: Mapping[str, Example], task: Task[Any]) -> Ite
     for place, row in enumerate(read_rows(file), start=1):
         where = f"{file}, row {place}"
         if "id" not in row or not isinstance(row.get("answers"), dict):
-            raise TaskError(
-                f"{where}: expected an id and answers keyed by agent, found {', '.join(row) or 'nothing'}"
-            )
+            raise TaskError(f"{where}: expected an id and answers keyed by agent, found {', '.join(row) or 'nothing'}")
         row = {**row, "id": str(row["id"])}
         if row["id"] not in examples:
             raise TaskError(

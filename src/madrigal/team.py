@@ -83,6 +83,4 @@ class Team:
         for agent, policy in self.seats.items():
             policy.save(folder / agent)
         seats = {agent: {"policy": policy.name, "folder": agent} for agent, policy in self.seats.items()}
-        (folder / "team.json").write_text(
-            json.dumps({"seats": seats, "shared": self.shared}, indent=2) + "\n"
-        )
+        (folder / "team.json").write_text(json.dumps({"seats": seats, "shared": self.shared}, indent=2) + "\n")

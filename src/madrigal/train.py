@@ -106,9 +106,7 @@ def evaluate_run(folder: Path, watch: Watcher | None = None) -> tuple[Evaluation
     """
     run = read_experiment(folder)
     if not (folder / "team").is_dir():
-        raise ConfigError(
-            f"run {folder}: there is no saved team yet; finish it with: madrigal train {folder} --resume"
-        )
+        raise ConfigError(f"run {folder}: there is no saved team yet; finish it with: madrigal train {folder} --resume")
     use_threads(run.threads)
     with open_task(run.task) as task:
         check_experiment(run, task)
@@ -192,9 +190,7 @@ def _update(
         return dict(zip(shares, done, strict=True))
 
 
-def _evaluate(
-    run: Experiment, task: Task[Any], speak: Speaker, judge: Judger
-) -> tuple[Evaluation, list[Any]]:
+def _evaluate(run: Experiment, task: Task[Any], speak: Speaker, judge: Judger) -> tuple[Evaluation, list[Any]]:
     examples = task.examples("test")[: run.evaluation.examples]
     return evaluate(task, run.topology, examples, speak, judge, timed=run.evaluation.timed, seed=run.seed)
 
@@ -230,9 +226,7 @@ class _Evaluator:
 
 def _save(log: RunLog, learners: dict[str, Learner], memory: Any, step: int, run: Experiment) -> None:
     states = {name: learner.state() for name, learner in learners.items()}
-    save_checkpoint(
-        log.checkpoints, step, states, {"memory": memory, "experiment": to_json(run)}, run.records.keep
-    )
+    save_checkpoint(log.checkpoints, step, states, {"memory": memory, "experiment": to_json(run)}, run.records.keep)
 
 
 def _restore(log: RunLog, learners: dict[str, Learner], run: Experiment) -> tuple[Any, int]:

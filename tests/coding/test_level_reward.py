@@ -10,11 +10,16 @@ from hypothesis import strategies as st
 
 from madrigal.tasks.coding.problem import Problem, unit_tests
 from madrigal.tasks.coding.reward import metrics, percentages, score_alone, score_pair
-from madrigal.tasks.coding.sandbox import CallTest, Program, Verdict
+from madrigal.tasks.coding.sandbox import CallTest, Program, Sandbox, Verdict, confinement
 from madrigal.types import RewardError
 
 AUX = "def aux(x):\n    return x * x"
 USES = "def square_up(x):\n    y = aux(x)\n    return y + 1"
+WITH_POLY = Problem(
+    prompt="import math\n\ndef poly(x):\n    return math.floor(x)\n\ndef f(x):\n    'Doc.'\n",
+    entry_point="f",
+    test="def check(candidate):\n    y = candidate(2)\n    assert poly(y) == 2\n",
+)
 ALONE = "def square_up(x):\n    y = x * x\n    return y + 1"
 
 # helper, main, then: aux, main, syntax, tests, cooperation
@@ -68,6 +73,8 @@ BY_HAND = {
     "main raises": (AUX, "def square_up(x):\n    y = aux(x)\n    return y + 'a'", 0.4, 0.6, 0.5, 0.0, 0.0),
     "syntax error in main stops": (AUX, f"{USES} +", 0.4, 0.6, 0.0, 0.0, 0.0),
     "syntax error in aux stops": ("def aux(x):\n    return x *", USES, 0.4, 0.6, 0.0, 0.0, 0.0),
+    "an own function, then a broken main": (AUX, f"def half(x):\n    return x\n\n{USES} +", 0.4, 0.6, 0.0, 0.0, 0.0),
+    "a broken extra is dropped": (AUX, f"{USES}\n\ndef half(x", 0.4, 0.6, 0.5, 1.0, 1.5),
     "null byte in main": (AUX, "def square_up(x):\n    return '\x00'", 0.4, 0.6, 0.0, 0.0, 0.0),
 }
 
@@ -78,7 +85,7 @@ def test_parts_by_hand(name: str, problem: Problem, judge: Any) -> None:
     score = score_pair(problem, helper, main, judge)
     assert [score.aux, score.main, score.syntax, score.tests, score.cooperation] == pytest.approx(parts, abs=1e-9)
     assert score.reward == pytest.approx(sum(parts), abs=1e-9)
-    assert score.solved is (name == "flawless")
+    assert score.solved is (sum(parts) == 4.0)
 
 
 def test_the_best_is_four(problem: Problem, judge: Any) -> None:
@@ -137,9 +144,7 @@ def test_what_was_got_is_told_once(problem: Problem, judge: Any) -> None:
 
 
 def test_the_prompts_own_functions_reach_program_and_checks(judge: Any) -> None:
-    prompt = "import math\n\ndef poly(x):\n    return math.floor(x)\n\ndef f(x):\n    'Doc.'\n"
-    problem = Problem(prompt, "f", "def check(candidate):\n    y = candidate(2)\n    assert poly(y) == 2\n")
-    assert score_pair(problem, "", "def f(x):\n    return poly(x)", judge).tests == 1.0
+    assert score_pair(WITH_POLY, "", "def f(x):\n    return poly(x)", judge).tests == 1.0
 
 
 def test_a_verdict_too_few_is_an_error(problem: Problem) -> None:
@@ -189,8 +194,6 @@ def test_laws_of_the_reward(problem: Problem, helper: str, main: str, passed: in
 
 
 def test_the_real_sandbox_agrees(problem: Problem) -> None:
-    from madrigal.tasks.coding.sandbox import Sandbox, confinement
-
     if not all(confinement()[layer] for layer in ("landlock", "seccomp")):
         pytest.skip("this machine cannot confine a program")
     with Sandbox(workers=1) as sandbox:
@@ -198,5 +201,6 @@ def test_the_real_sandbox_agrees(problem: Problem) -> None:
         wrong = score_pair(problem, AUX, "def square_up(x):\n    return aux(x)", sandbox)
         assert wrong.findings.tests[1].message == "got 4"
         endless = score_pair(problem, AUX, "def square_up(x):\n    while True:\n        aux(x)\n    return 0", sandbox)
+        assert score_pair(WITH_POLY, "", "def f(x):\n    return poly(x)", sandbox).tests == 1.0
         assert endless.reward == pytest.approx(1.5) and metrics(endless)["tests_timeout"] == 4.0
     assert CallTest("(1,)", "2") in unit_tests(problem.test)

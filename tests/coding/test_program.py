@@ -50,6 +50,11 @@ def test_imports_constants_and_decorators_stay() -> None:
     assert clean(text).endswith("@lru_cache(\n    None)\ndef aux(x):\n    return WORD.findall(x)  # all")
 
 
+def test_imports_and_decorators_stay_between_prose() -> None:
+    text = f"Use math (of course):\nimport math\nand then (this)\n@cache\n{AUX}\nThat is (all."
+    assert clean(text) == f"import math\n\n@cache\n{AUX}"
+
+
 def test_values_that_need_effects_or_own_functions_are_dropped() -> None:
     text = f"{AUX}\nx = input()\ny = aux(1)\nz = len('abc')\nw = open('f').read()\nv = (lambda: 3)()"
     assert clean(text) == f"{AUX}\n\nz = len('abc')"
@@ -60,6 +65,14 @@ def test_a_sole_broken_function_is_kept_for_the_syntax_level() -> None:
     assert clean(text) == text
     found = find_function(text, "main")
     assert found is not None and found.node is None and found.returns
+
+
+def test_the_wanted_function_is_not_an_extra() -> None:
+    broken = "def main(x):\n    return x +"
+    assert clean(f"{AUX}\n\n{broken}") == AUX
+    assert clean(f"{AUX}\n\n{broken}", "main") == f"{AUX}\n\n{broken}"
+    assert clean(f"{AUX}\n\n{AUX} +", "aux") == AUX
+    assert clean(f"{AUX}\n\ndef b(:\n\ndef c(:") == AUX
 
 
 def test_a_broken_function_before_a_whole_one_is_kept() -> None:
@@ -126,6 +139,10 @@ def test_whatever_the_parser_refuses_is_a_fault(text: str, message: str) -> None
     fault = parse(text)
     assert isinstance(fault, Fault) and message in fault.message
     assert find_function(clean(f"{AUX}\n{text}"), "aux") is not None
+
+
+def test_a_doubtful_escape_is_no_fault_even_where_warnings_are_errors() -> None:
+    assert isinstance(parse("x = '\\d'"), ast.Module)
 
 
 def test_unicode_counts_characters_not_bytes() -> None:
@@ -200,6 +217,7 @@ SNIPPETS = st.lists(
 def test_cleaning_never_raises_and_is_done_once(text: str) -> None:
     once = clean(text)
     assert clean(once) == once
+    assert clean(clean(text, "aux"), "aux") == clean(text, "aux")
 
 
 @given(SNIPPETS)

@@ -16,7 +16,8 @@ from madrigal.tasks.coding.problem import Problem, parameters, problem_of, shown
 from madrigal.tasks.coding.sandbox import CallTest, CheckTest, Program
 from madrigal.types import Example, TaskError
 
-HUMAN_EVAL = Path(os.environ.get("MADRIGAL_DATA", "../shared/data")) / "HumanEval.jsonl.gz"
+REPOSITORY = Path(__file__).parents[2]
+HUMAN_EVAL = REPOSITORY / os.environ.get("MADRIGAL_DATA", "../shared/data") / "HumanEval.jsonl.gz"
 
 
 def check(*lines: str) -> str:

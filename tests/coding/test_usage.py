@@ -82,6 +82,7 @@ def test_a_thin_wrapper(body: str, thin: bool) -> None:
         ("y = aux(x)\ny = y + 1\nreturn y", ""),
         ("y = aux(x)\ny += 1\nreturn x", ""),
         ("y, z = aux(x)\nreturn z", ""),
+        ("y, z = aux(x)\ny = 0\nreturn y + z", ""),
         ("y = aux(x)\nif x:\n    y = 0\nreturn y", ""),
         ("y = 0\nfor z in x:\n    if y:\n        return y\n    y = aux(z)\nreturn 0", ""),
         ("x.result = aux(x)\nreturn x", ""),

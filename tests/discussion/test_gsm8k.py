@@ -47,9 +47,7 @@ def test_later_rounds_show_all_earlier_answers() -> None:
     assert question.content == question_prompt("3 + 4?")
     assert (own.role, own.content) == ("assistant", "seven")
     assert others.role == "user"
-    assert others.content.startswith(
-        "The first agent answered: eight\n\nThe third agent answered: nine\n\nCompare"
-    )
+    assert others.content.startswith("The first agent answered: eight\n\nThe third agent answered: nine\n\nCompare")
     end = task.step(begin.state, dict.fromkeys(AGENTS, "7"))
     assert (end.ending, end.rewards["first"]) == ("horizon", 1.0)
 

@@ -132,8 +132,8 @@ _EFFECTS = {
     "read_site_packages": """
         import os, sysconfig
         folder = sysconfig.get_path('stdlib') + '/site-packages'
-        found = [os.path.join(at, name) for at, _, names in os.walk(folder) for name in names][:50]
-        return 'owned' if [open(name, 'rb').read(1) for name in found] else ''
+        found = [f'{folder}/{name}/__init__.py' for name in os.listdir(folder)]
+        return 'owned' if [open(name) for name in found if os.path.exists(name)] else ''
     """,
     "read_own_runner": """
         import sys

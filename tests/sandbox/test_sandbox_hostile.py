@@ -39,9 +39,7 @@ def listener() -> Iterator[socket.socket]:
 
 
 @pytest.mark.parametrize("name", EFFECTS)
-def test_hostile_program_has_no_effect(
-    name: str, sandbox: Sandbox, listener: socket.socket, tmp_path: Path
-) -> None:
+def test_hostile_program_has_no_effect(name: str, sandbox: Sandbox, listener: socket.socket, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("secret")
     victim.chmod(0o600)

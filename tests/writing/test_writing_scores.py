@@ -33,9 +33,7 @@ def text(words: int, unique: int, chars: int, letter: str = "q") -> str:
     return body + "x" * (chars - len(body))
 
 
-def tldr(
-    words: int = 20, unique: int = 20, chars: int = 200, thresholds: Thresholds = TLDR
-) -> tuple[float, int]:
+def tldr(words: int = 20, unique: int = 20, chars: int = 200, thresholds: Thresholds = TLDR) -> tuple[float, int]:
     """Total and passed level of a second text beside 20 words, 10 unique, 100 characters, no word shared."""
     result = score(text(20, 10, 100), text(words, unique, chars, "z"), thresholds)
     return round(result.total, 9), result.passed_level
@@ -158,9 +156,7 @@ def test_jaccard_leaves_stopwords_out() -> None:
     ("shared", "thresholds", "consistency"),
     [(1, TLDR, 0.5), (2, TLDR, 0.6), (1, ARXIV_EARLY, 0.6 * 0.025 / 0.23), (20, ARXIV_EARLY, 0.6)],
 )
-def test_consistency_is_full_at_its_threshold(
-    shared: int, thresholds: Thresholds, consistency: float
-) -> None:
+def test_consistency_is_full_at_its_threshold(shared: int, thresholds: Thresholds, consistency: float) -> None:
     """One word of a union of 40 is J = 0.025; two of 40 pass 0.03; twenty of 40 pass 0.23."""
     union = [f"word{i}" for i in range(40)]
     first, second = union[:20], union[20 - shared :]

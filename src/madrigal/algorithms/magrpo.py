@@ -129,9 +129,7 @@ class Magrpo:
         return row
 
     def _returns(self, episode: Episode[object]) -> list[float]:
-        rewards = [
-            sum(step.rewards.values()) / len(step.rewards) + self.reward_shift for step in episode.steps
-        ]
+        rewards = [sum(step.rewards.values()) / len(step.rewards) + self.reward_shift for step in episode.steps]
         return returns_to_go(rewards, self.discount, self._tail(episode))
 
     def _tail(self, episode: Episode[object]) -> float:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
+from madrigal.batch import pad_rows
 from madrigal.policies.local import LocalPolicy
 from madrigal.sampling import Sampling, draw
 from madrigal.types import Completion, EngineError, Messages
@@ -150,9 +151,7 @@ def _generate(
         _advance(model, rows, token)
     total = time.perf_counter() - began
     return [
-        _completion(
-            policy, encoded[i], tokens[i], logprobs[i], int(length[i]), stopped[i], seconds[i] or total
-        )
+        _completion(policy, encoded[i], tokens[i], logprobs[i], int(length[i]), stopped[i], seconds[i] or total)
         for i in range(len(encoded))
     ]
 
@@ -160,13 +159,8 @@ def _generate(
 def _read(policy: LocalPolicy, model: Any, encoded: Sequence[tuple[int, ...]]) -> _Rows:
     """Reads each distinct prompt once, left-padded, and hands every row its copy."""
     distinct = {ids: n for n, ids in enumerate(dict.fromkeys(encoded))}
-    width = max(map(len, distinct))
-    input_ids = torch.full((len(distinct), width), policy.tokenizer.pad_token_id)
-    mask = torch.zeros((len(distinct), width), dtype=torch.long)
-    for ids, n in distinct.items():
-        input_ids[n, width - len(ids) :] = torch.tensor(ids)
-        mask[n, width - len(ids) :] = 1
-    input_ids, mask = input_ids.to(policy.device), mask.to(policy.device)
+    input_ids, real = pad_rows(list(distinct), policy.tokenizer.pad_token_id, left=True)
+    input_ids, mask = input_ids.to(policy.device), real.long().to(policy.device)
     cache = Cache(layers=[RoomyLayer() for _ in range(model.config.num_hidden_layers)])
     output = model(
         input_ids=input_ids,

@@ -152,9 +152,7 @@ def resolve_model(name: str) -> str:
     if name.startswith(STARTER):
         return str(model_path(name.removeprefix(STARTER)))
     if name.startswith(("/", "./", "../", "~")) and not Path(name).expanduser().is_dir():
-        raise ConfigError(
-            f"model: expected a folder with a saved model at {name}, found none; check the path"
-        )
+        raise ConfigError(f"model: expected a folder with a saved model at {name}, found none; check the path")
     return str(Path(name).expanduser()) if name.startswith("~") else name
 
 
@@ -169,9 +167,7 @@ def load_tokenizer(name: str, pad_token: str = "") -> Any:
     except (OSError, ValueError) as error:
         raise EngineError(f"model {name}: the tokenizer could not be loaded: {_first_line(error)}") from error
     if tokenizer.eos_token_id is None:
-        raise EngineError(
-            f"model {name}: the tokenizer has no end token; set tokenizer.eos_token and save it again"
-        )
+        raise EngineError(f"model {name}: the tokenizer has no end token; set tokenizer.eos_token and save it again")
     if tokenizer.pad_token_id is None and pad_token:
         tokenizer.pad_token = pad_token
     if tokenizer.pad_token_id is None:

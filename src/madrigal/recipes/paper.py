@@ -19,9 +19,7 @@ from madrigal.tasks.data import Source
 from madrigal.tasks.writing.task import Arxiv, Tldr
 
 GROUP = Magrpo(width=4)  # G = 4 in every published configuration
-QWEN3 = TeamConfig(
-    policy=PolicyConfig(model="Qwen/Qwen3-1.7B"), chat_template=False
-)  # section 3.1; plain prompts
+QWEN3 = TeamConfig(policy=PolicyConfig(model="Qwen/Qwen3-1.7B"), chat_template=False)  # section 3.1; plain prompts
 CODER = TeamConfig(policy=PolicyConfig(model="Qwen/Qwen2.5-Coder-3B"), chat_template=False)  # section 3.3
 WRITING = Sampling(temperature=0.7, top_p=0.9, top_k=50, max_new_tokens=256)  # early configs
 WRITING_STEPS = Optimiser(lr=5e-6, weight_decay=0.01)  # early configs; AdamW's default decay
@@ -82,9 +80,7 @@ def humaneval_two_turns() -> Experiment:
     return replace(
         one,
         recipe="humaneval-qwen2.5-coder-3b-two-turns",
-        task=replace(
-            one.task, turns=2, feedback="level_feedback", sandbox_slice=1
-        ),  # configs of Sep to Nov 2025
+        task=replace(one.task, turns=2, feedback="level_feedback", sandbox_slice=1),  # configs of Sep to Nov 2025
         algorithm=replace(GROUP, reward_shift=-4.0),  # later configs
         steps=700,  # 7 epochs of 100 problems
     )

@@ -72,10 +72,7 @@ class Progress:
     def _figures(self) -> dict[str, float]:
         keys = self.recent[-1].keys()
         parts = [k for k in keys if k.startswith("component/") and k.removeprefix("component/") in PARTS]
-        return {
-            k.removeprefix("component/"): fmean(r.get(k, 0.0) for r in self.recent)
-            for k in ["reward", *parts]
-        }
+        return {k.removeprefix("component/"): fmean(r.get(k, 0.0) for r in self.recent) for k in ["reward", *parts]}
 
     def _line(self, record: Mapping[str, Any]) -> str:
         figures = "  ".join(f"{name} {value:.2f}" for name, value in self._figures().items())
@@ -105,11 +102,7 @@ def before_after(evaluations: Mapping[str, Any]) -> Table:
     names = [n for n in evaluations[shown[0]]["components"] if n in PARTS and n != "return_percent"]
     for name in names:
         table.add_row(f"{name} %", *(_cell(evaluations[when], name) for when in shown))
-    returns = [
-        f"{e['return_percent']:.1f} [{e['low']:.1f}, {e['high']:.1f}]"
-        for e in map(evaluations.get, shown)
-        if e
-    ]
+    returns = [f"{e['return_percent']:.1f} [{e['low']:.1f}, {e['high']:.1f}]" for e in map(evaluations.get, shown) if e]
     table.add_row("normalised return %", *returns, style="bold")
     table.add_row("tokens/s", *(f"{evaluations[when]['tokens_per_second']:.0f}" for when in shown))
     table.add_row("response time s", *(f"{evaluations[when]['response_seconds']:.2f}" for when in shown))
@@ -123,9 +116,7 @@ def _cell(evaluation: Mapping[str, Any], name: str) -> str:
 
 def show_transcript(console: Console, title: str, episode: Mapping[str, Any]) -> None:
     """One episode: the last observation of each agent, and what it said."""
-    console.rule(
-        f"[bold]{title}[/bold] example {episode['example']}, reward {episode['reward']:.2f}", align="left"
-    )
+    console.rule(f"[bold]{title}[/bold] example {episode['example']}, reward {episode['reward']:.2f}", align="left")
     for turn in episode["turns"]:
         if turn["round"] == 0:
             console.print(Text(_clip(turn["prompt"][-1]["content"]), style="dim"))

@@ -23,9 +23,7 @@ def _tensorboard(folder: Path, settings: Mapping[str, Any]) -> Tracker:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise ConfigError(
-            "records.trackers: tensorboard is not installed; pip install 'madrigal[tb]'"
-        ) from error
+        raise ConfigError("records.trackers: tensorboard is not installed; pip install 'madrigal[tb]'") from error
     writer: Any = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
 
     def track(step: int, numbers: Mapping[str, float]) -> None:
@@ -40,9 +38,7 @@ def _wandb(folder: Path, settings: Mapping[str, Any]) -> Tracker:
     try:
         import wandb
     except ImportError as error:
-        raise ConfigError(
-            "records.trackers: wandb is not installed; pip install 'madrigal[wandb]'"
-        ) from error
+        raise ConfigError("records.trackers: wandb is not installed; pip install 'madrigal[wandb]'") from error
     run = wandb.init(project="madrigal", name=folder.name, dir=str(folder), config=dict(settings))
 
     def track(step: int, numbers: Mapping[str, float]) -> None:

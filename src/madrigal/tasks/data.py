@@ -21,20 +21,7 @@ from madrigal.types import ConfigError, Example, Split, TaskError
 
 EMBEDDED = "embedded"
 _KNOWN = (".jsonl", ".json", ".parquet")
-_OTHER = (
-    ".csv",
-    ".tsv",
-    ".txt",
-    ".xlsx",
-    ".xml",
-    ".yaml",
-    ".yml",
-    ".zip",
-    ".tar",
-    ".gz",
-    ".arrow",
-    ".feather",
-)
+_OTHER = (".csv", ".tsv", ".txt", ".xlsx", ".xml", ".yaml", ".yml", ".zip", ".tar", ".gz", ".arrow", ".feather")
 _SLICE = re.compile(r"(?P<name>\w+)(?:\[(?P<start>-?\d*):(?P<stop>-?\d*)\])?")
 _HUB = re.compile(r"[\w.-]+(?:/[\w.-]+)?(?::[\w.-]+)?")
 _HELP = "write one like 'train', 'train[:1000]', 'train[1000:]' or 'test[33:133]'"
@@ -86,15 +73,13 @@ def load_rows(source: Source, split: Split, columns: Sequence[str]) -> tuple[dic
     """
     mine, other = _parts(source, split)
     if source.data == EMBEDDED:
-        raise ConfigError(
-            "expected a file or a hub name as data, got 'embedded'; its rows come from the task"
-        )
+        raise ConfigError("expected a file or a hub name as data, got 'embedded'; its rows come from the task")
     if not _is_file(source.data):
         shared = mine.name == other.name
         where, rows = f"{source.data} ({mine.name})", _read_hub(source.data, mine.name)
     else:
         shared = mine.name == other.name or "{split}" not in source.data
-        where = source.data.replace("{split}", mine.name)
+        where = _file_name(source, split)
         rows = _read_file(_local_file(where), _stamp(where))
     if not len(rows):
         raise TaskError(f"{where}: expected at least one row, found none; check the file or name other data")
@@ -110,6 +95,8 @@ def load_examples(
 ) -> tuple[Example, ...]:
     """Makes the examples of a split, from the source or, where it says so, from the embedded corpus.
 
+    They are made once per process, because training asks for them at every step.
+
     Args:
         columns: for each field of Example.data the column that it is read from.
         embedded: the corpus that comes with the library; slices of the source select from it too.
@@ -120,11 +107,8 @@ def load_examples(
             raise ConfigError(f"the embedded data has the splits train and test, got {mine.name!r}; {_HELP}")
         examples = embedded(split)
         return tuple(examples[i] for i in _choose(source, split, len(examples), shared=False))
-    rows = load_rows(source, split, tuple(columns.values()))
-    return tuple(
-        Example(f"{split}-{i}", {field: row[column] for field, column in columns.items()})
-        for i, row in enumerate(rows)
-    )
+    stamp = _stamp(_file_name(source, split)) if _is_file(source.data) else 0
+    return _examples(source, split, tuple(columns.items()), Path.cwd(), stamp)
 
 
 def read_rows(name: str) -> list[dict[str, Any]]:
@@ -138,8 +122,19 @@ def read_rows(name: str) -> list[dict[str, Any]]:
         raise ConfigError(f"{name}: expected a local file .jsonl, .json or .parquet, optionally .gz")
     rows = _read_file(_local_file(name), _stamp(name))
     if not rows:
-        raise TaskError(f"{name}: expected at least one row, found none")
-    return rows
+        raise TaskError(f"{name}: expected at least one row, found none; check the file or name other data")
+    return [dict(row) for row in rows]
+
+
+@lru_cache(maxsize=16)
+def _examples(
+    source: Source, split: Split, columns: tuple[tuple[str, str], ...], folder: Path, stamp: int
+) -> tuple[Example, ...]:
+    """Cached; `folder`, from which relative names are seen, and `stamp` tell one file from another."""
+    rows = load_rows(source, split, [column for _, column in columns])
+    return tuple(
+        Example(f"{split}-{i}", {field: row[column] for field, column in columns}) for i, row in enumerate(rows)
+    )
 
 
 def _parse(text: str) -> _Part:
@@ -194,19 +189,20 @@ def _is_file(data: str) -> bool:
     if lower.removesuffix(".gz").endswith(_KNOWN):
         return True
     if lower.endswith(_OTHER) or data.startswith((".", "/", "~")) or Path(data).exists():
-        raise ConfigError(
-            f"{data}: expected a file .jsonl, .json or .parquet, optionally .gz; convert it to one"
-        )
+        raise ConfigError(f"{data}: expected a file .jsonl, .json or .parquet, optionally .gz; convert it to one")
     if not _HUB.fullmatch(data):
         raise ConfigError(
-            "expected 'embedded', a hub name like 'trl-lib/tldr' or a file .jsonl, .json, .parquet, "
-            f"got {data!r}"
+            f"expected 'embedded', a hub name like 'trl-lib/tldr' or a file .jsonl, .json, .parquet, got {data!r}"
         )
     return False
 
 
 def _local_file(name: str) -> Path:
     return Path(name).expanduser().resolve()
+
+
+def _file_name(source: Source, split: Split) -> str:
+    return source.data.replace("{split}", _parts(source, split)[0].name)
 
 
 def _stamp(name: str) -> int:
@@ -255,9 +251,7 @@ def _json_list(text: str, name: str) -> Iterator[dict[str, Any]]:
     try:
         rows = json.loads(text) if text.strip() else []
     except json.JSONDecodeError as error:
-        raise TaskError(
-            f"{name}, line {error.lineno}: not JSON ({error.msg}); mend it or use .jsonl"
-        ) from error
+        raise TaskError(f"{name}, line {error.lineno}: not JSON ({error.msg}); mend it or use .jsonl") from error
     if not isinstance(rows, list):
         raise TaskError(f"{name}: expected one JSON list of objects, got {type(rows).__name__}; use a list")
     yield from (_object(row, f"{name}, entry {i}") for i, row in enumerate(rows))

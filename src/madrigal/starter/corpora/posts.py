@@ -99,9 +99,7 @@ def _concise(example: Example, rng: random.Random) -> str:
 def _detailed(example: Example, rng: random.Random) -> str:
     facts: list[str] = example.data["facts"]
     chosen = pick_some(rng, facts, rng.choice((3, 3, 4, 4, 5, 6, 7)))
-    sentences = [
-        _sentence(f, 2 if rng.random() < 0.5 else 1, rng, example.data["slots"]) for f in chosen
-    ]
+    sentences = [_sentence(f, 2 if rng.random() < 0.5 else 1, rng, example.data["slots"]) for f in chosen]
     num = min(rng.choices(range(6), (30, 33, 20, 10, 5, 2))[0], len(sentences))
     categories = rng.sample(tuple(lex.TRANSITIONS), num)
     for place, category in zip(rng.sample(range(len(sentences)), num), categories, strict=True):

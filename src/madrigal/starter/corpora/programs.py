@@ -176,4 +176,3 @@ def _nominal(stages: Stages, source: Source, rng: random.Random) -> str:
         if sort == "filter" or (sort == "map" and stages[0][0] == "map"):
             phrase = f"{phrase} {source.place}" if source.place not in phrase else phrase
     return f"Return {phrase}."
-

@@ -145,9 +145,7 @@ def _expected(style: MainStyle, stages: Stages, source: Source) -> int | None:
 def _guarded(example: Example, call: str, source: Source, rng: random.Random) -> list[str]:
     """The call with care before or after it."""
     kind = example.data["kind"]
-    run = compile_function(
-        f"def f({parameters(kind)}):\n{example.data['canonical_solution']}", "f"
-    )
+    run = compile_function(f"def f({parameters(kind)}):\n{example.data['canonical_solution']}", "f")
     nothing = {"ints": [], "words": [], "text": "", "chars": ""}.get(kind.split("|")[0], 0)
     empty = run(nothing, 2) if "k" in parameters(kind) else run(nothing)
     held = rng.choice(_HELD)

@@ -63,4 +63,6 @@ class Coding:
         if not self.program_seconds > 0 or self.memory_mb < 64:
             raise ConfigError("task.program_seconds must be positive and task.memory_mb at least 64")
         if self.feedback == "expert_edits" and self.turns > 1 and not self.expert.model:
-            raise ConfigError("task.feedback expert_edits: name a model with --task.expert.model and its --task.expert.base-url")
+            raise ConfigError(
+                "task.feedback expert_edits: name a model with --task.expert.model and its --task.expert.base-url"
+            )

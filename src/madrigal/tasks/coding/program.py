@@ -18,6 +18,8 @@ import builtins
 import itertools
 import re
 import textwrap
+import threading
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -32,9 +34,12 @@ _START = re.compile(
 )
 _DEF = re.compile(r"^def\s+(\w+)\s*\(", re.MULTILINE)
 _RETURN = re.compile(r"\breturn[ \t]+\S")
-_EFFECTS = frozenset(
+_PURE = frozenset(vars(builtins)) - frozenset(
     {"breakpoint", "compile", "eval", "exec", "exit", "help", "input", "open", "print", "quit", "__import__"}
 )
+
+
+_QUIET = threading.Lock()  # warning filters are global, and tasks step in many threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,9 @@ def parse(source: str) -> ast.Module | Fault:
     MemoryError; all of them are faults like any other.
     """
     try:
-        return ast.parse(source)
+        with _QUIET, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(source)
     except SyntaxError as error:
         return Fault(error.msg or "invalid syntax", error.lineno or 0, error.offset or 0)
     except ValueError as error:
@@ -83,27 +90,30 @@ def parse(source: str) -> ast.Module | Fault:
         return Fault("nested too deeply")
 
 
-def clean(completion: str) -> str:
+def clean(completion: str, wanted: str = "") -> str:
     """Keeps the imports and definitions of an answer: no markdown, no prose, no calls at the top level.
 
-    Kept are imports, functions, classes and assignments that call nothing but builtins and imports. A
-    function at the end that does not parse is dropped where a complete function stands before it, for then
-    the limit on tokens has cut an extra; a sole broken function is kept, so that the syntax level sees it.
+    Kept are imports, functions, classes and assignments that call nothing but builtins and imports. A function at
+    the end that does not parse is dropped where a complete one stands before it, for then the limit on tokens has
+    cut an extra. The function `wanted` is dropped only where an earlier one of its name is complete: a sole broken
+    function stays, so that the syntax level sees it.
 
     >>> print(clean("Sure!\\n```python\\ndef aux(x):\\n    return x + 1\\n```\\nIt adds one."))
     def aux(x):
         return x + 1
     """
-    return join(kept(completion))
+    return join(kept(completion, wanted))
 
 
-def kept(completion: str) -> tuple[Piece, ...]:
+def kept(completion: str, wanted: str = "") -> tuple[Piece, ...]:
     """The pieces that `clean` joins."""
     found = pieces(_unfenced(completion))
     imported = {name for piece in found if _is_import(piece.node) for name in piece.names}
     found = tuple(piece for piece in found if _is_definition(piece, imported))
-    complete = any(isinstance(piece.node, ast.FunctionDef) for piece in found)
-    return found[:-1] if complete and found[-1].node is None else found
+    complete = {name for piece in found if isinstance(piece.node, ast.FunctionDef) for name in piece.names}
+    while complete and found[-1].node is None and not found[-1].names & ({wanted} - complete):
+        found = found[:-1]
+    return found
 
 
 def join(parts: Iterable[Piece]) -> str:
@@ -179,18 +189,18 @@ def combine(prompt: str, entry_point: str, main: str, helper: str | None = None)
     """
     own = frozenset[str]() if helper is None else frozenset({AUX})
     parts = _given(prompt, entry_point)
-    parts += [piece for piece in kept(helper or "") if entry_point not in piece.names]
-    parts += [piece for piece in kept(main) if not piece.names & own]
+    parts += [piece for piece in kept(helper or "", AUX) if entry_point not in piece.names]
+    parts += [piece for piece in kept(main, entry_point) if not piece.names & own]
     return join(sorted(parts, key=lambda piece: not _is_future(piece.node)))
 
 
 def syntax_fault(program: str, answers: Mapping[str, str]) -> Fault | None:
-    """Why a program does not parse, placed in the answer of its author, cleaned; None where it parses."""
+    """Why a program does not parse, placed in its author's answer, which comes cleaned; None where it parses."""
     whole = parse(program)
     if isinstance(whole, ast.Module):
         return None
     for author, answer in answers.items():
-        own = parse(clean(answer))
+        own = parse(answer)
         if isinstance(own, Fault):
             return Fault(own.message, own.line, own.column, author)
     return whole
@@ -263,7 +273,7 @@ def _is_harmless(function: ast.expr, imported: set[str]) -> bool:
         function = function.value
     if not isinstance(function, ast.Name):
         return isinstance(function, ast.Constant)
-    return function.id in imported or (hasattr(builtins, function.id) and function.id not in _EFFECTS)
+    return function.id in imported or (function.id in _PURE)
 
 
 def _is_import(node: ast.stmt | None) -> bool:

@@ -60,7 +60,7 @@ def score_pair(problem: Problem, helper: str, main: str, judge: Judge, *, aux_re
     Raises:
         RewardError: if the judge does not give one verdict per test.
     """
-    texts = {"helper": clean(helper), "main": clean(main)}
+    texts = {"helper": clean(helper, AUX), "main": clean(main, problem.entry_point)}
     aux = find_function(texts["helper"], AUX)
     function = find_function(texts["main"], problem.entry_point)
     found = _findings(problem, function, combine(problem.prompt, problem.entry_point, main, helper), texts)
@@ -82,7 +82,7 @@ def score_alone(problem: Problem, main: str, judge: Judge) -> Score:
     Raises:
         RewardError: if the judge does not give one verdict per test.
     """
-    texts = {"main": clean(main)}
+    texts = {"main": clean(main, problem.entry_point)}
     function = find_function(texts["main"], problem.entry_point)
     found = _findings(problem, function, combine(problem.prompt, problem.entry_point, main), texts)
     found = replace(found, solo=True, usage="not called", misuse="", thin=False)

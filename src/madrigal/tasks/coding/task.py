@@ -189,8 +189,8 @@ def _programs(split: Split) -> Sequence[Example]:
 
 def _quote(turn: Turn, listener: AgentId) -> str:
     """A turn of this round as its listener reads it: cleaned code, or a comment that there is none."""
-    speaker = "You" if turn.agent == listener else f"The {turn.agent}"
-    return f"\n\n{speaker} wrote:\n{clean(turn.completion.text) or '# no code'}"
+    speaker = "The helper" if turn.agent == HELPER else "The main agent"
+    return f"\n\n{'You' if turn.agent == listener else speaker} wrote:\n{clean(turn.completion.text) or '# no code'}"
 
 
 def _edit(edits: Edits, agent: AgentId) -> str:

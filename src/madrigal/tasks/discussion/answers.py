@@ -9,9 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_NUMBER = (
-    r"(?:(?<![\w)])[-−])?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+|(?<![0-9])(?=\.[0-9]))(?:\.[0-9]+)?"
-)
+_NUMBER = r"(?:(?<![\w)])[-−])?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+|(?<![0-9])(?=\.[0-9]))(?:\.[0-9]+)?"
 _ANY = re.compile(_NUMBER)
 _MARKED = re.compile(rf"(?:answer is|####|\\boxed\{{)[\s:]*[^0-9\n]{{0,20}}?({_NUMBER})", re.IGNORECASE)
 

@@ -99,9 +99,7 @@ class Gsm8kTask:
         reference = str(state.example.data["answer"])
         truth = extract_answer(reference)
         if truth is None:
-            raise TaskError(
-                f"example {state.example.id}: expected a reference answer with a number, got {reference!r}"
-            )
+            raise TaskError(f"example {state.example.id}: expected a reference answer with a number, got {reference!r}")
         answers = tuple(actions[agent] for agent in self.agents)
         accuracy = sum(is_correct(answer, reference) for answer in answers) / len(answers)
         after = Dialog(state.example, (*state.answers, answers))

@@ -123,9 +123,7 @@ class WritingTask:
         """The two texts that are scored: one of each agent, or both of a single writer."""
         missing = [agent for agent in self.agents if agent not in actions]
         if missing:
-            raise TaskError(
-                f"task {self.name}: expected an answer of {', '.join(missing)}, got {sorted(actions)}"
-            )
+            raise TaskError(f"task {self.name}: expected an answer of {', '.join(missing)}, got {sorted(actions)}")
         if len(self.agents) == 1:
             return split_parts(actions[self.agents[0]], self.cut)
         first, second = (actions[agent] for agent in self.agents)

@@ -9,6 +9,7 @@ expected value that it never sees; a check asks for values in the same way, from
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from dataclasses import dataclass
@@ -94,16 +95,20 @@ class Crew:
         self._server = server
         self._most = limits.output_bytes + _OVERHEAD
         self._number = 0
+        self._processes = contextlib.ExitStack()
         self._checker: Process | None = None
-        self._candidate = server.fork()
+        self._candidate = self._fork()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        for process in (self._candidate, self._checker):
-            if process is not None:
-                process.stop()
+        self._processes.close()
+
+    def _fork(self) -> Process:
+        process = self._server.fork()
+        self._processes.callback(process.stop)
+        return process
 
     def load(self, deadline: float) -> Verdict | None:
         """Runs the prelude and the source; the verdict on every test where that fails."""
@@ -137,7 +142,7 @@ class Crew:
 
     def _judge_check(self, case: CheckTest, deadline: float) -> Verdict:
         if self._checker is None:
-            self._checker = self._server.fork()
+            self._checker = self._fork()
             message = ("checker", self._program.prelude, self._program.entry_point)
             problem = self._introduce(self._checker, message, deadline)
             if problem is not None:
@@ -169,7 +174,11 @@ class Crew:
             self._candidate.send((self._number, arguments, keywords), deadline)
             answer = self._candidate.receive(self._most, deadline)
             match answer:
-                case (self._number, "value", _) | (self._number, "foreign", str()) | (self._number, "raised", str(), str()):
+                case (
+                    (self._number, "value", _)
+                    | (self._number, "foreign", str())
+                    | (self._number, "raised", str(), str())
+                ):
                     return answer
                 case _:
                     raise LostError("nonsense")

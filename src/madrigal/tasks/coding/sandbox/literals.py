@@ -31,6 +31,7 @@ _SCALARS: dict[type, Callable[[Any], bytes]] = {
 }
 _SERIES: dict[type, bytes] = {list: b"l", tuple: b"t", set: b"S", frozenset: b"Z"}
 _BUILD: dict[bytes, Callable[[list[object]], object]] = {b"l": list, b"t": tuple, b"S": set, b"Z": frozenset}
+_SIZED = frozenset({str, bytes, list, tuple, set, frozenset})
 _MAPPINGS = frozenset({dict, Counter, defaultdict, OrderedDict})
 
 
@@ -50,16 +51,16 @@ def encode(value: object, most: int = 2**31) -> bytes:
     tokens: list[bytes] = []
     _write(value, tokens, most, DEPTH)
     if sum(map(len, tokens)) + len(tokens) > most:
-        raise NotPlainError(f"a value larger than {most} bytes")
+        raise NotPlainError("a value that is too large")
     return b"\n".join(tokens)
 
 
 def _write(value: object, tokens: list[bytes], most: int, depth: int) -> None:
-    if len(tokens) > most:
-        raise NotPlainError(f"a value larger than {most} bytes")
+    kind = type(value)
+    if len(tokens) > most or (kind in _SIZED and len(value) > most):  # type: ignore[arg-type]
+        raise NotPlainError("a value that is too large")
     if depth < 0:
         raise NotPlainError(f"a value nested deeper than {DEPTH}")
-    kind = type(value)
     scalar = _SCALARS.get(kind)
     if scalar is not None:
         tokens.append(scalar(value))

@@ -36,6 +36,9 @@ class Worker:
                 return judge(program, self._limits, self._server)
             except ServerLostError:
                 self.close()
+            except BaseException:
+                self.close()  # an exchange that was cut short leaves an answer in the pipe
+                raise
         raise EngineError("Expected the sandbox's fork server to answer, but two in a row died or never started.")
 
     def close(self) -> None:

@@ -139,6 +139,8 @@ def _check(source: str, namespace: dict[str, Any]) -> tuple[str, str]:
     if problem is None:
         return "passed", ""
     name, text = problem
+    if name == CandidateError.__name__:
+        return "error", text
     return "failed" if name == "AssertionError" else "error", f"{name}: {text}" if text else name
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
 import struct
 from dataclasses import dataclass
@@ -72,21 +73,34 @@ TABLES = {
 
 def assemble(table: Table) -> bytes:
     """The filter program of one architecture: a sequence of (code, jump if true, jump if false, constant)."""
-    program = [(_LOAD, 0, 0, _ARCH), (_EQUAL, 1, 0, table.arch), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, _NUMBER)]
+    code = [(_LOAD, 0, 0, _ARCH), (_EQUAL, 1, 0, table.arch), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, _NUMBER)]
     if table.has_x32:
-        program += [(_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _KILL)]
+        code += [(_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _KILL)]
     for number in table.allowed:
-        program += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ALLOW)]
+        code += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ALLOW)]
     for number, position in table.readers.items():
-        program += [
+        code += [
             (_EQUAL, 0, 4, number),
             (_LOAD, 0, 0, _ARGUMENTS + 8 * position),
             (_ANY_BIT, 0, 1, _WRITING),
             (_RETURN, 0, 0, _REFUSE),
             (_RETURN, 0, 0, _ALLOW),
         ]
-    program.append((_RETURN, 0, 0, _REFUSE))
-    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+    code.append((_RETURN, 0, 0, _REFUSE))
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
+
+
+@functools.cache
+def program() -> bytes:
+    """The filter program of this machine; assembled once in the fork server, for all of its children.
+
+    Raises:
+        OSError: where this machine has no table.
+    """
+    machine = os.uname().machine
+    if machine not in TABLES:
+        raise OSError(errno.ENOSYS, f"no table of system calls for {machine}")
+    return assemble(TABLES[machine])
 
 
 def install() -> None:
@@ -95,10 +109,7 @@ def install() -> None:
     Raises:
         OSError: where the kernel has no seccomp filters, or the machine has no table.
     """
-    table = TABLES.get(os.uname().machine)
-    if table is None:
-        raise OSError(errno.ENOSYS, f"no table of system calls for {os.uname().machine}")
-    code = assemble(table)
+    code = program()
     buffer = ctypes.create_string_buffer(code, len(code))
     header = ctypes.create_string_buffer(struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer)))
     prctl(PR_SET_SECCOMP, _MODE_FILTER, ctypes.addressof(header))

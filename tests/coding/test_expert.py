@@ -1,0 +1,134 @@
+"""An expert that answers, stammers or is gone; and the same over HTTP against a server on this machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from madrigal.tasks.coding.config import ExpertConfig
+from madrigal.tasks.coding.expert import Edits, consult, open_expert, read_edits
+from madrigal.types import ConfigError, EngineError
+
+GOOD = '{"aux": "square it", "main": "no change needed"}'
+SECRET = "sk-never-shown"
+OPENAI = pytest.mark.skipif(importlib.util.find_spec("openai") is None, reason="openai is not installed")
+
+
+class Script:
+    """Gives its replies one after the other; None stands for no answer."""
+
+    def __init__(self, *replies: str | None) -> None:
+        self.replies, self.questions, self.pauses = list(replies), list[str](), list[float]()
+
+    def __call__(self, question: str) -> str:
+        self.questions.append(question)
+        reply = self.replies.pop(0)
+        if reply is None:
+            raise EngineError("the expert m did not answer: APITimeoutError")
+        return reply
+
+
+@pytest.mark.parametrize(
+    ("replies", "failed", "pauses"),
+    [((GOOD,), 0, []), (("I think ...", GOOD), 1, [1.0]), ((None, "{}", f"```json\n{GOOD}\n```"), 2, [1.0, 2.0])],
+)
+def test_tries_that_fail_are_counted(replies: tuple[str | None, ...], failed: int, pauses: list[float]) -> None:
+    script = Script(*replies)
+    edits = consult(script, "The problem.", "def f(): {}", script.pauses.append)
+    assert (edits.aux, edits.main, edits.failed, edits.answered) == ("square it", "no change needed", failed, True)
+    assert script.pauses == pauses and bool(edits.reason) is bool(failed)
+    assert "The problem." in script.questions[0] and "def f(): {}" in script.questions[0]
+
+
+def test_three_failures_give_empty_edits_that_say_so() -> None:
+    script = Script("no", "{", None)
+    edits = consult(script, "p", "c", script.pauses.append)
+    assert edits == Edits("", "", 3, False, "the expert m did not answer: APITimeoutError")
+
+
+@pytest.mark.parametrize(
+    ("reply", "edits"),
+    [
+        (GOOD, ("square it", "no change needed")),
+        (f"Here you are: {{x}} {GOOD} Good luck!", ("square it", "no change needed")),
+        ('{"main": "", "aux": "", "why": 1}', ("", "")),
+    ],
+)
+def test_json_is_found_wherever_it_stands(reply: str, edits: tuple[str, str]) -> None:
+    assert read_edits(reply) == edits
+
+
+@pytest.mark.parametrize("reply", ["", "{", "[]", '{"aux": 1, "main": "x"}', '{"aux": "x"}', "{" * 2000])
+def test_what_is_no_advice(reply: str) -> None:
+    with pytest.raises(EngineError, match="aux and main"):
+        read_edits(reply)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Speaks just enough of the chat protocol; refuses everyone while `status` is not 200."""
+
+    status = 200
+    asked: dict[str, object]
+
+    def do_POST(self) -> None:
+        type(self).asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": GOOD}}
+        reply = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+        body = json.dumps(reply if self.status == 200 else {"error": {"message": f"bad key {SECRET}"}}).encode()
+        self.send_response(self.status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        return
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[ExpertConfig]:
+    monkeypatch.setenv("EXPERT_KEY", SECRET)
+    monkeypatch.setattr("madrigal.tasks.coding.expert.time.sleep", lambda seconds: None)
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield ExpertConfig(f"http://127.0.0.1:{server.server_port}/v1", "m", "EXPERT_KEY")
+        server.shutdown()
+
+
+@OPENAI
+def test_over_http_the_published_settings_are_sent(endpoint: ExpertConfig) -> None:
+    edits = open_expert(endpoint)("The problem.", "def f(): pass")
+    assert edits == Edits("square it", "no change needed")
+    assert (Handler.asked["max_tokens"], Handler.asked["temperature"], Handler.asked["model"]) == (2048, 0.3, "m")
+
+
+@OPENAI
+def test_over_http_a_refusal_is_counted_and_the_key_is_not_told(
+    endpoint: ExpertConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Handler, "status", 401)
+    edits = open_expert(endpoint)("p", "c")
+    assert (edits.failed, edits.answered, edits.reason) == (
+        3,
+        False,
+        "the expert m did not answer: AuthenticationError",
+    )
+    assert SECRET not in repr(edits) + repr(endpoint)
+
+
+@OPENAI
+def test_without_a_key_nothing_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EXPERT_KEY", raising=False)
+    with pytest.raises(ConfigError, match="no key in EXPERT_KEY"):
+        open_expert(ExpertConfig(model="m", key_variable="EXPERT_KEY"))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openai") is not None, reason="openai is installed")
+def test_without_openai_the_extra_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"madrigal\[api\]"):
+        open_expert(ExpertConfig(model="m"))
