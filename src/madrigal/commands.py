@@ -17,6 +17,7 @@ from rich.table import Table
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.evaluate import Evaluation
 from madrigal.recipes import RECIPES, recipe, unknown
+from madrigal.recipes.embedded import own
 from madrigal.report.log import free_name, new_run, read_lines
 from madrigal.report.progress import Progress, before_after, pick_transcripts, show_transcript
 from madrigal.scoring import score_command
@@ -57,7 +58,7 @@ def dispatch(command: str, arguments: list[str]) -> int:
 
 
 def train_command(arguments: list[str]) -> int:
-    """madrigal train RECIPE|RUN|FILE [options] [settings]"""
+    """madrigal train RECIPE|RUN|FILE|file.py:task [options] [settings]"""
     parser = argparse.ArgumentParser(prog="madrigal train", add_help=False, allow_abbrev=False)
     parser.add_argument("recipe", nargs="?", default="")
     parser.add_argument("--name", default="")
@@ -83,10 +84,12 @@ def train_command(arguments: list[str]) -> int:
 
 
 def _start(name: str) -> Experiment:
-    """A recipe by name, or an experiment from a file or run folder."""
-    if name not in RECIPES and Path(name).exists():
-        return read_experiment(Path(name))
-    return recipe(name)
+    """A recipe by name, an experiment from a file or run folder, or an own task as file.py:name."""
+    if name in RECIPES:
+        return recipe(name)
+    if ":" in name:
+        return own(name)
+    return read_experiment(Path(name)) if Path(name).exists() else recipe(name)
 
 
 def _resumed_folder(options: argparse.Namespace) -> Path:
@@ -167,7 +170,7 @@ def _quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     from transformers.utils import logging as hub_logging
 
-    hub_logging.disable_progress_bar()
+    hub_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if not sys.stderr.isatty():
         from datasets.utils.logging import disable_progress_bar
 

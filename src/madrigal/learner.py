@@ -156,7 +156,7 @@ class Learner:
         if stale > tolerance:
             self.optimiser.zero_grad(set_to_none=True)
             raise TrainingError(
-                f"policy {self.policy.name}: log-probs at sampling and at training differ by {stale:.4f} nats per token "
+                f"policy {self.policy.name}: log-probs at sampling and at training differ by {stale:.4f} nats a token "
                 f"(at most {tolerance} expected); the sampler does not hold the trained weights"
             )
 
@@ -208,8 +208,8 @@ class Learner:
 def _logits(model: Any, batch: Batch) -> Float[Tensor, "B T V"]:
     """What the model says before each sampled token; a prompt is read once for all answers to it."""
     mask = batch.prompt_mask.long()
-    cache = DynamicCache()
-    first = model(
+    cache: Any = DynamicCache()
+    first: Tensor = model(
         input_ids=batch.prompts,
         attention_mask=mask,
         position_ids=_positions(mask),

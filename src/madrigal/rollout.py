@@ -74,8 +74,8 @@ class Branching:
         >>> Branching(width=4, at="round").leaves(agents=2, horizon=2)
         16
         """
-        joint_actions: int = self.width ** (agents if self.crossed else 1)
-        return joint_actions ** (horizon if self.at == "round" else 1)
+        crossed, deep = agents if self.crossed else 1, horizon if self.at == "round" else 1
+        return int(self.width ** (crossed * deep))
 
 
 def check_branching(branching: Branching, agents: int, horizon: int) -> None:
@@ -215,18 +215,18 @@ def _branch(
         answers = _answers(task, topology, origins, branching.width, speak, keys)
     else:
         choices, answers = [(k,) * seats for k in range(branching.width)], []
+    branches = [(n, choice) for n in range(len(origins)) for choice in choices]
     games = [
         Game(
-            play(task, topology, origin, rounds),
+            play(task, topology, origins[n], rounds),
             (*keys[n], *choice),
             {a: answers[n][a][k] for a, k in zip(task.agents, choice, strict=True)} if answers else None,
         )
-        for n, origin in enumerate(origins)
-        for choice in choices
+        for n, choice in branches
     ]
     episodes = [
-        replace(episode, choice=game.key[-seats:])
-        for game, episode in zip(games, drive(games, speak, judge), strict=True)
+        replace(episode, choice=choice)
+        for (_, choice), episode in zip(branches, drive(games, speak, judge), strict=True)
     ]
     if branching.at == "round":
         episodes = _grow(task, topology, episodes, branching, speak, judge, [game.key for game in games])

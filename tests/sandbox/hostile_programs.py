@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (a program reads best on its own line)
 """Hostile programs, by what they are after.
 
 EFFECTS return "owned" where they did what the name says: a pass is a breach. Each is called as
@@ -64,7 +65,7 @@ _EFFECTS = {
     "chdir": "import os; os.chdir(d); return 'owned'",
     "chroot": "import os; os.chroot(d); return 'owned'",
     "umask": "import os; os.umask(0); return 'owned'",
-    "mount": "return owned_if_syscall(165, 0, 0, 0, 0, 0)",
+    "mount": "return owned_if_syscall(165, 0, 0, 0, 0, 0, expect=14)",
     "socket_tcp": "import socket; socket.create_connection(('127.0.0.1', port)); return 'owned'",
     "socket_udp": "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM); return 'owned'",
     "socket_unix": "import socket; socket.socket(socket.AF_UNIX); return 'owned'",
@@ -77,7 +78,7 @@ _EFFECTS = {
     "kill_group": "import os, signal; os.killpg(0, signal.SIGCONT); return 'owned'",
     "kill_everything": "import os, signal; os.kill(-1, signal.SIGCONT); return 'owned'",
     "tgkill": "return owned_if_syscall(234, pid, pid, 0)",
-    "sigqueue": "return owned_if_syscall(129, pid, 0, 0)",
+    "sigqueue": "return owned_if_syscall(129, pid, 0, 0, expect=14)",
     "fork": "import os; os._exit(0) if os.fork() == 0 else None; return 'owned'",
     "vfork_exec": "import subprocess; subprocess.run(['/bin/true']); return 'owned'",
     "posix_spawn": "import os; os.posix_spawn('/bin/true', ['true'], {}); return 'owned'",
@@ -207,7 +208,7 @@ FORGERIES = {
 import os
 def f(x):
     for fd in range(256):
-        for text in (b'passed', b't4\\ns1\\nverdict\\ni1\\nspassed\\ns', b'\\x00\\x00\\x00\\x0bt1\\nspassed'):
+        for text in (b'passed', b't4\\xffsverdict\\xffi1\\xffspassed\\xffs', b'\\x00\\x00\\x00\\x0bt1\\nspassed'):
             try: os.write(fd, text)
             except OSError: pass
     return 0
@@ -215,7 +216,7 @@ def f(x):
     "forged_frames": """
 import os, struct
 def frame(*words):
-    data = b'\\n'.join((b't%d' % len(words), *words))
+    data = b'\\xff'.join((b't%d' % len(words), *words))
     return struct.pack('!I', len(data)) + data
 def f(x):
     for fd in range(3, 256):
@@ -226,7 +227,7 @@ def f(x):
 """,
     "forged_ready": """
 import os, struct
-data = b't1\\nsloaded'
+data = b't1\\xffsloaded'
 for fd in range(3, 256):
     try: os.write(fd, (struct.pack('!I', len(data)) + data) * 9)
     except OSError: pass
@@ -293,7 +294,7 @@ def f(x): return 0
     "patched_encode": """
 import sys
 channel = sys.modules['sandbox.channel']
-channel.encode = lambda message, most=0: b't4\\nsverdict\\ni1\\nspassed\\ns'
+channel.encode = lambda message, most=0: b't4\\xffsverdict\\xffi1\\xffspassed\\xffs'
 def f(x): return 0
 """,
     "patched_check_module": """

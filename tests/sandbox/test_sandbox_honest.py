@@ -79,10 +79,12 @@ HONEST = {
     "long_list": ("def f(n): return list(range(n))", "(5000,)", str(list(range(5000)))),
     "signature": ("from typing import *\ndef f(a: Optional[List[int]] = None) -> Any: return a", "()", "None"),
 }
-MODULES = """math re collections itertools functools heapq bisect string random decimal fractions statistics datetime
+MODULES = """
+math re collections itertools functools heapq bisect string random decimal fractions statistics datetime
 typing dataclasses copy operator hashlib json textwrap unicodedata struct enum time calendar cmath numbers abc array
-queue os sys io inspect difflib contextlib zlib base64 pprint ast tokenize configparser html.parser xml.etree.ElementTree
-sqlite3 argparse logging unittest doctest secrets colorsys shlex cProfile asyncio concurrent.futures""".split()
+queue os sys io inspect difflib contextlib zlib base64 pprint ast tokenize configparser html.parser
+xml.etree.ElementTree sqlite3 argparse logging unittest doctest secrets colorsys shlex cProfile asyncio concurrent.futures
+""".split()  # noqa: SIM905 (reads better than a list)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +142,10 @@ def test_verdict_says_what_is_wrong(source: str, outcome: str, message: str, san
         ("try:\n    candidate({})\nexcept TypeError:\n    pass\nelse:\n    assert False", Verdict("passed")),
         ("assert candidate(2) == 5", Verdict("failed", "AssertionError: assert candidate(2) == 5")),
         ("assert candidate(2) == 5, 'not five'", Verdict("failed", "AssertionError: not five")),
-        ("assert candidate(lambda: 1)", Verdict("error", "TypeError: the check passes a value of type function that is not plain data")),
+        (
+            "assert candidate(f)",
+            Verdict("error", "TypeError: the check passes a value of type function that is not plain data"),
+        ),
         ("assert candidate(1) == nothing", Verdict("error", "NameError: name 'nothing' is not defined")),
         ("assert (", Verdict("error", "SyntaxError: '(' was never closed (<check>, line 1)")),
         ("while True: pass", Verdict("timeout", "no answer within the time limit")),
@@ -161,7 +166,8 @@ def test_check_does_not_see_what_the_candidate_does_to_an_argument(sandbox: Sand
 
 def test_one_lost_process_does_not_cost_the_other_tests(sandbox: Sandbox) -> None:
     source = "import os\ndef f(x):\n    if x == 1: os._exit(0)\n    return x"
-    tests = tuple(CallTest(f"({n},)", str(n)) for n in (0, 1, 2)) + (CheckTest("assert candidate(3) == 3"),)
+    calls = (CallTest(f"({n},)", str(n)) for n in (0, 1, 2))
+    tests = (*calls, CheckTest("assert candidate(3) == 3"))
     outcomes = [verdict.outcome for verdict in sandbox.run(Program(source, "f", tests))]
     assert outcomes == ["passed", "crashed", "passed", "passed"]
 

@@ -53,7 +53,7 @@ def test_hostile_program_has_no_effect(name: str, sandbox: Sandbox, listener: so
     assert [verdict.outcome for verdict in verdicts] != ["passed"], verdicts
     assert "SyntaxError" not in verdicts[0].message
     assert "NameError" not in verdicts[0].message
-    assert os.listdir(tmp_path) == ["victim"]
+    assert [path.name for path in tmp_path.iterdir()] == ["victim"]
     assert victim.read_text() == "secret"
     after = victim.stat()
     assert (after.st_mode, after.st_mtime, after.st_uid, after.st_nlink) == (

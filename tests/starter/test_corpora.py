@@ -65,7 +65,7 @@ def test_posts_and_abstracts_have_their_length() -> None:
         assert 50 <= len(example.data["abstract"].split()) <= 80
 
 
-@pytest.mark.parametrize(("style", "low", "high"), [("concise", 6, 30), ("detailed", 15, 75)])
+@pytest.mark.parametrize(("style", "low", "high"), [("concise", 6, 45), ("detailed", 12, 75)])
 def test_summaries_have_their_length(style: posts.Style, low: int, high: int) -> None:
     rng = random.Random(0)
     lengths = [len(posts.summary(example, rng, style).split()) for example in posts.examples("test")]
@@ -81,7 +81,7 @@ def test_random_summaries_fit_each_other_now_and_then() -> None:
     for example in posts.examples("train"):
         concise, detailed = posts.summary(example, rng), posts.summary(example, rng, "detailed")
         ratios.append(len(detailed) / len(concise))
-    assert 0.35 < share([1.6 <= ratio <= 3.2 for ratio in ratios]) < 0.55
+    assert 0.3 < share([1.6 <= ratio <= 3.2 for ratio in ratios]) < 0.5
 
 
 @pytest.mark.parametrize("part", ["background", "method"])
@@ -93,7 +93,7 @@ def test_introductions_are_often_too_short_and_never_repeat_a_sentence(part: pap
         assert len(set(sentences)) == len(sentences)
         assert 60 <= len(text.split()) <= 240
         long.append(len(text.split()) >= 128)
-    assert 0.45 < share(long) < 0.7
+    assert 0.55 < share(long) < 0.8
 
 
 def test_worked_answers_calculate_correctly() -> None:

@@ -23,7 +23,7 @@ from madrigal.sampling import Sampling, draw
 from madrigal.types import Completion, EngineError, Messages
 
 
-class RoomyLayer(DynamicLayer):  # type: ignore[misc]
+class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """A cache layer that writes new keys and values into room made in advance.
 
     The library's layer copies the whole cache for every token; this one copies when its room is used up.
@@ -36,7 +36,8 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     ) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-            self.used, self.store = 0, (key_states[:, :, :0], value_states[:, :, :0])
+            self.used = 0
+            self.store: tuple[Tensor, ...] = (key_states[:, :, :0], value_states[:, :, :0])
         end = self.used + key_states.shape[-2]
         if end > self.store[0].shape[-2]:
             self.store = tuple(self._wider(old, end + self.room) for old in self.store)
@@ -161,7 +162,7 @@ def _read(policy: LocalPolicy, model: Any, encoded: Sequence[tuple[int, ...]]) -
     distinct = {ids: n for n, ids in enumerate(dict.fromkeys(encoded))}
     input_ids, real = pad_rows(list(distinct), policy.tokenizer.pad_token_id, left=True)
     input_ids, mask = input_ids.to(policy.device), real.long().to(policy.device)
-    cache = Cache(layers=[RoomyLayer() for _ in range(model.config.num_hidden_layers)])
+    cache = Cache(layers=[RoomyLayer() for _ in range(model.config.num_hidden_layers)])  # type: ignore[no-untyped-call]
     output = model(
         input_ids=input_ids,
         attention_mask=mask,

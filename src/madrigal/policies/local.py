@@ -187,7 +187,7 @@ def load_model(config: PolicyConfig, device: torch.device) -> Any:
     wide = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     auto = torch.bfloat16 if device.type == "cuda" else torch.float32
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             resolve_model(config.model), dtype=wide.get(config.dtype, auto), attn_implementation="sdpa"
         )
     except (OSError, ValueError) as error:

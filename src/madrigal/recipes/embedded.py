@@ -13,6 +13,7 @@ from madrigal.policies.local import PolicyConfig
 from madrigal.sampling import Sampling
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.discussion.gsm8k import Gsm8k
+from madrigal.tasks.own import Own
 from madrigal.tasks.writing.task import Arxiv, Tldr
 
 STARTER = TeamConfig(policy=PolicyConfig(model="starter:small"))
@@ -81,6 +82,21 @@ def coding_two_turns() -> Experiment:
         optimiser=OPTIMISER,
         evaluation=EvaluationConfig(examples=100),
         steps=120,
+        prompts=8,
+        threads=1,
+    )
+
+
+def own(path: str) -> Experiment:
+    """A user's own task, "file.py:name", on the starter models; a start, to be overridden."""
+    return Experiment(
+        recipe=path.rpartition(":")[2],
+        task=Own(path),
+        team=STARTER,
+        algorithm=Magrpo(width=8, kl=0.01),
+        sampling=Sampling(max_new_tokens=64),
+        optimiser=OPTIMISER,
+        steps=50,
         prompts=8,
         threads=1,
     )

@@ -24,7 +24,7 @@ def _tensorboard(folder: Path, settings: Mapping[str, Any]) -> Tracker:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ConfigError("records.trackers: tensorboard is not installed; pip install 'madrigal[tb]'") from error
-    writer: Any = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+    writer: Any = SummaryWriter(str(folder / "tensorboard"))
 
     def track(step: int, numbers: Mapping[str, float]) -> None:
         for name, value in numbers.items():
@@ -36,7 +36,7 @@ def _tensorboard(folder: Path, settings: Mapping[str, Any]) -> Tracker:
 
 def _wandb(folder: Path, settings: Mapping[str, Any]) -> Tracker:
     try:
-        import wandb
+        import wandb  # type: ignore[import-not-found,unused-ignore]
     except ImportError as error:
         raise ConfigError("records.trackers: wandb is not installed; pip install 'madrigal[wandb]'") from error
     run = wandb.init(project="madrigal", name=folder.name, dir=str(folder), config=dict(settings))

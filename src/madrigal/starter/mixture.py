@@ -7,20 +7,26 @@ Does not know: tokens, models.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from madrigal.starter.corpora import arithmetic, papers, posts, programs, programs_styles
-from madrigal.starter.repair import reply_to_helper, second_round
+from madrigal.starter.repair import reply, second_round
 from madrigal.tasks.coding.problem import problem_of
 from madrigal.tasks.coding.task import first_prompt
 from madrigal.tasks.discussion.prompts import question_prompt
-from madrigal.tasks.writing.prompts import arxiv_prompt, tldr_prompt
-from madrigal.types import Example, Message, Messages, Split
+from madrigal.tasks.writing.single import DELIMITER, WRITER
+from madrigal.tasks.writing.task import WritingTask, arxiv_task, tldr_task
+from madrigal.types import Completion, Example, Message, Messages, Split, Turn
 
 DOMAINS = ("coding", "tldr", "arxiv", "arithmetic")
 # By rows; by tokens this is about 55, 18, 19 and 8 percent, for introductions are long and sums are short.
 WEIGHTS = (50, 18, 12, 20)
-SECOND_ROUNDS, REPLIES, ALONE = 0.2, 0.06, 0.04
+# Of coding rows, then of writing rows.
+SECOND_ROUNDS, REPLIES, ALONE = 0.2, 0.1, 0.05
+HEARD, BOTH_PARTS = 0.1, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,7 @@ def _coding(rng: random.Random, split: Split) -> Row:
     if chance < SECOND_ROUNDS:
         return Row("coding", *second_round(example, rng, agent))
     if chance < SECOND_ROUNDS + REPLIES:
-        return Row("coding", *reply_to_helper(example, rng))
+        return Row("coding", *reply(example, rng, agent))
     if chance < SECOND_ROUNDS + REPLIES + ALONE:
         answer = programs_styles.main_source(example, "own", rng)
         return Row("coding", _user(first_prompt(problem_of(example), "main", alone=True)), answer)
@@ -55,15 +61,25 @@ def _coding(rng: random.Random, split: Split) -> Row:
 
 def _tldr(rng: random.Random, split: Split) -> Row:
     example = Example("fresh", posts.problem(rng, split))
-    style: posts.Style = rng.choice(("concise", "detailed"))
-    return Row("tldr", _user(tldr_prompt(style, example.data["post"])), posts.summary(example, rng, style))
+    return _writing("tldr", tldr_task(), example, rng, partial(posts.summary, example, rng))
 
 
 def _arxiv(rng: random.Random, split: Split) -> Row:
     example = Example("fresh", papers.problem(rng, split))
-    part: papers.Part = rng.choice(("background", "method"))
-    prompt = arxiv_prompt(part, example.data["abstract"])
-    return Row("arxiv", _user(prompt), papers.introduction(example, rng, part))
+    return _writing("arxiv", arxiv_task(), example, rng, partial(papers.introduction, example, rng))
+
+
+def _writing(domain: str, task: WritingTask, example: Example, rng: random.Random, write: Callable[[Any], str]) -> Row:
+    """One part of two, sometimes after the other part was heard; or both parts by a single writer."""
+    agents, chance = task.agents, rng.random()
+    if chance < BOTH_PARTS:
+        first, second = (write(agent) for agent in agents)
+        return Row(domain, task.observe(example, WRITER[0], ()), f"{first}\n{DELIMITER}\n{second}")
+    heard: list[Turn] = []
+    if chance < BOTH_PARTS + HEARD:
+        heard = [Turn(agent, (), Completion(write(agent))) for agent in agents[: rng.choice((1, 2))]]
+    agent = rng.choice(agents) if len(heard) != 1 else agents[1]
+    return Row(domain, task.observe(example, agent, heard), write(agent))
 
 
 def _arithmetic(rng: random.Random, split: Split) -> Row:

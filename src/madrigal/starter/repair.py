@@ -1,4 +1,4 @@
-"""Second rounds of coding for pre-training: an answer, the task's own feedback on it, a better answer.
+"""Answers to what was said before, for pre-training on coding: second rounds after feedback, and replies to teammates.
 
 Knows: how a pair of reference answers scores, and what a sensible agent changes after the feedback.
 Does not know: tokens. The feedback is worded by the coding task itself, so that models later read what they learned.
@@ -16,8 +16,8 @@ from madrigal.tasks.coding.feedback import Exchange, next_messages
 from madrigal.tasks.coding.problem import problem_of
 from madrigal.tasks.coding.reward import score_pair
 from madrigal.tasks.coding.sandbox.records import CallTest, Program, Verdict
-from madrigal.tasks.coding.task import first_prompt
-from madrigal.types import Example, Message, Messages
+from madrigal.tasks.coding.task import CodingState, CodingTask, first_prompt
+from madrigal.types import Completion, Example, Messages, Turn
 
 _FAILURES = (TypeError, ValueError, NameError, AttributeError, IndexError)
 
@@ -65,13 +65,20 @@ def second_round(example: Example, rng: random.Random, agent: str) -> tuple[Mess
     return messages, styles.main_source(example, _better_main(helper_style, example, rng), rng)
 
 
-def reply_to_helper(example: Example, rng: random.Random) -> tuple[Messages, str]:
-    """The main agent's prompt with the helper's code below it, as in a sequential team, and a main that often fits."""
-    helper_style = styles.draw_helper(rng)
+def reply(example: Example, rng: random.Random, agent: str) -> tuple[Messages, str]:
+    """An answer to what was said before it in the same round, as in sequential teams and discussions."""
+    helper_style, main_style = styles.draw_helper(rng), styles.draw_main(rng)
     helper = styles.helper_source(example, helper_style, rng)
-    style = _better_main(helper_style, example, rng)
-    text = f"{first_prompt(problem_of(example), 'main')}\n\nThe helper wrote:\n{helper}"
-    return (Message("user", text),), styles.main_source(example, style, rng)
+    heard = [Turn("helper", (), Completion(helper))]
+    if agent == "helper" or rng.random() < 0.4:
+        heard.append(Turn("main", (), Completion(styles.main_source(example, main_style, rng))))
+    task = CodingTask(train=(), test=(), judge=TrustedJudge())
+    messages = task.observe(CodingState(example), agent, heard)
+    if agent == "main":
+        return messages, styles.main_source(example, _better_main(helper_style, example, rng), rng)
+    fitting = [style for style in styles.HELPER_STYLES if styles.fits(style, main_style, example.data["kind"])]
+    changes = fitting and rng.random() < 0.5
+    return messages, styles.helper_source(example, rng.choice(fitting), rng) if changes else helper
 
 
 def _better_main(helper: styles.HelperStyle, example: Example, rng: random.Random) -> styles.MainStyle:

@@ -51,7 +51,7 @@ def problem(rng: random.Random, split: Split) -> dict[str, Any]:
 
 def introduction(example: Example, rng: random.Random, part: Part = "background") -> str:
     """A reference answer of 70 to 230 words; no sentence form occurs twice in it."""
-    wanted = min(222, max(70, round(rng.gauss(140, 36))))
+    wanted = min(222, max(70, round(rng.gauss(147, 34))))
     sentences: list[str] = []
     for form in _ordered(_POOLS[part], rng):
         if sum(len(s.split()) for s in sentences) >= wanted - 4:

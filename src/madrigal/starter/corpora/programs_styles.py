@@ -22,18 +22,18 @@ from madrigal.types import Example
 
 HelperStyle = Literal["first", "most", "all", "rest"]
 MainStyle = Literal["first", "most", "thin", "guard", "own", "recheck", "fallback", "before"]
-HELPER_STYLES: dict[HelperStyle, int] = {"first": 34, "most": 22, "all": 30, "rest": 14}
+HELPER_STYLES: dict[HelperStyle, int] = {"first": 30, "most": 18, "all": 32, "rest": 20}
 MAIN_STYLES: dict[MainStyle, int] = {
-    "first": 27,
+    "first": 30,
     "most": 20,
     "thin": 10,
-    "guard": 16,
-    "own": 6,
-    "recheck": 4,
-    "fallback": 6,
-    "before": 11,
+    "guard": 14,
+    "own": 4,
+    "recheck": 3,
+    "fallback": 5,
+    "before": 14,
 }
-SLIP_RATE = 0.07
+SLIP_RATE = 0.1
 _HELD = ("ys", "items", "result")
 
 

@@ -96,8 +96,11 @@ class Crew:
         self._most = limits.output_bytes + _OVERHEAD
         self._number = 0
         self._processes = contextlib.ExitStack()
-        self._checker: Process | None = None
         self._candidate = self._fork()
+        # Forked ahead, so that it starts while the candidate loads.
+        checks = any(isinstance(test, CheckTest) for test in program.tests)
+        self._checker = self._fork() if checks else self._candidate
+        self._introduced = False
 
     def __enter__(self) -> Self:
         return self
@@ -124,9 +127,9 @@ class Crew:
         if isinstance(case, Call):
             return self._judge_call(case, deadline)
         try:
-            return self._judge_check(case, deadline)
+            return self._judge_check(case, self._checker, deadline)
         except LostError as lost:
-            return self._lose(lost, self._checker or self._candidate)
+            return self._lose(lost, self._checker)
 
     def _judge_call(self, case: Call, deadline: float) -> Verdict:
         answer = self._ask(case.arguments, {}, deadline)
@@ -137,25 +140,25 @@ class Crew:
                 return Verdict("passed")
             case (_, "value", value):
                 return Verdict("failed", f"AssertionError: expected {_show(case.expected)}, got {_show(value)}")
-            case (_, *kind_and_words):
-                return Verdict("error", _sentence(kind_and_words[1:]))
+            case _:
+                return Verdict("error", _sentence(list(answer[2:])))
 
-    def _judge_check(self, case: CheckTest, deadline: float) -> Verdict:
-        if self._checker is None:
-            self._checker = self._fork()
+    def _judge_check(self, case: CheckTest, checker: Process, deadline: float) -> Verdict:
+        if not self._introduced:
+            self._introduced = True
             message = ("checker", self._program.prelude, self._program.entry_point)
-            problem = self._introduce(self._checker, message, deadline)
+            problem = self._introduce(checker, message, deadline)
             if problem is not None:
                 self.lost = True
                 return problem
-        self._checker.send((self._number, case.source), deadline)
+        checker.send((self._number, case.source), deadline)
         while True:
-            match self._checker.receive(_MOST_CHECK_BYTES, deadline):
+            match checker.receive(_MOST_CHECK_BYTES, deadline):
                 case ("call", tuple(arguments), dict(keywords)):
                     answer = self._ask(arguments, keywords, deadline)
                     if isinstance(answer, Verdict):
                         return answer
-                    self._checker.send(answer, deadline)
+                    checker.send(answer, deadline)
                 case ("verdict", _, "passed", _):
                     return Verdict("passed")
                 case ("verdict", _, "failed", text):

@@ -1,4 +1,4 @@
-"""The only thing that crosses a process boundary: plain values, one token per line.
+"""The only thing that crosses a process boundary: plain values, as tokens between bytes that no UTF-8 text has.
 
 Covered: None, bool, int, float (nan, inf and -0.0 included), complex, str, bytes, list, tuple, set, frozenset, dict,
 nested up to DEPTH. Counter, defaultdict and OrderedDict arrive as the dict that they equal.
@@ -19,6 +19,7 @@ from types import NoneType
 from typing import Any
 
 DEPTH = 100
+SEPARATOR = b"\xff"
 
 _SCALARS: dict[type, Callable[[Any], bytes]] = {
     NoneType: lambda _: b"N",
@@ -26,7 +27,7 @@ _SCALARS: dict[type, Callable[[Any], bytes]] = {
     int: lambda value: b"i%x" % value,
     float: lambda value: b"f" + repr(value).encode(),
     complex: lambda value: f"c{value.real!r} {value.imag!r}".encode(),
-    str: lambda value: b"s" + value.encode("unicode_escape"),
+    str: lambda value: b"s" + value.encode("utf-8", "surrogatepass"),
     bytes: lambda value: b"b" + value.hex().encode(),
 }
 _SERIES: dict[type, bytes] = {list: b"l", tuple: b"t", set: b"S", frozenset: b"Z"}
@@ -50,9 +51,9 @@ def encode(value: object, most: int = 2**31) -> bytes:
     """
     tokens: list[bytes] = []
     _write(value, tokens, most, DEPTH)
-    if sum(map(len, tokens)) + len(tokens) > most:
+    if sum(map(len, tokens)) + len(tokens) - 1 > most:
         raise NotPlainError("a value that is too large")
-    return b"\n".join(tokens)
+    return SEPARATOR.join(tokens)
 
 
 def _write(value: object, tokens: list[bytes], most: int, depth: int) -> None:
@@ -83,7 +84,7 @@ def decode(data: bytes) -> object:
     Raises:
         ValueError: for anything that `encode` could not have written.
     """
-    tokens = iter(data.split(b"\n"))
+    tokens = iter(data.split(SEPARATOR))
     try:
         value = _read(tokens, DEPTH)
     except (TypeError, OverflowError) as error:
@@ -101,7 +102,7 @@ def _read(tokens: Iterator[bytes], depth: int) -> object:
     if tag in _BUILD:
         return _BUILD[tag]([_read(tokens, depth - 1) for _ in range(int(text))])
     if tag == b"d":
-        return dict((_read(tokens, depth - 1), _read(tokens, depth - 1)) for _ in range(int(text)))
+        return {_read(tokens, depth - 1): _read(tokens, depth - 1) for _ in range(int(text))}
     return _scalar(tag, text)
 
 
@@ -110,7 +111,7 @@ def _scalar(tag: bytes, text: bytes) -> object:
         case b"i":
             return int(text, 16)
         case b"s":
-            return text.decode("unicode_escape")
+            return text.decode("utf-8", "surrogatepass")
         case b"f":
             return float(text)
         case b"T" | b"F":
@@ -153,7 +154,7 @@ def _value(node: ast.expr | None) -> Any:
             return float(name)
         case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
             return -_value(operand) if isinstance(sign, ast.USub) else +_value(operand)
-        case ast.BinOp(left=left, op=ast.Add() | ast.Sub() as sign, right=ast.Constant(value=complex(part))):
+        case ast.BinOp(left=left, op=ast.Add() | ast.Sub() as sign, right=ast.Constant(value=complex() as part)):
             return _value(left) + part if isinstance(sign, ast.Add) else _value(left) - part
         case ast.List(elts=items):
             return [_value(item) for item in items]

@@ -1,0 +1,86 @@
+"""What a recipe learns: held-out results before and after training, over several seeds.
+
+    python benchmarks/learning.py tldr --seeds 0 1 2
+
+Trains the recipe once per seed through the command line, as a user would, then reads the runs' evaluation.json. Prints
+one JSON row per seed and a table in Markdown: the mean over seeds, and a 95 % interval that resamples seeds.
+A run that exists already is read, not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from madrigal.evaluation.statistics import Interval, bootstrap
+from madrigal.report.log import read_lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--runs", type=Path, default=Path("runs/learning"))
+    options, settings = parser.parse_known_args()
+    rows = []
+    for seed in options.seeds:
+        folder = options.runs / f"{options.recipe}-seed{seed}"
+        if not (folder / "team").is_dir():
+            run(options.recipe, folder, seed, settings)
+        rows.append(read(folder, seed))
+        print(json.dumps(rows[-1]), flush=True)
+    print(table(options.recipe, rows))
+
+
+def run(recipe: str, folder: Path, seed: int, settings: list[str]) -> None:
+    """One training run in its own process."""
+    command = [sys.executable, "-c", "from madrigal.cli import main; main()", "train", recipe]
+    command += ["--name", folder.name, "--runs", str(folder.parent), "--overwrite", "--seed", str(seed), *settings]
+    began = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    (folder / "seconds.json").write_text(json.dumps(time.perf_counter() - began))
+
+
+def read(folder: Path, seed: int) -> dict[str, Any]:
+    """The figures of one run."""
+    evaluations = json.loads((folder / "evaluation.json").read_text())
+    steps = read_lines(folder / "steps.jsonl")
+    seconds = folder / "seconds.json"
+    return {
+        "seed": seed,
+        "steps": len(steps),
+        "tokens": sum(step["tokens"] for step in steps),
+        "seconds": round(json.loads(seconds.read_text())) if seconds.is_file() else None,
+        "before": evaluations["before"],
+        "after": evaluations["after"],
+    }
+
+
+def table(recipe: str, rows: list[dict[str, Any]]) -> str:
+    """Markdown: each component and the return, before and after."""
+    first = rows[0]["before"]
+    names = [name for name in first["components"] if "/" not in name and name != "return_percent"]
+    lines = [f"### {recipe}: {len(rows)} seeds, {first['examples']} held-out examples each", ""]
+    lines += ["| | before | after |", "|---|---|---|"]
+    for name in names:
+        cells = [_cell([row[when]["components"][name] for row in rows]) for when in ("before", "after")]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    cells = [_cell([row[when]["return_percent"] for row in rows]) for when in ("before", "after")]
+    lines.append(f"| **normalised return %** | {' | '.join(f'**{cell}**' for cell in cells)} |")
+    taken = ", ".join(f"{row['seconds']}" for row in rows)
+    lines += ["", f"{rows[0]['steps']} steps; {taken} s in all per run, evaluation included."]
+    return "\n".join(lines)
+
+
+def _cell(values: list[float]) -> str:
+    interval: Interval = bootstrap(values)
+    return f"{interval.mean:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
+
+
+if __name__ == "__main__":
+    main()
