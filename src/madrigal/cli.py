@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -42,3 +43,8 @@ def run(arguments: list[str]) -> int:
         return 2
     except BrokenPipeError:
         return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"madrigal: error: the disk is full: {error}; free some space and resume", file=sys.stderr)
+        return 2

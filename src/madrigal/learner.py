@@ -91,8 +91,10 @@ class Learner:
         """Prepares updates of `policy`; `steps` is the planned number of them, for the schedule."""
         self.policy, self.config, self.sampling, self.reference = policy, config, sampling, reference
         self.parameters = policy.parameters()
+        # bfloat16 has 8 bits of precision: steps of 5e-6 would be rounded away, so the optimiser moves float32 copies.
+        self.masters = {n: p if p.dtype == torch.float32 else p.detach().float() for n, p in self.parameters.items()}
         self.optimiser = AdamW(
-            self.parameters.values(),
+            self.masters.values(),
             lr=config.lr,
             betas=config.betas,
             weight_decay=config.weight_decay,
@@ -118,7 +120,7 @@ class Learner:
 
     def _step(self, samples: Sequence[Sample], loss: LossFunction, *, first: bool) -> dict[str, float]:
         sequences, tokens = len(samples), _tokens(samples)
-        self.optimiser.zero_grad(set_to_none=True)
+        self._forget_gradients()
         sums = {"loss": 0.0, "entropy": 0.0, "stale": 0.0}
         for piece in micro_batches(samples, self.config.token_budget):
             batch = make_batch(piece, self.policy.tokenizer.pad_token_id, sequences, tokens, self.policy.device)
@@ -134,15 +136,33 @@ class Learner:
             self._check_fresh(sums["stale"])
         norm = self._gradient_norm(sums["loss"])
         lr = self.optimiser.param_groups[0]["lr"]
-        self.optimiser.step()
+        self._move()
         self.schedule.step()
         self.policy.version += 1
         return {**sums, "gradient_norm": norm, "lr": lr, "sequences": sequences, "tokens": tokens}
 
+    def _move(self) -> None:
+        """One step of the optimiser on the float32 masters; the model's weights follow."""
+        for name, master in self.masters.items():
+            gradient = self.parameters[name].grad
+            master.grad = None if gradient is None else gradient.to(master.dtype)
+        self.optimiser.step()
+        self._follow_masters()
+
+    @torch.no_grad()
+    def _follow_masters(self) -> None:
+        for name, parameter in self.parameters.items():
+            if parameter is not self.masters[name]:
+                parameter.copy_(self.masters[name])
+
+    def _forget_gradients(self) -> None:
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
     def _gradient_norm(self, loss: float) -> float:
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip_norm))
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            self.optimiser.zero_grad(set_to_none=True)
+            self._forget_gradients()
             raise TrainingError(
                 f"policy {self.policy.name}: the loss is {loss} and the gradient norm {norm}, expected finite numbers; "
                 "the weights were not changed; lower optimiser.lr or look at the rewards of this step"
@@ -154,7 +174,7 @@ class Learner:
         wide = self.policy.model.dtype == torch.float32
         tolerance = self.config.stale_tolerance or (0.01 if wide else 0.1)
         if stale > tolerance:
-            self.optimiser.zero_grad(set_to_none=True)
+            self._forget_gradients()
             raise TrainingError(
                 f"policy {self.policy.name}: log-probs at sampling and at training differ by {stale:.4f} nats a token "
                 f"(at most {tolerance} expected); the sampler does not hold the trained weights"
@@ -179,7 +199,7 @@ class Learner:
     def state(self) -> dict[str, Any]:
         """All that a later process needs to go on with the very same numbers."""
         return {
-            "parameters": {name: p.detach().cpu() for name, p in self.parameters.items()},
+            "parameters": {name: master.detach().cpu() for name, master in self.masters.items()},
             "optimiser": self.optimiser.state_dict(),
             "schedule": {"last_epoch": self.schedule.last_epoch},
             "version": self.policy.version,
@@ -198,8 +218,9 @@ class Learner:
                 "settings that the run was started with"
             )
         with torch.no_grad():
-            for name, parameter in mine.items():
-                parameter.copy_(saved[name])
+            for name, master in self.masters.items():
+                master.copy_(saved[name])
+        self._follow_masters()
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.last_epoch = state["schedule"]["last_epoch"]
         self.policy.version = state["version"]

@@ -83,7 +83,8 @@ MODULES = """
 math re collections itertools functools heapq bisect string random decimal fractions statistics datetime
 typing dataclasses copy operator hashlib json textwrap unicodedata struct enum time calendar cmath numbers abc array
 queue os sys io inspect difflib contextlib zlib base64 pprint ast tokenize configparser html.parser
-xml.etree.ElementTree sqlite3 argparse logging unittest doctest secrets colorsys shlex cProfile asyncio concurrent.futures
+xml.etree.ElementTree sqlite3 argparse
+logging unittest doctest secrets colorsys shlex cProfile asyncio concurrent.futures
 """.split()  # noqa: SIM905 (reads better than a list)
 
 

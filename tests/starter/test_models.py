@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from madrigal.starter import SIZES, model_path
-from madrigal.starter.pretrain import config_of, encode, learning_rate
 from madrigal.starter.mixture import Row
+from madrigal.starter.pretrain import config_of, encode, learning_rate
 from madrigal.types import ConfigError, Message
 
 MEGABYTE = 1_000_000

@@ -130,30 +130,27 @@ def _generate(
     ends = torch.tensor(sorted(policy.ends), device=policy.device)
     uniform = _uniform(seeds, limit).to(policy.device)
     rows = _read(policy, model, encoded)
-    tokens = torch.zeros((len(encoded), limit), dtype=torch.long)
-    logprobs = torch.zeros((len(encoded), limit))
-    length = torch.full((len(encoded),), limit)
-    seconds = [0.0] * len(encoded)
-    stopped = [False] * len(encoded)
+    tokens = torch.zeros((len(encoded), limit), dtype=torch.long, device=policy.device)
+    logprobs = torch.zeros((len(encoded), limit), device=policy.device)
+    length, seconds, stopped = [limit] * len(encoded), [0.0] * len(encoded), [False] * len(encoded)
     for t in range(limit):
         token, logprob = draw(rows.logits, uniform[rows.index, t], sampling)
-        where = rows.index.cpu()
-        tokens[where, t], logprobs[where, t] = token.cpu(), logprob.float().cpu()
+        tokens[rows.index, t], logprobs[rows.index, t] = token, logprob
         over = torch.isin(token, ends)
-        now = time.perf_counter() - began
-        for i in where[over.cpu()].tolist():
-            length[i], seconds[i], stopped[i] = t + 1, now, True
-        if bool(over.all()) or t + 1 == limit:
+        ended = rows.index[over].tolist()
+        for i in ended:
+            length[i], seconds[i], stopped[i] = t + 1, time.perf_counter() - began, True
+        if len(ended) == len(token) or t + 1 == limit:
             break
-        going = ~over
-        if int(going.sum()) < len(going):
-            rows.select(going.nonzero()[:, 0])
-            token = token[going]
+        if ended:
+            rows.select((~over).nonzero()[:, 0])
+            token = token[~over]
         _advance(model, rows, token)
     total = time.perf_counter() - began
+    ids, nats = tokens.tolist(), logprobs.tolist()
     return [
-        _completion(policy, encoded[i], tokens[i], logprobs[i], int(length[i]), stopped[i], seconds[i] or total)
-        for i in range(len(encoded))
+        _completion(policy, encoded[i], ids[i][:n], nats[i][:n], stopped[i], seconds[i] or total)
+        for i, n in enumerate(length)
     ]
 
 
@@ -171,7 +168,7 @@ def _read(policy: LocalPolicy, model: Any, encoded: Sequence[tuple[int, ...]]) -
         use_cache=True,
         logits_to_keep=1,
     )
-    rows = _Rows(torch.arange(len(distinct)), mask, mask.sum(-1), cache, output.logits[:, -1])
+    rows = _Rows(torch.arange(len(distinct), device=policy.device), mask, mask.sum(-1), cache, output.logits[:, -1])
     rows.select(torch.tensor([distinct[ids] for ids in encoded], device=policy.device))
     rows.index = torch.arange(len(encoded), device=policy.device)
     return rows
@@ -198,19 +195,17 @@ def _uniform(seeds: Sequence[int], count: int) -> Tensor:
 def _completion(
     policy: LocalPolicy,
     prompt_ids: tuple[int, ...],
-    tokens: Tensor,
-    logprobs: Tensor,
-    length: int,
+    tokens: list[int],
+    logprobs: list[float],
     stopped: bool,
     seconds: float,
 ) -> Completion:
-    ids = tokens[:length].tolist()
     finish: Literal["stop", "length"] = "stop" if stopped else "length"
     return Completion(
-        text=policy.decode(ids),
+        text=policy.decode(tokens),
         prompt_ids=prompt_ids,
-        token_ids=tuple(ids),
-        logprobs=tuple(logprobs[:length].tolist()),
+        token_ids=tuple(tokens),
+        logprobs=tuple(logprobs),
         finish=finish,
         seconds=seconds,
         version=policy.version,

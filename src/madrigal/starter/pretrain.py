@@ -19,18 +19,18 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import torch  # noqa: E402  torch reads the variable above when it is imported
-from torch import Tensor  # noqa: E402
-from transformers import (  # noqa: E402
+import torch
+from torch import Tensor
+from transformers import (
     GenerationConfig,
     PreTrainedTokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
 )
 
-from madrigal.starter import SIZES  # noqa: E402
-from madrigal.starter.mixture import DOMAINS, Row, draw_row  # noqa: E402
-from madrigal.starter.tokenizer import VOCABULARY, save_tokenizer, train_tokenizer  # noqa: E402
+from madrigal.starter import SIZES
+from madrigal.starter.mixture import DOMAINS, Row, draw_row
+from madrigal.starter.tokenizer import VOCABULARY, save_tokenizer, train_tokenizer
 
 PEAK_LR = {"small": 3e-3, "large": 2.5e-3}
 WEIGHT_DECAY = 0.1

@@ -84,7 +84,7 @@ def problem(rng: random.Random, split: Split) -> dict[str, Any]:
 @functools.cache
 def kinds() -> tuple[str, ...]:
     """Every scene with every chain of two or three steps; the chain starts with a number or with equal groups."""
-    chains = [("groups", step) for step in _STEPS]
+    chains: list[tuple[str, ...]] = [("groups", step) for step in _STEPS]
     chains += [("groups", *pair) for pair in itertools.permutations(_STEPS, 2)]
     chains += [("start", *pair) for pair in itertools.permutations(_STEPS, 2)]
     chains += [("start", *three) for three in itertools.permutations(_STEPS, 3)]

@@ -116,12 +116,20 @@ FACTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
         ),
     ),
     "reaction": (
-        ("I {reaction}.", "When I [noticed|found out|heard about it], I {reaction}.", "My reaction was that I {reaction}."),
+        (
+            "I {reaction}.",
+            "When I [noticed|found out|heard about it], I {reaction}.",
+            "My reaction was that I {reaction}.",
+        ),
         ("I {reaction}.",),
         ("When the truth came out, I {reaction}.", "I could not accept it and {reaction}."),
     ),
     "feeling": (
-        ("I feel [so|really|very] {feeling} [about this|now|].", "Honestly I am {feeling}.", "This makes me feel {feeling}."),
+        (
+            "I feel [so|really|very] {feeling} [about this|now|].",
+            "Honestly I am {feeling}.",
+            "This makes me feel {feeling}.",
+        ),
         ("I feel {feeling}.", "I am {feeling}."),
         ("The whole story leaves me {feeling} and unsure.", "I feel very {feeling} about what happened."),
     ),

@@ -8,7 +8,7 @@ random pair fits only now and then: a convention is what training has to find.
 from __future__ import annotations
 
 import random
-from typing import Literal, get_args
+from typing import Literal
 
 from madrigal.starter.corpora.programs import (
     Stages,
@@ -41,17 +41,19 @@ def solution(example: Example, rng: random.Random, slips: float = SLIP_RATE) -> 
     """A helper and a main source, styles drawn independently; either may slip with probability `slips`."""
     helper = helper_source(example, draw_helper(rng), rng)
     main = main_source(example, draw_main(rng), rng)
-    return tuple(slip(text, rng) if rng.random() < slips else text for text in (helper, main))  # type: ignore[return-value]
+    if rng.random() < slips:
+        helper = slip(helper, rng)
+    return helper, slip(main, rng) if rng.random() < slips else main
 
 
 def draw_helper(rng: random.Random) -> HelperStyle:
     """A helper style, by weight."""
-    return rng.choices(get_args(HelperStyle), list(HELPER_STYLES.values()))[0]
+    return rng.choices(tuple(HELPER_STYLES), list(HELPER_STYLES.values()))[0]
 
 
 def draw_main(rng: random.Random) -> MainStyle:
     """A main style, by weight."""
-    return rng.choices(get_args(MainStyle), list(MAIN_STYLES.values()))[0]
+    return rng.choices(tuple(MAIN_STYLES), list(MAIN_STYLES.values()))[0]
 
 
 def fits(helper: HelperStyle, main: MainStyle, kind: str) -> bool:
@@ -73,7 +75,8 @@ def helper_source(example: Example, style: HelperStyle, rng: random.Random) -> s
     base, head = source.base, f"def aux({parameters(kind)}):\n"
     if len(part) > 1 and part[-1][0] == "reduce" and rng.random() < 0.25:
         held = rng.choice(_HELD)
-        return f"{head}    {held} = {render(base, source.var, part[:-1])}\n    return {render(held, source.var, part[-1:])}"
+        first, last = render(base, source.var, part[:-1]), render(held, source.var, part[-1:])
+        return f"{head}    {held} = {first}\n    return {last}"
     return f"{head}    return {render(base, source.var, part)}"
 
 

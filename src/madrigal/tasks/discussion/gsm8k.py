@@ -108,8 +108,8 @@ class Gsm8kTask:
             joint(self.agents, accuracy),
             ending="horizon" if len(after.answers) >= self.horizon else "",
             metrics={
-                "accuracy": accuracy,
-                "majority_accuracy": float(majority(answers) == truth),
+                "accuracy": 100 * accuracy,
+                "majority_accuracy": 100.0 * (majority(answers) == truth),
                 "return_percent": 100 * accuracy,
             },
             details={"answers": [extract_answer(answer) for answer in answers], "reference": truth},
