@@ -6,7 +6,8 @@ Knows: token ids, advantages, a loss, an optimiser. Does not know: agents, tasks
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -113,10 +114,20 @@ class Learner:
             TrainingError: if the loss or gradient is not finite, or the samples did not come from these weights;
                 the optimiser has not moved then.
         """
-        rows = [self._step(stage, loss, first=n == 0) for n, stage in enumerate(stages) if _tokens(stage)]
+        with self._recomputing():
+            rows = [self._step(stage, loss, first=n == 0) for n, stage in enumerate(stages) if _tokens(stage)]
         if not rows:
             return {}
         return {key: sum(row.get(key, 0.0) for row in rows) / len(rows) for key in rows[0]}
+
+    @contextmanager
+    def _recomputing(self) -> Iterator[None]:
+        """Gradient checkpointing works in training mode only; with dropout the check for staleness would fail."""
+        self.policy.model.train(self.config.gradient_checkpointing)
+        try:
+            yield
+        finally:
+            self.policy.model.eval()
 
     def _step(self, samples: Sequence[Sample], loss: LossFunction, *, first: bool) -> dict[str, float]:
         sequences, tokens = len(samples), _tokens(samples)

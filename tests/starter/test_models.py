@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from madrigal.starter import SIZES, model_path
 from madrigal.starter.mixture import Row
-from madrigal.starter.pretrain import config_of, encode, learning_rate
+from madrigal.starter.recipe import config_of, learning_rate
+from madrigal.starter.rows import encode
 from madrigal.types import ConfigError, Message
 
 MEGABYTE = 1_000_000

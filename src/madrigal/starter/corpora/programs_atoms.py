@@ -84,7 +84,8 @@ last | abs({v}) % 10 | take the last digit of each | the last digits of {np}
 
 STR_FILTERS = _table("""
 long | len({v}) > {k} | keep the {e} longer than k; keep the {e} with more than k letters | the {e} longer than k
-short | len({v}) < {k} | keep the {e} shorter than k; keep the {e} with fewer than k letters | the {e} shorter than k | k 4 6
+short | len({v}) < {k} | keep the {e} shorter than k; keep the {e} with fewer than k letters | \
+the {e} shorter than k | k 4 6
 exact | len({v}) == {k} | keep the {e} of length k | the {e} of length k | k 3 5
 vowel | {v}[0] in 'aeiou' | keep the {e} that start with a vowel | the {e} starting with a vowel
 consonant | {v}[0] not in 'aeiou' | drop the {e} that start with a vowel | the {e} not starting with a vowel

@@ -1,0 +1,50 @@
+"""Batches: what is padding, what is shared, and how a step is cut into pieces."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import CPU, chat
+
+from madrigal.batch import make_batch, micro_batches, pad_rows
+from madrigal.types import Completion, Sample, Turn
+
+
+def sample(prompt: tuple[int, ...], answer: tuple[int, ...], advantage: float = 1.0) -> Sample:
+    said = Completion("", prompt, answer, tuple(-0.1 * (n + 1) for n in range(len(answer))))
+    return Sample(Turn("ann", chat("?"), said), advantage, 0.0)
+
+
+ids = st.lists(st.integers(0, 9), min_size=1, max_size=12).map(tuple)
+drawn = st.lists(st.builds(sample, ids, st.lists(st.integers(0, 9), max_size=12).map(tuple)), max_size=12)
+
+
+def test_prompts_are_padded_on_the_left_and_answers_on_the_right() -> None:
+    left, left_mask = pad_rows([(5, 6), (7,)], pad=0, left=True)
+    right, right_mask = pad_rows([(5, 6), (7,)], pad=0)
+    assert (left.tolist(), left_mask.tolist()) == ([[5, 6], [0, 7]], [[True, True], [False, True]])
+    assert (right.tolist(), right_mask.tolist()) == ([[5, 6], [7, 0]], [[True, True], [True, False]])
+
+
+def test_a_shared_prompt_stands_in_a_batch_once() -> None:
+    made = make_batch(
+        [sample((1, 2), (7, 8, 9), 2.0), sample((3,), (4,), -1.0), sample((1, 2), (5, 6), 0.5)], 0, 30, 60, CPU
+    )
+    assert made.prompts.tolist() == [[1, 2], [0, 3]]
+    assert made.prompt_of.tolist() == [0, 1, 0]
+    assert made.actions.tolist() == [[7, 8, 9], [4, 0, 0], [5, 6, 0]]
+    assert made.mask.sum().item() == 6
+    torch.testing.assert_close(made.old_logprobs, torch.tensor([[-0.1, -0.2, -0.3], [-0.1, 0, 0], [-0.1, -0.2, 0]]))
+    assert made.advantages.tolist() == [2.0, -1.0, 0.5]
+    assert (made.sequences, made.tokens) == (30, 60)
+
+
+@given(drawn, st.integers(1, 80))
+def test_pieces_hold_every_answer_once_within_the_budget(samples: list[Sample], budget: int) -> None:
+    pieces = list(micro_batches(samples, budget))
+    spread = [id(one) for piece in pieces for one in piece]
+    assert sorted(spread) == sorted(id(one) for one in samples if one.turn.completion.token_ids)
+    for piece in pieces:
+        made = make_batch(piece, 0, 1, 1, CPU)
+        assert len(piece) == 1 or made.prompts.numel() + made.actions.numel() <= budget
