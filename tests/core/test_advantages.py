@@ -84,8 +84,8 @@ def test_an_only_child_is_refused(baseline: object) -> None:
 
 def test_mean_over_partners_by_hand() -> None:
     choices = [(0, 0), (0, 1), (1, 0), (1, 1)]
-    assert mean_over_partners([1, 3, 5, 9], choices, seat=0) == ([0, 1], [2.0, 7.0])
-    assert mean_over_partners([1, 3, 5, 9], choices, seat=1) == ([0, 1], [3.0, 6.0])
+    assert mean_over_partners([1.0, 3.0, 5.0, 9.0], choices, seat=0) == ([0, 1], [2.0, 7.0])
+    assert mean_over_partners([1.0, 3.0, 5.0, 9.0], choices, seat=1) == ([0, 1], [3.0, 6.0])
 
 
 @given(st.lists(value, min_size=1, max_size=5), st.integers(0, 2))

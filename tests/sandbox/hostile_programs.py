@@ -134,7 +134,9 @@ _EFFECTS = {
         import os, sysconfig
         folder = sysconfig.get_path('stdlib') + '/site-packages'
         found = [f'{folder}/{name}/__init__.py' for name in os.listdir(folder)]
-        return 'owned' if [open(name) for name in found if os.path.exists(name)] else ''
+        for name in found:
+            if os.path.exists(name):
+                return 'owned' if open(name) else ''
     """,
     "read_own_runner": """
         import sys

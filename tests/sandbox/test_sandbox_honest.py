@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from madrigal.tasks.coding.sandbox import CallTest, CheckTest, Program, Sandbox, Verdict, confinement
+from madrigal.tasks.coding.sandbox import CallTest, CheckTest, Limits, Program, Sandbox, Verdict, confinement
 
 pytestmark = pytest.mark.skipif(
     not (confinement()["landlock"] and confinement()["seccomp"]), reason="this machine cannot confine"
@@ -90,7 +90,7 @@ logging unittest doctest secrets colorsys shlex cProfile asyncio concurrent.futu
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(workers=1) as sandbox:
+    with Sandbox(Limits(seconds=10.0, test_seconds=1.0, cpu_seconds=10), workers=1) as sandbox:
         yield sandbox
 
 

@@ -38,14 +38,22 @@ def listener() -> Iterator[socket.socket]:
         yield server
 
 
+@pytest.fixture
+def signals() -> Iterator[list[int]]:
+    seen: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: seen.append(number))
+    yield seen
+    signal.signal(signal.SIGUSR1, before)
+
+
 @pytest.mark.parametrize("name", EFFECTS)
-def test_hostile_program_has_no_effect(name: str, sandbox: Sandbox, listener: socket.socket, tmp_path: Path) -> None:
+def test_hostile_program_has_no_effect(
+    name: str, sandbox: Sandbox, listener: socket.socket, signals: list[int], tmp_path: Path
+) -> None:
     victim = tmp_path / "victim"
     victim.write_text("secret")
     victim.chmod(0o600)
     before = victim.stat()
-    signals: list[int] = []
-    signal.signal(signal.SIGUSR1, lambda number, _: signals.append(number))
     arguments = repr((str(tmp_path), os.getpid(), listener.getsockname()[1]))
 
     verdicts = sandbox.run(Program(EFFECTS[name], "f", (CallTest(arguments, "'owned'"),)))

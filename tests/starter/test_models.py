@@ -31,7 +31,7 @@ def test_an_unknown_size_is_named_with_the_known_ones() -> None:
 @given(st.text())
 def test_every_text_comes_back_from_its_tokens(text: str) -> None:
     ids = TOKENIZER.encode(text, add_special_tokens=False)
-    assert TOKENIZER.decode(ids, skip_special_tokens=False) == text.encode("utf-8", "ignore").decode()
+    assert TOKENIZER.decode(ids, skip_special_tokens=False) == text
 
 
 @given(st.integers(min_value=0))
@@ -59,12 +59,12 @@ def test_a_chat_that_goes_on_keeps_its_beginning(asked: str, said: str, told: st
 
 def test_pre_training_reads_what_the_chat_template_writes() -> None:
     messages = (Message("user", "Hi 12"), Message("assistant", "def f():"), Message("user", "Revise."))
-    row = encode([Row("coding", messages, "    done")], TOKENIZER)[0]
+    row = encode([Row("coding", messages, "done")], TOKENIZER)[0]
     chat = [{"role": m.role, "content": m.content} for m in messages]
     prompt = TOKENIZER.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-    assert row.ids == TOKENIZER.encode(f"{prompt}    done<|im_end|>", add_special_tokens=False)
+    assert row.ids == TOKENIZER.encode(f"{prompt}done<|im_end|>", add_special_tokens=False)
     learned = [token for token, mine in zip(row.ids, row.learned, strict=True) if mine]
-    assert TOKENIZER.decode(learned) == "def f():<|im_end|>    done<|im_end|>"
+    assert TOKENIZER.decode(learned) == "def f():<|im_end|>done<|im_end|>"
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -97,7 +97,7 @@ class Crew:
         self._number = 0
         self._processes = contextlib.ExitStack()
         self._candidate = self._fork()
-        # Forked ahead, so that it starts while the candidate loads.
+        # Forked ahead, so that it starts while the candidate loads; without a check, nobody asks for it.
         checks = any(isinstance(test, CheckTest) for test in program.tests)
         self._checker = self._fork() if checks else self._candidate
         self._introduced = False

@@ -54,6 +54,9 @@ class Sandbox:
         with Sandbox(workers=2) as sandbox:
             verdicts = sandbox.run(Program("def double(x): return 2 * x", "double", (CallTest("(4,)", "8"),)))
 
+    Threads may share one; a process forked from this one may not, and makes its own. An open one holds its processes:
+    close it, or use it in a with statement.
+
     Raises:
         EngineError: on a machine without Landlock or seccomp, unless allow_unconfined; then only limits and the
             separation of processes hold, and hostile code can read and write what this user can.

@@ -1,0 +1,48 @@
+# The two commands that matter need only python3 (3.11 or newer) and make; each does all set-up by itself:
+#
+#   make demo    trains two small agents to summarise together, on the CPU
+#   make test    every check that CI makes
+#
+# TORCH says what to install when the environment has no torch yet. It is handed to pip as it is, so it may hold
+# options; on a machine with a GPU name the build that fits it: TORCH="torch==..." make demo
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+READY := $(VENV)/.ready
+
+# Spinning OpenMP threads make runs on shared cores many times slower.
+export OMP_WAIT_POLICY := PASSIVE
+
+.PHONY: demo test docs bench clean
+
+demo: $(READY)
+	$(VENV)/bin/madrigal train tldr
+
+test: $(READY)
+	scripts/check
+
+docs: $(READY)
+	$(VENV)/bin/mkdocs build --strict --quiet
+
+bench: $(READY)
+	$(VENV)/bin/python benchmarks/sandbox.py
+	$(VENV)/bin/python benchmarks/learning.py tldr
+
+clean:
+	rm -rf $(VENV) site build dist .coverage .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+# torch goes in first and is then held, whatever its version: no other package can replace it by a bigger build.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "expected Python 3.11 or newer, got $$($(PYTHON) --version); set PYTHON=python3.11, say"; exit 1; }
+	@test -x $(VENV)/bin/python || { echo "Making $(VENV)"; $(PYTHON) -m venv $(VENV); } || \
+	  { rm -rf $(VENV); echo "expected the venv module; install it (python3-venv on Debian and Ubuntu)"; exit 1; }
+	@$(VENV)/bin/python -c 'import torch' 2>/dev/null || { echo "Installing $(TORCH)"; $(PIP) install -q $(TORCH); }
+	@grep -v '^torch==' constraints.txt > $(VENV)/constraints.txt
+	@$(VENV)/bin/python -c 'import importlib.metadata as m; print("torch==" + m.version("torch"))' \
+	  >> $(VENV)/constraints.txt
+	@echo "Installing Madrigal and its dependencies"
+	@$(PIP) install -q -c $(VENV)/constraints.txt -e '.[dev,docs]'
+	@touch $@

@@ -1,0 +1,259 @@
+"""Play by hand, one call per tick, seeds from names, and what a branching costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from madrigal.rollout import Branching, Game, Judge, Speak, Utterance, branch, check_branching, drive, play
+from madrigal.rollout import judge_in_threads as in_threads
+from madrigal.task import SingleRound, check_step
+from madrigal.topology import Parallel, Sequential, Topology
+from madrigal.types import Completion, ConfigError, Episode, Example, Group, Message, Point, RewardError, Step, Turn
+
+State = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Diary:
+    """A task whose state is everything said; it ends at the horizon, or when somebody says "stop"."""
+
+    horizon: int = 2
+    agents: tuple[str, ...] = ("ann", "bob")
+    name: str = "diary"
+
+    def acting(self, state: State) -> tuple[str, ...]:
+        return self.agents
+
+    def observe(self, state: State, agent: str, heard: Sequence[Turn]) -> tuple[Message, ...]:
+        return (Message("user", f"{agent}:{len(state)}:" + ",".join(t.completion.text for t in heard)),)
+
+    def step(self, state: State, actions: Mapping[str, str]) -> Step[State]:
+        after = (*state, "+".join(actions.values()))
+        over = len(after) == self.horizon or "stop" in actions.values()
+        return Step(after, dict.fromkeys(self.agents, float(len(after))), "horizon" if over else "")
+
+
+class Voice:
+    """Says the last digits of its seed and remembers every call."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[Utterance]] = []
+
+    def __call__(self, wanted: Sequence[Utterance]) -> list[Completion]:
+        self.calls.append(list(wanted))
+        return [Completion(str(u.seed % 1000)) for u in wanted]
+
+
+def judged(task: Any) -> Any:
+    return lambda requests: [task.step(r.state, r.actions) for r in requests]
+
+
+def grown(task: Any, branching: Branching, origins: int = 1, topology: Topology = Parallel()) -> Any:  # noqa: B008
+    voice = Voice()
+    points = [Point(f"x{n}", ()) for n in range(origins)]
+    return branch(task, topology, points, branching, voice, judged(task), (7,)), voice
+
+
+def says(text: str, seconds: float = 0.0) -> Completion:
+    return Completion(text, seconds=seconds)
+
+
+def test_parallel_play_by_hand() -> None:
+    game = play(Diary(), Parallel(), Point("x", ()))
+    ask = next(game)
+    assert ask == Speak({"ann": (Message("user", "ann:0:"),), "bob": (Message("user", "bob:0:"),)}, 0, 0)
+    assert game.send({"ann": says("a"), "bob": says("b")}) == Judge((), {"ann": "a", "bob": "b"})
+    ask = game.send(Step(("a+b",), {"ann": 1.0, "bob": 1.0}))
+    assert ask == Speak({"ann": (Message("user", "ann:1:"),), "bob": (Message("user", "bob:1:"),)}, 1, 0)
+    assert game.send({"ann": says("c"), "bob": says("d")}) == Judge(("a+b",), {"ann": "c", "bob": "d"})
+    with pytest.raises(StopIteration) as end:
+        game.send(Step((), {"ann": 2.0, "bob": 2.0}, "horizon"))
+    episode: Episode[Any] = end.value.value
+    assert [(t.agent, t.completion.text, t.round) for t in episode.turns] == [
+        ("ann", "a", 0),
+        ("bob", "b", 0),
+        ("ann", "c", 1),
+        ("bob", "d", 1),
+    ]
+    assert [s.rewards["ann"] for s in episode.steps] == [1.0, 2.0]
+
+
+def test_the_second_speaker_hears_the_first_and_starts_when_it_has_finished() -> None:
+    game = play(Diary(agents=("ann", "bob", "cat")), Sequential(("bob", "ann", "cat")), Point("x", ()))
+    assert next(game) == Speak({"bob": (Message("user", "bob:0:"),)}, 0, 0)
+    assert game.send({"bob": says("b", 2.0)}) == Speak({"ann": (Message("user", "ann:0:b"),)}, 0, 1)
+    assert game.send({"ann": says("a", 0.5)}) == Speak({"cat": (Message("user", "cat:0:b,a"),)}, 0, 2)
+    assert game.send({"cat": says("c", 1.0)}) == Judge((), {"bob": "b", "ann": "a", "cat": "c"})
+    with pytest.raises(StopIteration) as end:
+        game.send(Step((), dict.fromkeys(("ann", "bob", "cat"), 0.0), "solved"))
+    assert [(t.agent, t.started) for t in end.value.value.turns] == [("bob", 0.0), ("ann", 2.0), ("cat", 2.5)]
+
+
+def test_the_clock_starts_anew_every_round_and_stands_at_zero_in_parallel() -> None:
+    task = Diary()
+    slow = lambda wanted: [Completion("a", seconds=3.0) for _ in wanted]  # noqa: E731
+    for topology, starts in ((Parallel(), [0, 0, 0, 0]), (Sequential(), [0, 3, 0, 3])):
+        (episode,) = drive([Game(play(task, topology, Point("x", ())), ())], slow, judged(task))
+        assert [t.started for t in episode.turns] == starts
+
+
+def test_two_rounds_of_a_group_cost_two_calls() -> None:
+    groups, voice = grown(Diary(horizon=2), Branching(width=5), origins=3)
+    assert [len(call) for call in voice.calls] == [30, 30]
+    assert [len(group.episodes) for group in groups] == [5, 5, 5]
+
+
+def test_a_sequential_round_costs_one_call_per_speaker() -> None:
+    _, voice = grown(Diary(horizon=2), Branching(width=3), topology=Sequential())
+    assert [len(call) for call in voice.calls] == [3, 3, 3, 3]
+
+
+def test_games_that_have_ended_ask_for_nothing() -> None:
+    task, voice = Diary(horizon=2), Voice()
+    opened = [Point("x", ()), Point("y", ("said",), round=1)]
+    drive([Game(play(task, Parallel(), p), (p.example,)) for p in opened], voice, judged(task))
+    assert [len(call) for call in voice.calls] == [4, 2]
+
+
+def seeds(voice: Voice) -> list[int]:
+    return [u.seed for call in voice.calls for u in call]
+
+
+def test_seeds_do_not_depend_on_the_games_beside() -> None:
+    task = Diary()
+
+    def alone_or_not(count: int) -> str:
+        games = [Game(play(task, Parallel(), Point("x", ())), ("k", n)) for n in range(count)]
+        return repr([t.completion.text for t in drive(games, Voice(), judged(task))[0].turns])
+
+    assert alone_or_not(1) == alone_or_not(9)
+
+
+def test_all_seeds_of_a_step_differ() -> None:
+    for branching in (Branching(3), Branching(3, at="round"), Branching(3, crossed=True)):
+        _, voice = grown(Diary(horizon=2), branching, origins=4)
+        assert len(set(seeds(voice))) == len(seeds(voice))
+
+
+def test_an_example_drawn_twice_in_a_step_is_played_with_other_seeds() -> None:
+    voice, task = Voice(), Diary(horizon=1)
+    branch(task, Parallel(), [Point("x", ()), Point("x", ())], Branching(2), voice, judged(task))
+    assert len(set(seeds(voice))) == 8
+
+
+def test_groups_do_not_depend_on_the_number_of_workers() -> None:
+    task, played = Diary(horizon=2), []
+    for workers in (1, 8):
+        with ThreadPoolExecutor(workers) as pool:
+            points = [Point(f"x{n}", ()) for n in range(6)]
+            played.append(branch(task, Parallel(), points, Branching(4), Voice(), in_threads(task, pool), (7,)))
+    assert played[0] == played[1]
+
+
+def leaves(group: Group[Any]) -> int:
+    return sum(leaves(e.then) if e.then else 1 for e in group.episodes)
+
+
+@pytest.mark.parametrize(
+    ("branching", "horizon", "count", "calls"),
+    [
+        (Branching(3), 3, 3, [6, 6, 6]),
+        (Branching(3, at="round"), 3, 27, [6, 18, 54]),
+        (Branching(3, crossed=True), 1, 9, [6]),
+        (Branching(2, crossed=True), 2, 4, [4, 8]),
+        (Branching(2, at="round", crossed=True), 2, 16, [4, 16]),
+    ],
+)
+def test_branches_and_what_they_cost(branching: Branching, horizon: int, count: int, calls: list[int]) -> None:
+    (group,), voice = grown(Diary(horizon=horizon), branching)
+    assert leaves(group) == count == branching.leaves(2, horizon)
+    assert [len(call) for call in voice.calls] == calls
+
+
+def test_choices_of_siblings() -> None:
+    (aligned,), _ = grown(Diary(horizon=1), Branching(3))
+    (crossed,), _ = grown(Diary(horizon=1), Branching(2, crossed=True))
+    assert [e.choice for e in aligned.episodes] == [(0, 0), (1, 1), (2, 2)]
+    assert [e.choice for e in crossed.episodes] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+def test_crossed_joint_actions_share_their_answers() -> None:
+    (group,), _ = grown(Diary(horizon=1), Branching(2, crossed=True))
+    said = [[t.completion.text for t in e.turns] for e in group.episodes]
+    (a0, b0), (_, b1), (a1, _), _ = said
+    assert said == [[a0, b0], [a0, b1], [a1, b0], [a1, b1]] and a0 != a1 and b0 != b1
+
+
+def test_children_of_a_tree_go_on_from_their_parents_state() -> None:
+    (group,), _ = grown(Diary(horizon=2), Branching(2, at="round"))
+    for parent in group.episodes:
+        assert parent.then is not None and len(parent.steps) == 1
+        assert parent.then.origin == Point("x0", parent.steps[0].state, round=1)
+        assert all(len(child.steps) == 1 and child.turns[0].round == 1 for child in parent.then.episodes)
+
+
+def test_a_branch_that_has_ended_grows_no_children() -> None:
+    task = Diary(horizon=2)
+    stops = lambda wanted: [Completion("stop" if n < 2 else "go") for n in range(len(wanted))]  # noqa: E731
+    (group,) = branch(task, Parallel(), [Point("x", ())], Branching(2, at="round"), stops, judged(task))
+    assert group.episodes[0].then is None and group.episodes[1].then is not None
+
+
+def test_a_tree_over_the_limit_is_refused_with_its_size() -> None:
+    check_branching(Branching(4, at="round"), agents=2, horizon=4)
+    with pytest.raises(ConfigError, match="1024 episodes per example exceed the limit of 256"):
+        check_branching(Branching(4, at="round"), agents=2, horizon=5)
+    with pytest.raises(ConfigError, match="512 episodes"):
+        check_branching(Branching(8, crossed=True), agents=3, horizon=1)
+
+
+def test_joint_actions_cannot_be_crossed_where_agents_speak_in_turn() -> None:
+    with pytest.raises(ConfigError, match="all agents to speak at once"):
+        grown(Diary(), Branching(2, crossed=True), topology=Sequential())
+
+
+@pytest.mark.parametrize(
+    ("rewards", "problem"),
+    [
+        ({"ann": math.nan, "bob": 1.0}, "reward of ann must be a finite number, got nan"),
+        ({"ann": 1.0, "bob": math.inf}, "reward of bob must be a finite number, got inf"),
+        ({"ann": "1", "bob": 1.0}, "reward of ann must be a finite number, got '1'"),
+        ({"ann": True, "bob": 1.0}, "reward of ann must be a finite number, got True"),
+        ({"ann": None, "bob": 1.0}, "reward of ann must be a finite number, got None"),
+        ({"ann": 1.0}, "one reward for each of ann, bob, got 1: ann"),
+        ({}, "one reward for each of ann, bob, got 0: none"),
+        ({"ann": 1.0, "bob": 1.0, "cat": 1.0}, "got 3: ann, bob, cat"),
+    ],
+)
+def test_a_reward_that_is_no_finite_number_per_agent_is_an_error(rewards: dict[str, Any], problem: str) -> None:
+    with pytest.raises(RewardError, match=problem):
+        check_step(Diary(), Step((), rewards))  # type: ignore[arg-type]
+
+
+def failing_reward(example: Example, said: Mapping[str, str]) -> float:
+    raise KeyError("nothing")
+
+
+def wordy_reward(example: Example, said: Mapping[str, str]) -> Any:
+    return "1.0"
+
+
+@pytest.mark.parametrize(
+    ("reward", "problem"),
+    [
+        (failing_reward, "failing_reward raised KeyError.*on example ada"),
+        (wordy_reward, "wordy_reward must return one finite number, got '1.0' .str. on example ada"),
+        (lambda example, said: math.nan, "must return one finite number, got nan"),
+    ],
+)
+def test_a_reward_function_that_fails_is_named(reward: Any, problem: str) -> None:
+    ada = Example("ada", {})
+    task = SingleRound("own", ("ann",), (ada,), (ada,), lambda example, agent: "Go.", reward)
+    with pytest.raises(RewardError, match=problem), ThreadPoolExecutor(2) as pool:
+        branch(task, Parallel(), [Point("ada", ada)], Branching(2), Voice(), in_threads(task, pool))
