@@ -66,8 +66,12 @@ def check_experiment(run: Experiment, task: Task[Any]) -> None:
         raise ConfigError(
             f"team.seats: {', '.join(strangers)} is no agent of {task.name}; expected {', '.join(task.agents)}"
         )
-    if isinstance(run.topology, Sequential) and not set(run.topology.order) <= set(task.agents):
-        raise ConfigError(f"topology.order: expected agents of {task.name}: {', '.join(task.agents)}")
+    order = run.topology.order if isinstance(run.topology, Sequential) else ()
+    if order and sorted(order) != sorted(task.agents):
+        raise ConfigError(
+            f"topology.order: expected every agent of {task.name} once ({', '.join(task.agents)}), got "
+            f"{', '.join(order)}"
+        )
     if run.algorithm.crossed and isinstance(run.topology, Sequential):
         raise ConfigError("algorithm.crossed needs agents that speak at once; use the parallel topology")
     check_examples(task, "train")

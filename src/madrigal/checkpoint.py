@@ -71,8 +71,8 @@ def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, An
         file = path / name
         if not file.is_file() or _sha256(file) != expected:
             raise ConfigError(
-                f"checkpoint {path}: {name} is missing, truncated or changed (its sha256 is not the manifest's); remove "
-                "this folder and resume from an earlier checkpoint"
+                f"checkpoint {path}: {name} is missing, truncated or changed (its sha256 is not the manifest's); "
+                "remove this folder and resume from an earlier checkpoint"
             )
     learners = {
         file.stem: torch.load(file, map_location="cpu", weights_only=True) for file in sorted(path.glob("*.pt"))

@@ -104,7 +104,7 @@ def _train(run: Experiment, folder: Path, *, resume: bool) -> int:
     console = Console()
     done = train(run, folder, resume=resume, watch=Progress(console, run.steps, folder.name))
     if not done:
-        console.print(f"Stopped and saved. Go on with: madrigal train {folder} --resume")
+        console.print(f"Stopped and saved. Go on with: madrigal train {folder} --resume", soft_wrap=True)
         return 130
     show_run(console, folder)
     return 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import cattrs
 from cattrs.strategies import configure_tagged_union
@@ -109,9 +109,29 @@ class Experiment:
 
 def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
+    # Their own conversions would read 2.7 as 2 and "false" as True.
+    for kind in (int, bool):
+        converter.register_structure_hook(kind, _as_written)
     configure_tagged_union(TaskConfig, converter, tag_name="kind")
     configure_tagged_union(TopologyConfig, converter, tag_name="kind")
     return converter
+
+
+def _as_written(value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise ValueError(f"expected {kind.__name__}, got {value!r}")
+    return value
+
+
+def _check_kinds(data: Any, where: str) -> None:
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where}: expected one JSON object with settings, got {type(data).__name__}")
+    for key, union in (("task", TaskConfig), ("topology", TopologyConfig)):
+        kinds = [choice.__name__ for choice in get_args(union)]
+        given = data.get(key, {"kind": kinds[0]})
+        kind = given.get("kind") if isinstance(given, dict) else None
+        if kind not in kinds:
+            raise ConfigError(f"{where}: {key}.kind: expected {' or '.join(kinds)}, got {kind!r}")
 
 
 def to_json(experiment: Experiment) -> str:
@@ -127,6 +147,7 @@ def from_json(text: str, where: str = "experiment") -> Experiment:
     """
     try:
         data: Any = json.loads(text)
+        _check_kinds(data, where)
         return _converter().structure(data, Experiment)
     except json.JSONDecodeError as error:
         raise ConfigError(f"{where}: expected JSON, line {error.lineno} is not: {error.msg}") from error

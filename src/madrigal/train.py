@@ -75,8 +75,8 @@ def train(run: Experiment, folder: Path, *, resume: bool = False, watch: Watcher
             if first == 0:
                 judged("before", 0)
             watch.stage("training")
-            step = first
-            while step < run.steps and not interrupted():
+            step, stop = first, interrupted()
+            while step < run.steps and not stop:
                 began = time.perf_counter()
                 groups = _play(run, task, step, speak, judge)
                 stages, memory = run.algorithm.credit(groups, memory)
@@ -88,7 +88,8 @@ def train(run: Experiment, folder: Path, *, resume: bool = False, watch: Watcher
                 step += 1
                 if _due(step, run.evaluation.every) and step < run.steps:
                     judged(f"step-{step}", step)
-                if _due(step, run.records.checkpoint_every) or step == run.steps or interrupted():
+                stop = interrupted()
+                if _due(step, run.records.checkpoint_every) or step == run.steps or stop:
                     _save(log, learners, memory, step, run)
             if step < run.steps:
                 return False
@@ -124,7 +125,7 @@ def use_threads(count: int) -> None:
 
 
 def examples_of(step: int, examples: Sequence[Example], count: int, seed: int) -> list[Example]:
-    """The examples of a step: passes over the data, each in its own order, cut into steps; a function of its arguments."""
+    """The examples of a step, a function of its arguments: passes over the data, each in its own order, cut up."""
     chosen = []
     for position in range(step * count, (step + 1) * count):
         epoch, place = divmod(position, len(examples))

@@ -162,9 +162,7 @@ def test_crossed_answers_get_the_mean_over_their_joint_actions_and_are_credited_
 
 def test_later_rounds_of_crossed_chains_belong_to_one_chain_each() -> None:
     choices = [(0, 0), (0, 1), (1, 0), (1, 1)]
-    episodes = tuple(
-        stretch(f"{n}", [0.0, float(n)], choice=choice, agents=AGENTS) for n, choice in enumerate(choices)
-    )
+    episodes = tuple(stretch(f"{n}", [0.0, float(n)], choice=choice, agents=AGENTS) for n, choice in enumerate(choices))
     late, early = credited(Magrpo(width=2, crossed=True), Group(Point("x", ""), episodes, AGENTS))
     assert [late[f"ann {n}.1"][0] for n in range(4)] == [-1.5, -0.5, 0.5, 1.5]
     assert len(late) == 8 and len(early) == 4

@@ -1,4 +1,4 @@
-"""A random model of 20,000 weights and small records made by hand, for the tests beside this file."""
+"""A random model of 28,000 weights and small records made by hand, for the tests beside this file."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def build_model(folder: Path, *, pad_is_end: bool = False) -> Path:
     return folder
 
 
-def load(folder: Path, name: str = "ann", *, lora: Lora | None = None, base: Any = None, **settings: Any) -> LocalPolicy:
+def load(
+    folder: Path, name: str = "ann", *, lora: Lora | None = None, base: Any = None, **settings: Any
+) -> LocalPolicy:
     return load_policy(name, PolicyConfig(model=str(folder), lora=lora, **settings), CPU, base=base)
 
 
@@ -60,9 +62,7 @@ def answers(policy: LocalPolicy, sampling: Sampling, texts: Sequence[str] = TEXT
 
 def samples_of(completions: Sequence[Completion], agent: str = "ann") -> list[Sample]:
     """Samples with the advantages 1, -2, 3, -4, ..."""
-    return [
-        Sample(Turn(agent, chat("?"), said), float((n + 1) * (-1) ** n), 0.0) for n, said in enumerate(completions)
-    ]
+    return [Sample(Turn(agent, chat("?"), said), float((n + 1) * (-1) ** n), 0.0) for n, said in enumerate(completions)]
 
 
 def weights(policy: LocalPolicy) -> dict[str, torch.Tensor]:

@@ -47,8 +47,10 @@ class RunLog:
     def rewind(self, step: int) -> None:
         """Forgets what was recorded from `step` on: a resumed run writes it again."""
         for name in ("steps.jsonl", "episodes.jsonl"):
-            # An evaluation after step N carries N itself and was made before the checkpoint of step N.
-            kept = [r for r in read_lines(self.folder / name) if r["step"] < step + (step > 0 and "evaluation" in r)]
+            # An evaluation after step N carries N itself and was made before the checkpoint of step N; only the one
+            # after all steps comes later, and is always made again.
+            held = [r for r in read_lines(self.folder / name) if r.get("evaluation") != "after"]
+            kept = [r for r in held if r["step"] < step + (step > 0 and "evaluation" in r)]
             draft = self.folder / f"{name}.draft"
             draft.write_text("".join(json.dumps(r) + "\n" for r in kept))
             draft.replace(self.folder / name)

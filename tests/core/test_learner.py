@@ -1,0 +1,318 @@
+"""The learner against a reference written as a loop: same log-probs, same gradients, and updates it must refuse."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from tiny import CPU, answers, same, samples_of, weights
+from torch import Tensor
+
+from madrigal.algorithms.magrpo import Magrpo
+from madrigal.batch import Batch, PolicyOutput, make_batch
+from madrigal.learner import Learner, Optimiser, _logits, _logits_in_one_pass
+from madrigal.policies.local import LocalPolicy, Lora
+from madrigal.sampling import Sampling, warp
+from madrigal.types import ConfigError, Sample, TrainingError
+
+# peft asks transformers by a name that the latter is about to drop.
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
+PLAIN = Sampling(max_new_tokens=12)
+WARPED = Sampling(temperature=0.7, top_p=0.9, top_k=20, max_new_tokens=12)
+BOTH = pytest.mark.parametrize("sampling", [PLAIN, WARPED], ids=["plain", "warped"])
+FREE = Optimiser(lr=1e-4, clip_norm=1e9)  # gradients as they are
+
+
+def whole_batch(policy: LocalPolicy, samples: Sequence[Sample]) -> Batch:
+    tokens = sum(len(s.turn.completion.token_ids) for s in samples)
+    return make_batch(samples, policy.tokenizer.pad_token_id, len(samples), tokens, CPU)
+
+
+def reference_gradients(policy: LocalPolicy, samples: Sequence[Sample], sampling: Sampling) -> dict[str, Tensor]:
+    """-1/n sum_n A_n sum_t log pi(token_t | prompt, tokens before t): no batch, no padding, no cache."""
+    policy.model.zero_grad()
+    for sample in samples:
+        said = sample.turn.completion
+        for t, token in enumerate(said.token_ids):
+            ids = torch.tensor([said.prompt_ids + said.token_ids[:t]])
+            logits = warp(policy.model(input_ids=ids).logits[0, -1], sampling)
+            (-sample.advantage * logits.log_softmax(-1)[token] / len(samples)).backward()
+    found = {name: p.grad.clone() for name, p in policy.model.named_parameters() if p.grad is not None}
+    policy.model.zero_grad()
+    return found
+
+
+def gradients(learner: Learner) -> dict[str, Tensor]:
+    """Those of the last update; they stay until the next one."""
+    return {name: p.grad.clone() for name, p in learner.parameters.items() if p.grad is not None}
+
+
+def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    """Relative, over all parameters together."""
+    assert one.keys() == other.keys()
+    apart = sum(float((one[k] - other[k]).square().sum()) for k in one)
+    return math.sqrt(apart / sum(float(other[k].square().sum()) for k in other))
+
+
+@BOTH
+def test_logprobs_at_training_are_those_at_sampling(policy: LocalPolicy, sampling: Sampling) -> None:
+    samples = samples_of(answers(policy, sampling, each=4))
+    batch = whole_batch(policy, samples)
+    output = Learner(policy, FREE, sampling, 1).score(batch)
+    assert float((output.logprobs.detach() - batch.old_logprobs)[batch.mask].abs().max()) < 1e-4
+
+
+@BOTH
+def test_gradients_equal_a_loop_over_samples_and_tokens(policy: LocalPolicy, sampling: Sampling) -> None:
+    samples = samples_of(answers(policy, replace(sampling, max_new_tokens=6)))
+    expected = reference_gradients(policy, samples, sampling)
+    learner = Learner(policy, FREE, sampling, 1)
+    learner.update([samples], Magrpo().loss)
+    assert distance(gradients(learner), expected) < 1e-5
+
+
+def test_reading_a_prompt_once_equals_reading_it_before_every_answer(policy: LocalPolicy) -> None:
+    batch = whole_batch(policy, samples_of(answers(policy, PLAIN, each=3)))
+    with torch.no_grad():
+        once, each = _logits(policy.model, batch), _logits_in_one_pass(policy.model, batch)
+    assert float((once - each)[batch.mask].abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("budget", [1, 60, 150])
+def test_memory_budgets_do_not_change_the_gradient(model_folder: Path, budget: int) -> None:
+    found = []
+    for tokens in (100_000, budget):
+        learner = Learner(tiny.load(model_folder), replace(FREE, token_budget=tokens), PLAIN, 1)
+        learner.update([samples_of(answers(learner.policy, PLAIN))], Magrpo().loss)
+        found.append(gradients(learner))
+    assert distance(found[1], found[0]) < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable.:FutureWarning")
+@pytest.mark.parametrize("lora", [None, Lora(rank=4)], ids=["whole", "lora"])
+def test_gradient_checkpointing_recomputes_and_does_not_change_the_gradient(
+    model_folder: Path, lora: Lora | None
+) -> None:
+    found, calls = [], []
+    for checkpointing in (False, True):
+        policy = tiny.load(model_folder, lora=lora)
+        learner = Learner(policy, replace(FREE, gradient_checkpointing=checkpointing), PLAIN, 1)
+        samples = samples_of(answers(policy, PLAIN))
+        seen: list[int] = []
+        mlp = next(module for name, module in policy.model.named_modules() if name.endswith("layers.0.mlp"))
+        mlp.register_forward_pre_hook(lambda *_, seen=seen: seen.append(1))
+        learner.update([samples], Magrpo().loss)
+        found.append(gradients(learner))
+        calls.append(len(seen))
+        assert answers(learner.policy, PLAIN)  # it still speaks
+    assert distance(found[1], found[0]) < 1e-5
+    assert calls == [2, 2], "in two passes (prompt, answers), or in one that is run again"
+
+
+def test_the_last_token_is_trained(policy: LocalPolicy) -> None:
+    """An answer of nothing but the end token."""
+    said = answers(policy, PLAIN, each=1)[0]
+    end = policy.tokenizer.eos_token_id
+    only = replace(said, token_ids=(end,), logprobs=(0.0,), text="")
+    learner = Learner(policy, replace(FREE, stale_tolerance=1e9), PLAIN, 1)
+    with torch.no_grad():
+        before = float(learner.score(whole_batch(policy, samples_of([only]))).logprobs)
+    learner.update([samples_of([only])], Magrpo().loss)
+    assert max(float(g.abs().max()) for g in gradients(learner).values()) > 1e-3
+    with torch.no_grad():
+        assert float(learner.score(whole_batch(policy, samples_of([only]))).logprobs) > before
+
+
+def test_a_positive_advantage_makes_an_answer_likelier_and_a_negative_one_unlikelier(policy: LocalPolicy) -> None:
+    samples = samples_of(answers(policy, PLAIN, each=1)[:2])
+    learner = Learner(policy, Optimiser(lr=1e-3), PLAIN, 1)
+    batch = whole_batch(policy, samples)
+    before = (learner.score(batch).logprobs * batch.mask).sum(-1).detach()
+    learner.update([samples], Magrpo().loss)
+    moved = (learner.score(batch).logprobs * batch.mask).sum(-1) - before
+    assert [sample.advantage > 0 for sample in samples] == (moved > 0).tolist() == [True, False]
+
+
+def test_stale_samples_are_refused_and_nothing_moves(policy: LocalPolicy) -> None:
+    samples = samples_of(answers(policy, PLAIN))
+    with torch.no_grad():
+        policy.model.model.norm.weight.mul_(1.05)
+    before = weights(policy)
+    learner = Learner(policy, FREE, PLAIN, 1)
+    with pytest.raises(TrainingError, match="the sampler does not hold the trained weights"):
+        learner.update([samples], Magrpo().loss)
+    assert same(weights(policy), before) and policy.version == 0 and not learner.optimiser.state
+
+
+def broken_loss(output: PolicyOutput, batch: Batch) -> Tensor:
+    return output.logprobs.sum() * math.nan
+
+
+def infinite_slope(output: PolicyOutput, batch: Batch) -> Tensor:
+    return (output.logprobs - output.logprobs.detach()).abs().sqrt().sum()
+
+
+@pytest.mark.parametrize("loss", [broken_loss, infinite_slope])
+def test_a_loss_or_gradient_that_is_not_finite_is_refused_and_nothing_moves(policy: LocalPolicy, loss: Any) -> None:
+    before = weights(policy)
+    learner = Learner(policy, FREE, PLAIN, 1)
+    with pytest.raises(TrainingError, match="expected finite numbers; the weights were not changed"):
+        learner.update([samples_of(answers(policy, PLAIN))], loss)
+    assert same(weights(policy), before) and not learner.optimiser.state
+
+
+def test_an_advantage_that_is_not_a_number_is_refused(policy: LocalPolicy) -> None:
+    before = weights(policy)
+    samples = [replace(s, advantage=math.nan) for s in samples_of(answers(policy, PLAIN))]
+    with pytest.raises(TrainingError):
+        Learner(policy, FREE, PLAIN, 1).update([samples], Magrpo().loss)
+    assert same(weights(policy), before)
+
+
+def test_samples_without_tokens_are_no_step(policy: LocalPolicy) -> None:
+    mute = [replace(one, token_ids=(), logprobs=()) for one in answers(policy, PLAIN)]
+    assert Learner(policy, FREE, PLAIN, 1).update([samples_of(mute), []], Magrpo().loss) == {}
+    assert policy.version == 0
+
+
+def test_every_stage_is_one_step_and_the_version_counts_them(policy: LocalPolicy) -> None:
+    learner = Learner(policy, FREE, PLAIN, 4)
+    stages = [samples_of(answers(policy, PLAIN, each=1))] * 2
+    assert learner.update(stages, Magrpo().loss)["sequences"] == 3
+    assert policy.version == 2
+    assert answers(policy, PLAIN)[0].version == 2
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (Optimiser(), [1, 1, 1, 1, 1]),
+        (Optimiser(warmup=3), [0.25, 0.5, 0.75, 1, 1]),
+        (Optimiser(schedule="linear"), [1, 0.75, 0.5, 0.25, 0]),
+        (Optimiser(schedule="linear", floor=0.2), [1, 0.8, 0.6, 0.4, 0.2]),
+        (Optimiser(schedule="cosine"), [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2, 0]),
+        (Optimiser(schedule="linear", warmup=1), [0.5, 1, 2 / 3, 1 / 3, 0]),
+    ],
+)
+def test_the_learning_rate_of_every_step(config: Optimiser, expected: list[float]) -> None:
+    assert [config.scale(step, 4) for step in range(5)] == pytest.approx(expected)
+
+
+def test_the_rate_of_the_schedule_is_the_one_used(policy: LocalPolicy) -> None:
+    learner = Learner(policy, Optimiser(lr=1e-6, warmup=1, schedule="linear"), PLAIN, 3)
+    samples = samples_of(answers(policy, PLAIN))
+    rates = [learner.update([samples], Magrpo().loss)["lr"] for _ in range(3)]
+    assert rates == pytest.approx([0.5e-6, 1e-6, 0.5e-6])
+
+
+def test_large_gradients_are_cut_to_the_norm(policy: LocalPolicy) -> None:
+    learner = Learner(policy, replace(FREE, clip_norm=0.25), PLAIN, 1)
+    report = learner.update([samples_of(answers(policy, PLAIN))], Magrpo().loss)
+    assert report["gradient_norm"] > 0.25
+    assert math.sqrt(sum(float(g.square().sum()) for g in gradients(learner).values())) == pytest.approx(0.25, rel=1e-4)
+
+
+def test_the_reference_costs_nothing_at_the_start_and_pulls_back_later(policy: LocalPolicy) -> None:
+    learner = Learner(policy, replace(FREE, stale_tolerance=1e9), PLAIN, 9, reference=True)
+    samples = [replace(s, advantage=0.0) for s in samples_of(answers(policy, PLAIN, each=4))]
+    loss = Magrpo(kl=1.0).loss
+    assert abs(learner.update([samples], loss)["loss"]) < 1e-6
+    with torch.no_grad():
+        policy.model.model.norm.weight.mul_(1.3)
+    away = [learner.update([samples], loss)["loss"] for _ in range(5)]
+    assert away[0] > 0.01 and away[-1] < away[0]
+
+
+def test_the_reference_of_an_adapter_is_the_base_below_it(model_folder: Path) -> None:
+    policy = tiny.load(model_folder, lora=Lora(rank=4))
+    learner = Learner(policy, FREE, PLAIN, 1, reference=True)
+    batch = whole_batch(policy, samples_of(answers(policy, PLAIN)))
+    with torch.no_grad():
+        for name, parameter in policy.parameters().items():
+            parameter.add_(0.1 if "lora_B" in name else 0.0)
+    base = Learner(tiny.load(model_folder), FREE, PLAIN, 1).score(batch).logprobs
+    held = learner._with_reference(batch).reference_logprobs
+    assert held is not None
+    torch.testing.assert_close(held, base.detach(), atol=1e-5, rtol=0)
+    assert float((learner.score(batch).logprobs.detach() - held).abs().max()) > 0.01
+
+
+def test_an_update_moves_this_seats_adapter_only(model_folder: Path) -> None:
+    ann = tiny.load(model_folder, "ann", lora=Lora(rank=4))
+    bob = tiny.load(model_folder, "bob", lora=Lora(rank=4), base=ann.model)
+    learner = Learner(ann, Optimiser(lr=1e-2, weight_decay=0.1), PLAIN, 2)
+    Learner(bob, Optimiser(lr=1e-2, weight_decay=0.1), PLAIN, 2)
+    before = weights(ann)
+    for _ in range(2):
+        learner.update([samples_of(answers(ann, PLAIN))], Magrpo(kl=0.1).loss)
+        answers(bob, PLAIN)
+    moved = {name for name, weight in weights(ann).items() if not torch.equal(weight, before[name])}
+    assert moved == set(ann.parameters()) and all(".ann." in name for name in moved)
+
+
+def test_adapters_of_one_base_speak_for_themselves(model_folder: Path) -> None:
+    ann = tiny.load(model_folder, "ann", lora=Lora(rank=4))
+    bob = tiny.load(model_folder, "bob", lora=Lora(rank=4), base=ann.model)
+    plain = [one.token_ids for one in answers(tiny.load(model_folder), PLAIN)]
+    with torch.no_grad():
+        for name, parameter in ann.parameters().items():
+            parameter.add_(0.3 if "lora_B" in name else 0.0)
+    assert [one.token_ids for one in answers(ann, PLAIN)] != plain
+    assert [one.token_ids for one in answers(bob, PLAIN)] == plain
+
+
+def test_a_restored_learner_goes_on_with_the_same_numbers(model_folder: Path) -> None:
+    config = Optimiser(lr=1e-3, warmup=2, schedule="cosine")
+    one, other = (Learner(tiny.load(model_folder), config, PLAIN, 6) for _ in range(2))
+    for _ in range(2):
+        one.update([samples_of(answers(one.policy, PLAIN))], Magrpo().loss)
+    other.restore(copy.deepcopy(one.state()))  # as a file would be
+    for learner in (one, other):
+        for _ in range(2):
+            learner.update([samples_of(answers(learner.policy, PLAIN))], Magrpo().loss)
+    assert same(weights(one.policy), weights(other.policy)) and other.policy.version == 4
+
+
+def test_steps_too_small_for_bfloat16_are_kept_in_float32(model_folder: Path) -> None:
+    """The first step of Adam is lr in every direction: 1e-5 where bfloat16 holds steps of 2e-3 around 0.3."""
+    learner = Learner(tiny.load(model_folder, dtype="bfloat16"), Optimiser(lr=1e-5, weight_decay=0.0), PLAIN, 2)
+    before = {name: master.clone() for name, master in learner.masters.items()}
+    learner.update([samples_of(answers(learner.policy, PLAIN))], Magrpo().loss)
+    moved = {name: (learner.masters[name] - start).abs().max().item() for name, start in before.items()}
+    assert max(moved.values()) == pytest.approx(1e-5, rel=0.02)
+    for name, parameter in learner.parameters.items():
+        assert parameter.dtype == torch.bfloat16 and torch.equal(parameter, learner.masters[name].bfloat16())
+    assert all(saved.dtype == torch.float32 for saved in learner.state()["parameters"].values())
+
+
+def test_a_state_of_another_model_is_refused(model_folder: Path) -> None:
+    whole = Learner(tiny.load(model_folder), FREE, PLAIN, 1)
+    adapter = Learner(tiny.load(model_folder, lora=Lora(rank=4)), FREE, PLAIN, 1)
+    with pytest.raises(ConfigError, match="other parameters than this model"):
+        adapter.restore(whole.state())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lr": -1.0},
+        {"lr": 0.0},
+        {"lr": math.inf},
+        {"lr": math.nan},
+        {"clip_norm": 0.0},
+        {"weight_decay": -0.1},
+        {"warmup": -1},
+        {"floor": -0.1},
+        {"token_budget": 0},
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused_by_name(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"optimiser.{next(iter(settings))}"):
+        Optimiser(**settings)

@@ -1,0 +1,333 @@
+"""Whole runs of a tiny team: what is written down, and that a run that was cut goes on as if it had not been."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from madrigal.algorithms.magrpo import Magrpo
+from madrigal.config import Experiment, RecordsConfig, TeamConfig, from_json, to_json
+from madrigal.evaluation.evaluate import EvaluationConfig
+from madrigal.learner import Optimiser
+from madrigal.policies.local import PolicyConfig
+from madrigal.report.log import read_lines
+from madrigal.sampling import Sampling
+from madrigal.tasks.own import Own
+from madrigal.train import evaluate_run, examples_of, train
+from madrigal.types import ConfigError, Example, TrainingError
+
+TASK = '''
+import os, time
+from madrigal.task import SingleRound
+from madrigal.types import Example
+
+def reward(example, said):
+    """Twice the share of vowels-like bytes; slow where a test wants time to interrupt."""
+    time.sleep(float(os.environ.get("REWARD_SECONDS", 0)))
+    text = said["ann"] + said["bob"]
+    return 2 * sum(ord(c) % 2 for c in text) / max(1, len(text))
+
+def examples(split, count):
+    return tuple(Example(f"{split}-{n}", {"word": chr(97 + n) * (n + 1)}) for n in range(count))
+
+task = SingleRound("odd", ("ann", "bob"), examples("train", 5), examples("test", 3),
+                   lambda example, agent: f"{agent}, {example.data['word']}!", reward, best_return=2.0)
+'''
+STEP_KEYS = {
+    "step",
+    "seconds",
+    "tokens",
+    "tokens_per_second",
+    "episodes",
+    "reward",
+    "group/spread",
+    "group/equal",
+    "component/reward",
+    *(f"agent/{agent}/{key}" for agent in ("ann", "bob") for key in ("reward", "tokens", "cut_off", "seconds")),
+    *(
+        f"update/{agent}/{key}"
+        for agent in ("ann", "bob")
+        for key in ("loss", "entropy", "stale", "gradient_norm", "lr", "sequences", "tokens")
+    ),
+}
+CLOCKS = ("seconds", "tokens_per_second", "agent/ann/seconds", "agent/bob/seconds")
+EVALUATION_KEYS = (
+    "return_percent",
+    "low",
+    "high",
+    "examples",
+    "components",
+    "tokens_per_second",
+    "response_seconds",
+)
+
+
+@pytest.fixture(scope="module")
+def run(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    """Four steps of two prompts, two answers each; a checkpoint after every step."""
+    file = tmp_path_factory.mktemp("task") / "odd_bytes.py"
+    file.write_text(TASK)
+    return Experiment(
+        recipe="odd",
+        task=Own(f"{file}:task"),
+        team=TeamConfig(policy=PolicyConfig(model=str(model_folder)), device="cpu"),
+        algorithm=Magrpo(width=3, kl=0.01),
+        sampling=Sampling(temperature=0.9, top_p=0.95, max_new_tokens=6),
+        optimiser=Optimiser(lr=1e-3, warmup=1, schedule="linear"),
+        evaluation=EvaluationConfig(examples=2, every=2, timed=1),
+        records=RecordsConfig(checkpoint_every=1),
+        steps=4,
+        prompts=2,
+        threads=1,
+    )
+
+
+def trained(run: Experiment, folder: Path) -> Path:
+    folder.mkdir()
+    assert train(run, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(run: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(run, tmp_path_factory.mktemp("runs") / "whole")
+
+
+def team_weights(folder: Path) -> dict[str, torch.Tensor]:
+    files = sorted(folder.glob("team/*/model.safetensors"))
+    assert len(files) == 2
+    return {f"{file.parent.name}/{k}": v for file in files for k, v in load_file(file).items()}
+
+
+def numbers(folder: Path) -> list[dict[str, Any]]:
+    """steps.jsonl without its clocks."""
+    return [{k: v for k, v in record.items() if k not in CLOCKS} for record in read_lines(folder / "steps.jsonl")]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    weights, others = team_weights(one), team_weights(other)
+    assert weights.keys() == others.keys() and all(torch.equal(weights[k], others[k]) for k in weights)
+    assert numbers(one) == numbers(other)
+    assert read_lines(one / "episodes.jsonl") == read_lines(other / "episodes.jsonl")
+    for when, result in json.loads((one / "evaluation.json").read_text()).items():
+        again = json.loads((other / "evaluation.json").read_text())[when]
+        assert (result["return_percent"], result["components"]) == (again["return_percent"], again["components"])
+
+
+class StopsBefore:
+    """A watcher that breaks a run off when a step was recorded but not yet saved."""
+
+    def __init__(self, step: int) -> None:
+        self.last = step
+
+    def stage(self, name: str) -> None: ...
+
+    def evaluated(self, when: str, result: object) -> None: ...
+
+    def step(self, record: dict[str, Any]) -> None:
+        if record["step"] == self.last:
+            raise RuntimeError("pulled the plug")
+
+
+def test_a_run_folder_holds_all_that_is_promised(whole: Path, run: Experiment) -> None:
+    names = {"experiment.json", "steps.jsonl", "episodes.jsonl", "evaluation.json", "checkpoints", "team"}
+    assert {p.name for p in whole.iterdir()} == names
+    assert {p.name for p in (whole / "team").iterdir()} == {"ann", "bob", "team.json"}
+    assert from_json((whole / "experiment.json").read_text()) == run
+
+
+def test_every_step_is_one_line_with_its_keys(whole: Path) -> None:
+    records = read_lines(whole / "steps.jsonl")
+    assert [record["step"] for record in records] == [0, 1, 2, 3]
+    assert all(record.keys() == STEP_KEYS for record in records)
+    assert all(record["episodes"] == 6 and 0 <= record["reward"] <= 2 for record in records)
+    assert [record["update/ann/lr"] for record in records] == pytest.approx([5e-4, 1e-3, 2e-3 / 3, 1e-3 / 3])
+    assert max(record["update/ann/stale"] for record in records) < 1e-4
+
+
+def test_evaluations_before_during_and_after_have_their_keys(whole: Path) -> None:
+    held = json.loads((whole / "evaluation.json").read_text())
+    assert set(held) == {"before", "step-2", "after"}
+    for result in held.values():
+        assert set(EVALUATION_KEYS) <= set(result) and result["examples"] == 2
+        assert result["low"] <= result["return_percent"] <= result["high"]
+        assert result["return_percent"] == pytest.approx(50 * result["components"]["reward"])
+
+
+def test_transcripts_say_who_said_what_and_what_it_earned(whole: Path) -> None:
+    records = read_lines(whole / "episodes.jsonl")
+    played = [record for record in records if "evaluation" not in record]
+    assert [record["step"] for record in played] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert [record["evaluation"] for record in records if "evaluation" in record] == (
+        ["before"] * 2 + ["step-2"] * 2 + ["after"] * 2
+    )
+    for record in played:
+        assert [turn["agent"] for turn in record["turns"]] == ["ann", "bob"]
+        assert {turn["reward"] for turn in record["turns"]} == {record["reward"]}
+        assert len({turn["advantage"] for turn in record["turns"]}) == 1
+
+
+def test_training_moved_both_agents_apart(whole: Path, model_folder: Path) -> None:
+    weights, start = team_weights(whole), load_file(model_folder / "model.safetensors")
+    for name, before in start.items():
+        ann, bob = weights[f"ann/{name}"], weights[f"bob/{name}"]
+        assert not torch.equal(ann, before) and not torch.equal(ann, bob)
+
+
+def test_the_same_run_twice_gives_the_same_numbers(run: Experiment, whole: Path, tmp_path: Path) -> None:
+    assert_same_run(trained(run, tmp_path / "again"), whole)
+
+
+def test_the_number_of_threads_that_judge_does_not_matter(
+    run: Experiment, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("madrigal.assemble.os.cpu_count", lambda: 8)
+    assert_same_run(trained(run, tmp_path / "again"), whole)
+
+
+@pytest.mark.parametrize("cut", [1, 2])
+def test_a_resumed_run_equals_one_that_was_not_cut(run: Experiment, whole: Path, tmp_path: Path, cut: int) -> None:
+    folder = tmp_path / "cut"
+    folder.mkdir()
+    with pytest.raises(RuntimeError, match="pulled the plug"):
+        train(run, folder, watch=StopsBefore(cut))
+    assert train(run, folder, resume=True)
+    assert_same_run(folder, whole)
+
+
+def test_a_run_cut_before_its_first_checkpoint_begins_anew(run: Experiment, whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cut"
+    folder.mkdir()
+    with pytest.raises(RuntimeError, match="pulled the plug"):
+        train(run, folder, watch=StopsBefore(0))
+    assert train(run, folder, resume=True)
+    assert_same_run(folder, whole)
+
+
+def test_resuming_a_finished_run_changes_nothing(run: Experiment, whole: Path, tmp_path: Path) -> None:
+    folder = trained(run, tmp_path / "done")
+    assert train(run, folder, resume=True)
+    assert_same_run(folder, whole)
+
+
+def test_a_wish_to_stop_is_seen_once_per_step_so_that_the_last_step_is_saved(
+    run: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C at the worst moment: the third time that training asks is the first time it hears of it."""
+    wishes = iter([False, False, True, True])
+    monkeypatch.setattr("madrigal.train.stop_on_interrupt", lambda: nullcontext(lambda: next(wishes)))
+    assert not train(replace(run, records=RecordsConfig(checkpoint_every=0)), tmp_path)
+    (saved,) = (tmp_path / "checkpoints").glob("step-*")
+    assert saved.name == f"step-{len(read_lines(tmp_path / 'steps.jsonl'))}"
+
+
+def test_other_settings_cannot_resume(run: Experiment, tmp_path: Path) -> None:
+    folder = trained(replace(run, steps=1), tmp_path / "run")
+    with pytest.raises(ConfigError, match="made with other settings"):
+        train(replace(run, steps=1, seed=1), folder, resume=True)
+
+
+def test_a_saved_team_is_evaluated_to_the_same_numbers(whole: Path) -> None:
+    result, episodes = evaluate_run(whole)
+    after = json.loads((whole / "evaluation.json").read_text())["after"]
+    assert (result.return_percent, result.components) == (after["return_percent"], after["components"])
+    assert len(episodes) == 2
+
+
+def test_a_run_that_has_not_ended_has_no_team_to_evaluate(run: Experiment, tmp_path: Path) -> None:
+    (tmp_path / "experiment.json").write_text(to_json(run))
+    with pytest.raises(ConfigError, match=r"no saved team yet; finish it with: madrigal train .* --resume"):
+        evaluate_run(tmp_path)
+
+
+def test_a_seat_that_is_not_trainable_stays(run: Experiment, tmp_path: Path, model_folder: Path) -> None:
+    frozen = replace(run.team, seats={"bob": PolicyConfig(model=str(model_folder), trainable=False)})
+    weights = team_weights(trained(replace(run, team=frozen, steps=1), tmp_path / "run"))
+    for name, before in load_file(model_folder / "model.safetensors").items():
+        assert torch.equal(weights[f"bob/{name}"], before) and not torch.equal(weights[f"ann/{name}"], before)
+
+
+def test_one_shared_policy_sits_in_both_seats(run: Experiment, tmp_path: Path) -> None:
+    folder = trained(replace(run, team=replace(run.team, shared=True), steps=1), tmp_path / "run")
+    weights = team_weights(folder)
+    assert all(torch.equal(w, weights["bob" + k[3:]]) for k, w in weights.items() if k.startswith("ann"))
+    assert read_lines(folder / "steps.jsonl")[0]["update/team/sequences"] == 12
+
+
+def test_a_disk_that_fills_up_stops_with_one_line(
+    run: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    tmp_path.joinpath("run").mkdir()
+    with pytest.raises(TrainingError, match="No space left on device"):
+        train(run, tmp_path / "run")
+
+
+def test_every_example_is_played_once_per_pass() -> None:
+    examples = [Example(str(n), {}) for n in range(5)]
+    played = [e.id for step in range(5) for e in examples_of(step, examples, 2, seed=0)]
+    assert sorted(played[:5]) == sorted(played[5:]) == ["0", "1", "2", "3", "4"]
+    assert played[:5] != played[5:]
+    assert examples_of(3, examples, 2, seed=0) == examples_of(3, examples, 2, seed=0)
+
+
+def start(folder: Path, seconds: float) -> subprocess.Popen[str]:
+    """`madrigal train` in a process of its own, with slow rewards."""
+    command = [sys.executable, "-c", "from madrigal.cli import main; main()", "train", str(folder / "given.json")]
+    return subprocess.Popen(
+        [*command, "--runs", str(folder), "--name", "run"],
+        env={**os.environ, "REWARD_SECONDS": str(seconds)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(child: subprocess.Popen[str], there: Callable[[], bool]) -> None:
+    end = time.monotonic() + 90
+    while not there():
+        assert child.poll() is None, child.communicate()
+        assert time.monotonic() < end, "the run did not get there in time"
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(run: Experiment, whole: Path, tmp_path: Path) -> None:
+    (tmp_path / "given.json").write_text(to_json(run))
+    child, folder = start(tmp_path, seconds=0.2), tmp_path / "run"
+    wait_for(child, lambda: (folder / "checkpoints" / "step-2").is_dir())
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    assert child.returncode == -signal.SIGKILL and not (folder / "team").exists()
+    assert train(run, folder, resume=True)
+    assert_same_run(folder, whole)
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_says_how_to_go_on_and_exits_with_130(run: Experiment, whole: Path, tmp_path: Path) -> None:
+    (tmp_path / "given.json").write_text(to_json(run))
+    child, folder = start(tmp_path, seconds=0.2), tmp_path / "run"
+    wait_for(child, lambda: len(read_lines(folder / "steps.jsonl")) > 0)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 130, err
+    assert f"Go on with: madrigal train {folder} --resume\n" in out
+    assert "Traceback" not in err and list((folder / "checkpoints").glob("step-*"))
+    assert train(run, folder, resume=True)
+    assert_same_run(folder, whole)
