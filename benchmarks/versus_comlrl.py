@@ -95,7 +95,8 @@ def make_tokenizer() -> Any:
     tokenizer.add_tokens([f"<|unused{n}|>" for n in range(missing)])
     tokenizer.add_special_tokens({"eos_token": NEVER})
     tokenizer.chat_template = None
-    assert tokenizer.eos_token_id == VOCABULARY, "the end token must lie beyond the model's vocabulary"
+    if tokenizer.eos_token_id != VOCABULARY:
+        raise RuntimeError(f"the end token must lie beyond the model's {VOCABULARY}, it is {tokenizer.eos_token_id}")
     return tokenizer
 
 
@@ -280,13 +281,14 @@ def _transition(
     ]
 
 
-def timed(side: Ours | Theirs, tokens: int) -> float:
-    """Tokens per second of one run; both sides must have generated exactly what the cell asks for."""
-    began = time.perf_counter()
+def timed(side: Ours | Theirs, tokens: int) -> tuple[float, float]:
+    """Tokens per second of one run, by the wall and by the processor: the latter is steadier on a shared machine."""
+    wall, busy = time.perf_counter(), time.process_time()
     generated = side.run()
-    seconds = time.perf_counter() - began
-    assert generated == tokens, f"{type(side).__name__}: expected {tokens} generated tokens, got {generated}"
-    return tokens / seconds
+    wall, busy = time.perf_counter() - wall, time.process_time() - busy
+    if generated != tokens:
+        raise RuntimeError(f"{type(side).__name__}: expected {tokens} generated tokens, got {generated}")
+    return tokens / wall, tokens / busy
 
 
 def compare(cell: Cell, repeats: int) -> dict[str, Any]:
@@ -295,13 +297,14 @@ def compare(cell: Cell, repeats: int) -> dict[str, Any]:
     tokenizer = make_tokenizer()
     texts = [example.data["post"] for example in posts.examples("test")[: cell.prompts]]
     theirs, ours = Theirs(cell, texts, tokenizer), Ours(cell, texts, tokenizer)
-    timed(theirs, cell.tokens), timed(ours, cell.tokens)
+    for side in (theirs, ours):
+        timed(side, cell.tokens)
     ours.generation, ours.update = Work(), Work()
     rates = []
     for n in range(repeats):
         rates.append((timed(theirs, cell.tokens), timed(ours, cell.tokens)))
-        print(f"# {cell} {n + 1}/{repeats}: {rates[-1][0]:.0f} and {rates[-1][1]:.0f} tokens/s", file=sys.stderr)
-    ratios = [mine / other for other, mine in rates]
+        print(f"# {cell} {n + 1}/{repeats}: {rates[-1][0][0]:.0f} and {rates[-1][1][0]:.0f} tokens/s", file=sys.stderr)
+    ratios, busy = ([mine[n] / other[n] for other, mine in rates] for n in range(2))
     model = ours.policies[0].model
     return {
         "parameters": cell.parameters,
@@ -312,8 +315,9 @@ def compare(cell: Cell, repeats: int) -> dict[str, Any]:
         "ratio": round(statistics.median(ratios), 2),
         "low": round(min(ratios), 2),
         "high": round(max(ratios), 2),
-        "comlrl_tokens_per_second": round(statistics.median(other for other, _ in rates), 1),
-        "madrigal_tokens_per_second": round(statistics.median(mine for _, mine in rates), 1),
+        "cpu_ratio": round(statistics.median(busy), 2),
+        "comlrl_tokens_per_second": round(statistics.median(other[0] for other, _ in rates), 1),
+        "madrigal_tokens_per_second": round(statistics.median(mine[0] for _, mine in rates), 1),
         "generation_share": round(ours.generation.seconds / (ours.generation.seconds + ours.update.seconds), 2),
         "generation_gflops": round(rate(model, ours.generation), 1),
         "update_gflops": round(rate(model, ours.update, backward=True), 1),
@@ -341,7 +345,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         lines.append(
             f"{row['parameters']:>6}{row['turns']:>6}{row['group']:>4}{row['new_tokens']:>5}{row['prompts']:>8}"
             f"{row['comlrl_tokens_per_second']:>9.0f}{row['madrigal_tokens_per_second']:>10.0f}{row['ratio']:>8.1f}"
-            f"  {row['low']:.1f}-{row['high']:.1f}"
+            f"{row['cpu_ratio']:>8.1f}  {row['low']:.1f}-{row['high']:.1f}"
         )
     return "\n".join([*lines, "tokens/s from end to end: generation, reward and update; median of the repeats"])
 

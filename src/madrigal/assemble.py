@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from peft import PeftModel
 
+from madrigal.branching import check_branching
 from madrigal.config import Experiment, TaskConfig, TeamConfig
 from madrigal.learner import Learner
 from madrigal.policies.local import LocalPolicy, PolicyConfig, load_model, load_policy, load_tokenizer
-from madrigal.rollout import Judger, Speaker, check_branching, judge_in_threads
+from madrigal.rollout import Judger, Speaker, judge_in_threads
 from madrigal.seeds import derive
 from madrigal.task import Task, check_examples
 from madrigal.tasks.coding.config import Coding
@@ -61,6 +62,11 @@ def check_experiment(run: Experiment, task: Task[Any]) -> None:
         ConfigError, TaskError: one line each.
     """
     check_branching(run.algorithm.branching, len(task.agents), task.horizon)
+    policies = (
+        [run.team.policy] if run.team.shared else [run.team.seats.get(agent, run.team.policy) for agent in task.agents]
+    )
+    if run.steps and not any(policy.trainable for policy in policies):
+        raise ConfigError("team: no policy is trainable; let one learn, or set steps to 0 to evaluate only")
     strangers = set(run.team.seats) - set(task.agents)
     if strangers:
         raise ConfigError(
@@ -106,10 +112,10 @@ def make_team(config: TeamConfig, agents: tuple[AgentId, ...], seed: int) -> Tea
     for agent in agents:
         chosen = config.seats.get(agent, config.policy)
         key = (chosen.model, chosen.dtype)
-        base = bases.get(key) if chosen.lora else None
+        base = bases.get(key) if chosen.lora.rank else None
         policy = load_policy(agent, chosen, device, base=base, seed=derive(seed, "adapter", agent) % 2**31)
         policy.chat_template = config.chat_template
-        if chosen.lora:
+        if chosen.lora.rank:
             bases[key] = policy.model
         seats[agent] = policy
     return Team(seats)
@@ -134,7 +140,7 @@ def load_team(folder: Path, config: TeamConfig, agents: tuple[AgentId, ...]) -> 
 
 
 def _load_saved(agent: AgentId, folder: Path, config: PolicyConfig, device: torch.device) -> LocalPolicy:
-    if config.lora is None:
+    if not config.lora.rank:
         return load_policy(agent, replace(config, model=str(folder), trainable=False), device)
     model = PeftModel.from_pretrained(load_model(config, device), str(folder), adapter_name=agent)
     tokenizer = load_tokenizer(str(folder), config.pad_token)

@@ -14,20 +14,21 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from madrigal.config import Experiment, read_experiment
+from madrigal.config import Experiment, TopologyConfig, read_experiment
 from madrigal.evaluation.evaluate import Evaluation
 from madrigal.recipes import RECIPES, recipe, unknown
 from madrigal.recipes.embedded import own
 from madrigal.report.log import free_name, new_run, read_lines
 from madrigal.report.progress import Progress, before_after, pick_transcripts, show_transcript
 from madrigal.scoring import score_command
+from madrigal.topology import Parallel, Sequential
 from madrigal.train import evaluate_run, train
 from madrigal.types import ConfigError
 
 ALGORITHMS = {"magrpo": "group-relative advantages of a joint reward, plain policy gradient (arXiv:2508.04652)"}
-TOPOLOGIES = {
-    "parallel": "all agents speak at once and hear nothing of each other",
-    "sequential": "agents speak one by one and hear what was said before",
+TOPOLOGIES: dict[str, tuple[TopologyConfig, str]] = {
+    "parallel": (Parallel(), "all agents speak at once and hear nothing of each other"),
+    "sequential": (Sequential(), "agents speak one by one and hear what was said before"),
 }
 TASKS = {
     "tldr": "two summaries of a post: concise and detailed",
@@ -65,15 +66,18 @@ def train_command(arguments: list[str]) -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--overwrite", action="store_true")
+    parser.add_argument("--topology", choices=TOPOLOGIES)
     options, settings = parser.parse_known_args(arguments)
     if not options.recipe or options.recipe.startswith("-"):
         raise ConfigError(f"train: name a recipe, a run folder or an experiment.json; recipes are {', '.join(RECIPES)}")
     folder = _resumed_folder(options) if options.resume else None
     start = read_experiment(folder) if folder else _start(options.recipe)
+    if options.topology:
+        start = dataclasses.replace(start, topology=TOPOLOGIES[options.topology][0])
     run = tyro.cli(
         tyro.conf.AvoidSubcommands[Experiment],
         prog=f"madrigal train {options.recipe}",
-        description="Settings of the experiment. Besides these: --name, --runs, --resume, --overwrite.",
+        description="Settings of the experiment. Besides these: --topology, --name, --runs, --resume, --overwrite.",
         default=start,
         args=settings,
     )
@@ -151,7 +155,8 @@ def list_command(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     recipes = {name: (make.__doc__ or "").split("\n")[0] for name, make in RECIPES.items()}
-    lists = {"tasks": TASKS, "recipes": recipes, "algorithms": ALGORITHMS, "topologies": TOPOLOGIES}
+    topologies = {name: what for name, (_, what) in TOPOLOGIES.items()}
+    lists = {"tasks": TASKS, "recipes": recipes, "algorithms": ALGORITHMS, "topologies": topologies}
     if options.json:
         print(json.dumps(lists, indent=2))
         return 0

@@ -165,6 +165,7 @@ class Learner:
         for name, parameter in self.parameters.items():
             if parameter is not self.masters[name]:
                 parameter.copy_(self.masters[name])
+                self.masters[name].grad = None
 
     def _forget_gradients(self) -> None:
         for parameter in self.parameters.values():

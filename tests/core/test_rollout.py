@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from madrigal.rollout import Branching, Game, Judge, Speak, Utterance, branch, check_branching, drive, play
+from madrigal.branching import Branching, check_branching
+from madrigal.rollout import Game, Judge, Speak, Utterance, branch, drive, play
 from madrigal.rollout import judge_in_threads as in_threads
 from madrigal.task import SingleRound, check_step
 from madrigal.topology import Parallel, Sequential, Topology
@@ -139,6 +140,22 @@ def test_all_seeds_of_a_step_differ() -> None:
     for branching in (Branching(3), Branching(3, at="round"), Branching(3, crossed=True)):
         _, voice = grown(Diary(horizon=2), branching, origins=4)
         assert len(set(seeds(voice))) == len(seeds(voice))
+
+
+class Talk:
+    """Everybody speaks twice in a round."""
+
+    def speakers(self, agents: Sequence[str], said: Sequence[Turn]) -> tuple[str, ...]:
+        return tuple(agents) if len(said) < 2 * len(agents) else ()
+
+    def hears(self, agent: str, said: Sequence[Turn]) -> tuple[Turn, ...]:
+        return tuple(said)
+
+
+def test_an_agent_that_speaks_twice_in_a_round_has_two_seeds() -> None:
+    (group,), voice = grown(Diary(horizon=1), Branching(2), topology=Talk())
+    assert len(set(seeds(voice))) == len(seeds(voice)) == 8
+    assert [t.agent for t in group.episodes[0].turns] == ["ann", "bob"] * 2
 
 
 def test_an_example_drawn_twice_in_a_step_is_played_with_other_seeds() -> None:

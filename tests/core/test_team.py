@@ -108,6 +108,7 @@ def test_a_saved_lora_team_loads_with_plain_peft(model_folder: Path, tmp_path: P
     save_team(team, tmp_path / "team")
     for agent in AGENTS:
         assert not list((tmp_path / "team" / agent).glob("model*")), "an adapter, not a whole model"
+        assert all(path.is_file() for path in (tmp_path / "team" / agent).iterdir()), "and no other seat's"
         base = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
         loaded = PeftModel.from_pretrained(base, str(tmp_path / "team" / agent))
         torch.testing.assert_close(logits(loaded), logits(team.seats[agent].activate()))
@@ -116,7 +117,7 @@ def test_a_saved_lora_team_loads_with_plain_peft(model_folder: Path, tmp_path: P
 @pytest.mark.parametrize("lora", [False, True])
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_loaded_team_speaks_as_the_saved_one(model_folder: Path, tmp_path: Path, lora: bool, shared: bool) -> None:
-    policy = PolicyConfig(model=str(model_folder), lora=Lora(rank=4) if lora else None)
+    policy = PolicyConfig(model=str(model_folder), lora=Lora(rank=4 if lora else 0))
     config = TeamConfig(policy=policy, shared=shared, device="cpu")
     team = make_team(config, AGENTS, 0)
     for seat in team.policies:

@@ -16,6 +16,7 @@ from madrigal.starter.tokenizer import train_tokenizer
 from madrigal.types import Completion, Message, Messages, Sample, Turn
 
 CPU = torch.device("cpu")
+WHOLE = Lora(rank=0)
 TEXTS = ("the cat sat on the mat", "a dog", "three blind mice, see how they run")
 
 
@@ -44,9 +45,7 @@ def build_model(folder: Path, *, pad_is_end: bool = False) -> Path:
     return folder
 
 
-def load(
-    folder: Path, name: str = "ann", *, lora: Lora | None = None, base: Any = None, **settings: Any
-) -> LocalPolicy:
+def load(folder: Path, name: str = "ann", *, lora: Lora = WHOLE, base: Any = None, **settings: Any) -> LocalPolicy:
     return load_policy(name, PolicyConfig(model=str(folder), lora=lora, **settings), CPU, base=base)
 
 

@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 
 from madrigal.assemble import check_experiment, open_task
+from madrigal.branching import Branching
 from madrigal.cli import run
 from madrigal.config import Experiment, from_json, to_json
 from madrigal.recipes import RECIPES
 from madrigal.recipes.embedded import own
-from madrigal.rollout import Branching, Utterance, branch, judge_in_threads
+from madrigal.rollout import Utterance, branch, judge_in_threads
 from madrigal.starter.mixture import DOMAINS, WEIGHTS
 from madrigal.task import check_task
 from madrigal.topology import Parallel

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 from torch import Tensor
 
 from madrigal.batch import Batch, PolicyOutput
-from madrigal.rollout import Branching
+from madrigal.branching import Branching
 from madrigal.types import Group, Sample
 
 M = TypeVar("M")

@@ -25,7 +25,7 @@ from torch import Tensor
 from madrigal import losses
 from madrigal.advantages import group_mean, mean_over_partners, returns_to_go, standardise
 from madrigal.batch import Batch, PolicyOutput
-from madrigal.rollout import Branching
+from madrigal.branching import Branching
 from madrigal.types import ConfigError, Episode, Group, Sample
 
 Memory = dict[str, float]

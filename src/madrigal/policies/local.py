@@ -25,15 +25,21 @@ STARTER = "starter:"
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """A low-rank adapter (Hu et al., 2021, arXiv:2106.09685); `targets` empty means all linear layers."""
+    """A low-rank adapter (Hu et al., 2021, arXiv:2106.09685).
 
-    rank: int = 16
+    Attributes:
+        rank: of the update; 0 trains the weights themselves instead of an adapter.
+        alpha: the update is scaled by alpha / rank.
+        targets: the modules that are adapted; empty means all linear layers.
+    """
+
+    rank: int = 0
     alpha: float = 32.0
     targets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise ConfigError(f"lora.rank: expected at least 1, got {self.rank}")
+        if self.rank < 0:
+            raise ConfigError(f"lora.rank: expected 0 (no adapter) or more, got {self.rank}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +49,14 @@ class PolicyConfig:
     Attributes:
         model: "starter:small" or "starter:large" (shipped), a local folder, or a hub name.
         trainable: False keeps the weights as they are.
-        lora: train an adapter instead of the weights themselves.
+        lora: an adapter to train instead of the weights themselves.
         dtype: "auto" is bfloat16 on a GPU and float32 elsewhere.
         pad_token: what to pad with where the tokenizer names nothing.
     """
 
     model: str = "starter:small"
     trainable: bool = True
-    lora: Lora | None = None
+    lora: Lora = Lora()
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     pad_token: str = ""
 
@@ -208,7 +214,7 @@ def load_policy(
         seed: of the adapter's first weights.
     """
     tokenizer = load_tokenizer(config.model, config.pad_token)
-    if config.lora is None:
+    if not config.lora.rank:
         model = load_model(config, device)
         model.requires_grad_(config.trainable)
         return LocalPolicy(name, model, tokenizer, trainable=config.trainable)

@@ -5,6 +5,8 @@ The numbers are ours, found by trials on held-out examples (docs/results.md); th
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from madrigal.algorithms.magrpo import Magrpo
 from madrigal.config import Experiment, RecordsConfig, TeamConfig
 from madrigal.evaluation.evaluate import EvaluationConfig
@@ -90,7 +92,7 @@ def coding_two_turns() -> Experiment:
 def own(path: str) -> Experiment:
     """A user's own task, "file.py:name", on the starter models; a start, to be overridden."""
     return Experiment(
-        recipe=path.rpartition(":")[2],
+        recipe=Path(path.rpartition(":")[0]).stem,
         task=Own(path),
         team=STARTER,
         algorithm=Magrpo(width=8, kl=0.01),
