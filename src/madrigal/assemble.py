@@ -55,6 +55,17 @@ def open_task(config: TaskConfig) -> Iterator[Task[Any]]:
                 yield coding_task(config, sandbox, expert)
 
 
+def preflight(run: Experiment) -> None:
+    """Checks everything that can be checked without a model and without touching a run folder.
+
+    Raises:
+        ConfigError, TaskError: one line each.
+    """
+    pick_device(run.team.device)
+    with open_task(run.task) as task:
+        check_experiment(run, task)
+
+
 def check_experiment(run: Experiment, task: Task[Any]) -> None:
     """Finds what cannot work before any model is loaded.
 

@@ -43,6 +43,9 @@ def run(arguments: list[str]) -> int:
         return 2
     except BrokenPipeError:
         return 1
+    except KeyboardInterrupt:
+        print("madrigal: stopped; what the last checkpoint holds is safe, go on with --resume", file=sys.stderr)
+        return 130
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

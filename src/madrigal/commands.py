@@ -14,6 +14,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from madrigal.assemble import preflight
 from madrigal.config import Experiment, TopologyConfig, read_experiment
 from madrigal.evaluation.evaluate import Evaluation
 from madrigal.recipes import RECIPES, recipe, unknown
@@ -81,6 +82,7 @@ def train_command(arguments: list[str]) -> int:
         default=start,
         args=settings,
     )
+    preflight(run)
     if folder is None:
         name = options.name or free_name(options.runs, run.recipe)
         folder = new_run(options.runs, name, overwrite=options.overwrite)

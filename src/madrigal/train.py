@@ -92,6 +92,8 @@ def train(run: Experiment, folder: Path, *, resume: bool = False, watch: Watcher
                 if _due(step, run.records.checkpoint_every) or step == run.steps or stop:
                     _save(log, learners, memory, step, run)
             if step < run.steps:
+                if step == first:  # stopped before the first step: what was made so far is worth keeping too
+                    _save(log, learners, memory, step, run)
                 return False
             judged("after", step)
         watch.stage("saving the team")

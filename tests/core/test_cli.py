@@ -102,6 +102,16 @@ def test_overwrite_spares_a_folder_that_is_no_run(capsys: pytest.CaptureFixture[
     assert Path("runs/thesis/chapter.txt").read_text() == "years of work"
 
 
+def test_a_refused_start_leaves_the_run_that_it_would_have_replaced(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("runs/mine").mkdir(parents=True)
+    Path("runs/mine/experiment.json").write_text(to_json(recipe("tldr")))
+    tree = ("--algorithm.tree", "--algorithm.width", "999", "--algorithm.leaf-limit", "9")
+    refused(capsys, "train", "tldr", "--name", "mine", "--overwrite", *tree)
+    assert read_experiment(Path("runs/mine")) == recipe("tldr")
+    refused(capsys, "train", "tldr", "--name", "new", *tree)
+    assert not Path("runs/new").exists()
+
+
 def test_a_run_without_a_team_cannot_be_evaluated(capsys: pytest.CaptureFixture[str]) -> None:
     Path("experiment.json").write_text(to_json(recipe("tldr")))
     assert "there is no saved team yet; finish it with: madrigal train" in refused(capsys, "evaluate", ".")

@@ -35,7 +35,7 @@ def test_every_kind_of_setting_comes_back() -> None:
     run = replace(
         RUN,
         topology=Sequential(("b", "a")),
-        team=TeamConfig(PolicyConfig("m", lora=Lora(4, 8.0, ("q",))), {"a": PolicyConfig("n", trainable=False)}),
+        team=TeamConfig(PolicyConfig("m", lora=Lora(4, 8, ("q",))), {"a": PolicyConfig("n", trainable=False)}),
         algorithm=Magrpo(clip=0.2, tree=True),
         records=RecordsConfig(trackers=("wandb",)),
     )

@@ -34,7 +34,7 @@ class Lora:
     """
 
     rank: int = 0
-    alpha: float = 32.0
+    alpha: int = 32
     targets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -220,7 +220,7 @@ def load_policy(
         return LocalPolicy(name, model, tokenizer, trainable=config.trainable)
     lora = LoraConfig(
         r=config.lora.rank,
-        lora_alpha=int(config.lora.alpha),
+        lora_alpha=config.lora.alpha,
         target_modules=list(config.lora.targets) or "all-linear",
         task_type="CAUSAL_LM",
     )
