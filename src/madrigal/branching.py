@@ -21,12 +21,14 @@ class Branching:
             K ** H leaves (arXiv v2 and the public library).
         crossed: all K ** A combinations of the agents' answers are judged instead of the K aligned ones.
         limit: the most leaves that one example may have.
+        stop_above: a branch whose joint reward in a round exceeds this plays no further round; None plays on.
     """
 
     width: int = 4
     at: Literal["start", "round"] = "start"
     crossed: bool = False
     limit: int = 256
+    stop_above: float | None = None
 
     def leaves(self, agents: int, horizon: int) -> int:
         """Episodes that one example turns into when none ends early.

@@ -10,7 +10,7 @@ from statistics import fmean, pstdev
 from typing import Any
 
 from madrigal.evaluation.evaluate import mean_metrics
-from madrigal.types import Episode, Group, Sample, Step, Turn
+from madrigal.types import Episode, Group, Sample, Turn, joint_reward
 
 Record = dict[str, Any]
 
@@ -47,7 +47,7 @@ def step_record(
         "tokens": tokens,
         "tokens_per_second": tokens / seconds if seconds else 0.0,
         "episodes": len(episodes),
-        "reward": fmean(_joint(s) for episode in episodes for s in episode.steps),
+        "reward": fmean(joint_reward(s) for episode in episodes for s in episode.steps),
         "group/spread": fmean(_spread(group) for group in groups),
         "group/equal": fmean(abs(a) < 1e-9 for a in advantages) if advantages else 1.0,
     }
@@ -88,16 +88,12 @@ def transcript(episode: Episode[Any], advantage_of: Mapping[int, float] | None =
     last = episode.steps[-1]
     return {
         "example": episode.start.example,
-        "reward": sum(map(_joint, episode.steps)),
+        "reward": sum(map(joint_reward, episode.steps)),
         "ending": last.ending,
         "metrics": dict(last.metrics),
         "details": dict(last.details),
         "turns": turns,
     }
-
-
-def _joint(step: Step[Any]) -> float:
-    return sum(step.rewards.values()) / len(step.rewards)
 
 
 def _last(episodes: Sequence[Episode[Any]]) -> list[Episode[Any]]:
@@ -106,7 +102,7 @@ def _last(episodes: Sequence[Episode[Any]]) -> list[Episode[Any]]:
 
 
 def _spread(group: Group[Any]) -> float:
-    return pstdev(sum(map(_joint, episode.steps)) for episode in group.episodes)
+    return pstdev(sum(map(joint_reward, episode.steps)) for episode in group.episodes)
 
 
 def _distinct(turns: Sequence[Turn]) -> list[Turn]:

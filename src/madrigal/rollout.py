@@ -16,7 +16,18 @@ from madrigal.branching import Branching
 from madrigal.seeds import derive
 from madrigal.task import Task, check_step
 from madrigal.topology import Topology
-from madrigal.types import AgentId, Completion, ConfigError, Episode, Group, Messages, Point, Step, Turn
+from madrigal.types import (
+    AgentId,
+    Completion,
+    ConfigError,
+    Episode,
+    Group,
+    Messages,
+    Point,
+    Step,
+    Turn,
+    joint_reward,
+)
 
 S = TypeVar("S")
 
@@ -155,6 +166,8 @@ def branch(
         ConfigError: if joint actions are to be crossed where agents do not speak all at once.
     """
     keys = [(*key, place, origin.example) for place, origin in enumerate(origins)]
+    if branching.stop_above is not None:
+        judge = stopping(judge, branching.stop_above)
     return _branch(task, topology, origins, branching, speak, judge, keys)
 
 
@@ -244,6 +257,18 @@ def _answers(
                 mine[agent].append(next(replies))
         answers.append(mine)
     return answers
+
+
+def stopping(judge: Judger, threshold: float) -> Judger:
+    """A judger that ends an episode as solved once the joint reward of a round exceeds a threshold."""
+
+    def judge_and_stop(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
+        return [
+            replace(step, ending="solved") if not step.ending and joint_reward(step) > threshold else step
+            for step in judge(requests)
+        ]
+
+    return judge_and_stop
 
 
 def judge_in_threads(task: Task[Any], pool: ThreadPoolExecutor) -> Judger:

@@ -23,7 +23,7 @@ from madrigal.tasks.data import read_rows
 from madrigal.tasks.discussion.gsm8k import Gsm8k
 from madrigal.tasks.own import Own
 from madrigal.tasks.writing.task import Arxiv, Tldr
-from madrigal.types import ConfigError, Example, TaskError
+from madrigal.types import ConfigError, Example, TaskError, joint_reward
 
 TASKS: dict[str, TaskConfig] = {
     "tldr": Tldr(),
@@ -68,8 +68,7 @@ def score(task: Task[Any], example: Example, row: Mapping[str, Any]) -> dict[str
     """One joint answer with its reward, its components and, for code, the verdict of every test."""
     step = task.step(task.reset(example), row["answers"])
     check_step(task, step)
-    joint_reward = sum(step.rewards.values()) / len(step.rewards)
-    scored = {**row, "reward": joint_reward, "components": dict(step.metrics)}
+    scored = {**row, "reward": joint_reward(step), "components": dict(step.metrics)}
     if len(set(step.rewards.values())) > 1:
         scored["rewards"] = dict(step.rewards)
     return scored | dict(step.details)

@@ -143,6 +143,11 @@ class Step(Generic[S]):
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
+def joint_reward(step: Step[Any]) -> float:
+    """The reward of a joint action as one number: the mean over agents, which all get the same where it is joint."""
+    return sum(step.rewards.values()) / len(step.rewards)
+
+
 @dataclass(frozen=True, slots=True)
 class Episode(Generic[S]):
     """A stretch of play: whole, or in a tree the stretch between two branching points.

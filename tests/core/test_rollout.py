@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -220,6 +220,17 @@ def test_a_branch_that_has_ended_grows_no_children() -> None:
     stops = lambda wanted: [Completion("stop" if n < 2 else "go") for n in range(len(wanted))]  # noqa: E731
     (group,) = branch(task, Parallel(), [Point("x", ())], Branching(2, at="round"), stops, judged(task))
     assert group.episodes[0].then is None and group.episodes[1].then is not None
+
+
+def test_a_branch_above_the_threshold_plays_no_further_round() -> None:
+    task = Diary(horizon=3)
+
+    def judge(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
+        steps = judged(task)(requests)
+        return [replace(step, rewards=dict.fromkeys(step.rewards, float(n))) for n, step in enumerate(steps)]
+
+    (group,) = branch(task, Parallel(), [Point("x", ())], Branching(2, stop_above=0.5), Voice(), judge)
+    assert [(len(e.steps), e.steps[-1].ending) for e in group.episodes] == [(3, "horizon"), (1, "solved")]
 
 
 def test_a_tree_over_the_limit_is_refused_with_its_size() -> None:

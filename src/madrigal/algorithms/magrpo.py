@@ -26,7 +26,7 @@ from madrigal import losses
 from madrigal.advantages import group_mean, mean_over_partners, returns_to_go, standardise
 from madrigal.batch import Batch, PolicyOutput
 from madrigal.branching import Branching
-from madrigal.types import ConfigError, Episode, Group, Sample
+from madrigal.types import ConfigError, Episode, Group, Sample, joint_reward
 
 Memory = dict[str, float]
 
@@ -44,6 +44,8 @@ class Magrpo:
         discount: of later rounds' rewards; the paper has none.
         reward_shift: added to every reward. With several rounds and positive rewards an early success would earn less
             than a late one; the authors' later configs shift coding rewards by -4, so that the best is 0.
+        stop_above: a branch whose reward in a round exceeds this ends there, before the shift; None plays on. The
+            later public code ends a branch when the mean over its siblings does.
         standardise: divide advantages by the group's standard deviation (on by default in the later public code).
         clip: PPO's clip range on the ratio to the log-probs at sampling; None is the paper's plain policy gradient.
         kl: weight of the k3 estimate of KL(policy || reference) in the loss, nats per token; the paper has 0.
@@ -57,6 +59,7 @@ class Magrpo:
     leaf_limit: int = 256
     discount: float = 1.0
     reward_shift: float = 0.0
+    stop_above: float | None = None
     standardise: bool = False
     clip: float | None = None
     kl: float = 0.0
@@ -79,7 +82,8 @@ class Magrpo:
 
     @property
     def branching(self) -> Branching:
-        return Branching(self.width, "round" if self.tree else "start", self.crossed, self.leaf_limit)
+        at: Literal["start", "round"] = "round" if self.tree else "start"
+        return Branching(self.width, at, self.crossed, self.leaf_limit, self.stop_above)
 
     @property
     def needs_reference(self) -> bool:
@@ -129,7 +133,7 @@ class Magrpo:
         return row
 
     def _returns(self, episode: Episode[object]) -> list[float]:
-        rewards = [sum(step.rewards.values()) / len(step.rewards) + self.reward_shift for step in episode.steps]
+        rewards = [joint_reward(step) + self.reward_shift for step in episode.steps]
         return returns_to_go(rewards, self.discount, self._tail(episode))
 
     def _tail(self, episode: Episode[object]) -> float:

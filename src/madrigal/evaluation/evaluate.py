@@ -15,7 +15,7 @@ from madrigal.evaluation.statistics import bootstrap
 from madrigal.rollout import Game, Judger, Speaker, drive, play
 from madrigal.task import Task
 from madrigal.topology import Topology
-from madrigal.types import ConfigError, Episode, Example, Point
+from madrigal.types import ConfigError, Episode, Example, Point, joint_reward
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def percent_of_best(task: Task[Any], episode: Episode[Any]) -> float:
     last = episode.steps[-1]
     if "return_percent" in last.metrics:
         return last.metrics["return_percent"]
-    return 100 * sum(last.rewards.values()) / len(last.rewards) / task.best_return
+    return 100 * joint_reward(last) / task.best_return
 
 
 def mean_metrics(episodes: Sequence[Episode[Any]]) -> dict[str, float]:
