@@ -5,6 +5,7 @@ Knows: every config and what it builds. Does not know: the training loop.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -48,7 +49,13 @@ def open_task(config: TaskConfig) -> Iterator[Task[Any]]:
         case Own():
             yield load_own(config)
         case Coding():
-            limits = Limits(seconds=config.program_seconds, memory_mb=config.memory_mb)
+            seconds = config.program_seconds
+            limits = Limits(
+                seconds=seconds,
+                test_seconds=max(1.0, seconds / 2),
+                cpu_seconds=math.ceil(seconds),
+                memory_mb=config.memory_mb,
+            )
             expert = open_expert(config.expert) if config.feedback == "expert_edits" else None
             workers = os.cpu_count() or 1
             with Sandbox(limits, workers=workers, allow_unconfined=config.unconfined) as sandbox:
@@ -142,20 +149,32 @@ def load_team(folder: Path, config: TeamConfig, agents: tuple[AgentId, ...]) -> 
         if not (folder / agent).is_dir():
             raise EngineError(f"team {folder}: expected a folder for agent {agent}, found none; is this a saved team?")
     device = pick_device(config.device)
+    bases: dict[tuple[str, str], Any] = {}
+    if config.shared:
+        policy = _load_saved("team", folder / agents[0], config.policy, device, bases)
+        policy.chat_template = config.chat_template
+        return Team(dict.fromkeys(agents, policy), shared=True)
     seats: dict[AgentId, LocalPolicy] = {}
     for agent in agents:
-        chosen = config.policy if config.shared else config.seats.get(agent, config.policy)
-        seats[agent] = _load_saved(agent, folder / agent, chosen, device)
+        chosen = config.seats.get(agent, config.policy)
+        seats[agent] = _load_saved(agent, folder / agent, chosen, device, bases)
         seats[agent].chat_template = config.chat_template
     return Team(seats)
 
 
-def _load_saved(agent: AgentId, folder: Path, config: PolicyConfig, device: torch.device) -> LocalPolicy:
+def _load_saved(
+    name: str, folder: Path, config: PolicyConfig, device: torch.device, bases: dict[tuple[str, str], Any]
+) -> LocalPolicy:
+    """One policy of a saved team, to speak and not to learn; adapters share the model in `bases`."""
     if not config.lora.rank:
-        return load_policy(agent, replace(config, model=str(folder), trainable=False), device)
-    model = PeftModel.from_pretrained(load_model(config, device), str(folder), adapter_name=agent)
+        return load_policy(name, replace(config, model=str(folder), trainable=False), device)
+    key = (config.model, config.dtype)
+    if key in bases:
+        bases[key].load_adapter(str(folder), adapter_name=name)
+    else:
+        bases[key] = PeftModel.from_pretrained(load_model(config, device), str(folder), adapter_name=name)
     tokenizer = load_tokenizer(str(folder), config.pad_token)
-    return LocalPolicy(agent, model.eval(), tokenizer, adapter=agent, trainable=False)
+    return LocalPolicy(name, bases[key].eval(), tokenizer, adapter=name, trainable=False)
 
 
 def make_learners(run: Experiment, team: Team, horizon: int) -> dict[str, Learner]:

@@ -29,7 +29,7 @@ class Batch:
         actions: the sampled tokens, end token included, padded at the end.
         mask: True where `actions` was sampled.
         old_logprobs: nats, of the policy that sampled; 0 in padding.
-        advantages: one per answer.
+        advantages: one per answer, times its weight.
         sequences, tokens: answers and sampled tokens of the *whole update* this is a part of; what reducers divide by.
         reference_logprobs: nats, of the reference policy, where the loss asks for it.
     """
@@ -69,7 +69,7 @@ def make_batch(samples: Sequence[Sample], pad: int, sequences: int, tokens: int,
         actions=actions.to(device),
         mask=mask.to(device),
         old_logprobs=old.to(device),
-        advantages=torch.tensor([sample.advantage for sample in samples], device=device),
+        advantages=torch.tensor([sample.advantage * sample.weight for sample in samples], device=device),
         sequences=sequences,
         tokens=tokens,
     )

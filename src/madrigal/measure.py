@@ -63,7 +63,8 @@ def transcripts(
     step: int, groups: Sequence[Group[Any]], stages: Sequence[Sequence[Sample]], count: int
 ) -> list[Record]:
     """The first `count` episodes of a step, with reward and advantage per turn: lines of episodes.jsonl."""
-    advantage_of = {id(sample.turn): sample.advantage for stage in stages for sample in stage}
+    # Crossed joint actions share answers, and an answer is credited once: it is told apart by what was said.
+    advantage_of = {id(sample.turn.completion): sample.advantage for stage in stages for sample in stage}
     chosen = [episode for group in groups for episode in group.episodes][:count]
     return [{"step": step, **transcript(episode, advantage_of)} for episode in chosen]
 
@@ -82,7 +83,7 @@ def transcript(episode: Episode[Any], advantage_of: Mapping[int, float] | None =
                 "tokens": len(turn.completion.token_ids),
                 "finish": turn.completion.finish,
                 "reward": step.rewards[turn.agent],
-                "advantage": (advantage_of or {}).get(id(turn)),
+                "advantage": (advantage_of or {}).get(id(turn.completion)),
             }
         )
     last = episode.steps[-1]

@@ -13,6 +13,9 @@ from torch import Tensor
 
 from madrigal.types import ConfigError
 
+BLOCK = 64
+BELOW_ONE = 1 - 2**-23
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -89,12 +92,33 @@ def draw(
     Returns:
         The tokens, and their log-probs in nats under the sampled distribution.
     """
-    logprobs = warp(logits, sampling).log_softmax(dim=-1)
-    if sampling.greedy:
-        tokens = logprobs.argmax(dim=-1)
-    else:
-        mass = logprobs.exp().cumsum(dim=-1)
-        # The total may round to less than 1; scaled by it, a number below 1 always falls on a token of mass > 0.
-        target = (uniform * mass[:, -1])[:, None]
-        tokens = torch.searchsorted(mass, target, right=True)[:, 0].clamp_max(logits.shape[-1] - 1)
-    return tokens, logprobs.gather(-1, tokens[:, None])[:, 0]
+    probs = warp(logits, sampling).softmax(dim=-1)
+    tokens = probs.argmax(dim=-1) if sampling.greedy else _invert(probs, uniform)
+    return tokens, probs.gather(-1, tokens[:, None])[:, 0].log()
+
+
+def _invert(probs: Tensor, uniform: Tensor) -> Tensor:
+    """The first outcomes whose cumulative mass exceeds `uniform`: first the block, then the place in it.
+
+    Adding up a whole vocabulary one by one takes as long as computing the probabilities; adding up blocks does not.
+    """
+    size = probs.shape[-1]
+    width = BLOCK if size % BLOCK == 0 else size
+    blocks = probs.view(len(probs), -1, width)
+    block, rest = _find(blocks.sum(dim=-1), uniform[:, None], scale=True)
+    inside = blocks.gather(1, block[..., None].expand(-1, -1, width))[:, 0]
+    place, _ = _find(inside, rest, scale=False)
+    return (block * width + place)[:, 0]
+
+
+def _find(mass: Tensor, target: Tensor, *, scale: bool) -> tuple[Tensor, Tensor]:
+    """The first place where the cumulative mass exceeds a target, and what of the target lies in that place.
+
+    The target is a share of the whole mass if `scale` is set; it is kept below the whole mass, whatever was lost in
+    rounding, so that it always falls on a place of mass > 0.
+    """
+    total = mass.cumsum(dim=-1)
+    whole = total[:, -1:]
+    target = torch.minimum(target * whole if scale else target, whole * BELOW_ONE).clamp_min(0)
+    place = torch.searchsorted(total, target, right=True)
+    return place, target - (total.gather(-1, place) - mass.gather(-1, place))

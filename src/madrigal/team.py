@@ -31,12 +31,15 @@ class Team:
     shared: bool = False
 
     def __post_init__(self) -> None:
+        names = {policy.name for policy in self.seats.values()}
+        if len(names) != len({id(policy) for policy in self.seats.values()}):
+            raise ConfigError(f"team: every policy needs a name of its own, got {', '.join(sorted(names))}")
         if self.shared:
             return
-        taken: dict[int, AgentId] = {}
+        taken: dict[tuple[int, str], AgentId] = {}
         for agent, policy in self.seats.items():
-            held = id(policy.model) if not policy.adapter else id(policy)
-            if policy.trainable and held in taken:
+            held = (id(policy.model), policy.adapter)
+            if held in taken and (policy.trainable or self.seats[taken[held]].trainable):
                 raise ConfigError(
                     f"team: the seats {taken[held]} and {agent} hold the same trainable model; give each its own, or "
                     "say shared=True if they are meant to learn as one"

@@ -64,12 +64,16 @@ def train(run: Experiment, folder: Path, *, resume: bool = False, watch: Watcher
     use_threads(run.threads)
     with open_task(run.task) as task:
         check_experiment(run, task)
-        (folder / "experiment.json").write_text(to_json(run))
+        log = RunLog(folder)
+        saved = _saved(log, run) if resume else None
+        if saved is None:
+            (folder / "experiment.json").write_text(to_json(run))
         watch.stage("loading the team")
         team = make_team(run.team, task.agents, run.seed)
         learners = make_learners(run, team, task.horizon)
         log = RunLog(folder, [make_tracker(t, folder, dataclasses.asdict(run)) for t in run.records.trackers])
-        memory, first = _restore(log, learners, run) if resume else (run.algorithm.begin(), 0)
+        memory, first = _restore(saved, learners) if saved else (run.algorithm.begin(), 0)
+        log.rewind(first)
         with voices(run, task, team) as (speak, judge), stop_on_interrupt() as interrupted:
             judged = _Evaluator(run, task, speak, judge, log, watch)
             if first == 0:
@@ -129,11 +133,13 @@ def use_threads(count: int) -> None:
 def examples_of(step: int, examples: Sequence[Example], count: int, seed: int) -> list[Example]:
     """The examples of a step, a function of its arguments: passes over the data, each in its own order, cut up."""
     chosen = []
+    orders: dict[int, list[int]] = {}
     for position in range(step * count, (step + 1) * count):
         epoch, place = divmod(position, len(examples))
-        order = list(range(len(examples)))
-        random.Random(derive(seed, "epoch", epoch)).shuffle(order)
-        chosen.append(examples[order[place]])
+        if epoch not in orders:
+            orders[epoch] = list(range(len(examples)))
+            random.Random(derive(seed, "epoch", epoch)).shuffle(orders[epoch])
+        chosen.append(examples[orders[epoch][place]])
     return chosen
 
 
@@ -188,7 +194,8 @@ def _update(
         seats = team.agents_of(policy)
         shares[policy.name] = [[s for s in stage if s.turn.agent in seats] for stage in stages]
     apart = len({id(policy.model) for policy in team.trainable}) == len(team.trainable)
-    with ThreadPoolExecutor(len(shares) if apart else 1) as pool:
+    beside = apart and team.policies[0].device.type == "cpu"
+    with ThreadPoolExecutor(len(shares) if beside else 1) as pool:
         done = pool.map(lambda name: learners[name].update(shares[name], run.algorithm.loss), shares)
         return dict(zip(shares, done, strict=True))
 
@@ -232,23 +239,34 @@ def _save(log: RunLog, learners: dict[str, Learner], memory: Any, step: int, run
     save_checkpoint(log.checkpoints, step, states, {"memory": memory, "experiment": to_json(run)}, run.records.keep)
 
 
-def _restore(log: RunLog, learners: dict[str, Learner], run: Experiment) -> tuple[Any, int]:
-    """Takes up the newest checkpoint; without one the run begins anew."""
+Saved = tuple[dict[str, dict[str, Any]], dict[str, Any]]
+
+
+def _saved(log: RunLog, run: Experiment) -> Saved | None:
+    """The newest checkpoint, checked before any model is loaded; without one the run begins anew.
+
+    Raises:
+        ConfigError: if it is damaged, or was made with other settings.
+    """
     path = newest_checkpoint(log.checkpoints)
     if path is None:
-        log.rewind(0)
-        return run.algorithm.begin(), 0
+        return None
     states, state = load_checkpoint(path)
     if state["experiment"] != to_json(run):
         raise ConfigError(
             f"checkpoint {path} was made with other settings than this run's; resume without overrides, or start a new "
             "run with another --name"
         )
+    return states, state
+
+
+def _restore(saved: Saved, learners: dict[str, Learner]) -> tuple[Any, int]:
+    """Takes up a checkpoint: memory and first step."""
+    states, state = saved
     if set(states) != set(learners):
         raise ConfigError(
-            f"checkpoint {path} holds the policies {', '.join(states)}, this team trains {', '.join(learners)}"
+            f"the checkpoint holds the policies {', '.join(states)}, this team trains {', '.join(learners)}"
         )
     for name, learner in learners.items():
         learner.restore(states[name])
-    log.rewind(state["step"])
     return state["memory"], int(state["step"])

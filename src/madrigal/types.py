@@ -194,8 +194,10 @@ class Sample:
         turn: whose prompt_ids, token_ids and logprobs are learned from.
         advantage: what this answer was worth above its baseline, credited to each of its tokens.
         ret: the return that the advantage was computed from.
+        weight: what the advantage counts, relative to other samples of one update; 1 unless an update joins rounds.
     """
 
     turn: Turn
     advantage: float
     ret: float
+    weight: float = 1.0

@@ -181,6 +181,17 @@ def test_stages_run_from_the_last_round_to_the_first() -> None:
     assert [s.turn.round for s in all_rounds] == [2] * 4 + [1] * 4 + [0] * 4
 
 
+def test_one_update_per_episode_sums_the_means_of_the_rounds() -> None:
+    uneven = chains([4.0], [1.0, 2.0], [2.0, 2.0])  # three answers each in round 0, two in round 1
+    (joined,), _ = Magrpo(width=3, updates="episode").credit([uneven], {})
+    stages, _ = Magrpo(width=3).credit([uneven], {})
+    for stage in stages:
+        mean = sum(abs(s.advantage) for s in stage) / len(stage)
+        (which,) = {s.turn.round for s in stage}
+        share = sum(abs(s.advantage) * s.weight for s in joined if s.turn.round == which) / len(joined)
+        assert share == pytest.approx(mean)
+
+
 def test_groups_have_their_own_baselines() -> None:
     stages, _ = Magrpo(width=2).credit([chains([0.0], [2.0]), chains([10.0], [20.0])], {})
     assert [s.advantage for s in stages[0] if s.turn.agent == "ann"] == [-1, 1, -5, 5]

@@ -54,6 +54,10 @@ def test_one_trainable_model_in_two_seats_is_refused(model_folder: Path) -> None
     with pytest.raises(ConfigError, match="ann and bob"):
         Team({"ann": ann, "bob": LocalPolicy("bob", ann.model, ann.tokenizer)})
     assert Team({"ann": ann, "bob": ann}, shared=True).policies == (ann,)
+    with pytest.raises(ConfigError, match="hold the same trainable model"):
+        Team({"ann": ann, "bob": LocalPolicy("bob", ann.model, ann.tokenizer, trainable=False)})
+    with pytest.raises(ConfigError, match="a name of its own"):
+        Team({"ann": ann, "bob": tiny.load(model_folder, ann.name)})
     assert Team({"ann": frozen, "bob": frozen}).trainable == ()
 
 

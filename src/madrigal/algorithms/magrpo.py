@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -99,9 +99,7 @@ class Magrpo:
             for sample in self._credit_group(group):
                 stages[sample.turn.round].append(sample)
         ordered = [stages[index] for index in sorted(stages, reverse=True)]
-        if self.updates == "episode":
-            ordered = [[sample for stage in ordered for sample in stage]]
-        return ordered, memory
+        return ([_join(ordered)] if self.updates == "episode" else ordered), memory
 
     def _credit_group(self, group: Group[object]) -> Iterator[Sample]:
         returns = [self._returns(episode) for episode in group.episodes]
@@ -153,6 +151,12 @@ class Magrpo:
         if self.reduction == "token":
             return losses.mean_per_token(terms, batch.mask, batch.tokens)
         return losses.sum_per_sequence(terms, batch.mask, batch.sequences)
+
+
+def _join(stages: list[list[Sample]]) -> list[Sample]:
+    """All rounds in one stage that minimises the sum over rounds of each round's mean, however many samples it has."""
+    total = sum(map(len, stages))
+    return [replace(sample, weight=total / len(stage)) for stage in stages for sample in stage]
 
 
 def _nodes(groups: Sequence[Group[object]]) -> Iterator[Group[object]]:

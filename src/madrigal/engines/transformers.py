@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -18,9 +17,12 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
 from madrigal.batch import pad_rows
+from madrigal.engines.decoder import Decoder, supports
 from madrigal.policies.local import LocalPolicy
 from madrigal.sampling import Sampling, draw
 from madrigal.types import Completion, EngineError, Messages
+
+KEPT = 7 / 8  # rows that ended are dropped when no larger share is left: each time, the cache is copied
 
 
 class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
@@ -57,20 +59,27 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         return new
 
 
-@dataclass(slots=True)
 class _Rows:
-    """The rows still being written: which request each is, and what is needed for its next token."""
+    """The rows still being written, by the library's own code: for any architecture, device and adapter."""
 
-    index: Tensor
-    mask: Tensor
-    position: Tensor
-    cache: Cache
-    logits: Tensor
+    def __init__(self, model: Any, cache: Cache, mask: Tensor, logits: Tensor, prompt_of: Tensor) -> None:
+        self.model, self.cache, self.mask, self.logits, self.position = model, cache, mask, logits, mask.sum(-1)
+        self.select(prompt_of)
 
     def select(self, keep: Tensor) -> None:
-        self.index, self.mask, self.position = self.index[keep], self.mask[keep], self.position[keep]
-        self.logits = self.logits[keep]
+        self.mask, self.position, self.logits = self.mask[keep], self.position[keep], self.logits[keep]
         self.cache.batch_select_indices(keep)
+
+    def advance(self, token: Tensor) -> None:
+        self.mask = torch.cat([self.mask, self.mask.new_ones((len(token), 1))], dim=-1)
+        output = self.model(
+            input_ids=token[:, None],
+            attention_mask=self.mask,
+            position_ids=self.position[:, None],
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        self.logits, self.position = output.logits[:, -1], self.position + 1
 
 
 def generate(
@@ -129,23 +138,25 @@ def _generate(
     model, limit = policy.activate(), sampling.max_new_tokens
     ends = torch.tensor(sorted(policy.ends), device=policy.device)
     uniform = _uniform(seeds, limit).to(policy.device)
-    rows = _read(policy, model, encoded)
+    rows, index = _read(policy, model, encoded, limit), torch.arange(len(encoded), device=policy.device)
     tokens = torch.zeros((len(encoded), limit), dtype=torch.long, device=policy.device)
     logprobs = torch.zeros((len(encoded), limit), device=policy.device)
     length, seconds, stopped = [limit] * len(encoded), [0.0] * len(encoded), [False] * len(encoded)
     for t in range(limit):
-        token, logprob = draw(rows.logits, uniform[rows.index, t], sampling)
-        tokens[rows.index, t], logprobs[rows.index, t] = token, logprob
+        token, logprob = draw(rows.logits, uniform[index, t], sampling)
+        tokens[index, t], logprobs[index, t] = token, logprob
         over = torch.isin(token, ends)
-        ended = rows.index[over].tolist()
-        for i in ended:
-            length[i], seconds[i], stopped[i] = t + 1, time.perf_counter() - began, True
-        if len(ended) == len(token) or t + 1 == limit:
+        for i in index[over].tolist():
+            if not stopped[i]:
+                length[i], seconds[i], stopped[i] = t + 1, time.perf_counter() - began, True
+        left = stopped.count(False)
+        if not left or t + 1 == limit:
             break
-        if ended:
-            rows.select((~over).nonzero()[:, 0])
-            token = token[~over]
-        _advance(model, rows, token)
+        if left <= KEPT * len(index):
+            keep = torch.tensor([n for n, i in enumerate(index.tolist()) if not stopped[i]], device=policy.device)
+            rows.select(keep)
+            index, token = index[keep], token[keep]
+        rows.advance(token)
     total = time.perf_counter() - began
     ids, nats = tokens.tolist(), logprobs.tolist()
     return [
@@ -154,36 +165,24 @@ def _generate(
     ]
 
 
-def _read(policy: LocalPolicy, model: Any, encoded: Sequence[tuple[int, ...]]) -> _Rows:
-    """Reads each distinct prompt once, left-padded, and hands every row its copy."""
+def _read(policy: LocalPolicy, model: Any, encoded: Sequence[tuple[int, ...]], room: int) -> _Rows | Decoder:
+    """Reads each distinct prompt once, left-padded, and hands every row what was read of its own."""
     distinct = {ids: n for n, ids in enumerate(dict.fromkeys(encoded))}
     input_ids, real = pad_rows(list(distinct), policy.tokenizer.pad_token_id, left=True)
     input_ids, mask = input_ids.to(policy.device), real.long().to(policy.device)
     cache = Cache(layers=[RoomyLayer() for _ in range(model.config.num_hidden_layers)])  # type: ignore[no-untyped-call]
-    output = model(
+    logits = model(
         input_ids=input_ids,
         attention_mask=mask,
         position_ids=(mask.cumsum(-1) - 1).clamp_min(0),
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
-    )
-    rows = _Rows(torch.arange(len(distinct), device=policy.device), mask, mask.sum(-1), cache, output.logits[:, -1])
-    rows.select(torch.tensor([distinct[ids] for ids in encoded], device=policy.device))
-    rows.index = torch.arange(len(encoded), device=policy.device)
-    return rows
-
-
-def _advance(model: Any, rows: _Rows, token: Tensor) -> None:
-    rows.mask = torch.cat([rows.mask, rows.mask.new_ones((len(token), 1))], dim=-1)
-    output = model(
-        input_ids=token[:, None],
-        attention_mask=rows.mask,
-        position_ids=rows.position[:, None],
-        past_key_values=rows.cache,
-        use_cache=True,
-    )
-    rows.logits, rows.position = output.logits[:, -1], rows.position + 1
+    ).logits[:, -1]
+    prompt_of = torch.tensor([distinct[ids] for ids in encoded], device=policy.device)
+    if supports(model):
+        return Decoder(model, cache, mask, logits, prompt_of, room)
+    return _Rows(model, cache, mask, logits, prompt_of)
 
 
 def _uniform(seeds: Sequence[int], count: int) -> Tensor:

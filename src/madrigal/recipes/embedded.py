@@ -66,7 +66,7 @@ def coding() -> Experiment:
         sampling=Sampling(max_new_tokens=128),
         optimiser=OPTIMISER,
         evaluation=EvaluationConfig(examples=100),
-        steps=240,
+        steps=200,
         prompts=8,
         threads=1,
     )
