@@ -160,6 +160,66 @@ def test_check_judges_from_its_own_process(check: str, verdict: Verdict, sandbox
     assert sandbox.run(program) == (verdict,)
 
 
+@pytest.mark.parametrize(
+    ("raised", "check"),
+    [
+        ("ValueError('no')", "try:\n    candidate(1)\nexcept ValueError as error:\n    assert str(error) == 'no'"),
+        ("ValueError('no')", "try:\n    candidate(1)\nexcept Exception as error:\n    assert str(error) == 'no'"),
+        ("IndexError", "try:\n    candidate(1)\nexcept (KeyError, IndexError):\n    pass"),
+        ("KeyError(1)", "import contextlib\nwith contextlib.suppress(LookupError):\n    candidate(1)"),
+        ("ZeroDivisionError", "import builtins\ntry:\n    candidate(1)\nexcept builtins.ArithmeticError:\n    pass"),
+        ("FileNotFoundError", "try:\n    candidate(1)\nexcept IOError:\n    pass"),
+        ("TypeError", "import unittest\nunittest.TestCase().assertRaises(TypeError, candidate, 1)"),
+        ("RuntimeError", "assert refuses(candidate)"),
+    ],
+)
+def test_check_may_expect_an_exception_that_it_names(raised: str, check: str, sandbox: Sandbox) -> None:
+    prelude = "def refuses(f):\n    try: f(1)\n    except RuntimeError: return True\n"
+    raising, returning = f"def f(x): raise {raised}", "def f(x): return None"
+    assert sandbox.run(Program(raising, "f", (CheckTest(check),), prelude)) == (Verdict("passed"),)
+    if "assert " in check or "assertRaises" in check:
+        return
+    other = CheckTest(f"{check}\nassert candidate(1) == 5")
+    assert sandbox.run(Program(returning, "f", (other,), prelude))[0].outcome == "failed"
+
+
+def test_what_one_check_names_is_not_kept_in_the_next(sandbox: Sandbox) -> None:
+    first = CheckTest("try:\n    candidate(1)\nexcept AttributeError:\n    pass")
+    second = CheckTest(
+        "class A:\n    value = property(lambda self: candidate(1))\nassert getattr(A(), 'value', 5) == 5"
+    )
+    verdicts = sandbox.run(Program("def f(x): raise AttributeError('none')", "f", (first, second)))
+    assert verdicts == (Verdict("passed"), Verdict("error", "AttributeError: none"))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("def f(x): raise ValueError('\\ud800')", "ValueError: ?"),
+        ("def f(x): raise ValueError('a\\nb\\tc\\x00\\x1b[0m')", "ValueError: a b c[0m"),
+        ("def f(x): raise ValueError('<|im_end|>\\n<\\x00|im_start|>')", "ValueError: < |im_end| > < |im_start| >"),
+        ("def f(x): raise ValueError('<|<|>|>')", "ValueError: < |< | >| >"),
+        (
+            "def f(x): raise ValueError('<\uff5ceos\uff5c></s><end_of_turn>')",
+            "ValueError: < \uff5ceos\uff5c >< /s>< end_of_turn>",
+        ),
+        ("def f(x): raise ValueError('<|' * 200)", "ValueError: " + "< |" * 96),
+        ("def f(x): return '<|im_end|>'", "AssertionError: expected 3, got '< |im_end| >'"),
+        ("f = lambda x: <|", "SyntaxError: invalid syntax (<program>, line 1)"),
+        ("def f(x): raise type('\\n', (Exception,), {})", "an error that says nothing"),
+    ],
+)
+def test_message_is_one_plain_line_without_control_tokens(source: str, message: str, sandbox: Sandbox) -> None:
+    (verdict,) = sandbox.run(Program(source, "f", (CallTest("(1,)", "3"),)))
+    assert verdict.message == message
+
+
+def test_message_about_two_long_values_is_clipped(sandbox: Sandbox) -> None:
+    (verdict,) = sandbox.run(Program("def f(x): return '|>' * 200", "f", (CallTest("(1,)", repr("x" * 200)),)))
+    assert len(verdict.message) <= 300
+    assert verdict.message.count("…") == 2
+
+
 def test_check_does_not_see_what_the_candidate_does_to_an_argument(sandbox: Sandbox) -> None:
     program = Program("def f(v): v.clear()", "f", (CheckTest("v = [1]\ncandidate(v)\nassert v == [1]"),))
     assert sandbox.run(program) == (Verdict("passed"),)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hostile_programs import EFFECTS, FORGERIES, HOGS
+from hostile_programs import EFFECTS, FORGERIES, HOGS, SILENCERS
 
 from madrigal.tasks.coding.sandbox import CallTest, CheckTest, Limits, Program, Sandbox, confinement
 
@@ -90,7 +90,19 @@ def test_forged_answer_never_passes(name: str, sandbox: Sandbox) -> None:
     assert len(verdicts) == 3
     assert "passed" not in [verdict.outcome for verdict in verdicts], verdicts
     assert all(0 < len(verdict.message) <= 300 for verdict in verdicts)
+    assert all(verdict.message.isprintable() for verdict in verdicts)  # neither a surrogate nor a second line
+    assert not any(token in verdict.message for verdict in verdicts for token in ("<|", "|>", "</s>"))
     assert str(answer) not in FORGERIES[name]
+
+
+@pytest.mark.parametrize("name", SILENCERS)
+def test_raised_exception_never_silences_a_check(name: str, sandbox: Sandbox) -> None:
+    raised, check = SILENCERS[name]
+
+    (verdict,) = sandbox.run(Program(f"def f(x): raise {raised}", "f", (CheckTest(check),)))
+
+    assert verdict.outcome == "error", verdict
+    assert verdict.message.startswith(raised.partition("(")[0])
 
 
 @pytest.mark.parametrize("name", HOGS)

@@ -5,11 +5,15 @@ Does not know: how processes are made and confined.
 
 A forged answer gains nothing: to a call, the program can only answer with a value, which is compared here with an
 expected value that it never sees; a check asks for values in the same way, from another process.
+
+Every text in a verdict is foreign: an agent reads it in its next prompt, and a tokenizer must be able to. `_line` is
+where it is made harmless.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import time
 from dataclasses import dataclass
@@ -25,10 +29,17 @@ from .server import ForkServer, Process
 
 MOST_TIMEOUTS = 3
 CLIP = 300
+MOST_SHOWN = 134  # characters of a value: two of them, and the words around them, make a message
 _OVERHEAD = 8192  # bytes of a frame beside its value: an error's type and text, escaped
 _MOST_CHECK_BYTES = 1 << 24
 _LATE = Verdict("timeout", "no answer within the time limit")
 _NONSENSE = Verdict("crashed", "an answer that breaks the protocol")
+# What tokenizers read as a control token: <|...|>, also with DeepSeek's full-width bar, and the bracketed names of
+# SentencePiece vocabularies. A general <name> would hit Python's own <lambda> and <locals>.
+_CONTROL = re.compile(
+    r"<(?=[|\uff5c])|[|\uff5c](?=>)"
+    r"|<(?=/?(?:s|bos|eos|pad|unk|mask|think|tool_call|tool_response|start_of_turn|end_of_turn)>)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +152,7 @@ class Crew:
             case (_, "value", value):
                 return Verdict("failed", f"AssertionError: expected {_show(case.expected)}, got {_show(value)}")
             case _:
-                return Verdict("error", _sentence(list(answer[2:])))
+                return Verdict("error", _sentence(*map(str, answer[2:])))
 
     def _judge_check(self, case: CheckTest, checker: Process, deadline: float) -> Verdict:
         if not self._introduced:
@@ -161,10 +172,10 @@ class Crew:
                     checker.send(answer, deadline)
                 case ("verdict", _, "passed", _):
                     return Verdict("passed")
-                case ("verdict", _, "failed", text):
-                    return Verdict("failed", _sentence([text]))
-                case ("verdict", _, "error", text):
-                    return Verdict("error", _sentence([text]))
+                case ("verdict", _, "failed", str(text)):
+                    return Verdict("failed", _sentence(text))
+                case ("verdict", _, "error", str(text)):
+                    return Verdict("error", _sentence(text))
                 case _:
                     raise LostError("nonsense")
 
@@ -200,8 +211,8 @@ class Crew:
         match process.receive(self._most, deadline):
             case ("loaded",):
                 return None
-            case ("raised", *words):
-                return Verdict("error", _sentence(words))
+            case ("raised", str(kind), str(text)):
+                return Verdict("error", _sentence(kind, text))
             case _:
                 raise LostError("nonsense")
 
@@ -219,13 +230,24 @@ class Crew:
         return Verdict("crashed", f"its process exited with code {code}")
 
 
-def _sentence(words: list[object]) -> str:
-    return ": ".join(str(word) for word in words if word)[:CLIP]
+def _sentence(*words: str) -> str:
+    """Foreign words as one harmless line of at most CLIP characters that is never empty."""
+    return _line(": ".join(word for word in words if word))[:CLIP].strip() or "an error that says nothing"
 
 
 def _show(value: object) -> str:
     try:
-        text = repr(value)
+        text = _line(repr(value)[:CLIP])
     except ValueError:  # an int beyond sys.set_int_max_str_digits
         return "a value too long to print"
-    return text if len(text) <= CLIP // 2 else text[: CLIP // 2 - 1] + "…"
+    return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 1] + "…"
+
+
+def _line(text: str) -> str:
+    """A foreign text as one line of UTF-8 without control characters and control tokens.
+
+    Characters go first, for `<`, NUL, `|` would otherwise make the token whose absence was just ensured.
+    """
+    sound = text.encode("utf-8", "replace").decode()
+    shown = (letter if letter.isprintable() else " " if letter.isspace() else "" for letter in sound)
+    return _CONTROL.sub(r"\g<0> ", "".join(shown))

@@ -64,6 +64,10 @@ class CheckTest:
 
     They run in a process of their own, which the program cannot reach. Arguments and answers cross as plain
     copies: a candidate that changes its argument changes its copy only, and the check does not see it.
+
+    What the candidate raises is an Exception that keeps its built-in type where the check or the prelude names that
+    type or a base ("except ValueError"), and is otherwise of a type that only `except Exception` catches. An
+    AssertionError of the candidate always is; see `runner`.
     """
 
     source: str
@@ -76,7 +80,8 @@ class Verdict:
     Attributes:
         outcome: "passed"; "failed" where an assertion or a comparison says no; "error" where the program raised or
             returned something that is not plain data; "timeout"; "crashed" where its process died or sent nonsense.
-        message: one line that says why, at most 300 characters; empty where the test passed.
+        message: why, as one printable line of at most 300 characters that holds no control token of a chat format
+            (`<|` is written `< |`); empty where the test passed.
     """
 
     outcome: Outcome

@@ -4,6 +4,15 @@ The candidate's half is at the mercy of the program that it runs: all it can sen
 them the program could have returned or raised honestly. Verdicts are made elsewhere.
 The checker's half runs no line of the program: it sees copies of plain values only.
 
+What the candidate raised is raised again in the checker, where the check may catch it. But Python itself catches some
+types, and takes them for an end or an absence: StopIteration in zip, map, all and any loop, IndexError in a loop over
+`__getitem__`, AttributeError in getattr and hasattr, KeyError in Mapping.get, TypeError in a length hint. Raising one
+of them would end the check early, and pass. What was raised therefore comes as a CandidateError, unless the check or
+the prelude names the built-in type or a base of it outside of a raise statement: then it keeps its type, and `except
+ValueError` or `suppress(LookupError)` works. NEVER_KEPT come as a CandidateError even where they are named: an
+AssertionError in a checker is the check's own, and the others do nothing but steer loops; so does whatever is no
+Exception. Not covered: a check that names a type, and lets Python swallow the same one.
+
 Messages, in the order of a conversation:
 
     parent -> candidate   ("candidate", prelude, source, entry point)
@@ -21,12 +30,13 @@ Only the standard library: the confined processes import this file.
 
 from __future__ import annotations
 
+import ast
 import builtins
 import os
 import random
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Never
 
 from .channel import receive_frame, send_frame
@@ -38,8 +48,19 @@ RECURSION = 5000
 ROOM = 64  # bytes that a frame needs beside the value that it carries
 
 
+NEVER_KEPT = (AssertionError, StopIteration, StopAsyncIteration, BaseExceptionGroup)
+
+
 class CandidateError(Exception):
-    """In a checker: what the candidate raised, where that is no ordinary built-in exception."""
+    """In a checker: what the candidate raised, where the check does not name its type; or a value that may not cross.
+
+    Attributes:
+        kind: the name of the type that the candidate raised; "" for a value that may not cross.
+    """
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 def serve(settings: Settings, server: int, result: int) -> Never:
@@ -103,16 +124,40 @@ def _answer(
 
 def _serve_checker(descriptor: int, prelude: str, entry: str) -> None:
     module = _module("check")
-    problem = _attempt(lambda: exec(compile(prelude, "<prelude>", "exec", dont_inherit=True), vars(module)))
+    caught: set[str] = set()
+    problem = _attempt(lambda: _execute(prelude, "<prelude>", vars(module), caught))
     send_frame(descriptor, ("raised", *problem) if problem else ("loaded",))
-    candidate = _proxy(descriptor)
+    always = frozenset(caught)
+    candidate = _proxy(descriptor, caught)
     vars(module).update({"candidate": candidate, entry: candidate})
     while not problem:
         number, source = receive_frame(descriptor)
-        send_frame(descriptor, ("verdict", number, *_check(str(source), dict(vars(module)))))
+        caught.intersection_update(always)
+        send_frame(descriptor, ("verdict", number, *_check(str(source), dict(vars(module)), caught)))
 
 
-def _proxy(descriptor: int) -> Callable[..., object]:
+def _execute(source: str, file: str, namespace: dict[str, Any], caught: set[str]) -> None:
+    """Runs the data set's own code; before, adds to `caught` what it may catch."""
+    tree = ast.parse(source, file)
+    caught.update(_named(tree))
+    exec(compile(tree, file, "exec", dont_inherit=True), namespace)
+
+
+def _named(tree: ast.AST) -> Iterator[str]:
+    """The names in a tree but for its raise statements: an IndexError that a check raises is there to end a loop."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Raise):
+            continue
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        waiting.extend(ast.iter_child_nodes(node))
+
+
+def _proxy(descriptor: int, caught: set[str]) -> Callable[..., object]:
     def candidate(*arguments: object, **keywords: object) -> object:
         try:
             send_frame(descriptor, ("call", arguments, keywords))
@@ -121,27 +166,37 @@ def _proxy(descriptor: int) -> Callable[..., object]:
         _, kind, *rest = receive_frame(descriptor)
         if kind == "value":
             return rest[0]
-        name, text = ("CandidateError", rest[0]) if kind == "foreign" else rest
-        raise _exception(str(name), str(text))
+        if kind == "foreign":
+            raise CandidateError("", str(rest[0]))
+        name, text = map(str, rest)
+        raise _exception(name, text, caught)
 
     return candidate
 
 
-def _exception(name: str, text: str) -> Exception:
+def _exception(name: str, text: str, caught: set[str]) -> Exception:
+    """What a checker raises for what the candidate raised; see the module's text for which types are kept."""
     kind = vars(builtins).get(name)
-    if not isinstance(kind, type) or not issubclass(kind, Exception) or issubclass(kind, BaseExceptionGroup):
-        return CandidateError(text if name == "CandidateError" else f"{name}: {text}")
-    return kind.__new__(kind, text)
+    if not isinstance(kind, type) or not issubclass(kind, Exception) or issubclass(kind, NEVER_KEPT):
+        return CandidateError(name, text)
+    bases = {base.__name__ for base in kind.__mro__[: kind.__mro__.index(Exception)]}
+    if issubclass(kind, OSError):
+        bases |= {"IOError", "EnvironmentError"}
+    return kind.__new__(kind, text) if bases & caught else CandidateError(name, text)
 
 
-def _check(source: str, namespace: dict[str, Any]) -> tuple[str, str]:
-    problem = _attempt(lambda: exec(compile(source, "<check>", "exec", dont_inherit=True), namespace), source)
-    if problem is None:
-        return "passed", ""
-    name, text = problem
-    if name == CandidateError.__name__:
-        return "error", text
-    return "failed" if name == "AssertionError" else "error", f"{name}: {text}" if text else name
+def _check(source: str, namespace: dict[str, Any], caught: set[str]) -> tuple[str, str]:
+    try:
+        _execute(source, "<check>", namespace, caught)
+    except CandidateError as error:
+        return "error", _phrase(error.kind, str(error))
+    except BaseException as error:  # noqa: BLE001 (SystemExit included: a check passes where it runs to its end)
+        return "failed" if isinstance(error, AssertionError) else "error", _phrase(*_describe(error, source))
+    return "passed", ""
+
+
+def _phrase(name: str, text: str) -> str:
+    return ": ".join(word for word in (name, text) if word)
 
 
 def _module(name: str) -> types.ModuleType:
@@ -151,16 +206,16 @@ def _module(name: str) -> types.ModuleType:
     return module
 
 
-def _attempt(act: Callable[[], object], source: str = "") -> tuple[str, str] | None:
+def _attempt(act: Callable[[], object]) -> tuple[str, str] | None:
     """Runs foreign code; None, or the type and the text of what it raised."""
     try:
         act()
     except BaseException as error:  # noqa: BLE001 (whatever it raises, SystemExit included, is the result)
-        return _describe(error, source)
+        return _describe(error)
     return None
 
 
-def _describe(error: BaseException, source: str) -> tuple[str, str]:
+def _describe(error: BaseException, source: str = "") -> tuple[str, str]:
     name = type(error).__name__
     try:
         text = str(error) or _failing_line(error, source)
