@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from transformers.cache_utils import DynamicCache
 
 from madrigal.batch import Batch, PolicyOutput, make_batch, micro_batches
-from madrigal.losses import entropy
+from madrigal.losses import Chosen
 from madrigal.policies.local import LocalPolicy
 from madrigal.sampling import Sampling, warp
 from madrigal.types import ConfigError, Sample, TrainingError
@@ -197,10 +196,14 @@ class Learner:
         model = self.policy.activate() if model is None else model
         # Recomputing activations and keeping a cache of them exclude each other.
         read = _logits_in_one_pass if self.config.gradient_checkpointing else _logits
-        logits = warp(read(model, batch), self.sampling, keep=batch.actions)
-        logprobs = logits.log_softmax(dim=-1)
-        chosen = logprobs.gather(-1, batch.actions[..., None])[..., 0]
-        return PolicyOutput(chosen, entropy(logprobs.detach()))
+        parts, start = [], 0
+        for logits in read(model, batch):
+            actions = batch.actions[:, start : start + logits.shape[1]]
+            warped = warp(logits, self.sampling, keep=actions)
+            logprobs, entropies = Chosen.apply(warped.flatten(0, 1), actions.flatten())  # type: ignore[no-untyped-call]
+            parts.append((logprobs.view(actions.shape), entropies.view(actions.shape)))
+            start += logits.shape[1]
+        return PolicyOutput(*(torch.cat(part, dim=1) for part in zip(*parts, strict=True)))
 
     def _with_reference(self, batch: Batch) -> Batch:
         if not self.reference:
@@ -238,8 +241,8 @@ class Learner:
         self.policy.version = state["version"]
 
 
-def _logits(model: Any, batch: Batch) -> Float[Tensor, "B T V"]:
-    """What the model says before each sampled token; a prompt is read once for all answers to it."""
+def _logits(model: Any, batch: Batch) -> tuple[Tensor, ...]:
+    """What the model says before each sampled token, [B 1 V] and [B T-1 V]; a prompt is read once for all answers."""
     mask = batch.prompt_mask.long()
     cache: Any = DynamicCache()
     first: Tensor = model(
@@ -251,7 +254,7 @@ def _logits(model: Any, batch: Batch) -> Float[Tensor, "B T V"]:
         logits_to_keep=1,
     ).logits[batch.prompt_of]
     if batch.actions.shape[1] == 1:
-        return first
+        return (first,)
     for layer in cache.layers:
         layer.keys, layer.values = layer.keys[batch.prompt_of], layer.values[batch.prompt_of]
     mask = torch.cat([mask[batch.prompt_of], batch.mask[:, :-1].long()], dim=1)
@@ -262,10 +265,10 @@ def _logits(model: Any, batch: Batch) -> Float[Tensor, "B T V"]:
         past_key_values=cache,
         use_cache=True,
     ).logits
-    return torch.cat([first, rest], dim=1)
+    return first, rest
 
 
-def _logits_in_one_pass(model: Any, batch: Batch) -> Float[Tensor, "B T V"]:
+def _logits_in_one_pass(model: Any, batch: Batch) -> tuple[Tensor, ...]:
     """The same with every prompt repeated before each of its answers."""
     mask = torch.cat([batch.prompt_mask[batch.prompt_of], batch.mask], dim=1).long()
     output = model(
@@ -275,8 +278,7 @@ def _logits_in_one_pass(model: Any, batch: Batch) -> Float[Tensor, "B T V"]:
         logits_to_keep=batch.actions.shape[1] + 1,
         use_cache=False,
     )
-    logits: Tensor = output.logits[:, :-1]
-    return logits
+    return (output.logits[:, :-1],)
 
 
 def _positions(mask: Tensor) -> Tensor:

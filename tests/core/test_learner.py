@@ -18,6 +18,7 @@ from torch import Tensor
 from madrigal.algorithms.magrpo import Magrpo
 from madrigal.batch import Batch, PolicyOutput, make_batch
 from madrigal.learner import Learner, Optimiser, _logits, _logits_in_one_pass
+from madrigal.losses import Chosen, entropy
 from madrigal.policies.local import LocalPolicy, Lora
 from madrigal.sampling import Sampling, warp
 from madrigal.types import ConfigError, Sample, TrainingError
@@ -92,10 +93,30 @@ def test_gradients_equal_a_loop_over_samples_and_tokens(policy: LocalPolicy, sam
     assert distance(gradients(learner, samples), expected) < 1e-5
 
 
+@pytest.mark.parametrize("size", [7, 2048, 200_000])
+@pytest.mark.parametrize("cut", [False, True])
+def test_chosen_logprobs_and_entropies_are_those_of_a_log_softmax(size: int, cut: bool) -> None:
+    """And so is the slope; in one piece, in several, and with outcomes of probability 0."""
+    torch.manual_seed(0)
+    logits, chosen = 5 * torch.randn(150 if size < 5000 else 3, size), torch.arange(150 if size < 5000 else 3) % 6
+    if cut:
+        logits[:, 6:] = logits[:, 6:].masked_fill(logits[:, 6:] < 0, -math.inf)
+    logits[0] *= 30
+    ours, plain = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    (logprobs, entropies), table = Chosen.apply(ours, chosen), plain.log_softmax(-1)
+    expected, slopes = table.gather(1, chosen[:, None])[:, 0], torch.randn(len(logits))
+    torch.testing.assert_close(logprobs, expected, atol=1e-4, rtol=1e-6)
+    torch.testing.assert_close(entropies, entropy(logits.double()).float(), atol=1e-4, rtol=0)
+    (logprobs * slopes).sum().backward()
+    (expected * slopes).sum().backward()
+    torch.testing.assert_close(ours.grad, plain.grad, atol=1e-6, rtol=1e-5)
+    assert not entropies.requires_grad
+
+
 def test_reading_a_prompt_once_equals_reading_it_before_every_answer(policy: LocalPolicy) -> None:
     batch = whole_batch(policy, samples_of(answers(policy, PLAIN, each=3)))
     with torch.no_grad():
-        once, each = _logits(policy.model, batch), _logits_in_one_pass(policy.model, batch)
+        once, each = torch.cat(_logits(policy.model, batch), dim=1), _logits_in_one_pass(policy.model, batch)[0]
     assert float((once - each)[batch.mask].abs().max()) < 1e-4
 
 
