@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers.cache_utils import DynamicCache
 
 from madrigal.batch import Batch, PolicyOutput, make_batch, micro_batches
-from madrigal.losses import Chosen
+from madrigal.losses import Chosen, k3
 from madrigal.policies.local import LocalPolicy
 from madrigal.sampling import Sampling, warp
 from madrigal.types import ConfigError, Sample, TrainingError
@@ -114,7 +114,8 @@ class Learner:
                 the optimiser has not moved then.
         """
         with self._recomputing():
-            rows = [self._step(stage, loss, first=n == 0) for n, stage in enumerate(stages) if _tokens(stage)]
+            spoken = [stage for stage in stages if _tokens(stage)]
+            rows = [self._step(stage, loss, first=n == 0) for n, stage in enumerate(spoken)]
         if not rows:
             return {}
         return {key: sum(row.get(key, 0.0) for row in rows) / len(rows) for key in rows[0]}
@@ -138,10 +139,14 @@ class Learner:
             output = self.score(batch)
             value = loss(output, batch)
             value.backward()  # type: ignore[no-untyped-call]
+            self._collect_gradients()
             sums["loss"] += float(value.detach())
             sums["entropy"] += float((output.entropy * batch.mask).sum()) / tokens
             moved = (output.logprobs.detach() - batch.old_logprobs).abs()
             sums["stale"] += float((moved * batch.mask).sum()) / tokens
+            if batch.reference_logprobs is not None:
+                drift = k3(output.logprobs.detach(), batch.reference_logprobs)
+                sums["kl"] = sums.get("kl", 0.0) + float((drift * batch.mask).sum()) / tokens
         if first:
             self._check_fresh(sums["stale"])
         norm = self._gradient_norm(sums["loss"])
@@ -151,11 +156,17 @@ class Learner:
         self.policy.version += 1
         return {**sums, "gradient_norm": norm, "lr": lr, "sequences": sequences, "tokens": tokens}
 
+    def _collect_gradients(self) -> None:
+        """Adds up the gradients of micro-batches in float32, so that their number never matters."""
+        for name, master in self.masters.items():
+            parameter = self.parameters[name]
+            if parameter is not master and parameter.grad is not None:
+                more = parameter.grad.float()
+                master.grad = more if master.grad is None else master.grad.add_(more)
+                parameter.grad = None
+
     def _move(self) -> None:
         """One step of the optimiser on the float32 masters; the model's weights follow."""
-        for name, master in self.masters.items():
-            gradient = self.parameters[name].grad
-            master.grad = None if gradient is None else gradient.to(master.dtype)
         self.optimiser.step()
         self._follow_masters()
 
@@ -167,11 +178,11 @@ class Learner:
                 self.masters[name].grad = None
 
     def _forget_gradients(self) -> None:
-        for parameter in self.parameters.values():
+        for parameter in (*self.parameters.values(), *self.masters.values()):
             parameter.grad = None
 
     def _gradient_norm(self, loss: float) -> float:
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip_norm))
+        norm = float(torch.nn.utils.clip_grad_norm_(self.masters.values(), self.config.clip_norm))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self._forget_gradients()
             raise TrainingError(
@@ -182,8 +193,8 @@ class Learner:
 
     def _check_fresh(self, stale: float) -> None:
         """The sampler must hold these very weights: the same tokens must have the same log-probs here as there."""
-        wide = self.policy.model.dtype == torch.float32
-        tolerance = self.config.stale_tolerance or (0.01 if wide else 0.1)
+        usual = 0.01 if self.policy.model.dtype == torch.float32 else 0.1
+        tolerance = usual if self.config.stale_tolerance is None else self.config.stale_tolerance
         if stale > tolerance:
             self._forget_gradients()
             raise TrainingError(

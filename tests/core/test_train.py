@@ -60,7 +60,7 @@ STEP_KEYS = {
     *(
         f"update/{agent}/{key}"
         for agent in ("ann", "bob")
-        for key in ("loss", "entropy", "stale", "gradient_norm", "lr", "sequences", "tokens")
+        for key in ("loss", "entropy", "stale", "kl", "gradient_norm", "lr", "sequences", "tokens")
     ),
 }
 CLOCKS = ("seconds", "tokens_per_second", "agent/ann/seconds", "agent/bob/seconds")
@@ -156,6 +156,8 @@ def test_every_step_is_one_line_with_its_keys(whole: Path) -> None:
     assert all(record["episodes"] == 6 and 0 <= record["reward"] <= 2 for record in records)
     assert [record["update/ann/lr"] for record in records] == pytest.approx([5e-4, 1e-3, 2e-3 / 3, 1e-3 / 3])
     assert max(record["update/ann/stale"] for record in records) < 1e-4
+    drifts = [record["update/ann/kl"] for record in records]
+    assert drifts[0] == pytest.approx(0, abs=1e-6) and min(drifts[1:]) > 1e-6
 
 
 def test_evaluations_before_during_and_after_have_their_keys(whole: Path) -> None:
