@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from madrigal.tasks.data import Source, load_examples, load_rows, read_rows
+from madrigal.tasks.data import Source, load_examples, load_rows, read_rows, row_id
 from madrigal.types import ConfigError, Example, Split, TaskError
 
 ROWS = [{"prompt": f"post {i}", "other": i} for i in range(10)]
@@ -226,7 +226,27 @@ def test_examples_come_from_the_corpus_or_from_rows(tmp_path: Path) -> None:
     assert [example.id for example in embedded] == ["train/1", "train/2"]
     assert len(load_examples(Source(), "test", {"post": "prompt"}, corpus)) == 5
     loaded = load_examples(Source(write(tmp_path / "a.jsonl")), "test", {"post": "prompt"}, corpus)
-    assert loaded == (Example("test-0", {"post": "post 8"}), Example("test-1", {"post": "post 9"}))
+    assert loaded == (Example("test-8", {"post": "post 8"}), Example("test-9", {"post": "post 9"}))
+
+
+def ids(data: str, split: Split) -> list[str]:
+    return [example.id for example in load_examples(Source(data), split, {"post": "prompt"}, corpus)]
+
+
+def test_rows_keep_their_own_ids_where_these_differ(tmp_path: Path) -> None:
+    named = [{"prompt": "x", "task_id": f"t/{i}"} for i in range(5)]
+    assert ids(write(tmp_path / "named.jsonl", named), "test") == ["t/4"]
+    twice = [{"prompt": "x", "id": i // 2} for i in range(5)]
+    assert ids(write(tmp_path / "twice.jsonl", twice), "train") == ["train-0", "train-1", "train-2", "train-3"]
+    assert ids(str(tmp_path / "twice.jsonl"), "test") == ["2"]
+    assert row_id({"id": None, "task_id": 0}, 3, "test") == "0" and row_id({"id": ""}, 3, "test") == "test-3"
+
+
+def test_no_id_is_in_both_splits(tmp_path: Path) -> None:
+    for split in SPLITS:
+        write(tmp_path / f"a_{split}.jsonl", [{"prompt": "x", "id": i} for i in range(2 + (split == "train"))])
+    data = str(tmp_path / "a_{split}.jsonl")
+    assert ids(data, "train") == ["train-0", "train-1", "2"] and ids(data, "test") == ["test-0", "test-1"]
 
 
 def test_examples_are_made_once_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

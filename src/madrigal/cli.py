@@ -39,7 +39,7 @@ def run(arguments: list[str]) -> int:
 
         return commands.dispatch(arguments[0], arguments[1:])
     except MadrigalError as error:
-        print(f"madrigal: error: {error}", file=sys.stderr)
+        print(f"madrigal: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         return 1

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from madrigal.config import Experiment, TopologyConfig, read_experiment
 from madrigal.evaluation.evaluate import Evaluation
 from madrigal.recipes import RECIPES, recipe, unknown
 from madrigal.recipes.embedded import own
+from madrigal.report.arguments import flags, parse, quietly, unknown_flag
 from madrigal.report.log import free_name, new_run, read_lines
 from madrigal.report.progress import Progress, before_after, pick_transcripts, show_transcript
 from madrigal.scoring import score_command
@@ -26,6 +28,7 @@ from madrigal.topology import Parallel, Sequential
 from madrigal.train import evaluate_run, train
 from madrigal.types import ConfigError
 
+OPTIONS = ("--topology", "--name", "--runs", "--resume", "--overwrite")
 ALGORITHMS = {"magrpo": "group-relative advantages of a joint reward, plain policy gradient (arXiv:2508.04652)"}
 TOPOLOGIES: dict[str, tuple[TopologyConfig, str]] = {
     "parallel": (Parallel(), "all agents speak at once and hear nothing of each other"),
@@ -68,25 +71,40 @@ def train_command(arguments: list[str]) -> int:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--overwrite", action="store_true")
     parser.add_argument("--topology", choices=TOPOLOGIES)
-    options, settings = parser.parse_known_args(arguments)
+    options, settings = quietly(lambda: parser.parse_known_args(arguments))
+    if not options.recipe and {"-h", "--help"} & set(settings):
+        parser.print_help()
+        print(f"\nrecipes: {', '.join(RECIPES)}\nsettings of one: madrigal train RECIPE --help")
+        return 0
     if not options.recipe or options.recipe.startswith("-"):
         raise ConfigError(f"train: name a recipe, a run folder or an experiment.json; recipes are {', '.join(RECIPES)}")
     folder = _resumed_folder(options) if options.resume else None
     start = read_experiment(folder) if folder else _start(options.recipe)
     if options.topology:
         start = dataclasses.replace(start, topology=TOPOLOGIES[options.topology][0])
-    run = tyro.cli(
-        tyro.conf.AvoidSubcommands[Experiment],
-        prog=f"madrigal train {options.recipe}",
-        description="Settings of the experiment. Besides these: --topology, --name, --runs, --resume, --overwrite.",
-        default=start,
-        args=settings,
-    )
+    run = _with_settings(start, settings, f"madrigal train {options.recipe}")
     preflight(run)
     if folder is None:
-        name = options.name or free_name(options.runs, run.recipe)
+        name = options.name or (run.recipe if options.overwrite else free_name(options.runs, run.recipe))
         folder = new_run(options.runs, name, overwrite=options.overwrite)
     return _train(run, folder, resume=options.resume)
+
+
+def _with_settings(start: Experiment, settings: list[str], command: str) -> Experiment:
+    """The experiment with what the command line changes in it."""
+    run, strangers = quietly(
+        lambda: tyro.cli(
+            tyro.conf.AvoidSubcommands[Experiment],
+            prog=command,
+            description=f"Settings of the experiment. Besides these: {', '.join(OPTIONS)}.",
+            default=start,
+            args=settings,
+            return_unknown_args=True,
+        )
+    )
+    if strangers:
+        raise ConfigError(unknown_flag(strangers, [*OPTIONS, *flags(dataclasses.asdict(start))], command))
+    return run
 
 
 def _start(name: str) -> Experiment:
@@ -100,10 +118,22 @@ def _start(name: str) -> Experiment:
 
 def _resumed_folder(options: argparse.Namespace) -> Path:
     given = Path(options.recipe)
-    folder: Path = given if given.is_dir() else options.runs / (options.name or options.recipe)
+    folder: Path = given if given.is_dir() else options.runs / (options.name or _newest(options.runs, options.recipe))
     if not (folder / "experiment.json").is_file():
         raise ConfigError(f"--resume: expected a run at {folder}, found none; see what is in {options.runs}/")
     return folder
+
+
+def _newest(runs: Path, name: str) -> str:
+    """Of the runs NAME, NAME-2, NAME-3, ... the one begun last; `name` is a recipe, a run or an own task."""
+    name = own(name).recipe if ":" in name else name
+    pattern = re.compile(rf"{re.escape(name)}(-\d+)?")
+    begun = {
+        file.parent.name: file.stat().st_mtime_ns
+        for file in runs.glob("*/experiment.json")
+        if pattern.fullmatch(file.parent.name)
+    }
+    return max(begun, key=lambda run: (begun[run], len(run), run), default=name)
 
 
 def _train(run: Experiment, folder: Path, *, resume: bool) -> int:
@@ -138,7 +168,7 @@ def evaluate_command(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="madrigal evaluate", description="Evaluate a run's saved team again.")
     parser.add_argument("run", type=Path)
     parser.add_argument("--json", action="store_true")
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
     result, _ = evaluate_run(options.run)
     if options.json:
         print(json.dumps(dataclasses.asdict(result), indent=2))
@@ -155,7 +185,7 @@ def list_command(arguments: list[str]) -> int:
     """madrigal list [--json]"""
     parser = argparse.ArgumentParser(prog="madrigal list", description="What there is to choose from.")
     parser.add_argument("--json", action="store_true")
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
     recipes = {name: (make.__doc__ or "").split("\n")[0] for name, make in RECIPES.items()}
     topologies = {name: what for name, (_, what) in TOPOLOGIES.items()}
     lists = {"tasks": TASKS, "recipes": recipes, "algorithms": ALGORITHMS, "topologies": topologies}

@@ -5,6 +5,7 @@ Knows: logits. Does not know: models, batches of episodes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -36,10 +37,10 @@ class Sampling:
     greedy: bool = False
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
+        if not 0 < self.temperature < math.inf:
             raise ConfigError(
-                f"sampling.temperature: expected more than 0, got {self.temperature}; for the most likely answer set "
-                "greedy"
+                f"sampling.temperature: expected more than 0 and finite, got {self.temperature}; for the most likely "
+                "answer set greedy"
             )
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"sampling.top_p: expected more than 0 and at most 1, got {self.top_p}")
@@ -120,5 +121,5 @@ def _find(mass: Tensor, target: Tensor, *, scale: bool) -> tuple[Tensor, Tensor]
     total = mass.cumsum(dim=-1)
     whole = total[:, -1:]
     target = torch.minimum(target * whole if scale else target, whole * BELOW_ONE).clamp_min(0)
-    place = torch.searchsorted(total, target, right=True)
+    place = torch.searchsorted(total, target, right=True).clamp_max(mass.shape[-1] - 1)  # beyond it if not a number
     return place, target - (total.gather(-1, place) - mass.gather(-1, place))

@@ -17,9 +17,10 @@ from typing import Any
 from madrigal.assemble import open_task
 from madrigal.config import TaskConfig
 from madrigal.recipes import unknown
+from madrigal.report.arguments import parse
 from madrigal.task import Task, check_step
 from madrigal.tasks.coding.config import Coding
-from madrigal.tasks.data import read_rows
+from madrigal.tasks.data import read_rows, row_id
 from madrigal.tasks.discussion.gsm8k import Gsm8k
 from madrigal.tasks.own import Own
 from madrigal.tasks.writing.task import Arxiv, Tldr
@@ -34,7 +35,6 @@ TASKS: dict[str, TaskConfig] = {
     "coophumaneval": Coding(name="coophumaneval"),
     "gsm8k": Gsm8k(),
 }
-ID_COLUMNS = ("id", "task_id", "paper_id", "article_id")
 NEEDED = {Coding: ("prompt", "entry_point", "test"), Gsm8k: ("question", "answer")}
 
 
@@ -51,7 +51,7 @@ def score_command(arguments: list[str]) -> int:
     parser.add_argument("--output", type=Path, help="where the scored lines go; the screen by default")
     parser.add_argument("--aux-required", action="store_true", help="coding: level 1 needs both functions")
     parser.add_argument("--unconfined", action="store_true", help="coding: run even where code cannot be confined")
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
     config = _task_config(options.task)
     if isinstance(config, Coding):
         config = replace(config, aux_required=options.aux_required, unconfined=options.unconfined)
@@ -83,21 +83,22 @@ def _task_config(name: str) -> TaskConfig:
 
 
 def _examples(config: TaskConfig, task: Task[Any], data: str) -> dict[str, Example]:
-    """The examples by id: a row's own id, or its place in the file."""
+    """The examples by id: a row's own id, or its place in the file, also as transcripts write it: train-3, test-3."""
     if data == "embedded":
         return {e.id: e for e in (*task.examples("train"), *task.examples("test"))}
     examples: dict[str, Example] = {}
     for place, row in enumerate(read_rows(data)):
-        name = next((str(row[column]) for column in ID_COLUMNS if column in row), str(place))
+        name, other = row_id(row, place, "train"), row_id(row, place, "test")
         missing = [column for column in NEEDED.get(type(config), ()) if column not in row]
         if missing:
             raise TaskError(
                 f"{data}, row {place}: expected the columns {', '.join(missing)} for {task.name}, "
                 f"found {', '.join(row)}"
             )
-        if name in examples:
-            raise TaskError(f"{data}, row {place}: the id {name!r} is there twice; ids must differ")
-        examples[name] = Example(name, row)
+        names = [name] if name == other else [str(place), name, other]
+        if twice := [n for n in names if n in examples]:
+            raise TaskError(f"{data}, row {place}: the id {twice[0]!r} is there twice; ids must differ")
+        examples |= dict.fromkeys(names, Example(name, row))
     return examples
 
 

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from madrigal.types import (
     AgentId,
     Example,
+    MadrigalError,
     Message,
     Messages,
     RewardError,
@@ -139,7 +144,7 @@ def finite_reward(reward: Reward, example: Example, actions: Mapping[AgentId, st
         value = reward(example, actions)
     except Exception as error:
         raise RewardError(
-            f"the reward function {name} raised {type(error).__name__}: {error} on example {example.id}; "
+            f"the reward function {name} raised {explain(error)} on example {example.id}; "
             "it must return one finite number for every joint answer"
         ) from error
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
@@ -148,6 +153,85 @@ def finite_reward(reward: Reward, example: Example, actions: Mapping[AgentId, st
             f"({type(value).__name__}) on example {example.id}"
         )
     return float(value)
+
+
+def explain(error: BaseException) -> str:
+    """One line: what was raised, and the file and line that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}{'' if isinstance(error, SyntaxError) else where}"
+
+
+@dataclass(frozen=True, slots=True)
+class _At:
+    """A state of a guarded task, and the example that it belongs to."""
+
+    example: str
+    state: Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Guarded:
+    """A user's own task, whose failures come as one line that says where: a wrapper, so that play knows none of it.
+
+    Attributes:
+        task: the task that answers.
+    """
+
+    task: Task[Any]
+
+    @property
+    def name(self) -> str:
+        return self.task.name
+
+    @property
+    def agents(self) -> tuple[AgentId, ...]:
+        return tuple(self.task.agents)
+
+    @property
+    def horizon(self) -> int:
+        return self.task.horizon
+
+    @property
+    def best_return(self) -> float:
+        return self.task.best_return
+
+    def examples(self, split: Split) -> Sequence[Example]:
+        with self._guard(f"examples({split!r})"):
+            return self.task.examples(split)
+
+    def reset(self, example: Example) -> _At:
+        with self._guard("reset", example.id):
+            return _At(example.id, self.task.reset(example))
+
+    def acting(self, state: _At) -> tuple[AgentId, ...]:
+        with self._guard("acting", state.example):
+            return tuple(self.task.acting(state.state))
+
+    def observe(self, state: _At, agent: AgentId, heard: Sequence[Turn]) -> Messages:
+        with self._guard(f"observe, for {agent},", state.example):
+            messages = tuple(self.task.observe(state.state, agent, heard))
+            if not all(isinstance(m, Message) and isinstance(m.content, str) for m in messages):
+                raise TypeError(f"expected a tuple of Message with texts, got {messages!r:.80}")
+            return messages
+
+    def step(self, state: _At, actions: Mapping[AgentId, str]) -> Step[_At]:
+        with self._guard("step", state.example):
+            step = self.task.step(state.state, actions)
+            if not isinstance(step, Step) or not isinstance(step.rewards, Mapping):
+                raise TypeError(f"expected a Step with rewards by agent, got {step!r:.80}")
+            return replace(step, state=_At(state.example, step.state))
+
+    @contextmanager
+    def _guard(self, method: str, example: str = "") -> Iterator[None]:
+        try:
+            yield
+        except MadrigalError:
+            raise
+        except Exception as error:
+            place = f" on example {example}" if example else ""
+            raise TaskError(f"task {self.name}: {method} raised {explain(error)}{place}") from error
 
 
 def check_step(task: Task[Any], step: Step[Any]) -> None:
@@ -176,13 +260,31 @@ def check_examples(task: Task[Any], split: Split) -> Sequence[Example]:
         TaskError: if there are none, or two share an id.
     """
     examples = task.examples(split)
-    if not examples:
+    if not len(examples):
         raise TaskError(f"task {task.name}: the {split} split is empty; give it at least one example")
+    strange = next((e for e in examples if not isinstance(e, Example) or not isinstance(e.id, str)), None)
+    if strange is not None:
+        raise TaskError(f"task {task.name}: expected Example(id, data) with a text as id, got {strange!r:.80}")
     ids = [example.id for example in examples]
     if len(set(ids)) != len(ids):
         twice = next(name for name in ids if ids.count(name) > 1)
         raise TaskError(f"task {task.name}: two examples of the {split} split have the id {twice!r}")
     return examples
+
+
+def check_agents(task: Task[Any]) -> None:
+    """Refuses names of agents that could not name a folder, an adapter and a column.
+
+    Raises:
+        TaskError: naming the agent.
+    """
+    if len(task.agents) != len(set(task.agents)) or not task.agents:
+        raise TaskError(f"task {task.name}: agents must be distinct and at least one, got {task.agents}")
+    for agent in task.agents:
+        if not isinstance(agent, str) or not re.fullmatch(r"[A-Za-z]\w*", agent):
+            raise TaskError(
+                f"task {task.name}: the name of an agent must be a letter, then letters, digits or _, got {agent!r}"
+            )
 
 
 def check_task(task: Task[Any], *, answer: str = "An answer.") -> None:
@@ -195,8 +297,7 @@ def check_task(task: Task[Any], *, answer: str = "An answer.") -> None:
             arguments, or an episode outlives the horizon.
         RewardError: if rewards are not one finite number per agent.
     """
-    if len(task.agents) != len(set(task.agents)) or not task.agents:
-        raise TaskError(f"task {task.name}: agents must be distinct and at least one, got {task.agents}")
+    check_agents(task)
     if task.horizon < 1:
         raise TaskError(f"task {task.name}: the horizon must be at least 1, got {task.horizon}")
     if not task.best_return > 0:

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import random
+import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+import tiny
+import torch
 
-from madrigal import cli
+from madrigal import cli, commands
 from madrigal.config import read_experiment, to_json
-from madrigal.policies.local import PolicyConfig
+from madrigal.policies.local import Lora, PolicyConfig, load_model
 from madrigal.recipes import RECIPES, recipe
+from madrigal.report.progress import before_after, shown
+from madrigal.task import SingleRound
+from madrigal.tasks.own import Own, load_own
+from madrigal.types import EngineError, Example, TaskError
 
 POSTS = [{"prompt": f"Post {n}: my dog ate my homework."} for n in range(4)]
 
@@ -65,8 +75,22 @@ def write(name: str, *rows: Any) -> str:
         ("train tldr --optimiser.lr -1", "optimiser.lr: expected a positive number, got -1"),
         ("train tldr --optimiser.lr nan", "optimiser.lr: expected a positive number, got nan"),
         ("train tldr --sampling.max-new-tokens 0", "sampling.max_new_tokens: expected at least 1, got 0"),
-        ("train tldr --sampling.temperature 0", "sampling.temperature: expected more than 0, got 0"),
+        ("train tldr --sampling.temperature 0", "sampling.temperature: expected more than 0 and finite, got 0"),
         ("train tldr --sampling.top-p 1.5", "sampling.top_p"),
+        ("train tldr --sampling.top-p nan", "sampling.top_p"),
+        ("train tldr --algorithm.stop-above inf", "algorithm.stop_above: expected None or a finite number, got inf"),
+        ("train tldr --steps many", "Error parsing --steps: invalid literal for int()"),
+        ("train tldr --steps", "Missing value for argument '--steps'"),
+        ("train tldr --stepz 3", "unknown setting --stepz: did you mean --steps?"),
+        ("train tldr --lr 3", "unknown setting --lr: did you mean --optimiser.lr?"),
+        ("train tldr --overwrit", "unknown setting --overwrit: did you mean --overwrite?"),
+        ("train tldr --task.variant later", "unknown setting --task.variant: did you mean --task.agents?"),
+        ("train tldr stray", "expected settings as --name value, got 'stray'"),
+        ("train arxiv --task.variant x", "invalid choice 'x' for argument '--task.variant'"),
+        ("train tldr --topology foo", "argument --topology: invalid choice: 'foo'"),
+        ("score tldr", "the following arguments are required: --data, --answers"),
+        ("evaluate", "the following arguments are required: run"),
+        ("list --jsn", "unknown setting --jsn: did you mean --json?"),
         ("train tldr --steps -1", "steps: expected 0 or more, got -1"),
         ("train tldr --prompts 0", "prompts: expected at least 1"),
         ("train tldr --records.keep 0", "records.keep"),
@@ -202,6 +226,106 @@ def test_settings_from_the_command_line_are_kept_in_the_run(
     again = json.loads(capsys.readouterr().out)
     after = json.loads(Path("runs/mine/evaluation.json").read_text())["after"]
     assert (again["return_percent"], again["components"]) == (after["return_percent"], after["components"])
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        ("def f(:\n", "own task own.py: SyntaxError: "),
+        (
+            "import nothing_here",
+            "own task own.py: ModuleNotFoundError: No module named 'nothing_here' (own.py, line 1)",
+        ),
+        ("\nraise ValueError('two\\nlines')", "own task own.py: ValueError: two lines (own.py, line 2)"),
+        ("import sys\nsys.exit(3)", "own task own.py: SystemExit: 3"),
+        ("def task():\n    return 1 / 0", "own task own.py:task: ZeroDivisionError: division by zero (own.py, line 2)"),
+        (OWN.replace('"high"', "0.5").replace('("ann",)', '("ann-1",)') + "task = words", "got 'ann-1'"),
+        (OWN.replace('"high"', "0.5").replace('("ann",)', '"ann"') + "task = words", "agents must be a tuple of names"),
+        (OWN + "task = words", "the reward function reward must return one finite number, got 'high'"),
+        (
+            OWN.replace('"?"', "example.data['text']") + "task = words",
+            "task words: observe, for ann, raised KeyError: 'text' (own.py, line 7) on example x",
+        ),
+    ],
+)
+def test_an_own_task_that_fails_is_one_line_before_any_model(
+    capsys: pytest.CaptureFixture[str], code: str, hint: str
+) -> None:
+    Path("own.py").write_text(code)
+    assert hint in refused(capsys, "train", "own.py:task")
+
+
+def test_an_own_module_replaces_none_and_is_imported_once() -> None:
+    Path("random.py").write_text(OWN.replace('"high"', "0.5") + "import time\nmade = time.perf_counter()\n")
+    for _ in range(2):
+        load_own(Own("random.py:words"))
+        made = sys.modules["madrigal_own_random"].made
+    assert sys.modules["random"] is random and not hasattr(random, "words")
+    load_own(Own("random.py:words"))
+    assert sys.modules["madrigal_own_random"].made == made
+
+
+def test_what_an_own_task_raises_in_play_names_method_and_example() -> None:
+    Path("own.py").write_text(OWN.replace('"high"', "0.5") + "train = {'?'}\n")
+    task = load_own(Own("own.py:words"))
+    assert isinstance(task.task, SingleRound)  # type: ignore[attr-defined]
+    state = task.reset(Example("z", {}))
+    assert task.step(state, {"ann": "a"}).state == state
+    object.__setattr__(task.task, "prompt", lambda example, agent: 1 / 0)  # type: ignore[attr-defined]
+    with pytest.raises(TaskError, match=r"task words: observe, for ann, raised ZeroDivisionError.* on example z$"):
+        task.observe(state, "ann", ())
+
+
+def test_a_truncated_model_is_one_line(tmp_path: Path, model_folder: Path) -> None:
+    shutil.copytree(model_folder, tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(EngineError, match=r"could not be loaded: Error while deserializing header") as refusal:
+        load_model(PolicyConfig(str(tmp_path / "cut")), torch.device("cpu"))
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
+def test_an_agent_may_bear_the_name_of_a_module(model_folder: Path) -> None:
+    layers = tiny.load(model_folder, "layers", lora=Lora(2))
+    other = tiny.load(model_folder, "ann", lora=Lora(2), base=layers.model)
+    assert layers.parameters() and len(layers.parameters()) == len(other.parameters())
+    assert all(".lora_" in name for name in layers.parameters()) and not layers.parameters().keys() & other.parameters()
+
+
+def test_overwrite_without_a_name_takes_the_recipes_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    began: list[tuple[str, bool]] = []
+    monkeypatch.setattr(commands, "_train", lambda run, folder, *, resume: began.append((str(folder), resume)) or 0)
+    made = []
+    for place, name in enumerate(("tldr", "tldr-2", "tldr-10", "tldr-late", "other")):
+        file = Path("runs", name, "experiment.json")
+        file.parent.mkdir(parents=True)
+        file.write_text(to_json(recipe("tldr")))
+        os.utime(file, ns=(place, place))
+        made.append(file)
+    assert cli.run(["train", "tldr", "--resume"]) == 0
+    os.utime(made[1], ns=(99, 99))
+    assert cli.run(["train", "tldr", "--resume"]) == 0
+    assert cli.run(["train", "tldr", "--overwrite"]) == 0
+    assert began == [("runs/tldr-10", True), ("runs/tldr-2", True), ("runs/tldr", False)]
+    assert not made[0].exists() and made[1].exists()
+
+
+def test_own_components_are_shown_after_the_known_ones() -> None:
+    names = ["reward", "colour", "words/ann", "accuracy", "structure"]
+    assert shown(names) == ["structure", "accuracy", "colour"]
+    parts = {"components": {"colour": 0.5, "accuracy": 50.0}, "intervals": {"colour": (0, 1), "accuracy": (0, 100)}}
+    figures = {"examples": 2, "return_percent": 1.0, "low": 0.0, "high": 2.0, "tokens_per_second": 1}
+    table = before_after({"after": {**figures, **parts, "response_seconds": 1.0}})
+    assert list(table.columns[0].cells)[:2] == ["accuracy %", "colour"]
+    assert list(table.columns[1].cells)[:2] == ["50.0 [0.0, 100.0]", "0.50 [0.00, 1.00]"]
+
+
+def test_transcripts_ids_are_found_in_the_data(capsys: pytest.CaptureFixture[str]) -> None:
+    data = write("posts.jsonl", *POSTS)
+    answers = write("answers.jsonl", {"id": "test-3", "answers": {"concise": "a", "detailed": "b"}})
+    assert cli.run(["score", "tldr", "--data", data, "--answers", answers]) == 0
+    assert json.loads(capsys.readouterr().out)["id"] == "test-3"
 
 
 def test_the_list_names_every_recipe(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -75,10 +76,14 @@ class Magrpo:
             raise ConfigError(f"algorithm.leaf_limit: expected at least 1, got {self.leaf_limit}")
         if not 0 <= self.discount <= 1:
             raise ConfigError(f"algorithm.discount: expected 0 to 1, got {self.discount}; the paper has 1.0")
-        if self.clip is not None and not self.clip > 0:
+        if self.clip is not None and not 0 < self.clip < math.inf:
             raise ConfigError(f"algorithm.clip: expected a positive range such as 0.2, got {self.clip}")
-        if not self.kl >= 0:
+        if not 0 <= self.kl < math.inf:
             raise ConfigError(f"algorithm.kl: expected 0 or more, got {self.kl}")
+        if not math.isfinite(self.reward_shift):
+            raise ConfigError(f"algorithm.reward_shift: expected a finite number, got {self.reward_shift}")
+        if self.stop_above is not None and not math.isfinite(self.stop_above):
+            raise ConfigError(f"algorithm.stop_above: expected None or a finite number, got {self.stop_above}")
 
     @property
     def branching(self) -> Branching:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -122,8 +123,9 @@ class LocalPolicy:
         """The trainable parameters by name, in a fixed order."""
         if not self.adapter:
             return dict(self.model.named_parameters())
-        marked = f".{self.adapter}."
-        return {name: p for name, p in self.model.named_parameters() if marked in name}
+        # The adapter may bear the name of a module of the model ("layers"), so its own name alone does not mark it.
+        marks = tuple(f".lora_{side}.{self.adapter}." for side in "AB")
+        return {name: p for name, p in self.model.named_parameters() if any(mark in name for mark in marks)}
 
     def keep_reference(self) -> None:
         """Remembers the present weights as the reference policy of a KL term."""
@@ -170,7 +172,7 @@ def load_tokenizer(name: str, pad_token: str = "") -> Any:
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(resolve_model(name))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise EngineError(f"model {name}: the tokenizer could not be loaded: {_first_line(error)}") from error
     if tokenizer.eos_token_id is None:
         raise EngineError(f"model {name}: the tokenizer has no end token; set tokenizer.eos_token and save it again")
@@ -196,7 +198,7 @@ def load_model(config: PolicyConfig, device: torch.device) -> Any:
         model: Any = AutoModelForCausalLM.from_pretrained(
             resolve_model(config.model), dtype=wide.get(config.dtype, auto), attn_implementation="sdpa"
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise EngineError(
             f"model {config.model}: could not be loaded: {_first_line(error)}; expected starter:small, "
             "starter:large, a local folder or a reachable hub name"

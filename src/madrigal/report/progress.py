@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-PARTS = (
+PERCENTS = (
     "structure",
     "consistency",
     "coherence",
@@ -21,8 +21,27 @@ PARTS = (
     "tests",
     "cooperation",
     "accuracy",
+    "majority_accuracy",
     "return_percent",
 )
+# The reward itself, and parts of it that the percents above say again.
+SKIPPED = {
+    "reward",
+    "reward_aux",
+    "reward_main",
+    "reward_syntax",
+    "reward_tests",
+    "reward_cooperation",
+    "structure_extraction",
+    "syntax_correct",
+}
+MOST = 8
+
+
+def shown(components: Iterable[str]) -> list[str]:
+    """The components worth a column: the known percents first, then the task's own; none per agent (words/ann)."""
+    kept = [name for name in dict.fromkeys(components) if "/" not in name and name not in SKIPPED]
+    return [*(name for name in PERCENTS if name in kept), *(name for name in kept if name not in PERCENTS)]
 
 
 class Progress:
@@ -70,9 +89,9 @@ class Progress:
         return f"{left // 60}:{left % 60:02d}"
 
     def _figures(self) -> dict[str, float]:
-        keys = self.recent[-1].keys()
-        parts = [k for k in keys if k.startswith("component/") and k.removeprefix("component/") in PARTS]
-        return {k.removeprefix("component/"): fmean(r.get(k, 0.0) for r in self.recent) for k in ["reward", *parts]}
+        parts = shown(k.removeprefix("component/") for k in self.recent[-1] if k.startswith("component/"))
+        keys = {"reward": "reward"} | {part: f"component/{part}" for part in parts}
+        return {name: fmean(r[key] for r in self.recent if key in r) for name, key in list(keys.items())[:MOST]}
 
     def _line(self, record: Mapping[str, Any]) -> str:
         figures = "  ".join(f"{name} {value:.2f}" for name, value in self._figures().items())
@@ -93,25 +112,29 @@ class Progress:
 
 def before_after(evaluations: Mapping[str, Any]) -> Table:
     """The held-out results of a run, before and after training, with 95 % intervals."""
-    shown = [when for when in ("before", "after") if when in evaluations]
-    count = evaluations[shown[0]]["examples"]
+    times = [when for when in ("before", "after") if when in evaluations]
+    count = evaluations[times[0]]["examples"]
     table = Table(title=f"Held-out results on {count} examples, mean [95 % interval]", title_justify="left")
     table.add_column("")
-    for when in shown:
+    for when in times:
         table.add_column(when, justify="right")
-    names = [n for n in evaluations[shown[0]]["components"] if n in PARTS and n != "return_percent"]
-    for name in names:
-        table.add_row(f"{name} %", *(_cell(evaluations[when], name) for when in shown))
-    returns = [f"{e['return_percent']:.1f} [{e['low']:.1f}, {e['high']:.1f}]" for e in map(evaluations.get, shown) if e]
+    for name in shown(name for when in times for name in evaluations[when]["components"]):
+        if name != "return_percent":
+            unit = " %" if name in PERCENTS else ""
+            table.add_row(f"{name}{unit}", *(_cell(evaluations[when], name) for when in times))
+    returns = [f"{e['return_percent']:.1f} [{e['low']:.1f}, {e['high']:.1f}]" for e in map(evaluations.get, times) if e]
     table.add_row("normalised return %", *returns, style="bold")
-    table.add_row("tokens/s", *(f"{evaluations[when]['tokens_per_second']:.0f}" for when in shown))
-    table.add_row("response time s", *(f"{evaluations[when]['response_seconds']:.2f}" for when in shown))
+    table.add_row("tokens/s", *(f"{evaluations[when]['tokens_per_second']:.0f}" for when in times))
+    table.add_row("response time s", *(f"{evaluations[when]['response_seconds']:.2f}" for when in times))
     return table
 
 
 def _cell(evaluation: Mapping[str, Any], name: str) -> str:
+    if name not in evaluation["components"]:
+        return ""
     low, high = evaluation["intervals"][name]
-    return f"{evaluation['components'][name]:.1f} [{low:.1f}, {high:.1f}]"
+    digits = 1 if name in PERCENTS else 2
+    return f"{evaluation['components'][name]:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def show_transcript(console: Console, title: str, episode: Mapping[str, Any]) -> None:

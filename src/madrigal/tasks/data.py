@@ -11,6 +11,7 @@ import io
 import json
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +21,7 @@ from typing import Any
 from madrigal.types import ConfigError, Example, Split, TaskError
 
 EMBEDDED = "embedded"
+ID_COLUMNS = ("id", "task_id", "paper_id", "article_id")
 _KNOWN = (".jsonl", ".json", ".parquet")
 _OTHER = (".csv", ".tsv", ".txt", ".xlsx", ".xml", ".yaml", ".yml", ".zip", ".tar", ".gz", ".arrow", ".feather")
 _SLICE = re.compile(r"(?P<name>\w+)(?:\[(?P<start>-?\d*):(?P<stop>-?\d*)\])?")
@@ -71,6 +73,12 @@ def load_rows(source: Source, split: Split, columns: Sequence[str]) -> tuple[dic
         ConfigError: if slices overlap or select nothing, or the file type is unknown.
         TaskError: if the data cannot be reached or read, is empty, or lacks a column.
     """
+    rows, chosen, where, _ = _open(source, split)
+    return tuple(_cut(rows[i], columns, f"{where}, row {i}") for i in chosen)
+
+
+def _open(source: Source, split: Split) -> tuple[Any, Sequence[int], str, bool]:
+    """All rows that a split draws on, which are its own, where they lie, and whether the other draws on them too."""
     mine, other = _parts(source, split)
     if source.data == EMBEDDED:
         raise ConfigError("expected a file or a hub name as data, got 'embedded'; its rows come from the task")
@@ -83,8 +91,7 @@ def load_rows(source: Source, split: Split, columns: Sequence[str]) -> tuple[dic
         rows = _read_file(_local_file(where), _stamp(where))
     if not len(rows):
         raise TaskError(f"{where}: expected at least one row, found none; check the file or name other data")
-    chosen = _choose(source, split, len(rows), shared)
-    return tuple(_cut(rows[i], columns, f"{where}, row {i}") for i in chosen)
+    return rows, _choose(source, split, len(rows), shared), where, shared
 
 
 def load_examples(
@@ -95,7 +102,8 @@ def load_examples(
 ) -> tuple[Example, ...]:
     """Makes the examples of a split, from the source or, where it says so, from the embedded corpus.
 
-    They are made once per process, because training asks for them at every step.
+    They are made once per process, because training asks for them at every step. They go by the rows' own ids where
+    those differ from each other, else by `row_id` of the place.
 
     Args:
         columns: for each field of Example.data the column that it is read from.
@@ -126,15 +134,42 @@ def read_rows(name: str) -> list[dict[str, Any]]:
     return [dict(row) for row in rows]
 
 
+def row_id(row: Mapping[str, Any], place: int, split: Split) -> str:
+    """The name of a row: its own id where it has one, else its split and its place in the file, from 0.
+
+    >>> row_id({"task_id": "HumanEval/3"}, 7, "test"), row_id({"prompt": "x"}, 7, "test")
+    ('HumanEval/3', 'test-7')
+    """
+    own = (row[column] for column in ID_COLUMNS if row.get(column) not in (None, ""))
+    return str(next(own, f"{split}-{place}"))
+
+
+def _own_ids(rows: Any) -> Counter[str]:
+    """How often each row's own id is there; a hub data set is asked for these columns only, texts are long."""
+    if not isinstance(rows, list):
+        columns = [column for column in rows.column_names if column in ID_COLUMNS]
+        rows = rows.select_columns(columns) if columns else []
+    return Counter(row_id(row, 0, "train") for row in rows if any(column in row for column in ID_COLUMNS))
+
+
 @lru_cache(maxsize=16)
 def _examples(
     source: Source, split: Split, columns: tuple[tuple[str, str], ...], folder: Path, stamp: int
 ) -> tuple[Example, ...]:
     """Cached; `folder`, from which relative names are seen, and `stamp` tell one file from another."""
-    rows = load_rows(source, split, [column for _, column in columns])
-    return tuple(
-        Example(f"{split}-{i}", {field: row[column] for field, column in columns}) for i, row in enumerate(rows)
-    )
+    rows, chosen, where, shared = _open(source, split)
+    known = _own_ids(rows)
+    if known and not shared:
+        # Splits apart from each other may both count from 0, and no id may be in both.
+        known += _own_ids(_open(source, "test" if split == "train" else "train")[0])
+    examples = []
+    for i in chosen:
+        row = rows[i]
+        cut = _cut(row, [column for _, column in columns], f"{where}, row {i}")
+        name = row_id(row, i, split)
+        name = row_id({}, i, split) if known[name] > 1 else name
+        examples.append(Example(name, {field: cut[column] for field, column in columns}))
+    return tuple(examples)
 
 
 def _parse(text: str) -> _Part:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from madrigal.task import Task
-from madrigal.types import ConfigError, TaskError
+from madrigal.task import Guarded, Task, check_task, explain
+from madrigal.types import ConfigError, MadrigalError, TaskError
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +24,11 @@ class Own:
 
 
 def load_own(config: Own) -> Task[Any]:
-    """Imports the user's module and returns the task in it.
+    """Imports the user's module, once, and returns the task in it, checked and guarded.
 
     Raises:
-        ConfigError: if there is no such file, module or object.
-        TaskError: if the object is no task.
+        ConfigError: if there is no such file, module or object, or it fails to be made.
+        TaskError, RewardError: if the object is no task or breaks the contract.
     """
     module_name, _, name = config.path.rpartition(":")
     if not module_name:
@@ -33,28 +36,61 @@ def load_own(config: Own) -> Task[Any]:
     found = vars(_module(module_name)).get(name)
     if found is None:
         raise ConfigError(f"own task: {module_name} defines no {name!r}")
-    task = found() if callable(found) and not hasattr(found, "agents") else found
+    with _one_line(config.path):
+        # A class may have a default for `agents` and still be no task yet.
+        task = found() if isinstance(found, type) or (callable(found) and not hasattr(found, "agents")) else found
     needed = ("name", "agents", "horizon", "best_return", "examples", "reset", "acting", "observe", "step")
     missing = [part for part in needed if not hasattr(task, part)]
     if missing:
         raise TaskError(f"own task {config.path}: a task needs {', '.join(missing)}; see docs/own-task.md")
-    result: Task[Any] = task
-    return result
+    if not isinstance(task.agents, (tuple, list)):
+        raise TaskError(f"own task {config.path}: agents must be a tuple of names, got {task.agents!r}")
+    guarded = Guarded(task)
+    check_task(guarded)
+    return guarded
 
 
 def _module(name: str) -> Any:
     if not name.endswith(".py"):
         try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            raise ConfigError(f"own task: there is no module {name!r}") from error
+            with _one_line(name):
+                return importlib.import_module(name)
+        except ConfigError as error:
+            cause = error.__cause__
+            if isinstance(cause, ModuleNotFoundError) and f"{name}.".startswith(f"{cause.name}."):
+                raise ConfigError(f"own task: there is no module {name!r}") from error
+            raise
     path = Path(name).resolve()
     if not path.is_file():
         raise ConfigError(f"own task: there is no file {name}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    with _one_line(name):
+        return _load(path)
+
+
+@cache
+def _load(path: Path) -> Any:
+    """The module in a file, under a name of its own: an own random.py must not become everybody's random."""
+    name = f"madrigal_own_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ConfigError(f"own task: {name} is not a Python file")
+        raise ConfigError(f"own task: {path.name} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    # Dataclasses look up the module that they are defined in.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
+
+
+@contextmanager
+def _one_line(where: str) -> Iterator[None]:
+    """Whatever the user's code raises while it is imported or made, as one line."""
+    try:
+        yield
+    except MadrigalError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"own task {where}: {explain(error)}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -60,8 +61,8 @@ class Coding:
             raise ConfigError(f"task.turns: expected at least 1, got {self.turns}")
         if self.agents not in {("helper", "main"), ("main",)}:
             raise ConfigError(f"task.agents: expected helper and main, or main alone, got {', '.join(self.agents)}")
-        if not self.program_seconds > 0 or self.memory_mb < 64:
-            raise ConfigError("task.program_seconds must be positive and task.memory_mb at least 64")
+        if not 0 < self.program_seconds < math.inf or self.memory_mb < 64:
+            raise ConfigError("task.program_seconds must be positive and finite, and task.memory_mb at least 64")
         if self.feedback == "expert_edits" and self.turns > 1 and not self.expert.model:
             raise ConfigError(
                 "task.feedback expert_edits: name a model with --task.expert.model and its --task.expert.base-url"
