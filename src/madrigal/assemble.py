@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 
 from madrigal.branching import check_branching
 from madrigal.config import Experiment, TaskConfig, TeamConfig
@@ -23,7 +24,7 @@ from madrigal.learner import Learner
 from madrigal.policies.local import LocalPolicy, PolicyConfig, load_model, load_policy, load_tokenizer
 from madrigal.rollout import Judger, Speaker, judge_in_threads
 from madrigal.seeds import derive
-from madrigal.task import Task, check_examples
+from madrigal.task import Task, check_agents, check_examples
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.coding.expert import open_expert
 from madrigal.tasks.coding.sandbox import Limits, Sandbox
@@ -79,6 +80,7 @@ def check_experiment(run: Experiment, task: Task[Any]) -> None:
     Raises:
         ConfigError, TaskError: one line each.
     """
+    check_agents(task)
     check_branching(run.algorithm.branching, len(task.agents), task.horizon)
     policies = (
         [run.team.policy] if run.team.shared else [run.team.seats.get(agent, run.team.policy) for agent in task.agents]
@@ -169,10 +171,14 @@ def _load_saved(
     if not config.lora.rank:
         return load_policy(name, replace(config, model=str(folder), trainable=False), device)
     key = (config.model, config.dtype)
-    if key in bases:
-        bases[key].load_adapter(str(folder), adapter_name=name)
-    else:
-        bases[key] = PeftModel.from_pretrained(load_model(config, device), str(folder), adapter_name=name)
+    try:
+        if key in bases:
+            bases[key].load_adapter(str(folder), adapter_name=name)
+        else:
+            bases[key] = PeftModel.from_pretrained(load_model(config, device), str(folder), adapter_name=name)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise EngineError(f"team {folder}: the adapter of {name} could not be loaded: {reason}") from error
     tokenizer = load_tokenizer(str(folder), config.pad_token)
     return LocalPolicy(name, bases[key].eval(), tokenizer, adapter=name, trainable=False)
 
