@@ -339,7 +339,8 @@ def cells(options: argparse.Namespace) -> Iterator[Cell]:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [
-        f"{'model':>6}{'turns':>6}{'G':>4}{'new':>5}{'prompts':>8}{'CoMLRL':>9}{'Madrigal':>10}{'ratio':>8}  spread"
+        f"{'model':>6}{'turns':>6}{'G':>4}{'new':>5}{'prompts':>8}{'CoMLRL':>9}{'Madrigal':>10}{'ratio':>8}"
+        f"{'by CPU':>8}  spread"
     ]
     for row in rows:
         lines.append(
