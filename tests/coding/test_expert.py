@@ -92,11 +92,11 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[ExpertConfig]:
-    monkeypatch.setenv("EXPERT_KEY", SECRET)
+    monkeypatch.setenv("EXPERT_API_KEY", SECRET)
     monkeypatch.setattr("madrigal.tasks.coding.expert.time.sleep", lambda seconds: None)
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield ExpertConfig(f"http://127.0.0.1:{server.server_port}/v1", "m", "EXPERT_KEY")
+        yield ExpertConfig(f"http://127.0.0.1:{server.server_port}/v1", "m", "EXPERT_API_KEY")
         server.shutdown()
 
 
@@ -123,9 +123,9 @@ def test_over_http_a_refusal_is_counted_and_the_key_is_not_told(
 
 @OPENAI
 def test_without_a_key_nothing_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("EXPERT_KEY", raising=False)
-    with pytest.raises(ConfigError, match="no key in EXPERT_KEY"):
-        open_expert(ExpertConfig(model="m", key_variable="EXPERT_KEY"))
+    monkeypatch.delenv("EXPERT_API_KEY", raising=False)
+    with pytest.raises(ConfigError, match="no key in EXPERT_API_KEY"):
+        open_expert(ExpertConfig(model="m", key_variable="EXPERT_API_KEY"))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("openai") is not None, reason="openai is installed")

@@ -18,6 +18,7 @@ from madrigal.policies.local import Lora, PolicyConfig
 from madrigal.recipes import RECIPES, recipe
 from madrigal.seeds import derive
 from madrigal.task import SingleRound
+from madrigal.tasks.coding.config import ExpertConfig
 from madrigal.tasks.own import Own
 from madrigal.topology import Sequential
 from madrigal.types import ConfigError, Example, TaskError
@@ -159,3 +160,8 @@ def test_derived_seeds_are_the_same_on_every_machine() -> None:
 @given(st.lists(st.one_of(st.integers(), st.text()), max_size=4))
 def test_seeds_fit_a_signed_64_bit_integer(parts: list[object]) -> None:
     assert 0 <= derive(*parts) < 2**63
+
+
+def test_an_expert_cannot_be_sent_any_variable() -> None:
+    with pytest.raises(ConfigError, match=r"ends in _API_KEY, got 'AWS_SECRET'"):
+        ExpertConfig(key_variable="AWS_SECRET")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,12 +20,19 @@ class ExpertConfig:
     Attributes:
         base_url: of the endpoint; empty means the client's own default.
         model: the name that the endpoint knows the model by.
-        key_variable: the environment variable that holds the key; the key itself is never stored.
+        key_variable: the environment variable that holds the key; the key itself is never stored. Its name ends in
+            _API_KEY, so that an experiment from elsewhere cannot send any other variable to its endpoint.
     """
 
     base_url: str = ""
     model: str = ""
     key_variable: str = "OPENAI_API_KEY"
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"\w*_API_KEY", self.key_variable):
+            raise ConfigError(
+                f"task.expert.key_variable: expected a variable whose name ends in _API_KEY, got {self.key_variable!r}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
