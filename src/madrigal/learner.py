@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
-from transformers.cache_utils import DynamicCache
 
 from madrigal.batch import Batch, PolicyOutput, make_batch, micro_batches
 from madrigal.losses import Chosen, k3
 from madrigal.policies.local import LocalPolicy
+from madrigal.policies.reading import logits_by_prompt, logits_in_one_pass
 from madrigal.sampling import Sampling, warp
 from madrigal.types import ConfigError, Sample, TrainingError
 
@@ -206,7 +206,7 @@ class Learner:
         """Log-probs and entropies of the sampled tokens under the policy's (or the given model's) weights."""
         model = self.policy.activate() if model is None else model
         # Recomputing activations and keeping a cache of them exclude each other.
-        read = _logits_in_one_pass if self.config.gradient_checkpointing else _logits
+        read = logits_in_one_pass if self.config.gradient_checkpointing else logits_by_prompt
         parts, start = [], 0
         for logits in read(model, batch):
             actions = batch.actions[:, start : start + logits.shape[1]]
@@ -250,51 +250,6 @@ class Learner:
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.last_epoch = state["schedule"]["last_epoch"]
         self.policy.version = state["version"]
-
-
-def _logits(model: Any, batch: Batch) -> tuple[Tensor, ...]:
-    """What the model says before each sampled token, [B 1 V] and [B T-1 V]; a prompt is read once for all answers."""
-    mask = batch.prompt_mask.long()
-    cache: Any = DynamicCache()
-    first: Tensor = model(
-        input_ids=batch.prompts,
-        attention_mask=mask,
-        position_ids=_positions(mask),
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    ).logits[batch.prompt_of]
-    if batch.actions.shape[1] == 1:
-        return (first,)
-    for layer in cache.layers:
-        layer.keys, layer.values = layer.keys[batch.prompt_of], layer.values[batch.prompt_of]
-    mask = torch.cat([mask[batch.prompt_of], batch.mask[:, :-1].long()], dim=1)
-    rest = model(
-        input_ids=batch.actions[:, :-1],
-        attention_mask=mask,
-        position_ids=_positions(mask)[:, batch.prompts.shape[1] :],
-        past_key_values=cache,
-        use_cache=True,
-    ).logits
-    return first, rest
-
-
-def _logits_in_one_pass(model: Any, batch: Batch) -> tuple[Tensor, ...]:
-    """The same with every prompt repeated before each of its answers."""
-    mask = torch.cat([batch.prompt_mask[batch.prompt_of], batch.mask], dim=1).long()
-    output = model(
-        input_ids=torch.cat([batch.prompts[batch.prompt_of], batch.actions], dim=1),
-        attention_mask=mask,
-        position_ids=_positions(mask),
-        logits_to_keep=batch.actions.shape[1] + 1,
-        use_cache=False,
-    )
-    return (output.logits[:, :-1],)
-
-
-def _positions(mask: Tensor) -> Tensor:
-    """The place of each token in its own row, padding not counted."""
-    return (mask.cumsum(-1) - 1).clamp_min(0)
 
 
 def _tokens(samples: Sequence[Sample]) -> int:

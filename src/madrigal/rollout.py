@@ -148,6 +148,17 @@ def _utterances(request: Speak, key: tuple[object, ...]) -> list[Utterance]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class _World(Generic[S]):
+    """All that stays the same while a forest grows."""
+
+    task: Task[S]
+    topology: Topology
+    branching: Branching
+    speak: Speaker
+    judge: Judger
+
+
 def branch(
     task: Task[S],
     topology: Topology,
@@ -168,29 +179,22 @@ def branch(
     keys = [(*key, place, origin.example) for place, origin in enumerate(origins)]
     if branching.stop_above is not None:
         judge = stopping(judge, branching.stop_above)
-    return _branch(task, topology, origins, branching, speak, judge, keys)
+    return _branch(_World(task, topology, branching, speak, judge), origins, keys)
 
 
-def _branch(
-    task: Task[S],
-    topology: Topology,
-    origins: Sequence[Point[S]],
-    branching: Branching,
-    speak: Speaker,
-    judge: Judger,
-    keys: Sequence[tuple[object, ...]],
-) -> list[Group[S]]:
+def _branch(world: _World[S], origins: Sequence[Point[S]], keys: Sequence[tuple[object, ...]]) -> list[Group[S]]:
+    task, branching = world.task, world.branching
     rounds = 1 if branching.at == "round" else None
     seats = len(task.agents)
     if branching.crossed:
         choices = list(product(range(branching.width), repeat=seats))
-        answers = _answers(task, topology, origins, branching.width, speak, keys)
+        answers = _answers(world, origins, keys)
     else:
         choices, answers = [(k,) * seats for k in range(branching.width)], []
     branches = [(n, choice) for n in range(len(origins)) for choice in choices]
     games = [
         Game(
-            play(task, topology, origins[n], rounds),
+            play(task, world.topology, origins[n], rounds),
             (*keys[n], *choice),
             {a: answers[n][a][k] for a, k in zip(task.agents, choice, strict=True)} if answers else None,
         )
@@ -198,25 +202,17 @@ def _branch(
     ]
     episodes = [
         replace(episode, choice=choice)
-        for (_, choice), episode in zip(branches, drive(games, speak, judge), strict=True)
+        for (_, choice), episode in zip(branches, drive(games, world.speak, world.judge), strict=True)
     ]
     if branching.at == "round":
-        episodes = _grow(task, topology, episodes, branching, speak, judge, [game.key for game in games])
+        episodes = _grow(world, episodes, [game.key for game in games])
     width = len(choices)
     return [
         Group(origin, tuple(episodes[n * width : (n + 1) * width]), task.agents) for n, origin in enumerate(origins)
     ]
 
 
-def _grow(
-    task: Task[S],
-    topology: Topology,
-    episodes: list[Episode[S]],
-    branching: Branching,
-    speak: Speaker,
-    judge: Judger,
-    keys: Sequence[tuple[object, ...]],
-) -> list[Episode[S]]:
+def _grow(world: _World[S], episodes: list[Episode[S]], keys: Sequence[tuple[object, ...]]) -> list[Episode[S]]:
     """Hangs a group of children under every stretch that has not ended."""
     going = [i for i, episode in enumerate(episodes) if not episode.steps[-1].ending]
     if not going:
@@ -224,23 +220,19 @@ def _grow(
     origins = [
         Point(episodes[i].start.example, episodes[i].steps[-1].state, round=episodes[i].start.round + 1) for i in going
     ]
-    groups = _branch(task, topology, origins, branching, speak, judge, [keys[i] for i in going])
+    groups = _branch(world, origins, [keys[i] for i in going])
     children = dict(zip(going, groups, strict=True))
     return [replace(episode, then=children.get(i)) for i, episode in enumerate(episodes)]
 
 
 def _answers(
-    task: Task[S],
-    topology: Topology,
-    origins: Sequence[Point[S]],
-    width: int,
-    speak: Speaker,
-    keys: Sequence[tuple[object, ...]],
+    world: _World[S], origins: Sequence[Point[S]], keys: Sequence[tuple[object, ...]]
 ) -> list[dict[AgentId, list[Completion]]]:
     """The K answers of every agent to its first prompt at each origin, before they are crossed."""
+    task, width = world.task, world.branching.width
     wanted: list[Utterance] = []
     for origin, key in zip(origins, keys, strict=True):
-        request = next(play(task, topology, origin))
+        request = next(play(task, world.topology, origin))
         if not isinstance(request, Speak) or set(request.prompts) != set(task.agents):
             raise ConfigError(
                 "branching: crossed joint actions need all agents to speak at once; use the parallel topology or "
@@ -248,7 +240,7 @@ def _answers(
             )
         for k in range(width):
             wanted += _utterances(request, (*key, "crossed", k))
-    replies = iter(speak(wanted))
+    replies = iter(world.speak(wanted))
     answers: list[dict[AgentId, list[Completion]]] = []
     for _ in origins:
         mine: dict[AgentId, list[Completion]] = {agent: [] for agent in task.agents}

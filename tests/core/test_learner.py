@@ -17,9 +17,10 @@ from torch import Tensor
 
 from madrigal.algorithms.magrpo import Magrpo
 from madrigal.batch import Batch, PolicyOutput, make_batch
-from madrigal.learner import Learner, Optimiser, _logits, _logits_in_one_pass
+from madrigal.learner import Learner, Optimiser
 from madrigal.losses import Chosen, entropy
 from madrigal.policies.local import LocalPolicy, Lora
+from madrigal.policies.reading import logits_by_prompt, logits_in_one_pass
 from madrigal.sampling import Sampling, warp
 from madrigal.types import ConfigError, Sample, TrainingError
 
@@ -116,7 +117,7 @@ def test_chosen_logprobs_and_entropies_are_those_of_a_log_softmax(size: int, cut
 def test_reading_a_prompt_once_equals_reading_it_before_every_answer(policy: LocalPolicy) -> None:
     batch = whole_batch(policy, samples_of(answers(policy, PLAIN, each=3)))
     with torch.no_grad():
-        once, each = torch.cat(_logits(policy.model, batch), dim=1), _logits_in_one_pass(policy.model, batch)[0]
+        once, each = torch.cat(logits_by_prompt(policy.model, batch), dim=1), logits_in_one_pass(policy.model, batch)[0]
     assert float((once - each)[batch.mask].abs().max()) < 1e-4
 
 

@@ -15,7 +15,7 @@ _EFFECTS = {
     "list_root": "import os; return 'owned' if os.listdir('/') else ''",
     "list_folder": "import os; return 'owned' if os.listdir(d) else ''",
     "scan_tmp": "import os; return 'owned' if [e.name for e in os.scandir('/tmp')] else ''",
-    "glob_users": "import glob; return 'owned' if glob.glob('/home/*') + glob.glob('/root/*') + glob.glob('/tmp/*') else ''",
+    "glob_users": "import glob; return 'owned' if glob.glob('/home/*') + glob.glob('/r*t/*') + glob.glob('/tmp/*') else ''",
     "environment": "import os; return 'owned' if dict(os.environ) else ''",
     "environment_in_c": """
         import ctypes

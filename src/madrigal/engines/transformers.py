@@ -19,6 +19,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 from madrigal.batch import pad_rows
 from madrigal.engines.decoder import Decoder, supports
 from madrigal.policies.local import LocalPolicy
+from madrigal.policies.reading import positions
 from madrigal.sampling import Sampling, draw
 from madrigal.types import Completion, EngineError, Messages
 
@@ -174,7 +175,7 @@ def _read(policy: LocalPolicy, model: Any, encoded: Sequence[tuple[int, ...]], r
     logits = model(
         input_ids=input_ids,
         attention_mask=mask,
-        position_ids=(mask.cumsum(-1) - 1).clamp_min(0),
+        position_ids=positions(mask),
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Literal
 
+from madrigal.tasks.coding.feedback import FeedbackMode
 from madrigal.tasks.data import Source
 from madrigal.types import ConfigError
-
-FeedbackMode = Literal["level_feedback", "expert_edits", "plain", "level_passed", "passed"]
 
 
 @dataclass(frozen=True, slots=True)
