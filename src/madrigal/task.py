@@ -10,16 +10,14 @@ import json
 import math
 import re
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from madrigal.types import (
     AgentId,
     Example,
-    MadrigalError,
     Message,
     Messages,
     RewardError,
@@ -161,77 +159,6 @@ def explain(error: BaseException) -> str:
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}{'' if isinstance(error, SyntaxError) else where}"
-
-
-@dataclass(frozen=True, slots=True)
-class _At:
-    """A state of a guarded task, and the example that it belongs to."""
-
-    example: str
-    state: Any
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Guarded:
-    """A user's own task, whose failures come as one line that says where: a wrapper, so that play knows none of it.
-
-    Attributes:
-        task: the task that answers.
-    """
-
-    task: Task[Any]
-
-    @property
-    def name(self) -> str:
-        return self.task.name
-
-    @property
-    def agents(self) -> tuple[AgentId, ...]:
-        return tuple(self.task.agents)
-
-    @property
-    def horizon(self) -> int:
-        return self.task.horizon
-
-    @property
-    def best_return(self) -> float:
-        return self.task.best_return
-
-    def examples(self, split: Split) -> Sequence[Example]:
-        with self._guard(f"examples({split!r})"):
-            return self.task.examples(split)
-
-    def reset(self, example: Example) -> _At:
-        with self._guard("reset", example.id):
-            return _At(example.id, self.task.reset(example))
-
-    def acting(self, state: _At) -> tuple[AgentId, ...]:
-        with self._guard("acting", state.example):
-            return tuple(self.task.acting(state.state))
-
-    def observe(self, state: _At, agent: AgentId, heard: Sequence[Turn]) -> Messages:
-        with self._guard(f"observe, for {agent},", state.example):
-            messages = tuple(self.task.observe(state.state, agent, heard))
-            if not all(isinstance(m, Message) and isinstance(m.content, str) for m in messages):
-                raise TypeError(f"expected a tuple of Message with texts, got {messages!r:.80}")
-            return messages
-
-    def step(self, state: _At, actions: Mapping[AgentId, str]) -> Step[_At]:
-        with self._guard("step", state.example):
-            step = self.task.step(state.state, actions)
-            if not isinstance(step, Step) or not isinstance(step.rewards, Mapping):
-                raise TypeError(f"expected a Step with rewards by agent, got {step!r:.80}")
-            return replace(step, state=_At(state.example, step.state))
-
-    @contextmanager
-    def _guard(self, method: str, example: str = "") -> Iterator[None]:
-        try:
-            yield
-        except MadrigalError:
-            raise
-        except Exception as error:
-            place = f" on example {example}" if example else ""
-            raise TaskError(f"task {self.name}: {method} raised {explain(error)}{place}") from error
 
 
 def check_step(task: Task[Any], step: Step[Any]) -> None:
