@@ -5,9 +5,8 @@ Knows: every config and what it builds. Does not know: the training loop.
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,59 +18,29 @@ from peft import PeftModel
 from safetensors import SafetensorError
 
 from madrigal.branching import check_branching
-from madrigal.config import Experiment, TaskConfig, TeamConfig
+from madrigal.config import Experiment, TeamConfig
 from madrigal.learner import Learner
 from madrigal.policies.local import LocalPolicy, PolicyConfig, load_model, load_policy, load_tokenizer
 from madrigal.rollout import Judger, Speaker, judge_in_threads
 from madrigal.seeds import derive
 from madrigal.task import Task, check_agents, check_examples
-from madrigal.tasks.coding.config import Coding
-from madrigal.tasks.coding.expert import open_expert
-from madrigal.tasks.coding.sandbox import Limits, Sandbox
-from madrigal.tasks.coding.task import coding_task
-from madrigal.tasks.discussion.gsm8k import Gsm8k, gsm8k_task
-from madrigal.tasks.own import Own, load_own
-from madrigal.tasks.writing.task import Arxiv, Tldr, arxiv_task, tldr_task
+from madrigal.tasks.catalog import open_task
 from madrigal.team import Team
 from madrigal.topology import Sequential
-from madrigal.types import AgentId, ConfigError, EngineError
+from madrigal.types import AgentId, ConfigError, EngineError, Example, Messages
 
 
 @contextmanager
-def open_task(config: TaskConfig) -> Iterator[Task[Any]]:
-    """Makes the task of a config and closes what it owns (a sandbox) afterwards."""
-    match config:
-        case Tldr():
-            yield tldr_task(config)
-        case Arxiv():
-            yield arxiv_task(config)
-        case Gsm8k():
-            yield gsm8k_task(config)
-        case Own():
-            yield load_own(config)
-        case Coding():
-            seconds = config.program_seconds
-            limits = Limits(
-                seconds=seconds,
-                test_seconds=max(1.0, seconds / 2),
-                cpu_seconds=math.ceil(seconds),
-                memory_mb=config.memory_mb,
-            )
-            expert = open_expert(config.expert) if config.feedback == "expert_edits" else None
-            workers = os.cpu_count() or 1
-            with Sandbox(limits, workers=workers, allow_unconfined=config.unconfined) as sandbox:
-                yield coding_task(config, sandbox, expert)
-
-
-def preflight(run: Experiment) -> None:
-    """Checks everything that can be checked without a model and without touching a run folder.
+def prepare(run: Experiment) -> Iterator[Task[Any]]:
+    """Opens the task of a run and checks all that can be checked without a model and without a run folder.
 
     Raises:
-        ConfigError, TaskError: one line each.
+        ConfigError, TaskError, RewardError, EngineError: one line each.
     """
     pick_device(run.team.device)
     with open_task(run.task) as task:
         check_experiment(run, task)
+        yield task
 
 
 def check_experiment(run: Experiment, task: Task[Any]) -> None:
@@ -192,6 +161,31 @@ def make_learners(run: Experiment, team: Team, horizon: int) -> dict[str, Learne
         )
         for policy in team.trainable
     }
+
+
+def check_prompts(run: Experiment, task: Task[Any], team: Team, examples: Iterable[Example]) -> None:
+    """Finds a prompt of the first round that leaves no room for the longest answer, before anything is played.
+
+    What agents hear within the round, and what later rounds add, is known and checked only when it is drawn.
+
+    Raises:
+        EngineError: naming example, agent, both lengths and what to do.
+    """
+    room, seen = run.sampling.max_new_tokens, set[tuple[str, Messages]]()
+    for example in examples:
+        state = task.reset(example)
+        for agent in task.acting(state):
+            policy, prompt = team.seats[agent], task.observe(state, agent, ())
+            if (policy.name, prompt) in seen:
+                continue
+            seen.add((policy.name, prompt))
+            length = len(policy.encode(prompt))
+            if length + room > policy.context:
+                raise EngineError(
+                    f"example {example.id}, agent {agent}: its prompt of {length} tokens and an answer of up to {room} "
+                    f"do not fit the model's context of {policy.context}; shorten the example or leave it out, lower "
+                    "sampling.max_new_tokens, or take a model with a longer context"
+                )
 
 
 @contextmanager

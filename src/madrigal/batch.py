@@ -3,13 +3,15 @@
 Knows: token ids and old log-probs of samples. Does not know: models, algorithms, text.
 
 Siblings of a group were given the same prompt: it stands in a batch once, and each answer says which one is its own.
-Prompts are padded on the left, answers on the right.
+Prompts that begin alike (later rounds of one example) share that beginning too. Prompts are padded on the left, answers
+on the right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,15 +19,31 @@ from torch import Tensor
 
 from madrigal.types import Sample
 
+KIN = 0.25  # prompts that share so much of the shorter one are read together
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Stretches of text that are read at once, each going on from a stretch of the level above.
+
+    Attributes:
+        tokens: one stretch per row.
+        mask: True where `tokens` is not padding.
+        parent: the row of the level above that each row goes on from; at the top, its own.
+    """
+
+    tokens: Int[Tensor, "R N"]
+    mask: Bool[Tensor, "R N"]
+    parent: Int[Tensor, " R"]
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Answers that are learned from together; Q distinct prompts of at most P tokens.
+    """Answers that are learned from together.
 
     Attributes:
-        prompts: the distinct prompts.
-        prompt_mask: True where `prompts` is not padding.
-        prompt_of: for each answer the row of its prompt.
+        prompts: the distinct prompts: one level of them, or what several begin with and how each goes on.
+        prompt_of: for each answer the row of its prompt in the last of these levels.
         actions: the sampled tokens, end token included, padded at the end.
         mask: True where `actions` was sampled.
         old_logprobs: nats, of the policy that sampled; 0 in padding.
@@ -34,8 +52,7 @@ class Batch:
         reference_logprobs: nats, of the reference policy, where the loss asks for it.
     """
 
-    prompts: Int[Tensor, "Q P"]
-    prompt_mask: Bool[Tensor, "Q P"]
+    prompts: tuple[Level, ...]
     prompt_of: Int[Tensor, " B"]
     actions: Int[Tensor, "B T"]
     mask: Bool[Tensor, "B T"]
@@ -58,13 +75,11 @@ def make_batch(samples: Sequence[Sample], pad: int, sequences: int, tokens: int,
     """Pads samples into one batch. `sequences` and `tokens` count the whole update."""
     said = [sample.turn.completion for sample in samples]
     place = {ids: n for n, ids in enumerate(dict.fromkeys(one.prompt_ids for one in said))}
-    prompts, prompt_mask = pad_rows(list(place), pad, left=True)
     actions, mask = pad_rows([one.token_ids for one in said], pad)
     old = torch.zeros(actions.shape)
     old[mask] = torch.tensor([value for one in said for value in one.logprobs])
     return Batch(
-        prompts=prompts.to(device),
-        prompt_mask=prompt_mask.to(device),
+        prompts=prompt_levels(list(place), pad, device),
         prompt_of=torch.tensor([place[one.prompt_ids] for one in said], device=device),
         actions=actions.to(device),
         mask=mask.to(device),
@@ -73,6 +88,66 @@ def make_batch(samples: Sequence[Sample], pad: int, sequences: int, tokens: int,
         sequences=sequences,
         tokens=tokens,
     )
+
+
+def prompt_levels(prompts: Sequence[tuple[int, ...]], pad: int, device: torch.device) -> tuple[Level, ...]:
+    """Distinct prompts as one level, or as two where beginnings are shared; the last has a row per prompt, in order."""
+    heads = [prompt[:n] for prompt, n in zip(prompts, shared_beginnings(prompts), strict=True)]
+    place = {head: n for n, head in enumerate(dict.fromkeys(heads))}
+    if len(place) == len(prompts):
+        return (_level(prompts, range(len(prompts)), pad, device),)
+    rest = [prompt[len(head) :] for prompt, head in zip(prompts, heads, strict=True)]
+    first = _level(list(place), range(len(place)), pad, device)
+    return first, _level(rest, [place[head] for head in heads], pad, device)
+
+
+def _level(rows: Sequence[tuple[int, ...]], parents: Sequence[int], pad: int, device: torch.device) -> Level:
+    tokens, mask = pad_rows(rows, pad, left=True)
+    return Level(tokens.to(device), mask.to(device), torch.tensor(list(parents), device=device))
+
+
+def shared_beginnings(prompts: Sequence[tuple[int, ...]]) -> list[int]:
+    """How many first tokens of each prompt to read once for all prompts that share them; all but the last at most.
+
+    Neighbours in alphabetical order belong together where they share a large part of the shorter one; of some meanings
+    of "large" the one that saves most is taken.
+
+    >>> shared_beginnings([(1, 2, 3, 4), (1, 2, 3, 5), (7, 8)])
+    [3, 3, 1]
+    """
+    order = sorted(range(len(prompts)), key=lambda n: prompts[n])
+    common = [_common(prompts[a], prompts[b]) for a, b in pairwise(order)]
+    best, saved = [len(prompt) - 1 for prompt in prompts], 0
+    for large in (KIN, 0.5, 0.75):
+        cuts, saving = [0] * len(prompts), 0
+        for family, cut in _families(prompts, order, common, large):
+            saving += cut * (len(family) - 1)
+            for n in family:
+                cuts[n] = cut
+        if saving > saved:
+            best, saved = cuts, saving
+    return best
+
+
+def _families(
+    prompts: Sequence[tuple[int, ...]], order: Sequence[int], common: Sequence[int], large: float
+) -> Iterator[tuple[list[int], int]]:
+    """Runs of neighbours that share a large part, and the length of what all of a run share."""
+    family, cut = [order[0]], len(prompts[order[0]]) - 1
+    for n, shared in zip(order[1:], common, strict=True):
+        if shared >= large * min(len(prompts[family[-1]]), len(prompts[n])):
+            family.append(n)
+            cut = min(cut, shared)
+        else:
+            yield family, cut
+            family, cut = [n], len(prompts[n]) - 1
+    yield family, cut
+
+
+def _common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
+    """The length of what two prompts begin with, leaving each at least one token."""
+    shortest = min(len(one), len(other)) - 1
+    return next((n for n in range(shortest) if one[n] != other[n]), shortest)
 
 
 def pad_rows(
@@ -96,21 +171,30 @@ def pad_rows(
 def micro_batches(samples: Sequence[Sample], budget: int) -> Iterator[list[Sample]]:
     """Cuts samples into pieces whose padded size stays within `budget` tokens; a longer single answer goes alone.
 
-    Answers to one prompt stay together where they fit, prompts of similar length are neighbours, and samples without
-    tokens are left out. The order is a function of the samples only.
+    Answers to one prompt stay together where they fit, as do prompts that begin alike; families of similar length are
+    neighbours, and samples without tokens are left out. The order is a function of the samples only.
     """
-    order = sorted(
-        (sample for sample in samples if sample.turn.completion.token_ids),
-        key=lambda s: (len(s.turn.completion.prompt_ids), s.turn.completion.prompt_ids),
-    )
+    spoken = [sample for sample in samples if sample.turn.completion.token_ids]
+    place = {prompt: n for n, prompt in enumerate(_by_family({s.turn.completion.prompt_ids for s in spoken}))}
     piece: list[Sample] = []
-    for sample in order:
+    for sample in sorted(spoken, key=lambda s: place[s.turn.completion.prompt_ids]):
         if piece and _padded_size([*piece, sample]) > budget:
             yield piece
             piece = []
         piece.append(sample)
     if piece:
         yield piece
+
+
+def _by_family(prompts: Collection[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Prompts in an order in which those that begin alike are neighbours, shorter families first."""
+    known = sorted(prompts)
+    families = _families(known, range(len(known)), [_common(a, b) for a, b in pairwise(known)], KIN) if known else ()
+    return [
+        known[n]
+        for family, _ in sorted(families, key=lambda family: max(len(known[n]) for n in family[0]))
+        for n in family
+    ]
 
 
 def _padded_size(samples: Sequence[Sample]) -> int:

@@ -8,12 +8,14 @@ import sys
 
 USAGE = """usage: madrigal <command> ...
 
-  train RECIPE [--name N] [--runs DIR] [--resume] [--overwrite] [--any.setting value]
+  train RECIPE [--name N] [--runs DIR] [--resume] [--overwrite] [--trust] [--any.setting value]
                        train a team; RECIPE is a name (madrigal list), a run folder, an experiment.json or an own
                        task as file.py:name; every setting can be overridden (madrigal train RECIPE --help)
-  evaluate RUN [--json]                       repeat the held-out evaluation of a saved team
+  evaluate RUN [--json] [--trust]             repeat the held-out evaluation of a saved team
   score TASK --data FILE --answers FILE       score given joint answers without any model
   list [--json]                               tasks, recipes, algorithms, topologies
+
+--trust lets a file or run folder import own code, or switch off the sandbox
 
 start with: madrigal train tldr
 """

@@ -10,12 +10,13 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from madrigal.assemble import preflight
+from madrigal.assemble import prepare
 from madrigal.config import Experiment, TopologyConfig, read_experiment
 from madrigal.evaluation.evaluate import Evaluation
 from madrigal.recipes import RECIPES, recipe, unknown
@@ -24,23 +25,19 @@ from madrigal.report.arguments import flags, parse, quietly, unknown_flag
 from madrigal.report.log import free_name, new_run, read_lines
 from madrigal.report.progress import Progress, before_after, pick_transcripts, show_transcript
 from madrigal.scoring import score_command
+from madrigal.task import Task
+from madrigal.tasks.catalog import TASKS, TaskConfig
+from madrigal.tasks.own import Own
+from madrigal.tasks.trust import FLAGS, check_trust, trusting
 from madrigal.topology import Parallel, Sequential
-from madrigal.train import evaluate_run, train
+from madrigal.train import evaluate_run, train_on
 from madrigal.types import ConfigError
 
-OPTIONS = ("--topology", "--name", "--runs", "--resume", "--overwrite")
+OPTIONS = ("--topology", "--name", "--runs", "--resume", "--overwrite", "--trust")
 ALGORITHMS = {"magrpo": "group-relative advantages of a joint reward, plain policy gradient (arXiv:2508.04652)"}
 TOPOLOGIES: dict[str, tuple[TopologyConfig, str]] = {
     "parallel": (Parallel(), "all agents speak at once and hear nothing of each other"),
     "sequential": (Sequential(), "agents speak one by one and hear what was said before"),
-}
-TASKS = {
-    "tldr": "two summaries of a post: concise and detailed",
-    "arxiv": "two halves of an introduction: background and method",
-    "coding": "helper and main function, embedded problems",
-    "humaneval": "helper and main function, HumanEval",
-    "coophumaneval": "helper and main function, CoopHumanEval",
-    "gsm8k": "arithmetic word problems, answered by several agents",
 }
 
 
@@ -70,6 +67,7 @@ def train_command(arguments: list[str]) -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--overwrite", action="store_true")
+    parser.add_argument("--trust", action="store_true")
     parser.add_argument("--topology", choices=TOPOLOGIES)
     options, settings = quietly(lambda: parser.parse_known_args(arguments))
     if not options.recipe and {"-h", "--help"} & set(settings):
@@ -83,11 +81,16 @@ def train_command(arguments: list[str]) -> int:
     if options.topology:
         start = dataclasses.replace(start, topology=TOPOLOGIES[options.topology][0])
     run = _with_settings(start, settings, f"madrigal train {options.recipe}")
-    preflight(run)
-    if folder is None:
-        name = options.name or (run.recipe if options.overwrite else free_name(options.runs, run.recipe))
-        folder = new_run(options.runs, name, overwrite=options.overwrite)
-    return _train(run, folder, resume=options.resume)
+    if not (options.trust or _asked_for(run, options.recipe, settings)):
+        check_trust(run.task, folder or options.recipe)
+    with prepare(run) as task:
+        return _train(task, run, folder or _new_folder(options, run), resume=options.resume)
+
+
+def _asked_for(run: Experiment, name: str, settings: list[str]) -> bool:
+    """Whether the command line itself names the own task, or says that there be no sandbox: then no file does."""
+    flags = {word.partition("=")[0].replace("_", "-") for word in settings}
+    return run.task == Own(name) or not flags.isdisjoint(FLAGS)
 
 
 def _with_settings(start: Experiment, settings: list[str], command: str) -> Experiment:
@@ -116,6 +119,11 @@ def _start(name: str) -> Experiment:
     return read_experiment(Path(name)) if Path(name).exists() else recipe(name)
 
 
+def _new_folder(options: argparse.Namespace, run: Experiment) -> Path:
+    name = options.name or (run.recipe if options.overwrite else free_name(options.runs, run.recipe))
+    return new_run(options.runs, name, overwrite=options.overwrite)
+
+
 def _resumed_folder(options: argparse.Namespace) -> Path:
     given = Path(options.recipe)
     folder: Path = given if given.is_dir() else options.runs / (options.name or _newest(options.runs, options.recipe))
@@ -136,17 +144,18 @@ def _newest(runs: Path, name: str) -> str:
     return max(begun, key=lambda run: (begun[run], len(run), run), default=name)
 
 
-def _train(run: Experiment, folder: Path, *, resume: bool) -> int:
+def _train(task: Task[Any], run: Experiment, folder: Path, *, resume: bool) -> int:
     console = Console()
-    done = train(run, folder, resume=resume, watch=Progress(console, run.steps, folder.name))
+    done = train_on(task, run, folder, resume=resume, watch=Progress(console, run.steps, folder.name))
     if not done:
-        console.print(f"Stopped and saved. Go on with: madrigal train {folder} --resume", soft_wrap=True)
+        again = trusting(f"madrigal train {folder} --resume", run.task)
+        console.print(f"Stopped and saved. Go on with: {again}", soft_wrap=True)
         return 130
-    show_run(console, folder)
+    show_run(console, run.task, folder)
     return 0
 
 
-def show_run(console: Console, folder: Path) -> None:
+def show_run(console: Console, task: TaskConfig, folder: Path) -> None:
     """The end of a run: results before and after, two transcripts, and where everything lies."""
     console.print(before_after(json.loads((folder / "evaluation.json").read_text())))
     episodes = read_lines(folder / "episodes.jsonl")
@@ -154,22 +163,23 @@ def show_run(console: Console, folder: Path) -> None:
         show_transcript(console, f"Transcript {number} after training:", episode)
     console.rule("Files", align="left")
     for name, what in {
-        "experiment.json": f"every setting; run it again: madrigal train {folder}/experiment.json",
+        "experiment.json": "every setting; run it again: " + trusting(f"madrigal train {folder}/experiment.json", task),
         "steps.jsonl": "one line per training step",
         "episodes.jsonl": "transcripts with reward and advantage per turn",
-        "evaluation.json": f"held-out results; repeat them: madrigal evaluate {folder}",
+        "evaluation.json": "held-out results; repeat them: " + trusting(f"madrigal evaluate {folder}", task),
         "team": "each agent, loadable with AutoModelForCausalLM.from_pretrained",
     }.items():
         console.print(f"  {folder / name}  [dim]{what}[/dim]", soft_wrap=True)
 
 
 def evaluate_command(arguments: list[str]) -> int:
-    """madrigal evaluate RUN [--json]"""
+    """madrigal evaluate RUN [--json] [--trust]"""
     parser = argparse.ArgumentParser(prog="madrigal evaluate", description="Evaluate a run's saved team again.")
     parser.add_argument("run", type=Path)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--trust", action="store_true", help="allow what the run's file asks for: own code, no sandbox")
     options = parse(parser, arguments)
-    result, _ = evaluate_run(options.run)
+    result, _ = evaluate_run(options.run, trust=options.trust)
     if options.json:
         print(json.dumps(dataclasses.asdict(result), indent=2))
     else:
@@ -188,7 +198,8 @@ def list_command(arguments: list[str]) -> int:
     options = parse(parser, arguments)
     recipes = {name: (make.__doc__ or "").split("\n")[0] for name, make in RECIPES.items()}
     topologies = {name: what for name, (_, what) in TOPOLOGIES.items()}
-    lists = {"tasks": TASKS, "recipes": recipes, "algorithms": ALGORITHMS, "topologies": topologies}
+    tasks = {name: entry.what for name, entry in TASKS.items()}
+    lists = {"tasks": tasks, "recipes": recipes, "algorithms": ALGORITHMS, "topologies": topologies}
     if options.json:
         print(json.dumps(lists, indent=2))
         return 0

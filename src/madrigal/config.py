@@ -18,14 +18,10 @@ from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.learner import Optimiser
 from madrigal.policies.local import PolicyConfig
 from madrigal.sampling import Sampling
-from madrigal.tasks.coding.config import Coding
-from madrigal.tasks.discussion.gsm8k import Gsm8k
-from madrigal.tasks.own import Own
-from madrigal.tasks.writing.task import Arxiv, Tldr
+from madrigal.tasks.catalog import TaskConfig
 from madrigal.topology import Parallel, Sequential
 from madrigal.types import ConfigError
 
-TaskConfig = Tldr | Arxiv | Coding | Gsm8k | Own
 TopologyConfig = Parallel | Sequential
 AlgorithmConfig = Magrpo
 
@@ -156,8 +152,18 @@ def from_json(text: str, where: str = "experiment") -> Experiment:
 
 
 def read_experiment(path: Path) -> Experiment:
-    """Reads experiment.json, given itself or its run folder."""
+    """Reads experiment.json, given itself or its run folder.
+
+    Raises:
+        ConfigError: if there is none, it cannot be read, or a setting in it is wrong.
+    """
     file = path / "experiment.json" if path.is_dir() else path
     if not file.is_file():
         raise ConfigError(f"expected an experiment at {file}, found none; give a run folder or an experiment.json")
-    return from_json(file.read_text(), str(file))
+    try:
+        return from_json(file.read_text("utf-8-sig"), str(file))
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{file}: expected JSON in UTF-8, line {line} is not; save it as UTF-8") from error
+    except OSError as error:
+        raise ConfigError(f"{file}: the experiment could not be read: {error.strerror}") from error

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from madrigal.batch import Batch, PolicyOutput, make_batch, micro_batches
 from madrigal.losses import Chosen, k3
 from madrigal.policies.local import LocalPolicy
-from madrigal.policies.reading import logits_by_prompt, logits_in_one_pass
+from madrigal.policies.reading import logits_before_actions, logits_in_one_pass
 from madrigal.sampling import Sampling, warp
 from madrigal.types import ConfigError, Sample, TrainingError
 
@@ -206,15 +206,12 @@ class Learner:
         """Log-probs and entropies of the sampled tokens under the policy's (or the given model's) weights."""
         model = self.policy.activate() if model is None else model
         # Recomputing activations and keeping a cache of them exclude each other.
-        read = logits_in_one_pass if self.config.gradient_checkpointing else logits_by_prompt
-        parts, start = [], 0
-        for logits in read(model, batch):
-            actions = batch.actions[:, start : start + logits.shape[1]]
-            warped = warp(logits, self.sampling, keep=actions)
-            logprobs, entropies = Chosen.apply(warped.flatten(0, 1), actions.flatten())  # type: ignore[no-untyped-call]
-            parts.append((logprobs.view(actions.shape), entropies.view(actions.shape)))
-            start += logits.shape[1]
-        return PolicyOutput(*(torch.cat(part, dim=1) for part in zip(*parts, strict=True)))
+        read = logits_in_one_pass if self.config.gradient_checkpointing else logits_before_actions
+        actions = batch.actions[batch.mask]
+        warped = warp(read(model, batch), self.sampling, keep=actions)
+        logprobs, entropies = Chosen.apply(warped, actions)  # type: ignore[no-untyped-call]
+        blank = torch.zeros(batch.mask.shape, dtype=logprobs.dtype, device=logprobs.device)
+        return PolicyOutput(*(blank.masked_scatter(batch.mask, part) for part in (logprobs, entropies)))
 
     def _with_reference(self, batch: Batch) -> Batch:
         if not self.reference:

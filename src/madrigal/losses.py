@@ -95,7 +95,7 @@ class Chosen(torch.autograd.Function):
         slopes = torch.empty_like(logits)
         for z, c, out, s in _pieces(logits, chosen, slopes, slope):
             torch.softmax(z, dim=-1, out=out).mul_(-s[:, None])
-            out.scatter_add_(1, c[:, None], s[:, None])
+            out[torch.arange(len(c), device=c.device), c] += s
         return slopes, None
 
 

@@ -71,6 +71,18 @@ def warp(
 
 def _cut(logits: Tensor, sampling: Sampling) -> Tensor:
     """True where a token is left out. Of equal logits, those of lower index stay."""
+    # At least a block of them: sums of fewer numbers are rounded in another order.
+    count = max(sampling.top_k, BLOCK)
+    if not sampling.top_k or count >= logits.shape[-1]:
+        return _cut_ranked(logits, sampling)
+    index = _largest(logits, count)
+    out = _cut_ranked(logits.gather(-1, index), sampling)
+    cut = torch.ones_like(logits, dtype=torch.bool).scatter(-1, index, out)
+    return cut & (logits == logits)  # not a number is no small number: it stays, for the loss to show it
+
+
+def _cut_ranked(logits: Tensor, sampling: Sampling) -> Tensor:
+    """The cut, by ranking all logits: slow and large for those of a whole vocabulary."""
     order = logits.argsort(dim=-1, descending=True, stable=True)
     ranked = logits.gather(-1, order)
     if sampling.top_k:
@@ -81,6 +93,17 @@ def _cut(logits: Tensor, sampling: Sampling) -> Tensor:
     before = probs.cumsum(dim=-1) - probs
     out = (before >= sampling.top_p) | (ranked == float("-inf"))
     return torch.zeros_like(out).scatter(-1, order, out)
+
+
+def _largest(logits: Tensor, count: int) -> Tensor:
+    """The places of the `count` largest logits, in rising order. `topk` itself picks any of those that are equal."""
+    least = logits.topk(count, dim=-1).values[..., -1:]
+    above, level = logits > least, logits == least
+    room = count - above.sum(dim=-1, keepdim=True)
+    chosen = above | (level & (level.cumsum(dim=-1, dtype=torch.int32) <= room))
+    rank = torch.arange(1, count + 1, dtype=torch.int32, device=logits.device).expand(*logits.shape[:-1], count)
+    place = torch.searchsorted(chosen.cumsum(dim=-1, dtype=torch.int32), rank.contiguous())
+    return place.clamp_max(logits.shape[-1] - 1)  # beyond it if not a number
 
 
 def draw(

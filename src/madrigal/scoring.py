@@ -8,34 +8,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from madrigal.assemble import open_task
-from madrigal.config import TaskConfig
 from madrigal.recipes import unknown
 from madrigal.report.arguments import parse
 from madrigal.task import Task, check_step
+from madrigal.tasks.catalog import OWN, TASKS, Entry
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.data import read_rows, row_id
-from madrigal.tasks.discussion.gsm8k import Gsm8k
 from madrigal.tasks.own import Own
-from madrigal.tasks.writing.task import Arxiv, Tldr
 from madrigal.types import ConfigError, Example, TaskError, joint_reward
-
-TASKS: dict[str, TaskConfig] = {
-    "tldr": Tldr(),
-    "arxiv": Arxiv(),
-    "arxiv-later": Arxiv(variant="later"),
-    "coding": Coding(),
-    "humaneval": Coding(name="humaneval"),
-    "coophumaneval": Coding(name="coophumaneval"),
-    "gsm8k": Gsm8k(),
-}
-NEEDED = {Coding: ("prompt", "entry_point", "test"), Gsm8k: ("question", "answer")}
 
 
 def score_command(arguments: list[str]) -> int:
@@ -52,11 +38,12 @@ def score_command(arguments: list[str]) -> int:
     parser.add_argument("--aux-required", action="store_true", help="coding: level 1 needs both functions")
     parser.add_argument("--unconfined", action="store_true", help="coding: run even where code cannot be confined")
     options = parse(parser, arguments)
-    config = _task_config(options.task)
+    entry = _entry(options.task)
+    config = entry.config
     if isinstance(config, Coding):
         config = replace(config, aux_required=options.aux_required, unconfined=options.unconfined)
-    with open_task(config) as task:
-        examples = _examples(config, task, options.data)
+    with entry.open(config) as task:
+        examples = _examples(task, options.data, entry.columns)
         answers = list(_answers(options.answers, examples, task))
         with ThreadPoolExecutor() as pool:
             scored = pool.map(lambda row: score(task, examples[row["id"]], row), answers)
@@ -74,22 +61,28 @@ def score(task: Task[Any], example: Example, row: Mapping[str, Any]) -> dict[str
     return scored | dict(step.details)
 
 
-def _task_config(name: str) -> TaskConfig:
+def _entry(name: str) -> Entry:
+    """A task of the catalog, or an own one as file.py:name."""
     if ":" in name:
-        return Own(name)
+        return replace(OWN, config=Own(name))
     if name not in TASKS:
         raise ConfigError(unknown("task", name, list(TASKS)))
     return TASKS[name]
 
 
-def _examples(config: TaskConfig, task: Task[Any], data: str) -> dict[str, Example]:
-    """The examples by id: a row's own id, or its place in the file, also as transcripts write it: train-3, test-3."""
+def _examples(task: Task[Any], data: str, columns: Sequence[str]) -> dict[str, Example]:
+    """The examples by id: a row's own id, or its place in the file, also as transcripts write it: train-3, test-3.
+
+    Raises:
+        TaskError: if a row lacks one of the columns, or two rows have the same id: an answer could mean either.
+    """
     if data == "embedded":
         return {e.id: e for e in (*task.examples("train"), *task.examples("test"))}
     examples: dict[str, Example] = {}
+    places: dict[str, int] = {}
     for place, row in enumerate(read_rows(data)):
         name, other = row_id(row, place, "train"), row_id(row, place, "test")
-        missing = [column for column in NEEDED.get(type(config), ()) if column not in row]
+        missing = [column for column in columns if column not in row]
         if missing:
             raise TaskError(
                 f"{data}, row {place}: expected the columns {', '.join(missing)} for {task.name}, "
@@ -97,8 +90,12 @@ def _examples(config: TaskConfig, task: Task[Any], data: str) -> dict[str, Examp
             )
         names = [name] if name == other else [str(place), name, other]
         if twice := [n for n in names if n in examples]:
-            raise TaskError(f"{data}, row {place}: the id {twice[0]!r} is there twice; ids must differ")
+            raise TaskError(
+                f"{data}: rows {places[twice[0]]} and {place} both go by the id {twice[0]!r}, so that an answer to it "
+                "could mean either; give each row an id of its own"
+            )
         examples |= dict.fromkeys(names, Example(name, row))
+        places |= dict.fromkeys(names, place)
     return examples
 
 

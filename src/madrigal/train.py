@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from madrigal.assemble import check_experiment, load_team, make_learners, make_team, open_task, voices
+from madrigal.assemble import check_prompts, load_team, make_learners, make_team, prepare, voices
 from madrigal.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from madrigal.config import Experiment, read_experiment, to_json
 from madrigal.evaluation.evaluate import Evaluation, evaluate
@@ -29,6 +30,7 @@ from madrigal.report.trackers import make_tracker
 from madrigal.rollout import Judger, Speaker, branch
 from madrigal.seeds import derive
 from madrigal.task import Task
+from madrigal.tasks.trust import check_trust, trusting
 from madrigal.team import Team
 from madrigal.types import ConfigError, Example, Group, Point, Sample
 
@@ -55,70 +57,83 @@ class Silent:
 
 
 def train(run: Experiment, folder: Path, *, resume: bool = False, watch: Watcher | None = None) -> bool:
-    """Runs one experiment in its folder. Every step is four verbs: play, credit, update, sync.
+    """Runs one experiment in its folder, which exists.
 
     Returns:
         True when all steps were made, False when Ctrl-C ended the run early; it is saved and can be resumed then.
     """
+    with prepare(run) as task:
+        return train_on(task, run, folder, resume=resume, watch=watch)
+
+
+def train_on(
+    task: Task[Any], run: Experiment, folder: Path, *, resume: bool = False, watch: Watcher | None = None
+) -> bool:
+    """`train` on a task that `prepare` has opened. Every step is four verbs: play, credit, update, sync."""
     watch = watch or Silent()
     use_threads(run.threads)
-    with open_task(run.task) as task:
-        check_experiment(run, task)
-        log = RunLog(folder)
-        saved = _saved(log, run) if resume else None
-        if saved is None:
-            (folder / "experiment.json").write_text(to_json(run))
-        watch.stage("loading the team")
-        team = make_team(run.team, task.agents, run.seed)
-        learners = make_learners(run, team, task.horizon)
-        log = RunLog(folder, [make_tracker(t, folder, dataclasses.asdict(run)) for t in run.records.trackers])
-        memory, first = _restore(saved, learners) if saved else (run.algorithm.begin(), 0)
-        log.rewind(first)
-        with voices(run, task, team) as (speak, judge), stop_on_interrupt() as interrupted:
-            judged = _Evaluator(run, task, speak, judge, log, watch)
-            if first == 0:
-                judged("before", 0)
-            watch.stage("training")
-            step, stop = first, interrupted()
-            while step < run.steps and not stop:
-                began = time.perf_counter()
-                groups = _play(run, task, step, speak, judge)
-                stages, memory = run.algorithm.credit(groups, memory)
-                updates = _update(run, team, learners, stages)
-                # sync: the engines of local policies read the learners' own weights, and `stale` proves it.
-                record = step_record(step, time.perf_counter() - began, groups, stages, updates)
-                log.step(record, transcripts(step, groups, stages, run.records.transcripts))
-                watch.step(record)
-                step += 1
-                if _due(step, run.evaluation.every) and step < run.steps:
-                    judged(f"step-{step}", step)
-                stop = interrupted()
-                if _due(step, run.records.checkpoint_every) or step == run.steps or stop:
-                    _save(log, learners, memory, step, run)
-            if step < run.steps:
-                if step == first:  # stopped before the first step: what was made so far is worth keeping too
-                    _save(log, learners, memory, step, run)
-                return False
-            judged("after", step)
-        watch.stage("saving the team")
-        save_team(team, folder / "team")
+    log = RunLog(folder)
+    saved = _saved(log, run) if resume else None
+    if saved is None:
+        (folder / "experiment.json").write_text(to_json(run))
+    watch.stage("loading the team")
+    team = make_team(run.team, task.agents, run.seed)
+    check_prompts(run, task, team, [*_trained(run, task), *_evaluated(run, task)])
+    learners = make_learners(run, team, task.horizon)
+    log = RunLog(folder, [make_tracker(t, folder, dataclasses.asdict(run)) for t in run.records.trackers])
+    memory, first = _restore(saved, learners) if saved else (run.algorithm.begin(), 0)
+    log.rewind(first)
+    with voices(run, task, team) as (speak, judge), stop_on_interrupt() as interrupted:
+        judged = _Evaluator(run, task, speak, judge, log, watch)
+        if first == 0:
+            judged("before", 0)
+        watch.stage("training")
+        step, stop = first, interrupted()
+        while step < run.steps and not stop:
+            began = time.perf_counter()
+            groups = _play(run, task, step, speak, judge)
+            stages, memory = run.algorithm.credit(groups, memory)
+            updates = _update(run, team, learners, stages)
+            # sync: the engines of local policies read the learners' own weights, and `stale` proves it.
+            record = step_record(step, time.perf_counter() - began, groups, stages, updates)
+            log.step(record, transcripts(step, groups, stages, run.records.transcripts))
+            watch.step(record)
+            step += 1
+            if _due(step, run.evaluation.every) and step < run.steps:
+                judged(f"step-{step}", step)
+            stop = interrupted()
+            if _due(step, run.records.checkpoint_every) or step == run.steps or stop:
+                _save(log, learners, memory, step, run)
+        if step < run.steps:
+            if step == first:  # stopped before the first step: what was made so far is worth keeping too
+                _save(log, learners, memory, step, run)
+            return False
+        judged("after", step)
+    watch.stage("saving the team")
+    save_team(team, folder / "team")
     return True
 
 
-def evaluate_run(folder: Path, watch: Watcher | None = None) -> tuple[Evaluation, list[Record]]:
+def evaluate_run(folder: Path, watch: Watcher | None = None, *, trust: bool = False) -> tuple[Evaluation, list[Record]]:
     """Repeats the last evaluation of a run from its saved team.
 
+    Args:
+        trust: let the run's file import an own task, or go without the sandbox.
+
     Raises:
-        ConfigError: if the run has no saved team yet.
+        ConfigError: if the run has no saved team yet, or asks for what needs trust.
     """
     run = read_experiment(folder)
+    if not trust:
+        check_trust(run.task, folder)
     if not (folder / "team").is_dir():
-        raise ConfigError(f"run {folder}: there is no saved team yet; finish it with: madrigal train {folder} --resume")
+        again = trusting(f"madrigal train {folder} --resume", run.task)
+        raise ConfigError(f"run {folder}: there is no saved team yet; finish it with: {again}")
     use_threads(run.threads)
-    with open_task(run.task) as task:
-        check_experiment(run, task)
+    with prepare(run) as task:
         (watch or Silent()).stage("loading the team")
         team = load_team(folder / "team", run.team, task.agents)
+        check_prompts(run, task, team, _evaluated(run, task))
         with voices(run, task, team) as (speak, judge):
             result, episodes = _evaluate(run, task, speak, judge)
     return result, [transcript(episode) for episode in episodes]
@@ -200,31 +215,31 @@ def _update(
         return dict(zip(shares, done, strict=True))
 
 
+def _trained(run: Experiment, task: Task[Any]) -> list[Example]:
+    """The distinct examples of all steps: the first pass over the data meets them all."""
+    examples = task.examples("train")
+    return examples_of(0, examples, min(run.steps * run.prompts, len(examples)), run.seed)
+
+
+def _evaluated(run: Experiment, task: Task[Any]) -> Sequence[Example]:
+    return task.examples("test")[: run.evaluation.examples]
+
+
 def _evaluate(run: Experiment, task: Task[Any], speak: Speaker, judge: Judger) -> tuple[Evaluation, list[Any]]:
-    examples = task.examples("test")[: run.evaluation.examples]
+    examples = _evaluated(run, task)
     return evaluate(task, run.topology, examples, speak, judge, timed=run.evaluation.timed, seed=run.seed)
 
 
+@dataclass(frozen=True, slots=True)
 class _Evaluator:
     """Evaluates, files and shows; the same way before, during and after training."""
 
-    def __init__(
-        self,
-        run: Experiment,
-        task: Task[Any],
-        speak: Speaker,
-        judge: Judger,
-        log: RunLog,
-        watch: Watcher,
-    ) -> None:
-        self.run, self.task, self.speak, self.judge, self.log, self.watch = (
-            run,
-            task,
-            speak,
-            judge,
-            log,
-            watch,
-        )
+    run: Experiment
+    task: Task[Any]
+    speak: Speaker
+    judge: Judger
+    log: RunLog
+    watch: Watcher
 
     def __call__(self, when: str, step: int) -> None:
         self.watch.stage(f"evaluating {when}")

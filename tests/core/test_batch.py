@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import CPU, chat
 
-from madrigal.batch import make_batch, micro_batches, pad_rows
+from madrigal.batch import make_batch, micro_batches, pad_rows, prompt_levels
 from madrigal.types import Completion, Sample, Turn
 
 
@@ -31,7 +31,7 @@ def test_a_shared_prompt_stands_in_a_batch_once() -> None:
     made = make_batch(
         [sample((1, 2), (7, 8, 9), 2.0), sample((3,), (4,), -1.0), sample((1, 2), (5, 6), 0.5)], 0, 30, 60, CPU
     )
-    assert made.prompts.tolist() == [[1, 2], [0, 3]]
+    assert [level.tokens.tolist() for level in made.prompts] == [[[1, 2], [0, 3]]]
     assert made.prompt_of.tolist() == [0, 1, 0]
     assert made.actions.tolist() == [[7, 8, 9], [4, 0, 0], [5, 6, 0]]
     assert made.mask.sum().item() == 6
@@ -47,4 +47,26 @@ def test_pieces_hold_every_answer_once_within_the_budget(samples: list[Sample], 
     assert sorted(spread) == sorted(id(one) for one in samples if one.turn.completion.token_ids)
     for piece in pieces:
         made = make_batch(piece, 0, 1, 1, CPU)
-        assert len(piece) == 1 or made.prompts.numel() + made.actions.numel() <= budget
+        read = sum(level.tokens.numel() for level in made.prompts)
+        assert len(piece) == 1 or read + made.actions.numel() <= budget
+
+
+@given(st.lists(ids, min_size=1, max_size=8, unique=True))
+def test_levels_spell_every_prompt(prompts: list[tuple[int, ...]]) -> None:
+    levels = prompt_levels(prompts, 0, CPU)
+    spelt = [[()] * len(levels[0].tokens)]
+    for level in levels:
+        rows = zip(level.tokens, level.mask, level.parent.tolist(), strict=True)
+        spelt.append([spelt[-1][parent] + tuple(row[real].tolist()) for row, real, parent in rows])
+    assert spelt[-1] == prompts
+    assert all(level.mask.any(dim=1).all() for level in levels[-1:])
+
+
+def test_prompts_that_begin_alike_are_read_together() -> None:
+    """Two examples, each with three prompts of a second round: 12 + 8 shared tokens are read once instead of thrice."""
+    first, second = tuple(range(12)), tuple(range(20, 28))
+    prompts = [(*first, 90 + n, 50) for n in range(3)] + [(*second, 80 + n) for n in range(3)] + [(1, 2, 3)]
+    heads, rest = prompt_levels(prompts, 0, CPU)
+    assert heads.mask.sum(1).tolist() == [12, 8, 2]
+    assert rest.mask.sum(1).tolist() == [2, 2, 2, 1, 1, 1, 1]
+    assert rest.parent.tolist() == [0, 0, 0, 1, 1, 1, 2]

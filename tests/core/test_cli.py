@@ -22,6 +22,7 @@ from madrigal.recipes import RECIPES, recipe
 from madrigal.report.progress import before_after, shown
 from madrigal.task import SingleRound
 from madrigal.tasks.own import Own, load_own
+from madrigal.train import train
 from madrigal.types import EngineError, Example, TaskError
 
 POSTS = [{"prompt": f"Post {n}: my dog ate my homework."} for n in range(4)]
@@ -35,6 +36,7 @@ def no_model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tm
         raise AssertionError("a model was about to be loaded")
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # folders of own tasks stay on it
     if "loads_models" not in request.fixturenames:
         monkeypatch.setattr("madrigal.assemble.load_policy", refuse)
 
@@ -165,6 +167,14 @@ def test_an_experiment_file_broken_on_a_line_is_named(capsys: pytest.CaptureFixt
     assert "mine.json: expected JSON, line 3 is not" in refused(capsys, "train", "mine.json")
 
 
+def test_an_experiment_file_that_is_no_utf_8_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    text = to_json(replace(recipe("tldr"), recipe="résumé")).replace("\\u00e9", "é")
+    Path("mine.json").write_bytes(text.encode("latin-1"))
+    assert "mine.json: expected JSON in UTF-8, line 2 is not" in refused(capsys, "train", "mine.json")
+    Path("mine.json").write_bytes(text.encode("utf-8-sig"))
+    assert read_experiment(Path("mine.json")).recipe == "résumé"
+
+
 def test_a_model_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str], loads_models: None) -> None:
     data = write("posts.jsonl", *POSTS)
     settings = ["--task.source.data", data, "--team.device", "cpu"]
@@ -206,6 +216,29 @@ def test_a_reward_that_is_no_number_is_one_line(
     settings = ["--team.policy.model", str(model_folder), "--team.device", "cpu", "--sampling.max-new-tokens", "2"]
     line = refused(capsys, "train", "own_words.py:words", *settings)
     assert "the reward function reward must return one finite number, got 'high'" in line
+
+
+OPENED = """
+from pathlib import Path
+def task():
+    with Path("openings").open("a") as stream:
+        print(Path("runs").exists(), file=stream)
+    return words
+"""
+
+
+def test_a_task_is_opened_once_and_before_the_run_folder_is_made(
+    loads_models: None, model_folder: Path, tmp_path: Path
+) -> None:
+    Path("own.py").write_text(OWN.replace('"high"', "0.5") + OPENED)
+    settings = ["--team.policy.model", str(model_folder), "--team.device", "cpu", "--sampling.max-new-tokens", "2"]
+    assert cli.run(["train", "own.py:task", *settings, "--steps", "0"]) == 0
+    assert Path("openings").read_text() == "False\n"
+    run = read_experiment(Path("runs/own"))
+    assert train(run, Path("runs/own"))
+    assert Path("openings").read_text() == "False\nTrue\n"
+    assert cli.run(["evaluate", "runs/own", "--trust"]) == 0
+    assert Path("openings").read_text() == "False\nTrue\nTrue\n"
 
 
 def test_settings_from_the_command_line_are_kept_in_the_run(
@@ -265,6 +298,20 @@ def test_an_own_module_replaces_none_and_is_imported_once() -> None:
     assert sys.modules["madrigal_own_random"].made == made
 
 
+def test_an_own_task_imports_its_neighbours_and_hides_nobody_elses(tmp_path: Path) -> None:
+    for name, text in {"phrases": "greeting = 'hello'", "colorsys": "", "later": "word = 'now'"}.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    prompt = "lambda example, agent: phrases.greeting + __import__('later').word"
+    own = OWN.replace('"high"', "0.5").replace('lambda example, agent: "?"', prompt)
+    (tmp_path / "own.py").write_text("import colorsys, phrases\n" + own)
+    task = load_own(Own(f"{tmp_path}/own.py:words"))
+    assert task.observe(task.reset(task.examples("test")[0]), "ann", ())[0].content == "hellonow"
+    assert hasattr(sys.modules["colorsys"], "rgb_to_hsv") and sys.path[-1] == str(tmp_path)
+    (tmp_path / "second.py").write_text(own.replace("phrases.greeting", "'hello'"))
+    load_own(Own(f"{tmp_path}/second.py:words"))
+    assert sys.path.count(str(tmp_path)) == 1
+
+
 def test_what_an_own_task_raises_in_play_names_method_and_example() -> None:
     Path("own.py").write_text(OWN.replace('"high"', "0.5") + "train = {'?'}\n")
     task = load_own(Own("own.py:words"))
@@ -295,7 +342,7 @@ def test_an_agent_may_bear_the_name_of_a_module(model_folder: Path) -> None:
 
 def test_overwrite_without_a_name_takes_the_recipes_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     began: list[tuple[str, bool]] = []
-    monkeypatch.setattr(commands, "_train", lambda run, folder, *, resume: began.append((str(folder), resume)) or 0)
+    monkeypatch.setattr(commands, "_train", lambda _, run, folder, *, resume: began.append((str(folder), resume)) or 0)
     made = []
     for place, name in enumerate(("tldr", "tldr-2", "tldr-10", "tldr-late", "other")):
         file = Path("runs", name, "experiment.json")

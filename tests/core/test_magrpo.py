@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from madrigal.algorithms.magrpo import Magrpo
-from madrigal.batch import Batch, PolicyOutput
+from madrigal.batch import Batch, PolicyOutput, prompt_levels
 from madrigal.types import Completion, ConfigError, Episode, Group, Message, Point, Sample, Step, Turn
 
 AGENTS = ("ann", "bob")
@@ -137,8 +137,7 @@ def test_the_loss_of_a_late_stage_averages_over_branches_and_siblings() -> None:
 def batch_of(samples: list[Sample]) -> Batch:
     ones = torch.ones(len(samples), 1, dtype=torch.long)
     return Batch(
-        prompts=ones[:1],
-        prompt_mask=ones[:1].bool(),
+        prompts=prompt_levels([(1,)], 0, ones.device),
         prompt_of=torch.zeros(len(samples), dtype=torch.long),
         actions=ones,
         mask=ones.bool(),

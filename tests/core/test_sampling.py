@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from madrigal.sampling import Sampling, draw, warp
+from madrigal.sampling import BLOCK, Sampling, _cut_ranked, draw, warp
 from madrigal.types import ConfigError
 
 PROBS = (0.4, 0.3, 0.2, 0.1)
@@ -39,6 +39,26 @@ def kept(sampling: Sampling, logits: Tensor = LOGITS) -> list[int]:
 )
 def test_what_a_cut_keeps(sampling: Sampling, tokens: list[int]) -> None:
     assert kept(sampling) == tokens
+
+
+@pytest.mark.parametrize("top_k", [1, 8, 50, BLOCK, 200])
+@pytest.mark.parametrize("top_p", [0.5, 0.95, 1.0])
+@pytest.mark.parametrize(("scale", "step"), [(1.0, 0.0), (30.0, 0.0), (3.0, 0.5)], ids=["flat", "peaked", "tied"])
+def test_the_largest_are_cut_as_if_all_were_ranked(top_k: int, top_p: float, scale: float, step: float) -> None:
+    """Bit by bit, also where many logits are equal: [B T V] as the learner scores them."""
+    logits = scale * torch.randn(8, 3, 1001, generator=torch.Generator().manual_seed(top_k))
+    if step:
+        logits = (logits / step).round() * step
+    sampling = Sampling(top_k=top_k, top_p=top_p)
+    expected = logits.masked_fill(_cut_ranked(logits, sampling), -math.inf)
+    assert torch.equal(warp(logits, sampling), expected)
+    assert int(expected.isfinite().sum(-1).max()) <= top_k
+
+
+def test_a_logit_that_is_no_number_is_never_cut_out_of_sight() -> None:
+    logits = torch.randn(3, 1001, generator=torch.Generator().manual_seed(0))
+    logits[0, 7], logits[1] = math.nan, math.nan
+    assert warp(logits, Sampling(top_k=5)).softmax(-1).isnan().all(-1).tolist() == [True, True, False]
 
 
 def test_temperature_divides_before_the_cut_renormalises() -> None:

@@ -94,7 +94,8 @@ def test_bad_answers_are_one_line(capsys: pytest.CaptureFixture[str], answers: l
     [
         ("coding", [{"prompt": "p", "test": "t"}], "row 0: expected the columns entry_point for coding, found prompt"),
         ("gsm8k", [{"question": "q"}], "row 0: expected the columns answer for gsm8k"),
-        ("tldr", [{"id": "a"}, {"id": "a"}], "row 1: the id 'a' is there twice"),
+        ("tldr", [{"id": "a"}, {"id": "b"}, {"id": "a"}], "data.jsonl: rows 0 and 2 both go by the id 'a'"),
+        ("tldr", [{"id": "test-1"}, {}], "data.jsonl: rows 0 and 1 both go by the id 'test-1'"),
     ],
 )
 def test_bad_data_is_one_line(capsys: pytest.CaptureFixture[str], task: str, rows: list[Any], hint: str) -> None:

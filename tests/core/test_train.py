@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,15 +20,17 @@ import torch
 from safetensors.torch import load_file
 
 from madrigal.algorithms.magrpo import Magrpo
+from madrigal.assemble import check_prompts, prepare
 from madrigal.config import Experiment, RecordsConfig, TeamConfig, from_json, to_json
 from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.learner import Optimiser
 from madrigal.policies.local import PolicyConfig
 from madrigal.report.log import read_lines
 from madrigal.sampling import Sampling
+from madrigal.task import SingleRound
 from madrigal.tasks.own import Own
-from madrigal.train import evaluate_run, examples_of, train
-from madrigal.types import ConfigError, Example, TrainingError
+from madrigal.train import _trained, evaluate_run, examples_of, train
+from madrigal.types import ConfigError, EngineError, Example, Messages, TrainingError
 
 TASK = '''
 import os, time
@@ -243,7 +246,7 @@ def test_other_settings_cannot_resume(run: Experiment, tmp_path: Path) -> None:
 
 
 def test_a_saved_team_is_evaluated_to_the_same_numbers(whole: Path) -> None:
-    result, episodes = evaluate_run(whole)
+    result, episodes = evaluate_run(whole, trust=True)
     after = json.loads((whole / "evaluation.json").read_text())["after"]
     assert (result.return_percent, result.components) == (after["return_percent"], after["components"])
     assert len(episodes) == 2
@@ -251,8 +254,8 @@ def test_a_saved_team_is_evaluated_to_the_same_numbers(whole: Path) -> None:
 
 def test_a_run_that_has_not_ended_has_no_team_to_evaluate(run: Experiment, tmp_path: Path) -> None:
     (tmp_path / "experiment.json").write_text(to_json(run))
-    with pytest.raises(ConfigError, match=r"no saved team yet; finish it with: madrigal train .* --resume"):
-        evaluate_run(tmp_path)
+    with pytest.raises(ConfigError, match=r"no saved team yet; finish it with: madrigal train .* --resume --trust"):
+        evaluate_run(tmp_path, trust=True)
 
 
 def test_a_seat_that_is_not_trainable_stays(run: Experiment, tmp_path: Path, model_folder: Path) -> None:
@@ -289,11 +292,61 @@ def test_every_example_is_played_once_per_pass() -> None:
     assert examples_of(3, examples, 2, seed=0) == examples_of(3, examples, 2, seed=0)
 
 
+@pytest.mark.parametrize(("steps", "prompts"), [(0, 3), (1, 2), (2, 2), (2, 3), (7, 2)])
+def test_the_examples_that_are_checked_are_those_that_are_played(run: Experiment, steps: int, prompts: int) -> None:
+    run = replace(run, steps=steps, prompts=prompts)
+    with prepare(run) as task:
+        played = [e.id for step in range(steps) for e in examples_of(step, task.examples("train"), prompts, run.seed)]
+        checked = [e.id for e in _trained(run, task)]
+    assert len(checked) == len(set(checked)) and set(checked) == set(played)
+
+
+@pytest.mark.parametrize(("split", "last"), [("train", 4), ("test", 1)])
+def test_a_prompt_that_leaves_no_room_is_found_before_anything_is_played(
+    run: Experiment, tmp_path: Path, split: str, last: int
+) -> None:
+    file = tmp_path / "odd_bytes.py"
+    file.write_text(TASK.replace('"word": ', f'"word": "z" * 600 if (split, n) == ("{split}", {last}) else '))
+    problem = rf"example {split}-{last}, agent ann: its prompt of 6\d\d tokens and an answer of up to 6 do not fit"
+    with pytest.raises(EngineError, match=problem):
+        train(replace(run, task=Own(f"{file}:task"), steps=3), tmp_path)
+    assert not list(tmp_path.glob("*.jsonl")) and not (tmp_path / "evaluation.json").exists()
+
+
+def test_a_long_example_that_is_never_played_is_no_obstacle(run: Experiment, tmp_path: Path) -> None:
+    file = tmp_path / "odd_bytes.py"
+    file.write_text(TASK.replace('"word": ', '"word": "z" * 600 if (split, n) == ("test", 2) else '))
+    assert train(replace(run, task=Own(f"{file}:task"), steps=0), tmp_path)
+
+
+def test_each_distinct_prompt_is_encoded_once(run: Experiment) -> None:
+    class Counts:
+        name, context = "team", 6 + len("abc")
+
+        def __init__(self) -> None:
+            self.seen: list[str] = []
+
+        def encode(self, prompt: Messages) -> str:
+            self.seen.append(prompt[0].content)
+            return prompt[0].content
+
+    policy = Counts()
+    task = SingleRound(
+        "same", ("ann", "bob"), (), (), lambda example, agent: str(example.data["word"]), lambda example, said: 0.0
+    )
+    examples = [Example(str(n), {"word": word}) for n, word in enumerate(("a", "abc", "a", "abcd"))]
+    team: Any = SimpleNamespace(seats={"ann": policy, "bob": policy})
+    check_prompts(run, task, team, examples[:3])
+    assert policy.seen == ["a", "abc"]
+    with pytest.raises(EngineError, match=r"example 3, agent ann: its prompt of 4 .* up to 6 do not fit .* of 9;"):
+        check_prompts(run, task, team, examples)
+
+
 def start(folder: Path, seconds: float) -> subprocess.Popen[str]:
     """`madrigal train` in a process of its own, with slow rewards."""
     command = [sys.executable, "-c", "from madrigal.cli import main; main()", "train", str(folder / "given.json")]
     return subprocess.Popen(
-        [*command, "--runs", str(folder), "--name", "run"],
+        [*command, "--runs", str(folder), "--name", "run", "--trust"],
         env={**os.environ, "REWARD_SECONDS": str(seconds)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -329,7 +382,7 @@ def test_ctrl_c_saves_says_how_to_go_on_and_exits_with_130(run: Experiment, whol
     child.send_signal(signal.SIGINT)
     out, err = child.communicate(timeout=60)
     assert child.returncode == 130, err
-    assert f"Go on with: madrigal train {folder} --resume\n" in out
+    assert f"Go on with: madrigal train {folder} --resume --trust\n" in out
     assert "Traceback" not in err and list((folder / "checkpoints").glob("step-*"))
     assert train(run, folder, resume=True)
     assert_same_run(folder, whole)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from madrigal.assemble import check_experiment, open_task
+from madrigal.assemble import prepare
 from madrigal.branching import Branching
 from madrigal.cli import run
 from madrigal.config import Experiment, from_json, to_json
@@ -22,6 +22,7 @@ from madrigal.recipes.embedded import own
 from madrigal.rollout import Utterance, branch, judge_in_threads
 from madrigal.starter.mixture import DOMAINS, WEIGHTS
 from madrigal.task import check_task
+from madrigal.tasks.catalog import open_task
 from madrigal.topology import Parallel
 from madrigal.types import Completion, Point
 
@@ -61,9 +62,8 @@ def test_task_files_keep_the_contract_and_play(page: str, tmp_path: Path) -> Non
     for file in files:
         experiment = own(f"{file}:task")
         assert from_json(to_json(experiment)) == experiment
-        with open_task(experiment.task) as task, ThreadPoolExecutor(1) as pool:
+        with prepare(experiment) as task, ThreadPoolExecutor(1) as pool:
             check_task(task)
-            check_experiment(experiment, task)
             origin = Point("one", task.reset(task.examples("train")[0]))
             judge = judge_in_threads(task, pool)
             (group,) = branch(task, Parallel(), [origin], Branching(width=2), say_nothing, judge)

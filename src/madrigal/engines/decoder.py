@@ -1,85 +1,41 @@
 """A decoding step written out for Llama and its kin: one token more for every row, in a third of the library's time.
 
-Knows: the weights of Llama, Qwen2 and Qwen3, key-value room. Does not know: tokenizers, sampling, how prompts are read.
+Knows: key-value room, siblings of a prompt. Does not know: tokenizers, sampling, the layout of the weights (llama).
 
-On a CPU a small model spends most of a step outside its matrix products. Here queries, keys and values are one
-product, and so are the two halves of the gate; nothing is repeated for grouped heads; and the keys and values of a
-prompt are held once for all its siblings, whose queries are stacked into one product. One softmax runs over the scores
-of prompt and answer together. Weights are read when a decoder is made, and a decoder lives for one call: never stale.
+Nothing is repeated for grouped heads, and the keys and values of a prompt are held once for all its siblings, whose
+queries are stacked into one product. One softmax runs over the scores of prompt and answer together. Weights are read
+when a decoder is made, and a decoder lives for one call: never stale.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
-from transformers import LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM
 
-FAMILY = (LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
-ROTATIONS = ("default", "linear", "llama3")  # those whose angles do not depend on the length read so far
-
-
-def supports(model: Any) -> bool:
-    """Whether `Decoder` computes what the model computes; every other model is decoded by the library's own code."""
-    if type(model) not in FAMILY or model.device.type != "cpu" or model.dtype != torch.float32:
-        return False
-    config = model.config.to_dict()
-    linear = [part for layer in model.model.layers for part in (*_projections(layer), layer.mlp.down_proj)]
-    return (
-        config["hidden_act"] == "silu"
-        and config["rope_parameters"]["rope_type"] in ROTATIONS
-        and set(config.get("layer_types") or ()) <= {"full_attention"}
-        and all(type(part) is nn.Linear for part in linear)
-        and all(
-            layer.self_attn.o_proj.bias is None and layer.mlp.down_proj.bias is None for layer in model.model.layers
-        )
-    )
-
-
-def _projections(layer: Any) -> tuple[Any, ...]:
-    attention, mlp = layer.self_attn, layer.mlp
-    return attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj, mlp.gate_proj, mlp.up_proj
+from madrigal.batch import Level
+from madrigal.policies.llama import blocks, ends, logits, read, rotation, turned
+from madrigal.policies.slopes import gated, normed
 
 
 @dataclass(slots=True)
-class _Layer:
-    """One block: its matrices, with what scales their input or output multiplied in, and the room for its cache."""
+class _Cache:
+    """Keys and values of one layer: the prompts', [Q pairs, P, d], and room for the answers', [B pairs, room, d]."""
 
-    qkv: Tensor
-    qkv_bias: Tensor | None
-    head_norm: Tensor | None
-    out: Tensor
-    gate_up: Tensor
-    down: Tensor
-    prompt: tuple[Tensor, Tensor]
-    own: tuple[Tensor, Tensor]
+    prompt_keys: Tensor
+    prompt_values: Tensor
+    keys: Tensor
+    values: Tensor
 
-
-def _layer(block: Any, prompt: tuple[Tensor, Tensor], rows: int, room: int) -> _Layer:
-    query, key, value, out, gate, up = _projections(block)
-    head, scale = block.self_attn.head_dim, block.self_attn.scaling
-    heads, pairs = query.out_features // head, key.out_features // head
-    head_norm = bias = None
-    if "q_norm" in dict(block.self_attn.named_children()):
-        norms = block.self_attn.q_norm.weight * scale, block.self_attn.k_norm.weight
-        head_norm = torch.cat([norms[0].expand(heads, head), norms[1].expand(pairs, head)])
-        scale = 1.0
-    if query.bias is not None:
-        bias = torch.cat([query.bias * scale, key.bias, value.bias])
-    own = [key.weight.new_empty((rows * pairs, room, head)) for _ in range(2)]
-    return _Layer(
-        qkv=torch.cat([query.weight * scale, key.weight, value.weight]) * block.input_layernorm.weight,
-        qkv_bias=bias,
-        head_norm=head_norm,
-        out=out.weight.t(),
-        gate_up=torch.cat([gate.weight, up.weight]) * block.post_attention_layernorm.weight,
-        down=block.mlp.down_proj.weight.t(),
-        prompt=(prompt[0].flatten(0, 1), prompt[1].flatten(0, 1)),
-        own=(own[0], own[1]),
-    )
+    def select(self, rows: Tensor, prompts: Tensor, written: int) -> None:
+        """Keeps these rows and prompts."""
+        self.keys, self.values = (_some(store, rows, written) for store in (self.keys, self.values))
+        if len(prompts) < len(self.prompt_keys):
+            self.prompt_keys, self.prompt_values = self.prompt_keys[prompts], self.prompt_values[prompts]
 
 
 class Decoder:
@@ -89,29 +45,25 @@ class Decoder:
     share one of the key-value heads, d numbers per head.
     """
 
-    def __init__(self, model: Any, cache: Any, mask: Tensor, logits: Tensor, prompt_of: Tensor, room: int) -> None:
-        """Takes up from prompts that were read.
+    def __init__(self, model: Any, prompts: Sequence[Level], prompt_of: Tensor, room: int) -> None:
+        """Reads prompts and takes up from there.
 
         Args:
-            cache, mask, logits: of the distinct prompts, padded on the left.
+            prompts: levels with a row per distinct prompt at the bottom.
             prompt_of: [B] the prompt of each row.
             room: the most tokens that will be written.
         """
-        config = model.config
-        self.eps, self.pairs = config.rms_norm_eps, config.num_key_value_heads
-        self.embedding, self.norm = model.model.embed_tokens.weight, model.model.norm.weight
-        self.head = model.lm_head.weight
-        self.layers = [
-            _layer(block, (read.keys, read.values), len(prompt_of), room)
-            for block, read in zip(model.model.layers, cache.layers, strict=True)
+        reading = read(model, prompts)
+        self.model, self.eps, self.pairs = model, model.config.rms_norm_eps, model.config.num_key_value_heads
+        self.blocks = blocks(model)
+        self.caches = [
+            _Cache(_heads_apart(keys), _heads_apart(values), *_rooms(keys, len(prompt_of), room))
+            for keys, values in zip(reading.keys, reading.values, strict=True)
         ]
-        places = torch.arange(mask.shape[1] + room)[None]
-        cos, sin = (table[0] for table in model.model.rotary_emb(self.embedding, places))
-        half = sin.shape[-1] // 2
-        self.cos, self.sin = cos, torch.cat([-sin[:, :half], sin[:, half:]], dim=-1)
-        self.padding = torch.zeros(mask.shape).masked_fill(mask == 0, float("-inf"))
-        self.position, self.written = mask.sum(-1)[prompt_of], 0
-        self.logits = logits[prompt_of]
+        self.cos, self.sin = rotation(model, reading.seen.shape[1] + room)
+        self.padding = torch.zeros(reading.seen.shape).masked_fill(~reading.seen, float("-inf"))
+        self.position, self.written = reading.seen.sum(-1)[prompt_of], 0
+        self.logits = logits(model, reading.stream[ends(prompts)])[prompt_of]
         self._seat(prompt_of)
 
     def _seat(self, prompt_of: Tensor) -> None:
@@ -133,46 +85,36 @@ class Decoder:
         prompts, prompt_of = torch.unique(self.prompt_of[keep], return_inverse=True)
         rows = (keep[:, None] * self.pairs + torch.arange(self.pairs)).flatten()
         held = (prompts[:, None] * self.pairs + torch.arange(self.pairs)).flatten()
-        for layer in self.layers:
-            layer.own = (_some(layer.own[0], rows, self.written), _some(layer.own[1], rows, self.written))
-            if len(prompts) < len(self.padding):
-                layer.prompt = (layer.prompt[0][held], layer.prompt[1][held])
+        for cache in self.caches:
+            cache.select(rows, held, self.written)
         self.padding, self.position, self.logits = self.padding[prompts], self.position[keep], self.logits[keep]
         self._seat(prompt_of)
 
     def advance(self, token: Tensor) -> None:
         """Writes one token per row."""
         cos, sin = self.cos[self.position][:, None], self.sin[self.position][:, None]
-        stream = functional.embedding(token, self.embedding)
-        for layer in self.layers:
-            stream.addmm_(self._attention(layer, self._normed(stream), cos, sin), layer.out)
-            gate, up = functional.linear(self._normed(stream), layer.gate_up).chunk(2, dim=-1)
-            stream.addmm_(functional.silu(gate).mul_(up), layer.down)
-        self.logits = functional.linear(self._normed(stream).mul_(self.norm), self.head)
+        stream = functional.embedding(token, self.model.model.embed_tokens.weight)
+        for block, cache in zip(self.blocks, self.caches, strict=True):
+            heard = self._attention(*turned(normed(stream, self.eps), block, cos, sin, self.eps), cache)
+            stream.addmm_(heard, block.out)
+            stream.addmm_(gated(functional.linear(normed(stream, self.eps), block.gate_up)), block.down)
+        self.logits = logits(self.model, stream)
         self.position = self.position + 1
         self.written += 1
 
-    def _normed(self, stream: Tensor) -> Tensor:
-        return functional.rms_norm(stream, stream.shape[-1:], eps=self.eps)
-
-    def _attention(self, layer: _Layer, normed: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def _attention(self, compared: Tensor, value: Tensor, cache: _Cache) -> Tensor:
         """[B, H d] what every row's query reads from its prompt and its own answer."""
-        rows, head, end = len(normed), cos.shape[-1], self.written + 1
-        mixed = functional.linear(normed, layer.qkv, layer.qkv_bias).view(rows, -1, head)
-        turned, value = mixed[:, : -self.pairs], mixed[:, -self.pairs :]
-        if layer.head_norm is not None:
-            turned = self._normed(turned).mul_(layer.head_norm)
-        turned = (turned * cos).addcmul_(turned.roll(head // 2, -1), sin)
-        query, key = turned[:, : -self.pairs], turned[:, -self.pairs :]
-        for store, new in zip(layer.own, (key, value), strict=True):
-            store[:, self.written] = new.reshape(-1, head)
-        keys, values = (store[:, :end] for store in layer.own)
-        query = query.reshape(rows, self.pairs, -1, head)
+        rows, end = len(value), self.written + 1
+        query, key = compared[:, : -self.pairs], compared[:, -self.pairs :]
+        cache.keys[:, self.written] = key.reshape(-1, key.shape[-1])
+        cache.values[:, self.written] = value.reshape(-1, value.shape[-1])
+        keys, values = cache.keys[:, :end], cache.values[:, :end]
+        query = query.reshape(rows, self.pairs, -1, query.shape[-1])
         own = torch.bmm(query.flatten(0, 1), keys.transpose(1, 2)).view(rows, self.pairs, -1, end)
-        shared = torch.baddbmm(self.mask, self._stack(query), layer.prompt[0].transpose(1, 2))
+        shared = torch.baddbmm(self.mask, self._stack(query), cache.prompt_keys.transpose(1, 2))
         weights = torch.cat([self._spread(shared), own], dim=-1).softmax(dim=-1)
         answer = torch.bmm(weights[..., -end:].flatten(0, 1), values).view(query.shape)
-        prompt = torch.bmm(self._stack(weights[..., :-end]), layer.prompt[1])
+        prompt = torch.bmm(self._stack(weights[..., :-end]), cache.prompt_values)
         return answer.add_(self._spread(prompt)).view(rows, -1)
 
     def _stack(self, each: Tensor) -> Tensor:
@@ -191,6 +133,17 @@ class Decoder:
             .reshape(len(self.sitter), self.pairs, -1, width)
         )
         return grid if self.full else grid[self.seat]
+
+
+def _heads_apart(store: Tensor) -> Tensor:
+    """[Q, pairs, P, d] becomes [Q pairs, P, d]."""
+    return store.flatten(0, 1)
+
+
+def _rooms(like: Tensor, rows: int, room: int) -> tuple[Tensor, Tensor]:
+    """Room for the keys and the values of what will be written."""
+    shape = (rows * like.shape[1], room, like.shape[-1])
+    return like.new_empty(shape), like.new_empty(shape)
 
 
 def _some(store: Tensor, rows: Tensor, written: int) -> Tensor:

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
-from madrigal.batch import pad_rows
-from madrigal.engines.decoder import Decoder, supports
+from madrigal.batch import prompt_levels
+from madrigal.engines.decoder import Decoder
+from madrigal.policies.llama import supports
 from madrigal.policies.local import LocalPolicy
-from madrigal.policies.reading import positions
+from madrigal.policies.reading import read_prompts
 from madrigal.sampling import Sampling, draw
 from madrigal.types import Completion, EngineError, Messages
 
@@ -169,21 +170,13 @@ def _generate(
 def _read(policy: LocalPolicy, model: Any, encoded: Sequence[tuple[int, ...]], room: int) -> _Rows | Decoder:
     """Reads each distinct prompt once, left-padded, and hands every row what was read of its own."""
     distinct = {ids: n for n, ids in enumerate(dict.fromkeys(encoded))}
-    input_ids, real = pad_rows(list(distinct), policy.tokenizer.pad_token_id, left=True)
-    input_ids, mask = input_ids.to(policy.device), real.long().to(policy.device)
-    cache = Cache(layers=[RoomyLayer() for _ in range(model.config.num_hidden_layers)])  # type: ignore[no-untyped-call]
-    logits = model(
-        input_ids=input_ids,
-        attention_mask=mask,
-        position_ids=positions(mask),
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    ).logits[:, -1]
+    prompts = prompt_levels(list(distinct), policy.tokenizer.pad_token_id, policy.device)
     prompt_of = torch.tensor([distinct[ids] for ids in encoded], device=policy.device)
     if supports(model):
-        return Decoder(model, cache, mask, logits, prompt_of, room)
-    return _Rows(model, cache, mask, logits, prompt_of)
+        return Decoder(model, prompts, prompt_of, room)
+    cache = Cache(layers=[RoomyLayer() for _ in range(model.config.num_hidden_layers)])  # type: ignore[no-untyped-call]
+    logits, seen = read_prompts(model, prompts, cache)
+    return _Rows(model, cache, seen.long(), logits, prompt_of)
 
 
 def _uniform(seeds: Sequence[int], count: int) -> Tensor:

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from madrigal.policies.probe import check_cache, context_of
 from madrigal.starter import model_path
 from madrigal.types import ConfigError, EngineError, Messages
 
@@ -90,7 +91,7 @@ class LocalPolicy:
     @property
     def context(self) -> int:
         """The longest prompt plus answer, in tokens."""
-        return int(getattr(self.model.config, "max_position_embeddings", 1 << 30))
+        return context_of(self.model)
 
     def encode(self, messages: Messages) -> tuple[int, ...]:
         """Token ids of a prompt: by the chat template where the tokenizer has one, else the plain text."""
@@ -190,7 +191,7 @@ def load_model(config: PolicyConfig, device: torch.device) -> Any:
     """Loads a causal language model onto a device.
 
     Raises:
-        EngineError: if there is no such model or it cannot be read.
+        EngineError: if there is no such model, it cannot be read, or Madrigal cannot drive its cache.
     """
     wide = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     auto = torch.bfloat16 if device.type == "cuda" else torch.float32
@@ -203,7 +204,9 @@ def load_model(config: PolicyConfig, device: torch.device) -> Any:
             f"model {config.model}: could not be loaded: {_first_line(error)}; expected starter:small, "
             "starter:large, a local folder or a reachable hub name"
         ) from error
-    return model.to(device).eval()
+    model = model.to(device).eval()
+    check_cache(model, config.model)
+    return model
 
 
 def load_policy(

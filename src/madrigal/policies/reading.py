@@ -5,53 +5,91 @@ Knows: the call of a causal language model, key-value caches. Does not know: los
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers.cache_utils import DynamicCache
+from transformers.cache_utils import Cache, DynamicCache
 
-from madrigal.batch import Batch
+from madrigal.batch import Batch, Level
+from madrigal.policies import llama
 
 
-def logits_by_prompt(model: Any, batch: Batch) -> tuple[Tensor, ...]:
-    """What the model says before each sampled token, [B 1 V] and [B T-1 V]; a prompt is read once for all answers."""
-    mask = batch.prompt_mask.long()
-    cache: Any = DynamicCache()
-    first: Tensor = model(
-        input_ids=batch.prompts,
-        attention_mask=mask,
-        position_ids=positions(mask),
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    ).logits[batch.prompt_of]
-    if batch.actions.shape[1] == 1:
-        return (first,)
-    for layer in cache.layers:
-        layer.keys, layer.values = layer.keys[batch.prompt_of], layer.values[batch.prompt_of]
-    mask = torch.cat([mask[batch.prompt_of], batch.mask[:, :-1].long()], dim=1)
+def logits_before_actions(model: Any, batch: Batch) -> Float[Tensor, "M V"]:
+    """The logits that each sampled token was drawn from, answer after answer; a prompt is read once for all of them."""
+    if llama.supports(model):
+        return _written_out(model, batch)
+    cache = DynamicCache()
+    first, seen = read_prompts(model, batch.prompts, cache)
+    width = batch.actions.shape[1]
+    if width == 1:
+        return first[batch.prompt_of]
+    cache.batch_select_indices(batch.prompt_of)
+    mask = torch.cat([seen[batch.prompt_of], batch.mask[:, :-1]], dim=1).long()
     rest = model(
         input_ids=batch.actions[:, :-1],
         attention_mask=mask,
-        position_ids=positions(mask)[:, batch.prompts.shape[1] :],
+        position_ids=positions(mask)[:, seen.shape[1] :],
         past_key_values=cache,
         use_cache=True,
     ).logits
-    return first, rest
+    return torch.cat([first[batch.prompt_of][:, None], rest], dim=1)[batch.mask]
 
 
-def logits_in_one_pass(model: Any, batch: Batch) -> tuple[Tensor, ...]:
-    """The same with every prompt repeated before each of its answers."""
-    mask = torch.cat([batch.prompt_mask[batch.prompt_of], batch.mask], dim=1).long()
+def logits_in_one_pass(model: Any, batch: Batch) -> Float[Tensor, "M V"]:
+    """The same with every prompt repeated before each of its answers, and without a cache."""
+    prompts, seen = _whole(batch.prompts)
+    mask = torch.cat([seen[batch.prompt_of], batch.mask], dim=1).long()
     output = model(
-        input_ids=torch.cat([batch.prompts[batch.prompt_of], batch.actions], dim=1),
+        input_ids=torch.cat([prompts[batch.prompt_of], batch.actions], dim=1),
         attention_mask=mask,
         position_ids=positions(mask),
         logits_to_keep=batch.actions.shape[1] + 1,
         use_cache=False,
     )
-    return (output.logits[:, :-1],)
+    said: Tensor = output.logits[:, :-1][batch.mask]
+    return said
+
+
+def read_prompts(model: Any, levels: Sequence[Level], cache: Cache) -> tuple[Float[Tensor, "Q V"], Bool[Tensor, "Q P"]]:
+    """Fills a cache level by level; returns the logits after each prompt and which places of the cache are real."""
+    seen = levels[0].mask[:, :0]
+    for n, level in enumerate(levels):
+        if n:
+            cache.batch_select_indices(level.parent)
+        seen = torch.cat([seen[level.parent], level.mask], dim=1)
+        mask = seen.long()
+        output = model(
+            input_ids=level.tokens,
+            attention_mask=mask,
+            position_ids=positions(mask)[:, -level.tokens.shape[1] :],
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+    return output.logits[:, -1], seen
+
+
+def _whole(levels: Sequence[Level]) -> tuple[Int[Tensor, "Q P"], Bool[Tensor, "Q P"]]:
+    """The prompts from their first token to their last; padding may stand within them."""
+    tokens, mask = levels[0].tokens[:, :0], levels[0].mask[:, :0]
+    for level in levels:
+        tokens = torch.cat([tokens[level.parent], level.tokens], dim=1)
+        mask = torch.cat([mask[level.parent], level.mask], dim=1)
+    return tokens, mask
+
+
+def _written_out(model: Any, batch: Batch) -> Float[Tensor, "M V"]:
+    """An answer's first token is drawn after its prompt, every other one after the token before it."""
+    answers = Level(batch.actions[:, :-1], batch.mask[:, 1:], batch.prompt_of)
+    levels = (*batch.prompts, answers) if answers.tokens.shape[1] else batch.prompts
+    stream = llama.read(model, levels).stream
+    before = torch.zeros(batch.mask.shape, dtype=torch.long)
+    before[:, 0] = llama.ends(batch.prompts)[batch.prompt_of]
+    before[:, 1:][answers.mask] = torch.arange(len(stream))[len(stream) - int(answers.mask.sum()) :]
+    return llama.logits(model, stream.index_select(0, before[batch.mask]))
 
 
 def positions(mask: Tensor) -> Tensor:

@@ -70,7 +70,11 @@ def _module(name: str) -> Any:
 
 @cache
 def _load(path: Path) -> Any:
-    """The module in a file, under a name of its own: an own random.py must not become everybody's random."""
+    """The module in a file, under a name of its own: an own random.py must not become everybody's random.
+
+    It may import what lies beside it, now or when it is played. Its folder therefore stays on the path, at the end: a
+    neighbour that is called random.py does not become everybody's random either.
+    """
     name = f"madrigal_own_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -78,6 +82,8 @@ def _load(path: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     # Dataclasses look up the module that they are defined in.
     sys.modules[name] = module
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
     try:
         spec.loader.exec_module(module)
     except BaseException:

@@ -1,0 +1,71 @@
+"""The tasks there are: one table that the command line, experiments and scoring all read.
+
+Knows: what each task is called, what settings it starts from, how it is opened. Does not know: how any of them works.
+
+A new task is a file of its own and a line here, in `TASKS`; where its settings are of a new kind, also a name in
+`TaskConfig`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from madrigal.task import Task
+from madrigal.tasks.coding.config import Coding
+from madrigal.tasks.coding.services import open_coding
+from madrigal.tasks.discussion.gsm8k import Gsm8k, gsm8k_task
+from madrigal.tasks.own import Own, load_own
+from madrigal.tasks.writing.task import Arxiv, Tldr, arxiv_task, tldr_task
+
+TaskConfig = Tldr | Arxiv | Coding | Gsm8k | Own
+C = TypeVar("C")
+Opener = Callable[[Any], AbstractContextManager[Task[Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One task of the catalog.
+
+    Attributes:
+        what: the task in one line.
+        config: the settings that it starts from.
+        open: makes the task of any settings of that kind; leaving the context closes what the task owns.
+        columns: what a row of data must have so that `madrigal score` can judge answers to it.
+    """
+
+    what: str
+    config: TaskConfig
+    open: Opener
+    columns: tuple[str, ...] = ()
+
+
+def _alone(make: Callable[[C], Task[Any]]) -> Callable[[C], AbstractContextManager[Task[Any]]]:
+    """The opener of a task that owns nothing."""
+    return lambda config: nullcontext(make(config))
+
+
+PROBLEM = ("prompt", "entry_point", "test")
+TASKS = {
+    "tldr": Entry("two summaries of a post: concise and detailed", Tldr(), _alone(tldr_task)),
+    "arxiv": Entry("two halves of an introduction: background and method", Arxiv(), _alone(arxiv_task)),
+    "arxiv-later": Entry("the same, by the authors' later thresholds", Arxiv(variant="later"), _alone(arxiv_task)),
+    "coding": Entry("helper and main function, embedded problems", Coding(), open_coding, PROBLEM),
+    "humaneval": Entry("helper and main function, HumanEval", Coding("humaneval"), open_coding, PROBLEM),
+    "coophumaneval": Entry("helper and main function, CoopHumanEval", Coding("coophumaneval"), open_coding, PROBLEM),
+    "gsm8k": Entry("arithmetic word problems for several agents", Gsm8k(), _alone(gsm8k_task), ("question", "answer")),
+}
+OWN = Entry("a task of your own, by file and name", Own("file.py:name"), _alone(load_own))
+OPENERS = {type(entry.config): entry.open for entry in (*TASKS.values(), OWN)}
+
+
+def open_task(config: TaskConfig) -> AbstractContextManager[Task[Any]]:
+    """Makes the task that settings describe; leaving the context closes what it owns (a sandbox).
+
+    >>> with open_task(Gsm8k(agents=("ada", "bob"))) as task:
+    ...     task.agents
+    ('ada', 'bob')
+    """
+    return OPENERS[type(config)](config)

@@ -1,0 +1,39 @@
+"""The coding task with what it needs from outside: a sandbox, and an expert where one is asked for.
+
+Knows: which services a configuration calls for, and when they end. Does not know: prompts, rewards, rounds.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from madrigal.tasks.coding.config import Coding
+from madrigal.tasks.coding.expert import open_expert
+from madrigal.tasks.coding.sandbox import Limits, Sandbox
+from madrigal.tasks.coding.task import CodingTask, coding_task
+
+
+@contextmanager
+def open_coding(config: Coding) -> Iterator[CodingTask]:
+    """Opens the services, yields the task that they serve, and closes them.
+
+    Raises:
+        ConfigError, TaskError, EngineError: if a service cannot be had or the data cannot be read.
+    """
+    expert = open_expert(config.expert) if config.feedback == "expert_edits" else None
+    with Sandbox(_limits(config), workers=os.cpu_count() or 1, allow_unconfined=config.unconfined) as sandbox:
+        yield coding_task(config, sandbox, expert)
+
+
+def _limits(config: Coding) -> Limits:
+    """One test may take half of what the whole program may."""
+    seconds = config.program_seconds
+    return Limits(
+        seconds=seconds,
+        test_seconds=max(1.0, seconds / 2),
+        cpu_seconds=math.ceil(seconds),
+        memory_mb=config.memory_mb,
+    )

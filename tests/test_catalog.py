@@ -1,0 +1,39 @@
+"""One table of tasks: whatever stands in it can be opened, keeps the contract, and is what the commands offer."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+
+from madrigal import cli
+from madrigal.task import check_task
+from madrigal.tasks.catalog import OPENERS, OWN, TASKS, TaskConfig
+from madrigal.tasks.coding.config import Coding
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_opens_and_keeps_the_contract(name: str) -> None:
+    entry = TASKS[name]
+    config = replace(entry.config, unconfined=True) if isinstance(entry.config, Coding) else entry.config
+    with entry.open(config) as task:
+        check_task(task)
+        assert name.startswith(task.name)
+        assert set(entry.columns) <= set(task.examples("test")[0].data)
+
+
+def test_every_kind_of_settings_opens_in_one_way() -> None:
+    assert set(OPENERS) == set(get_args(TaskConfig)) == {type(entry.config) for entry in (*TASKS.values(), OWN)}
+    for entry in TASKS.values():
+        same = [other for other in TASKS.values() if type(other.config) is type(entry.config)]
+        assert all(other.columns == entry.columns for other in same)
+
+
+def test_the_list_and_the_scorer_offer_the_whole_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tasks"] == {name: entry.what for name, entry in TASKS.items()}
+    with pytest.raises(SystemExit):
+        cli.run(["score", "--help"])
+    assert ", ".join(TASKS) in " ".join(capsys.readouterr().out.split())
