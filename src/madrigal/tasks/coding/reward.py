@@ -28,6 +28,7 @@ from typing import Protocol
 from madrigal.tasks.coding.problem import Problem, UnitTest, shown, unit_tests
 from madrigal.tasks.coding.program import AUX, Function, clean, combine, find_function, preamble, syntax_fault
 from madrigal.tasks.coding.sandbox import CallTest, Program, Verdict
+from madrigal.tasks.coding.schemes import SCHEMES, schemes
 from madrigal.tasks.coding.score import Findings, Judged, Score
 from madrigal.tasks.coding.usage import is_thin_wrapper, usage_of
 from madrigal.types import RewardError
@@ -64,7 +65,8 @@ def score_pair(problem: Problem, helper: str, main: str, judge: Judge, *, aux_re
     aux = find_function(texts["helper"], AUX)
     function = find_function(texts["main"], problem.entry_point)
     found = _findings(problem, function, combine(problem.prompt, problem.entry_point, main, helper), texts)
-    found = replace(found, aux_missing=_missing(aux, AUX))
+    cooperation = schemes(texts["helper"], texts["main"], problem.entry_point)
+    found = replace(found, aux_missing=_missing(aux, AUX), schemes=cooperation)
     score = Score(
         found,
         aux=0.0 if found.aux_missing else AUX_FOUND,
@@ -133,6 +135,8 @@ def metrics(score: Score) -> dict[str, float]:
             "aux_called": float(found.usage != "not called"),
             "aux_ignored": float(found.usage == "misused"),
             "thin_wrapper": float(found.thin),
+            **{f"scheme/{name}": float(name in found.schemes) for name in SCHEMES},
+            "scheme/none": float(not found.schemes),
         }
     return values
 

@@ -57,6 +57,7 @@ class Findings:
         misuse: the reason where `usage` is "misused".
         thin: whether the main function does nothing but hand over to aux.
         program: the combined source.
+        schemes: the ways in which helper and main cooperate; empty where none is recognised.
         solo: whether a single agent answered, so that nothing about aux applies.
     """
 
@@ -68,6 +69,7 @@ class Findings:
     misuse: str = ""
     thin: bool = False
     program: str = ""
+    schemes: frozenset[str] = frozenset()
     solo: bool = False
 
     @property

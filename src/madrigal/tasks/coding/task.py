@@ -199,7 +199,9 @@ def _edit(edits: Edits, agent: AgentId) -> str:
 
 def _details(score: Score) -> dict[str, Any]:
     found = score.findings
+    cooperation = {} if found.solo else {"schemes": sorted(found.schemes)}
     return {
+        **cooperation,
         "verdicts": [{"test": t.test, "outcome": t.outcome, "message": t.message} for t in found.tests],
         "program": found.program,
         "syntax": found.fault.message if found.fault else "",

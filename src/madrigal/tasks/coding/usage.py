@@ -29,7 +29,7 @@ def usage_of(main: ast.FunctionDef) -> tuple[Usage, str]:
 
 def calls_aux(main: ast.FunctionDef) -> bool:
     """Whether the teammate's aux is called; handing it on uncalled, as in `map(aux, xs)`, is not a call."""
-    return not _shadows(main) and _has_call(main)
+    return not shadows_aux(main) and _has_call(main)
 
 
 def is_thin_wrapper(main: ast.FunctionDef) -> bool:
@@ -113,7 +113,8 @@ def _binds(tree: ast.AST, name: str) -> bool:
     )
 
 
-def _shadows(main: ast.FunctionDef) -> bool:
+def shadows_aux(main: ast.FunctionDef) -> bool:
+    """Whether the function binds an `aux` of its own, so that the name is not the teammate's."""
     return _binds(main, AUX) or any(
         (isinstance(node, ast.arg) and node.arg == AUX)
         or (isinstance(node, ast.alias) and (node.asname or node.name) == AUX)

@@ -1,0 +1,148 @@
+"""Changed play: what was said, what is heard, who speaks; each change a wrapper, so that play itself knows of none.
+
+Knows: plays, tasks, speakers and how to wrap them. Does not know: which changes are worth comparing (cooperation).
+
+| change | wraps | who is affected |
+|---|---|---|
+| `saying` | one play | the task and every teammate get another message of one agent |
+| `Muffled`, `muffled` | the task and its judge | one agent hears other messages; the task gets the true ones |
+| `seated` | speakers | each agent speaks through a speaker of its own |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+from madrigal.rollout import Judge, Judger, Play, Speak, Speaker, Utterance
+from madrigal.task import Task
+from madrigal.types import AgentId, Completion, Example, Messages, Split, Step, Turn
+
+S = TypeVar("S")
+
+Retell = Callable[[str, int, AgentId], str | None]  # example, round, who spoke -> what is heard of it; None is nothing
+
+
+def saying(moves: Play, agent: AgentId, text: Callable[[int], str]) -> Play:
+    """A play in which one agent's messages are others, given by round; its own are asked for and dropped."""
+    request = next(moves)
+    while True:
+        replies = yield request
+        if isinstance(request, Speak):  # where the agent was not asked, nobody reads what is put in its place
+            replies = {**replies, agent: Completion(text(request.round))}
+        try:
+            request = moves.send(replies)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, slots=True)
+class Told(Generic[S]):
+    """A state, and what the state would be if what the listener was told were true."""
+
+    example: str
+    state: S
+    told: S
+    round: int = 0
+
+
+@dataclass(frozen=True)
+class Muffled(Generic[S]):
+    """A task in which one agent hears other things than its teammates say, in this round and of earlier ones.
+
+    The task is pure, so the listener can live in a state of its own, in which the others said what it was told; the
+    rewards come from the true one. That state may have come to an end before the true one has: it must still be
+    observable then, as in all tasks of the library.
+
+    Attributes:
+        task: the task itself.
+        listener: the agent that is told other things.
+        retell: what it is told.
+    """
+
+    task: Task[S]
+    listener: AgentId
+    retell: Retell
+
+    @property
+    def name(self) -> str:
+        return self.task.name
+
+    @property
+    def agents(self) -> tuple[AgentId, ...]:
+        return self.task.agents
+
+    @property
+    def horizon(self) -> int:
+        return self.task.horizon
+
+    @property
+    def best_return(self) -> float:
+        return self.task.best_return
+
+    def examples(self, split: Split) -> Sequence[Example]:
+        return self.task.examples(split)
+
+    def reset(self, example: Example) -> Told[S]:
+        state = self.task.reset(example)
+        return Told(example.id, state, state)
+
+    def acting(self, state: Told[S]) -> tuple[AgentId, ...]:
+        return self.task.acting(state.state)
+
+    def observe(self, state: Told[S], agent: AgentId, heard: Sequence[Turn]) -> Messages:
+        if agent != self.listener:
+            return self.task.observe(state.state, agent, heard)
+        return self.task.observe(state.told, agent, [turn for turn in map(self._retold(state), heard) if turn])
+
+    def step(self, state: Told[S], actions: Mapping[AgentId, str]) -> Step[Told[S]]:
+        judge = muffled(self, lambda requests: [self.task.step(one.state, one.actions) for one in requests])
+        return judge([Judge(state, actions)])[0]
+
+    def rumour(self, request: Judge[Told[S]]) -> Judge[S]:
+        """The joint action as the listener was told of it."""
+        state = request.state
+        texts = {
+            agent: text if agent == self.listener else self.retell(state.example, state.round, agent) or ""
+            for agent, text in request.actions.items()
+        }
+        return Judge(state.told, texts)
+
+    def _retold(self, state: Told[S]) -> Callable[[Turn], Turn | None]:
+        def retold(turn: Turn) -> Turn | None:
+            if turn.agent == self.listener:
+                return turn
+            text = self.retell(state.example, state.round, turn.agent)
+            return None if text is None else replace(turn, completion=Completion(text))
+
+        return retold
+
+
+def muffled(task: Muffled[Any], judge: Judger) -> Judger:
+    """The judge of a muffled task: asks the task's own for the true step, and for the state that the listener is in."""
+
+    def judge_both(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
+        steps = list(judge([Judge(request.state.state, request.actions) for request in requests]))
+        going = [place for place, step in enumerate(steps) if not step.ending]
+        rumours = judge([task.rumour(requests[place]) for place in going]) if going else ()
+        told = {place: step.state for place, step in zip(going, rumours, strict=True)}
+        return [
+            replace(step, state=Told(was.example, step.state, told.get(place, step.state), was.round + 1))
+            for place, (step, was) in enumerate(zip(steps, (request.state for request in requests), strict=True))
+        ]
+
+    return judge_both
+
+
+def seated(speakers: Mapping[AgentId, Speaker]) -> Speaker:
+    """A speaker that hands every request to the speaker in that agent's seat, all of one speaker's in one call."""
+
+    def speak(wanted: Sequence[Utterance]) -> list[Completion]:
+        said: dict[int, Completion] = {}
+        for speaker in dict.fromkeys(speakers[utterance.agent] for utterance in wanted):
+            mine = [place for place, utterance in enumerate(wanted) if speakers[utterance.agent] is speaker]
+            said |= zip(mine, speaker([wanted[place] for place in mine]), strict=True)
+        return [said[place] for place in range(len(wanted))]
+
+    return speak

@@ -1,0 +1,190 @@
+"""Does the team cooperate? What is lost without an agent, without its messages, or with another team's agent.
+
+Knows: how to play examples in changed ways and compare returns example by example. Does not know: models, training.
+
+Every comparison plays the same examples with the same seeds, so that what the change does not touch stays word for
+word the same: an agent that nobody needs has a drop of exactly 0. Drops are in points of the normalised return, which
+is in percent of the best. Several agents make several tests: correct their p-values with `statistics.holm`.
+
+References:
+    Carroll et al., 2019, "On the Utility of Learning about Humans for Human-AI Coordination", arXiv:1910.05789, and
+    Hu et al., 2020, "Other-Play for Zero-Shot Coordination", arXiv:2003.02979: play with partners of other runs.
+    Lowe et al., 2019, "On the Pitfalls of Measuring Emergent Communication", arXiv:1903.05168: why messages must be
+    changed, not only looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any
+
+from madrigal.evaluation.ablations import Muffled, Retell, muffled, saying, seated
+from madrigal.evaluation.evaluate import percent_of_best
+from madrigal.evaluation.statistics import Comparison, Interval, hierarchical_bootstrap, paired_bootstrap
+from madrigal.rollout import Game, Judger, Play, Speaker, drive, play
+from madrigal.task import Task
+from madrigal.topology import Topology
+from madrigal.types import AgentId, ConfigError, Episode, Example, Point
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Examples, and who plays them how.
+
+    Attributes:
+        speak: answers for every agent.
+        judge: asks the task; `rollout.judge_in_threads`, say.
+        seed: what all sampling derives from, as in an evaluation.
+    """
+
+    task: Task[Any]
+    topology: Topology
+    examples: Sequence[Example]
+    speak: Speaker
+    judge: Judger
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CrossPlay:
+    """Teams that play with each other's agents.
+
+    Attributes:
+        teams: their names, in the order of rows and columns.
+        returns: mean normalised return where row i's agent plays with column j's others; own teams on the diagonal.
+        own, crossed: mean of the diagonal and of the rest.
+        gap: own minus crossed, with an interval over teams and examples; above 0 where teams have conventions that
+            strangers do not know.
+    """
+
+    teams: tuple[str, ...]
+    returns: tuple[tuple[float, ...], ...]
+    own: float
+    crossed: float
+    gap: Interval
+
+
+def leave_one_agent_out(trial: Trial, *, borrowed: bool = False) -> dict[AgentId, Comparison]:
+    """The drop of the normalised return where one agent says nothing, for each agent.
+
+    Args:
+        borrowed: instead of nothing the agent says what it said on another example, in the same round. This keeps
+            length and style, so that only what it knows of this example is lost.
+
+    Raises:
+        ConfigError: if there are no examples, or only one to borrow from.
+    """
+    episodes = play_trial(trial)
+    borrow = _borrower(trial, episodes) if borrowed else _nothing
+    drops = {}
+    for agent in trial.task.agents:
+
+        def change(moves: Play, example: Example, agent: AgentId = agent) -> Play:
+            return saying(moves, agent, lambda turn: borrow(example.id, turn, agent) or "")
+
+        drops[agent] = _drop(trial, episodes, play_trial(trial, change))
+    return drops
+
+
+def leave_messages_out(trial: Trial, *, shuffled: bool = False) -> dict[AgentId, Comparison]:
+    """The drop of the normalised return where one agent does not hear the others, for each listener.
+
+    Hidden is what it would hear in the same round (sequential play) and what it would see of the others' answers of
+    earlier rounds; the task still judges what was really said. In parallel play of one round nothing is heard, and all
+    drops are 0.
+
+    Args:
+        shuffled: instead of nothing it hears what the others said on another example.
+
+    Raises:
+        ConfigError: if there are no examples, or only one to borrow from.
+    """
+    episodes = play_trial(trial)
+    retell = _borrower(trial, episodes) if shuffled else _nothing
+    drops = {}
+    for listener in trial.task.agents:
+        task = Muffled(trial.task, listener, retell)
+        changed = replace(trial, task=task, judge=muffled(task, trial.judge))
+        drops[listener] = _drop(trial, episodes, play_trial(changed))
+    return drops
+
+
+def cross_play(trial: Trial, teams: Mapping[str, Speaker], seat: AgentId | None = None) -> CrossPlay:
+    """Lets the agent in one seat of each team play with the other seats of each team.
+
+    Args:
+        trial: what is played; its own speaker is not asked.
+        teams: the speaker of each team: of runs that differ in their seed, say.
+        seat: whose agent is exchanged; the first one by default.
+
+    Raises:
+        ConfigError: if there are fewer than two teams or agents, no examples, or no such seat.
+    """
+    agents = trial.task.agents
+    seat = agents[0] if seat is None else seat
+    if len(teams) < 2 or len(agents) < 2 or seat not in agents:
+        raise ConfigError(
+            f"cross-play: expected at least 2 teams of at least 2 agents and a seat of {', '.join(agents)}, "
+            f"got {len(teams)} teams and the seat {seat}"
+        )
+
+    def row(one: Speaker) -> list[list[float]]:
+        speakers = ({**dict.fromkeys(agents, other), seat: one} for other in teams.values())
+        pairs = (replace(trial, speak=seated(speaking)) for speaking in speakers)
+        return [_returns(trial, play_trial(pair)) for pair in pairs]
+
+    table = [row(one) for one in teams.values()]
+    means = tuple(tuple(map(fmean, line)) for line in table)
+    places = range(len(teams))
+    gap = hierarchical_bootstrap([_gaps(table, i) for i in places], seed=trial.seed)
+    own = fmean(means[i][i] for i in places)
+    return CrossPlay(tuple(teams), means, own, own - gap.mean, gap)
+
+
+def play_trial(trial: Trial, change: Callable[[Play, Example], Play] | None = None) -> list[Episode[Any]]:
+    """Plays every example once, all in lock-step; with the seeds of an evaluation, whatever is changed.
+
+    Raises:
+        ConfigError: if there are no examples.
+    """
+    if not trial.examples:
+        raise ConfigError(f"task {trial.task.name}: expected at least one example to play, got none")
+    games = []
+    for example in trial.examples:
+        moves = play(trial.task, trial.topology, Point(example.id, trial.task.reset(example)))
+        games.append(Game(change(moves, example) if change else moves, ("evaluate", trial.seed, example.id)))
+    return drive(games, trial.speak, trial.judge)
+
+
+def _returns(trial: Trial, episodes: Sequence[Episode[Any]]) -> list[float]:
+    return [percent_of_best(trial.task, episode) for episode in episodes]
+
+
+def _drop(trial: Trial, episodes: Sequence[Episode[Any]], changed: Sequence[Episode[Any]]) -> Comparison:
+    return paired_bootstrap(_returns(trial, episodes), _returns(trial, changed), seed=trial.seed)
+
+
+def _gaps(table: Sequence[Sequence[Sequence[float]]], i: int) -> list[float]:
+    """For each example, what team i earns by itself above what its two halves earn with strangers."""
+    strangers = [table[a][b] for j in range(len(table)) if j != i for a, b in ((i, j), (j, i))]
+    return [own - fmean(values) for own, *values in zip(table[i][i], *strangers, strict=True)]
+
+
+def _nothing(example: str, turn: int, agent: AgentId) -> str | None:
+    return None
+
+
+def _borrower(trial: Trial, episodes: Sequence[Episode[Any]]) -> Retell:
+    """What an agent said on the next example in the same round, or last if it spoke no more by then."""
+    if len(trial.examples) < 2:
+        raise ConfigError(f"task {trial.task.name}: expected at least two examples to borrow messages, got one")
+    following = [*episodes[1:], episodes[0]]
+    donors = {example.id: donor for example, donor in zip(trial.examples, following, strict=True)}
+
+    def borrow(example: str, turn: int, agent: AgentId) -> str | None:
+        said = [one for one in donors[example].turns if one.agent == agent and one.round <= turn]
+        return said[-1].completion.text if said else None
+
+    return borrow

@@ -1,0 +1,179 @@
+"""A team taken apart: every question about its cooperation that can be asked of it, asked at once.
+
+Knows: which questions make sense of which task and topology, and that several tests need a correction. Does not know:
+how a question is answered (cooperation, influence), models, files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import permutations
+from typing import Any
+
+from madrigal.evaluation.cooperation import (
+    CrossPlay,
+    Trial,
+    cross_play,
+    leave_messages_out,
+    leave_one_agent_out,
+    play_trial,
+)
+from madrigal.evaluation.evaluate import percent_of_best
+from madrigal.evaluation.influence import Influence, influence
+from madrigal.evaluation.metrics import token_shares
+from madrigal.evaluation.statistics import Interval, bootstrap, holm
+from madrigal.rollout import Judge, Judger, Speaker, Utterance
+from madrigal.task import Task
+from madrigal.topology import Parallel
+from madrigal.types import AgentId, Completion, ConfigError, Episode, RewardError, Step
+
+CHANGES = {
+    "silent": "says nothing",
+    "borrowed": "speaks of another example",
+    "deaf": "does not hear the others",
+}
+REPLIES = 2  # to every message, where influence is measured
+ALONE = "There is only one agent: nobody to leave out, to hear or to play with."
+UNHEARD = "Agents speak once and at the same time: there are no messages to leave out or to be moved by."
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """What the normalised return loses by one change of one agent.
+
+    Attributes:
+        change: one of CHANGES.
+        loss: in points, with its interval over examples; below 0 where the team does better so.
+        p: of a loss or gain at least as large, if the change made no difference.
+        corrected: p after Holm's correction for all drops of one team.
+    """
+
+    agent: AgentId
+    change: str
+    loss: Interval
+    p: float
+    corrected: float
+
+
+@dataclass(frozen=True, slots=True)
+class Teamwork:
+    """What was found of one team.
+
+    Attributes:
+        examples: how many were played.
+        return_percent: normalised return of the team as it is, with its interval over them.
+        influence: by speaker and listener.
+        cross_play: None where there is one team only.
+        tokens: each agent's part of all that was said; empty for policies that show no tokens.
+        notices: what could not be asked, and why.
+    """
+
+    examples: int
+    return_percent: Interval
+    drops: tuple[Drop, ...]
+    influence: dict[AgentId, dict[AgentId, Influence]]
+    cross_play: CrossPlay | None
+    tokens: dict[AgentId, float]
+    notices: tuple[str, ...]
+
+
+def take_apart(
+    trial: Trial, teams: Mapping[str, Speaker], stage: Callable[[str], None] = lambda doing: None
+) -> Teamwork:
+    """Asks all that can be asked of the first team, and lets the agent in its first seat play with the others.
+
+    Args:
+        trial: what is played; its own speaker is not asked.
+        teams: the speakers of teams, by their names.
+        stage: is told what is being done.
+
+    Raises:
+        ConfigError: if there are fewer than two examples; each borrows what is said on another.
+        RewardError: if the task's normalised return is not finite.
+    """
+    speakers = {name: remembering(speak) for name, speak in teams.items()}
+    trial = replace(trial, speak=next(iter(speakers.values())), judge=_finite(trial.task, trial.judge))
+    several, heard = len(trial.task.agents) > 1, _anybody_hears(trial)
+    stage("playing")
+    played = play_trial(trial)
+    stage("leaving agents and messages out")
+    drops = _drops(trial, heard=heard) if several else ()
+    stage("drawing messages again")
+    measured, notices = _influences(trial) if several and heard else ({}, [UNHEARD if several else ALONE])
+    stage("playing with agents of other teams")
+    return Teamwork(
+        examples=len(played),
+        return_percent=bootstrap([percent_of_best(trial.task, episode) for episode in played], seed=trial.seed),
+        drops=drops,
+        influence=measured,
+        cross_play=cross_play(trial, speakers) if several and len(speakers) > 1 else None,
+        tokens=token_shares([_lengths(episode) for episode in played]),
+        notices=tuple(notices),
+    )
+
+
+def remembering(speak: Speaker) -> Speaker:
+    """Answers what was asked before as it was answered then: changed play asks much of it again, word for word."""
+    known: dict[Utterance, Completion] = {}
+
+    def answer(wanted: Sequence[Utterance]) -> list[Completion]:
+        new = [utterance for utterance in dict.fromkeys(wanted) if utterance not in known]
+        known.update(zip(new, speak(new) if new else (), strict=True))
+        return [known[utterance] for utterance in wanted]
+
+    return answer
+
+
+def _finite(task: Task[Any], judge: Judger) -> Judger:
+    """Refuses a normalised return that is no number: a single one would make every mean so."""
+
+    def judged(requests: Sequence[Judge[Any]]) -> Sequence[Step[Any]]:
+        steps = judge(requests)
+        for value in [step.metrics.get("return_percent", 0.0) for step in steps]:
+            if not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise RewardError(
+                    f"task {task.name}: the metric return_percent must be a finite number, got {value!r}; mend the "
+                    "task, it is never replaced by a number"
+                )
+        return steps
+
+    return judged
+
+
+def _anybody_hears(trial: Trial) -> bool:
+    """Whether an agent may learn what another said before it acts."""
+    return trial.task.horizon > 1 or not isinstance(trial.topology, Parallel)
+
+
+def _drops(trial: Trial, *, heard: bool) -> tuple[Drop, ...]:
+    compared = {"silent": leave_one_agent_out(trial), "borrowed": leave_one_agent_out(trial, borrowed=True)}
+    if heard:
+        compared["deaf"] = leave_messages_out(trial)
+    rows = [(agent, change, one) for change, agents in compared.items() for agent, one in agents.items()]
+    corrected = holm([one.p for _, _, one in rows])
+    return tuple(
+        Drop(agent, change, one.difference, one.p, after)
+        for (agent, change, one), after in zip(rows, corrected, strict=True)
+    )
+
+
+def _influences(trial: Trial) -> tuple[dict[AgentId, dict[AgentId, Influence]], list[str]]:
+    """Of every pair; and of which pairs it cannot be measured, and why."""
+    found: dict[AgentId, dict[AgentId, Influence]] = {}
+    unmeasured = []
+    for speaker, listener in permutations(trial.task.agents, 2):
+        try:
+            measured = influence(trial, speaker, listener, replies=REPLIES)
+        except ConfigError as error:  # in a sequence, say, the later voice never reaches the earlier one
+            reason = str(error).removeprefix("influence: ")
+            unmeasured.append(f"The influence of {speaker} on {listener} cannot be measured: {reason}.")
+        else:
+            found.setdefault(speaker, {})[listener] = measured
+    return found, unmeasured
+
+
+def _lengths(episode: Episode[Any]) -> dict[str, Any]:
+    """Of a transcript, what shares of tokens need."""
+    return {"turns": [{"agent": turn.agent, "tokens": len(turn.completion.token_ids)} for turn in episode.turns]}

@@ -1,0 +1,87 @@
+"""One measure over the steps of a run, seen through a moving window; pure functions of records.
+
+Knows: steps and numbers. Does not know: what a number means, or when it is too high.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from statistics import fmean, pstdev
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """The mean of one window, and its last step."""
+
+    step: int
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A measure in the order of its steps.
+
+    Attributes:
+        points: the finite values, each with its step.
+        width: values in a window; 0 where the run is too short for any.
+    """
+
+    points: tuple[tuple[int, float], ...]
+    width: int
+
+    @property
+    def means(self) -> list[Mean]:
+        """The mean of every window, the first one first; none where there are fewer values than one window holds."""
+        if not 0 < self.width <= len(self.points):
+            return []
+        sums = [0.0, *accumulate(value for _, value in self.points)]
+        ends = range(self.width, len(sums))
+        return [Mean(self.points[end - 1][0], (sums[end] - sums[end - self.width]) / self.width) for end in ends]
+
+    @property
+    def start(self) -> float:
+        """The mean of the first window; not a number where there is none, so that no comparison with it holds."""
+        return self.means[0].value if self.means else math.nan
+
+    def above(self, bar: float) -> Mean | None:
+        """The first window whose mean exceeds a bar."""
+        return next((mean for mean in self.means if mean.value > bar), None)
+
+    def below(self, bar: float) -> Mean | None:
+        """The first window whose mean falls short of a bar."""
+        return next((mean for mean in self.means if mean.value < bar), None)
+
+    def moved(self, sure: float) -> float:
+        """How far the last window lies above the first, as a part of the larger of the two.
+
+            (m1 - m0) / max(|m0|, |m1|)          0 where |m1 - m0| is at most `sure` standard errors
+
+        >>> Series(tuple(enumerate([1.0, 1.0, 2.0, 2.0])), width=2).moved(sure=3)
+        0.5
+        """
+        if not 0 < self.width <= len(self.points) // 2:
+            return 0.0
+        values = [value for _, value in self.points]
+        first, last = values[: self.width], values[-self.width :]
+        change, error = fmean(last) - fmean(first), math.hypot(pstdev(first), pstdev(last)) / math.sqrt(self.width)
+        scale = max(abs(fmean(first)), abs(fmean(last)))
+        return change / scale if scale and abs(change) > sure * error else 0.0
+
+
+def series(steps: Sequence[Mapping[str, Any]], key: str, width: int) -> Series:
+    """The values of one key of steps.jsonl; steps that lack it are left out."""
+    pairs = ((int(record["step"]), float(record[key])) for record in steps if key in record)
+    return Series(tuple((step, value) for step, value in pairs if math.isfinite(value)), width)
+
+
+def owned(steps: Sequence[Mapping[str, Any]], pattern: str, width: int) -> Iterator[tuple[str, Series]]:
+    """The series of the keys that match a pattern such as `agent/*/tokens`, with what the star stands for."""
+    before, _, after = pattern.partition("*")
+    for key in dict.fromkeys(key for record in steps for key in record):
+        name = key.removeprefix(before).removesuffix(after)
+        if name and before + name + after == key and "/" not in name:
+            yield name, series(steps, key, width)

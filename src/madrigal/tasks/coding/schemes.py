@@ -1,0 +1,283 @@
+"""How helper and main cooperate: the four schemes of the paper, recognised from the syntax tree of main.
+
+Knows: the rules by which a way of using aux is called fallback, decorator, coordinator or strategy filter.
+Does not know: whether the program is right, what it earned, how well these rules do (docs/metrics.md).
+
+| scheme | aux | main |
+|---|---|---|
+| fallback | answers | calls it in a `try`, or checks its result, and has an answer of its own as a backup |
+| decorator | answers | guards before the call, tidies arguments, or sorts, rounds, converts the result |
+| coordinator | answers for pieces | divides the work, calls aux per piece, joins the results |
+| strategy filter | decides | takes one branch or the other |
+
+Several may hold. None holds where aux is not called, only wrapped or ignored, nor where main computes on from its
+result by logic of its own: a division of labour that the four do not describe. The paper shows the schemes in examples
+and has no recogniser; the rules are ours.
+
+References:
+    Liu et al., 2025, "LLM Collaboration with Multi-Agent Reinforcement Learning", arXiv:2508.04652.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from madrigal.tasks.coding.expressions import (
+    IN_PLACE,
+    answers,
+    bindings,
+    delivered,
+    exits,
+    finished,
+    is_constant,
+    is_constant_name,
+    loaded,
+    name_of,
+    stored,
+)
+from madrigal.tasks.coding.flow import CHOOSING, Comprehension, Flow, Loop, read_flow
+from madrigal.tasks.coding.program import AUX, find_function, parse
+from madrigal.tasks.coding.score import Fault
+
+LONGEST = 2500  # nodes of a main function, some 300 lines; the time to read one grows with the square
+
+
+def schemes(aux_code: str, main_code: str, entry_point: str) -> frozenset[str]:
+    """Names the schemes by which a pair of programs cooperates.
+
+    Empty where none does, a text does not parse, a function is missing, or main is longer than any answer should be.
+
+    >>> aux = "def aux(c):\\n    return c.swapcase()"
+    >>> sorted(schemes(aux, "def flip(s):\\n    return ''.join(aux(c) for c in s)", "flip"))
+    ['coordinator']
+    """
+    if any(isinstance(parse(code), Fault) for code in (aux_code, main_code)):
+        return frozenset()
+    aux, main = find_function(aux_code, AUX), find_function(main_code, entry_point)
+    if aux is None or main is None or main.node is None:
+        return frozenset()
+    if sum(1 for _ in ast.walk(main.node)) > LONGEST:
+        return frozenset()
+    try:
+        flow = read_flow(main.node)
+        return frozenset(name for name, holds in RULES.items() if flow and holds(flow))
+    except RecursionError:  # a sum of a thousand terms parses, and is as many levels deep
+        return frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A place where main goes one way or another, and what each way delivers."""
+
+    node: ast.AST
+    test: ast.expr
+    sides: tuple[list[ast.expr], ...]
+
+
+def is_fallback(flow: Flow) -> bool:
+    """Main has an answer of its own for where aux fails, or its result will not do."""
+    for node in ast.walk(flow.main):
+        match node:
+            case ast.Try(body=body, handlers=handlers) if flow.uses(*body):
+                if any(not isinstance(handler.body[-1], ast.Raise) for handler in handlers):
+                    return True
+            case ast.With(items=items, body=body) if flow.uses(*body):
+                managers = [item.context_expr for item in items]
+                if any(isinstance(m, ast.Call) and name_of(m.func) == "suppress" for m in managers):
+                    return True
+    checks = [branch for branch in _branches(flow) if isinstance(branch.node, ast.If | ast.IfExp | ast.BoolOp)]
+    return any(
+        flow.is_about(check.test)
+        and any(_keeps(flow, side) for side in check.sides)
+        and any(not _keeps(flow, side) and _computes(flow, side) for side in check.sides)
+        for check in checks
+    )
+
+
+def is_decorator(flow: Flow) -> bool:
+    """Aux answers for the whole, and main guards, tidies or finishes."""
+    return _guards(flow) or _tidies(flow) or _finishes(flow)
+
+
+def is_coordinator(flow: Flow) -> bool:
+    """Aux answers for pieces: in a loop, by map, in a recursion, or in several calls whose results meet."""
+    by_map = any(name_of(call.func) not in CHOOSING and not flow.decides(call) for call in flow.handed)
+    return by_map or any(_is_piecewise(flow, call) for call in flow.calls) or _recurs(flow) or _meet(flow)
+
+
+def is_strategy_filter(flow: Flow) -> bool:
+    """The verdict of aux chooses, and no way chosen uses it for anything else."""
+    return any(
+        flow.is_about(branch.test)
+        and not any(flow.carries(value) for side in branch.sides for value in side)
+        and not any(_is_gathered(flow, name) for name in loaded(branch.test) & (flow.results | flow.verdicts))
+        for branch in _branches(flow)
+    )
+
+
+RULES: dict[str, Callable[[Flow], bool]] = {
+    "fallback": is_fallback,
+    "decorator": is_decorator,
+    "coordinator": is_coordinator,
+    "strategy filter": is_strategy_filter,
+}
+SCHEMES = tuple(RULES)
+
+
+def _branches(flow: Flow) -> Iterator[Branch]:
+    for node in ast.walk(flow.main):
+        match node:
+            case ast.If(test=test, body=body):
+                yield Branch(node, test, (delivered(body), _otherwise(flow, node)))
+            case ast.While(test=test, body=body):
+                yield Branch(node, test, (delivered(body), delivered(flow.rest(node))))
+            case ast.IfExp(test=test, body=one, orelse=other):
+                yield Branch(node, test, ([one], [other]))
+            case ast.BoolOp(op=ast.Or(), values=[first, *others]) if not flow.decides(node):
+                yield Branch(node, first, ([first], others))
+            case ast.Match(subject=test, cases=cases):
+                yield Branch(node, test, tuple(delivered(case.body) for case in cases))
+            case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp():
+                made = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+                yield from (Branch(node, test, (made,)) for part in node.generators for test in part.ifs)
+            case ast.Subscript() | ast.Call():
+                yield from (Branch(node, test, ()) for test in flow.deciding(node))
+
+
+def _otherwise(flow: Flow, node: ast.If) -> list[ast.expr]:
+    """What an `if` delivers where its test fails: the else part, what follows, or the result as it stands."""
+    if node.orelse:
+        return delivered(node.orelse)
+    if exits(node.body):
+        return delivered(flow.rest(node))
+    return [ast.Name(name, ast.Load()) for name in stored(*node.body) & flow.results]
+
+
+def _keeps(flow: Flow, side: list[ast.expr]) -> bool:
+    return any(map(flow.is_result, side))
+
+
+def _computes(flow: Flow, side: list[ast.expr]) -> bool:
+    """Whether an answer is worked out without aux: more than a constant, a parameter, or one item of it."""
+    return any(not flow.is_about(value) and _is_work(flow, value) for value in side)
+
+
+def _is_work(flow: Flow, value: ast.expr) -> bool:
+    match value:
+        case ast.Name(id=name):
+            return name in stored(flow.main) and not is_constant_name(flow.main, name)
+        case ast.Subscript(value=ast.Name(), slice=index):
+            return not is_constant(index)
+        case ast.Tuple(elts=parts) | ast.List(elts=parts):
+            return any(_is_work(flow, part) for part in parts)
+    return not is_constant(value)
+
+
+def _guards(flow: Flow) -> bool:
+    """An edge case is met by an untainted test, and aux is used on one side of it only; no base case of a recursion."""
+    return not flow.recursive_calls() and any(
+        not any(flow.repeats(node)) and not flow.decides(node) and _is_guard(flow, node) for node in ast.walk(flow.main)
+    )
+
+
+def _is_guard(flow: Flow, node: ast.AST) -> bool:
+    match node:
+        case ast.If(test=test, body=body, orelse=orelse):
+            other = orelse or (flow.rest(node) if exits(body) else [])
+            return not flow.is_about(test) and flow.uses(*body) != flow.uses(*other)
+        case ast.IfExp(test=test, body=one, orelse=other_value):
+            return not flow.is_about(test) and flow.uses(one) != flow.uses(other_value)
+        case ast.Assert(test=test):
+            return not flow.is_about(test) and flow.uses(*flow.rest(node))
+        case ast.BoolOp(values=[*first, last]):
+            return not any(map(flow.is_about, first)) and flow.uses(last)
+        case ast.Match(subject=test, cases=cases):
+            return not flow.is_about(test) and len({flow.uses(*case.body) for case in cases}) == 2
+    return False
+
+
+def _tidies(flow: Flow) -> bool:
+    """A parameter is stripped, sorted, converted or swapped before it is handed to aux."""
+    parameters = {node.arg for node in ast.walk(flow.main.args) if isinstance(node, ast.arg)}
+    for call in _whole(flow):
+        given = [*call.args, *(keyword.value for keyword in call.keywords)]
+        if any(_is_tidy(value) and not flow.is_about(value) for value in given):
+            return True
+        wanted = loaded(*given) & parameters
+        for node in ast.walk(flow.main):
+            match node:
+                case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in wanted and _is_tidy(value):
+                    return True
+                case ast.If(test=test, body=body) if not flow.is_about(test) and not any(flow.repeats(node)):
+                    if not flow.uses(*body) and stored(*body) & wanted:
+                        return True
+    return False
+
+
+def _is_tidy(value: ast.expr) -> bool:
+    return isinstance(value, ast.Call) and bool(finished(value))
+
+
+def _finishes(flow: Flow) -> bool:
+    """The result is finished on its way to the answer, or a check of it puts a constant in its place."""
+    whole = flow.of(_whole(flow))
+    given = answers(flow.main)
+    names = loaded(*(value for value in given if isinstance(value, ast.Name))) & whole.results
+    taken = [v for target, v in bindings(flow.main) if isinstance(target, ast.Name) and target.id in names]
+    in_place = [
+        node.func.value.id
+        for node in ast.walk(flow.main)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in IN_PLACE
+        if isinstance(node.func.value, ast.Name)
+    ]
+    if any(map(whole.is_finished, [*given, *taken])) or names & set(in_place):
+        return True
+    return any(
+        whole.is_about(branch.test)
+        and any(_keeps(whole, side) for side in branch.sides)
+        and any(not _keeps(whole, side) and not any(_is_work(whole, v) for v in side) for side in branch.sides)
+        for branch in _branches(whole)
+        if not isinstance(branch.node, Loop | Comprehension)
+    )
+
+
+def _whole(flow: Flow) -> list[ast.Call]:
+    """The calls that are made once, for a value."""
+    return [call for call in flow.calls if not any(flow.repeats(call)) and not flow.decides(call)]
+
+
+def _is_piecewise(flow: Flow, call: ast.Call) -> bool:
+    """Whether a call is repeated with other arguments each time, and its results are gathered."""
+    if flow.decides(call):
+        return False
+    for loop in flow.repeats(call):
+        if loaded(*call.args, *(keyword.value for keyword in call.keywords)) & stored(loop):
+            statement = flow.statement(call)
+            names = stored(statement) if isinstance(statement, ast.Assign | ast.AnnAssign) else set()
+            if isinstance(loop, Loop) and isinstance(statement, ast.Return):
+                return False
+            return not names or any(_is_gathered(flow, name) for name in names)
+    return False
+
+
+def _is_gathered(flow: Flow, name: str) -> bool:
+    """Whether a name is read for more than a decision, and not just returned out of a loop."""
+    reads = [node for node in ast.walk(flow.main) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
+    return any(
+        not flow.decides(node) and not (isinstance(flow.above[node], ast.Return) and any(flow.repeats(node)))
+        for node in reads
+        if node.id == name
+    )
+
+
+def _recurs(flow: Flow) -> bool:
+    """Whether some expression joins a result with that of a recursive call."""
+    statements = {flow.statement(call) for call in flow.recursive_calls()}
+    return any(flow.carries(value) for value in delivered(statements))
+
+
+def _meet(flow: Flow) -> bool:
+    """Whether one expression joins the results of several calls of which none is given another's result."""
+    return any(len(flow.origins(value)) > 1 for value in delivered([flow.main]))
