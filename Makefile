@@ -31,7 +31,7 @@ bench: $(READY)
 	$(VENV)/bin/python benchmarks/learning.py tldr
 
 clean:
-	rm -rf $(VENV) site build dist .coverage .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) site build dist .artefacts .coverage .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 # torch goes in first and is then held, whatever its version: no other package can replace it by a bigger build.
 $(READY): pyproject.toml constraints.txt
@@ -44,5 +44,5 @@ $(READY): pyproject.toml constraints.txt
 	@$(VENV)/bin/python -c 'import importlib.metadata as m; print("torch==" + m.version("torch"))' \
 	  >> $(VENV)/constraints.txt
 	@echo "Installing Madrigal and its dependencies"
-	@$(PIP) install -q -c $(VENV)/constraints.txt -e '.[dev,docs]'
+	@$(PIP) install -q -c $(VENV)/constraints.txt -e '.[dev,docs,report]'
 	@touch $@

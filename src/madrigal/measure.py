@@ -10,7 +10,7 @@ from statistics import fmean, pstdev
 from typing import Any
 
 from madrigal.evaluation.evaluate import mean_metrics
-from madrigal.types import Episode, Group, Sample, Turn, joint_reward
+from madrigal.types import Completion, Episode, Group, Sample, Turn, joint_reward
 
 Record = dict[str, Any]
 
@@ -84,6 +84,7 @@ def transcript(episode: Episode[Any], advantage_of: Mapping[int, float] | None =
                 "finish": turn.completion.finish,
                 "reward": step.rewards[turn.agent],
                 "advantage": (advantage_of or {}).get(id(turn.completion)),
+                **_tokens(turn.completion),
             }
         )
     last = episode.steps[-1]
@@ -95,6 +96,15 @@ def transcript(episode: Episode[Any], advantage_of: Mapping[int, float] | None =
         "details": dict(last.details),
         "turns": turns,
     }
+
+
+def _tokens(completion: Completion) -> Record:
+    """For each token the number of characters that it added and its log-prob; nothing where pieces are unknown."""
+    if not completion.pieces:
+        return {}
+    # Three digits are more than an eye can tell, and adding 0.0 turns -0.0 into 0.0.
+    logprobs = [round(logprob, 3) + 0.0 for logprob in completion.logprobs]
+    return {"pieces": [len(piece) for piece in completion.pieces], "logprobs": logprobs}
 
 
 def _last(episodes: Sequence[Episode[Any]]) -> list[Episode[Any]]:

@@ -74,6 +74,7 @@ class Completion:
         finish: "stop" where an end token closed the answer, "length" where the limit cut it.
         seconds: how long the answer took, from the request to its last token.
         version: the number of updates the weights had seen when they spoke.
+        pieces: [T] what each token added to the text, for readers; joined they are the text. Empty where unknown.
     """
 
     text: str
@@ -83,6 +84,7 @@ class Completion:
     finish: Literal["stop", "length"] = "stop"
     seconds: float = 0.0
     version: int = 0
+    pieces: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,12 +194,14 @@ def _completion(
     seconds: float,
 ) -> Completion:
     finish: Literal["stop", "length"] = "stop" if stopped else "length"
+    text = policy.decode(tokens)
     return Completion(
-        text=policy.decode(tokens),
+        text=text,
         prompt_ids=prompt_ids,
         token_ids=tuple(tokens),
         logprobs=tuple(logprobs),
         finish=finish,
         seconds=seconds,
         version=policy.version,
+        pieces=policy.spell(tokens, text),
     )

@@ -19,6 +19,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from madrigal.policies.probe import check_cache, context_of
+from madrigal.policies.spelling import Speller
 from madrigal.starter import model_path
 from madrigal.types import ConfigError, EngineError, Messages
 
@@ -82,6 +83,7 @@ class LocalPolicy:
     version: int = 0
     chat_template: bool = True
     _reference: Any = field(default=None, repr=False)
+    _speller: Speller | None = field(default=None, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -106,6 +108,12 @@ class LocalPolicy:
     def decode(self, token_ids: list[int]) -> str:
         text: str = self.tokenizer.decode(token_ids, skip_special_tokens=True)
         return text
+
+    def spell(self, token_ids: list[int], text: str) -> tuple[str, ...]:
+        """What each token of an answer added to its text, for readers."""
+        if self._speller is None:
+            self._speller = Speller(self.tokenizer)
+        return self._speller(token_ids, text)
 
     @property
     def ends(self) -> frozenset[int]:

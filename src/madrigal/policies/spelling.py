@@ -1,0 +1,50 @@
+"""What each token adds to a text, so that a reader can be shown which words were likely.
+
+Knows: tokenizers. Does not know: models, policies, who reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+CUT = "\ufffd"  # what a decoder writes for a character of which bytes are missing
+BYTES = 4  # of the longest character in UTF-8
+
+
+class Speller:
+    """Takes texts apart into the pieces of their tokens; owns the spellings it has seen.
+
+    A token's piece is what it adds after another token: some tokenizers drop the space before a first word.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.before = list(tokenizer("a", add_special_tokens=False)["input_ids"])[-1:]
+        self.known: dict[tuple[int, ...], str] = {}
+
+    def __call__(self, token_ids: Sequence[int], text: str) -> tuple[str, ...]:
+        """The pieces [T] of a text; joined they are the text. () where this tokenizer's texts cannot be taken apart.
+
+        A character that several tokens share belongs to the last of them; an end token's piece is empty.
+        """
+        pieces: list[str] = []
+        open_ids: tuple[int, ...] = ()
+        for place, token in enumerate(token_ids, start=1):
+            open_ids = (*open_ids, token)
+            piece = self._spell(open_ids)
+            if piece.endswith(CUT) and len(open_ids) < BYTES and place < len(token_ids):
+                pieces.append("")
+            else:
+                pieces.append(piece)
+                open_ids = ()
+        if pieces and not text.startswith(" "):
+            pieces[0] = pieces[0].removeprefix(" ")
+        return tuple(pieces) if "".join(pieces) == text else ()
+
+    def _spell(self, ids: tuple[int, ...]) -> str:
+        if ids not in self.known:
+            before = self.tokenizer.decode(self.before, skip_special_tokens=True)
+            both = self.tokenizer.decode([*self.before, *ids], skip_special_tokens=True)
+            self.known[ids] = both[len(before) :]
+        return self.known[ids]

@@ -1,0 +1,204 @@
+"""From steps to curves: one panel for each thing measured, one curve for each agent and each kind of run.
+
+Knows: how to average, smooth and thin. Does not know: colours, drawing.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from statistics import fmean
+
+from madrigal.report.meanings import SCHEME, Meaning, meaning, place
+from madrigal.report.runs import Run, is_number, order
+from madrigal.report.variants import Variant
+
+POINTS = 200  # on one curve: more than a small chart can show
+WINDOWS = 25  # a curve is smoothed over 1/25 of its steps
+RETURN = "component/return_percent"
+
+Series = dict[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One line: means over runs, smoothed over steps.
+
+    Attributes:
+        name: whose it is; empty where the whole team is meant.
+        variant: the place of its kind of run among the others.
+        low, high: least and greatest of several runs at each point; empty for one run.
+        raw: the same before smoothing, where there is one run and smoothing changed it.
+    """
+
+    name: str
+    variant: int
+    xs: tuple[float, ...]
+    ys: tuple[float, ...]
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    raw: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """An evaluation on held-out examples after `x` steps, and the ends of its interval."""
+
+    variant: int
+    x: float
+    y: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One chart: something measured over the steps of training."""
+
+    pattern: str
+    meaning: Meaning
+    curves: tuple[Curve, ...]
+    dots: tuple[Dot, ...] = ()
+
+
+def panels(kinds: Sequence[Variant]) -> list[Panel]:
+    """A panel for everything that was measured, schemes of cooperation left out."""
+    measured = [[_series(run) for run in kind.runs] for kind in kinds]
+    keys = dict.fromkeys(key for runs in measured for run in runs for key in run)
+    patterns: dict[str, list[str]] = {RETURN: []}
+    for key in keys:
+        patterns.setdefault(place(key)[0], []).append(key)
+    drawn = []
+    for pattern, held in patterns.items():
+        if pattern != SCHEME:
+            curves = [curve for n, runs in enumerate(measured) for key in held for curve in _curve(key, n, runs)]
+            dots = [dot for n, kind in enumerate(kinds) for dot in _dots(pattern, n, kind)]
+            drawn.append(Panel(pattern, meaning(pattern), tuple(curves), tuple(dots)))
+    return [panel for panel in drawn if panel.curves or panel.dots]
+
+
+def shares(kind: Variant) -> dict[str, Curve]:
+    """The share of each scheme of cooperation over the steps, by its name."""
+    runs = [_series(run) for run in kind.runs]
+    names = dict.fromkeys(key for run in runs for key in run if place(key)[0] == SCHEME)
+    return {place(key)[1]: curve for key in names for curve in _curve(key, 0, _without_gaps(runs, list(names)))}
+
+
+def agents(runs: Sequence[Run]) -> list[str]:
+    """Every agent that steps or transcripts speak of, in their order."""
+    keys = dict.fromkeys(key for run in runs for line in run.steps for key in line.record if key.startswith("agent/"))
+    spoken = (turn["agent"] for run in runs for line in run.episodes for turn in line.record["turns"])
+    return list(dict.fromkeys([*(key.split("/")[1] for key in keys), *spoken]))
+
+
+def window(steps: int) -> int:
+    """The number of steps that smoothing averages over; odd, so that a curve is not shifted."""
+    return max(1, steps // WINDOWS) | 1
+
+
+def _series(run: Run) -> dict[str, Series]:
+    """Every number that steps recorded, by key and step; what is not finite is a gap."""
+    held: dict[str, Series] = {}
+    for line in run.steps:
+        for key, value in line.record.items():
+            if key != "step" and is_number(value) and isfinite(value):
+                held.setdefault(key, {})[line.record["step"]] = value
+    return held
+
+
+def _without_gaps(runs: list[dict[str, Series]], keys: list[str]) -> list[dict[str, Series]]:
+    """A scheme that a step does not name was not seen in it."""
+    filled = []
+    for run in runs:
+        steps = dict.fromkeys(step for key in keys for step in run.get(key, {}))
+        filled.append({key: {step: run.get(key, {}).get(step, 0.0) for step in steps} for key in keys})
+    return filled
+
+
+def _curve(key: str, variant: int, runs: Sequence[Mapping[str, Series]]) -> Iterator[Curve]:
+    series = [run[key] for run in runs if run.get(key)]
+    if not series:
+        return
+    width = window(max(map(len, series)))
+    smooth = [smoothed(one, width) for one in series]
+    steps = thinned(sorted(set[int]().union(*smooth)))
+    at = [[one[step] for one in smooth if step in one] for step in steps]
+    several = len(series) > 1
+    yield Curve(
+        name=place(key)[1],
+        variant=variant,
+        xs=tuple(map(float, steps)),
+        ys=tuple(map(fmean, at)),
+        low=tuple(map(min, at)) if several else (),
+        high=tuple(map(max, at)) if several else (),
+        raw=tuple(series[0][step] for step in steps) if not several and width > 1 else (),
+    )
+
+
+def smoothed(series: Series, width: int) -> Series:
+    """The mean over the `width` steps around each step, fewer at both ends.
+
+    >>> smoothed({0: 0.0, 1: 3.0, 2: 0.0, 3: 3.0}, 3)
+    {0: 1.5, 1: 1.0, 2: 2.0, 3: 1.5}
+    """
+    if width == 1:
+        return series
+    steps = sorted(series)
+    sums = [0.0]
+    for step in steps:
+        sums.append(sums[-1] + series[step])
+    mean = {}
+    for step in steps:
+        first, last = bisect_left(steps, step - width // 2), bisect_left(steps, step + width // 2 + 1)
+        mean[step] = (sums[last] - sums[first]) / (last - first)
+    return mean
+
+
+def thinned(steps: Sequence[int]) -> list[int]:
+    """At most POINTS of the steps, evenly, the last one among them."""
+    stride = -(-len(steps) // POINTS)
+    return list(steps[::-1][:: stride or 1][::-1])
+
+
+def _dots(pattern: str, variant: int, kind: Variant) -> list[Dot]:
+    """The evaluations of a component, at the steps where they were made."""
+    found: dict[int, list[tuple[float, float, float]]] = {}
+    for run in kind.runs:
+        for when, result in run.evaluations.items():
+            value = held_out(result, pattern.removeprefix("component/")) if pattern.startswith("component/") else None
+            if value and isfinite(value[0]):
+                found.setdefault(_step(when, run), []).append(value)
+    return [Dot(variant, step, *together(values)) for step, values in sorted(found.items())]
+
+
+def together(values: Sequence[tuple[float, float, float]]) -> tuple[float, float, float]:
+    """One run's mean and interval as they are; of several runs the mean of their means, the least and the greatest."""
+    if len(values) == 1:
+        return values[0]
+    means = [mean for mean, _, _ in values]
+    return fmean(means), min(means), max(means)
+
+
+def held_out(result: Mapping[str, object], name: str) -> tuple[float, float, float] | None:
+    """Mean and interval of a component in an evaluation; None where it has none of that name."""
+    parts, ends = result.get("components"), result.get("intervals")
+    if name == "return_percent":
+        mean, low, high = (result.get(key) for key in ("return_percent", "low", "high"))
+    elif isinstance(parts, dict) and name in parts:
+        mean = low = high = parts[name]
+        given = ends.get(name) if isinstance(ends, dict) else None
+        if isinstance(given, list) and len(given) == 2 and all(map(is_number, given)):
+            low, high = given
+    else:
+        return None
+    if isinstance(mean, (int, float)) and isinstance(low, (int, float)) and isinstance(high, (int, float)):
+        return float(mean), float(low), float(high)
+    return None
+
+
+def _step(when: str, run: Run) -> int:
+    """The number of steps made before an evaluation; one of an unknown name stands at the end."""
+    stage, step = order(when)
+    return step if stage < 2 else run.made

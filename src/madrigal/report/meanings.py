@@ -1,0 +1,89 @@
+"""What the keys of steps.jsonl are called on a page, their units, and where they stand.
+
+Knows: the vocabulary of docs/run-folder.md. Does not know: values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """A heading, a unit and one sentence for a key; `*` in a key stands for an agent, a policy or a part."""
+
+    title: str
+    unit: str = ""
+    text: str = ""
+
+
+OUTCOME, AGENTS, LEARNING, MORE = "Return and components", "Agents", "Learning", "Other records"
+SECTIONS = (OUTCOME, AGENTS, LEARNING, MORE)
+
+MEANINGS: dict[str, Meaning] = {
+    "component/return_percent": Meaning("Return", "%", "In percent of the best, in the last round."),
+    "reward": Meaning("Reward", "", "Mean joint reward of a round."),
+    "agent/*/reward": Meaning("Reward of each agent", "", "Mean over rounds."),
+    "agent/*/tokens": Meaning("Length", "tokens", "Mean length of an answer."),
+    "agent/*/cut_off": Meaning("Cut off", "share", "Answers that the length limit ended."),
+    "agent/*/seconds": Meaning("Answer time", "s", "From request to last token, in a batch."),
+    "update/*/entropy": Meaning("Entropy", "nats", "Mean over sampled tokens; near 0 nothing is explored."),
+    "update/*/kl": Meaning("KL to the reference", "nats per token", "How far the policy has moved."),
+    "update/*/loss": Meaning("Loss", "", "What was minimised."),
+    "update/*/gradient_norm": Meaning("Gradient norm", "", "Before clipping."),
+    "update/*/clip_fraction": Meaning("Clipped", "share", "Tokens whose ratio was clipped."),
+    "update/*/stale": Meaning(
+        "Sampler mismatch", "nats per token", "Log-probs at sampling against those at training; should be near 0."
+    ),
+    "update/*/lr": Meaning("Learning rate"),
+    "group/equal": Meaning("Equal answers", "share", "Answers with advantage 0: nothing is learned from them."),
+    "group/spread": Meaning("Spread in a group", "", "Standard deviation of returns, mean over groups."),
+    "tokens_per_second": Meaning("Speed", "tokens/s", "The whole step: play, judging and update."),
+    "seconds": Meaning("Time of a step", "s"),
+    "tokens": Meaning("Tokens of a step", "tokens"),
+    "episodes": Meaning("Episodes of a step"),
+    "update/*/sequences": Meaning("Answers in a stage"),
+    "update/*/tokens": Meaning("Tokens in a stage", "tokens"),
+}
+# These say again what others say, or change little: they stand apart.
+MINOR = (
+    "tokens_per_second",
+    "seconds",
+    "tokens",
+    "episodes",
+    "update/*/lr",
+    "update/*/sequences",
+    "update/*/tokens",
+    "agent/*/seconds",
+)
+SCHEME = "component/scheme/*"
+
+
+def place(key: str) -> tuple[str, str]:
+    """Parts a key into what is measured and whose it is.
+
+    >>> place("agent/ann/tokens"), place("component/words/bob"), place("reward")
+    (('agent/*/tokens', 'ann'), ('component/words/*', 'bob'), ('reward', ''))
+    """
+    first, *rest = key.split("/")
+    if first in {"agent", "update"} and len(rest) > 1:
+        return "/".join([first, "*", *rest[1:]]), rest[0]
+    if first == "component" and len(rest) > 1:
+        return f"component/{rest[0]}/*", "/".join(rest[1:])
+    return key, ""
+
+
+def meaning(pattern: str) -> Meaning:
+    """What a pattern is called; one that is not known by its own name."""
+    named = pattern.removeprefix("component/").removesuffix("/*").replace("*/", "").replace("_", " ")
+    return MEANINGS.get(pattern, Meaning(named[:1].upper() + named[1:]))
+
+
+def section(pattern: str) -> str:
+    """The section of the page that a pattern belongs to."""
+    if pattern in MINOR:
+        return MORE
+    first = pattern.partition("/")[0]
+    return {"reward": OUTCOME, "component": OUTCOME, "agent": AGENTS, "update": LEARNING, "group": LEARNING}.get(
+        first, MORE
+    )

@@ -1,0 +1,244 @@
+"""Run folders as they lie on disk, whole or not: settings, steps, transcripts, evaluations, and what was not readable.
+
+Knows: the files of a run folder. Does not know: what the numbers mean, charts, pages. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from madrigal.types import ConfigError
+
+Record = dict[str, Any]
+HUGE = 10**15
+MOST = 5  # broken lines of one file that are told one by one; the others are listed by number
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One record of a JSONL file, and the number of its line, from 1."""
+
+    number: int
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run folder, read.
+
+    Attributes:
+        name: its folder's, made distinct where several runs are read.
+        settings: experiment.json.
+        steps, episodes: the lines of steps.jsonl and episodes.jsonl that could be read.
+        evaluations: evaluation.json, in the order in which they were made.
+        comparison: comparison.json of the folder or the nearest of two above it, empty where there is none.
+        contender: what a comparison calls it, empty for other runs.
+        notices: one sentence for each thing that is missing or could not be read.
+    """
+
+    name: str
+    folder: Path
+    settings: Record
+    steps: tuple[Line, ...]
+    episodes: tuple[Line, ...]
+    evaluations: dict[str, Record]
+    comparison: Record
+    notices: tuple[str, ...]
+    contender: str = ""
+
+    @property
+    def planned(self) -> int:
+        """The number of steps that the run was meant to make."""
+        steps = self.settings.get("steps")
+        return steps if isinstance(steps, int) else 0
+
+    @property
+    def made(self) -> int:
+        """The number of steps that it has made so far."""
+        return max((line.record["step"] for line in self.steps), default=-1) + 1
+
+    @property
+    def ended(self) -> bool:
+        return "after" in self.evaluations
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """Reads run folders of one task; the folder of a comparison stands for all runs in it.
+
+    Raises:
+        ConfigError: if a folder is no run, is given twice, or two are of different tasks.
+    """
+    folders = [run for folder in folders for run in _runs_in(folder)]
+    places = [folder.resolve() for folder in folders]
+    if len(set(places)) < len(places):
+        raise ConfigError("report: expected every run once, got one of them twice")
+    short = len({place.name for place in places}) == len(places)
+    names = [place.name if short else f"{place.parent.name}/{place.name}" for place in places]
+    runs = [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
+    for run in runs[1:]:
+        # Contenders of one comparison are compared, whatever their tasks are called.
+        if not run.contender and task_of(run) != task_of(runs[0]):
+            raise ConfigError(
+                f"report: {runs[0].folder} is a run of the task {task_of(runs[0])}, {run.folder} of {task_of(run)}; "
+                "one page shows runs of one task, so make one for each"
+            )
+    return runs
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    if (folder / "experiment.json").is_file() or not (folder / "comparison.json").is_file():
+        return [folder]
+    return sorted(file.parent for file in folder.glob("seed-*/*/experiment.json"))
+
+
+def read_run(folder: Path, name: str = "") -> Run:
+    """Reads one run folder; what is broken in it becomes a notice.
+
+    Raises:
+        ConfigError: if it holds no experiment.json that can be read.
+    """
+    file = folder / "experiment.json"
+    if not file.is_file():
+        raise ConfigError(f"report: expected a run folder with an experiment.json, found none in {folder}")
+    notices: list[str] = []
+    settings = _object(file, notices)
+    if notices:
+        raise ConfigError(f"report: {folder}: {notices[0]}")
+    steps, broken_steps = read_lines(folder / "steps.jsonl", _flaw_of_step)
+    episodes, broken_episodes = read_lines(folder / "episodes.jsonl", _flaw_of_episode)
+    evaluations = _evaluations(folder / "evaluation.json", notices)
+    comparison = _nearest("comparison.json", [folder, *folder.resolve().parents[:2]], notices)
+    contender = str(_nearest("contender.json", [folder], notices).get("name", ""))
+    run = Run(name or folder.name, folder, settings, steps, episodes, evaluations, comparison, (), contender)
+    return replace(run, notices=(*_state(run), *notices, *broken_steps, *broken_episodes))
+
+
+def task_of(run: Run) -> str:
+    """What a run is about: the task's kind, and its name or place where one kind has several."""
+    task = run.settings.get("task")
+    parts = [task.get(key) for key in ("kind", "name", "path")] if isinstance(task, Mapping) else []
+    words = [str(part) for part in parts if part]
+    new = [word for place, word in enumerate(words) if word.lower() not in map(str.lower, words[:place])]
+    return " ".join(new) or "unknown"
+
+
+def read_lines(path: Path, flaw: Callable[[Record], str]) -> tuple[tuple[Line, ...], list[str]]:
+    """The records of a JSONL file, and a notice for each line that is left out and why."""
+    if not path.is_file():
+        return (), [f"{path.name} is missing."]
+    lines, broken = list[Line](), dict[int, str]()
+    content = path.read_bytes()
+    parts = content.split(b"\n")
+    for number, part in enumerate(parts, start=1):
+        if not part.strip():
+            continue
+        found, why = _parsed(part)
+        why = why or flaw(found)
+        if not why:
+            lines.append(Line(number, found))
+        elif number == len(parts):
+            broken[number] = "was cut off while it was written"
+        else:
+            broken[number] = why
+    return tuple(lines), _told(path.name, broken)
+
+
+def _told(name: str, broken: Mapping[int, str]) -> list[str]:
+    told = [f"{name}: line {number} {why} and is left out." for number, why in list(broken.items())[:MOST]]
+    if len(broken) > MOST:
+        rest = ", ".join(map(str, list(broken)[MOST:]))
+        told.append(f"{name}: {len(broken) - MOST} more lines could not be read and are left out: {rest}.")
+    return told
+
+
+def _parsed(content: bytes) -> tuple[Record, str]:
+    """A JSON object, or the reason why there is none."""
+    try:
+        found = json.loads(content)
+    except UnicodeDecodeError:
+        return {}, "is not UTF-8"
+    # Lists nested thousands deep, and numbers thousands of digits long, fail in their own ways.
+    except (ValueError, RecursionError) as error:
+        return {}, f"is not JSON ({error.msg if isinstance(error, json.JSONDecodeError) else 'too large to read'})"
+    return (found, "") if isinstance(found, dict) else ({}, "is not a JSON object")
+
+
+def _object(path: Path, notices: list[str]) -> Record:
+    found, why = _parsed(path.read_bytes())
+    if why:
+        notices.append(f"{path.name} {why}.")
+    return found
+
+
+def _nearest(name: str, folders: Sequence[Path], notices: list[str]) -> Record:
+    """The JSON object of that name in the first of the folders that has it."""
+    found = [folder / name for folder in folders if (folder / name).is_file()]
+    return _object(found[0], notices) if found else {}
+
+
+def _evaluations(path: Path, notices: list[str]) -> dict[str, Record]:
+    if not path.is_file():
+        return {}
+    held = _object(path, notices)
+    whole = {when: result for when, result in held.items() if isinstance(result, dict) and _is_evaluation(result)}
+    notices.extend(f"evaluation.json: {when!r} is not an evaluation and is left out." for when in held.keys() - whole)
+    return dict(sorted(whole.items(), key=lambda item: order(item[0])))
+
+
+def order(when: str) -> tuple[int, int]:
+    """Sorts evaluations by time: before, step-N, after.
+
+    >>> sorted(["after", "step-50", "step-5", "before"], key=order)
+    ['before', 'step-5', 'step-50', 'after']
+    """
+    step = when.removeprefix("step-")
+    if step.isascii() and step.isdigit():
+        return 1, int(step)
+    return {"before": (0, 0), "after": (3, 0)}.get(when, (2, 0))
+
+
+def _is_evaluation(result: Record) -> bool:
+    figures = (result.get(key) for key in ("return_percent", "low", "high", "examples"))
+    parts = result.get("components")
+    return all(map(is_number, figures)) and isinstance(parts, dict) and all(map(is_number, parts.values()))
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether a value of JSON is a number that arithmetic can take; integers there have no bound."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return isinstance(value, float) or abs(value) < HUGE
+
+
+def _flaw_of_step(record: Record) -> str:
+    step = record.get("step")
+    return "" if isinstance(step, int) and 0 <= step < HUGE else "names no step"
+
+
+def _flaw_of_episode(record: Record) -> str:
+    turns = record.get("turns")
+    if not is_number(record.get("step")) or not is_number(record.get("reward")):
+        return "has no step or no reward"
+    if not isinstance(turns, list) or not all(map(_is_turn, turns)):
+        return "has no turns of agents with texts"
+    return ""
+
+
+def _is_turn(turn: object) -> bool:
+    return isinstance(turn, dict) and isinstance(turn.get("agent"), str) and isinstance(turn.get("text"), str)
+
+
+def _state(run: Run) -> list[str]:
+    """What a reader must know of a run that is not whole; a run of no steps was only to be played."""
+    told = []
+    if not run.ended:
+        told.append(f"This run has not ended: {run.made} of {run.planned} steps are recorded.")
+    if not run.evaluations:
+        told.append("There is no evaluation yet, so nothing is said about held-out examples.")
+    if run.made == 0 and run.planned:
+        told.append("No training step is recorded, so there are no curves.")
+    return told

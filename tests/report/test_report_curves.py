@@ -1,0 +1,150 @@
+"""From steps to curves: averages with known values, bands, gaps, and charts that fit a page of either theme."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from synthetic import write_run
+
+from madrigal.report.charts import Look, draw_panel
+from madrigal.report.curves import POINTS, Curve, Dot, Panel, panels, shares, smoothed, thinned, window
+from madrigal.report.meanings import Meaning
+from madrigal.report.runs import read_runs
+from madrigal.report.variants import variants
+
+
+def made(folder: Path, steps: list[dict[str, Any]], **settings: Any) -> Path:
+    """A run with these steps and no evaluations."""
+    write_run(folder, steps=0, **settings)
+    (folder / "steps.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
+    (folder / "evaluation.json").unlink()
+    return folder
+
+
+def drawn(*folders: Path) -> dict[str, Panel]:
+    return {panel.pattern: panel for panel in panels(variants(read_runs(folders)))}
+
+
+def test_one_run_is_a_line_without_a_band(tmp_path: Path) -> None:
+    (curve,) = drawn(made(tmp_path / "run", [{"step": n, "reward": n / 2} for n in range(5)]))["reward"].curves
+    assert curve == Curve("", 0, (0, 1, 2, 3, 4), (0, 0.5, 1, 1.5, 2))
+
+
+def test_seeds_become_their_mean_with_the_least_and_the_greatest(tmp_path: Path) -> None:
+    folders = [
+        made(tmp_path / str(seed), [{"step": n, "reward": float(seed * n)} for n in range(3)], seed=seed)
+        for seed in (1, 2, 6)
+    ]
+    (curve,) = drawn(*folders)["reward"].curves
+    assert (curve.ys, curve.low, curve.high) == ((0, 3, 6), (0, 1, 2), (0, 6, 12))
+
+
+def test_runs_with_other_settings_are_lines_of_their_own(tmp_path: Path) -> None:
+    steps = [{"step": 0, "reward": 1.0}]
+    folders = [
+        made(tmp_path / "a", steps, seed=0),
+        made(tmp_path / "b", steps, seed=1),
+        made(tmp_path / "c", steps, seed=0, prompts=4),
+    ]
+    kinds = variants(read_runs(folders))
+    assert [(kind.name, len(kind.runs)) for kind in kinds] == [("prompts 8", 2), ("prompts 4", 1)]
+    assert [curve.variant for curve in drawn(*folders)["reward"].curves] == [0, 1]
+
+
+def test_runs_that_differ_in_much_go_by_their_folders(tmp_path: Path) -> None:
+    many = {"prompts": 2, "recipe": "b", "team": {}, "topology": {}, "sampling": {}}
+    folders = [made(tmp_path / "plain", []), made(tmp_path / "other", [], **many)]
+    assert [kind.name for kind in variants(read_runs(folders))] == ["plain", "other"]
+
+
+def test_agents_and_policies_are_lines_of_one_panel(tmp_path: Path) -> None:
+    step = {"step": 0, "agent/ann/tokens": 1.0, "agent/bob/tokens": 2.0, "update/ann/kl": 0.5, "group/equal": 0.1}
+    found = drawn(made(tmp_path / "run", [step]))
+    assert [curve.name for curve in found["agent/*/tokens"].curves] == ["ann", "bob"]
+    assert [curve.name for curve in found["update/*/kl"].curves] == ["ann"]
+    assert found["group/equal"].meaning.title == "Equal answers"
+
+
+def test_what_is_not_finite_or_no_number_is_a_gap(tmp_path: Path) -> None:
+    values = [1.0, float("nan"), "three", None, True, 10**400, 6.0]
+    (curve,) = drawn(made(tmp_path / "run", [{"step": n, "reward": v} for n, v in enumerate(values)]))["reward"].curves
+    assert (curve.xs, curve.ys) == ((0, 6), (1, 6))
+
+
+def test_smoothing_keeps_the_mean_of_a_line_and_its_ends() -> None:
+    line = {n: 3.0 * n for n in range(100)}
+    assert fmean(smoothed(line, 5).values()) == pytest.approx(fmean(line.values()))
+    assert smoothed(line, 5)[50] == pytest.approx(150)
+    assert smoothed(line, 5)[0] == pytest.approx(fmean([0, 3, 6]))
+
+
+@pytest.mark.parametrize(("steps", "width"), [(1, 1), (49, 1), (50, 3), (110, 5), (1000, 41)])
+def test_windows_are_odd_and_a_part_of_the_run(steps: int, width: int) -> None:
+    assert window(steps) == width
+
+
+@pytest.mark.parametrize("count", [0, 1, POINTS, POINTS + 1, 10 * POINTS])
+def test_thinning_keeps_the_last_step(count: int) -> None:
+    kept = thinned(range(count))
+    assert len(kept) <= POINTS and kept[-1:] == list(range(count))[-1:] and kept == sorted(kept)
+
+
+def test_evaluations_are_points_of_their_component(whole: Path) -> None:
+    found = drawn(whole)
+    held = json.loads((whole / "evaluation.json").read_text())
+    before, after = held["before"], held["after"]
+    assert found["component/return_percent"].dots == (
+        Dot(0, 0, before["return_percent"], before["low"], before["high"]),
+        Dot(0, 60, after["return_percent"], after["low"], after["high"]),
+    )
+    assert found["component/tests"].dots[1].y == after["components"]["tests"]
+
+
+def test_a_run_whose_task_knows_no_return_still_shows_its_evaluations(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", steps=3)
+    (run / "steps.jsonl").write_text('{"step": 0, "reward": 1.0}\n')
+    assert len(drawn(run)["component/return_percent"].dots) == 2
+
+
+def test_schemes_are_shares_and_no_panel(tmp_path: Path) -> None:
+    steps = [{"step": 0, "component/scheme/none": 1.0}, {"step": 1, "component/scheme/fallback": 0.5}]
+    run = made(tmp_path / "run", steps)
+    assert not any("scheme" in pattern for pattern in drawn(run))
+    (kind,) = variants(read_runs([run]))
+    assert {name: curve.ys for name, curve in shares(kind).items()} == {"none": (1, 0), "fallback": (0, 0.5)}
+
+
+HOSTILE = '</svg><script>alert(1)</script> $x_$ & "quoted"'
+
+
+def chart(name: str = "ann", mark: str = "chart1") -> str:
+    curve = Curve(name, 0, (0, 1), (1, 2), low=(0, 1), high=(2, 3))
+    panel = Panel("reward", Meaning("Reward"), (curve,), (Dot(0, 1, 2, 1, 3),))
+    return draw_panel(panel, lambda _: Look(1), False, name, mark)
+
+
+def test_charts_name_colours_and_carry_no_style_of_their_own() -> None:
+    drawing = chart()
+    assert not re.search(r"#[0-9a-f]{6}|style=|<style|<metadata|<image|xmlns", drawing)
+    assert {"var(--series-1)", "var(--series-0)", "var(--muted)", "var(--rule)"} <= set(
+        re.findall(r"var\([^)]*\)", drawing)
+    )
+
+
+def test_charts_are_well_formed_and_their_words_stay_words() -> None:
+    root = ElementTree.fromstring(chart(HOSTILE))
+    assert root.get("aria-label") == HOSTILE and root.get("role") == "img"
+    assert not root.findall(".//script")
+
+
+def test_ids_of_two_charts_differ_and_all_references_are_met() -> None:
+    both = chart(mark="a") + chart(mark="b")
+    ids = re.findall(r' id="([^"]*)"', both)
+    assert len(ids) == len(set(ids)) > 0
+    assert set(re.findall(r"url\(#([^)]*)\)", both)) | set(re.findall(r'href="#([^"]*)"', both)) <= set(ids)
