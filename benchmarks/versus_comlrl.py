@@ -333,7 +333,8 @@ def cells(options: argparse.Namespace) -> Iterator[Cell]:
     for parameters, turns, group, new_tokens in itertools.product(
         options.parameters, options.turns, options.group, options.new_tokens
     ):
-        prompts = options.prompts or {1: 8, 2: 2}[turns]
+        # A tree of two turns is G times as large, and the larger model ten times as slow.
+        prompts = options.prompts or {("1M", 1): 8, ("10M", 1): 8, ("1M", 2): 4, ("10M", 2): 2}[parameters, turns]
         yield Cell(parameters, group, new_tokens, turns, prompts)
 
 
@@ -357,7 +358,9 @@ def main() -> None:
     parser.add_argument("--group", nargs="+", type=int, default=[4, 8], help="answers per prompt and agent")
     parser.add_argument("--new-tokens", nargs="+", type=int, default=[64, 128])
     parser.add_argument("--turns", nargs="+", type=int, choices=[1, 2], default=[1, 2])
-    parser.add_argument("--prompts", type=int, default=0, help="prompts per step; 0 is 8 in one turn, 2 in two turns")
+    parser.add_argument(
+        "--prompts", type=int, default=0, help="prompts per step; 0 is 8 in one turn and 4 (1M) or 2 (10M) in two"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="pairs of runs after the warm-up")
     parser.add_argument("--threads", type=int, default=1, help="torch's threads, for both")
     parser.add_argument("--output", type=Path, help="write the rows to this file too")

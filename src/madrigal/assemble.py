@@ -26,7 +26,7 @@ from madrigal.seeds import derive
 from madrigal.task import Task, check_agents, check_examples
 from madrigal.tasks.catalog import open_task
 from madrigal.team import Team
-from madrigal.topology import Sequential
+from madrigal.topology import Parallel, Sequential
 from madrigal.types import AgentId, ConfigError, EngineError, Example, Messages
 
 
@@ -67,7 +67,7 @@ def check_experiment(run: Experiment, task: Task[Any]) -> None:
             f"topology.order: expected every agent of {task.name} once ({', '.join(task.agents)}), got "
             f"{', '.join(order)}"
         )
-    if run.algorithm.crossed and isinstance(run.topology, Sequential):
+    if run.algorithm.crossed and not isinstance(run.topology, Parallel):
         raise ConfigError("algorithm.crossed needs agents that speak at once; use the parallel topology")
     check_examples(task, "train")
     check_examples(task, "test")

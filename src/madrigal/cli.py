@@ -1,4 +1,4 @@
-"""The command line: train, evaluate, score, list."""
+"""The command line: train, evaluate, compare, play, score, list."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ USAGE = """usage: madrigal <command> ...
                        train a team; RECIPE is a name (madrigal list), a run folder, an experiment.json or an own
                        task as file.py:name; every setting can be overridden (madrigal train RECIPE --help)
   evaluate RUN [--json] [--trust]             repeat the held-out evaluation of a saved team
+  compare RECIPE [--seeds N ...] [--samples N] [--only NAME ...] [--json] [--any.setting value]
+                       train and play the team and its baselines on equal budget; or compare RUN RUN... as they are
+  play RECIPE|RUN [--example ID | --split test|train] [--episodes N] [--seat AGENT ...] [--untrained] [--json]
+                       watch episodes turn by turn, or answer for an agent yourself
+  analyse RUN... [--examples N] [--json]      does the team cooperate? what is lost without an agent; alarms
+  report RUN... [--output FILE]               one page about runs: results, curves, alarms, transcripts
   score TASK --data FILE --answers FILE       score given joint answers without any model
   list [--json]                               tasks, recipes, algorithms, topologies
 

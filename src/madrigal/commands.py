@@ -12,25 +12,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
+from madrigal.analyse import analyse_command
 from madrigal.assemble import prepare
+from madrigal.compare import compare_command
 from madrigal.config import Experiment, TopologyConfig, read_experiment
 from madrigal.evaluation.evaluate import Evaluation
-from madrigal.recipes import RECIPES, recipe, unknown
+from madrigal.held_out import evaluate_run
+from madrigal.play import play_command
+from madrigal.recipes import RECIPES, unknown
 from madrigal.recipes.embedded import own
-from madrigal.report.arguments import flags, parse, quietly, unknown_flag
+from madrigal.report.arguments import parse, quietly
+from madrigal.report.command import report_command
 from madrigal.report.log import free_name, new_run, read_lines
 from madrigal.report.progress import Progress, before_after, pick_transcripts, show_transcript
 from madrigal.scoring import score_command
+from madrigal.settings import check_asked, start_of, with_settings
 from madrigal.task import Task
 from madrigal.tasks.catalog import TASKS, TaskConfig
-from madrigal.tasks.own import Own
-from madrigal.tasks.trust import FLAGS, check_trust, trusting
-from madrigal.topology import Parallel, Sequential
-from madrigal.train import evaluate_run, train_on
+from madrigal.tasks.trust import trusting
+from madrigal.topology import Discussion, Parallel, Sequential
+from madrigal.train import train_on
 from madrigal.types import ConfigError
 
 OPTIONS = ("--topology", "--name", "--runs", "--resume", "--overwrite", "--trust")
@@ -38,6 +42,7 @@ ALGORITHMS = {"magrpo": "group-relative advantages of a joint reward, plain poli
 TOPOLOGIES: dict[str, tuple[TopologyConfig, str]] = {
     "parallel": (Parallel(), "all agents speak at once and hear nothing of each other"),
     "sequential": (Sequential(), "agents speak one by one and hear what was said before"),
+    "discussion": (Discussion(), "all agents speak, hear each other, and speak again; the last answers count"),
 }
 
 
@@ -52,6 +57,10 @@ def dispatch(command: str, arguments: list[str]) -> int:
         "evaluate": evaluate_command,
         "score": score_command,
         "list": list_command,
+        "compare": compare_command,
+        "analyse": analyse_command,
+        "report": report_command,
+        "play": play_command,
     }
     if command not in commands:
         raise ConfigError(unknown("command", command, list(commands)))
@@ -77,46 +86,14 @@ def train_command(arguments: list[str]) -> int:
     if not options.recipe or options.recipe.startswith("-"):
         raise ConfigError(f"train: name a recipe, a run folder or an experiment.json; recipes are {', '.join(RECIPES)}")
     folder = _resumed_folder(options) if options.resume else None
-    start = read_experiment(folder) if folder else _start(options.recipe)
+    start = read_experiment(folder) if folder else start_of(options.recipe)
     if options.topology:
         start = dataclasses.replace(start, topology=TOPOLOGIES[options.topology][0])
-    run = _with_settings(start, settings, f"madrigal train {options.recipe}")
-    if not (options.trust or _asked_for(run, options.recipe, settings)):
-        check_trust(run.task, folder or options.recipe)
+    run = with_settings(start, settings, f"madrigal train {options.recipe}", OPTIONS)
+    if not options.trust:
+        check_asked(run, options.recipe, settings, folder or options.recipe)
     with prepare(run) as task:
         return _train(task, run, folder or _new_folder(options, run), resume=options.resume)
-
-
-def _asked_for(run: Experiment, name: str, settings: list[str]) -> bool:
-    """Whether the command line itself names the own task, or says that there be no sandbox: then no file does."""
-    flags = {word.partition("=")[0].replace("_", "-") for word in settings}
-    return run.task == Own(name) or not flags.isdisjoint(FLAGS)
-
-
-def _with_settings(start: Experiment, settings: list[str], command: str) -> Experiment:
-    """The experiment with what the command line changes in it."""
-    run, strangers = quietly(
-        lambda: tyro.cli(
-            tyro.conf.AvoidSubcommands[Experiment],
-            prog=command,
-            description=f"Settings of the experiment. Besides these: {', '.join(OPTIONS)}.",
-            default=start,
-            args=settings,
-            return_unknown_args=True,
-        )
-    )
-    if strangers:
-        raise ConfigError(unknown_flag(strangers, [*OPTIONS, *flags(dataclasses.asdict(start))], command))
-    return run
-
-
-def _start(name: str) -> Experiment:
-    """A recipe by name, an experiment from a file or run folder, or an own task as file.py:name."""
-    if name in RECIPES:
-        return recipe(name)
-    if ":" in name:
-        return own(name)
-    return read_experiment(Path(name)) if Path(name).exists() else recipe(name)
 
 
 def _new_folder(options: argparse.Namespace, run: Experiment) -> Path:
@@ -170,6 +147,7 @@ def show_run(console: Console, task: TaskConfig, folder: Path) -> None:
         "team": "each agent, loadable with AutoModelForCausalLM.from_pretrained",
     }.items():
         console.print(f"  {folder / name}  [dim]{what}[/dim]", soft_wrap=True)
+    console.print(f"  [dim]Look at it in a browser: madrigal report {folder}[/dim]", soft_wrap=True)
 
 
 def evaluate_command(arguments: list[str]) -> int:

@@ -19,10 +19,10 @@ from madrigal.learner import Optimiser
 from madrigal.policies.local import PolicyConfig
 from madrigal.sampling import Sampling
 from madrigal.tasks.catalog import TaskConfig
-from madrigal.topology import Parallel, Sequential
+from madrigal.topology import Discussion, Parallel, Sequential
 from madrigal.types import ConfigError
 
-TopologyConfig = Parallel | Sequential
+TopologyConfig = Parallel | Sequential | Discussion
 AlgorithmConfig = Magrpo
 
 

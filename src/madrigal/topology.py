@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from madrigal.types import AgentId, Turn
+from madrigal.types import AgentId, ConfigError, Turn
 
 
 class Topology(Protocol):
@@ -50,6 +50,30 @@ class Sequential:
         spoken = {turn.agent for turn in said}
         waiting = [agent for agent in self.order or agents if agent in agents and agent not in spoken]
         return tuple(waiting[:1])
+
+    def hears(self, agent: AgentId, said: Sequence[Turn]) -> tuple[Turn, ...]:
+        return tuple(said)
+
+
+@dataclass(frozen=True, slots=True)
+class Discussion:
+    """All agents speak `rounds` times in one round of the task, at once, and hear what was said in earlier passes.
+
+    Only the last pass is the joint action; the others are talk. A debate in which every pass is scored is a task with
+    several rounds instead.
+
+    Attributes:
+        rounds: passes; 2 is the one-round discussion of arXiv:2508.04652, whose second round is scored.
+    """
+
+    rounds: int = 2
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ConfigError(f"topology.rounds: expected at least 1 pass, got {self.rounds}")
+
+    def speakers(self, agents: Sequence[AgentId], said: Sequence[Turn]) -> tuple[AgentId, ...]:
+        return tuple(agents) if len(said) < self.rounds * len(agents) else ()
 
     def hears(self, agent: AgentId, said: Sequence[Turn]) -> tuple[Turn, ...]:
         return tuple(said)

@@ -12,62 +12,51 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import torch
-
-from madrigal.assemble import check_prompts, load_team, make_learners, make_team, prepare, voices
+from madrigal.assemble import check_prompts, make_learners, make_team, prepare, voices
 from madrigal.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
-from madrigal.config import Experiment, read_experiment, to_json
-from madrigal.evaluation.evaluate import Evaluation, evaluate
+from madrigal.config import Experiment, to_json
+from madrigal.held_out import Silent, Watcher, evaluate_on, held_out, use_threads
 from madrigal.learner import Learner
-from madrigal.measure import Record, step_record, transcript, transcripts
+from madrigal.measure import step_record, transcripts
 from madrigal.report.log import RunLog
 from madrigal.report.trackers import make_tracker
 from madrigal.rollout import Judger, Speaker, branch
 from madrigal.seeds import derive
 from madrigal.task import Task
-from madrigal.tasks.trust import check_trust, trusting
 from madrigal.team import Team
 from madrigal.types import ConfigError, Example, Group, Point, Sample
 
-
-class Watcher(Protocol):
-    """Is told how a run goes; a progress view, say."""
-
-    def stage(self, name: str) -> None: ...
-    def step(self, record: Record) -> None: ...
-    def evaluated(self, when: str, result: Evaluation) -> None: ...
+Stop = Callable[[], bool]
 
 
-class Silent:
-    """A watcher that shows nothing."""
-
-    def stage(self, name: str) -> None:
-        pass
-
-    def step(self, record: Record) -> None:
-        pass
-
-    def evaluated(self, when: str, result: Evaluation) -> None:
-        pass
-
-
-def train(run: Experiment, folder: Path, *, resume: bool = False, watch: Watcher | None = None) -> bool:
+def train(
+    run: Experiment, folder: Path, *, resume: bool = False, watch: Watcher | None = None, stop: Stop | None = None
+) -> bool:
     """Runs one experiment in its folder, which exists.
+
+    Args:
+        stop: says whether to stop after the present step, where the caller minds Ctrl-C; None minds it here.
 
     Returns:
         True when all steps were made, False when Ctrl-C ended the run early; it is saved and can be resumed then.
     """
     with prepare(run) as task:
-        return train_on(task, run, folder, resume=resume, watch=watch)
+        return train_on(task, run, folder, resume=resume, watch=watch, stop=stop)
 
 
 def train_on(
-    task: Task[Any], run: Experiment, folder: Path, *, resume: bool = False, watch: Watcher | None = None
+    task: Task[Any],
+    run: Experiment,
+    folder: Path,
+    *,
+    resume: bool = False,
+    watch: Watcher | None = None,
+    stop: Stop | None = None,
 ) -> bool:
     """`train` on a task that `prepare` has opened. Every step is four verbs: play, credit, update, sync."""
     watch = watch or Silent()
@@ -78,18 +67,20 @@ def train_on(
         (folder / "experiment.json").write_text(to_json(run))
     watch.stage("loading the team")
     team = make_team(run.team, task.agents, run.seed)
-    check_prompts(run, task, team, [*_trained(run, task), *_evaluated(run, task)])
-    learners = make_learners(run, team, task.horizon)
+    check_prompts(run, task, team, [*_trained(run, task), *held_out(run, task)])
+    learners = make_learners(run, team, task.horizon) if run.steps else {}
     log = RunLog(folder, [make_tracker(t, folder, dataclasses.asdict(run)) for t in run.records.trackers])
     memory, first = _restore(saved, learners) if saved else (run.algorithm.begin(), 0)
     log.rewind(first)
-    with voices(run, task, team) as (speak, judge), stop_on_interrupt() as interrupted:
+    minded = stop_on_interrupt() if stop is None else nullcontext(stop)
+    with voices(run, task, team) as (speak, judge), minded as interrupted:
         judged = _Evaluator(run, task, speak, judge, log, watch)
-        if first == 0:
+        if first == 0 and run.steps:
             judged("before", 0)
-        watch.stage("training")
-        step, stop = first, interrupted()
-        while step < run.steps and not stop:
+        if first < run.steps:
+            watch.stage("training")
+        step, stopping = first, interrupted()
+        while step < run.steps and not stopping:
             began = time.perf_counter()
             groups = _play(run, task, step, speak, judge)
             stages, memory = run.algorithm.credit(groups, memory)
@@ -101,48 +92,18 @@ def train_on(
             step += 1
             if _due(step, run.evaluation.every) and step < run.steps:
                 judged(f"step-{step}", step)
-            stop = interrupted()
-            if _due(step, run.records.checkpoint_every) or step == run.steps or stop:
+            stopping = interrupted()
+            if _due(step, run.records.checkpoint_every) or step == run.steps or stopping:
                 _save(log, learners, memory, step, run)
         if step < run.steps:
             if step == first:  # stopped before the first step: what was made so far is worth keeping too
                 _save(log, learners, memory, step, run)
             return False
         judged("after", step)
-    watch.stage("saving the team")
-    save_team(team, folder / "team")
+    if run.steps:
+        watch.stage("saving the team")
+        save_team(team, folder / "team")
     return True
-
-
-def evaluate_run(folder: Path, watch: Watcher | None = None, *, trust: bool = False) -> tuple[Evaluation, list[Record]]:
-    """Repeats the last evaluation of a run from its saved team.
-
-    Args:
-        trust: let the run's file import an own task, or go without the sandbox.
-
-    Raises:
-        ConfigError: if the run has no saved team yet, or asks for what needs trust.
-    """
-    run = read_experiment(folder)
-    if not trust:
-        check_trust(run.task, folder)
-    if not (folder / "team").is_dir():
-        again = trusting(f"madrigal train {folder} --resume", run.task)
-        raise ConfigError(f"run {folder}: there is no saved team yet; finish it with: {again}")
-    use_threads(run.threads)
-    with prepare(run) as task:
-        (watch or Silent()).stage("loading the team")
-        team = load_team(folder / "team", run.team, task.agents)
-        check_prompts(run, task, team, _evaluated(run, task))
-        with voices(run, task, team) as (speak, judge):
-            result, episodes = _evaluate(run, task, speak, judge)
-    return result, [transcript(episode) for episode in episodes]
-
-
-def use_threads(count: int) -> None:
-    """Sets torch's threads on the CPU; 0 leaves them."""
-    if count:
-        torch.set_num_threads(count)
 
 
 def examples_of(step: int, examples: Sequence[Example], count: int, seed: int) -> list[Example]:
@@ -169,7 +130,7 @@ def save_team(team: Team, folder: Path) -> None:
 
 
 @contextmanager
-def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+def stop_on_interrupt() -> Iterator[Stop]:
     """Turns the first Ctrl-C into a wish to stop after the present step; the second one ends at once."""
     asked = False
 
@@ -221,15 +182,6 @@ def _trained(run: Experiment, task: Task[Any]) -> list[Example]:
     return examples_of(0, examples, min(run.steps * run.prompts, len(examples)), run.seed)
 
 
-def _evaluated(run: Experiment, task: Task[Any]) -> Sequence[Example]:
-    return task.examples("test")[: run.evaluation.examples]
-
-
-def _evaluate(run: Experiment, task: Task[Any], speak: Speaker, judge: Judger) -> tuple[Evaluation, list[Any]]:
-    examples = _evaluated(run, task)
-    return evaluate(task, run.topology, examples, speak, judge, timed=run.evaluation.timed, seed=run.seed)
-
-
 @dataclass(frozen=True, slots=True)
 class _Evaluator:
     """Evaluates, files and shows; the same way before, during and after training."""
@@ -243,8 +195,7 @@ class _Evaluator:
 
     def __call__(self, when: str, step: int) -> None:
         self.watch.stage(f"evaluating {when}")
-        result, episodes = _evaluate(self.run, self.task, self.speak, self.judge)
-        shown = [transcript(episode) for episode in episodes]
+        result, shown = evaluate_on(self.task, self.run, self.speak, self.judge)
         self.log.evaluation(when, dataclasses.asdict(result), shown, step)
         self.watch.evaluated(when, result)
 

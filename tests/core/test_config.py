@@ -79,7 +79,7 @@ def test_an_unknown_key_is_named_at_every_depth(place: tuple[str, ...]) -> None:
         ("task", {"kind": "Coding", "program_seconds": float("inf")}, "task.program_seconds"),
         ("steps", 2.5, "expected int @ .*steps"),
         ("team", {"shared": "false"}, "expected bool @ .*team.shared"),
-        ("topology", {"kind": "Ring"}, "topology.kind: expected Parallel or Sequential, got 'Ring'"),
+        ("topology", {"kind": "Ring"}, "topology.kind: expected Parallel or Sequential or Discussion, got 'Ring'"),
         ("task", {"path": "task.py:task"}, "task.kind: expected Tldr or Arxiv or Coding or Gsm8k or Own, got None"),
         ("task", "Own", "task.kind: expected .*, got None"),
         ("records", {"keep": 0}, "records.keep"),

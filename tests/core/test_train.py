@@ -23,13 +23,14 @@ from madrigal.algorithms.magrpo import Magrpo
 from madrigal.assemble import check_prompts, prepare
 from madrigal.config import Experiment, RecordsConfig, TeamConfig, from_json, to_json
 from madrigal.evaluation.evaluate import EvaluationConfig
+from madrigal.held_out import evaluate_run
 from madrigal.learner import Optimiser
 from madrigal.policies.local import PolicyConfig
 from madrigal.report.log import read_lines
 from madrigal.sampling import Sampling
 from madrigal.task import SingleRound
 from madrigal.tasks.own import Own
-from madrigal.train import _trained, evaluate_run, examples_of, train
+from madrigal.train import _trained, examples_of, train
 from madrigal.types import ConfigError, EngineError, Example, Messages, TrainingError
 
 TASK = '''

@@ -1,4 +1,4 @@
-"""Evaluation of a team: plays held-out examples once each and says what the answers were worth.
+"""Evaluation of a team: plays held-out examples, each once or several times, and says what the answers were worth.
 
 Knows: tasks, how to play. Does not know: training, checkpoints, the format of run folders.
 """
@@ -23,18 +23,22 @@ class EvaluationConfig:
     """How a team is evaluated.
 
     Attributes:
-        examples: held-out examples played once each; the first so many of the test split.
+        examples: held-out examples that are played; the first so many of the test split.
+        samples: how often each of them is played; several give pass@k, best of n and tighter means.
         every: also evaluate after so many steps; 0 evaluates before and after training only.
         timed: examples played one at a time to measure response time; batched play would hide it.
     """
 
     examples: int = 100
+    samples: int = 1
     every: int = 0
     timed: int = 4
 
     def __post_init__(self) -> None:
         if self.examples < 1:
             raise ConfigError(f"evaluation.examples: expected at least 1, got {self.examples}")
+        if self.samples < 1:
+            raise ConfigError(f"evaluation.samples: expected at least 1, got {self.samples}")
         if self.every < 0 or self.timed < 0:
             raise ConfigError("evaluation.every and evaluation.timed: expected 0 or more")
 
@@ -68,14 +72,17 @@ def evaluate(
     speak: Speaker,
     judge: Judger,
     *,
+    samples: int = 1,
     timed: int = 4,
     seed: int = 0,
 ) -> tuple[Evaluation, list[Episode[Any]]]:
-    """Plays every example once, batched, and the first `timed` ones again one at a time for the clock."""
-    episodes = _play(task, topology, examples, speak, judge, seed)
-    returns = [percent_of_best(task, episode) for episode in episodes]
-    interval = bootstrap(returns)
-    parts = {name: bootstrap(values) for name, values in _metric_values(episodes).items()}
+    """Plays every example `samples` times, batched, and the first `timed` ones again one at a time for the clock.
+
+    An example counts once: with the mean of its samples. The episodes come example after example.
+    """
+    episodes = _play(task, topology, examples, speak, judge, seed, samples)
+    interval = bootstrap(_per_example([percent_of_best(task, episode) for episode in episodes], samples))
+    parts = {name: bootstrap(values) for name, values in _metric_values(episodes, samples).items()}
     alone = [e for x in examples[:timed] for e in _play(task, topology, [x], speak, judge, seed)]
     seconds = sum(map(response_seconds, alone))
     tokens = sum(len(turn.completion.token_ids) for episode in alone for turn in episode.turns)
@@ -83,7 +90,7 @@ def evaluate(
         return_percent=interval.mean,
         low=interval.low,
         high=interval.high,
-        examples=len(episodes),
+        examples=len(examples),
         components={name: interval.mean for name, interval in parts.items()},
         intervals={name: (interval.low, interval.high) for name, interval in parts.items()},
         tokens_per_second=tokens / seconds if seconds else 0.0,
@@ -99,10 +106,16 @@ def _play(
     speak: Speaker,
     judge: Judger,
     seed: int,
+    samples: int = 1,
 ) -> list[Episode[Any]]:
     games = [
-        Game(play(task, topology, Point(example.id, task.reset(example))), ("evaluate", seed, example.id))
+        # The first sample's key does not name it: more samples leave it as it was.
+        Game(
+            play(task, topology, Point(example.id, task.reset(example))),
+            ("evaluate", seed, example.id, *((n,) if n else ())),
+        )
         for example in examples
+        for n in range(samples)
     ]
     return drive(games, speak, judge)
 
@@ -120,12 +133,21 @@ def mean_metrics(episodes: Sequence[Episode[Any]]) -> dict[str, float]:
     return {name: fmean(values) for name, values in _metric_values(episodes).items()}
 
 
-def _metric_values(episodes: Sequence[Episode[Any]]) -> dict[str, list[float]]:
+def _metric_values(episodes: Sequence[Episode[Any]], samples: int = 1) -> dict[str, list[float]]:
+    """Each metric's values: one per example, the mean of the samples that report it."""
     values: dict[str, list[float]] = defaultdict(list)
-    for episode in episodes:
-        for name, value in episode.steps[-1].metrics.items():
-            values[name].append(value)
+    for start in range(0, len(episodes), samples):
+        found: dict[str, list[float]] = defaultdict(list)
+        for episode in episodes[start : start + samples]:
+            for name, value in episode.steps[-1].metrics.items():
+                found[name].append(value)
+        for name, several in found.items():
+            values[name].append(fmean(several))
     return values
+
+
+def _per_example(values: Sequence[float], samples: int) -> list[float]:
+    return [fmean(values[start : start + samples]) for start in range(0, len(values), samples)]
 
 
 def response_seconds(episode: Episode[Any]) -> float:

@@ -5,6 +5,7 @@ The numbers are ours, found by trials on held-out examples (docs/results.md); th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from madrigal.algorithms.magrpo import Magrpo
@@ -21,6 +22,11 @@ from madrigal.tasks.writing.task import Arxiv, Tldr
 STARTER = TeamConfig(policy=PolicyConfig(model="starter:small"))
 # A million parameters take large steps: in a trial on tldr, 1e-3 came to 90 % where 3e-4 came to 83 %.
 OPTIMISER = Optimiser(lr=1e-3, clip_norm=1.0, warmup=5, schedule="linear", floor=0.1)
+# A model this small slips at temperature 1: 0.8 % of the words of its summaries are none, with 0.8 it is 0.1 %.
+STEADY = Sampling(temperature=0.8, max_new_tokens=112)
+# Code and sums break more easily: with 1e-3 the tests passed in training fell from 61 to 28 % within 30 steps of two
+# turns, with 3e-4 they rose from 71 to 95 %.
+CAREFUL = replace(OPTIMISER, lr=3e-4)
 
 
 def tldr() -> Experiment:
@@ -29,9 +35,9 @@ def tldr() -> Experiment:
         recipe="tldr",
         task=Tldr(),
         team=STARTER,
-        algorithm=Magrpo(width=8, kl=0.02),
-        sampling=Sampling(max_new_tokens=112),
-        optimiser=OPTIMISER,
+        algorithm=Magrpo(width=8, kl=0.01),
+        sampling=STEADY,
+        optimiser=replace(OPTIMISER, lr=7e-4),
         evaluation=EvaluationConfig(examples=100),
         records=RecordsConfig(checkpoint_every=25),
         steps=110,
@@ -64,7 +70,7 @@ def coding() -> Experiment:
         team=STARTER,
         algorithm=Magrpo(width=8, kl=0.01),
         sampling=Sampling(max_new_tokens=128),
-        optimiser=OPTIMISER,
+        optimiser=CAREFUL,
         evaluation=EvaluationConfig(examples=100),
         steps=200,
         prompts=8,
@@ -81,7 +87,7 @@ def coding_two_turns() -> Experiment:
         # With positive rewards a team that succeeds at once would earn less than one that fails first.
         algorithm=Magrpo(width=8, kl=0.01, reward_shift=-4.0),
         sampling=Sampling(max_new_tokens=128),
-        optimiser=OPTIMISER,
+        optimiser=CAREFUL,
         evaluation=EvaluationConfig(examples=100),
         steps=120,
         prompts=8,
@@ -112,7 +118,7 @@ def gsm8k() -> Experiment:
         team=STARTER,
         algorithm=Magrpo(width=8, kl=0.01),
         sampling=Sampling(max_new_tokens=96),
-        optimiser=OPTIMISER,
+        optimiser=CAREFUL,
         evaluation=EvaluationConfig(examples=100),
         steps=100,
         prompts=8,
