@@ -47,7 +47,9 @@ def run(arguments: list[str]) -> int:
 
         return commands.dispatch(arguments[0], arguments[1:])
     except MadrigalError as error:
-        print(f"madrigal: error: {' '.join(str(error).split())}", file=sys.stderr)
+        from madrigal.report.scene import plain  # an error may quote what a model wrote
+
+        print(f"madrigal: error: {plain(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         return 1

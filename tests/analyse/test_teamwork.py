@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -54,6 +54,14 @@ def test_holm_counts_all_drops() -> None:
     assert (len(found.drops), len(lost)) == (9, 5)
     assert {(drop.p, drop.corrected) for drop in lost} == {(2 / 2**12, 9 * 2 / 2**12)}
     assert {(drop.p, drop.corrected) for drop in found.drops if drop not in lost} == {(1.0, 1.0)}
+
+
+def test_a_voice_that_only_has_to_be_there_is_missed_when_silent_and_not_when_it_speaks_of_something_else() -> None:
+    def reward(example: Example, said: Mapping[str, str]) -> float:
+        return relay.reward(example, said) * bool(said["cat"])
+
+    found = take_apart(trial(replace(relay.task, reward=reward)), {"a": team()})
+    assert (losses(found, "silent")["cat"], losses(found, "borrowed")["cat"]) == (ALL, NONE)
 
 
 def test_influence_is_measured_where_somebody_hears() -> None:

@@ -385,3 +385,8 @@ def test_the_list_names_every_recipe(capsys: pytest.CaptureFixture[str]) -> None
 def test_help_is_no_error_and_no_command_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert (cli.run(["--help"]), cli.run([])) == (0, 2)
     assert capsys.readouterr().out.count("usage: madrigal") == 2
+
+
+def test_an_error_cannot_act_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["evaluate", "runs/\x1b[31mred"]) == 2
+    assert "\x1b" not in (err := capsys.readouterr().err) and "\\x1b[31mred" in err
