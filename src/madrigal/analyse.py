@@ -29,11 +29,11 @@ from madrigal.held_out import use_threads
 from madrigal.outcomes import difference
 from madrigal.report.arguments import parse
 from madrigal.report.runs import Record, is_number, read_run
-from madrigal.report.scene import Scene, plain
+from madrigal.report.scene import Scene
 from madrigal.task import Task
 from madrigal.tasks.trust import check_trust, trusting
 from madrigal.team import Team
-from madrigal.types import AgentId, ConfigError, Example, MadrigalError
+from madrigal.types import AgentId, ConfigError, Example
 
 WIDTH = 140  # of a table that no terminal bounds
 
@@ -77,10 +77,7 @@ def analyse_command(arguments: list[str]) -> int:
     if options.examples < 2:
         raise ConfigError(f"--examples: expected at least 2, got {options.examples}")
     with Console(stderr=True).status("reading") as status:  # shows nothing where there is no terminal
-        try:
-            found = analyse(options.runs, options.examples, trust=options.trust, stage=status.update)
-        except MadrigalError as error:  # it may quote what a model or a file says
-            raise type(error)(plain(str(error))) from error
+        found = analyse(options.runs, options.examples, trust=options.trust, stage=status.update)
     if options.json:
         print(json.dumps(asdict(found), indent=2, allow_nan=False))
     else:

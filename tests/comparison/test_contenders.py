@@ -79,8 +79,10 @@ def test_the_contenders_of_a_coding_team_with_two_turns() -> None:
 
 
 def test_a_team_that_talks_otherwise_is_compared_with_the_remaining_ways() -> None:
-    names = list(of(replace(recipe("tldr"), topology=Sequential())))
-    assert names[:3] == ["untrained team", "parallel", "discussion"]
+    found = of(replace(recipe("tldr"), topology=Sequential()))
+    assert list(found)[:3] == ["untrained team", "parallel", "discussion"]
+    kept = {name for name, one in found.items() if one.run.topology == Sequential()}
+    assert kept == {"untrained team", "team", "concise swapped", "detailed swapped"}
     turns = replace(recipe("coding-two-turns"), topology=Discussion())
     assert of(turns, CODERS)["team, one turn"].costs == "discussion"
     assert of(replace(turns, topology=Sequential(("main", "helper"))), CODERS)["team, one turn"].costs == ""

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from made import write_lines
 from safetensors.torch import load_file
 
 from madrigal.config import Experiment, read_experiment
@@ -60,6 +61,7 @@ class Presses(Silent):
     def __init__(self, at: str = "", step: int = -1) -> None:
         self.at, self.last = at, step
         self.titles: list[str] = []
+        self.steps: list[int] = []
 
     def __call__(self, title: str, run: Experiment) -> Presses:
         self.titles.append(title)
@@ -70,6 +72,7 @@ class Presses(Silent):
             signal.raise_signal(signal.SIGINT)
 
     def step(self, record: dict[str, Any]) -> None:
+        self.steps.append(record["step"])
         if record["step"] == self.last:
             signal.raise_signal(signal.SIGINT)
 
@@ -234,7 +237,8 @@ def test_ctrl_c_inside_a_training_goes_on_at_the_step(whole: Path, sums: Experim
     assert not play_all(opened(sums, folder), Presses(step=0))
     assert [record["step"] for record in read_lines(folder / "seed-0" / "team" / "steps.jsonl")] == [0]
     assert [place.name for place in (folder / "seed-0" / "team" / "checkpoints").iterdir()] == ["step-1"]
-    assert play_all(opened(sums, folder))
+    watch = Presses()
+    assert play_all(opened(sums, folder), watch) and watch.steps == [1]
     assert_same(folder, whole)
     assert figures(folder) == figures(whole)
 
@@ -286,11 +290,19 @@ def test_only_takes_the_team_and_what_budgets_are_measured_by(sums: Experiment, 
         names("tuned")
 
 
-def test_a_budget_once_matched_stays(whole: Path, sums: Experiment, cut: Callable[..., Path]) -> None:
-    """What the single model says is measured once: later seeds take the first one's figure, and old runs go on."""
-    folder = cut("single-model")
-    opened(sums, folder, (1, 0))
-    assert read_experiment(folder / "seed-0" / "tuned-single-model").prompts > 0
+def test_a_single_model_that_says_half_as_much_gets_twice_the_examples(
+    sums: Experiment, cut: Callable[..., Path]
+) -> None:
+    """And keeps what it got, whatever is measured later."""
+    folder = cut("tuned-single-model")
+    file = folder / "seed-0" / "single-model" / "episodes.jsonl"
+    for share in (2, 10):
+        records = read_lines(file)
+        for turn in (turn for record in records for turn in record["turns"]):
+            turn["tokens"] /= share
+        write_lines(file, records)
+        assert play_all(opened(sums, folder, only=("tuned-single-model",)))
+        assert read_experiment(folder / "seed-0" / "tuned-single-model").prompts == 2 * sums.prompts
 
 
 def test_other_settings_are_refused_with_their_names_before_anything_is_made(

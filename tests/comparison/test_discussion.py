@@ -9,6 +9,7 @@ import pytest
 
 from madrigal.evaluation.evaluate import Evaluation, EvaluationConfig, evaluate, response_seconds
 from madrigal.rollout import Game, Judge, Utterance, drive, play
+from madrigal.seeds import derive
 from madrigal.task import SingleRound
 from madrigal.topology import Discussion
 from madrigal.types import Completion, ConfigError, Episode, Example, Point, Step
@@ -116,6 +117,8 @@ def test_more_samples_leave_the_first_as_it_was_and_differ_from_it() -> None:
     _, once, _ = roll(1)
     _, said, _ = roll(8)
     assert [said[0], said[8]] == once and len(said) == 16
+    seeds = [derive("evaluate", 3, example.id, 0, 0, "ann") for example in DICE.test]  # as before there were samples
+    assert once == [str(seed % 10) for seed in seeds]
     assert len(set(said[:8])) > 1 and said[:8] != said[8:]
 
 
@@ -126,6 +129,7 @@ def test_an_example_counts_once_however_often_it_was_played() -> None:
     assert result.return_percent == pytest.approx((10 * first + 100) / 2)
     assert result.components["reward"] == pytest.approx((first + 10) / 2)
     assert (result.low, result.high) == (pytest.approx(10 * first), 100.0)  # two examples vary, not sixteen plays
+    assert result.intervals["reward"] == (pytest.approx(first), 10.0)
 
 
 def test_no_sample_is_no_evaluation() -> None:

@@ -136,10 +136,11 @@ def test_differences_are_paired_by_example_and_tested_with_all_sign_flips() -> N
 
 
 def test_examples_are_paired_by_name_not_by_place() -> None:
-    team = Played([said("x", 10.0), said("y", 90.0)])
-    other = Played([said("y", 90.0), said("x", 10.0)])
-    found = rows(*tabulate({"team": [team], "other": [other]}, "team"))["other"].versus
-    assert found is not None and found.difference == Interval(0.0, 0.0, 0.0) and found.p == 1.0
+    team = Played([said("x", 10.0), said("y", 90.0), said("z", 50.0)])
+    for seed in (0, 1):  # the team's own seed, and another
+        other = Played([said("z", 51.0), said("y", 91.0), said("x", 11.0)], seed)
+        found = rows(*tabulate({"team": [team], "other": [other]}, "team"))["other"].versus
+        assert found is not None and found.difference == Interval(1.0, 1.0, 1.0) and found.p == 0.25
 
 
 def test_p_values_are_corrected_for_the_number_of_rows() -> None:
