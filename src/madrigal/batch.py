@@ -94,9 +94,10 @@ def prompt_levels(prompts: Sequence[tuple[int, ...]], pad: int, device: torch.de
     """Distinct prompts as one level, or as two where beginnings are shared; the last has a row per prompt, in order."""
     heads = [prompt[:n] for prompt, n in zip(prompts, shared_beginnings(prompts), strict=True)]
     place = {head: n for n, head in enumerate(dict.fromkeys(heads))}
-    if len(place) == len(prompts):
-        return (_level(prompts, range(len(prompts)), pad, device),)
     rest = [prompt[len(head) :] for prompt, head in zip(prompts, heads, strict=True)]
+    # Two levels have padding of their own; they must not cost more than they save.
+    if _padded(list(place)) + _padded(rest) >= _padded(prompts):
+        return (_level(prompts, range(len(prompts)), pad, device),)
     first = _level(list(place), range(len(place)), pad, device)
     return first, _level(rest, [place[head] for head in heads], pad, device)
 
@@ -195,6 +196,10 @@ def _by_family(prompts: Collection[tuple[int, ...]]) -> list[tuple[int, ...]]:
         for family, _ in sorted(families, key=lambda family: max(len(known[n]) for n in family[0]))
         for n in family
     ]
+
+
+def _padded(rows: Sequence[tuple[int, ...]]) -> int:
+    return len(rows) * max(map(len, rows))
 
 
 def _padded_size(samples: Sequence[Sample]) -> int:

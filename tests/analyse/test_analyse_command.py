@@ -315,12 +315,12 @@ def test_a_team_without_a_seat_is_one_line(capsys: Screen, run: Path) -> None:
     assert "expected a folder for agent cat, found none" in refused(capsys, "runs/a", "--trust")
 
 
-def test_a_prompt_that_is_too_long_for_any_of_the_teams_is_one_line(
-    capsys: Screen, run: Path, model_folder: Path
+def test_a_prompt_that_is_too_long_for_any_team_is_one_line_before_anything_is_played(
+    capsys: Screen, run: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wide = replace(experiment(model_folder), sampling=Sampling(max_new_tokens=510))
-    make_run("wide", wide, model_folder)
-    assert "do not fit the model's context of 512" in refused(capsys, "runs/a", "runs/wide", "--trust")
+    make_run("wide", replace(experiment(model_folder), sampling=Sampling(max_new_tokens=510)), model_folder)
+    monkeypatch.setattr(analyse, "take_apart", lambda *_: pytest.fail("something was about to be played"))
+    assert "example sun, agent ann: its prompt of " in refused(capsys, "runs/a", "runs/wide", "--trust")
 
 
 def test_a_normalised_return_that_is_no_number_is_one_line(capsys: Screen, run: Path, scripted: None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tiny import CPU, chat
 
@@ -40,6 +40,9 @@ def test_a_shared_prompt_stands_in_a_batch_once() -> None:
     assert (made.sequences, made.tokens) == (30, 60)
 
 
+@example(
+    [sample((0,), (0,)), sample((0, 0), (0, 0, 0)), sample((0, 0, 0), (0,)), sample((1, 0, 0, 0), (0,))], 28
+)  # where two levels would have more padding than one
 @given(drawn, st.integers(1, 80))
 def test_pieces_hold_every_answer_once_within_the_budget(samples: list[Sample], budget: int) -> None:
     pieces = list(micro_batches(samples, budget))
@@ -49,6 +52,12 @@ def test_pieces_hold_every_answer_once_within_the_budget(samples: list[Sample], 
         made = make_batch(piece, 0, 1, 1, CPU)
         read = sum(level.tokens.numel() for level in made.prompts)
         assert len(piece) == 1 or read + made.actions.numel() <= budget
+
+
+@given(st.lists(ids, min_size=1, max_size=8, unique=True))
+def test_levels_cost_no_more_than_the_prompts_in_one(prompts: list[tuple[int, ...]]) -> None:
+    read = sum(level.tokens.numel() for level in prompt_levels(prompts, 0, CPU))
+    assert read <= len(prompts) * max(map(len, prompts))
 
 
 @given(st.lists(ids, min_size=1, max_size=8, unique=True))
