@@ -21,7 +21,7 @@ from madrigal.outcomes import rows_of_contest, rows_of_runs
 from madrigal.recipes import RECIPES
 from madrigal.recipes.contenders import WAYS
 from madrigal.report.arguments import quietly
-from madrigal.report.comparison import as_csv, as_markdown, as_record, as_table
+from madrigal.report.comparison import as_csv, as_markdown, as_record, as_tables
 from madrigal.report.progress import Progress
 from madrigal.settings import check_asked, start_of, with_settings
 from madrigal.tasks.coding.config import Coding
@@ -43,7 +43,7 @@ OPTIONS = (
     "--csv",
 )
 OWN = {"--seed": "--seeds", "--evaluation.samples": "--samples"}  # settings that a comparison sets itself
-WIDTH = 140  # of a table that no terminal bounds
+WIDTH = 180  # of a table that no terminal bounds
 
 
 def compare_command(arguments: list[str]) -> int:
@@ -164,7 +164,7 @@ def _show(rows: Sequence[Row], notices: Sequence[str], console: Console, options
     elif options.csv:
         print(as_csv(rows), end="")
     else:
-        console.print(as_table(rows))
+        console.print(*as_tables(rows, console.width))
 
 
 def _json(rows: Sequence[Row]) -> str:

@@ -11,7 +11,7 @@ from made import said
 from rich.console import Console
 
 from madrigal.evaluation.comparison import Played, Row, tabulate
-from madrigal.report.comparison import as_csv, as_markdown, as_record, as_table, budget_of
+from madrigal.report.comparison import as_csv, as_markdown, as_record, as_tables, budget_of
 
 
 def talk(value: float, tokens: int, seed: int = 0, **training: int) -> Played:
@@ -77,7 +77,7 @@ def test_rows_of_fewer_seeds_are_marked_where_seeds_differ() -> None:
 
 def test_brackets_in_a_name_are_shown() -> None:
     console = Console(width=140, record=True, file=io.StringIO())
-    console.print(as_table([replace(row, name=f"{row.name} [red]") for row in table()]))
+    console.print(*as_tables([replace(row, name=f"{row.name} [red]") for row in table()], 140))
     lines = [line.split("  ")[0].strip() for line in console.export_text().splitlines()]
     assert {"team [red]", "discussion [red]", "tuned [red]"} <= set(lines)
 
@@ -109,7 +109,18 @@ def test_csv_has_a_line_per_row_and_ends_of_intervals_in_columns() -> None:
 
 def test_the_terminal_shows_means_and_an_interval_for_the_return() -> None:
     console = Console(width=140, record=True, file=io.StringIO())
-    console.print(as_table(table()))
+    console.print(*as_tables(table(), 140))
     text = console.export_text()
     assert "team" in text and "81.0 [80." in text and "200 (x2.0)" in text and "-10.0" in text
     assert "more than that: discussion 2.0 times as many" in " ".join(text.split())
+
+
+def test_a_table_that_is_too_wide_becomes_two_that_lose_nothing() -> None:
+    (whole,) = as_tables(table(), 140)
+    parts, test = as_tables(table(), 60)
+    heads = [[str(column.header) for column in one.columns] for one in (whole, parts, test)]
+    assert heads[0] == heads[1] + heads[2][1:] and heads[2][:2] == ["", "return %"]
+    console = Console(width=60, record=True, file=io.StringIO())
+    console.print(parts, test)
+    text = console.export_text()
+    assert "-10.0" in text and "200 (x2.0)" in text and "…" not in text

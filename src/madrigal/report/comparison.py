@@ -20,6 +20,7 @@ from madrigal.report.progress import PERCENTS, shown
 
 DIGITS = {SPEED: 0, TIME: 2}
 LESS, MORE = 0.9, 1.1  # times the reference's tokens at test: what lies between them counts as the same
+PADDING = 2  # blanks that a column of the terminal's table has of its own
 HINT = "Intervals are over seeds and examples; p is of a paired test over examples, corrected for all rows (Holm)."
 
 
@@ -44,17 +45,22 @@ def _record(row: Row) -> dict[str, Any]:
     }
 
 
-def as_table(rows: Sequence[Row]) -> Table:
-    """For a terminal: intervals where they matter most."""
-    head, *body = _cells(rows, brief=True)
-    table = Table(
-        title=f"{_title(rows)}, mean [95 % interval]",
-        caption=escape(f"{budget_of(rows)}\n{HINT}"),
-        title_justify="left",
-        caption_justify="left",
-        box=None,
-        padding=(0, 1),
-    )
+def as_tables(rows: Sequence[Row], width: int) -> list[Table]:
+    """For a terminal so many columns wide: one table, or two where that would not fit; intervals where they matter."""
+    lines = _cells(rows, brief=True)
+    head = lines[0]
+    widths = [max(len(line[n]) for line in lines) + PADDING for n in range(len(head))]
+    split = len(head) if sum(widths) <= width else head.index(RETURN)
+    parts = [range(split), [0, *range(split, len(head))]] if split < len(head) else [range(split)]
+    tables = [_table([[line[n] for n in part] for line in lines]) for part in parts]
+    tables[0].title = f"{_title(rows)}, mean [95 % interval]"
+    tables[-1].caption = escape(f"{budget_of(rows)}\n{HINT}")
+    return tables
+
+
+def _table(lines: Sequence[Sequence[str]]) -> Table:
+    head, *body = lines
+    table = Table(title_justify="left", caption_justify="left", box=None, padding=(0, PADDING // 2))
     for number, name in enumerate(head):
         table.add_column(name, justify="right" if number else "left")
     for row in body:
