@@ -18,20 +18,20 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from madrigal.assemble import check_prompts, load_team, make_team, prepare, voices
+from madrigal.assemble import check_prompts, prepare, voices
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.alarms import Alarm, alarms
 from madrigal.evaluation.cooperation import Trial
 from madrigal.evaluation.metrics import credit_shares
 from madrigal.evaluation.statistics import Interval
 from madrigal.evaluation.teamwork import CHANGES, Drop, Teamwork, take_apart
-from madrigal.held_out import use_threads
+from madrigal.held_out import check_saved, team_of, use_threads
 from madrigal.outcomes import difference
 from madrigal.report.arguments import parse
 from madrigal.report.runs import Record, is_number, read_run
 from madrigal.report.scene import Scene
 from madrigal.task import Task
-from madrigal.tasks.trust import check_trust, trusting
+from madrigal.tasks.trust import check_trust
 from madrigal.team import Team
 from madrigal.types import AgentId, ConfigError, Example
 
@@ -157,16 +157,13 @@ def _read(places: Sequence[Path], *, trust: bool) -> dict[Path, Experiment]:
             raise ConfigError(
                 f"analyse: {place} cannot play with {places[0]}: {told}; give runs of one task with the same settings"
             )
-        if run.steps and not (place / "team").is_dir():
-            again = trusting(f"madrigal train {place} --resume", run.task)
-            raise ConfigError(f"run {place}: there is no saved team yet; finish it with: {again}")
+        check_saved(place, run)
     return runs
 
 
 def _team(place: Path, run: Experiment, task: Task[Any], examples: Sequence[Example]) -> Team:
-    """The saved team, or, where nothing was trained, the base models."""
-    saved = place / "team"
-    team = load_team(saved, run.team, task.agents) if run.steps else make_team(run.team, task.agents, run.seed)
+    """A run's team, whose prompts leave room for answers."""
+    team = team_of(place, run, task.agents)
     check_prompts(run, task, team, examples)
     return team
 

@@ -198,11 +198,10 @@ def _by_family(prompts: Collection[tuple[int, ...]]) -> list[tuple[int, ...]]:
     ]
 
 
-def _padded(rows: Sequence[tuple[int, ...]]) -> int:
+def _padded(rows: Collection[tuple[int, ...]]) -> int:
     return len(rows) * max(map(len, rows))
 
 
 def _padded_size(samples: Sequence[Sample]) -> int:
     said = [sample.turn.completion for sample in samples]
-    prompts = {one.prompt_ids for one in said}
-    return len(prompts) * max(map(len, prompts)) + len(said) * max(len(one.token_ids) for one in said)
+    return _padded({one.prompt_ids for one in said}) + _padded([one.token_ids for one in said])

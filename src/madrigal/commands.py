@@ -18,7 +18,7 @@ from rich.table import Table
 from madrigal.analyse import analyse_command
 from madrigal.assemble import prepare
 from madrigal.compare import compare_command
-from madrigal.config import Experiment, TopologyConfig, read_experiment
+from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.evaluate import Evaluation
 from madrigal.held_out import evaluate_run
 from madrigal.play import play_command
@@ -33,17 +33,12 @@ from madrigal.settings import check_asked, start_of, with_settings
 from madrigal.task import Task
 from madrigal.tasks.catalog import TASKS, TaskConfig
 from madrigal.tasks.trust import trusting
-from madrigal.topology import Discussion, Parallel, Sequential
+from madrigal.topology import TOPOLOGIES
 from madrigal.train import train_on
 from madrigal.types import ConfigError
 
 OPTIONS = ("--topology", "--name", "--runs", "--resume", "--overwrite", "--trust")
 ALGORITHMS = {"magrpo": "group-relative advantages of a joint reward, plain policy gradient (arXiv:2508.04652)"}
-TOPOLOGIES: dict[str, tuple[TopologyConfig, str]] = {
-    "parallel": (Parallel(), "all agents speak at once and hear nothing of each other"),
-    "sequential": (Sequential(), "agents speak one by one and hear what was said before"),
-    "discussion": (Discussion(), "all agents speak, hear each other, and speak again; the last answers count"),
-}
 
 
 def dispatch(command: str, arguments: list[str]) -> int:

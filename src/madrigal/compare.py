@@ -19,12 +19,12 @@ from madrigal.evaluation.comparison import Row
 from madrigal.held_out import Watcher
 from madrigal.outcomes import rows_of_contest, rows_of_runs
 from madrigal.recipes import RECIPES
-from madrigal.recipes.contenders import WAYS
 from madrigal.report.arguments import quietly
 from madrigal.report.comparison import as_csv, as_markdown, as_record, as_tables
 from madrigal.report.progress import Progress
 from madrigal.settings import check_asked, start_of, with_settings
 from madrigal.tasks.coding.config import Coding
+from madrigal.topology import TOPOLOGIES
 from madrigal.types import ConfigError
 
 OPTIONS = (
@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     what = "a recipe (or what else madrigal train takes), two or more run folders, or the folder of a comparison"
     parser.add_argument("what", nargs="+", metavar="RECIPE|RUN", help=what)
-    parser.add_argument("--topology", choices=WAYS, help="how the team talks; the recipe's by default")
+    parser.add_argument("--topology", choices=TOPOLOGIES, help="how the team talks; the recipe's by default")
     parser.add_argument("--name", default="", help="folder below --runs; compare-RECIPE by default")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -110,7 +110,7 @@ def _contest(options: argparse.Namespace, settings: list[str], console: Console)
     name = options.what[0]
     start = start_of(name)
     if options.topology:
-        start = replace(start, topology=WAYS[options.topology][0])
+        start = replace(start, topology=TOPOLOGIES[options.topology][0])
     run = with_settings(start, settings, f"madrigal train {name}", OPTIONS)
     if not options.trust:
         check_asked(run, name, settings, name)

@@ -18,7 +18,8 @@ from madrigal.measure import Record, transcript
 from madrigal.rollout import Judger, Speaker
 from madrigal.task import Task
 from madrigal.tasks.trust import check_trust, trusting
-from madrigal.types import ConfigError, Example
+from madrigal.team import Team
+from madrigal.types import AgentId, ConfigError, Example
 
 
 class Watcher(Protocol):
@@ -71,17 +72,33 @@ def evaluate_run(folder: Path, watch: Watcher | None = None, *, trust: bool = Fa
     run = read_experiment(folder)
     if not trust:
         check_trust(run.task, folder)
-    if run.steps and not (folder / "team").is_dir():
-        again = trusting(f"madrigal train {folder} --resume", run.task)
-        raise ConfigError(f"run {folder}: there is no saved team yet; finish it with: {again}")
+    check_saved(folder, run)
     use_threads(run.threads)
     with prepare(run) as task:
         (watch or Silent()).stage("loading the team")
-        saved = folder / "team"
-        team = load_team(saved, run.team, task.agents) if run.steps else make_team(run.team, task.agents, run.seed)
+        team = team_of(folder, run, task.agents)
         check_prompts(run, task, team, held_out(run, task))
         with voices(run, task, team) as (speak, judge):
             return evaluate_on(task, run, speak, judge)
+
+
+def check_saved(folder: Path, run: Experiment, otherwise: str = "") -> None:
+    """Refuses a run that has trained a team but not saved it yet.
+
+    Args:
+        otherwise: what else the user can do, after the words "finish it with: ...".
+
+    Raises:
+        ConfigError: saying how to finish it.
+    """
+    if run.steps and not (folder / "team").is_dir():
+        again = trusting(f"madrigal train {folder} --resume", run.task)
+        raise ConfigError(f"run {folder}: there is no saved team yet; finish it with: {again}{otherwise}")
+
+
+def team_of(folder: Path, run: Experiment, agents: tuple[AgentId, ...]) -> Team:
+    """A run's saved team, or, where nothing was trained, the base models."""
+    return load_team(folder / "team", run.team, agents) if run.steps else make_team(run.team, agents, run.seed)
 
 
 def use_threads(count: int) -> None:

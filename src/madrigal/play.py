@@ -16,15 +16,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from rich.console import Console
 
 from madrigal.assemble import load_team, make_team, prepare
-from madrigal.config import Experiment, TopologyConfig, read_experiment
+from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.ablations import seated
 from madrigal.evaluation.evaluate import percent_of_best
-from madrigal.held_out import use_threads
+from madrigal.held_out import check_saved, use_threads
 from madrigal.measure import transcript
 from madrigal.recipes import RECIPES
 from madrigal.report.arguments import quietly
@@ -33,9 +33,9 @@ from madrigal.report.scene import Scene, plain, shown
 from madrigal.rollout import Game, Judge, Judger, Speaker, drive, play
 from madrigal.settings import start_of, with_settings
 from madrigal.task import Task
-from madrigal.tasks.trust import check_trust, trusting
+from madrigal.tasks.trust import check_trust
 from madrigal.team import Team
-from madrigal.topology import Topology
+from madrigal.topology import TOPOLOGIES, Topology
 from madrigal.types import (
     AgentId,
     ConfigError,
@@ -49,7 +49,6 @@ from madrigal.types import (
 )
 
 OPTIONS = ("--example", "--split", "--episodes", "--seed", "--seat", "--untrained", "--topology", "--json", "--trust")
-TOPOLOGIES = {kind.__name__.lower(): kind for kind in get_args(TopologyConfig)}
 
 
 def play_command(arguments: list[str]) -> int:
@@ -124,16 +123,12 @@ def _experiment(options: argparse.Namespace, settings: list[str]) -> Experiment:
     else:
         start = start_of(name)
         if options.topology:
-            start = replace(start, topology=TOPOLOGIES[options.topology]())
+            start = replace(start, topology=TOPOLOGIES[options.topology][0])
         run = with_settings(start, settings, f"madrigal play {name}", OPTIONS)
     if not options.trust and name not in RECIPES and ":" not in name:
         check_trust(run.task, name)
-    if (saved := _saved_team(options, run)) and not saved.is_dir():
-        again = trusting(f"madrigal train {name} --resume", run.task)
-        raise ConfigError(
-            f"run {name}: there is no saved team yet; finish it with: {again}, or play the models that it starts from "
-            "with --untrained"
-        )
+    if _saved_team(options, run):
+        check_saved(Path(name), run, ", or play the models that it starts from with --untrained")
     return run if options.seed is None else replace(run, seed=options.seed)
 
 

@@ -74,6 +74,29 @@ class Task(Protocol[S]):
         ...
 
 
+class Wrapper:
+    """What every wrapper of a task passes on as it is; how the task is played, each wrapper says itself."""
+
+    __slots__ = ()
+    task: Task[Any]
+
+    @property
+    def name(self) -> str:
+        return self.task.name
+
+    @property
+    def agents(self) -> tuple[AgentId, ...]:
+        return tuple(self.task.agents)
+
+    @property
+    def horizon(self) -> int:
+        return self.task.horizon
+
+    @property
+    def best_return(self) -> float:
+        return self.task.best_return
+
+
 def joint(agents: Sequence[AgentId], reward: float) -> dict[AgentId, float]:
     """Gives every agent the same reward: the cooperative case."""
     return dict.fromkeys(agents, reward)

@@ -77,3 +77,11 @@ class Discussion:
 
     def hears(self, agent: AgentId, said: Sequence[Turn]) -> tuple[Turn, ...]:
         return tuple(said)
+
+
+# Each as it comes, and what it is in one line.
+TOPOLOGIES: dict[str, tuple[Parallel | Sequential | Discussion, str]] = {
+    "parallel": (Parallel(), "all agents speak at once and hear nothing of each other"),
+    "sequential": (Sequential(), "agents speak one by one and hear what was said before"),
+    "discussion": (Discussion(), "all agents speak, hear each other, and speak again; the last answers count"),
+}

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import pytest
 import relay
 
-from madrigal import analyse, cli
+from madrigal import analyse, cli, held_out
 from madrigal.config import Experiment, TeamConfig, to_json
 from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.held_out import evaluate_run
@@ -72,7 +72,7 @@ def run(folder: Path, model_folder: Path) -> Path:
 def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Saved teams speak by the script of relay.py; one in a folder called mirrored, as a mirrored team."""
     mirrored: set[int] = set()
-    load: Callable[..., Team] = analyse.load_team
+    load: Callable[..., Team] = held_out.load_team
 
     def noted(place: Path, *settings: Any) -> Team:
         team = load(place, *settings)
@@ -83,7 +83,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
         pairs = zip(prompts, seeds, strict=True)
         return [relay.answer(policy.name, p[-1].content, seed, mirrored=id(policy) in mirrored) for p, seed in pairs]
 
-    monkeypatch.setattr(analyse, "load_team", noted)
+    monkeypatch.setattr(held_out, "load_team", noted)
     monkeypatch.setattr("madrigal.team.generate", say)
 
 

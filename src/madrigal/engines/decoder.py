@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from madrigal.batch import Level
-from madrigal.policies.llama import blocks, ends, logits, read, rotation, turned
+from madrigal.policies.llama import ends, logits, read, rotation, turned
 from madrigal.policies.slopes import gated, normed
 
 
@@ -55,7 +55,7 @@ class Decoder:
         """
         reading = read(model, prompts)
         self.model, self.eps, self.pairs = model, model.config.rms_norm_eps, model.config.num_key_value_heads
-        self.blocks = blocks(model)
+        self.blocks = reading.blocks
         self.caches = [
             _Cache(_heads_apart(keys), _heads_apart(values), *_rooms(keys, len(prompt_of), room))
             for keys, values in zip(reading.keys, reading.values, strict=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from madrigal.rollout import Judge, Judger, Play, Speak, Speaker, Utterance
-from madrigal.task import Task
+from madrigal.task import Task, Wrapper
 from madrigal.types import AgentId, Completion, Example, Messages, Split, Step, Turn
 
 S = TypeVar("S")
@@ -48,7 +48,7 @@ class Told(Generic[S]):
 
 
 @dataclass(frozen=True)
-class Muffled(Generic[S]):
+class Muffled(Wrapper, Generic[S]):
     """A task in which one agent hears other things than its teammates say, in this round and of earlier ones.
 
     The task is pure, so the listener can live in a state of its own, in which the others said what it was told; the
@@ -64,22 +64,6 @@ class Muffled(Generic[S]):
     task: Task[S]
     listener: AgentId
     retell: Retell
-
-    @property
-    def name(self) -> str:
-        return self.task.name
-
-    @property
-    def agents(self) -> tuple[AgentId, ...]:
-        return self.task.agents
-
-    @property
-    def horizon(self) -> int:
-        return self.task.horizon
-
-    @property
-    def best_return(self) -> float:
-        return self.task.best_return
 
     def examples(self, split: Split) -> Sequence[Example]:
         return self.task.examples(split)

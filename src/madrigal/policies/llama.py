@@ -129,12 +129,14 @@ class Reading:
         stream: [M width] the last layer's output, one row per real token, level after level, row after row.
         keys, values: per layer [R pairs K d], of the rows of the last level and all that they go on from.
         seen: [R K] which of these are real.
+        blocks: the matrices that it was read with.
     """
 
     stream: Float[Tensor, "M D"]
     keys: list[Tensor]
     values: list[Tensor]
     seen: Bool[Tensor, "R K"]
+    blocks: list[Block]
 
 
 def read(model: Any, levels: Sequence[Level]) -> Reading:
@@ -151,7 +153,7 @@ def read(model: Any, levels: Sequence[Level]) -> Reading:
         stream = torch.addmm(stream, gated(functional.linear(normed(stream, eps), block.gate_up)), block.down)
         keys.append(key)
         values.append(value)
-    return Reading(stream, keys, values, seen)
+    return Reading(stream, keys, values, seen, weights)
 
 
 def logits(model: Any, stream: Float[Tensor, "M D"]) -> Float[Tensor, "M V"]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from madrigal.task import Task, explain
+from madrigal.task import Task, Wrapper, explain
 from madrigal.types import (
     AgentId,
     Example,
@@ -33,7 +33,7 @@ class _At:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Guarded:
+class Guarded(Wrapper):
     """A user's own task, whose failures come as one line that says where: a wrapper, so that play knows none of it.
 
     Attributes:
@@ -41,22 +41,6 @@ class Guarded:
     """
 
     task: Task[Any]
-
-    @property
-    def name(self) -> str:
-        return self.task.name
-
-    @property
-    def agents(self) -> tuple[AgentId, ...]:
-        return tuple(self.task.agents)
-
-    @property
-    def horizon(self) -> int:
-        return self.task.horizon
-
-    @property
-    def best_return(self) -> float:
-        return self.task.best_return
 
     def examples(self, split: Split) -> Sequence[Example]:
         with self._guard(f"examples({split!r})"):
