@@ -41,7 +41,7 @@ from madrigal.starter.tokenizer import PAD, VOCABULARY, train_tokenizer
 from madrigal.task import joint
 from madrigal.team import Team
 from madrigal.topology import Parallel
-from madrigal.types import Example, Message, Messages, Point, Sample, Step, Turn
+from madrigal.types import Example, Message, Messages, Point, Readings, Sample, Step, Turn
 
 INSTALL = "pip install --no-deps comlrl==1.4.3 && pip install wandb"
 AGENTS = ("short", "long")
@@ -166,9 +166,13 @@ class Rewrite:
 
 
 class Ours:
-    """Madrigal: play, credit, update, as in its own training loop; agents one after the other."""
+    """Madrigal: play, credit, update, as in its own training loop.
 
-    def __init__(self, cell: Cell, texts: Sequence[str], tokenizer: Any) -> None:
+    `beside` lets the agents act and learn side by side, a core for each, as that loop does; else one after the other.
+    """
+
+    def __init__(self, cell: Cell, texts: Sequence[str], tokenizer: Any, *, beside: bool) -> None:
+        self.beside = beside
         self.task = Rewrite(tuple(texts), cell.turns)
         self.algorithm = Magrpo(width=cell.group, tree=cell.turns > 1, updates="turn")
         self.sampling = Sampling(max_new_tokens=cell.new_tokens)
@@ -186,13 +190,13 @@ class Ours:
     def run(self) -> int:
         """One step on all prompts; returns the tokens that were generated."""
         began = time.perf_counter()
-        with ThreadPoolExecutor(1) as pool:
-            speak, judge = self.team.speaker(self.sampling), judge_in_threads(self.task, pool)
+        with ThreadPoolExecutor(1) as judges, ThreadPoolExecutor(len(self.policies) if self.beside else 1) as pool:
+            speak, judge = self.team.speaker(self.sampling, pool), judge_in_threads(self.task, judges)
             groups = branch(self.task, Parallel(), self.origins, self.algorithm.branching, speak, judge, (0, self.runs))
-        played = time.perf_counter()
-        stages, _ = self.algorithm.credit(groups, self.algorithm.begin())
-        for policy, learner in zip(self.policies, self.learners, strict=True):
-            learner.update([_of(stage, policy.name) for stage in stages], self.algorithm.loss)
+            played = time.perf_counter()
+            stages, _ = self.algorithm.credit(groups, self.algorithm.begin(), Readings())
+            shares = [[_of(stage, policy.name) for stage in stages] for policy in self.policies]
+            list(pool.map(lambda n: self.learners[n].update(shares[n], self.algorithm.loss), range(len(shares))))
         self._count(stages, played - began, time.perf_counter() - played)
         return sum(len(sample.turn.completion.token_ids) for stage in stages for sample in stage)
 
@@ -291,12 +295,12 @@ def timed(side: Ours | Theirs, tokens: int) -> tuple[float, float]:
     return tokens / wall, tokens / busy
 
 
-def compare(cell: Cell, repeats: int) -> dict[str, Any]:
+def compare(cell: Cell, repeats: int, *, beside: bool) -> dict[str, Any]:
     """The row of one cell."""
     random.seed(0)
     tokenizer = make_tokenizer()
     texts = [example.data["post"] for example in posts.examples("test")[: cell.prompts]]
-    theirs, ours = Theirs(cell, texts, tokenizer), Ours(cell, texts, tokenizer)
+    theirs, ours = Theirs(cell, texts, tokenizer), Ours(cell, texts, tokenizer, beside=beside)
     for side in (theirs, ours):
         timed(side, cell.tokens)
     ours.generation, ours.update = Work(), Work()
@@ -325,6 +329,7 @@ def compare(cell: Cell, repeats: int) -> dict[str, Any]:
             shape: round(value, 1) for shape, value in products(model, cell.prompts * cell.group).items()
         },
         "threads": torch.get_num_threads(),
+        "beside": beside,
         "repeats": repeats,
     }
 
@@ -363,6 +368,7 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=3, help="pairs of runs after the warm-up")
     parser.add_argument("--threads", type=int, default=1, help="torch's threads, for both")
+    parser.add_argument("--one-core", action="store_true", help="Madrigal's agents one after the other")
     parser.add_argument("--output", type=Path, help="write the rows to this file too")
     options = parser.parse_args()
     if importlib.util.find_spec("comlrl") is None:
@@ -371,7 +377,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     rows = []
     for cell in cells(options):
-        rows.append(compare(cell, options.repeats))
+        rows.append(compare(cell, options.repeats, beside=not options.one_core))
         print(json.dumps(rows[-1]), flush=True)
         if options.output:
             options.output.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -17,13 +17,14 @@ import torch
 from peft import PeftModel
 from safetensors import SafetensorError
 
+from madrigal.algorithms.catalog import AlgorithmConfig, name_of
 from madrigal.branching import check_branching
 from madrigal.config import Experiment, TeamConfig
 from madrigal.learner import Learner
 from madrigal.policies.local import LocalPolicy, PolicyConfig, load_model, load_policy, load_tokenizer
 from madrigal.rollout import Judger, Speaker, judge_in_threads
 from madrigal.seeds import derive
-from madrigal.task import Task, check_agents, check_examples
+from madrigal.task import Task, check_agents, check_examples, rewards_of
 from madrigal.tasks.catalog import open_task
 from madrigal.team import Team
 from madrigal.topology import Parallel, Sequential
@@ -50,6 +51,7 @@ def check_experiment(run: Experiment, task: Task[Any]) -> None:
         ConfigError, TaskError: one line each.
     """
     check_agents(task)
+    check_needs(run.algorithm, task)
     check_branching(run.algorithm.branching, len(task.agents), task.horizon)
     policies = (
         [run.team.policy] if run.team.shared else [run.team.seats.get(agent, run.team.policy) for agent in task.agents]
@@ -67,10 +69,31 @@ def check_experiment(run: Experiment, task: Task[Any]) -> None:
             f"topology.order: expected every agent of {task.name} once ({', '.join(task.agents)}), got "
             f"{', '.join(order)}"
         )
-    if run.algorithm.crossed and not isinstance(run.topology, Parallel):
+    if run.algorithm.branching.crossed and not isinstance(run.topology, Parallel):
         raise ConfigError("algorithm.crossed needs agents that speak at once; use the parallel topology")
     check_examples(task, "train")
     check_examples(task, "test")
+
+
+def check_needs(algorithm: AlgorithmConfig, task: Task[Any]) -> None:
+    """Refuses a task that cannot give what an algorithm learns from.
+
+    Raises:
+        ConfigError: naming both, what is asked for and what there is.
+    """
+    needs, name, given = algorithm.needs, name_of(algorithm), rewards_of(task)
+    if needs.rewards not in ("any", given):
+        wanted = {"own": "a reward of its own for every agent", "zero-sum": "rewards that sum up to zero"}
+        raise ConfigError(
+            f"algorithm {name} needs {wanted[needs.rewards]}, the rewards of {task.name} are {given}; take another "
+            "task, or an algorithm for these rewards (madrigal list)"
+        )
+    if len(task.agents) < needs.agents:
+        raise ConfigError(f"algorithm {name} needs at least {needs.agents} agents, {task.name} has {len(task.agents)}")
+    if task.horizon < needs.rounds:
+        raise ConfigError(
+            f"algorithm {name} needs at least {needs.rounds} rounds, {task.name} has {task.horizon}; give it more turns"
+        )
 
 
 def pick_device(name: str) -> torch.device:
@@ -157,7 +180,7 @@ def make_learners(run: Experiment, team: Team, horizon: int) -> dict[str, Learne
     stages = horizon if run.algorithm.updates == "turn" else 1
     return {
         policy.name: Learner(
-            policy, run.optimiser, run.sampling, run.steps * stages, reference=run.algorithm.needs_reference
+            policy, run.optimiser, run.sampling, run.steps * stages, reference=run.algorithm.needs.reference == "loss"
         )
         for policy in team.trainable
     }

@@ -47,7 +47,7 @@ class Batch:
         actions: the sampled tokens, end token included, padded at the end.
         mask: True where `actions` was sampled.
         old_logprobs: nats, of the policy that sampled; 0 in padding.
-        advantages: one per answer, times its weight.
+        advantages: of each token, times the weight of its answer; 0 in padding.
         sequences, tokens: answers and sampled tokens of the *whole update* this is a part of; what reducers divide by.
         reference_logprobs: nats, of the reference policy, where the loss asks for it.
     """
@@ -57,7 +57,7 @@ class Batch:
     actions: Int[Tensor, "B T"]
     mask: Bool[Tensor, "B T"]
     old_logprobs: Float[Tensor, "B T"]
-    advantages: Float[Tensor, " B"]
+    advantages: Float[Tensor, "B T"]
     sequences: int
     tokens: int
     reference_logprobs: Float[Tensor, "B T"] | None = None
@@ -78,16 +78,24 @@ def make_batch(samples: Sequence[Sample], pad: int, sequences: int, tokens: int,
     actions, mask = pad_rows([one.token_ids for one in said], pad)
     old = torch.zeros(actions.shape)
     old[mask] = torch.tensor([value for one in said for value in one.logprobs])
+    advantages = torch.zeros(actions.shape)
+    advantages[mask] = torch.tensor([value for sample in samples for value in _credited(sample)])
     return Batch(
         prompts=prompt_levels(list(place), pad, device),
         prompt_of=torch.tensor([place[one.prompt_ids] for one in said], device=device),
         actions=actions.to(device),
         mask=mask.to(device),
         old_logprobs=old.to(device),
-        advantages=torch.tensor([sample.advantage * sample.weight for sample in samples], device=device),
+        advantages=advantages.to(device),
         sequences=sequences,
         tokens=tokens,
     )
+
+
+def _credited(sample: Sample) -> list[float]:
+    """The advantage of each token, times the weight."""
+    tokens = len(sample.turn.completion.token_ids)
+    return [advantage * sample.weight for advantage in sample.token_advantages or (sample.advantage,) * tokens]
 
 
 def prompt_levels(prompts: Sequence[tuple[int, ...]], pad: int, device: torch.device) -> tuple[Level, ...]:

@@ -22,6 +22,7 @@ class Branching:
         crossed: all K ** A combinations of the agents' answers are judged instead of the K aligned ones.
         limit: the most leaves that one example may have.
         stop_above: a branch whose joint reward in a round exceeds this plays no further round; None plays on.
+        greedy: from each branching point also play one episode in which everyone takes the most likely words.
     """
 
     width: int = 4
@@ -29,6 +30,7 @@ class Branching:
     crossed: bool = False
     limit: int = 256
     stop_above: float | None = None
+    greedy: bool = False
 
     def leaves(self, agents: int, horizon: int) -> int:
         """Episodes that one example turns into when none ends early.

@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from madrigal.algorithms.catalog import ALGORITHMS, instead_of
 from madrigal.analyse import analyse_command
 from madrigal.assemble import prepare
 from madrigal.compare import compare_command
@@ -37,8 +38,7 @@ from madrigal.topology import TOPOLOGIES
 from madrigal.train import train_on
 from madrigal.types import ConfigError
 
-OPTIONS = ("--topology", "--name", "--runs", "--resume", "--overwrite", "--trust")
-ALGORITHMS = {"magrpo": "group-relative advantages of a joint reward, plain policy gradient (arXiv:2508.04652)"}
+OPTIONS = ("--algorithm", "--topology", "--name", "--runs", "--resume", "--overwrite", "--trust")
 
 
 def dispatch(command: str, arguments: list[str]) -> int:
@@ -73,6 +73,7 @@ def train_command(arguments: list[str]) -> int:
     parser.add_argument("--overwrite", action="store_true")
     parser.add_argument("--trust", action="store_true")
     parser.add_argument("--topology", choices=TOPOLOGIES)
+    parser.add_argument("--algorithm", default="")
     options, settings = quietly(lambda: parser.parse_known_args(arguments))
     if not options.recipe and {"-h", "--help"} & set(settings):
         parser.print_help()
@@ -82,6 +83,10 @@ def train_command(arguments: list[str]) -> int:
         raise ConfigError(f"train: name a recipe, a run folder or an experiment.json; recipes are {', '.join(RECIPES)}")
     folder = _resumed_folder(options) if options.resume else None
     start = read_experiment(folder) if folder else start_of(options.recipe)
+    if options.algorithm and options.algorithm not in ALGORITHMS:
+        raise ConfigError(unknown("algorithm", options.algorithm, list(ALGORITHMS)))
+    if options.algorithm:
+        start = dataclasses.replace(start, algorithm=instead_of(start.algorithm, options.algorithm))
     if options.topology:
         start = dataclasses.replace(start, topology=TOPOLOGIES[options.topology][0])
     run = with_settings(start, settings, f"madrigal train {options.recipe}", OPTIONS)
@@ -172,7 +177,8 @@ def list_command(arguments: list[str]) -> int:
     recipes = {name: (make.__doc__ or "").split("\n")[0] for name, make in RECIPES.items()}
     topologies = {name: what for name, (_, what) in TOPOLOGIES.items()}
     tasks = {name: entry.what for name, entry in TASKS.items()}
-    lists = {"tasks": tasks, "recipes": recipes, "algorithms": ALGORITHMS, "topologies": topologies}
+    algorithms = {name: what for name, (_, what) in ALGORITHMS.items()}
+    lists = {"tasks": tasks, "recipes": recipes, "algorithms": algorithms, "topologies": topologies}
     if options.json:
         print(json.dumps(lists, indent=2))
         return 0

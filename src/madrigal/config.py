@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import cattrs
 from cattrs.strategies import configure_tagged_union
 
+from madrigal.algorithms.catalog import AlgorithmConfig
 from madrigal.algorithms.magrpo import Magrpo
 from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.learner import Optimiser
@@ -23,7 +24,6 @@ from madrigal.topology import Discussion, Parallel, Sequential
 from madrigal.types import ConfigError
 
 TopologyConfig = Parallel | Sequential | Discussion
-AlgorithmConfig = Magrpo
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,8 @@ def _converter() -> cattrs.Converter:
         converter.register_structure_hook(kind, _as_written)
     configure_tagged_union(TaskConfig, converter, tag_name="kind")
     configure_tagged_union(TopologyConfig, converter, tag_name="kind")
+    # Files written when there was one algorithm do not name it.
+    configure_tagged_union(AlgorithmConfig, converter, tag_name="kind", default=Magrpo)
     return converter
 
 
@@ -122,10 +124,10 @@ def _as_written(value: Any, kind: type) -> Any:
 def _check_kinds(data: Any, where: str) -> None:
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: expected one JSON object with settings, got {type(data).__name__}")
-    for key, union in (("task", TaskConfig), ("topology", TopologyConfig)):
+    for key, union in (("task", TaskConfig), ("topology", TopologyConfig), ("algorithm", AlgorithmConfig)):
         kinds = [choice.__name__ for choice in get_args(union)]
         given = data.get(key, {"kind": kinds[0]})
-        kind = given.get("kind") if isinstance(given, dict) else None
+        kind = given.get("kind", kinds[0] if key == "algorithm" else None) if isinstance(given, dict) else None
         if kind not in kinds:
             raise ConfigError(f"{where}: {key}.kind: expected {' or '.join(kinds)}, got {kind!r}")
 

@@ -18,23 +18,23 @@ PIECE = 1 << 17  # numbers of a table of logits that are worked on at a time, on
 LARGE_PIECE = 1 << 28  # elsewhere, where few large steps are faster
 
 
-def policy_gradient(logprobs: Float[Tensor, "B T"], advantages: Float[Tensor, " B"]) -> Float[Tensor, "B T"]:
-    """The plain policy gradient: every token of an answer carries the answer's advantage.
+def policy_gradient(logprobs: Float[Tensor, "B T"], advantages: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+    """The plain policy gradient; where an answer is credited as a whole, all its tokens carry the same advantage.
 
-        l_{b,t} = - A_b * log pi(token_{b,t})
+        l_{b,t} = - A_{b,t} * log pi(token_{b,t})
 
     Eq. 2 of MAGRPO: no importance ratio, hence nothing to clip.
 
     References:
         Liu et al., 2025, Eq. 2, arXiv:2508.04652; Williams, 1992.
     """
-    return -advantages[:, None] * logprobs
+    return -advantages * logprobs
 
 
 def clipped_surrogate(
     logprobs: Float[Tensor, "B T"],
     old_logprobs: Float[Tensor, "B T"],
-    advantages: Float[Tensor, " B"],
+    advantages: Float[Tensor, "B T"],
     clip: float,
 ) -> Float[Tensor, "B T"]:
     """PPO's pessimistic surrogate, one ratio per token.
@@ -47,8 +47,7 @@ def clipped_surrogate(
         Schulman et al., 2017, "Proximal Policy Optimization", Eq. 7, arXiv:1707.06347.
     """
     ratio = (logprobs - old_logprobs).exp()
-    weight = advantages[:, None]
-    return -torch.minimum(ratio * weight, ratio.clamp(1 - clip, 1 + clip) * weight)
+    return -torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
 
 
 def k3(logprobs: Float[Tensor, "B T"], reference: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:

@@ -51,11 +51,12 @@ class Judge(Generic[S]):
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One answer wanted from one agent, with the seed that its sampling starts from."""
+    """One answer wanted from one agent, with the seed that its sampling starts from, or its most likely words."""
 
     agent: AgentId
     prompt: Messages
     seed: int
+    greedy: bool = False
 
 
 Play = Generator[Speak | Judge[Any], Any, Episode[Any]]
@@ -105,11 +106,13 @@ class Game:
     Attributes:
         key: what its seeds derive from.
         first: replies already at hand for its first request (crossed joint actions).
+        greedy: everyone takes the most likely words.
     """
 
     moves: Play
     key: tuple[object, ...]
     first: Mapping[AgentId, Completion] | None = None
+    greedy: bool = False
 
 
 def drive(games: Sequence[Game], speak: Speaker, judge: Judger) -> list[Episode[Any]]:
@@ -134,16 +137,16 @@ def drive(games: Sequence[Game], speak: Speaker, judge: Judger) -> list[Episode[
             for (i, _), step in zip(judging, judge([request for _, request in judging]), strict=True):
                 send(i, step)
         speaking = [(i, request) for i, request in asked.items() if isinstance(request, Speak)]
-        wanted = [u for i, request in speaking for u in _utterances(request, games[i].key)]
+        wanted = [u for i, request in speaking for u in _utterances(request, games[i].key, greedy=games[i].greedy)]
         replies = iter(speak(wanted) if wanted else ())
         for i, request in speaking:
             send(i, {agent: next(replies) for agent in request.prompts})
     return [done[index] for index in range(len(games))]
 
 
-def _utterances(request: Speak, key: tuple[object, ...]) -> list[Utterance]:
+def _utterances(request: Speak, key: tuple[object, ...], *, greedy: bool = False) -> list[Utterance]:
     return [
-        Utterance(agent, prompt, derive(*key, request.round, request.said, agent))
+        Utterance(agent, prompt, derive(*key, request.round, request.said, agent), greedy)
         for agent, prompt in request.prompts.items()
     ]
 
@@ -207,9 +210,20 @@ def _branch(world: _World[S], origins: Sequence[Point[S]], keys: Sequence[tuple[
     if branching.at == "round":
         episodes = _grow(world, episodes, [game.key for game in games])
     width = len(choices)
+    greedy = _greedy(world, origins, keys) if branching.greedy else [None] * len(origins)
     return [
-        Group(origin, tuple(episodes[n * width : (n + 1) * width]), task.agents) for n, origin in enumerate(origins)
+        Group(origin, tuple(episodes[n * width : (n + 1) * width]), task.agents, greedy[n])
+        for n, origin in enumerate(origins)
     ]
+
+
+def _greedy(world: _World[S], origins: Sequence[Point[S]], keys: Sequence[tuple[object, ...]]) -> list[Episode[S]]:
+    """From each origin one episode to the end in which everyone takes the most likely words."""
+    games = [
+        Game(play(world.task, world.topology, origin), (*key, "greedy"), greedy=True)
+        for origin, key in zip(origins, keys, strict=True)
+    ]
+    return drive(games, world.speak, world.judge)
 
 
 def _grow(world: _World[S], episodes: list[Episode[S]], keys: Sequence[tuple[object, ...]]) -> list[Episode[S]]:

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from madrigal.types import (
     AgentId,
@@ -30,6 +30,9 @@ from madrigal.types import (
 S = TypeVar("S")
 
 
+Rewards = Literal["joint", "own", "zero-sum"]
+
+
 class Task(Protocol[S]):
     """A cooperative game over text, as a decentralised POMDP: agents see prompts, answer, and share what follows.
 
@@ -42,6 +45,7 @@ class Task(Protocol[S]):
         agents: the seats, in order.
         horizon: the largest number of rounds H.
         best_return: the highest joint reward that one round can earn; tables show returns in percent of it.
+        rewards: may be left out; see `rewards_of`.
     """
 
     @property
@@ -95,6 +99,19 @@ class Wrapper:
     @property
     def best_return(self) -> float:
         return self.task.best_return
+
+    @property
+    def rewards(self) -> Rewards:
+        return rewards_of(self.task)
+
+
+def rewards_of(task: Task[Any]) -> Rewards:
+    """What kind of rewards a task gives: the same for all agents, one of its own for each, or summing up to zero.
+
+    A task says so in an attribute `rewards`; without one its reward is taken to be joint.
+    """
+    kind: Rewards = getattr(task, "rewards", "joint")
+    return kind
 
 
 def joint(agents: Sequence[AgentId], reward: float) -> dict[AgentId, float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from madrigal.engines.transformers import generate
@@ -63,19 +63,21 @@ class Team:
         """Answers any mix of agents' requests with one batched call per policy, side by side in a pool if given."""
 
         def speak(wanted: Sequence[Utterance]) -> list[Completion]:
-            rows: dict[str, list[int]] = {}
+            rows: dict[tuple[str, bool], list[int]] = {}
             for i, utterance in enumerate(wanted):
-                rows.setdefault(self.seats[utterance.agent].name, []).append(i)
+                rows.setdefault((self.seats[utterance.agent].name, utterance.greedy), []).append(i)
             by_name = {policy.name: policy for policy in self.policies}
 
-            def answer(name: str) -> list[Completion]:
-                mine = [wanted[i] for i in rows[name]]
-                return generate(by_name[name], [u.prompt for u in mine], [u.seed for u in mine], sampling)
+            def answer(asked: tuple[str, bool]) -> list[Completion]:
+                name, greedy = asked
+                mine = [wanted[i] for i in rows[asked]]
+                how = replace(sampling, greedy=sampling.greedy or greedy)
+                return generate(by_name[name], [u.prompt for u in mine], [u.seed for u in mine], how)
 
             said: list[Completion] = [Completion("")] * len(wanted)
             spoken = map(answer, rows) if pool is None else pool.map(answer, rows)
-            for name, completions in zip(rows, spoken, strict=True):
-                for i, completion in zip(rows[name], completions, strict=True):
+            for mine, completions in zip(rows.values(), spoken, strict=True):
+                for i, completion in zip(mine, completions, strict=True):
                     said[i] = completion
             return said
 

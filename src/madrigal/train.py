@@ -29,7 +29,7 @@ from madrigal.rollout import Judger, Speaker, branch
 from madrigal.seeds import derive
 from madrigal.task import Task
 from madrigal.team import Team
-from madrigal.types import ConfigError, Example, Group, Point, Sample
+from madrigal.types import ConfigError, Example, Group, Point, Readings, Sample
 
 Stop = Callable[[], bool]
 
@@ -83,7 +83,7 @@ def train_on(
         while step < run.steps and not stopping:
             began = time.perf_counter()
             groups = _play(run, task, step, speak, judge)
-            stages, memory = run.algorithm.credit(groups, memory)
+            stages, memory = run.algorithm.credit(groups, memory, Readings())
             updates = _update(run, team, learners, stages)
             # sync: the engines of local policies read the learners' own weights, and `stale` proves it.
             record = step_record(step, time.perf_counter() - began, groups, stages, updates)

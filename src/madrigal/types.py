@@ -10,7 +10,7 @@ Shape letters used by every signature of the library:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
@@ -181,11 +181,40 @@ class Group(Generic[S]):
         origin: the point at which they part.
         episodes: [K] the siblings; [K ** A] where joint actions are crossed.
         agents: every agent of the task, in its order.
+        greedy: one more episode in which everyone took the most likely words, where branching asks for it.
     """
 
     origin: Point[S]
     episodes: tuple[Episode[S], ...]
     agents: tuple[AgentId, ...]
+    greedy: Episode[S] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What critics and the reference policy say of one turn.
+
+    Attributes:
+        values: [T] a critic's estimate of the return before each token; [1] of a critic that reads the prompt only.
+        reference: [T] log-probs of the tokens in nats under the reference policy.
+    """
+
+    values: tuple[float, ...] = ()
+    reference: tuple[float, ...] = ()
+
+
+class Readings:
+    """The readings of the turns of one step; a turn that nobody read has an empty one.
+
+    Turns are told apart by what they are, not by what was said: two episodes may hold equal words in other company.
+    """
+
+    def __init__(self, read: Iterable[tuple[Turn, Reading]] = ()) -> None:
+        # The turn is kept beside its reading, so that no other object can take its identity.
+        self._read = {id(turn): (turn, reading) for turn, reading in read}
+
+    def __getitem__(self, turn: Turn) -> Reading:
+        return self._read[id(turn)][1] if id(turn) in self._read else Reading()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +226,13 @@ class Sample:
         advantage: what this answer was worth above its baseline, credited to each of its tokens.
         ret: the return that the advantage was computed from.
         weight: what the advantage counts, relative to other samples of one update; 1 unless an update joins rounds.
+        token_advantages: [T] where the tokens are credited one by one; `advantage` is their mean then.
+        token_returns: [T] what a critic should have said before each token, where it is asked before each.
     """
 
     turn: Turn
     advantage: float
     ret: float
     weight: float = 1.0
+    token_advantages: tuple[float, ...] = ()
+    token_returns: tuple[float, ...] = ()

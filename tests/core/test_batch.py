@@ -36,7 +36,7 @@ def test_a_shared_prompt_stands_in_a_batch_once() -> None:
     assert made.actions.tolist() == [[7, 8, 9], [4, 0, 0], [5, 6, 0]]
     assert made.mask.sum().item() == 6
     torch.testing.assert_close(made.old_logprobs, torch.tensor([[-0.1, -0.2, -0.3], [-0.1, 0, 0], [-0.1, -0.2, 0]]))
-    assert made.advantages.tolist() == [2.0, -1.0, 0.5]
+    assert made.advantages.tolist() == [[2.0] * 3, [-1.0, 0, 0], [0.5, 0.5, 0]]
     assert (made.sequences, made.tokens) == (30, 60)
 
 

@@ -14,12 +14,13 @@ from madrigal.losses import clipped_surrogate, entropy, k3, mean_per_token, poli
 
 
 def test_policy_gradient_by_hand() -> None:
-    terms = policy_gradient(torch.tensor([[-1.0, -2.0], [-0.5, -3.0]]), torch.tensor([2.0, -1.0]))
+    terms = policy_gradient(torch.tensor([[-1.0, -2.0], [-0.5, -3.0]]), torch.tensor([[2.0, 2.0], [-1.0, -1.0]]))
     assert terms.tolist() == [[2.0, 4.0], [-0.5, -3.0]]
 
 
 def test_the_surrogate_at_ratio_one_has_the_policy_gradient() -> None:
-    start, advantages = -torch.rand(4, 5, generator=torch.Generator().manual_seed(0)), torch.tensor([2.0, -1, 0, 0.5])
+    start = -torch.rand(4, 5, generator=torch.Generator().manual_seed(0))
+    advantages = torch.tensor([[2.0], [-1], [0], [0.5]]).expand(4, 5)
     plain, clipped = start.clone().requires_grad_(), start.clone().requires_grad_()
     policy_gradient(plain, advantages).sum().backward()
     clipped_surrogate(clipped, start, advantages, 0.2).sum().backward()
@@ -38,7 +39,7 @@ def test_the_surrogate_at_ratio_one_has_the_policy_gradient() -> None:
 )
 def test_the_clip_is_pessimistic_on_both_sides(ratio: float, advantage: float, loss: float, slope: float) -> None:
     logprobs = torch.tensor([[math.log(ratio) - 1.0]], requires_grad=True)
-    term = clipped_surrogate(logprobs, torch.tensor([[-1.0]]), torch.tensor([advantage]), 0.2)
+    term = clipped_surrogate(logprobs, torch.tensor([[-1.0]]), torch.tensor([[advantage]]), 0.2)
     term.sum().backward()
     assert logprobs.grad is not None
     assert (term.item(), logprobs.grad.item()) == pytest.approx((loss, slope), abs=1e-6)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from madrigal.algorithms.magrpo import Magrpo
 from madrigal.batch import Batch, PolicyOutput, prompt_levels
-from madrigal.types import Completion, ConfigError, Episode, Group, Message, Point, Sample, Step, Turn
+from madrigal.types import Completion, ConfigError, Episode, Group, Message, Point, Readings, Sample, Step, Turn
 
 AGENTS = ("ann", "bob")
 
@@ -39,7 +39,7 @@ def chains(*rewards: list[float], agents: tuple[str, ...] = AGENTS) -> Group[str
 
 def credited(algorithm: Magrpo, *groups: Group[Any]) -> list[dict[str, tuple[float, float]]]:
     """Per stage: what was said -> (advantage, return)."""
-    stages, memory = algorithm.credit(groups, algorithm.begin())
+    stages, memory = algorithm.credit(groups, algorithm.begin(), Readings())
     assert memory == {}
     named = [{s.turn.completion.text: (s.advantage, s.ret) for s in stage} for stage in stages]
     assert list(map(len, named)) == list(map(len, stages)), "an answer was credited twice"
@@ -128,7 +128,7 @@ def test_a_tree_discounts_its_bootstrap() -> None:
 def test_the_loss_of_a_late_stage_averages_over_branches_and_siblings() -> None:
     """Eq. 2 of v2: 1/|B| sum over branches of 1/G sum over siblings; here |B| = G = 2, per agent."""
     algorithm = Magrpo(width=2, tree=True)
-    late = [s for s in algorithm.credit([tree()], {})[0][0] if s.turn.agent == "ann"]
+    late = [s for s in algorithm.credit([tree()], {}, Readings())[0][0] if s.turn.agent == "ann"]
     logprobs = torch.tensor([[-1.0], [-2.0], [-3.0], [-4.0]])
     by_hand = -((-1 * -1 + 1 * -2) / 2 + (-5 * -3 + 5 * -4) / 2) / 2
     assert algorithm.loss(PolicyOutput(logprobs, logprobs), batch_of(late)).item() == pytest.approx(by_hand)
@@ -142,7 +142,7 @@ def batch_of(samples: list[Sample]) -> Batch:
         actions=ones,
         mask=ones.bool(),
         old_logprobs=torch.zeros(len(samples), 1),
-        advantages=torch.tensor([s.advantage for s in samples]),
+        advantages=torch.tensor([[s.advantage] for s in samples]),
         sequences=len(samples),
         tokens=len(samples),
     )
@@ -174,16 +174,16 @@ def test_standardised_advantages_by_hand() -> None:
 
 def test_stages_run_from_the_last_round_to_the_first() -> None:
     group = chains([1.0, 2.0, 3.0], [3.0, 2.0, 2.0])
-    stages, _ = Magrpo(width=2).credit([group], {})
+    stages, _ = Magrpo(width=2).credit([group], {}, Readings())
     assert [{s.turn.round for s in stage} for stage in stages] == [{2}, {1}, {0}]
-    (all_rounds,), _ = Magrpo(width=2, updates="episode").credit([group], {})
+    (all_rounds,), _ = Magrpo(width=2, updates="episode").credit([group], {}, Readings())
     assert [s.turn.round for s in all_rounds] == [2] * 4 + [1] * 4 + [0] * 4
 
 
 def test_one_update_per_episode_sums_the_means_of_the_rounds() -> None:
     uneven = chains([4.0], [1.0, 2.0], [2.0, 2.0])  # three answers each in round 0, two in round 1
-    (joined,), _ = Magrpo(width=3, updates="episode").credit([uneven], {})
-    stages, _ = Magrpo(width=3).credit([uneven], {})
+    (joined,), _ = Magrpo(width=3, updates="episode").credit([uneven], {}, Readings())
+    stages, _ = Magrpo(width=3).credit([uneven], {}, Readings())
     for stage in stages:
         mean = sum(abs(s.advantage) for s in stage) / len(stage)
         (which,) = {s.turn.round for s in stage}
@@ -192,7 +192,7 @@ def test_one_update_per_episode_sums_the_means_of_the_rounds() -> None:
 
 
 def test_groups_have_their_own_baselines() -> None:
-    stages, _ = Magrpo(width=2).credit([chains([0.0], [2.0]), chains([10.0], [20.0])], {})
+    stages, _ = Magrpo(width=2).credit([chains([0.0], [2.0]), chains([10.0], [20.0])], {}, Readings())
     assert [s.advantage for s in stages[0] if s.turn.agent == "ann"] == [-1, 1, -5, 5]
 
 
@@ -201,7 +201,9 @@ def test_one_agent_equals_trl_without_scaling(rewards: list[list[float]]) -> Non
     """TRL's GRPOTrainer with scale_rewards=False."""
     flat = torch.tensor(rewards, dtype=torch.float64).flatten()
     expected = flat - flat.view(-1, 4).mean(1).repeat_interleave(4)
-    stages, _ = Magrpo(width=4).credit([chains(*([r] for r in row), agents=("solo",)) for row in rewards], {})
+    stages, _ = Magrpo(width=4).credit(
+        [chains(*([r] for r in row), agents=("solo",)) for row in rewards], {}, Readings()
+    )
     torch.testing.assert_close(torch.tensor([s.advantage for s in stages[0]], dtype=torch.float64), expected)
 
 
@@ -211,7 +213,9 @@ def test_one_agent_equals_trl_with_scaling_up_to_its_convention(row: list[int]) 
     flat = torch.tensor(row, dtype=torch.float64)
     deviation = flat.view(-1, 4).std(1).repeat_interleave(4)
     theirs = (flat - flat.view(-1, 4).mean(1).repeat_interleave(4)) / (deviation + 1e-4)
-    stages, _ = Magrpo(width=4, standardise=True).credit([chains(*([float(r)] for r in row), agents=("solo",))], {})
+    stages, _ = Magrpo(width=4, standardise=True).credit(
+        [chains(*([float(r)] for r in row), agents=("solo",))], {}, Readings()
+    )
     ours = torch.tensor([s.advantage for s in stages[0]], dtype=torch.float64)
     torch.testing.assert_close(ours, theirs * (deviation + 1e-4) / (deviation * (3 / 4) ** 0.5))
 
@@ -238,4 +242,4 @@ def test_a_setting_that_cannot_work_is_refused_by_name(settings: dict[str, Any])
 def test_the_paper_is_the_default() -> None:
     paper = Magrpo()
     assert (paper.width, paper.discount, paper.standardise, paper.clip, paper.kl) == (4, 1.0, False, None, 0.0)
-    assert (paper.updates, paper.reduction, paper.needs_reference) == ("turn", "sequence", False)
+    assert (paper.updates, paper.reduction, paper.needs.reference) == ("turn", "sequence", "")

@@ -18,7 +18,7 @@ from madrigal.algorithms.magrpo import Magrpo
 from madrigal.rollout import Utterance, branch
 from madrigal.seeds import derive
 from madrigal.topology import Parallel
-from madrigal.types import Completion, Group, Message, Point, Sample, Step
+from madrigal.types import Completion, Group, Message, Point, Readings, Sample, Step
 
 AGENTS = ("row", "column")
 UTILITY = ((10.0, 7.0), (7.0, 0.0))
@@ -54,7 +54,7 @@ def tempting(row: int, column: int) -> tuple[float, float]:
 
 
 def together(groups: Sequence[Group[Any]]) -> list[Sample]:
-    (stage,), _ = Magrpo(width=8).credit(groups, {})
+    (stage,), _ = Magrpo(width=8).credit(groups, {}, Readings())
     return stage
 
 

@@ -3,15 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar
 
 from torch import Tensor
 
 from madrigal.batch import Batch, PolicyOutput
 from madrigal.branching import Branching
-from madrigal.types import Group, Sample
+from madrigal.types import Group, Readings, Sample
 
 M = TypeVar("M")
+
+
+@dataclass(frozen=True, slots=True)
+class CriticNeed:
+    """The critic that an algorithm learns with.
+
+    Attributes:
+        sees: "own" is one critic per agent, which reads that agent's prompt; "joint" is a central one, which reads
+            what all agents of the round were shown, in training only.
+        at: "token" asks for a value before each token of an answer, "turn" for one value of the prompt.
+        weight: of the value loss.
+        clip: PPO's range around the old values, beyond which the value loss is pessimistic; None does not clip.
+    """
+
+    sees: Literal["own", "joint"]
+    at: Literal["token", "turn"]
+    weight: float = 0.5
+    clip: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What an algorithm asks of a run; checked before anything is loaded.
+
+    Attributes:
+        reference: log-probs of the policy as it was at the start: read by the "loss" (`Batch.reference_logprobs`), by
+            "credit" (`Reading.reference`), or not at all.
+        critic: a learned estimate of returns (`Reading.values`).
+        rewards: the task's rewards must be of this kind: one "own" number per agent, or "zero-sum"; "any" will do.
+        agents, rounds: the fewest that the task must have.
+    """
+
+    reference: Literal["", "loss", "credit"] = ""
+    critic: CriticNeed | None = None
+    rewards: Literal["any", "own", "zero-sum"] = "any"
+    agents: int = 1
+    rounds: int = 1
 
 
 class Algorithm(Protocol[M]):
@@ -23,15 +61,15 @@ class Algorithm(Protocol[M]):
         ...
 
     @property
-    def needs_reference(self) -> bool:
-        """Whether the loss reads `Batch.reference_logprobs`."""
+    def needs(self) -> Needs:
+        """What the run must have: critics, a reference policy, rewards of a kind."""
         ...
 
     def begin(self) -> M:
         """The memory carried from step to step, a JSON value; it is saved with the checkpoint."""
         ...
 
-    def credit(self, groups: Sequence[Group[object]], memory: M) -> tuple[list[list[Sample]], M]:
+    def credit(self, groups: Sequence[Group[object]], memory: M, readings: Readings) -> tuple[list[list[Sample]], M]:
         """Turns groups into samples, in stages: each stage is one optimiser step, in this order."""
         ...
 

@@ -14,20 +14,27 @@ References:
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from madrigal import losses
-from madrigal.advantages import group_mean, mean_over_partners, returns_to_go, standardise
+from madrigal.advantages import group_mean, standardise
+from madrigal.algorithms import Needs
+from madrigal.algorithms.objective import (
+    Reduction,
+    check_finite,
+    check_loss,
+    check_share,
+    check_width,
+    objective,
+)
+from madrigal.algorithms.siblings import Updates, in_stages, joint_returns, siblings
 from madrigal.batch import Batch, PolicyOutput
 from madrigal.branching import Branching
-from madrigal.types import ConfigError, Episode, Group, Sample, joint_reward
+from madrigal.types import ConfigError, Group, Readings, Sample
 
 Memory = dict[str, float]
 
@@ -64,26 +71,16 @@ class Magrpo:
     standardise: bool = False
     clip: float | None = None
     kl: float = 0.0
-    updates: Literal["turn", "episode"] = "turn"
-    reduction: Literal["sequence", "token"] = "sequence"
+    updates: Updates = "turn"
+    reduction: Reduction = "sequence"
 
     def __post_init__(self) -> None:
-        if self.width < 2:
-            raise ConfigError(
-                f"algorithm.width: a group needs at least 2 answers to compare, got {self.width}; the paper has 4"
-            )
+        check_width(self.width)
+        check_share("discount", self.discount, "the paper has 1.0")
+        check_loss(self.clip, self.kl)
+        check_finite(reward_shift=self.reward_shift, stop_above=self.stop_above)
         if self.leaf_limit < 1:
             raise ConfigError(f"algorithm.leaf_limit: expected at least 1, got {self.leaf_limit}")
-        if not 0 <= self.discount <= 1:
-            raise ConfigError(f"algorithm.discount: expected 0 to 1, got {self.discount}; the paper has 1.0")
-        if self.clip is not None and not 0 < self.clip < math.inf:
-            raise ConfigError(f"algorithm.clip: expected a positive range such as 0.2, got {self.clip}")
-        if not 0 <= self.kl < math.inf:
-            raise ConfigError(f"algorithm.kl: expected 0 or more, got {self.kl}")
-        if not math.isfinite(self.reward_shift):
-            raise ConfigError(f"algorithm.reward_shift: expected a finite number, got {self.reward_shift}")
-        if self.stop_above is not None and not math.isfinite(self.stop_above):
-            raise ConfigError(f"algorithm.stop_above: expected None or a finite number, got {self.stop_above}")
 
     @property
     def branching(self) -> Branching:
@@ -91,81 +88,31 @@ class Magrpo:
         return Branching(self.width, at, self.crossed, self.leaf_limit, self.stop_above)
 
     @property
-    def needs_reference(self) -> bool:
-        return self.kl > 0
+    def needs(self) -> Needs:
+        return Needs(reference="loss" if self.kl > 0 else "")
 
     def begin(self) -> Memory:
         return {}
 
-    def credit(self, groups: Sequence[Group[object]], memory: Memory) -> tuple[list[list[Sample]], Memory]:
+    def credit(
+        self, groups: Sequence[Group[object]], memory: Memory, readings: Readings
+    ) -> tuple[list[list[Sample]], Memory]:
         """Gives every answer its group-relative advantage; returns stages of samples, last round first."""
-        stages: dict[int, list[Sample]] = defaultdict(list)
-        for group in _nodes(groups):
-            for sample in self._credit_group(group):
-                stages[sample.turn.round].append(sample)
-        ordered = [stages[index] for index in sorted(stages, reverse=True)]
-        return ([_join(ordered)] if self.updates == "episode" else ordered), memory
+        samples = [
+            sample
+            for each in siblings(groups, joint_returns(self.discount, self.reward_shift))
+            for sample in each.credited(self._advantages(each.returns))
+        ]
+        return in_stages(samples, self.updates), memory
 
-    def _credit_group(self, group: Group[object]) -> Iterator[Sample]:
-        returns = [self._returns(episode) for episode in group.episodes]
-        for offset in range(max(map(len, returns))):
-            # Siblings that ended earlier took no decision in this round: they are no baseline for it.
-            live = [i for i, values in enumerate(returns) if len(values) > offset]
-            for seat in range(len(group.agents)):
-                yield from self._credit_seat(group, live, [returns[i][offset] for i in live], offset, seat)
-
-    def _credit_seat(
-        self, group: Group[object], live: list[int], returns: list[float], offset: int, seat: int
-    ) -> Iterator[Sample]:
-        # Only the first round's answers are shared between siblings; later ones belong to one chain each.
-        choices = [group.episodes[i].choice if offset == 0 else (i,) * len(group.agents) for i in live]
-        answers, values = mean_over_partners(returns, choices, seat)
-        episode_of = {choice[seat]: group.episodes[i] for choice, i in zip(choices, live, strict=True)}
-        for answer, value, advantage in zip(answers, values, self._advantages(values), strict=True):
-            for turn in episode_of[answer].turns:
-                if turn.agent == group.agents[seat] and turn.round == group.origin.round + offset:
-                    yield Sample(turn, advantage, value)
-
-    def _advantages(self, values: list[float]) -> list[float]:
-        if len(values) < 2:
-            return [0.0] * len(values)
-        advantages = group_mean(torch.tensor([values], dtype=torch.float64))
+    def _advantages(self, returns: Sequence[float]) -> list[float]:
+        if len(returns) < 2:
+            return [0.0] * len(returns)
+        advantages = group_mean(torch.tensor([returns], dtype=torch.float64))
         if self.standardise:
             advantages = standardise(advantages)
         row: list[float] = advantages[0].tolist()
         return row
 
-    def _returns(self, episode: Episode[object]) -> list[float]:
-        rewards = [joint_reward(step) + self.reward_shift for step in episode.steps]
-        return returns_to_go(rewards, self.discount, self._tail(episode))
-
-    def _tail(self, episode: Episode[object]) -> float:
-        """The mean return of the children: what a tree bootstraps with."""
-        if episode.then is None:
-            return 0.0
-        children = episode.then.episodes
-        return sum(self._returns(child)[0] for child in children) / len(children)
-
     def loss(self, output: PolicyOutput, batch: Batch) -> Tensor:
-        if self.clip is None:
-            terms = losses.policy_gradient(output.logprobs, batch.advantages)
-        else:
-            terms = losses.clipped_surrogate(output.logprobs, batch.old_logprobs, batch.advantages, self.clip)
-        if batch.reference_logprobs is not None:
-            terms = terms + self.kl * losses.k3(output.logprobs, batch.reference_logprobs)
-        if self.reduction == "token":
-            return losses.mean_per_token(terms, batch.mask, batch.tokens)
-        return losses.sum_per_sequence(terms, batch.mask, batch.sequences)
-
-
-def _join(stages: list[list[Sample]]) -> list[Sample]:
-    """All rounds in one stage that minimises the sum over rounds of each round's mean, however many samples it has."""
-    total = sum(map(len, stages))
-    return [replace(sample, weight=total / len(stage)) for stage in stages for sample in stage]
-
-
-def _nodes(groups: Sequence[Group[object]]) -> Iterator[Group[object]]:
-    """Every group of a forest, parents first."""
-    for group in groups:
-        yield group
-        yield from _nodes([episode.then for episode in group.episodes if episode.then is not None])
+        return objective(output, batch, clip=self.clip, kl=self.kl, reduction=self.reduction)

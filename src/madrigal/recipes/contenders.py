@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from madrigal.algorithms.magrpo import Magrpo
 from madrigal.config import Experiment, TeamConfig, TopologyConfig
 from madrigal.policies.local import Lora, PolicyConfig
 from madrigal.tasks.catalog import TaskConfig
@@ -86,7 +87,8 @@ def _untrained(run: Experiment) -> Experiment:
 def _other_ways_to_talk(run: Experiment, agents: int) -> Iterator[Contender]:
     """Untrained, in one turn, as in the paper."""
     # Crossed joint actions are a way to train, and refuse to be where agents do not speak at once.
-    base = _untrained(replace(run, task=one_round(run.task), algorithm=replace(run.algorithm, crossed=False)))
+    algorithm = Magrpo() if run.algorithm.branching.crossed else run.algorithm
+    base = _untrained(replace(run, task=one_round(run.task), algorithm=algorithm))
     for name, (topology, what) in WAYS.items():
         talk = agents > 1 or topology == Parallel()
         if talk and (base.task, topology) != (run.task, run.topology):

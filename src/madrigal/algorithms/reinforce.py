@@ -1,0 +1,88 @@
+"""MA-REINFORCE: the plain policy gradient on the joint return, without a baseline.
+
+Knows: groups of episodes with a joint reward. Does not know: models, tasks, how groups were played.
+
+    A_t^(g) = R_t^(g)          the same for every agent
+
+What MAGRPO's group baseline is measured against. Unbiased and noisy: where all rewards are positive every answer is
+pushed up, the better ones only more.
+
+References:
+    Williams, 1992, "Simple statistical gradient-following algorithms"; as MA-REINFORCE beside MAGRPO in the public code
+    of arXiv:2508.04652.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from madrigal.algorithms import Needs
+from madrigal.algorithms.objective import (
+    Reduction,
+    check_finite,
+    check_loss,
+    check_share,
+    check_width,
+    objective,
+)
+from madrigal.algorithms.siblings import Updates, in_stages, joint_returns, siblings
+from madrigal.batch import Batch, PolicyOutput
+from madrigal.branching import Branching
+from madrigal.types import Group, Readings, Sample
+
+Memory = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Reinforce:
+    """MA-REINFORCE.
+
+    Attributes:
+        width: episodes per example; they are not compared with each other, so one will do.
+        discount: of later rounds' rewards.
+        reward_shift: added to every reward.
+        kl: weight of the k3 estimate of KL(policy || reference) in the loss, nats per token.
+        updates: one optimiser step per "turn", last turn first, or one per "episode".
+        reduction: "sequence" sums log-probs over an answer; "token" averages over tokens.
+    """
+
+    width: int = 4
+    discount: float = 1.0
+    reward_shift: float = 0.0
+    kl: float = 0.0
+    updates: Updates = "turn"
+    reduction: Reduction = "sequence"
+
+    def __post_init__(self) -> None:
+        check_width(self.width, least=1)
+        check_share("discount", self.discount, "1.0 is usual")
+        check_loss(None, self.kl)
+        check_finite(reward_shift=self.reward_shift)
+
+    @property
+    def branching(self) -> Branching:
+        return Branching(self.width)
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(reference="loss" if self.kl > 0 else "")
+
+    def begin(self) -> Memory:
+        return {}
+
+    def credit(
+        self, groups: Sequence[Group[object]], memory: Memory, readings: Readings
+    ) -> tuple[list[list[Sample]], Memory]:
+        """Gives every answer its return."""
+        samples = [
+            sample
+            for each in siblings(groups, joint_returns(self.discount, self.reward_shift))
+            for sample in each.credited(each.returns)
+        ]
+        return in_stages(samples, self.updates), memory
+
+    def loss(self, output: PolicyOutput, batch: Batch) -> Tensor:
+        return objective(output, batch, clip=None, kl=self.kl, reduction=self.reduction)

@@ -1,0 +1,72 @@
+"""The table of algorithms: how a run changes to another, and what a task must give before it starts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from madrigal.algorithms import Needs
+from madrigal.algorithms.catalog import ALGORITHMS, instead_of, name_of
+from madrigal.algorithms.magrpo import Magrpo
+from madrigal.algorithms.reinforce import Reinforce
+from madrigal.assemble import check_needs
+from madrigal.config import from_json, to_json
+from madrigal.recipes import recipe
+from madrigal.task import SingleRound
+from madrigal.types import ConfigError, Example
+
+TASK = SingleRound(
+    "greet", ("ann", "bob"), (Example("a", {}),), (Example("b", {}),), lambda e, a: "Hi?", lambda e, said: 1.0
+)
+
+
+@dataclass(frozen=True)
+class Asking(Magrpo):
+    wants: Needs = field(default_factory=Needs)
+
+    @property
+    def needs(self) -> Needs:
+        return self.wants
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_an_experiment_with_any_algorithm_is_read_back_as_it_was(name: str) -> None:
+    start = recipe("tldr")
+    run = replace(start, algorithm=instead_of(start.algorithm, name))
+    assert from_json(to_json(run)) == run
+    assert name_of(run.algorithm) == name
+
+
+def test_a_file_from_before_there_were_several_means_magrpo() -> None:
+    run = recipe("tldr")
+    written = json.loads(to_json(run))
+    assert written["algorithm"].pop("kind") == "Magrpo"
+    assert from_json(json.dumps(written)) == run
+
+
+def test_what_a_recipe_says_of_the_task_outlasts_a_change_of_algorithm() -> None:
+    changed = instead_of(Magrpo(width=6, kl=0.03, discount=0.9, reward_shift=-4.0, standardise=True), "reinforce")
+    assert changed == Reinforce(width=6, kl=0.03, discount=0.9, reward_shift=-4.0)
+    assert instead_of(Magrpo(clip=0.2), "magrpo") == Magrpo(clip=0.2)
+
+
+@pytest.mark.parametrize(
+    ("needs", "complaint"),
+    [
+        (Needs(rewards="own"), "needs a reward of its own for every agent, the rewards of greet are joint"),
+        (Needs(rewards="zero-sum"), "needs rewards that sum up to zero, the rewards of greet are joint"),
+        (Needs(agents=3), "needs at least 3 agents, greet has 2"),
+        (Needs(rounds=2), "needs at least 2 rounds, greet has 1"),
+    ],
+)
+def test_a_task_that_cannot_give_what_is_needed_is_refused(
+    needs: Needs, complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asking: Any = Asking(wants=needs)
+    monkeypatch.setattr("madrigal.assemble.name_of", lambda algorithm: "asking")
+    with pytest.raises(ConfigError, match=complaint):
+        check_needs(asking, TASK)
+    check_needs(Magrpo(), TASK)
