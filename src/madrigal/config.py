@@ -20,10 +20,8 @@ from madrigal.learner import Optimiser
 from madrigal.policies.local import PolicyConfig
 from madrigal.sampling import Sampling
 from madrigal.tasks.catalog import TaskConfig
-from madrigal.topology import Discussion, Parallel, Sequential
+from madrigal.topology import Parallel, TopologyConfig
 from madrigal.types import ConfigError
-
-TopologyConfig = Parallel | Sequential | Discussion
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ class Utterance:
     prompt: Messages
     seed: int
     greedy: bool = False
+    round: int = 0
 
 
 Play = Generator[Speak | Judge[Any], Any, Episode[Any]]
@@ -146,7 +147,7 @@ def drive(games: Sequence[Game], speak: Speaker, judge: Judger) -> list[Episode[
 
 def _utterances(request: Speak, key: tuple[object, ...], *, greedy: bool = False) -> list[Utterance]:
     return [
-        Utterance(agent, prompt, derive(*key, request.round, request.said, agent), greedy)
+        Utterance(agent, prompt, derive(*key, request.round, request.said, agent), greedy, request.round)
         for agent, prompt in request.prompts.items()
     ]
 

@@ -15,7 +15,7 @@ from madrigal.engines.transformers import generate
 from madrigal.policies.local import LocalPolicy
 from madrigal.rollout import Speaker, Utterance
 from madrigal.sampling import Sampling
-from madrigal.types import AgentId, Completion, ConfigError
+from madrigal.types import AgentId, Completion, ConfigError, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,13 @@ class Team:
     def trainable(self) -> tuple[LocalPolicy, ...]:
         return tuple(policy for policy in self.policies if policy.trainable)
 
-    def agents_of(self, policy: LocalPolicy) -> tuple[AgentId, ...]:
-        """The seats that a policy sits in."""
-        return tuple(agent for agent, held in self.seats.items() if held is policy)
+    def policy_of(self, agent: AgentId, round: int = 0) -> LocalPolicy:
+        """Who speaks for an agent in a round."""
+        return self.seats[agent]
+
+    def spoke(self, policy: LocalPolicy, turn: Turn) -> bool:
+        """Whether a turn is a policy's own, to learn from."""
+        return self.policy_of(turn.agent, turn.round) is policy
 
     def speaker(self, sampling: Sampling, pool: ThreadPoolExecutor | None = None) -> Speaker:
         """Answers any mix of agents' requests with one batched call per policy, side by side in a pool if given."""
@@ -65,7 +69,7 @@ class Team:
         def speak(wanted: Sequence[Utterance]) -> list[Completion]:
             rows: dict[tuple[str, bool], list[int]] = {}
             for i, utterance in enumerate(wanted):
-                rows.setdefault((self.seats[utterance.agent].name, utterance.greedy), []).append(i)
+                rows.setdefault((self.policy_of(utterance.agent, utterance.round).name, utterance.greedy), []).append(i)
             by_name = {policy.name: policy for policy in self.policies}
 
             def answer(asked: tuple[str, bool]) -> list[Completion]:

@@ -79,8 +79,10 @@ class Discussion:
         return tuple(said)
 
 
+TopologyConfig = Parallel | Sequential | Discussion
+
 # Each as it comes, and what it is in one line.
-TOPOLOGIES: dict[str, tuple[Parallel | Sequential | Discussion, str]] = {
+TOPOLOGIES: dict[str, tuple[TopologyConfig, str]] = {
     "parallel": (Parallel(), "all agents speak at once and hear nothing of each other"),
     "sequential": (Sequential(), "agents speak one by one and hear what was said before"),
     "discussion": (Discussion(), "all agents speak, hear each other, and speak again; the last answers count"),

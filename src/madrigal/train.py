@@ -167,8 +167,7 @@ def _update(
     """Every learner takes its own agents' samples; on a CPU they work side by side."""
     shares = {}
     for policy in team.trainable:
-        seats = team.agents_of(policy)
-        shares[policy.name] = [[s for s in stage if s.turn.agent in seats] for stage in stages]
+        shares[policy.name] = [[s for s in stage if team.spoke(policy, s.turn)] for stage in stages]
     apart = len({id(policy.model) for policy in team.trainable}) == len(team.trainable)
     beside = apart and team.policies[0].device.type == "cpu"
     with ThreadPoolExecutor(len(shares) if beside else 1) as pool:

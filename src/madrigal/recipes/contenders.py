@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from madrigal.algorithms.magrpo import Magrpo
-from madrigal.config import Experiment, TeamConfig, TopologyConfig
+from madrigal.config import Experiment, TeamConfig
 from madrigal.policies.local import Lora, PolicyConfig
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import Coding
@@ -22,7 +22,7 @@ from madrigal.tasks.coding.task import ALONE
 from madrigal.tasks.discussion.gsm8k import Gsm8k
 from madrigal.tasks.own import Own
 from madrigal.tasks.writing.single import WRITER
-from madrigal.topology import Discussion, Parallel, Sequential
+from madrigal.topology import Discussion, Parallel, Sequential, TopologyConfig
 from madrigal.types import AgentId
 
 TEAM, UNTRAINED, SINGLE, TUNED = "team", "untrained team", "single model", "tuned single model"
