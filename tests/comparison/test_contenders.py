@@ -9,6 +9,7 @@ import pytest
 from made import said
 
 from madrigal.algorithms.magrpo import Magrpo
+from madrigal.algorithms.reinforce import Reinforce
 from madrigal.branching import Branching
 from madrigal.config import Experiment, TeamConfig
 from madrigal.contest import training_tokens
@@ -46,6 +47,7 @@ def test_the_contenders_of_a_writing_team() -> None:
         "single model": (WRITER, Parallel(), large, 0, 224),
         "tuned single model": (WRITER, Parallel(), large, 110, 224),
         "team": (Tldr(), Parallel(), small, 110, 112),
+        "team, no baseline": (Tldr(), Parallel(), small, 110, 112),
         "concise swapped": (Tldr(), Parallel(), small, 110, 112),
         "detailed swapped": (Tldr(), Parallel(), small, 110, 112),
     }
@@ -56,6 +58,9 @@ def test_the_contenders_of_a_writing_team() -> None:
 def test_all_else_is_as_in_the_team() -> None:
     run = recipe("tldr")
     for one in contenders(run, PAIR):
+        if one.name == "team, no baseline":
+            assert one.run == replace(run, algorithm=Reinforce(width=8, kl=0.01))
+            continue
         kept = (one.run.algorithm, one.run.optimiser, one.run.evaluation, one.run.prompts, one.run.seed, one.run.recipe)
         assert kept == (run.algorithm, run.optimiser, run.evaluation, run.prompts, run.seed, run.recipe)
         assert one.run.team.chat_template == run.team.chat_template and one.what
@@ -73,6 +78,7 @@ def test_the_contenders_of_a_coding_team_with_two_turns() -> None:
         "tuned single model": (Coding(turns=2, agents=("main",)), Parallel(), run.steps, "single model"),
         "team": (Coding(turns=2), Parallel(), run.steps, ""),
         "team, one turn": (Coding(), Parallel(), run.steps, "parallel"),
+        "team, no baseline": (Coding(turns=2), Parallel(), run.steps, ""),
         "helper swapped": (Coding(turns=2), Parallel(), run.steps, ""),
         "main swapped": (Coding(turns=2), Parallel(), run.steps, ""),
     }
@@ -82,7 +88,7 @@ def test_a_team_that_talks_otherwise_is_compared_with_the_remaining_ways() -> No
     found = of(replace(recipe("tldr"), topology=Sequential()))
     assert list(found)[:3] == ["untrained team", "parallel", "discussion"]
     kept = {name for name, one in found.items() if one.run.topology == Sequential()}
-    assert kept == {"untrained team", "team", "concise swapped", "detailed swapped"}
+    assert kept == {"untrained team", "team", "team, no baseline", "concise swapped", "detailed swapped"}
     turns = replace(recipe("coding-two-turns"), topology=Discussion())
     assert of(turns, CODERS)["team, one turn"].costs == "discussion"
     assert of(replace(turns, topology=Sequential(("main", "helper"))), CODERS)["team, one turn"].costs == ""

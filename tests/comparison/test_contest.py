@@ -26,7 +26,7 @@ from madrigal.report.log import read_lines
 from madrigal.types import ConfigError
 
 PLAYED = ["untrained-team", "sequential", "discussion", "single-model"]
-NAMES = [*PLAYED, "tuned-single-model", "team", "first-swapped", "second-swapped"]
+NAMES = [*PLAYED, "tuned-single-model", "team", "team-no-baseline", "first-swapped", "second-swapped"]
 CLOCKS = ("seconds", "tokens_per_second")
 
 
@@ -120,7 +120,11 @@ def test_every_contender_is_a_run_folder(whole: Path, sums: Experiment) -> None:
         run = read_experiment(place)
         assert (run.recipe, run.seed, run.evaluation.samples) == ("sums", 0, 2)
         assert len([r for r in read_lines(place / "episodes.jsonl") if r.get("evaluation") == "after"]) == 3 * 2
-    assert [name for name in NAMES if (places[name] / "team").is_dir()] == ["tuned-single-model", "team"]
+    assert [name for name in NAMES if (places[name] / "team").is_dir()] == [
+        "tuned-single-model",
+        "team",
+        "team-no-baseline",
+    ]
 
 
 def test_the_table_has_a_row_for_each_and_for_what_is_picked_of_several_samples(whole: Path) -> None:
@@ -132,6 +136,7 @@ def test_the_table_has_a_row_for_each_and_for_what_is_picked_of_several_samples(
         "discussion",
         "single model",
         "tuned single model",
+        "team, no baseline",
         "first swapped",
         "second swapped",
         "untrained team, best of 2",

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from madrigal.algorithms.catalog import instead_of
 from madrigal.algorithms.magrpo import Magrpo
 from madrigal.config import Experiment, TeamConfig
 from madrigal.policies.local import Lora, PolicyConfig
@@ -26,7 +27,7 @@ from madrigal.topology import Discussion, Parallel, Sequential, TopologyConfig
 from madrigal.types import AgentId
 
 TEAM, UNTRAINED, SINGLE, TUNED = "team", "untrained team", "single model", "tuned single model"
-ONE_TURN = "team, one turn"
+ONE_TURN, NO_BASELINE = "team, one turn", "team, no baseline"
 # How an untrained team may talk within one turn.
 WAYS: dict[str, tuple[TopologyConfig, str]] = {
     "parallel": (Parallel(), "untrained, everyone at once: naive concatenation"),
@@ -76,6 +77,7 @@ def contenders(run: Experiment, agents: Sequence[AgentId], single: str = "") -> 
         *_alone(run, agents, single),
         Contender(TEAM, "trained together on the joint reward", run),
         *_one_turn(run),
+        *_no_baseline(run, agents),
         *_swapped(run, agents),
     ]
 
@@ -118,6 +120,14 @@ def _one_turn(run: Experiment) -> Iterator[Contender]:
         costs = next((name for name, (topology, _) in WAYS.items() if topology == run.topology), "")
         what = "trained as the team, without feedback and further turns"
         yield Contender(ONE_TURN, what, replace(run, task=task), costs)
+
+
+def _no_baseline(run: Experiment, agents: Sequence[AgentId]) -> Iterator[Contender]:
+    """What the group is for: the same training on raw returns. Only MAGRPO promises something here."""
+    group = run.algorithm
+    if len(agents) > 1 and isinstance(group, Magrpo) and not (group.tree or group.crossed):
+        plain = replace(run, algorithm=instead_of(run.algorithm, "reinforce"))
+        yield Contender(NO_BASELINE, "trained as the team, by raw REINFORCE instead of a group's baseline", plain)
 
 
 def _swapped(run: Experiment, agents: Sequence[AgentId]) -> Iterator[Contender]:
