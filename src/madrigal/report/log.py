@@ -112,13 +112,13 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         return []
-    lines = path.read_text().splitlines()
+    lines = path.read_bytes().splitlines()
     records = []
     for number, line in enumerate(lines, start=1):
         try:
             records.append(json.loads(line))
-        except json.JSONDecodeError as error:
+        except ValueError as error:  # not JSON, or bytes that are no text
             if number == len(lines):
                 break
-            raise ConfigError(f"{path}: line {number} is not JSON: {error.msg}") from error
+            raise ConfigError(f"{path}: line {number} is not JSON: {getattr(error, 'msg', error)}") from error
     return records

@@ -1,4 +1,4 @@
-"""TensorBoard and Weights & Biases, where they are installed."""
+"""TensorBoard, Weights & Biases and Trackio, where they are installed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def make_tracker(kind: str, folder: Path, settings: Mapping[str, Any]) -> Tracke
     Raises:
         ConfigError: if its package is not installed.
     """
-    return {"tensorboard": _tensorboard, "wandb": _wandb}[kind](folder, settings)
+    return {"tensorboard": _tensorboard, "wandb": _wandb, "trackio": _trackio}[kind](folder, settings)
 
 
 def _tensorboard(folder: Path, settings: Mapping[str, Any]) -> Tracker:
@@ -43,5 +43,18 @@ def _wandb(folder: Path, settings: Mapping[str, Any]) -> Tracker:
 
     def track(step: int, numbers: Mapping[str, float]) -> None:
         run.log({**numbers, "step": step})
+
+    return track
+
+
+def _trackio(folder: Path, settings: Mapping[str, Any]) -> Tracker:
+    try:
+        import trackio  # type: ignore[import-not-found,unused-ignore]
+    except ImportError as error:
+        raise ConfigError("records.trackers: trackio is not installed; pip install 'madrigal[trackio]'") from error
+    run = trackio.init(project="madrigal", name=folder.name, config=dict(settings), resume="allow")
+
+    def track(step: int, numbers: Mapping[str, float]) -> None:
+        run.log(dict(numbers), step=step)
 
     return track

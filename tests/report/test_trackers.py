@@ -1,0 +1,66 @@
+"""Trackers get the numbers that the run folder gets; a package that is missing is named."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from madrigal.report.log import RunLog, read_lines
+from madrigal.report.trackers import make_tracker
+from madrigal.types import ConfigError
+
+SETTINGS = {"steps": 3}
+
+
+class Service:
+    """Stands for a tracking package: remembers how it was begun and what it was sent."""
+
+    def __init__(self) -> None:
+        self.begun: dict[str, Any] = {}
+        self.sent: list[tuple[dict[str, float], int | None]] = []
+
+    def init(self, **settings: Any) -> SimpleNamespace:
+        self.begun = settings
+        return SimpleNamespace(log=lambda numbers, step=None: self.sent.append((numbers, step)))
+
+
+def install(monkeypatch: pytest.MonkeyPatch, name: str) -> Service:
+    service, module = Service(), ModuleType(name)
+    module.init = service.init  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, name, module)
+    return service
+
+
+def test_trackio_gets_every_number_at_its_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    service = install(monkeypatch, "trackio")
+    log = RunLog(tmp_path, [make_tracker("trackio", tmp_path, SETTINGS)])
+    log.step({"step": 4, "reward": 0.5, "note": "words are no numbers"}, [])
+    assert service.begun == {"project": "madrigal", "name": tmp_path.name, "config": SETTINGS, "resume": "allow"}
+    assert service.sent == [({"train/step": 4.0, "train/reward": 0.5}, 4)]
+
+
+def test_wandb_gets_the_step_among_the_numbers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    service = install(monkeypatch, "wandb")
+    make_tracker("wandb", tmp_path, SETTINGS)(2, {"train/reward": 1.0})
+    assert service.begun["config"] == SETTINGS
+    assert service.sent == [({"train/reward": 1.0, "step": 2}, None)]
+
+
+@pytest.mark.parametrize("kind", ["wandb", "trackio"])
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str) -> None:
+    monkeypatch.setitem(sys.modules, kind, None)
+    with pytest.raises(ConfigError, match=rf"records.trackers: {kind} is not installed; pip install 'madrigal"):
+        make_tracker(kind, tmp_path, SETTINGS)
+
+
+def test_a_line_of_other_bytes_is_an_error_where_it_is_not_the_last(tmp_path: Path) -> None:
+    path = tmp_path / "steps.jsonl"
+    path.write_bytes(b'{"step": 0}\n{"step": "\xff"}')
+    assert read_lines(path) == [{"step": 0}]
+    path.write_bytes(b'{"step": "\xff"}\n{"step": 1}\n')
+    with pytest.raises(ConfigError, match="line 1 is not JSON"):
+        read_lines(path)
