@@ -1,0 +1,63 @@
+"""Every algorithm climbs, over every topology: the cooperative matrix game of arXiv:2508.04652v2, to 95 % of its best.
+
+Both agents choose 0 or 1 and share U = [[10, 7], [7, 0]], in as many rounds as the algorithm needs. Uniform play is worth
+6; hearing a teammate makes rows of their own, so that talkative topologies need more steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import pytest
+from tabular import climb
+
+from madrigal.algorithms.catalog import ALGORITHMS
+from madrigal.task import joint
+from madrigal.topology import TOPOLOGIES
+from madrigal.types import Example, Message, Messages, Split, Step, Turn
+
+UTILITY = ((10.0, 7.0), (7.0, 0.0))
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Two agents; each is shown the round and what it heard in it."""
+
+    name: str = "matrix"
+    agents: tuple[str, ...] = ("row", "column")
+    horizon: int = 1
+    best_return: float = 10.0
+    rewards: str = "own"  # each is paid the same, so that independent learners have a reward of their own
+
+    def examples(self, split: Split) -> Sequence[Example]:
+        return [Example(split, {})]
+
+    def reset(self, example: Example) -> int:
+        return 0
+
+    def acting(self, state: int) -> tuple[str, ...]:
+        return self.agents
+
+    def observe(self, state: int, agent: str, heard: Sequence[Turn]) -> Messages:
+        said = " ".join(f"{turn.agent}:{turn.completion.text}" for turn in heard)
+        return (Message("user", f"round {state} {said}"),)
+
+    def step(self, state: int, actions: Mapping[str, str]) -> Step[int]:
+        row, column = (int(actions[agent]) for agent in self.agents)
+        ending = "horizon" if state + 1 == self.horizon else ""
+        return Step(state + 1, joint(self.agents, UTILITY[row][column]), ending)  # type: ignore[arg-type]
+
+
+STEPS = {"parallel": 80, "sequential": 120, "discussion": 160}
+ZERO_SUM = {name for name, (algorithm, _) in ALGORITHMS.items() if algorithm.needs.rewards == "zero-sum"}
+
+
+@pytest.mark.parametrize("way", TOPOLOGIES)
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name not in ZERO_SUM])
+def test_every_algorithm_climbs_over_every_topology(name: str, way: str) -> None:
+    algorithm = ALGORITHMS[name][0]
+    rewards = climb(Matrix(horizon=algorithm.needs.rounds), TOPOLOGIES[way][0], algorithm, steps=STEPS.get(way, 160))
+    assert fmean(rewards[:3]) < 7.5
+    assert fmean(rewards[-10:]) >= 9.5
