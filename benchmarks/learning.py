@@ -42,7 +42,10 @@ def run(recipe: str, folder: Path, seed: int, settings: list[str]) -> None:
     command = [sys.executable, "-c", "from madrigal.cli import main; main()", "train", recipe]
     command += ["--name", folder.name, "--runs", str(folder.parent), "--overwrite", "--seed", str(seed), *settings]
     began = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        print(done.stderr, file=sys.stderr)
+    done.check_returncode()
     (folder / "seconds.json").write_text(json.dumps(time.perf_counter() - began))
 
 

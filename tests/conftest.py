@@ -10,4 +10,14 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from jaxtyping import install_import_hook
 
-install_import_hook(["madrigal.advantages", "madrigal.losses", "madrigal.batch"], "beartype.beartype")
+CHECKED = (
+    "madrigal.advantages",
+    "madrigal.algorithms.incentives",
+    "madrigal.algorithms.influence",
+    "madrigal.algorithms.mi_bounds",
+    "madrigal.algorithms.mi_estimators",
+    "madrigal.batch",
+    "madrigal.losses",
+    "madrigal.verifier.training",
+)
+install_import_hook(CHECKED, "beartype.beartype")

@@ -2,7 +2,7 @@
 
 Knows: arrays of rewards and returns. Does not know: text, agents, models, who asked.
 
-Shapes: N groups, K siblings of a group, H rounds (see types).
+Shapes: N groups, K siblings of a group, B rows (see types).
 """
 
 from __future__ import annotations
@@ -72,6 +72,23 @@ def leave_one_out(returns: Float[Tensor, "N K"]) -> Float[Tensor, "N K"]:
     return (returns - returns.mean(dim=-1, keepdim=True)) * (k / (k - 1))
 
 
+def greedy(returns: Float[Tensor, "N K"], most_likely: Float[Tensor, " N"]) -> Float[Tensor, "N K"]:
+    """Compares each return with that of the most likely answer to the same prompt.
+
+        A_k = R_k - R_greedy
+
+    The baseline depends on the weights and the prompt, never on the answer that it judges: the gradient is unbiased,
+    and one sampled answer is enough.
+
+        >>> greedy(torch.tensor([[1.0, 4.0]]), torch.tensor([3.0]))
+        tensor([[-2.,  1.]])
+
+    References:
+        Li et al., 2023, "ReMax", arXiv:2310.10505.
+    """
+    return returns - most_likely[:, None]
+
+
 def standardise(advantages: Float[Tensor, "N K"], epsilon: float = 1e-6) -> Float[Tensor, "N K"]:
     """Divides each row by its population standard deviation; rows without spread become 0.
 
@@ -83,6 +100,80 @@ def standardise(advantages: Float[Tensor, "N K"], epsilon: float = 1e-6) -> Floa
     """
     spread = advantages.std(dim=-1, keepdim=True, correction=0)
     return torch.where(spread > epsilon, advantages / spread.clamp_min(epsilon), torch.zeros_like(advantages))
+
+
+def standard_score(returns: Float[Tensor, "N K"]) -> Float[Tensor, "N K"]:
+    """GRPO's advantage: deviations from the group's mean in units of its population standard deviation.
+
+        A_k = (R_k - mean(R)) / std(R)
+
+    A row without spread is 0. Any two groups give gradients of the same size, however small their spread.
+
+    Raises:
+        ValueError: if K < 2.
+
+    References:
+        Shao et al., 2024, "DeepSeekMath", arXiv:2402.03300.
+    """
+    return standardise(group_mean(returns))
+
+
+def active_score(
+    returns: Float[Tensor, " B"], *, remove_std: bool = False, epsilon: float = 1e-6
+) -> Float[Tensor, " B"]:
+    """Compares the steps in which one agent was active with each other, and with nobody else's.
+
+        A_b = (R_b - mu_k) / (sigma_k + epsilon)          mu_k, sigma_k over agent k's own steps, sigma with ddof 1
+
+    With the mean and deviation of everybody's steps instead, the second moment of agent k's gradient is multiplied by
+    (sigma_k^2 + (mu_k - mu)^2) / sigma^2: an agent that is called mainly in hard or in easy episodes gets inflated
+    gradients. One row per step, so that an agent that acts twice in an episode counts twice. A single step has nothing
+    to be compared with and gets 0; the public code credits it with its raw return.
+
+        >>> active_score(torch.tensor([1.0, 1.0, 4.0]), remove_std=True)
+        tensor([-1., -1.,  2.])
+
+    Args:
+        returns: of the steps in which the agent was active, in the rollouts of one example.
+        remove_std: leave out the division.
+
+    References:
+        Feng et al., 2026, "Dr. MAS", Lemma 4.2, arXiv:2602.08847.
+    """
+    if len(returns) < 2:
+        return torch.zeros_like(returns)
+    centred = returns - returns.mean()
+    return centred if remove_std else centred / (returns.std(correction=1) + epsilon)
+
+
+def margin(reward: float, earlier: float, alpha: float = 0.5) -> float:
+    """Pays for an answer that is better than those before it, and charges for a worse one.
+
+        R + alpha * (R - Q)          Q the mean of earlier rewards
+
+    >>> margin(1.0, earlier=0.5)
+    1.25
+
+    References:
+        MARTI's public code, `auto_reward_alloc.py`.
+    """
+    return reward + alpha * (reward - earlier)
+
+
+def quality(reward: float, earlier: float, alpha: float = 0.5) -> float:
+    """Pays for keeping up what was good, and charges for failing again.
+
+        R + alpha * (Q * R - (1 - Q) * (1 - R))          Q the mean of earlier rewards
+
+    Reads rewards as shares: both from 0 to 1.
+
+    >>> quality(1.0, earlier=1.0), quality(0.0, earlier=0.0), quality(1.0, earlier=0.0)
+    (1.5, -0.5, 1.0)
+
+    References:
+        MARTI's public code, `auto_reward_alloc.py`.
+    """
+    return reward + alpha * (earlier * reward - (1 - earlier) * (1 - reward))
 
 
 def mean_over_partners(

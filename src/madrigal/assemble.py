@@ -6,7 +6,7 @@ Knows: every config and what it builds. Does not know: the training loop.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,14 +20,15 @@ from safetensors import SafetensorError
 from madrigal.algorithms.catalog import AlgorithmConfig, name_of
 from madrigal.branching import check_branching
 from madrigal.config import Experiment, TeamConfig
-from madrigal.learner import Learner
-from madrigal.policies.local import LocalPolicy, PolicyConfig, load_model, load_policy, load_tokenizer
-from madrigal.rollout import Judger, Speaker, judge_in_threads
+from madrigal.policies.local import LocalPolicy, PolicyConfig, load_model, load_policy, load_tokenizer, resolve_model
+from madrigal.rollout import Judger, Speaker, judge_in_threads, speaking_order
 from madrigal.seeds import derive
 from madrigal.task import Task, check_agents, check_examples, rewards_of
 from madrigal.tasks.catalog import open_task
-from madrigal.team import Team
-from madrigal.topology import Parallel, Sequential
+from madrigal.tasks.coordinating import coordinated
+from madrigal.team import Team, folder_of
+from madrigal.topology import Asynchronous, Coordinated, Parallel, Sequential, TopologyConfig
+from madrigal.tradeoff import Tradeoff, weighed
 from madrigal.types import AgentId, ConfigError, EngineError, Example, Messages
 
 
@@ -39,7 +40,8 @@ def prepare(run: Experiment) -> Iterator[Task[Any]]:
         ConfigError, TaskError, RewardError, EngineError: one line each.
     """
     pick_device(run.team.device)
-    with open_task(run.task) as task:
+    with open_task(run.task) as plain:
+        task = coordinated(plain, run.topology)
         check_experiment(run, task)
         yield task
 
@@ -52,7 +54,7 @@ def check_experiment(run: Experiment, task: Task[Any]) -> None:
     """
     check_agents(task)
     check_needs(run.algorithm, task)
-    check_branching(run.algorithm.branching, len(task.agents), task.horizon)
+    check_branching(run.algorithm.branching, speaking_order(run.topology, task.agents), task.horizon)
     policies = (
         [run.team.policy] if run.team.shared else [run.team.seats.get(agent, run.team.policy) for agent in task.agents]
     )
@@ -63,16 +65,42 @@ def check_experiment(run: Experiment, task: Task[Any]) -> None:
         raise ConfigError(
             f"team.seats: {', '.join(strangers)} is no agent of {task.name}; expected {', '.join(task.agents)}"
         )
-    order = run.topology.order if isinstance(run.topology, Sequential) else ()
-    if order and sorted(order) != sorted(task.agents):
+    if run.team.rounds > task.horizon:
         raise ConfigError(
-            f"topology.order: expected every agent of {task.name} once ({', '.join(task.agents)}), got "
-            f"{', '.join(order)}"
+            f"team.rounds: expected at most as many as {task.name} has, {task.horizon}, got {run.team.rounds}"
         )
+    check_topology(run.topology, task)
+    if run.reward != Tradeoff() and rewards_of(task) == "zero-sum":
+        raise ConfigError(f"reward: the rewards of {task.name} sum up to zero; leave its weights as they come")
     if run.algorithm.branching.crossed and not isinstance(run.topology, Parallel):
         raise ConfigError("algorithm.crossed needs agents that speak at once; use the parallel topology")
+    if run.algorithm.needs.critic and run.critic.model:
+        resolve_model(run.critic.model)
     check_examples(task, "train")
     check_examples(task, "test")
+
+
+def check_topology(topology: TopologyConfig, task: Task[Any]) -> None:
+    """Refuses an order of speech that does not fit the agents of a task.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    agents = ", ".join(task.agents)
+    match topology:
+        case Sequential(order) if order and sorted(order) != sorted(task.agents):
+            raise ConfigError(
+                f"topology.order: expected every agent of {task.name} once ({agents}), got {', '.join(order)}"
+            )
+        case Asynchronous(budget=budget) if 0 < budget < len(task.agents):
+            raise ConfigError(
+                f"topology.budget: expected a turn for each of {agents}, {len(task.agents)} or more, got {budget}"
+            )
+        case Coordinated(coordinator) if coordinator not in task.agents or len(task.agents) < 2:
+            raise ConfigError(
+                f"topology.coordinator: expected {coordinator} and somebody to call among the agents of {task.name}, "
+                f"got {agents}"
+            )
 
 
 def check_needs(algorithm: AlgorithmConfig, task: Task[Any]) -> None:
@@ -115,22 +143,17 @@ def pick_device(name: str) -> torch.device:
 def make_team(config: TeamConfig, agents: tuple[AgentId, ...], seed: int) -> Team:
     """Loads the policies of a team; adapters on the same model share one copy of it."""
     device = pick_device(config.device)
-    if config.shared:
-        policy = load_policy("team", config.policy, device, seed=derive(seed, "adapter", "team") % 2**31)
-        policy.chat_template = config.chat_template
-        return Team(dict.fromkeys(agents, policy), shared=True)
     bases: dict[tuple[str, str], Any] = {}
-    seats: dict[AgentId, LocalPolicy] = {}
-    for agent in agents:
-        chosen = config.seats.get(agent, config.policy)
+
+    def load(name: str, chosen: PolicyConfig, place: str) -> LocalPolicy:
         key = (chosen.model, chosen.dtype)
         base = bases.get(key) if chosen.lora.rank else None
-        policy = load_policy(agent, chosen, device, base=base, seed=derive(seed, "adapter", agent) % 2**31)
-        policy.chat_template = config.chat_template
+        policy = load_policy(name, chosen, device, base=base, seed=derive(seed, "adapter", name) % 2**31)
         if chosen.lora.rank:
             bases[key] = policy.model
-        seats[agent] = policy
-    return Team(seats)
+        return policy
+
+    return _seated(config, agents, load)
 
 
 def load_team(folder: Path, config: TeamConfig, agents: tuple[AgentId, ...]) -> Team:
@@ -144,16 +167,32 @@ def load_team(folder: Path, config: TeamConfig, agents: tuple[AgentId, ...]) -> 
             raise EngineError(f"team {folder}: expected a folder for agent {agent}, found none; is this a saved team?")
     device = pick_device(config.device)
     bases: dict[tuple[str, str], Any] = {}
-    if config.shared:
-        policy = _load_saved("team", folder / agents[0], config.policy, device, bases)
-        policy.chat_template = config.chat_template
-        return Team(dict.fromkeys(agents, policy), shared=True)
-    seats: dict[AgentId, LocalPolicy] = {}
-    for agent in agents:
-        chosen = config.seats.get(agent, config.policy)
-        seats[agent] = _load_saved(agent, folder / agent, chosen, device, bases)
-        seats[agent].chat_template = config.chat_template
-    return Team(seats)
+    return _seated(config, agents, lambda name, chosen, place: _load_saved(name, folder / place, chosen, device, bases))
+
+
+def _seated(
+    config: TeamConfig, agents: Sequence[AgentId], load: Callable[[str, PolicyConfig, str], LocalPolicy]
+) -> Team:
+    """Seats what `load` makes of a name, settings and the folder of a saved team that it may lie in.
+
+    Who does not learn is the same in every round.
+    """
+    rounds: list[dict[AgentId, LocalPolicy]] = []
+    for index in range(config.rounds):
+        if config.shared:
+            seats = dict.fromkeys(agents, load(folder_of("team", index), config.policy, folder_of(agents[0], index)))
+        else:
+            chosen = {agent: config.seats.get(agent, config.policy) for agent in agents}
+            seats = {
+                agent: load(folder_of(agent, index), chosen[agent], folder_of(agent, index))
+                if chosen[agent].trainable or not index
+                else rounds[0][agent]
+                for agent in agents
+            }
+        for policy in seats.values():
+            policy.chat_template = config.chat_template
+        rounds.append(seats)
+    return Team(rounds[0], config.shared, tuple(rounds[1:]))
 
 
 def _load_saved(
@@ -173,17 +212,6 @@ def _load_saved(
         raise EngineError(f"team {folder}: the adapter of {name} could not be loaded: {reason}") from error
     tokenizer = load_tokenizer(str(folder), config.pad_token)
     return LocalPolicy(name, bases[key].eval(), tokenizer, adapter=name, trainable=False)
-
-
-def make_learners(run: Experiment, team: Team, horizon: int) -> dict[str, Learner]:
-    """One learner per trainable policy, each with its own optimiser."""
-    stages = horizon if run.algorithm.updates == "turn" else 1
-    return {
-        policy.name: Learner(
-            policy, run.optimiser, run.sampling, run.steps * stages, reference=run.algorithm.needs.reference == "loss"
-        )
-        for policy in team.trainable
-    }
 
 
 def check_prompts(run: Experiment, task: Task[Any], team: Team, examples: Iterable[Example]) -> None:
@@ -217,4 +245,5 @@ def voices(run: Experiment, task: Task[Any], team: Team) -> Iterator[tuple[Speak
     models = {id(policy.model) for policy in team.policies}
     beside = len(models) == len(team.policies) > 1 and team.policies[0].device.type == "cpu"
     with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as judges, ThreadPoolExecutor(len(models)) as pool:
-        yield team.speaker(run.sampling, pool if beside else None), judge_in_threads(task, judges)
+        judge = weighed(judge_in_threads(task, judges), run.reward, run.topology, task)
+        yield team.speaker(run.sampling, pool if beside else None), judge

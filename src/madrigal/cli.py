@@ -1,4 +1,4 @@
-"""The command line: train, evaluate, compare, play, score, list."""
+"""The command line: train, evaluate, compare, play, score, verifier, list."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ USAGE = """usage: madrigal <command> ...
   analyse RUN... [--examples N] [--json]      does the team cooperate? what is lost without an agent; alarms
   report RUN... [--output FILE]               one page about runs: results, curves, alarms, transcripts
   score TASK --data FILE --answers FILE       score given joint answers without any model
+  verifier data|train|check|serve             a learned verifier of answers: its data, training, calibration, server
   list [--json]                               tasks, recipes, algorithms, topologies
 
 --trust lets a file or run folder import own code, or switch off the sandbox

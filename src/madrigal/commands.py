@@ -37,6 +37,7 @@ from madrigal.tasks.trust import trusting
 from madrigal.topology import TOPOLOGIES
 from madrigal.train import train_on
 from madrigal.types import ConfigError
+from madrigal.verifier.command import verifier_command
 
 OPTIONS = ("--algorithm", "--topology", "--name", "--runs", "--resume", "--overwrite", "--trust")
 
@@ -56,6 +57,7 @@ def dispatch(command: str, arguments: list[str]) -> int:
         "analyse": analyse_command,
         "report": report_command,
         "play": play_command,
+        "verifier": verifier_command,
     }
     if command not in commands:
         raise ConfigError(unknown("command", command, list(commands)))

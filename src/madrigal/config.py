@@ -16,11 +16,13 @@ from cattrs.strategies import configure_tagged_union
 from madrigal.algorithms.catalog import AlgorithmConfig
 from madrigal.algorithms.magrpo import Magrpo
 from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.learner import Optimiser
+from madrigal.optimiser import Optimiser
+from madrigal.policies.critic import CriticConfig
 from madrigal.policies.local import PolicyConfig
 from madrigal.sampling import Sampling
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.topology import Parallel, TopologyConfig
+from madrigal.tradeoff import Tradeoff
 from madrigal.types import ConfigError
 
 
@@ -32,6 +34,9 @@ class TeamConfig:
         policy: of every seat that `seats` does not name.
         seats: other policies for single seats, by agent.
         shared: one policy in all seats instead of one each.
+        rounds: policies that share out the rounds, for each seat or, if shared, for all of them: the n-th speaks in the
+            n-th round, the last in all after it. 1 is the same in every round, 2 has one for the first and one for all
+            others, as many as the task has rounds is one each (MAPoRL).
         chat_template: render prompts by the tokenizer's chat template where it has one; the authors used plain text.
         device: "auto" takes a GPU where there is one.
     """
@@ -39,8 +44,13 @@ class TeamConfig:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     seats: dict[str, PolicyConfig] = field(default_factory=dict)
     shared: bool = False
+    rounds: int = 1
     chat_template: bool = True
     device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ConfigError(f"team.rounds: expected at least 1 policy for the rounds, got {self.rounds}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +67,7 @@ class RecordsConfig:
     checkpoint_every: int = 25
     keep: int = 2
     transcripts: int = 2
-    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
 
     def __post_init__(self) -> None:
         if self.checkpoint_every < 0 or self.transcripts < 0:
@@ -83,8 +93,10 @@ class Experiment:
     topology: TopologyConfig = field(default_factory=Parallel)
     team: TeamConfig = field(default_factory=TeamConfig)
     algorithm: AlgorithmConfig = field(default_factory=Magrpo)
+    reward: Tradeoff = field(default_factory=Tradeoff)
     sampling: Sampling = field(default_factory=Sampling)
     optimiser: Optimiser = field(default_factory=Optimiser)
+    critic: CriticConfig = field(default_factory=CriticConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     records: RecordsConfig = field(default_factory=RecordsConfig)
     steps: int = 100

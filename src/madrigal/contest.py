@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from madrigal.assemble import prepare
 from madrigal.branching import Branching
@@ -169,18 +171,18 @@ def _final(contest: Contest, one: Contender) -> Experiment:
 def training_tokens(played: Played, branching: Branching) -> float:
     """Tokens that training would generate for one example, as measured by playing; in units of the group's width.
 
-    Chains have as many answers in every round. In a tree, and where joint actions are crossed, later rounds have more.
+    Chains have as many answers in every round. In a tree, and where joint actions are crossed, later ones have more.
     """
-    agents = len({turn["agent"] for record in played.transcripts for turn in record["turns"]})
 
-    def answers(index: int) -> float:
-        if branching.at == "round":
-            return branching.leaves(agents, index)
-        return branching.leaves(agents, 1) / branching.width if index else 1.0
+    def asked(turns: Sequence[Mapping[str, Any]]) -> int:
+        tokens = 0
+        for index, spoken in groupby(turns, key=lambda turn: int(turn["round"])):
+            rows = list(spoken)
+            order = [turn["agent"] for turn in rows]
+            tokens += sum(turn["tokens"] * branching.answers(order, index, place) for place, turn in enumerate(rows))
+        return tokens
 
-    return fmean(
-        sum(turn["tokens"] * answers(turn["round"]) for turn in record["turns"]) for record in played.transcripts
-    )
+    return fmean(asked(record["turns"]) for record in played.transcripts) / branching.width
 
 
 def clear(folder: Path) -> None:

@@ -50,6 +50,28 @@ def clipped_surrogate(
     return -torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
 
 
+def value_error(
+    values: Float[Tensor, "B T"], returns: Float[Tensor, "B T"], old_values: Float[Tensor, "B T"], clip: float | None
+) -> Float[Tensor, "B T"]:
+    """Half the squared error of a critic, or PPO's pessimistic form of it.
+
+        l = 1/2 (V - R)^2,   with a clip   l = 1/2 max((V - R)^2, (V_c - R)^2)
+        V_c = V, kept within `clip` of V_old
+
+    With a clip, a value that has come further than `clip` towards its return gets no further push in this step; one
+    that has moved away from it is pushed back. Values and returns are in units of reward, and so is the clip.
+
+    References:
+        Schulman et al., 2017, arXiv:1707.06347, whose public code has the clip; Yu et al., 2021, "The Surprising
+        Effectiveness of PPO in Cooperative Multi-Agent Games", arXiv:2103.01955.
+    """
+    error = (values - returns).square()
+    if clip is None:
+        return error / 2
+    near = torch.clamp(values, old_values - clip, old_values + clip)
+    return torch.maximum(error, (near - returns).square()) / 2
+
+
 def k3(logprobs: Float[Tensor, "B T"], reference: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
     """A low-variance estimate of KL(pi || reference), never negative.
 

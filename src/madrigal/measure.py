@@ -6,9 +6,11 @@ Knows: groups, samples, learners' reports. Does not know: files, screens.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from statistics import fmean, pstdev
 from typing import Any
 
+from madrigal.algorithms.siblings import nodes
 from madrigal.evaluation.evaluate import mean_metrics
 from madrigal.types import Completion, Episode, Group, Sample, Turn, joint_reward
 
@@ -16,12 +18,19 @@ Record = dict[str, Any]
 
 
 def stretches(groups: Sequence[Group[Any]]) -> Iterator[Episode[Any]]:
-    """Every stretch of play in a forest of groups, parents first."""
+    """Every stretch of play in a forest of groups."""
+    return (episode for group in nodes(groups) for episode in group.episodes)
+
+
+def paths(groups: Sequence[Group[Any]]) -> Iterator[Episode[Any]]:
+    """Every episode of a forest, whole: all stretches from the beginning to where nothing follows, joined."""
     for group in groups:
-        for episode in group.episodes:
-            yield episode
-            if episode.then is not None:
-                yield from stretches([episode.then])
+        for stretch in group.episodes:
+            if stretch.then is None:
+                yield stretch
+                continue
+            for rest in paths([stretch.then]):
+                yield Episode(stretch.start, stretch.turns + rest.turns, stretch.steps + rest.steps)
 
 
 def step_record(
@@ -34,12 +43,14 @@ def step_record(
     """One line of steps.jsonl.
 
     Keys: `reward` is the mean joint reward of a round; `component/<name>` means of the task's metrics;
-    `agent/<id>/...` per agent; `update/<policy>/...` per learner; `group/equal` the share of answers whose advantage is
-    0, from which nothing can be learned.
+    `agent/<id>/...` per agent; `update/<policy>/...` per learner; `group/spread` the standard deviation of the returns
+    of whole episodes that begin alike; `group/equal` the share of answers whose advantage is 0, from which nothing can
+    be learned. `tokens` counts what was generated beside the groups too, greedy or alone.
     """
     episodes = list(stretches(groups))
     turns = [turn for episode in episodes for turn in episode.turns]
-    tokens = sum(len(turn.completion.token_ids) for turn in _distinct(turns))
+    beside = [turn for group in nodes(groups) for episode in _beside(group) for turn in episode.turns]
+    tokens = sum(len(turn.completion.token_ids) for turn in _distinct([*turns, *beside]))
     advantages = [sample.advantage for stage in stages for sample in stage]
     record: Record = {
         "step": step,
@@ -62,11 +73,10 @@ def step_record(
 def transcripts(
     step: int, groups: Sequence[Group[Any]], stages: Sequence[Sequence[Sample]], count: int
 ) -> list[Record]:
-    """The first `count` episodes of a step, with reward and advantage per turn: lines of episodes.jsonl."""
+    """The first `count` episodes of a step, whole, with reward and advantage per turn: lines of episodes.jsonl."""
     # Crossed joint actions share answers, and an answer is credited once: it is told apart by what was said.
     advantage_of = {id(sample.turn.completion): sample.advantage for stage in stages for sample in stage}
-    chosen = [episode for group in groups for episode in group.episodes][:count]
-    return [{"step": step, **transcript(episode, advantage_of)} for episode in chosen]
+    return [{"step": step, **transcript(episode, advantage_of)} for episode in islice(paths(groups), count)]
 
 
 def transcript(episode: Episode[Any], advantage_of: Mapping[int, float] | None = None) -> Record:
@@ -113,7 +123,12 @@ def _last(episodes: Sequence[Episode[Any]]) -> list[Episode[Any]]:
 
 
 def _spread(group: Group[Any]) -> float:
-    return pstdev(sum(map(joint_reward, episode.steps)) for episode in group.episodes)
+    return pstdev(sum(map(joint_reward, episode.steps)) for episode in paths([group]))
+
+
+def _beside(group: Group[Any]) -> tuple[Episode[Any], ...]:
+    """What was played for a group's sake and is not one of its siblings."""
+    return group.solo if group.greedy is None else (group.greedy, *group.solo)
 
 
 def _distinct(turns: Sequence[Turn]) -> list[Turn]:

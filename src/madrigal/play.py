@@ -36,6 +36,7 @@ from madrigal.task import Task
 from madrigal.tasks.trust import check_trust
 from madrigal.team import Team
 from madrigal.topology import TOPOLOGIES, Topology
+from madrigal.tradeoff import weighed
 from madrigal.types import (
     AgentId,
     ConfigError,
@@ -207,7 +208,7 @@ def _voices(options: argparse.Namespace, run: Experiment, task: Task[Any], scene
     def judge(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
         return [task.step(request.state, request.actions) for request in requests]
 
-    return seated(speakers), judge
+    return seated(speakers), weighed(judge, run.reward, run.topology, task)
 
 
 def _replay(task: Task[Any], topology: Topology, episode: Episode[Any], scene: Scene) -> None:

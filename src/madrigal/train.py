@@ -11,17 +11,17 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from madrigal.assemble import check_prompts, make_learners, make_team, prepare, voices
+from madrigal.assemble import check_prompts, make_team, prepare, voices
+from madrigal.assemble_learning import check_histories, make_learning
 from madrigal.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from madrigal.config import Experiment, to_json
 from madrigal.held_out import Silent, Watcher, evaluate_on, held_out, use_threads
-from madrigal.learner import Learner
+from madrigal.learning import Learning
 from madrigal.measure import step_record, transcripts
 from madrigal.report.log import RunLog
 from madrigal.report.trackers import make_tracker
@@ -29,7 +29,8 @@ from madrigal.rollout import Judger, Speaker, branch
 from madrigal.seeds import derive
 from madrigal.task import Task
 from madrigal.team import Team
-from madrigal.types import ConfigError, Example, Group, Point, Readings, Sample
+from madrigal.types import ConfigError, Example, Group, Point
+from madrigal.without import leaving_one_out
 
 Stop = Callable[[], bool]
 
@@ -68,9 +69,11 @@ def train_on(
     watch.stage("loading the team")
     team = make_team(run.team, task.agents, run.seed)
     check_prompts(run, task, team, [*_trained(run, task), *held_out(run, task)])
-    learners = make_learners(run, team, task.horizon) if run.steps else {}
+    learning = make_learning(run, team, task.horizon)
+    check_histories(run, task, learning.critics, _trained(run, task))
     log = RunLog(folder, [make_tracker(t, folder, dataclasses.asdict(run)) for t in run.records.trackers])
-    memory, first = _restore(saved, learners) if saved else (run.algorithm.begin(), 0)
+    start: tuple[Any, int] = _restored(saved, learning) if saved else (run.algorithm.begin(), 0)
+    memory, first = start
     log.rewind(first)
     minded = stop_on_interrupt() if stop is None else nullcontext(stop)
     with voices(run, task, team) as (speak, judge), minded as interrupted:
@@ -83,8 +86,9 @@ def train_on(
         while step < run.steps and not stopping:
             began = time.perf_counter()
             groups = _play(run, task, step, speak, judge)
-            stages, memory = run.algorithm.credit(groups, memory, Readings())
-            updates = _update(run, team, learners, stages)
+            readings = learning.read(groups)
+            stages, memory = run.algorithm.credit(groups, memory, readings)
+            updates = learning.update(groups, stages, readings)
             # sync: the engines of local policies read the learners' own weights, and `stale` proves it.
             record = step_record(step, time.perf_counter() - began, groups, stages, updates)
             log.step(record, transcripts(step, groups, stages, run.records.transcripts))
@@ -94,10 +98,10 @@ def train_on(
                 judged(f"step-{step}", step)
             stopping = interrupted()
             if _due(step, run.records.checkpoint_every) or step == run.steps or stopping:
-                _save(log, learners, memory, step, run)
+                _save(log, learning, memory, step, run)
         if step < run.steps:
             if step == first:  # stopped before the first step: what was made so far is worth keeping too
-                _save(log, learners, memory, step, run)
+                _save(log, learning, memory, step, run)
             return False
         judged("after", step)
     if run.steps:
@@ -158,21 +162,8 @@ def _due(step: int, every: int) -> bool:
 def _play(run: Experiment, task: Task[Any], step: int, speak: Speaker, judge: Judger) -> list[Group[Any]]:
     examples = examples_of(step, task.examples("train"), run.prompts, run.seed)
     origins = [Point(example.id, task.reset(example)) for example in examples]
-    return branch(task, run.topology, origins, run.algorithm.branching, speak, judge, (run.seed, step))
-
-
-def _update(
-    run: Experiment, team: Team, learners: dict[str, Learner], stages: list[list[Sample]]
-) -> dict[str, dict[str, float]]:
-    """Every learner takes its own agents' samples; on a CPU they work side by side."""
-    shares = {}
-    for policy in team.trainable:
-        shares[policy.name] = [[s for s in stage if team.spoke(policy, s.turn)] for stage in stages]
-    apart = len({id(policy.model) for policy in team.trainable}) == len(team.trainable)
-    beside = apart and team.policies[0].device.type == "cpu"
-    with ThreadPoolExecutor(len(shares) if beside else 1) as pool:
-        done = pool.map(lambda name: learners[name].update(shares[name], run.algorithm.loss), shares)
-        return dict(zip(shares, done, strict=True))
+    judging = leaving_one_out(judge) if run.algorithm.needs.without else judge
+    return branch(task, run.topology, origins, run.algorithm.branching, speak, judging, (run.seed, step))
 
 
 def _trained(run: Experiment, task: Task[Any]) -> list[Example]:
@@ -199,9 +190,9 @@ class _Evaluator:
         self.watch.evaluated(when, result)
 
 
-def _save(log: RunLog, learners: dict[str, Learner], memory: Any, step: int, run: Experiment) -> None:
-    states = {name: learner.state() for name, learner in learners.items()}
-    save_checkpoint(log.checkpoints, step, states, {"memory": memory, "experiment": to_json(run)}, run.records.keep)
+def _save(log: RunLog, learning: Learning, memory: Any, step: int, run: Experiment) -> None:
+    state = {"memory": memory, "experiment": to_json(run)}
+    save_checkpoint(log.checkpoints, step, learning.states(), state, run.records.keep)
 
 
 Saved = tuple[dict[str, dict[str, Any]], dict[str, Any]]
@@ -225,13 +216,8 @@ def _saved(log: RunLog, run: Experiment) -> Saved | None:
     return states, state
 
 
-def _restore(saved: Saved, learners: dict[str, Learner]) -> tuple[Any, int]:
+def _restored(saved: Saved, learning: Learning) -> tuple[Any, int]:
     """Takes up a checkpoint: memory and first step."""
     states, state = saved
-    if set(states) != set(learners):
-        raise ConfigError(
-            f"the checkpoint holds the policies {', '.join(states)}, this team trains {', '.join(learners)}"
-        )
-    for name, learner in learners.items():
-        learner.restore(states[name])
+    learning.restore(states)
     return state["memory"], int(state["step"])

@@ -97,6 +97,8 @@ class Turn:
         completion: what it said.
         round: the round of the episode, from 0.
         started: the second, on the round's own clock, at which it began to speak.
+        after: how many turns of its round had been taken when it was asked; whoever is asked at the same time has the
+            same number.
     """
 
     agent: AgentId
@@ -104,6 +106,7 @@ class Turn:
     completion: Completion
     round: int = 0
     started: float = 0.0
+    after: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,7 @@ class Point(Generic[S]):
     round: int = 0
 
 
-Ending = Literal["", "solved", "horizon", "failed"]
+Ending = Literal["", "solved", "agreed", "horizon", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,7 @@ class Step(Generic[S]):
         ending: "" while the episode goes on; else why it ended.
         metrics: measured parts of the reward, one number each, for logs and tables.
         details: anything else worth recording that JSON can hold (verdicts of single tests, say).
+        without: by agent, the joint reward had it said nothing, where an algorithm asks for that (`without`).
     """
 
     state: S
@@ -143,6 +147,7 @@ class Step(Generic[S]):
     ending: Ending = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+    without: Mapping[AgentId, float] = field(default_factory=dict)
 
 
 def joint_reward(step: Step[Any]) -> float:
@@ -157,7 +162,8 @@ class Episode(Generic[S]):
     Attributes:
         start: the point where this stretch began.
         turns: every decision in it, in order.
-        steps: the task's answer to each round in it, in order.
+        steps: the task's answer to each round that was closed in it, in order; () for a stretch in the middle of a
+            round, as in a tree that parts at every decision.
         choice: [A] which of its siblings' answers each agent gave at the start, in the order of task.agents;
             (k, k) for aligned joint actions, any pair for crossed ones.
         then: in a tree, the group of stretches that go on from where this one ended.
@@ -182,25 +188,31 @@ class Group(Generic[S]):
         episodes: [K] the siblings; [K ** A] where joint actions are crossed.
         agents: every agent of the task, in its order.
         greedy: one more episode in which everyone took the most likely words, where branching asks for it.
+        solo: [K] where branching asks for it, beside each sibling an episode in which only the last speaker spoke.
     """
 
     origin: Point[S]
     episodes: tuple[Episode[S], ...]
     agents: tuple[AgentId, ...]
     greedy: Episode[S] | None = None
+    solo: tuple[Episode[S], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What critics and the reference policy say of one turn.
+    """What critics, the reference policy and an encoder of text say of one turn.
 
     Attributes:
         values: [T] a critic's estimate of the return before each token; [1] of a critic that reads the prompt only.
         reference: [T] log-probs of the tokens in nats under the reference policy.
+        shown: an embedding of the prompt, where credit asks for it.
+        said: an embedding of the words, read without the prompt.
     """
 
     values: tuple[float, ...] = ()
     reference: tuple[float, ...] = ()
+    shown: tuple[float, ...] = ()
+    said: tuple[float, ...] = ()
 
 
 class Readings:

@@ -143,7 +143,7 @@ def test_a_single_model_by_name_and_what_it_keeps_of_the_team() -> None:
 def test_what_cannot_be_compared_is_left_out_and_said() -> None:
     tldr, mine = recipe("tldr"), own("talk.py:task")
     assert left_out(tldr, PAIR) == ""
-    assert "own task does not say" in left_out(mine, PAIR, "starter:large")
+    assert "the task does not say" in left_out(mine, PAIR, "starter:large")
     assert not {"single model", "tuned single model"} & of(mine, PAIR, "starter:large").keys()
     three = ("a", "b", "c")
     assert "as many parameters as 3 seats of starter:small; name one with --single" in left_out(tldr, three)

@@ -23,6 +23,7 @@ from madrigal.rollout import Judge, Utterance, branch
 from madrigal.task import Task
 from madrigal.topology import Topology
 from madrigal.types import Completion, Episode, Group, Messages, Point, Reading, Readings, Sample, Step, Turn
+from madrigal.without import leaving_one_out
 
 ROWS = 64
 
@@ -75,6 +76,7 @@ class Values:
     joint: bool
     rate: float = 0.2
     table: dict[object, float] = field(default_factory=dict)
+    prompts: dict[Messages, int] = field(default_factory=dict)
 
     def key(self, turn: Turn, episode: Episode[Any]) -> object:
         if not self.joint:
@@ -85,12 +87,22 @@ class Values:
     def read(self, groups: Sequence[Group[Any]]) -> tuple[Readings, dict[int, object]]:
         keys = {id(turn): (turn, self.key(turn, episode)) for episode in stretches(groups) for turn in episode.turns}
         uniform = {id(turn): Reading((self.table.get(key, 0.0),), (-0.6931,)) for turn, key in keys.values()}
-        return Readings((turn, uniform[i]) for i, (turn, _) in keys.items()), {i: key for i, (_, key) in keys.items()}
+        read = ((turn, replace(uniform[i], **self.embedded(turn))) for i, (turn, _) in keys.items())
+        return Readings(read), {i: key for i, (_, key) in keys.items()}
+
+    def embedded(self, turn: Turn) -> dict[str, tuple[float, ...]]:
+        """Prompts and actions as the binary digits of their numbers."""
+        prompt = self.prompts.setdefault(turn.prompt, len(self.prompts))
+        return {"shown": digits(prompt, 6), "said": digits(int(turn.completion.text), 2)}
 
     def learn(self, samples: Sequence[Sample], keys: Mapping[int, object]) -> None:
         for sample in samples:
             key, target = keys[id(sample.turn)], (sample.token_returns or (sample.ret,))[0]
             self.table[key] = self.table.get(key, 0.0) + self.rate * (target - self.table.get(key, 0.0))
+
+
+def digits(number: int, count: int) -> tuple[float, ...]:
+    return tuple(float(number >> place & 1) for place in range(count))
 
 
 def stretches(groups: Sequence[Group[Any]]) -> list[Episode[Any]]:
@@ -124,9 +136,10 @@ def climb(
     def judge(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
         return [task.step(one.state, one.actions) for one in requests]
 
+    judging = leaving_one_out(judge) if algorithm.needs.without else judge
     for step in range(steps):
         origins = [Point(f"x{n}", task.reset(task.examples("train")[0])) for n in range(prompts)]
-        groups = branch(task, topology, origins, algorithm.branching, speak, judge, (seed, step))
+        groups = branch(task, topology, origins, algorithm.branching, speak, judging, (seed, step))
         readings, keys = values.read(groups)
         stages, memory = algorithm.credit(groups, memory, readings)
         for stage in stages:

@@ -84,7 +84,7 @@ def write(name: str, *rows: Any) -> str:
         ("train tldr --steps many", "Error parsing --steps: invalid literal for int()"),
         ("train tldr --steps", "Missing value for argument '--steps'"),
         ("train tldr --stepz 3", "unknown setting --stepz: did you mean --steps?"),
-        ("train tldr --lr 3", "unknown setting --lr: did you mean --optimiser.lr?"),
+        ("train tldr --lr 3", "unknown setting --lr: did you mean --optimiser.lr or --critic.lr?"),
         ("train tldr --overwrit", "unknown setting --overwrit: did you mean --overwrite?"),
         ("train tldr --task.variant later", "unknown setting --task.variant: did you mean --task.agents?"),
         ("train tldr stray", "expected settings as --name value, got 'stray'"),

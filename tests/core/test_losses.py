@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from madrigal.losses import clipped_surrogate, entropy, k3, mean_per_token, policy_gradient, sum_per_sequence
+from madrigal.losses import (
+    clipped_surrogate,
+    entropy,
+    k3,
+    mean_per_token,
+    policy_gradient,
+    sum_per_sequence,
+    value_error,
+)
 
 
 def test_policy_gradient_by_hand() -> None:
@@ -43,6 +51,33 @@ def test_the_clip_is_pessimistic_on_both_sides(ratio: float, advantage: float, l
     term.sum().backward()
     assert logprobs.grad is not None
     assert (term.item(), logprobs.grad.item()) == pytest.approx((loss, slope), abs=1e-6)
+
+
+def test_value_error_by_hand() -> None:
+    values, returns = torch.tensor([[1.0, 3.0]], requires_grad=True), torch.tensor([[4.0, 2.5]])
+    terms = value_error(values, returns, torch.zeros(1, 2), None)
+    terms.sum().backward()
+    assert terms.tolist() == [[4.5, 0.125]]
+    assert values.grad is not None and values.grad.tolist() == [[-3.0, 0.5]]
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted", "loss", "slope"),
+    [
+        (1.1, 2.0, 0.405, -0.9),  # within the range
+        (1.5, 2.0, 0.32, 0.0),  # already closer by more than the range: no more push; (1.2 - 2)^2 / 2
+        (0.5, 2.0, 1.125, -1.5),  # moved away: pushed back, as far as it is
+        (2.5, 2.0, 0.32, 0.0),  # overshot: what it was pushed by still counts for more
+        (1.5, 1.0, 0.125, 0.5),  # left a value that was right
+    ],
+)
+def test_the_clip_of_values_is_pessimistic(value: float, wanted: float, loss: float, slope: float) -> None:
+    """What was said before is 1, the range 0.2."""
+    values = torch.tensor([[value]], requires_grad=True)
+    term = value_error(values, torch.tensor([[wanted]]), torch.tensor([[1.0]]), 0.2)
+    term.sum().backward()
+    assert values.grad is not None
+    assert (term.item(), values.grad.item()) == pytest.approx((loss, slope), abs=1e-6)
 
 
 def test_k3_by_hand() -> None:

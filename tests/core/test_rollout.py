@@ -189,7 +189,7 @@ def leaves(group: Group[Any]) -> int:
 )
 def test_branches_and_what_they_cost(branching: Branching, horizon: int, count: int, calls: list[int]) -> None:
     (group,), voice = grown(Diary(horizon=horizon), branching)
-    assert leaves(group) == count == branching.leaves(2, horizon)
+    assert leaves(group) == count == branching.leaves(("ann", "bob"), horizon)
     assert [len(call) for call in voice.calls] == calls
 
 
@@ -234,11 +234,11 @@ def test_a_branch_above_the_threshold_plays_no_further_round() -> None:
 
 
 def test_a_tree_over_the_limit_is_refused_with_its_size() -> None:
-    check_branching(Branching(4, at="round"), agents=2, horizon=4)
+    check_branching(Branching(4, at="round"), ("ann", "bob"), horizon=4)
     with pytest.raises(ConfigError, match="1024 episodes per example exceed the limit of 256"):
-        check_branching(Branching(4, at="round"), agents=2, horizon=5)
+        check_branching(Branching(4, at="round"), ("ann", "bob"), horizon=5)
     with pytest.raises(ConfigError, match="512 episodes"):
-        check_branching(Branching(8, crossed=True), agents=3, horizon=1)
+        check_branching(Branching(8, crossed=True), ("ann", "bob", "cat"), horizon=1)
 
 
 def test_joint_actions_cannot_be_crossed_where_agents_speak_in_turn() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from madrigal.algorithms.magrpo import Magrpo
 from madrigal.assemble import load_team, make_team
+from madrigal.assemble_learning import make_learning
 from madrigal.config import Experiment, TeamConfig
-from madrigal.learner import Learner, Optimiser
+from madrigal.optimiser import Optimiser
 from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig
 from madrigal.rollout import Utterance
 from madrigal.sampling import Sampling
 from madrigal.tasks.own import Own
 from madrigal.team import Team
-from madrigal.train import _update, save_team
-from madrigal.types import ConfigError, EngineError
+from madrigal.train import save_team
+from madrigal.types import ConfigError, EngineError, Readings
 
 # peft asks transformers by a name that the latter is about to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
@@ -151,8 +153,8 @@ def updated(team: Team, agents: Sequence[str], run: Experiment) -> dict[str, dic
     """One update from six answers, seats in turn."""
     said = team.speaker(SAMPLING)([Utterance(agents[n % len(agents)], chat("a"), n) for n in range(6)])
     samples = [s for n, one in enumerate(said) for s in samples_of([one], agents[n % len(agents)])]
-    learners = {p.name: Learner(p, run.optimiser, SAMPLING, 5) for p in team.trainable}
-    return _update(run, team, learners, [samples])
+    learning = make_learning(replace(run, sampling=SAMPLING, steps=5), team, horizon=1)
+    return learning.update([], [samples], Readings())
 
 
 def test_a_shared_policy_learns_once_from_both_seats(model_folder: Path) -> None:

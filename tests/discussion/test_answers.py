@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from madrigal.tasks.discussion.answers import extract_answer, is_correct, majority
+from madrigal.tasks.discussion.answers import extract_answer, extract_choice, is_correct, majority, outcome, result_of
 
 DATA = Path(os.environ.get("MADRIGAL_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 
@@ -87,3 +87,43 @@ def test_every_gsm8k_answer_is_a_number() -> None:
     for row in rows:
         stated = row["answer"].split("####")[1].strip().replace(",", "")
         assert float(extract_answer(row["answer"]) or "nan") == float(stated)
+
+
+CHOICES = ("true", "not true", "unknown")
+
+
+@pytest.mark.parametrize(
+    ("text", "choice"),
+    [
+        ("The answer is true.", "true"),
+        ("The answer is NOT TRUE, though it seems true.", "not true"),
+        ("True? No. \\boxed{unknown}", "unknown"),
+        ("#### not true", "not true"),
+        ("It is true that nobody knows: unknown", "unknown"),
+        ("The answer is: I cannot say. But it may be true", "true"),
+        ("untrue", None),
+        ("The answer is 7.", None),
+    ],
+)
+def test_choices_are_read_by_name(text: str, choice: str | None) -> None:
+    assert extract_choice(text, CHOICES) == choice
+    assert result_of(text, CHOICES) == choice
+
+
+def test_without_choices_a_result_is_a_number() -> None:
+    assert result_of("The answer is 7.0.") == "7"
+
+
+@pytest.mark.parametrize(
+    ("results", "share"),
+    [
+        (["4", "4", "3"], 1.0),
+        (["3", "3", "4"], 0.0),
+        (["3", "4"], 0.5),
+        (["4", None, None], 1.0),
+        ([None], 0.0),
+        ([], 0.0),
+    ],
+)
+def test_the_outcome_of_a_vote(results: list[str | None], share: float) -> None:
+    assert outcome(results, "4") == share

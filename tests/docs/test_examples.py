@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from madrigal.algorithms.catalog import ALGORITHMS
 from madrigal.assemble import prepare
 from madrigal.branching import Branching
 from madrigal.cli import run
@@ -109,14 +110,15 @@ def test_flags_in_the_pages_exist() -> None:
     """Every flag of an indented `madrigal train RECIPE` line is one that the recipe has."""
     text = "\n".join((ROOT / page).read_text() for page in PAGES)
     used = set(re.findall(r"--((?:task|team|algorithm|sampling|optimiser|evaluation|records)\.[\w.-]+\w)", text))
-    known = "".join(help_of(recipe) for recipe in ("tldr", "arxiv", "coding", "gsm8k"))
+    known = "".join(help_of(recipe) for recipe in ("tldr", "arxiv", "coding", "gsm8k", "tictactoe", "kuhn"))
+    known += "".join(help_of(f"tldr --algorithm {name}") for name in ALGORITHMS)
     assert sorted(flag for flag in used if f"--{flag} " not in known and f"--{flag}," not in known) == []
 
 
 def help_of(recipe: str) -> str:
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
-        run(["train", recipe, "--help"])
+        run(["train", *recipe.split(), "--help"])
     return re.sub(r"\s+", " ", shown.getvalue())
 
 

@@ -368,7 +368,7 @@ def test_details_that_json_cannot_hold_are_one_line(capsys: Screen, settings: li
         ("talk.py:task --seat ann eve", "play: --seat: 'eve' is no agent of talk"),
         ("talk.py:task --topology ring", "argument --topology: invalid choice: 'ring'"),
         ("talk.py:task --episode 3", "unknown setting --episode: did you mean --episodes?"),
-        ("talk.py:task --lr 3", "unknown setting --lr: did you mean --optimiser.lr?"),
+        ("talk.py:task --lr 3", "unknown setting --lr: did you mean --optimiser.lr or --critic.lr?"),
         ("run --steps 3 --trust", "play: a run is played with its own settings and takes no others, got --steps"),
         ("run --topology parallel --trust", "takes no others, got --topology"),
         ("run --trust", "run run: there is no saved team yet; finish it with: madrigal train run --resume --trust, or"),

@@ -10,22 +10,81 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any
 
+from madrigal.algorithms.actor_critic import COLLM_CC, COLLM_DC, IPPO, MAPPO, ActorCritic
+from madrigal.algorithms.at_grpo import AtGrpo
+from madrigal.algorithms.ccpo import Ccpo
+from madrigal.algorithms.coma import Coma
+from madrigal.algorithms.counterfactual import Counterfactual
+from madrigal.algorithms.dr_mas import DrMas
+from madrigal.algorithms.independent_grpo import IndependentGrpo
+from madrigal.algorithms.leave_one_out_team import LeaveOneOutTeam
 from madrigal.algorithms.magrpo import Magrpo
+from madrigal.algorithms.maporl import Maporl
+from madrigal.algorithms.marti import Marti
+from madrigal.algorithms.matpo import Matpo
+from madrigal.algorithms.multi_turn_grpo import MultiTurnGrpo
+from madrigal.algorithms.mutual_information import Pmic
 from madrigal.algorithms.reinforce import Reinforce
+from madrigal.algorithms.remax import Remax
+from madrigal.algorithms.rloo import Rloo
+from madrigal.algorithms.self_play import SelfPlay
 
-AlgorithmConfig = Magrpo | Reinforce
+AlgorithmConfig = (
+    Magrpo
+    | Reinforce
+    | Rloo
+    | Remax
+    | IndependentGrpo
+    | DrMas
+    | AtGrpo
+    | Matpo
+    | Marti
+    | MultiTurnGrpo
+    | SelfPlay
+    | Counterfactual
+    | Coma
+    | Ccpo
+    | LeaveOneOutTeam
+    | Pmic
+    | ActorCritic
+    | Maporl
+)
 
 # Each as it comes, and what it is in one line.
 ALGORITHMS: dict[str, tuple[AlgorithmConfig, str]] = {
     "magrpo": (Magrpo(), "group-relative advantages of a joint reward, plain policy gradient (arXiv:2508.04652)"),
     "reinforce": (Reinforce(), "MA-REINFORCE: the joint return itself, no baseline"),
+    "rloo": (Rloo(), "MA-RLOO: compared with the mean of the siblings, itself left out (arXiv:2402.14740)"),
+    "remax": (Remax(), "MA-ReMax: compared with an episode of the most likely words (arXiv:2310.10505)"),
+    "independent_grpo": (IndependentGrpo(), "GRPO for each agent on its own reward, standardised and clipped"),
+    "dr_mas": (DrMas(), "every agent's steps standardised over its own active steps (arXiv:2602.08847)"),
+    "at_grpo": (AtGrpo(), "K candidates a round from one state, the best goes on (arXiv:2510.11062)"),
+    "matpo": (Matpo(), "the final answer's reward for every turn that led to it (arXiv:2510.04678)"),
+    "marti": (Marti(), "rewards shaped by what an answer adds to earlier ones, then a group mean (MARTI)"),
+    "multi_turn_grpo": (MultiTurnGrpo(), "GRPO over whole episodes, turns not averaged (arXiv:2503.09501, 2511.02303)"),
+    "self_play": (SelfPlay(), "zero-sum games against itself, a moving baseline for each role (arXiv:2506.24119)"),
+    "counterfactual": (Counterfactual(), "C3: alternatives of one decision in one context (arXiv:2603.06859)"),
+    "coma": (Coma(), "COMA's baseline over all crossed joint actions: teammates' words fixed (arXiv:1705.08926)"),
+    "ccpo": (Ccpo(), "CCPO: what a thinker adds to a reasoner who also works alone (arXiv:2603.21563)"),
+    "leave_one_out_team": (LeaveOneOutTeam(), "what the round loses without an agent's words (arXiv:2512.24609)"),
+    "maporl": (Maporl(), "debates scored answer by answer: influence-aware rewards and PPO (arXiv:2502.18439)"),
+    "pmic": (Pmic(), "a bonus for what state and joint action share in good episodes (arXiv:2203.08553)"),
+    "ippo": (IPPO, "PPO for each agent by itself: its own critic, its own reward (arXiv:2011.09533)"),
+    "mappo": (MAPPO, "PPO with one critic that reads what all agents are shown (arXiv:2103.01955)"),
+    "collm_dc": (COLLM_DC, "CoLLM-DC: one critic for each agent, asked once a turn (arXiv:2601.21972)"),
+    "collm_cc": (COLLM_CC, "CoLLM-CC: one critic of the joint history, asked once a turn (arXiv:2601.21972)"),
 }
 COMMON = ("width", "discount", "reward_shift", "kl")  # settings of a recipe that stay when its algorithm is changed
 
 
 def name_of(algorithm: AlgorithmConfig) -> str:
-    """What the catalog calls an algorithm."""
-    return next(name for name, (known, _) in ALGORITHMS.items() if type(known) is type(algorithm))
+    """What the catalog calls an algorithm; its critic tells apart those that are one record with other settings."""
+    return next(name for name, (known, _) in ALGORITHMS.items() if _kind(known) == _kind(algorithm))
+
+
+def _kind(algorithm: AlgorithmConfig) -> tuple[object, ...]:
+    critic = algorithm.needs.critic
+    return (type(algorithm), critic.sees, critic.at) if critic else (type(algorithm),)
 
 
 def instead_of(old: AlgorithmConfig, name: str) -> AlgorithmConfig:
@@ -37,4 +96,4 @@ def instead_of(old: AlgorithmConfig, name: str) -> AlgorithmConfig:
     new = ALGORITHMS[name][0]
     known = {field.name for field in fields(new)} & {field.name for field in fields(old)}
     kept: dict[str, Any] = {key: getattr(old, key) for key in COMMON if key in known}
-    return old if type(new) is type(old) else replace(new, **kept)
+    return old if name_of(old) == name else replace(new, **kept)

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from madrigal.advantages import group_mean, standardise
@@ -31,7 +31,7 @@ from madrigal.algorithms.objective import (
     check_width,
     objective,
 )
-from madrigal.algorithms.siblings import Updates, in_stages, joint_returns, siblings
+from madrigal.algorithms.siblings import Updates, credit_siblings, joint_returns
 from madrigal.batch import Batch, PolicyOutput
 from madrigal.branching import Branching
 from madrigal.types import ConfigError, Group, Readings, Sample
@@ -98,21 +98,12 @@ class Magrpo:
         self, groups: Sequence[Group[object]], memory: Memory, readings: Readings
     ) -> tuple[list[list[Sample]], Memory]:
         """Gives every answer its group-relative advantage; returns stages of samples, last round first."""
-        samples = [
-            sample
-            for each in siblings(groups, joint_returns(self.discount, self.reward_shift))
-            for sample in each.credited(self._advantages(each.returns))
-        ]
-        return in_stages(samples, self.updates), memory
+        returns = joint_returns(self.discount, self.reward_shift)
+        return credit_siblings(groups, returns, self._baseline, self.updates), memory
 
-    def _advantages(self, returns: Sequence[float]) -> list[float]:
-        if len(returns) < 2:
-            return [0.0] * len(returns)
-        advantages = group_mean(torch.tensor([returns], dtype=torch.float64))
-        if self.standardise:
-            advantages = standardise(advantages)
-        row: list[float] = advantages[0].tolist()
-        return row
+    def _baseline(self, returns: Float[Tensor, "N K"]) -> Float[Tensor, "N K"]:
+        advantages = group_mean(returns)
+        return standardise(advantages) if self.standardise else advantages
 
     def loss(self, output: PolicyOutput, batch: Batch) -> Tensor:
         return objective(output, batch, clip=self.clip, kl=self.kl, reduction=self.reduction)

@@ -44,7 +44,7 @@ def check_width(width: int, least: int = 2) -> None:
     """
     if width < least:
         what = "a group needs at least 2 answers to compare" if least > 1 else "expected at least 1 answer"
-        raise ConfigError(f"algorithm.width: {what}, got {width}; the paper has 4")
+        raise ConfigError(f"algorithm.width: {what}, got {width}; 4 is usual")
 
 
 def check_share(name: str, value: float, usual: str) -> None:

@@ -1,6 +1,7 @@
 """Answers that parted at one point and what each came to: what every baseline over siblings is computed from.
 
-Knows: groups, forests of them, returns. Does not know: which baseline is taken, what is minimised.
+Knows: groups, forests of them, returns. Does not know: which baseline is taken, what is minimised. Where whole episodes
+are compared instead, see `episodes`.
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
+from torch import Tensor
+
 from madrigal.advantages import mean_over_partners, returns_to_go
 from madrigal.types import AgentId, Episode, Group, Sample, Turn, joint_reward
 
 Returns = Callable[[Episode[object], AgentId], Sequence[float]]  # one per round of the stretch
+Baseline = Callable[[Tensor], Tensor]  # [N K] returns -> [N K] advantages
 Updates = Literal["turn", "episode"]
 
 
@@ -71,22 +76,43 @@ def _answers(group: Group[object], seat: int, offset: int, live: Sequence[int], 
     return Siblings(group, agent, index, tuple(t for t, _ in spoken), tuple(v for _, v in spoken))
 
 
+def credit_siblings(
+    groups: Sequence[Group[object]], returns: Returns, baseline: Baseline, updates: Updates
+) -> list[list[Sample]]:
+    """Stages of samples in which every answer is compared with its siblings."""
+    samples = [
+        sample for each in siblings(groups, returns) for sample in each.credited(compared(each.returns, baseline))
+    ]
+    return in_stages(samples, updates)
+
+
+def compared(returns: Sequence[float], baseline: Baseline) -> list[float]:
+    """The advantage of each return in its group; an only one has nothing to be compared with and gets 0."""
+    if len(returns) < 2:
+        return [0.0] * len(returns)
+    advantages: list[float] = baseline(torch.tensor([returns], dtype=torch.float64))[0].tolist()
+    return advantages
+
+
 def joint_returns(discount: float = 1.0, shift: float = 0.0) -> Returns:
-    """Returns to go of the joint reward; at a branching point of a tree the mean over the children goes on."""
+    """Returns to go of the joint reward; at a branching point of a tree the mean over the children goes on.
+
+    A stretch that stops in the middle of its round has earned nothing yet and comes to what its children come to.
+    """
 
     def returns(episode: Episode[object], agent: AgentId) -> Sequence[float]:
-        rewards = [joint_reward(step) + shift for step in episode.steps]
-        return returns_to_go(rewards, discount, _tail(episode, agent, returns))
+        rewards, tail = [joint_reward(step) + shift for step in episode.steps], _tail(episode, agent, returns)
+        return returns_to_go(rewards, discount, tail) or [tail]
 
     return returns
 
 
 def own_returns(discount: float = 1.0, shift: float = 0.0) -> Returns:
-    """Returns to go of each agent's own reward."""
+    """Returns to go of each agent's own reward, likewise."""
 
     def returns(episode: Episode[object], agent: AgentId) -> Sequence[float]:
-        rewards = [step.rewards[agent] + shift for step in episode.steps]
-        return returns_to_go(rewards, discount, _tail(episode, agent, returns))
+        rewards, tail = [step.rewards[agent] + shift for step in episode.steps], _tail(episode, agent, returns)
+        return returns_to_go(rewards, discount, tail) or [tail]
 
     return returns
 

@@ -107,7 +107,7 @@ def muffled(task: Muffled[Any], judge: Judger) -> Judger:
     """The judge of a muffled task: asks the task's own for the true step, and for the state that the listener is in."""
 
     def judge_both(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
-        steps = list(judge([Judge(request.state.state, request.actions) for request in requests]))
+        steps = list(judge([replace(request, state=request.state.state) for request in requests]))
         going = [place for place, step in enumerate(steps) if not step.ending]
         rumours = judge([task.rumour(requests[place]) for place in going]) if going else ()
         told = {place: step.state for place, step in zip(going, rumours, strict=True)}

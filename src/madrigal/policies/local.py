@@ -96,11 +96,19 @@ class LocalPolicy:
         return context_of(self.model)
 
     def encode(self, messages: Messages) -> tuple[int, ...]:
-        """Token ids of a prompt: by the chat template where the tokenizer has one, else the plain text."""
+        """Token ids of a prompt: by the chat template where the tokenizer has one, else the plain text.
+
+        A prompt that ends with the assistant's own words is the beginning of an answer, to be gone on with.
+        """
         if self.chat_template and self.tokenizer.chat_template:
             chat = [{"role": m.role, "content": m.content} for m in messages]
+            begun = messages[-1].role == "assistant"
             text = self.tokenizer.apply_chat_template(
-                chat, tokenize=False, add_generation_prompt=True, enable_thinking=False
+                chat,
+                tokenize=False,
+                add_generation_prompt=not begun,
+                continue_final_message=begun,
+                enable_thinking=False,
             )
             return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         return tuple(self.tokenizer("\n\n".join(m.content for m in messages))["input_ids"])

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable
 
 from madrigal.config import Experiment
-from madrigal.recipes import embedded, paper
+from madrigal.recipes import debate, embedded, games, office, paper
 from madrigal.types import ConfigError
 
 RECIPES: dict[str, Callable[[], Experiment]] = {
@@ -15,6 +15,13 @@ RECIPES: dict[str, Callable[[], Experiment]] = {
     "coding": embedded.coding,
     "coding-two-turns": embedded.coding_two_turns,
     "gsm8k": embedded.gsm8k,
+    "debate": debate.debate,
+    "debate-no-verifier": debate.debate_no_verifier,
+    "tictactoe": games.tictactoe,
+    "kuhn": games.kuhn,
+    "office": office.office,
+    "maporl-gsm8k-phi3-mini": debate.gsm8k,
+    "maporl-anli-phi3-mini": debate.anli,
     "tldr-qwen3-1.7b": paper.tldr,
     "arxiv-qwen3-1.7b": paper.arxiv,
     "humaneval-qwen2.5-coder-3b": paper.humaneval,

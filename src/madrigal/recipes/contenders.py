@@ -20,9 +20,11 @@ from madrigal.policies.local import Lora, PolicyConfig
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.coding.task import ALONE
+from madrigal.tasks.discussion.debate import Debate
 from madrigal.tasks.discussion.gsm8k import Gsm8k
-from madrigal.tasks.own import Own
+from madrigal.tasks.office.services import Office
 from madrigal.tasks.writing.single import WRITER
+from madrigal.tasks.writing.task import Arxiv, Tldr
 from madrigal.topology import Discussion, Parallel, Sequential, TopologyConfig
 from madrigal.types import AgentId
 
@@ -88,8 +90,9 @@ def _untrained(run: Experiment) -> Experiment:
 
 def _other_ways_to_talk(run: Experiment, agents: int) -> Iterator[Contender]:
     """Untrained, in one turn, as in the paper."""
-    # Crossed joint actions are a way to train, and refuse to be where agents do not speak at once.
-    algorithm = Magrpo() if run.algorithm.branching.crossed else run.algorithm
+    # How play branches is a way to train: crossed answers and trees may refuse to be, or grow too large, in other ways.
+    plain = run.algorithm.branching.at == "start" and not run.algorithm.branching.crossed
+    algorithm = run.algorithm if plain else Magrpo()
     base = _untrained(replace(run, task=one_round(run.task), algorithm=algorithm))
     for name, (topology, what) in WAYS.items():
         talk = agents > 1 or topology == Parallel()
@@ -109,7 +112,8 @@ def _alone(run: Experiment, agents: Sequence[AgentId], single: str) -> Iterator[
         device=run.team.device,
     )
     sampling = replace(run.sampling, max_new_tokens=len(agents) * run.sampling.max_new_tokens)
-    tuned = replace(run, task=task, topology=Parallel(), team=team, sampling=sampling)
+    algorithm = run.algorithm if run.algorithm.needs.agents == 1 else instead_of(run.algorithm, "magrpo")
+    tuned = replace(run, task=task, topology=Parallel(), team=team, sampling=sampling, algorithm=algorithm)
     yield Contender(SINGLE, f"{model} does it all, not trained", _untrained(tuned))
     yield Contender(TUNED, f"{model} does it all, trained alone: GRPO's group baseline", tuned, costs=SINGLE)
 
@@ -131,9 +135,9 @@ def _no_baseline(run: Experiment, agents: Sequence[AgentId]) -> Iterator[Contend
 
 
 def _swapped(run: Experiment, agents: Sequence[AgentId]) -> Iterator[Contender]:
-    """Seats that were not trained are their base model already."""
+    """Seats that were not trained are their base model already; a seat with a policy for each round is not swapped."""
     trained = [agent for agent in agents if policy_of(run.team, agent).trainable]
-    for agent in trained if len(agents) > 1 else ():
+    for agent in trained if len(agents) > 1 and run.team.rounds == 1 else ():
         yield Contender(f"{agent} swapped", f"trained, but {agent} is its base model", run, swapped=agent)
 
 
@@ -143,7 +147,7 @@ def left_out(run: Experiment, agents: Sequence[AgentId], single: str = "") -> st
     if len(agents) == 1:
         return "The team has one agent, so it is not compared with a single model."
     if alone(run.task) is None:
-        return "The single model is left out: an own task does not say how one agent does everybody's part."
+        return "The single model is left out: the task does not say how one agent does everybody's part."
     if not single and not as_large_as(run.team, agents):
         return (
             f"The single model is left out: none is known with as many parameters as {len(agents)} seats of {names}; "
@@ -175,14 +179,16 @@ def policy_of(team: TeamConfig, agent: AgentId) -> PolicyConfig:
 def alone(task: TaskConfig) -> TaskConfig | None:
     """The same task for one agent that does everybody's part; None where nobody said how."""
     match task:
-        case Own():
-            return None
         case Coding():
             return replace(task, agents=ALONE)
-        case Gsm8k():
+        case Gsm8k() | Debate():
             return replace(task, agents=task.agents[:1])
-        case _:
+        case Tldr() | Arxiv():
             return replace(task, agents=WRITER)
+        case Office():
+            return replace(task, alone=True)
+        case _:
+            return None
 
 
 def one_round(task: TaskConfig) -> TaskConfig:
@@ -190,7 +196,7 @@ def one_round(task: TaskConfig) -> TaskConfig:
     match task:
         case Coding():
             return replace(task, turns=1)
-        case Gsm8k():
+        case Gsm8k() | Debate() | Office():
             return replace(task, rounds=1)
         case _:
             return task

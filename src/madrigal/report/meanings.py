@@ -32,6 +32,10 @@ MEANINGS: dict[str, Meaning] = {
     "update/*/loss": Meaning("Loss", "", "What was minimised."),
     "update/*/gradient_norm": Meaning("Gradient norm", "", "Before clipping."),
     "update/*/clip_fraction": Meaning("Clipped", "share", "Tokens whose ratio was clipped."),
+    "update/*/value": Meaning("Value", "", "What critics expect, mean."),
+    "update/*/explained_variance": Meaning(
+        "Explained variance", "share", "Of returns, by critics; below 0 they do harm."
+    ),
     "update/*/stale": Meaning(
         "Sampler mismatch", "nats per token", "Log-probs at sampling against those at training; should be near 0."
     ),

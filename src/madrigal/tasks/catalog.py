@@ -16,11 +16,18 @@ from typing import Any, TypeVar
 from madrigal.task import Task
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.coding.services import open_coding
+from madrigal.tasks.discussion.debate import Debate, open_debate
 from madrigal.tasks.discussion.gsm8k import Gsm8k, gsm8k_task
+from madrigal.tasks.games.kuhn import Kuhn
+from madrigal.tasks.games.mixture import Games, games_task
+from madrigal.tasks.games.negotiation import Negotiation
+from madrigal.tasks.games.opponent import open_table
+from madrigal.tasks.games.tictactoe import TicTacToe
+from madrigal.tasks.office.services import Office, open_office
 from madrigal.tasks.own import Own, load_own
 from madrigal.tasks.writing.task import Arxiv, Tldr, arxiv_task, tldr_task
 
-TaskConfig = Tldr | Arxiv | Coding | Gsm8k | Own
+TaskConfig = Tldr | Arxiv | Coding | Gsm8k | Debate | TicTacToe | Kuhn | Negotiation | Games | Office | Own
 C = TypeVar("C")
 Opener = Callable[[Any], AbstractContextManager[Task[Any]]]
 
@@ -56,6 +63,12 @@ TASKS = {
     "humaneval": Entry("helper and main function, HumanEval", Coding("humaneval"), open_coding, PROBLEM),
     "coophumaneval": Entry("helper and main function, CoopHumanEval", Coding("coophumaneval"), open_coding, PROBLEM),
     "gsm8k": Entry("arithmetic word problems for several agents", Gsm8k(), _alone(gsm8k_task), ("question", "answer")),
+    "debate": Entry("questions in rounds of debate, scored by answer", Debate(), open_debate, ("question", "answer")),
+    "tictactoe": Entry("tic-tac-toe for two, zero-sum", TicTacToe(), _alone(open_table)),
+    "kuhn": Entry("Kuhn poker for two, zero-sum", Kuhn(), _alone(open_table)),
+    "negotiation": Entry("two traders of five resources, zero-sum", Negotiation(), _alone(open_table)),
+    "games": Entry("these three games in turn", Games(), _alone(games_task)),
+    "office": Entry("five roles at a board: summaries of posts, and functions", Office(), open_office),
 }
 OWN = Entry("a task of your own, by file and name", Own("file.py:name"), _alone(load_own))
 OPENERS = {type(entry.config): entry.open for entry in (*TASKS.values(), OWN)}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import Coding
+from madrigal.tasks.office.services import Office
 from madrigal.tasks.own import Own
 from madrigal.types import ConfigError
 
@@ -24,7 +25,7 @@ def reach(config: TaskConfig) -> str:
     """
     if isinstance(config, Own):
         return f"import and run the code of {config.path}"
-    if isinstance(config, Coding) and config.unconfined:
+    if isinstance(config, Coding | Office) and config.unconfined:
         return "switch off the sandbox around code that models write (task.unconfined)"
     return ""
 

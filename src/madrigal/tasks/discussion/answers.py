@@ -1,17 +1,20 @@
-r"""Numbers out of worked answers: what was the answer, was it right, what does the majority say.
+r"""Results out of worked answers: what was the answer, was it right, what does the majority say.
 
-Knows: the habits of arithmetic answers ("The answer is 18.", "#### 18", "\boxed{18}", "$1,000").
-Does not know: questions, agents, rewards. Fractions ("3/4"), powers and numbers in words are not read.
+Knows: the habits of arithmetic answers ("The answer is 18.", "#### 18", "\boxed{18}", "$1,000"), and of answers that
+name one of some choices. Does not know: questions, agents, rewards. Fractions ("3/4"), powers and numbers in words are
+not read.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 _NUMBER = r"(?:(?<![\w)])[-−])?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+|(?<![0-9])(?=\.[0-9]))(?:\.[0-9]+)?"
 _ANY = re.compile(_NUMBER)
-_MARKED = re.compile(rf"(?:answer is|####|\\boxed\{{)[\s:]*[^0-9\n]{{0,20}}?({_NUMBER})", re.IGNORECASE)
+_MARK = r"(?:answer is|####|\\boxed\{)"
+_MARKED = re.compile(rf"{_MARK}[\s:]*[^0-9\n]{{0,20}}?({_NUMBER})", re.IGNORECASE)
 
 
 def extract_answer(text: str) -> str | None:
@@ -31,6 +34,26 @@ def extract_answer(text: str) -> str | None:
     return _canonical(found[-1]) if found else None
 
 
+def extract_choice(text: str, choices: Sequence[str]) -> str | None:
+    """The choice that an answer names: the first after the last mark, without one the last of all, else None.
+
+    >>> extract_choice("Not neutral. The answer is: Contradiction, not entailment.", ("entailment", "contradiction"))
+    'contradiction'
+    """
+    # The longest first, so that "not true" is not read as "true".
+    words = "|".join(re.escape(choice) for choice in sorted(choices, key=len, reverse=True))
+    named = re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE)
+    *_, tail = re.split(_MARK, text, flags=re.IGNORECASE)
+    marked = named.findall(tail) if tail != text else []
+    found = marked[0] if marked else next(iter(reversed(named.findall(text))), None)
+    return next((choice for choice in choices if found and choice.lower() == found.lower()), None)
+
+
+def result_of(text: str, choices: Sequence[str] = ()) -> str | None:
+    """What an answer comes to: one of the choices, or where there are none a number; None where it says neither."""
+    return extract_choice(text, choices) if choices else extract_answer(text)
+
+
 def is_correct(text: str, reference: str) -> bool:
     """Whether a worked answer ends in the number of the reference answer; no number is never correct."""
     answer = extract_answer(text)
@@ -47,6 +70,19 @@ def majority(texts: Sequence[str]) -> str | None:
     """
     votes = [vote for text in texts if (vote := extract_answer(text)) is not None]
     return max(votes, key=votes.count) if votes else None
+
+
+def outcome(results: Sequence[str | None], truth: str) -> float:
+    """The probability that the most common result is right, where the draw between equally common ones is fair.
+
+    Answers without a result do not vote; where nobody votes nothing is right.
+
+    >>> outcome(["3", "4", "4"], "4"), outcome(["3", "4"], "4"), outcome([None, None], "4")
+    (1.0, 0.5, 0.0)
+    """
+    votes = Counter(result for result in results if result is not None)
+    winners = [result for result, count in votes.items() if count == max(votes.values())]
+    return winners.count(truth) / len(winners) if winners else 0.0
 
 
 def _canonical(number: str) -> str:

@@ -1,0 +1,202 @@
+"""Actor-critic: an answer is compared with what a critic expected of it. IPPO, MAPPO, CoLLM-DC and CoLLM-CC.
+
+Knows: groups of episodes, what critics say of their turns. Does not know: models, tasks, what a critic is.
+
+Four published methods are one, with other settings:
+
+    method     critic sees      is asked     advantage         loss                reward
+    ippo       own history      each token   GAE               clipped surrogate   own
+    mappo      joint history    each token   GAE               clipped surrogate   joint
+    collm_dc   own history      each turn    TD error          policy gradient     own
+    collm_cc   joint history    each turn    TD error          policy gradient     joint
+
+    token   delta_i = V(i+1) - V(i) inside an answer; its last token's delta is r_t + discount V(h_{t+1}) - V
+            A_i = delta_i + lambda A_{i+1}, on through the agent's later answers to the end of the episode
+    turn    A = r_t + discount V(h_{t+1}) - V(h_t) for the whole answer; that is GAE over turns with lambda = 0
+
+A step is a token or a turn; either way the chain runs over the agent's own steps of the whole episode. The reward of a
+round comes after the last of them in that round. Tokens of one answer are not discounted against each other: discount
+is between rounds. The return that the critic learns is A + V.
+
+References:
+    de Witt et al., 2020, "Is Independent Learning All You Need in the StarCraft Multi-Agent Challenge?" (IPPO),
+    arXiv:2011.09533; Yu et al., 2021, "The Surprising Effectiveness of PPO in Cooperative Multi-Agent Games" (MAPPO),
+    arXiv:2103.01955; Liu, Chen, Amiri, Amato, 2026, "Learning Decentralized LLM Collaboration with Multi-Agent Actor
+    Critic" (CoLLM-CC, CoLLM-DC), arXiv:2601.21972; Schulman et al., 2017, arXiv:1707.06347.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from statistics import fmean
+from typing import Literal
+
+from torch import Tensor
+
+from madrigal.algorithms import CriticNeed, Needs
+from madrigal.algorithms.objective import (
+    Reduction,
+    check_finite,
+    check_loss,
+    check_share,
+    check_width,
+    objective,
+)
+from madrigal.algorithms.siblings import Updates
+from madrigal.algorithms.whitening import whitened
+from madrigal.batch import Batch, PolicyOutput
+from madrigal.branching import Branching
+from madrigal.returns import END, Ahead, gae
+from madrigal.types import AgentId, ConfigError, Episode, Group, Readings, Sample, Step, Turn, joint_reward
+
+Memory = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ActorCritic:
+    """One agent's policy gradient with a critic; as it comes, MAPPO.
+
+    Attributes:
+        sees: what the critic reads in training: the "own" prompt of the agent that it judges, or the "joint" history,
+            the prompts of all agents of the round. Agents need no critic when they are at work.
+        at: whether it is asked before each "token" of an answer, or once per "turn".
+        reward: the "joint" reward, or each agent's "own"; they are the same where the task gives a joint one.
+        width: episodes of each example; they are not compared with each other, so that one will do, as in CoLLM.
+        discount: of the next round against this one.
+        reward_shift: added to every reward.
+        trace: lambda of GAE. 0 trusts the critic from the next step on, as CoLLM's TD error does; 1 does not bootstrap
+            at all, as in the MAPPO that C3 compares with. PPO's usual 0.95 (MAPoRL) forgets a reward within some 50
+            tokens: until a new critic knows anything, only the last words of an answer are credited.
+        whiten: give the advantages of each agent and round mean 0 and variance 1. On in PPO; in CoLLM's code it is on,
+            in its formula there is none.
+        clip: PPO's range on the ratio to the log-probs at sampling; None is the plain policy gradient.
+        kl: weight of the k3 estimate of KL(policy || reference) in the loss, nats per token.
+        value_weight: of the critic's loss, half the squared error; CoLLM's 0.6 of the whole square is 1.2 here. It
+            matters only where gradients are clipped, because a critic has an optimiser of its own.
+        value_clip: how far from what it said before the update a value is pushed, in units of reward; MAPoRL has 0.2,
+            C3 0.5, CoLLM none. None does not clip.
+        epochs: how often a step's answers are learned from: MAPoRL 4, C3 1.
+        minibatches: optimiser steps per epoch; the episodes of a step are dealt out to them whole. MAPoRL 8, MAPPO 1.
+        reduction: "token" averages over tokens; "sequence" sums over an answer, which is one action.
+    """
+
+    sees: Literal["own", "joint"] = "joint"
+    at: Literal["token", "turn"] = "token"
+    reward: Literal["joint", "own"] = "joint"
+    width: int = 4
+    discount: float = 1.0
+    reward_shift: float = 0.0
+    trace: float = 1.0
+    whiten: bool = True
+    clip: float | None = 0.2
+    kl: float = 0.0
+    value_weight: float = 0.5
+    value_clip: float | None = 0.2
+    epochs: int = 1
+    minibatches: int = 1
+    reduction: Reduction = "token"
+
+    def __post_init__(self) -> None:
+        check_width(self.width, least=1)
+        check_share("discount", self.discount, "1.0 is usual")
+        check_share("trace", self.trace, "0.95 and 1 are usual along tokens, 0 along turns")
+        check_loss(self.clip, self.kl)
+        check_finite(reward_shift=self.reward_shift)
+        for name, value in (("value_weight", self.value_weight), ("value_clip", self.value_clip)):
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"algorithm.{name}: expected a positive number such as 0.5, got {value}")
+        if self.epochs < 1 or self.minibatches < 1:
+            raise ConfigError(
+                f"algorithm.epochs and algorithm.minibatches: expected at least 1, got {self.epochs} and "
+                f"{self.minibatches}"
+            )
+        if self.epochs > 1 and self.clip is None:
+            raise ConfigError(
+                f"algorithm.epochs: {self.epochs} passes over the same answers need a clip on the ratio to their "
+                "log-probs at sampling; set algorithm.clip, 0.2 say, or leave it at 1"
+            )
+        if (self.sees, self.at, self.reward) == ("joint", "turn", "own"):
+            raise ConfigError(
+                "algorithm.reward: one value of the joint history cannot foretell a reward of each agent; take the "
+                "joint reward, or a critic that sees own histories or is asked at every token"
+            )
+
+    @property
+    def branching(self) -> Branching:
+        return Branching(self.width)
+
+    @property
+    def updates(self) -> Updates:
+        """All rounds at once; how often is said by `epochs` and `minibatches`."""
+        return "episode"
+
+    @property
+    def needs(self) -> Needs:
+        critic = CriticNeed(self.sees, self.at, self.value_weight, self.value_clip)
+        return Needs("loss" if self.kl > 0 else "", critic, passes=self.epochs * self.minibatches)
+
+    def begin(self) -> Memory:
+        return {}
+
+    def credit(
+        self, groups: Sequence[Group[object]], memory: Memory, readings: Readings
+    ) -> tuple[list[list[Sample]], Memory]:
+        """Credits every turn that a critic has read; returns a stage for each mini-batch of each epoch."""
+        credited = [
+            [sample for agent in group.agents for sample in self._line(episode, agent, readings)[0]]
+            for group in groups
+            for episode in group.episodes
+        ]
+        counts = [len(several) for several in credited]
+        samples = [sample for several in credited for sample in several]
+        if self.whiten:
+            samples = whitened(samples)
+        if self.at == "turn":
+            samples = [replace(sample, token_advantages=(), token_returns=()) for sample in samples]
+        rest = iter(samples)
+        return self._stages([list(islice(rest, count)) for count in counts]), memory
+
+    def _line(self, episode: Episode[object], agent: AgentId, readings: Readings) -> tuple[list[Sample], Ahead]:
+        """The agent's samples from here to the end, and how this stretch looks from before its first round.
+
+        Where a tree branches, the mean over the children goes on.
+        """
+        below = [self._line(child, agent, readings) for child in (episode.then.episodes if episode.then else ())]
+        samples = [sample for line, _ in below for sample in line]
+        ahead = Ahead(*map(fmean, zip(*(begins for _, begins in below), strict=True))) if below else END
+        for index in reversed(range(len(episode.steps))):
+            ahead = ahead.after(self._reward(episode.steps[index], agent), self.discount)
+            for turn in reversed(episode.turns):
+                values = readings[turn].values
+                if values and (turn.agent, turn.round) == (agent, episode.start.round + index):
+                    advantages = gae([0.0] * len(values), values, trace=self.trace, ahead=ahead)
+                    samples.append(_credited(turn, values, advantages))
+                    ahead = Ahead(values[0], advantages[0])
+        return samples, ahead
+
+    def _reward(self, step: Step[object], agent: AgentId) -> float:
+        return (joint_reward(step) if self.reward == "joint" else step.rewards[agent]) + self.reward_shift
+
+    def _stages(self, episodes: Sequence[Sequence[Sample]]) -> list[list[Sample]]:
+        """Every epoch deals episodes out to its mini-batches whole: teammates learn from a joint action together."""
+        dealt = [episodes[n :: self.minibatches] for n in range(self.minibatches)]
+        return [[sample for one in several for sample in one] for several in dealt] * self.epochs
+
+    def loss(self, output: PolicyOutput, batch: Batch) -> Tensor:
+        return objective(output, batch, clip=self.clip, kl=self.kl, reduction=self.reduction)
+
+
+def _credited(turn: Turn, values: Sequence[float], advantages: Sequence[float]) -> Sample:
+    returns = tuple(advantage + value for advantage, value in zip(advantages, values, strict=True))
+    return Sample(turn, fmean(advantages), returns[0], token_advantages=tuple(advantages), token_returns=returns)
+
+
+MAPPO = ActorCritic()
+IPPO = ActorCritic(sees="own", reward="own")
+COLLM_CC = ActorCritic(
+    at="turn", trace=0.0, whiten=False, clip=None, value_weight=1.2, value_clip=None, reduction="sequence"
+)
+COLLM_DC = replace(COLLM_CC, sees="own", reward="own")

@@ -1,0 +1,207 @@
+"""CCPO: what the thinker adds to the reasoner, who also solves every example alone.
+
+Knows: chains of a joint reward, and beside each one the reasoner's own. Does not know: models, tasks, how they were
+played.
+
+    D  = R_joint - R_solo                                         pair k of an example with pair k
+    r1 = tanh(alpha * z(D))                                       thinker: everyone who speaks before the last
+    g  = sigmoid(eta * mu_D / (sigma_D + eps))                    does thinking help, so far?
+    r2 = g * z(R_joint) + (1 - g) * z(R_solo)                     reasoner: who speaks last
+    z(x) = (x - mu_x) / (sigma_x + eps)                           history, see `History`
+    A_i = (r_i - mean r_i) / std r_i                              over the rollouts of an example, GRPO
+
+These are the formulas that the public code executes; a docstring in the same file of it describes Shapley values, which
+it does not compute. Until there is history r1 = D and r2 = R_joint. An agent that falls silent is something the others
+have not met in training: C3 argues for other words of it instead.
+
+References:
+    Li et al., 2026, "Counterfactual Credit Policy Optimization" (CCPO), arXiv:2603.21563, and its public code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass
+from statistics import fmean, pvariance
+from typing import Any
+
+from torch import Tensor
+
+from madrigal.advantages import standard_score
+from madrigal.algorithms import Needs
+from madrigal.algorithms.episodes import whole_return
+from madrigal.algorithms.objective import (
+    Reduction,
+    check_finite,
+    check_loss,
+    check_share,
+    check_width,
+    objective,
+)
+from madrigal.algorithms.siblings import Updates, compared, in_stages
+from madrigal.batch import Batch, PolicyOutput
+from madrigal.branching import Branching
+from madrigal.types import AgentId, ConfigError, Episode, Group, Readings, Sample
+
+Memory = dict[str, Any]
+HISTORIES = ("delta", "joint", "solo")
+EPSILON = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A moving average of the mean and of the variance of what each step has brought.
+
+        mu <- decay * mu + (1 - decay) * mean(x)          the first step's own, as it is
+        v  <- decay * v  + (1 - decay) * var(x)           var of the population; sigma = sqrt(v), 1 where v <= eps
+
+    >>> History().after([1.0, 3.0], decay=0.99).after([2.0, 2.0], decay=0.5)
+    History(mean=2.0, variance=0.5, count=4)
+    """
+
+    mean: float = 0.0
+    variance: float = 1.0
+    count: int = 0
+
+    @property
+    def sigma(self) -> float:
+        return math.sqrt(self.variance) if self.variance > EPSILON else 1.0
+
+    def z(self, value: float) -> float:
+        """How far a value lies from the centre, in standard deviations."""
+        return (value - self.mean) / (self.sigma + EPSILON)
+
+    def after(self, values: Sequence[float], decay: float) -> History:
+        """This history and one more step."""
+        mean, variance, count = fmean(values), pvariance(values), self.count + len(values)
+        kept = decay if self.count else 0.0
+        return History(kept * self.mean + (1 - kept) * mean, kept * self.variance + (1 - kept) * variance, count)
+
+
+@dataclass(frozen=True, slots=True)
+class Ccpo:
+    """CCPO with the settings of the public code; who thinks and who reasons is the speaking order.
+
+    Attributes:
+        width: joint rollouts of an example, each beside one of the reasoner alone; 4 in the public code.
+        alpha: sensitivity of the thinker's reward.
+        eta: sharpness of the reasoner's gate.
+        decay: of the moving averages.
+        history: outcomes that must have been seen before they are normalised.
+        alternate: steps after which training passes from thinker to reasoner and back, 10 in the public code; 0 trains
+            both at once.
+        discount: of later rounds' rewards; the paper has one round.
+        reward_shift: added to every reward.
+        clip: PPO's clip range on the ratio to the log-probs at sampling. The public code takes one ratio per turn;
+            this is one per token, and the default is PPO's.
+        kl: weight of the k3 estimate of KL(policy || reference) in the loss, nats per token; off in the public code.
+        updates: one optimiser step per "episode", or one per "turn", last turn first.
+        reduction: "sequence" sums log-probs over an answer; "token" averages over tokens.
+    """
+
+    width: int = 4
+    alpha: float = 1.0
+    eta: float = 1.0
+    decay: float = 0.99
+    history: int = 10
+    alternate: int = 10
+    discount: float = 1.0
+    reward_shift: float = 0.0
+    clip: float | None = 0.2
+    kl: float = 0.0
+    updates: Updates = "episode"
+    reduction: Reduction = "sequence"
+
+    def __post_init__(self) -> None:
+        check_width(self.width)
+        check_share("decay", self.decay, "the public code has 0.99")
+        check_share("discount", self.discount, "1.0 is usual")
+        check_loss(self.clip, self.kl)
+        check_finite(alpha=self.alpha, eta=self.eta, reward_shift=self.reward_shift)
+        for name, value in {"alpha": self.alpha, "eta": self.eta}.items():
+            if value <= 0:
+                raise ConfigError(f"algorithm.{name}: expected a positive number, got {value}; the public code has 1.0")
+        for name, count in {"history": self.history, "alternate": self.alternate}.items():
+            if count < 0:
+                raise ConfigError(f"algorithm.{name}: expected 0 or more, got {count}; the public code has 10")
+
+    @property
+    def branching(self) -> Branching:
+        return Branching(self.width, solo=True)
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(reference="loss" if self.kl > 0 else "", agents=2)
+
+    def begin(self) -> Memory:
+        return {"step": 0, **{name: list(astuple(History())) for name in HISTORIES}}
+
+    def credit(
+        self, groups: Sequence[Group[object]], memory: Memory, readings: Readings
+    ) -> tuple[list[list[Sample]], Memory]:
+        """Rewards thinkers and reasoners apart, by the history before this step; then adds this step to it."""
+        known = [History(*memory[name]) for name in HISTORIES]
+        outcome = whole_return(self.discount, self.reward_shift)
+        pairs = [[(outcome(one), outcome(alone)) for one, alone in _pairs(group)] for group in groups]
+        samples = [
+            sample
+            for group, each in zip(groups, pairs, strict=True)
+            for sample in self._credited(group, self._rewards(each, *known))
+            if self._learns(sample, group, memory["step"])
+        ]
+        fresh = zip(*[(joint - solo, joint, solo) for each in pairs for joint, solo in each], strict=True)
+        after = [history.after(values, self.decay) for history, values in zip(known, fresh, strict=True)]
+        rows = {name: list(astuple(history)) for name, history in zip(HISTORIES, after, strict=True)}
+        return in_stages(samples, self.updates), {"step": memory["step"] + 1, **rows}
+
+    def _rewards(
+        self, pairs: Sequence[tuple[float, float]], delta: History, joint: History, solo: History
+    ) -> list[tuple[float, float]]:
+        """r1 and r2 of each pair of outcomes, together and alone."""
+        if delta.count < self.history:
+            return [(together - alone, together) for together, alone in pairs]
+        gate = sigmoid(self.eta * delta.mean / (delta.sigma + EPSILON))
+        return [
+            (
+                math.tanh(self.alpha * delta.z(together - alone)),
+                gate * joint.z(together) + (1 - gate) * solo.z(alone),
+            )
+            for together, alone in pairs
+        ]
+
+    def _credited(self, group: Group[object], rewards: Sequence[tuple[float, float]]) -> Iterator[Sample]:
+        """Samples of all turns, each role compared with its own siblings."""
+        roles = [list(role) for role in zip(*rewards, strict=True)]
+        advantages = [compared(role, standard_score) for role in roles]
+        for k, episode in enumerate(group.episodes):
+            for turn in episode.turns:
+                role = int(turn.agent == reasoner(group))
+                yield Sample(turn, advantages[role][k], roles[role][k])
+
+    def _learns(self, sample: Sample, group: Group[object], step: int) -> bool:
+        """Whose turn it is to be trained: the thinkers' first."""
+        reasons = sample.turn.agent == reasoner(group)
+        return not self.alternate or reasons == bool(step // self.alternate % 2)
+
+    def loss(self, output: PolicyOutput, batch: Batch) -> Tensor:
+        return objective(output, batch, clip=self.clip, kl=self.kl, reduction=self.reduction)
+
+
+def reasoner(group: Group[object]) -> AgentId:
+    """Who spoke alone: the last speaker of a round."""
+    return group.solo[0].turns[0].agent
+
+
+def sigmoid(x: float) -> float:
+    """1 / (1 + exp(-x)), of an x of at most 20 to either side, as in the public code.
+
+    >>> sigmoid(0.0)
+    0.5
+    """
+    return 1 / (1 + math.exp(-min(20.0, max(-20.0, x))))
+
+
+def _pairs(group: Group[object]) -> Iterator[tuple[Episode[object], Episode[object]]]:
+    """Rollout k and the k-th of the reasoner alone."""
+    return zip(group.episodes, group.solo, strict=True)

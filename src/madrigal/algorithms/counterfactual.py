@@ -1,0 +1,195 @@
+"""C3, contextual counterfactual credit: what one message was worth, all that was said before it held fixed.
+
+Knows: trees of decisions with a joint reward. Does not know: models, tasks, how trees were played.
+
+    R_j = mean return of all that came of alternative j             a_1 .. a_K given in one and the same context h
+    A_j = R_j - sum_{k != j} n_k R_k / sum_{k != j} n_k             n_k episodes came of alternative k
+
+Every decision of every agent is a branching point, so that its alternatives differ in nothing but their words and
+chance. MAGRPO's chains differ in everything that teammates said and did, and CCPO removes a teammate, which no other
+agent has ever been trained to meet; alternatives of C3 stay within what the team does.
+
+The variants of the public code that mix a learned Q(h, a) into returns and baseline (`value_only`, `value_assisted`)
+are left out: the paper's own results are those of returns alone.
+
+References:
+    Chen et al., 2026, "Contextual Counterfactual Credit Assignment" (C3), arXiv:2603.06859, and its public code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import Tensor
+
+from madrigal.advantages import group_mean, leave_one_out
+from madrigal.algorithms import Needs
+from madrigal.algorithms.objective import Reduction, check_finite, check_loss, check_share, objective
+from madrigal.algorithms.siblings import Updates, credit_siblings, in_stages, joint_returns
+from madrigal.batch import Batch, PolicyOutput
+from madrigal.branching import Branching
+from madrigal.types import AgentId, ConfigError, Episode, Group, Readings, Sample
+
+Memory = dict[str, float]
+Baseline = Literal["leave_one_out", "full_mean"]
+
+
+@dataclass(frozen=True, slots=True)
+class Counterfactual:
+    """C3 with the paper's choices as defaults; every departure is a visible option.
+
+    Attributes:
+        width: alternatives of a decision whose place `fanout` does not name; 4 as in the paper's second version.
+        fanout: alternatives by place in a round's speaking order; (2, 4) is the released setting for a reasoner and an
+            actor, 8 episodes an example. () takes `width` everywhere. A decision with one alternative has advantage 0.
+        agents: whose messages get alternatives; () is everybody's. Naming one freezes all others: its message is drawn
+            again in one context each time, and nothing else is compared.
+        tree: False branches along one episode only: at each of its D decisions the other alternatives are played to
+            their end without branching, D * (K - 1) + 1 episodes instead of K ** D. The released code grows the tree.
+        replay: False is the paper's ablation: as many chains as the fanout makes, and the messages of an agent are
+            compared whatever was said before them.
+        baseline: "leave_one_out" compares with the other alternatives; "full_mean", the paper's ablation, with all of
+            them, which shrinks advantages by (K - 1) / K where counts are equal.
+        leaf_limit: the most episodes that one example may turn into.
+        discount: of later rounds' rewards; the paper has one round.
+        reward_shift: added to every reward.
+        clip: PPO's clip range on the ratio to the log-probs at sampling; 0.2 in the paper.
+        kl: weight of the k3 estimate of KL(policy || reference) in the loss, nats per token; the paper starts an
+            adaptive penalty at 0.01.
+        updates: one optimiser step per "episode", or one per "turn", last turn first.
+        reduction: "sequence" sums log-probs over an answer; "token" averages over tokens. Not found; the default is
+            ours.
+    """
+
+    width: int = 4
+    fanout: tuple[int, ...] = (2, 4)
+    agents: tuple[AgentId, ...] = ()
+    tree: bool = True
+    replay: bool = True
+    baseline: Baseline = "leave_one_out"
+    leaf_limit: int = 256
+    discount: float = 1.0
+    reward_shift: float = 0.0
+    clip: float | None = 0.2
+    kl: float = 0.01
+    updates: Updates = "episode"
+    reduction: Reduction = "sequence"
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or min(self.fanout, default=1) < 1:
+            raise ConfigError(
+                "algorithm.fanout and algorithm.width: expected at least 1 alternative at every place, got "
+                f"{self.fanout} and {self.width}; the paper has (2, 4) and 4"
+            )
+        if not self.replay and math.prod(self.fanout or (self.width,)) < 2:
+            raise ConfigError(
+                "algorithm.fanout: a group needs at least 2 answers to compare, got 1; the paper has (2, 4)"
+            )
+        if not self.replay and (self.agents or not self.tree):
+            raise ConfigError(
+                "algorithm.replay: without it play does not branch at decisions, so algorithm.agents must be empty and "
+                "algorithm.tree true; take one of these back"
+            )
+        check_share("discount", self.discount, "the paper has 1.0")
+        check_loss(self.clip, self.kl)
+        check_finite(reward_shift=self.reward_shift)
+        if self.leaf_limit < 1:
+            raise ConfigError(f"algorithm.leaf_limit: expected at least 1, got {self.leaf_limit}")
+
+    @property
+    def branching(self) -> Branching:
+        if not self.replay:
+            return Branching(math.prod(self.fanout or (self.width,)), limit=self.leaf_limit)
+        return Branching(
+            self.width,
+            at="turn",
+            limit=self.leaf_limit,
+            follow="all" if self.tree else "one",
+            fanout=self.fanout,
+            vary=self.agents,
+        )
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(reference="loss" if self.kl > 0 else "")
+
+    def begin(self) -> Memory:
+        return {}
+
+    def credit(
+        self, groups: Sequence[Group[object]], memory: Memory, readings: Readings
+    ) -> tuple[list[list[Sample]], Memory]:
+        """Compares the alternatives of every decision."""
+        if not self.replay:
+            returns = joint_returns(self.discount, self.reward_shift)
+            baseline = leave_one_out if self.baseline == "leave_one_out" else group_mean
+            return credit_siblings(groups, returns, baseline, self.updates), memory
+        stages = in_stages([sample for group in groups for sample in self._decisions(group)], "turn")
+        if self.updates == "episode":
+            stages = [[sample for stage in stages for sample in stage]]
+        return [_reached(stage, len(groups)) for stage in stages], memory
+
+    def _decisions(self, group: Group[object], reach: float = 1.0) -> Iterator[Sample]:
+        """Samples of one decision and all that follow it; the weight is the chance with which play comes to each."""
+        returns = joint_returns(self.discount, self.reward_shift)
+        values = [returns(episode, group.agents[0])[0] for episode in group.episodes]
+        credit = against_the_others if self.baseline == "leave_one_out" else against_all
+        share = reach / len(values)
+        advantages = credit(values, [leaves(episode) for episode in group.episodes])
+        for episode, advantage, value in zip(group.episodes, advantages, values, strict=True):
+            yield Sample(episode.turns[0], advantage, value, share)
+            if episode.then is not None:
+                # Where one alternative branches again, it stands for those that do not.
+                yield from self._decisions(episode.then, share if self.tree else reach)
+
+    def loss(self, output: PolicyOutput, batch: Batch) -> Tensor:
+        return objective(output, batch, clip=self.clip, kl=self.kl, reduction=self.reduction)
+
+
+def against_the_others(values: Sequence[float], counts: Sequence[int]) -> list[float]:
+    """Compares each alternative with the mean of the others, each of which counts as often as it was played on.
+
+        A_j = R_j - sum_{k != j} n_k R_k / sum_{k != j} n_k
+
+    With equal counts this is K / (K - 1) times the distance from the mean of all. An only alternative has nothing to be
+    compared with and gets 0.
+
+        >>> against_the_others([0.0, 3.0, 6.0], counts=[2, 1, 1])
+        [-4.5, 1.0, 5.0]
+
+    References:
+        Chen et al., 2026, arXiv:2603.06859.
+    """
+    total, weight = sum(n * value for n, value in zip(counts, values, strict=True)), sum(counts)
+    return [
+        value - (total - n * value) / (weight - n) if weight > n else 0.0
+        for n, value in zip(counts, values, strict=True)
+    ]
+
+
+def against_all(values: Sequence[float], counts: Sequence[int]) -> list[float]:
+    """Compares each alternative with the mean of all, itself included; the paper's ablation.
+
+    >>> against_all([1.0, 0.0], counts=[3, 1])
+    [0.25, -0.75]
+    """
+    mean = sum(n * value for n, value in zip(counts, values, strict=True)) / sum(counts)
+    return [value - mean for value in values]
+
+
+def leaves(episode: Episode[object]) -> int:
+    """How many episodes came of an alternative: its replay count."""
+    return 1 if episode.then is None else sum(map(leaves, episode.then.episodes))
+
+
+def _reached(stage: Sequence[Sample], examples: int) -> list[Sample]:
+    """Samples whose mean over one agent's is the mean over examples of the sum over its decisions.
+
+    Learners divide by the number of their samples; deep in a tree there are many, each as rare.
+    """
+    spoken = Counter(sample.turn.agent for sample in stage)
+    return [replace(sample, weight=sample.weight * spoken[sample.turn.agent] / examples) for sample in stage]

@@ -1,0 +1,256 @@
+"""PMIC: a bonus for what state and joint action share in good episodes, a malus for what they share in poor ones.
+
+Knows: groups of episodes with a joint reward, embeddings of what was shown and said. Does not know: models, tasks, what
+made the embeddings.
+
+    R'_t = R_t + alpha * L_t - beta * C_t           then MAGRPO's group mean over returns to go of R'
+
+    s   what the team was shown before anybody spoke in the round
+    u   what all agents said in the round, one after the other
+    L   a lower bound on I(s; u), learned from superior episodes       (mi_bounds.jsd_parts)
+    C   an upper bound on it, learned from inferior ones               (mi_bounds.club_parts)
+
+A team that always answers alike, whatever it is shown, shares nothing with the state; one that answers well is taught
+to be predictable in the way in which good rounds were, and to leave the ways of poor ones. Which episodes are superior
+is said by a bar that rises with the team (`progressive_buffers`).
+
+Two tasks that ask for different things make s and u share the task, in any team. Compared within one round of one
+example nothing of that is left; but then a task of one round has nothing to share at all, since all siblings were shown
+the same.
+
+References:
+    Li et al., 2022, "PMIC: Improving Multi-Agent Reinforcement Learning with Progressive Mutual Information
+    Collaboration", arXiv:2203.08553, and its public code, on MADDPG with vectors for states and actions. Its use for
+    language models, MAGRPO's baseline instead of a critic among it, is ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from madrigal.advantages import group_mean, returns_to_go
+from madrigal.algorithms import Needs
+from madrigal.algorithms.episodes import whole_return
+from madrigal.algorithms.mi_estimators import Dual, Fitting, Within, comparable, dual_from_json, new_dual, scale_of
+from madrigal.algorithms.objective import (
+    Reduction,
+    check_finite,
+    check_loss,
+    check_share,
+    check_width,
+    objective,
+)
+from madrigal.algorithms.progressive_buffers import Buffers, Pair, Vector, buffers_from_json
+from madrigal.algorithms.siblings import Returns, Updates, credit_siblings
+from madrigal.batch import Batch, PolicyOutput
+from madrigal.branching import Branching
+from madrigal.types import AgentId, ConfigError, Episode, Group, Readings, RewardError, Sample, Turn, joint_reward
+
+Memory = dict[str, Any]
+Rounds = Mapping[int, Sequence[Pair]]  # by identity of the episode
+
+
+@dataclass(frozen=True, slots=True)
+class Pmic:
+    """PMIC over MAGRPO's group mean.
+
+    Attributes:
+        width: G, the episodes of each example, as in MAGRPO.
+        alpha: weight of the lower bound, in units of reward per nat; the public demo has 0.01.
+        beta: weight of the upper bound; the public demo has 0.1.
+        within: with what a round is compared to see what is shared: "task" with the same round of the same example, so
+            that the task's identity counts for nothing; "all" with everything, as in the paper's single task. The
+            default is ours.
+        normalise: divide the parts of a bound by their root mean square over the step where that is more than 1 nat.
+            They are never made larger: where the bounds know nothing, noise stays small. Ours.
+        bonus_clip: the largest part of a bound, either way, after that; None does not clip. Ours.
+        start: the bonus is paid from this number of entries of the positive buffer on; the public code has 500.
+        capacity: entries of each buffer, one per round; the public code has 1000.
+        window: returns whose mean is part of the bar; the public code has 1000.
+        fits: steps of each estimator in a training step. Not comparable with the public code, which makes one every
+            100 steps of its environment; the default is ours.
+        batch: the most entries of one such step. The public code has 1024, drawn with repetition; every entry is
+            compared with every other, and 1024 of them would cost as much as the rest of a small team's step.
+        estimator_lr: of both estimators; the public code has 1e-4.
+        discount: of later rounds' rewards and bonuses.
+        reward_shift: added to every reward.
+        clip: PPO's clip range on the ratio to the log-probs at sampling; None is the plain policy gradient.
+        kl: weight of the k3 estimate of KL(policy || reference) in the loss, nats per token.
+        updates: one optimiser step per "turn", last turn first, or one per "episode".
+        reduction: "sequence" sums log-probs over an answer; "token" averages over tokens.
+    """
+
+    width: int = 4
+    alpha: float = 0.01
+    beta: float = 0.1
+    within: Within = "task"
+    normalise: bool = True
+    bonus_clip: float | None = 3.0
+    start: int = 500
+    capacity: int = 1000
+    window: int = 1000
+    fits: int = 20
+    batch: int = 256
+    estimator_lr: float = 1e-4
+    discount: float = 1.0
+    reward_shift: float = 0.0
+    clip: float | None = None
+    kl: float = 0.0
+    updates: Updates = "turn"
+    reduction: Reduction = "sequence"
+
+    def __post_init__(self) -> None:
+        check_width(self.width)
+        check_share("discount", self.discount, "1.0 is usual")
+        check_loss(self.clip, self.kl)
+        check_finite(reward_shift=self.reward_shift, alpha=self.alpha, beta=self.beta)
+        _check_least(2, start=self.start, capacity=self.capacity, batch=self.batch)
+        _check_least(1, window=self.window, fits=self.fits)
+        _check_positive(estimator_lr=self.estimator_lr, bonus_clip=self.bonus_clip)
+        if self.start > self.capacity:
+            raise ConfigError(
+                f"algorithm.start: expected at most algorithm.capacity ({self.capacity}), or no bonus is ever paid, "
+                f"got {self.start}"
+            )
+
+    @property
+    def branching(self) -> Branching:
+        return Branching(self.width)
+
+    @property
+    def needs(self) -> Needs:
+        # In the first round of an example all siblings are shown the same: within the task, nothing can be shared.
+        rounds = 2 if self.within == "task" else 1
+        return Needs(reference="loss" if self.kl > 0 else "", rounds=rounds, embeddings=True)
+
+    def begin(self) -> Memory:
+        """No buffers and no estimators yet; see `credit` for what is kept."""
+        return {}
+
+    def credit(
+        self, groups: Sequence[Group[object]], memory: Memory, readings: Readings
+    ) -> tuple[list[list[Sample]], Memory]:
+        """Pays the bonus, compares siblings as MAGRPO does, then files the episodes and lets the estimators learn.
+
+        So the estimators judge rounds that they have not learned from. They are kept in memory with both buffers and
+        the recent returns; `last` tells of this step: the mean parts of both bounds in nats and the mean bonus in units
+        of reward over the rounds that could be compared, how many these were, and whether the bonus was paid.
+
+        Raises:
+            RewardError: if a turn was not embedded.
+        """
+        rounds = {id(episode): pairs_of(group, episode, readings) for group in groups for episode in group.episodes}
+        bonuses, last = self._bonuses(rounds, memory)
+        samples = credit_siblings(groups, self._returns(bonuses), group_mean, self.updates)
+        return samples, {**self._learned(groups, rounds, memory), "last": last}
+
+    def _returns(self, bonuses: Mapping[int, Sequence[float]]) -> Returns:
+        """Returns to go of the joint reward and the bonus."""
+
+        def returns(episode: Episode[object], agent: AgentId) -> Sequence[float]:
+            paid = zip(episode.steps, bonuses[id(episode)], strict=True)
+            return returns_to_go(
+                [joint_reward(step) + self.reward_shift + bonus for step, bonus in paid], self.discount
+            )
+
+        return returns
+
+    def _bonuses(self, rounds: Rounds, memory: Memory) -> tuple[dict[int, list[float]], dict[str, float]]:
+        """By episode the bonus of each of its rounds, and what is to be told of the step."""
+        pairs = [pair for those in rounds.values() for pair in those]
+        paid, places = [0.0] * len(pairs), comparable(pairs, self.within)
+        last = {"lower": 0.0, "upper": 0.0, "bonus": 0.0, "rounds": float(len(places)), "paid": 0.0}
+        if memory and places:
+            buffers = buffers_from_json(memory)
+            shown = scale_of(buffers)([pairs[n] for n in places], self.within)
+            lower, upper = dual_from_json(memory).parts(shown)
+            on = float(len(buffers.positive) >= self.start)
+            bonus = on * (self.alpha * self._tempered(lower) - self.beta * self._tempered(upper))
+            for place, value in zip(places, bonus.tolist(), strict=True):
+                paid[place] = value
+            means = (float(parts.mean()) for parts in (lower, upper, bonus))
+            last |= {**dict(zip(("lower", "upper", "bonus"), means, strict=True)), "paid": on}
+        shares = iter(paid)
+        return {episode: [next(shares) for _ in those] for episode, those in rounds.items()}, last
+
+    def _tempered(self, parts: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+        """The parts of a bound, normalised and clipped."""
+        if self.normalise:
+            parts = parts / parts.square().mean().sqrt().clamp_min(1.0)
+        return parts if self.bonus_clip is None else parts.clamp(-self.bonus_clip, self.bonus_clip)
+
+    def _learned(self, groups: Sequence[Group[object]], rounds: Rounds, memory: Memory) -> Memory:
+        """Memory after these episodes were filed and both estimators have made their steps."""
+        buffers, measure = buffers_from_json(memory), whole_return(self.discount, self.reward_shift)
+        for group in groups:
+            for episode in group.episodes:
+                buffers = buffers.with_episode(measure(episode), rounds[id(episode)], self.capacity, self.window)
+        how = Fitting(self.fits, self.batch, self.estimator_lr)
+        dual = dual_from_json(memory) if memory else _first_dual(buffers)
+        return {**buffers.to_json(), **dual.fitted(buffers, self.within, how).to_json()}
+
+    def loss(self, output: PolicyOutput, batch: Batch) -> Tensor:
+        return objective(output, batch, clip=self.clip, kl=self.kl, reduction=self.reduction)
+
+
+def pairs_of(group: Group[object], episode: Episode[object], readings: Readings) -> list[Pair]:
+    """What was shown and done in each round of an episode.
+
+    The state is the mean over what the agents were shown who were asked before anybody had spoken in the round: a
+    prompt that holds a teammate's words would share them with the joint action. Where an agent speaks more than once in
+    a round, its part of the joint action is the mean; where it does not speak, zeros.
+
+    Raises:
+        RewardError: if a turn was not embedded.
+    """
+    first = episode.start.round
+    return [
+        _pair(group.agents, [turn for turn in episode.turns if turn.round == first + n], readings, episode, first + n)
+        for n in range(len(episode.steps))
+    ]
+
+
+def _pair(
+    agents: Sequence[AgentId], turns: Sequence[Turn], readings: Readings, episode: Episode[object], index: int
+) -> Pair:
+    for turn in turns:
+        if not readings[turn].shown or not readings[turn].said:
+            raise RewardError(
+                f"algorithm pmic: expected an embedding of what agent {turn.agent} was shown and said in round {index} "
+                f"of example {episode.start.example}, found none; give credit readings with `shown` and `said`"
+            )
+    opening = min(turn.after for turn in turns)
+    state = _mean([readings[turn].shown for turn in turns if turn.after == opening])
+    silence = (0.0,) * len(readings[turns[0]].said)
+    action = [_mean([readings[turn].said for turn in turns if turn.agent == agent] or [silence]) for agent in agents]
+    return Pair(f"{episode.start.example}, round {index}", state, tuple(value for part in action for value in part))
+
+
+def _mean(rows: Sequence[Vector]) -> Vector:
+    mean: list[float] = torch.tensor(rows, dtype=torch.float64).mean(0).tolist()
+    return tuple(mean)
+
+
+def _first_dual(buffers: Buffers) -> Dual:
+    """Estimators for vectors of the size of those that were filed first."""
+    pair = (*buffers.positive, *buffers.negative)[0][1]
+    return new_dual(len(pair.state), len(pair.action))
+
+
+def _check_least(least: int, **values: int) -> None:
+    for name, value in values.items():
+        if value < least:
+            raise ConfigError(f"algorithm.{name}: expected at least {least}, got {value}")
+
+
+def _check_positive(**values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and not 0 < value < math.inf:
+            raise ConfigError(f"algorithm.{name}: expected a positive number, got {value}")

@@ -1,0 +1,174 @@
+"""Is credit true? Whether advantages in one context agree with what messages are worth when played on many times.
+
+Knows: how to draw messages in one context and to play on from each. Does not know: which algorithm is trained, whether
+a message moves anybody; `influence` says that.
+
+In a context h, everything before one agent's message, K alternatives are drawn and each is played on to the end, as C3
+does in training. Playing on many times more tells what they are worth:
+
+    A_j = R_j - mean_{k != j} R_k          R_j of as many continuations as training has, one by default
+    D_j = R*_j - V(h)                      R*_j of further continuations, V(h) their mean over all alternatives
+
+Fidelity is Spearman's rank correlation of A and D over all messages of all contexts: 1 where credit orders messages as
+their worth does, near 0 where it is noise. The within-context variance, the population variance of A_j in one context,
+says how much there is to learn from: 0 where all messages are alike. Both grow with the number of continuations, so
+compare like with like.
+
+References:
+    Chen et al., 2026, "Contextual Counterfactual Credit Assignment" (C3), arXiv:2603.06859, and its code: 200 contexts,
+    8 candidates, 1 continuation. There R*_j is R_j itself, and shares its noise; further continuations, 16 as in the
+    third version of the paper, are our reading.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, pvariance
+from typing import Any
+
+from madrigal.evaluation.cooperation import Trial
+from madrigal.evaluation.statistics import Interval, bootstrap
+from madrigal.rollout import Game, Play, decide, drive, end_of, play
+from madrigal.types import AgentId, ConfigError, Episode, Point, joint_reward
+
+
+@dataclass(frozen=True, slots=True)
+class Fidelity:
+    """What was measured of one agent's first message.
+
+    Attributes:
+        correlation: of credit and worth, from -1 to 1; 0 where either is the same for all messages.
+        variance: of credit within a context, mean over contexts, with its bootstrap interval.
+        credit, worth: A_j and D_j, context by context, in the order of the examples.
+    """
+
+    correlation: float
+    variance: Interval
+    credit: tuple[tuple[float, ...], ...]
+    worth: tuple[tuple[float, ...], ...]
+
+
+def fidelity(
+    trial: Trial, agent: AgentId, *, candidates: int = 8, continuations: int = 1, further: int = 16
+) -> Fidelity:
+    """Measures the credit of an agent's first message; one context per example.
+
+    Args:
+        agent: whose message is varied.
+        candidates: K, the messages drawn in each context.
+        continuations: plays to the end from each message, from which credit is given.
+        further: plays from each message that tell its worth.
+
+    Raises:
+        ConfigError: if the agent is none of the task's or does not speak in the first round, or a number cannot work.
+    """
+    if agent not in trial.task.agents:
+        raise ConfigError(f"fidelity: expected one of {', '.join(trial.task.agents)}, got {agent}")
+    if candidates < 2 or continuations < 1 or further < 1 or not trial.examples:
+        raise ConfigError(
+            "fidelity: expected at least 2 candidates, 1 continuation, 1 further one and 1 example, got "
+            f"{candidates}, {continuations}, {further} and {len(trial.examples)}"
+        )
+    starts = [Point(example.id, trial.task.reset(example)) for example in trial.examples]
+    before = _played(trial, [(_until(trial, start, agent), start, ("before",)) for start in starts])
+    contexts = [replace(start, said=episode.turns) for start, episode in zip(starts, before, strict=True)]
+    messages = _played(
+        trial,
+        [
+            (decide(trial.task, trial.topology, context), context, ("message", j))
+            for context in contexts
+            for j in range(candidates)
+        ],
+    )
+    returns = _returns(trial, messages, candidates, continuations + further)
+    credit = [compared_with_the_others([fmean(row[:continuations]) for row in rows]) for rows in returns]
+    worth = [centred([fmean(row[continuations:]) for row in rows]) for rows in returns]
+    return Fidelity(
+        spearman([one for row in credit for one in row], [one for row in worth for one in row]),
+        bootstrap([pvariance(row) for row in credit], seed=trial.seed),
+        tuple(map(tuple, credit)),
+        tuple(map(tuple, worth)),
+    )
+
+
+def compared_with_the_others(returns: Sequence[float]) -> list[float]:
+    """Leave-one-out credit: each return against the mean of the others.
+
+    >>> compared_with_the_others([1.0, 0.0, 2.0])
+    [0.0, -1.5, 1.5]
+    """
+    return [one * len(returns) / (len(returns) - 1) for one in centred(returns)]
+
+
+def centred(returns: Sequence[float]) -> list[float]:
+    """Each return against the mean of all."""
+    mean = fmean(returns)
+    return [one - mean for one in returns]
+
+
+def spearman(one: Sequence[float], other: Sequence[float]) -> float:
+    """The correlation of ranks; equal values share the mean of their ranks, and no spread is no correlation.
+
+        rho = sum_i (a_i - a)(b_i - b) / sqrt( sum_i (a_i - a)^2 * sum_i (b_i - b)^2 )          a, b: ranks
+
+    >>> spearman([1.0, 2.0, 3.0], [10.0, 1000.0, 100.0])
+    0.5
+
+    Raises:
+        ValueError: if there are not as many values in both.
+
+    References:
+        Spearman, 1904, "The proof and measurement of association between two things".
+    """
+    a, b = centred(ranks(one)), centred(ranks(other))
+    spread = math.sqrt(math.fsum(x * x for x in a) * math.fsum(y * y for y in b))
+    return math.fsum(x * y for x, y in zip(a, b, strict=True)) / spread if spread else 0.0
+
+
+def ranks(values: Sequence[float]) -> list[float]:
+    """The place of each value in their order, from 1.
+
+    >>> ranks([5.0, 1.0, 5.0])
+    [2.5, 1.0, 2.5]
+    """
+    ordered = sorted(values)
+    first = {value: place for place, value in reversed(list(enumerate(ordered, start=1)))}
+    last = {value: place for place, value in enumerate(ordered, start=1)}
+    return [(first[value] + last[value]) / 2 for value in values]
+
+
+def _until(trial: Trial, start: Point[Any], agent: AgentId) -> Play:
+    """Decision after decision until an agent is next to speak, and gives the turns before that."""
+    here, acting = start, trial.task.acting(start.state)
+    while (speakers := trial.topology.speakers(acting, here.said)) and speakers[0] != agent:
+        episode = yield from decide(trial.task, trial.topology, here)
+        here = replace(here, said=here.said + episode.turns)
+    if not speakers or speakers[0] != agent:
+        raise ConfigError(f"fidelity: {agent} does not speak in the first round of {start.example}; name another agent")
+    return Episode(start, here.said, ())
+
+
+def _returns(trial: Trial, messages: Sequence[Episode[Any]], candidates: int, times: int) -> list[list[list[float]]]:
+    """By context and message, what each continuation came to."""
+    going = [
+        (play(trial.task, trial.topology, here), here, ("on", j % candidates, n))
+        for j, message in enumerate(messages)
+        if (here := end_of(message)) is not None
+        for n in range(times)
+    ]
+    rest = iter(_played(trial, going))
+    rows = iter([list(_rows(message, rest, times)) for message in messages])
+    return [[next(rows) for _ in range(candidates)] for _ in range(len(messages) // candidates)]
+
+
+def _rows(message: Episode[Any], rest: Iterator[Episode[Any]], times: int) -> Iterator[float]:
+    earned = sum(map(joint_reward, message.steps))
+    for _ in range(times):
+        yield earned if end_of(message) is None else earned + sum(map(joint_reward, next(rest).steps))
+
+
+def _played(trial: Trial, games: Sequence[tuple[Play, Point[Any], tuple[object, ...]]]) -> list[Episode[Any]]:
+    keyed = [Game(moves, ("fidelity", trial.seed, point.example, *key)) for moves, point, key in games]
+    return drive(keyed, trial.speak, trial.judge)

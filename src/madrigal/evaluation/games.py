@@ -1,0 +1,92 @@
+"""Matches: two speakers at one table, every deal from both seats.
+
+Knows: zero-sum tasks of two agents, how to play. Does not know: rules, training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from madrigal.evaluation.ablations import seated
+from madrigal.evaluation.statistics import Interval, bootstrap
+from madrigal.rollout import Game, Judger, Speaker, Utterance, drive, play
+from madrigal.task import Task, rewards_of
+from madrigal.tasks.games.players import Player
+from madrigal.topology import Parallel
+from madrigal.types import AgentId, Completion, ConfigError, Episode, Example, Point
+
+
+def scripted(player: Player) -> Speaker:
+    """A speaker that follows a script; it shows no tokens, so that nothing is learned from its turns."""
+
+    def speak(wanted: Sequence[Utterance]) -> list[Completion]:
+        return [Completion(player(utterance.prompt, utterance.seed)) for utterance in wanted]
+
+    return speak
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What one speaker made of another.
+
+    Attributes:
+        payoff: its mean return in an episode, with a 95 % bootstrap interval over deals; a deal counts once, with the
+            mean over both seats.
+        win, draw: shares of episodes.
+        win_as: the share of wins in each seat.
+        episodes: how many were played.
+    """
+
+    payoff: Interval
+    win: float
+    draw: float
+    win_as: Mapping[AgentId, float]
+    episodes: int
+
+
+def match(
+    task: Task[Any], one: Speaker, other: Speaker, examples: Sequence[Example], judge: Judger, *, seed: int = 0
+) -> Match:
+    """Plays every example twice, with `one` in each of the two seats, and says how it did against `other`.
+
+    Args:
+        task: a zero-sum task of two agents whose examples leave both seats free.
+
+    Raises:
+        ConfigError: if the task is another one.
+    """
+    if len(task.agents) != 2 or rewards_of(task) != "zero-sum":
+        raise ConfigError(
+            f"a match needs a task of two agents and zero-sum rewards; {task.name} has {len(task.agents)} and "
+            f"{rewards_of(task)} ones"
+        )
+    first, second = task.agents
+    earned = {
+        first: _returns(task, first, seated({first: one, second: other}), examples, judge, seed),
+        second: _returns(task, second, seated({first: other, second: one}), examples, judge, seed),
+    }
+    every = [value for values in earned.values() for value in values]
+    return Match(
+        payoff=bootstrap([fmean(both) for both in zip(*earned.values(), strict=True)]),
+        win=fmean(value > 0 for value in every),
+        draw=fmean(value == 0 for value in every),
+        win_as={seat: fmean(value > 0 for value in values) for seat, values in earned.items()},
+        episodes=len(every),
+    )
+
+
+def _returns(
+    task: Task[Any], seat: AgentId, speak: Speaker, examples: Sequence[Example], judge: Judger, seed: int
+) -> list[float]:
+    games = [
+        Game(play(task, Parallel(), Point(example.id, task.reset(example))), ("match", seed, seat, example.id))
+        for example in examples
+    ]
+    return [_earned(episode, seat) for episode in drive(games, speak, judge)]
+
+
+def _earned(episode: Episode[Any], seat: AgentId) -> float:
+    return sum(step.rewards[seat] for step in episode.steps)

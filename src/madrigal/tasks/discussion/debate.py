@@ -1,0 +1,250 @@
+"""A debate: agents answer a question alone, read each other, and answer again; every answer of every round is scored.
+
+Knows: what each agent is shown in each round, what a verifier's scores are for, when a debate ends.
+Does not know: how scores come about (a verifier is given), what is done with them (credit), how anyone learns.
+
+An example: Example("arithmetic/test/0", {"question": "Tom has 12 apples. ... How many are there now?",
+"answer": "12+5=17. 17*2=34.\\n#### 34"}).
+
+References:
+    Park et al., 2025, "MAPoRL", section 3.1, arXiv:2502.18439: T rounds, round one independent, later rounds see the
+    question and the answers of all agents in earlier rounds; outcome by majority. Its code plays 2 agents and 3 rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from statistics import fmean
+from typing import Literal
+
+from madrigal.task import Rewards
+from madrigal.tasks.data import EMBEDDED, Source, load_examples
+from madrigal.tasks.discussion import domains
+from madrigal.tasks.discussion.answers import outcome, result_of
+from madrigal.tasks.discussion.changes import discussion_metrics
+from madrigal.tasks.discussion.prompts import question_prompt, quote, rebuttal, score_words
+from madrigal.tasks.discussion.quality import flaw_of
+from madrigal.tasks.discussion.verifier import Question, Verifier, verified
+from madrigal.tasks.discussion.verifier.config import VerifierConfig
+from madrigal.tasks.discussion.verifier.exact import exact
+from madrigal.tasks.discussion.verifier.service import open_verifier
+from madrigal.types import AgentId, ConfigError, Ending, Example, Message, Messages, Split, Step, TaskError, Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Debate:
+    """Agents who answer a question in rounds, each answer scored for itself.
+
+    Attributes:
+        source: where the questions come from; on the hub, "openai/gsm8k:main".
+        domain: which embedded questions: "groups" and "amounts" share none, to test one on what was learned on the
+            other; "all" of the corpus.
+        agents: the seats, one or more.
+        rounds: T, how often everybody answers.
+        shows: what later rounds show of earlier ones. "all" is one message with the question and everybody's answers,
+            the reader's own among them (the paper's words); "others" is a chat in which the reader's own answers are
+            its turns and the others' are quoted (the public code).
+        recall: how many earlier rounds are shown, the latest ones; 0 shows all.
+        score_feedback: show each quoted answer with its score, as a figure and in words.
+        consensus: a debate ends when more than this share of the agents give the same result, and its mean score
+            exceeds `consensus_score`; None plays all rounds, as in the paper's shipped settings.
+        consensus_score: see there; the public code has 0.7.
+        least_words: a shorter answer has the flaw "short". The code counts 50 tokens; ours is for short answers.
+        choices: what an answer may name, where it is not a number; ("entailment", "neutral", "contradiction"), say. A
+            reference answer may then be the place of the choice, from 0.
+        question, answer: the columns of the question and of the (worked) reference answer.
+        context: a column that is put before the question; "" for none.
+        verifier: who scores the answers.
+    """
+
+    source: Source = field(default_factory=Source)
+    domain: domains.Domain = "all"
+    agents: tuple[AgentId, ...] = ("first", "second")
+    rounds: int = 3
+    shows: Literal["all", "others"] = "all"
+    recall: int = 0
+    score_feedback: bool = False
+    consensus: float | None = None
+    consensus_score: float = 0.7
+    least_words: int = 4
+    choices: tuple[str, ...] = ()
+    question: str = "question"
+    answer: str = "answer"
+    context: str = ""
+    verifier: VerifierConfig = field(default_factory=VerifierConfig)
+
+    def __post_init__(self) -> None:
+        if not self.agents or len(set(self.agents)) != len(self.agents):
+            raise ConfigError(f"task.agents: expected one or more agents with different names, got {self.agents}")
+        if self.rounds < 1:
+            raise ConfigError(f"task.rounds: expected at least 1 round, got {self.rounds}")
+        if self.recall < 0 or self.least_words < 0:
+            raise ConfigError("task.recall and task.least_words: expected 0 or more")
+        if self.consensus is not None and not 0 <= self.consensus < 1:
+            raise ConfigError(
+                f"task.consensus: expected None, or a share below 1 that has to be exceeded, got {self.consensus}"
+            )
+        if self.domain != "all" and self.source.data != EMBEDDED:
+            raise ConfigError(
+                f"task.domain: {self.domain} is a part of the embedded questions, not of {self.source.data}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One finished round: answers, what they came to and their scores, in the order of the agents."""
+
+    answers: tuple[str, ...]
+    results: tuple[str | None, ...]
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DebateState:
+    """A question and the rounds played on it."""
+
+    example: Example
+    rounds: tuple[Said, ...] = ()
+
+
+@dataclass(frozen=True)
+class DebateTask:
+    """Every agent answers in every round; the reward of an answer is its own score.
+
+    The normalised return is the majority's outcome in the last round, a tie counting its share. Details of a step say
+    for every agent whether its answer was `right` by the reference, and what `flaws` its form has.
+
+    Attributes:
+        verifier: scores answers; by default it compares results with the reference answer's.
+    """
+
+    config: Debate = Debate()
+    verifier: Verifier = exact
+    name: str = "debate"
+    best_return: float = 1.0
+    rewards: Rewards = "own"
+
+    @property
+    def agents(self) -> tuple[AgentId, ...]:
+        return self.config.agents
+
+    @property
+    def horizon(self) -> int:
+        return self.config.rounds
+
+    def examples(self, split: Split) -> Sequence[Example]:
+        columns = {"question": self.config.question, "answer": self.config.answer}
+        if self.config.context:
+            columns["context"] = self.config.context
+        return load_examples(self.config.source, split, columns, partial(domains.examples, self.config.domain))
+
+    def reset(self, example: Example) -> DebateState:
+        return DebateState(example)
+
+    def acting(self, state: DebateState) -> tuple[AgentId, ...]:
+        return self.agents
+
+    def observe(self, state: DebateState, agent: AgentId, heard: Sequence[Turn]) -> Messages:
+        asked = question_prompt(question_of(state.example, self.config).text, self.config.choices)
+        show = self._chat if self.config.shows == "others" else self._page
+        *before, last = show(asked, state.rounds[-self.config.recall :], agent)
+        quotes = [quote("" if turn.agent == agent else turn.agent, turn.completion.text) for turn in heard]
+        return (*before, Message("user", "\n\n".join([last.content, *quotes])))
+
+    def _page(self, asked: str, rounds: Sequence[Said], agent: AgentId) -> Messages:
+        """One message: the question, and every answer of the rounds shown."""
+        if not rounds:
+            return (Message("user", asked),)
+        quotes = [line for said in rounds for line in self._quotes(said, self.agents, agent)]
+        return (Message("user", "\n\n".join([asked, rebuttal(quotes, self.config.choices)])),)
+
+    def _chat(self, asked: str, rounds: Sequence[Said], agent: AgentId) -> Messages:
+        """A chat: the agent's own answers are its turns, those of the others are told to it."""
+        messages = [Message("user", asked)]
+        others = [other for other in self.agents if other != agent]
+        for said in rounds:
+            seat = self.agents.index(agent)
+            own = [f"({score_words(said.scores[seat], 'your')})"] if self.config.score_feedback else []
+            told = rebuttal([*own, *self._quotes(said, others, agent)], self.config.choices)
+            messages += [Message("assistant", said.answers[seat]), Message("user", told)]
+        return tuple(messages)
+
+    def _quotes(self, said: Said, speakers: Sequence[AgentId], reader: AgentId) -> list[str]:
+        shown = dict(zip(self.agents, zip(said.answers, said.scores, strict=True), strict=True))
+        score = self.config.score_feedback
+        return [
+            quote("" if speaker == reader else speaker, shown[speaker][0], shown[speaker][1] if score else None)
+            for speaker in speakers
+        ]
+
+    def step(self, state: DebateState, actions: Mapping[AgentId, str]) -> Step[DebateState]:
+        question = question_of(state.example, self.config)
+        truth = result_of(question.reference, question.choices)
+        if truth is None:
+            kind = f"one of {', '.join(question.choices)}" if question.choices else "a number"
+            raise TaskError(
+                f"example {state.example.id}: expected a reference answer with {kind}, got {question.reference!r:.80}"
+            )
+        answers = tuple(actions[agent] for agent in self.agents)
+        results = tuple(result_of(answer, question.choices) for answer in answers)
+        scores = verified(self.verifier, question, answers)
+        after = DebateState(state.example, (*state.rounds, Said(answers, results, scores)))
+        flaws = [flaw_of(a, r, self.config.least_words) for a, r in zip(answers, results, strict=True)]
+        right = [result == truth for result in results]
+        return Step(
+            after,
+            dict(zip(self.agents, scores, strict=True)),
+            ending=self._ending(after),
+            metrics={
+                "accuracy": 100 * fmean(right),
+                "majority_accuracy": 100 * outcome(results, truth),
+                "return_percent": 100 * outcome(results, truth),
+                "score": 100 * fmean(scores),
+                "flawed": 100 * fmean(flaw != "" for flaw in flaws),
+                **discussion_metrics([said.results for said in after.rounds], truth, self.horizon),
+            },
+            details={
+                "answers": list(results),
+                "reference": truth,
+                "right": dict(zip(self.agents, right, strict=True)),
+                "flaws": dict(zip(self.agents, flaws, strict=True)),
+            },
+        )
+
+    def _ending(self, state: DebateState) -> Ending:
+        if self._agreed(state.rounds[-1]):
+            return "agreed"
+        return "horizon" if len(state.rounds) >= self.horizon else ""
+
+    def _agreed(self, said: Said) -> bool:
+        """Whether enough agents give one result, and the verifier thinks well of it."""
+        if self.config.consensus is None:
+            return False
+        given = [result for result in said.results if result is not None]
+        most = max(given, key=given.count, default=None)
+        scores = [score for result, score in zip(said.results, said.scores, strict=True) if result == most]
+        enough = most is not None and len(scores) > self.config.consensus * len(said.results)
+        return enough and fmean(scores) > self.config.consensus_score
+
+
+def question_of(example: Example, config: Debate) -> Question:
+    """What an example asks, its reference answer in words."""
+    reference = str(example.data["answer"])
+    if config.choices and reference.isdecimal() and int(reference) < len(config.choices):
+        reference = config.choices[int(reference)]
+    parts = [str(example.data[name]) for name in ("context", "question") if name in example.data]
+    return Question("\n\n".join(parts), reference, config.choices)
+
+
+@contextmanager
+def open_debate(config: Debate) -> Iterator[DebateTask]:
+    """Opens the verifier and yields the task that it serves.
+
+    Raises:
+        ConfigError, EngineError: if there is no such verifier.
+    """
+    with open_verifier(config.verifier) as verifier:
+        yield DebateTask(config, verifier)

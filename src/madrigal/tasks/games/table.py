@@ -1,0 +1,128 @@
+"""A game as a task: one player acts in a round, what it answers is its move, what it wins the other loses.
+
+Knows: rounds, illegal answers, rewards, records. Does not know: the rules of any game, who sits opposite (opponent).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from madrigal.task import Rewards
+from madrigal.tasks.games.rules import PLAYERS, Game, numbered
+from madrigal.types import AgentId, Ending, Example, Message, Messages, Split, Step, Turn
+
+P = TypeVar("P")
+
+AGAIN = "That was no legal move. Try again."
+
+
+@dataclass(frozen=True, slots=True)
+class Seen(Generic[P]):
+    """The state: a position, and what led to it.
+
+    Attributes:
+        answers: how many the first player has given, and the second.
+        slips: how many of them were illegal.
+        again: the last one was, and its player is asked again.
+    """
+
+    position: P
+    answers: tuple[int, int] = (0, 0)
+    slips: tuple[int, int] = (0, 0)
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table(Generic[P]):
+    """The task of playing a game; rewards are zero-sum.
+
+    The winner gets what the game pays and the loser pays it, both in the last round; all rewards before are 0. An
+    illegal answer costs `house.penalty`, paid to the other player; the one after `house.retries` also loses the stake
+    and ends the game ("failed"). Otherwise the ending is "solved" where somebody wins, "horizon" in a draw.
+    """
+
+    game: Game[P]
+
+    @property
+    def name(self) -> str:
+        return self.game.name
+
+    @property
+    def agents(self) -> tuple[AgentId, ...]:
+        return PLAYERS
+
+    @property
+    def horizon(self) -> int:
+        return self.game.plies + len(PLAYERS) * self.game.house.retries
+
+    @property
+    def best_return(self) -> float:
+        return self.game.stake
+
+    @property
+    def rewards(self) -> Rewards:
+        return "zero-sum"
+
+    def examples(self, split: Split) -> Sequence[Example]:
+        return numbered(self.name, split, self.game.deals(split))
+
+    def reset(self, example: Example) -> Seen[P]:
+        return Seen(self.game.start(example.data))
+
+    def acting(self, state: Seen[P]) -> tuple[AgentId, ...]:
+        return (PLAYERS[self.game.mover(state.position)],)
+
+    def observe(self, state: Seen[P], agent: AgentId, heard: Sequence[Turn]) -> Messages:
+        shown = self.game.tell(state.position)
+        return (Message("user", f"{AGAIN}\n{shown}" if state.again else shown),)
+
+    def step(self, state: Seen[P], actions: Mapping[AgentId, str]) -> Step[Seen[P]]:
+        mover = self.game.mover(state.position)
+        position = self.game.play(state.position, actions[PLAYERS[mover]])
+        slip = position is None
+        after = Seen(
+            state.position if position is None else position,
+            _one_more(state.answers, mover),
+            _one_more(state.slips, mover) if slip else state.slips,
+            again=slip,
+        )
+        if slip:
+            return self._slipped(after, mover)
+        payoff = self.game.payoff(after.position)
+        if payoff is None:
+            return self._going(after, 0.0)
+        return self._ended(after, payoff, "solved" if payoff else "horizon")
+
+    def _slipped(self, state: Seen[P], mover: int) -> Step[Seen[P]]:
+        sign, house = (-1 if mover == 0 else 1), self.game.house
+        if state.slips[mover] <= house.retries:
+            return self._going(state, sign * house.penalty)
+        return self._ended(state, sign * (self.game.stake + house.penalty), "failed")
+
+    def _going(self, state: Seen[P], reward: float) -> Step[Seen[P]]:
+        return Step(state, zero_sum(reward), details=self._details())
+
+    def _ended(self, state: Seen[P], reward: float, ending: Ending) -> Step[Seen[P]]:
+        answers, slips = sum(state.answers), sum(state.slips)
+        metrics = {
+            "legal": 100 * (1 - slips / answers),
+            "first_wins": 100.0 * (reward > 0),
+            "second_wins": 100.0 * (reward < 0),
+            "draw": 100.0 * (reward == 0),
+        }
+        return Step(state, zero_sum(reward), ending, metrics, self._details())
+
+    def _details(self) -> dict[str, Any]:
+        """The game's name, so that what is learned of several games can be kept apart."""
+        return {"game": self.name}
+
+
+def zero_sum(reward: float) -> dict[AgentId, float]:
+    """What the first player gets, the second pays."""
+    return {PLAYERS[0]: reward, PLAYERS[1]: 0.0 - reward}
+
+
+def _one_more(counts: tuple[int, int], place: int) -> tuple[int, int]:
+    return (counts[0] + (place == 0), counts[1] + (place == 1))

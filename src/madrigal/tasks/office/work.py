@@ -1,0 +1,143 @@
+"""The kinds of work that an office does: a summary of a post in two parts, or a function that passes unit tests.
+
+Knows: what is asked, what tools say of a draft, what a piece is worth. Does not know: boards, roles, rounds.
+
+Both are tasks of the library for a single agent, so that prompts, scores and the sandbox are theirs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from madrigal.tasks.coding.feedback import failure
+from madrigal.tasks.coding.problem import parameters, problem_of, unit_tests
+from madrigal.tasks.coding.program import clean, combine, find_function, syntax_fault
+from madrigal.tasks.coding.score import Judged
+from madrigal.tasks.coding.task import ALONE, CodingTask
+from madrigal.tasks.office.board import Worth
+from madrigal.tasks.writing.single import WRITER
+from madrigal.tasks.writing.task import WritingTask
+from madrigal.types import AgentId, Example, Step
+
+
+class Work(Protocol):
+    """One kind of work; every method is a function of its arguments."""
+
+    @property
+    def staff(self) -> tuple[AgentId, ...]:
+        """The roles that have a part in it, in the order of `roles.ROLES`."""
+        ...
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The metrics of `worth`; all are 0 while nothing is accepted."""
+        ...
+
+    def ask(self, example: Example) -> str:
+        """The brief."""
+        ...
+
+    def facts(self, example: Example) -> tuple[str, ...]:
+        """What can be looked up."""
+        ...
+
+    def lint(self, example: Example, draft: str) -> tuple[str, ...]:
+        """What is wrong with the form of a draft; such a draft cannot be integrated."""
+        ...
+
+    def test(self, example: Example, draft: str) -> tuple[str, ...]:
+        """What fails when a draft is used."""
+        ...
+
+    def worth(self, example: Example, piece: str) -> Worth:
+        """What a piece is worth."""
+        ...
+
+
+@dataclass(frozen=True)
+class Prose:
+    """A concise and a detailed summary in one text.
+
+    Attributes:
+        task: the writing task of a single writer.
+    """
+
+    task: WritingTask
+    staff: tuple[AgentId, ...] = ("planner", "writer", "reviewer")
+    measures: tuple[str, ...] = ("structure", "consistency", "coherence")
+
+    def ask(self, example: Example) -> str:
+        return self.task.observe(example, WRITER[0], ())[0].content
+
+    def facts(self, example: Example) -> tuple[str, ...]:
+        form, length = self.task.thresholds, self.task.thresholds.length
+        return (
+            f"each part has {form.fewest} to {form.most} words",
+            f"the second part is {length.best_low:g} to {length.best_high:g} times as long as the first",
+        )
+
+    def lint(self, example: Example, draft: str) -> tuple[str, ...]:
+        form = self.task.thresholds
+        counts = [len(part.split()) for part in self.task.parts({WRITER[0]: draft})]
+        return tuple(
+            f"part {number} has {count} words, not {form.fewest} to {form.most}"
+            for number, count in enumerate(counts, start=1)
+            if not form.fewest <= count <= form.most
+        )
+
+    def test(self, example: Example, draft: str) -> tuple[str, ...]:
+        return ()
+
+    def worth(self, example: Example, piece: str) -> Worth:
+        step = self.task.step(example, {WRITER[0]: piece})
+        return _worth(step.metrics["return_percent"], self.measures, step)
+
+
+@dataclass(frozen=True)
+class Code:
+    """A function, worth the share of unit tests that it passes.
+
+    Attributes:
+        task: the coding task of a single agent.
+    """
+
+    task: CodingTask
+    staff: tuple[AgentId, ...] = ("planner", "coder", "tester", "reviewer")
+    measures: tuple[str, ...] = ("tests", "syntax_correct", "full_test_pass")
+
+    def ask(self, example: Example) -> str:
+        return self.task.observe(self.task.reset(example), ALONE[0], ())[0].content
+
+    def facts(self, example: Example) -> tuple[str, ...]:
+        problem = problem_of(example)
+        return (
+            f"the function is {problem.entry_point}({parameters(problem)})",
+            f"{len(unit_tests(problem.test))} unit tests",
+        )
+
+    def lint(self, example: Example, draft: str) -> tuple[str, ...]:
+        problem = problem_of(example)
+        answer = clean(draft, problem.entry_point)
+        function = find_function(answer, problem.entry_point)
+        fault = syntax_fault(combine(problem.prompt, problem.entry_point, draft), {ALONE[0]: answer})
+        if function is None:
+            return (f"there is no def {problem.entry_point}",)
+        if fault:
+            return (f"line {fault.line}: {fault.message}",)
+        return () if function.returns else (f"{problem.entry_point} returns nothing",)
+
+    def test(self, example: Example, draft: str) -> tuple[str, ...]:
+        judged = [Judged(**verdict) for verdict in self._run(example, draft).details["verdicts"]]
+        return tuple(failure(test) for test in judged if test.outcome != "passed")
+
+    def worth(self, example: Example, piece: str) -> Worth:
+        step = self._run(example, piece)
+        return _worth(step.metrics["tests"], self.measures, step)
+
+    def _run(self, example: Example, draft: str) -> Step[Any]:
+        return self.task.step(self.task.reset(example), {ALONE[0]: draft})
+
+
+def _worth(percent: float, measures: tuple[str, ...], step: Step[Any]) -> Worth:
+    return Worth(percent / 100, {name: step.metrics[name] for name in measures}, step.details)

@@ -1,0 +1,189 @@
+"""A language model that says how probably an answer is right.
+
+Knows: weights, a scalar head, how question and answer are read. Does not know: training, data, servers, tasks.
+
+    s(q, y) = sigmoid(w . h_T)          h_T what the model makes of the answer's last token, w without bias
+
+The answer is read after the question as a chat would show them, its end token included.
+
+References:
+    Park et al., 2025, "MAPoRL", section 4.1, arXiv:2502.18439, and its public code: LoRA, a bias-free linear head, a
+    sigmoid, the score at the last token.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float
+from peft import PeftModel
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from madrigal.batch import pad_rows
+from madrigal.policies.critic import Critic, ScalarHead, load_critic
+from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig, load_model, load_tokenizer
+from madrigal.tasks.discussion.prompts import question_prompt
+from madrigal.tasks.discussion.verifier import Question
+from madrigal.types import ConfigError, Message, RewardError
+
+NAME = "verifier"
+SETTINGS, HEAD, ADAPTER, WHOLE = "verifier.json", "head.safetensors", "adapter_model.safetensors", "model.safetensors"
+ROWS = 16  # answers read at once
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a verifier is made of.
+
+    Attributes:
+        model: a model that a policy may have.
+        rank, alpha: of the adapter that is trained beside the head; rank 0 trains the model itself, which is what a
+            starter model needs.
+        max_length: tokens of question and answer; what an answer has beyond is not read.
+        pad_token: what to pad with where the tokenizer names nothing.
+    """
+
+    model: str = "starter:small"
+    rank: int = 16
+    alpha: int = 32
+    max_length: int = 550
+    pad_token: str = ""
+
+    def __post_init__(self) -> None:
+        if self.rank < 0 or self.max_length < 2:
+            raise ConfigError("verifier: expected an adapter of rank 0 or more, and a max_length of 2 tokens or more")
+
+    @property
+    def policy(self) -> PolicyConfig:
+        return PolicyConfig(model=self.model, lora=Lora(self.rank, self.alpha), pad_token=self.pad_token)
+
+
+@dataclass(slots=True, eq=False)
+class LearnedVerifier:
+    """A critic of answers: a verifier that a task can be given, in this process.
+
+    Attributes:
+        critic: the model, its adapter and its head.
+        body: what it was made of.
+    """
+
+    critic: Critic
+    body: Body
+
+    def __call__(self, question: Question, answers: Sequence[str]) -> list[float]:
+        """The scores at the last tokens of the answers.
+
+        Raises:
+            RewardError: if the question alone fills `max_length`.
+        """
+        rows, scores = [self.encode(question, answer) for answer in answers], list[float]()
+        with torch.inference_mode():
+            for start in range(0, len(rows), ROWS):
+                logits, mask = self.logits(rows[start : start + ROWS])
+                last = mask.sum(dim=1, keepdim=True) - 1
+                scores += logits.gather(1, last)[:, 0].sigmoid().tolist()
+        return scores
+
+    def encode(self, question: Question, answer: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Token ids of the question, as agents are asked it, and of the answer with its end token, cut to length.
+
+        Raises:
+            RewardError: if there is no room for an answer.
+        """
+        speaker = self.critic.body
+        asked = speaker.encode((Message("user", question_prompt(question.text, question.choices)),))
+        room = self.body.max_length - len(asked)
+        if room < 1:
+            raise RewardError(
+                f"verifier: a question of {len(asked)} tokens leaves no room for an answer in {self.body.max_length}; "
+                "train it with a larger --body.max-length"
+            )
+        said = speaker.tokenizer(answer.strip(), add_special_tokens=False)["input_ids"]
+        return asked, tuple([*said, speaker.tokenizer.eos_token_id][:room])
+
+    def logits(
+        self, rows: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
+    ) -> tuple[Float[Tensor, "B T"], Bool[Tensor, "B T"]]:
+        """The logit after each token of each answer, and which of them are real; 0 in padding."""
+        device, pad = self.critic.body.device, self.critic.body.tokenizer.pad_token_id
+        ids, seen = pad_rows([asked + said for asked, said in rows], pad)
+        with self.critic.reading() as model:
+            found = model(input_ids=ids.to(device), attention_mask=seen.long().to(device), use_cache=False).logits[
+                ..., 0
+            ]
+        answers, mask = pad_rows([said for _, said in rows], pad)
+        logits = found.new_zeros(answers.shape)
+        for n, (asked, said) in enumerate(rows):
+            logits[n, : len(said)] = found[n, len(asked) : len(asked) + len(said)]
+        return logits, mask.to(device)
+
+    def save(self, folder: Path) -> None:
+        """Writes adapter, head, tokenizer and settings; weights as safetensors alone."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.critic.body.save(folder)
+        save_file({"weight": self.critic.head.weight.detach().cpu().contiguous()}, folder / HEAD)
+        (folder / SETTINGS).write_text(json.dumps(asdict(self.body), indent=2) + "\n")
+
+
+def new_verifier(body: Body, device: torch.device, seed: int = 0) -> LearnedVerifier:
+    """One that knows nothing yet: it says 0.5 of everything."""
+    return LearnedVerifier(load_critic(NAME, body.policy, device, seed=seed), body)
+
+
+def load_verifier(folder: Path, device: torch.device) -> LearnedVerifier:
+    """Loads what `LearnedVerifier.save` wrote, to judge and not to learn.
+
+    Raises:
+        ConfigError: if something is missing, or is none of its files.
+        EngineError: if the base model cannot be loaded.
+    """
+    body = _read_body(folder)
+    if not (folder / HEAD).is_file():
+        raise ConfigError(f"verifier {folder}: expected {HEAD} beside {SETTINGS}, found none; train it again")
+    speaker = _load_body(folder, body, device)
+    try:
+        weight = load_file(folder / HEAD)["weight"]
+    except (OSError, KeyError, SafetensorError) as error:
+        raise _unreadable(folder, error) from error
+    head = ScalarHead(weight.shape[1], speaker.device)
+    with torch.no_grad():
+        head.weight.copy_(weight)
+    return LearnedVerifier(Critic(speaker, head), body)
+
+
+def _load_body(folder: Path, body: Body, device: torch.device) -> LocalPolicy:
+    """The model below the head: an adapter on the base model, or a model of its own. Only safetensors are read."""
+    if not any(folder.glob("*.safetensors.index.json")) and not (folder / (ADAPTER if body.rank else WHOLE)).is_file():
+        raise ConfigError(f"verifier {folder}: expected weights as safetensors beside {SETTINGS}, found none")
+    tokenizer = load_tokenizer(str(folder), body.pad_token)
+    if not body.rank:
+        whole = load_model(PolicyConfig(model=str(folder)), device)
+        return LocalPolicy(NAME, whole, tokenizer, trainable=False)
+    base = load_model(body.policy, device)
+    try:
+        model = PeftModel.from_pretrained(base, str(folder), adapter_name=NAME).eval()
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        raise _unreadable(folder, error) from error
+    return LocalPolicy(NAME, model, tokenizer, adapter=NAME, trainable=False)
+
+
+def _unreadable(folder: Path, error: Exception) -> ConfigError:
+    reason = str(error).strip().split("\n")[0]
+    return ConfigError(f"verifier {folder}: the weights could not be loaded: {reason}; train it again")
+
+
+def _read_body(folder: Path) -> Body:
+    try:
+        said = json.loads((folder / SETTINGS).read_text())
+        return Body(**said)
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(
+            f"verifier {folder}: expected the {SETTINGS} of a learned verifier, found none that can be read; make one "
+            "with: madrigal verifier train"
+        ) from error

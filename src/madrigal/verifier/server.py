@@ -1,0 +1,150 @@
+"""A small HTTP server for a verifier, for this machine alone.
+
+Knows: what is sent and what goes back. Does not know: which verifier answers.
+
+    POST /predict    {"question": "...", "answers": ["...", ...], "choices": [...]}    ->    {"scores": [0.93, ...]}
+    GET  /health     ->    {"status": "ok"}
+
+It listens on the loopback address only, takes requests for no other host (a page in a browser could be made to send
+them), one answer at a time to the model, and bounded bodies. Whatever is wrong comes back as {"error": "..."}.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from madrigal.tasks.discussion.verifier import Question, Verifier
+from madrigal.tasks.discussion.verifier.config import LOOPBACK
+from madrigal.types import ConfigError, RewardError
+
+HOST = "127.0.0.1"
+LARGEST = 1 << 20  # bytes of a request
+MOST = 256  # answers in a request
+SILENCE = 30.0  # seconds that a client may say nothing
+
+
+class RefusedError(Exception):
+    """A request that is not answered: status and reason."""
+
+    def __init__(self, status: HTTPStatus, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason = status, reason
+
+
+def make_server(verifier: Verifier, port: int = 0) -> ThreadingHTTPServer:
+    """A server that listens and waits for `serve_forever`; port 0 takes a free one.
+
+    Raises:
+        ConfigError: if the port cannot be had.
+    """
+    try:
+        server = ThreadingHTTPServer((HOST, port), _handler(verifier))
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"verifier serve: port {port} cannot be had ({error}); name another with --port") from error
+    server.daemon_threads = True
+    return server
+
+
+def address_of(server: ThreadingHTTPServer) -> str:
+    """Where a server listens."""
+    return f"http://{HOST}:{server.server_address[1]}"
+
+
+def _handler(verifier: Verifier) -> type[BaseHTTPRequestHandler]:
+    """The library of Python asks for a class; it does nothing but pass on."""
+    lock = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = SILENCE
+
+        def do_GET(self) -> None:
+            self.answer(self.health)
+
+        def do_POST(self) -> None:
+            self.answer(self.predict)
+
+        def health(self) -> dict[str, Any]:
+            _check_path(self.path, "/health")
+            return {"status": "ok"}
+
+        def predict(self) -> dict[str, Any]:
+            _check_path(self.path, "/predict")
+            _check_kind(self.headers.get("Content-Type", ""))
+            question, answers = read_request(self.rfile.read(_length(self.headers.get("Content-Length"))))
+            try:
+                with lock:
+                    scores = verifier(question, answers)
+            except RewardError as error:
+                raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
+            return {"scores": list(scores)}
+
+        def answer(self, reply: Callable[[], dict[str, Any]]) -> None:
+            try:
+                _check_host(self.headers.get("Host", ""))
+                status, body = HTTPStatus.OK, reply()
+            except RefusedError as refusal:
+                status, body = refusal.status, {"error": refusal.reason}
+            text = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Requests are not logged; they hold what models wrote."""
+
+    return Handler
+
+
+def read_request(body: bytes) -> tuple[Question, list[str]]:
+    """Question and answers of a request.
+
+    Raises:
+        RefusedError: saying what was expected.
+    """
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise RefusedError(HTTPStatus.BAD_REQUEST, "expected a body of JSON") from error
+    match said:
+        case {"question": str(question), "answers": list(answers)} if set(said) <= {"question", "answers", "choices"}:
+            choices = said.get("choices", [])
+            if _are_texts(answers) and _are_texts(choices) and 0 < len(answers) <= MOST:
+                return Question(question, choices=tuple(choices)), answers
+    wanted = f'{{"question": text, "answers": [1 to {MOST} texts]}}, and "choices": [texts] where there are some'
+    raise RefusedError(HTTPStatus.BAD_REQUEST, f"expected {wanted}")
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _length(header: str | None) -> int:
+    if header is None or not header.isdecimal():
+        raise RefusedError(HTTPStatus.LENGTH_REQUIRED, "expected a Content-Length")
+    if int(header) > LARGEST:
+        raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected at most {LARGEST} bytes, got {header}")
+    return int(header)
+
+
+def _check_kind(content: str) -> None:
+    """A page in a browser cannot send this kind to another site unasked."""
+    if content.partition(";")[0].strip().lower() != "application/json":
+        raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "expected the Content-Type application/json")
+
+
+def _check_path(path: str, known: str) -> None:
+    if path != known:
+        raise RefusedError(HTTPStatus.NOT_FOUND, "expected POST /predict or GET /health")
+
+
+def _check_host(host: str) -> None:
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+    if name.strip("[]") not in LOOPBACK:
+        raise RefusedError(HTTPStatus.FORBIDDEN, f"expected a request to this machine, {HOST}")

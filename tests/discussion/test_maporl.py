@@ -1,0 +1,240 @@
+"""MAPoRL's credit: rewards of answers, advantages along their tokens, and what is learned in which step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean, variance
+from typing import Any
+
+import pytest
+import torch
+
+from madrigal.algorithms.maporl import Maporl
+from madrigal.algorithms.whitening import whitened
+from madrigal.types import (
+    Completion,
+    ConfigError,
+    Episode,
+    Group,
+    Point,
+    Reading,
+    Readings,
+    Sample,
+    Step,
+    TrainingError,
+    Turn,
+)
+
+AGENTS = ("ann", "bob")
+PLAIN = Maporl(kl=0.0, whiten=False, epochs=1, minibatches=1)
+
+
+def turn(agent: str, index: int, tokens: int = 2) -> Turn:
+    said = Completion("x", (1,), tuple(range(tokens)), (-1.0,) * tokens)
+    return Turn(agent, (), said, index)
+
+
+def debate(scores: Sequence[Mapping[str, float]], details: Sequence[Mapping[str, Any]] = (), tokens: int = 2) -> Any:
+    """One debate of ann and bob with these scores by round."""
+    said = details or [{} for _ in scores]
+    ends = [""] * (len(scores) - 1) + ["horizon"]
+    steps = tuple(Step(None, s, end, details=d) for s, end, d in zip(scores, ends, said, strict=True))  # type: ignore[arg-type]
+    turns = tuple(turn(agent, n, tokens) for n in range(len(scores)) for agent in AGENTS)
+    return Episode(Point("q", None), turns, steps)
+
+
+def group(*episodes: Any) -> Group[Any]:
+    return Group(Point("q", None), episodes, AGENTS)
+
+
+def readings(*groups: Group[Any], value: float = 0.0, reference: float = -1.0) -> Readings:
+    """Every token is worth `value` and has the log-prob `reference` under the reference policy."""
+    turns = [t for g in groups for episode in g.episodes for t in episode.turns]
+    return Readings((t, Reading((value,) * n, (reference,) * n)) for t in turns for n in [len(t.completion.token_ids)])
+
+
+def credit(algorithm: Maporl, *groups: Group[Any], **read: float) -> list[list[Sample]]:
+    stages, _ = algorithm.credit(groups, algorithm.begin(), readings(*groups, **read))
+    return stages
+
+
+def by_turn(stages: list[list[Sample]]) -> dict[tuple[str, int], Sample]:
+    return {(s.turn.agent, s.turn.round): s for stage in stages for s in stage}
+
+
+TWO = [{"ann": 1.0, "bob": 0.0}, {"ann": 0.5, "bob": 1.0}]
+
+
+def test_an_answer_earns_its_influence_on_its_last_token() -> None:
+    """ann in round 0: (1 + 0.3 * 0.75) / 1.3; with values of 0 and trace 1 every token is credited with it."""
+    found = by_turn(credit(replace(PLAIN, trace=1.0), group(debate(TWO))))
+    for key, reward in {
+        ("ann", 0): (1.0 + 0.3 * 0.75) / 1.3,
+        ("bob", 0): (0.0 + 0.3 * 0.75) / 1.3,
+        ("ann", 1): 0.5,
+        ("bob", 1): 1.0,
+    }.items():
+        assert found[key].ret == pytest.approx(reward)
+        assert found[key].token_advantages == pytest.approx((reward, reward))
+        assert found[key].token_returns == pytest.approx((reward, reward))
+
+
+def test_generalised_advantages_run_inside_one_answer() -> None:
+    """Reward 1 after two tokens worth 0.25 each: delta = 0, 0.75; A = 0.95 * 0.75, 0.75. No later round is added."""
+    found = by_turn(credit(PLAIN, group(debate([TWO[0], {"ann": 1.0, "bob": 0.0}])), value=0.25))
+    last = found["ann", 1]
+    assert last.token_advantages == pytest.approx((0.95 * 0.75, 0.75))
+    assert last.token_returns == pytest.approx((0.95 * 0.75 + 0.25, 1.0))
+    assert last.advantage == pytest.approx(fmean(last.token_advantages))
+
+
+def test_the_divergence_from_the_reference_is_paid_token_by_token() -> None:
+    """Log-probs -1 against -3 under the reference: each token costs 0.002 * 2; with trace 1 the first bears both."""
+    found = by_turn(credit(replace(PLAIN, kl=0.002, trace=1.0), group(debate(TWO)), reference=-3.0))
+    assert found["bob", 1].token_advantages == pytest.approx((1.0 - 0.008, 1.0 - 0.004))
+    assert found["bob", 1].ret == 1.0
+
+
+def test_incentives_are_added_to_the_influence() -> None:
+    """bob was wrong and becomes right while ann was right: persuaded (alpha1); ann persuaded him (beta1)."""
+    scores = [{"ann": 0.9, "bob": 0.1}, {"ann": 0.9, "bob": 0.9}]
+    details = [{"right": {"ann": True, "bob": False}}, {"right": {"ann": True, "bob": True}}]
+    alone = by_turn(credit(PLAIN, group(debate(scores, details))))
+    paid = by_turn(credit(replace(PLAIN, alpha1=0.5, beta1=2.0), group(debate(scores, details))))
+    more = {key: paid[key].ret - alone[key].ret for key in alone}
+    assert more == pytest.approx({("ann", 0): 2.0, ("bob", 0): 0.0, ("ann", 1): 0.0, ("bob", 1): 0.5})
+
+
+def test_a_score_above_a_half_is_right_where_the_task_does_not_say() -> None:
+    scores = [{"ann": 0.6, "bob": 0.5}, {"ann": 0.6, "bob": 0.51}]
+    paid = by_turn(credit(replace(PLAIN, alpha1=8.0, influence=0.0), group(debate(scores))))
+    assert paid["bob", 1].ret == pytest.approx(0.51 + 8.0)
+
+
+FLAWED = [{"flaws": {"ann": "", "bob": ""}}, {"flaws": {"ann": "short", "bob": ""}}]
+
+
+def test_an_answer_that_is_none_earns_the_penalty_alone() -> None:
+    found = by_turn(credit(PLAIN, group(debate(TWO, FLAWED))))
+    unpunished = by_turn(credit(replace(PLAIN, penalty=None), group(debate(TWO, FLAWED))))
+    assert found["ann", 1].ret == -10.0
+    for key in (("ann", 0), ("bob", 0), ("bob", 1)):
+        assert found[key].ret == unpunished[key].ret
+    assert unpunished["ann", 1].ret == 0.5
+
+
+def test_a_spreading_penalty_weighs_on_everybody_s_earlier_rounds() -> None:
+    """As in the public code: the score itself is -10, and the mean of round 1 is (-10 + 1) / 2."""
+    found = by_turn(credit(replace(PLAIN, penalty_spreads=True), group(debate(TWO, FLAWED))))
+    assert found["bob", 0].ret == pytest.approx((0.0 + 0.3 * -4.5) / 1.3)
+    assert found["ann", 1].ret == -10.0
+
+
+def test_advantages_are_whitened_for_each_agent_and_round() -> None:
+    several = [debate([{"ann": a, "bob": 10 * a}, {"ann": 1 - a, "bob": a}], tokens=3) for a in (0.0, 0.25, 1.0)]
+    (stage,) = credit(replace(PLAIN, whiten=True), group(*several))
+    for agent in AGENTS:
+        for index in (0, 1):
+            mine = [s for s in stage if (s.turn.agent, s.turn.round) == (agent, index)]
+            tokens = [value for s in mine for value in s.token_advantages]
+            assert len(tokens) == 9
+            assert fmean(tokens) == pytest.approx(0, abs=1e-9)
+            assert variance(tokens) == pytest.approx(1, abs=1e-5)
+            assert [s.advantage for s in mine] == pytest.approx([fmean(s.token_advantages) for s in mine])
+
+
+def test_a_single_token_whitens_to_nothing() -> None:
+    (found,) = whitened([Sample(turn("ann", 0, 1), 3.0, 3.0, token_advantages=(3.0,))])
+    assert found.token_advantages == (0.0,)
+
+
+def test_every_epoch_deals_out_whole_debates() -> None:
+    episodes = [debate(TWO) for _ in range(5)]
+    stages = credit(replace(PLAIN, epochs=3, minibatches=2), group(*episodes))
+    assert [len(stage) for stage in stages] == [12, 8] * 3
+    home = {id(t): n for n, episode in enumerate(episodes) for t in episode.turns}
+    assert [{home[id(s.turn)] for s in stage} for stage in stages[:2]] == [{0, 2, 4}, {1, 3}]
+    assert Maporl().needs.passes == 32
+
+
+def test_the_variant_without_verifier_trains_rebuttals_only() -> None:
+    rebuttals = replace(PLAIN, first_round=1)
+    assert set(by_turn(credit(rebuttals, group(debate(TWO))))) == {("ann", 1), ("bob", 1)}
+    assert (rebuttals.needs.rounds, Maporl().needs.rounds) == (2, 1)
+
+
+def test_one_round_at_a_time() -> None:
+    """The public code's order for three rounds: round 1 for 20 steps, then rounds 2 and 1 in turn, 40 steps each."""
+    focused = replace(PLAIN, first_round=1, focus_steps=40, focus_start=20)
+    seen, memory, one = [], focused.begin(), group(debate([*TWO, TWO[1]]))
+    for _ in range(101):
+        (stage,), memory = focused.credit([one], memory, readings(one))
+        seen.append({s.turn.round for s in stage})
+    assert seen == [{1}] * 20 + [{2}] * 40 + [{1}] * 40 + [{2}]
+    assert memory == {"steps": 101}
+
+
+def test_debates_that_agreed_early_are_credited_up_to_their_last_round() -> None:
+    short, long = debate(TWO[:1]), debate(TWO)
+    (stage,) = credit(PLAIN, group(short, long))
+    assert len(stage) == 6
+    assert stage[0].ret == 1.0
+
+
+def test_policies_that_do_not_learn_are_not_credited() -> None:
+    """Nobody reads their turns; what they said still counts for the others."""
+    one = group(debate(TWO))
+    mine = Readings((t, Reading((0.0, 0.0), (-1.0, -1.0))) for t in one.episodes[0].turns if t.agent == "ann")
+    (stage,), _ = PLAIN.credit([one], PLAIN.begin(), mine)
+    assert [s.turn.agent for s in stage] == ["ann", "ann"]
+    assert stage[0].ret == pytest.approx((1.0 + 0.3 * 0.75) / 1.3)
+
+
+@pytest.mark.parametrize(
+    ("reading", "complaint"),
+    [
+        (Reading((0.0,), (0.0, 0.0)), "expected values for each of the 2 tokens that ann said in round 0, got 1"),
+        (Reading((0.0, 0.0)), "expected reference for each of the 2 tokens that ann said in round 0, got 0"),
+    ],
+)
+def test_a_reading_that_does_not_fit_is_refused(reading: Reading, complaint: str) -> None:
+    one = group(debate(TWO))
+    with pytest.raises(TrainingError, match=complaint):
+        Maporl().credit([one], {"steps": 0}, Readings((t, reading) for t in one.episodes[0].turns))
+
+
+def test_what_a_run_must_have() -> None:
+    needs = Maporl().needs
+    assert needs.critic is not None
+    assert (needs.critic.sees, needs.critic.at, needs.critic.weight, needs.critic.clip) == ("own", "token", 0.1, 0.2)
+    assert (needs.reference, needs.rewards) == ("credit", "own")
+    assert Maporl(kl=0.0).needs.reference == ""
+    assert Maporl().branching.width == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"influence": 1.5}, "algorithm.influence: expected 0 to 1, got 1.5"),
+        ({"trace": -1.0}, "algorithm.trace"),
+        ({"epochs": 0}, "algorithm.epochs and algorithm.minibatches: expected at least 1, got 0 and 8"),
+        ({"alpha0": float("nan")}, "algorithm.alpha0: expected None or a finite number"),
+        ({"focus_steps": -1}, "expected 0 or more"),
+        ({"width": 0}, "algorithm.width"),
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        Maporl(**settings)
+
+
+def test_the_loss_is_the_clipped_surrogate_over_tokens() -> None:
+    from madrigal.batch import PolicyOutput, make_batch
+
+    (stage,) = credit(replace(PLAIN, trace=1.0), group(debate(TWO)))
+    batch = make_batch(stage, 0, 4, 8, torch.device("cpu"))
+    same = PolicyOutput(batch.old_logprobs, torch.zeros_like(batch.old_logprobs))
+    assert float(PLAIN.loss(same, batch)) == pytest.approx(-float(batch.advantages.sum()) / 8)
+    far = PolicyOutput(batch.old_logprobs + 1.0, same.entropy)
+    assert float(PLAIN.loss(far, batch)) == pytest.approx(-1.2 * float(batch.advantages.sum()) / 8)

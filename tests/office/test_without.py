@@ -1,0 +1,202 @@
+"""Leave-one-out credit: what is judged again, what that comes to, and the advantages by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import sqrt
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from madrigal.algorithms.leave_one_out_team import LeaveOneOutTeam
+from madrigal.algorithms.magrpo import Magrpo
+from madrigal.rollout import Judge, branch
+from madrigal.topology import Parallel, Sequential, Topology
+from madrigal.tradeoff import Tradeoff, weighed
+from madrigal.types import Completion, ConfigError, Episode, Group, Message, Point, Readings, Step, TrainingError, Turn
+from madrigal.without import leaving_one_out
+
+AGENTS = ("ann", "bob", "cat")
+Advantages = dict[tuple[str, int, int], float]  # of agent, sibling, round
+
+
+class Sum:
+    """The joint reward is the sum of the numbers that were said, twice the first agent's; silence is 0."""
+
+    name, agents, best_return = "sum", AGENTS, 1.0
+
+    def __init__(self, horizon: int = 1) -> None:
+        self.horizon = horizon
+        self.asked: list[dict[str, str]] = []
+
+    def acting(self, state: int) -> tuple[str, ...]:
+        return self.agents
+
+    def observe(self, state: int, agent: str, heard: Sequence[Turn]) -> tuple[Message, ...]:
+        return (Message("user", "?"),)
+
+    def step(self, state: int, actions: Mapping[str, str]) -> Step[int]:
+        self.asked.append(dict(actions))
+        ann, bob, cat = (float(actions[agent] or 0) for agent in self.agents)
+        total = 2 * ann + bob + cat
+        return Step(state + 1, dict.fromkeys(self.agents, total), "horizon" if state + 1 == self.horizon else "")
+
+
+def judge_of(task: Any) -> Any:
+    return lambda requests: [task.step(r.state, r.actions) for r in requests]
+
+
+def test_every_agent_is_left_out_once_in_a_single_call() -> None:
+    task, calls = Sum(), list[int]()
+
+    def judge(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
+        calls.append(len(requests))
+        return [task.step(r.state, r.actions) for r in requests]
+
+    requests = [Judge(0, {"ann": "1", "bob": "2", "cat": "4"}), Judge(0, {"ann": "8", "bob": "", "cat": "16"})]
+    first, second = leaving_one_out(judge)(requests)
+    assert calls == [2 + 3 + 2]
+    assert first.rewards["ann"] == 8 and first.without == {"ann": 6, "bob": 6, "cat": 4}
+    assert second.rewards["ann"] == 32 and second.without == {"ann": 16, "cat": 16}
+    assert task.asked[2] == {"ann": "", "bob": "2", "cat": "4"}
+
+
+def test_what_is_left_out_takes_no_time_and_costs_nothing() -> None:
+    """One after the other, at 1 token a word: without bob's two words the round lasts 2 tokens and costs 2 messages."""
+    weights = Tradeoff(speed=1, cost=1, pace=1, message=10, word=0, redundancy=0)
+    task = Sum()
+    turns = tuple(
+        Turn(a, (), Completion(t, token_ids=(1,) * n))
+        for a, t, n in (("ann", "1", 1), ("bob", "2", 2), ("cat", "4", 1))
+    )
+    judge = leaving_one_out(weighed(judge_of(task), weights, Sequential(), task))  # type: ignore[arg-type]
+    (step,) = judge([Judge(0, {t.agent: t.completion.text for t in turns}, turns)])
+    assert step.rewards["bob"] == 8 - 4 - 30
+    assert step.without == {"ann": 6 - 3 - 20, "bob": 6 - 2 - 20, "cat": 4 - 3 - 20}
+
+
+def test_an_agent_that_said_nothing_but_was_asked_is_left_out_too() -> None:
+    """Its empty turn still took time."""
+    weights = Tradeoff(speed=1, pace=1)
+    turns = tuple(Turn(a, (), Completion("", token_ids=(1,) * 5)) for a in AGENTS)
+    task = Sum()
+    judge = leaving_one_out(weighed(judge_of(task), weights, Sequential(), task))  # type: ignore[arg-type]
+    (step,) = judge([Judge(0, dict.fromkeys(AGENTS, ""), turns)])
+    assert step.without == dict.fromkeys(AGENTS, -10.0)
+
+
+# Credit
+
+
+def chains(*rows: Sequence[tuple[float, Mapping[str, float]]]) -> Group[str]:
+    """Of each sibling, for each round: the reward, and what it would have been without each agent."""
+    episodes = []
+    for k, row in enumerate(rows):
+        steps = tuple(Step("", dict.fromkeys(AGENTS, r), without=without) for r, without in row)
+        turns = tuple(
+            Turn(agent, (), Completion(f"{k}", (1,), (2,), (-0.5,)), n)
+            for n, (_, without) in enumerate(row)
+            for agent in without
+        )
+        episodes.append(Episode(Point("x", ""), turns, steps, (k,) * 3))
+    return Group(Point("x", ""), tuple(episodes), AGENTS)
+
+
+def credited(algorithm: LeaveOneOutTeam | Magrpo, *groups: Group[str]) -> Advantages:
+    stages, _ = algorithm.credit(groups, {}, Readings())
+    return {(s.turn.agent, int(s.turn.completion.text), s.turn.round): s.advantage for stage in stages for s in stage}
+
+
+ROUND = chains(
+    [(8.0, {"ann": 2.0, "bob": 6.0, "cat": 8.0})],
+    [(4.0, {"ann": 2.0, "bob": 6.0, "cat": 0.0})],
+)
+
+
+def test_the_own_part_by_hand() -> None:
+    """D of ann: 6, 2; of bob: 2, -2; of cat: 0, 4."""
+    assert credited(LeaveOneOutTeam(width=2, share=1, scale="none"), ROUND) == {
+        ("ann", 0, 0): 2,
+        ("ann", 1, 0): -2,
+        ("bob", 0, 0): 2,
+        ("bob", 1, 0): -2,
+        ("cat", 0, 0): -2,
+        ("cat", 1, 0): 2,
+    }
+
+
+def test_the_mixture_by_hand() -> None:
+    """X of cat, a quarter its own part: 6 + 0, 3 + 1."""
+    found = credited(LeaveOneOutTeam(width=2, share=0.25, scale="none"), ROUND)
+    assert found["cat", 0, 0] == -found["cat", 1, 0] == 1
+    assert found["ann", 0, 0] == found["bob", 0, 0] == 2
+
+
+def test_later_rounds_count_in_the_joint_part_only() -> None:
+    """ann: rewards 1, 10 and 2, 20; D 1, 3 and 2, 5. R: 11, 10 and 22, 20."""
+    group = chains(
+        [(1.0, {"ann": 0.0}), (10.0, {"ann": 7.0})],
+        [(2.0, {"ann": 0.0}), (20.0, {"ann": 15.0})],
+    )
+    found = credited(LeaveOneOutTeam(width=2, share=0.5, scale="none"), group)
+    assert found == {("ann", 0, 0): -3.0, ("ann", 1, 0): 3.0, ("ann", 0, 1): -3.0, ("ann", 1, 1): 3.0}
+    shifted = LeaveOneOutTeam(width=2, share=0.5, scale="none", discount=0.5, reward_shift=7.0)
+    assert credited(shifted, group)["ann", 1, 0] == ((12 - 6) / 2 + (2 - 1) / 2) / 2
+
+
+def test_the_batch_is_scaled_as_one() -> None:
+    """Two groups with deviations of 2 and 0: the root of the mean square of all advantages is 2 / sqrt(2)."""
+    flat = chains([(5.0, {"ann": 1.0, "bob": 1.0, "cat": 1.0})], [(5.0, {"ann": 1.0, "bob": 1.0, "cat": 1.0})])
+    stages, _ = LeaveOneOutTeam(width=2, share=1).credit([ROUND, flat], {}, Readings())
+    found = [sample.advantage for stage in stages for sample in stage]
+    assert sorted(found) == pytest.approx([-sqrt(2)] * 3 + [0] * 6 + [sqrt(2)] * 3)
+
+
+def test_each_group_can_be_scaled_by_itself() -> None:
+    found = credited(LeaveOneOutTeam(width=2, share=0.25, scale="group"), ROUND)
+    assert sorted(map(abs, found.values())) == pytest.approx([1] * 6)
+
+
+@given(st.lists(st.floats(-9, 9), min_size=2, max_size=5))
+def test_without_an_own_part_it_is_magrpo(rewards: list[float]) -> None:
+    group = chains(*([(reward, dict.fromkeys(AGENTS, 0.0))] for reward in rewards))
+    assert credited(LeaveOneOutTeam(share=0, scale="none"), group) == pytest.approx(credited(Magrpo(), group))
+    assert not LeaveOneOutTeam(share=0).needs.without and LeaveOneOutTeam().needs.without
+
+
+@pytest.mark.parametrize("topology", [Parallel(), Sequential()])
+@given(seed=st.integers(0, 999))
+def test_in_a_sum_an_answer_is_worth_its_own_number(topology: Topology, seed: int) -> None:
+    """What teammates add is the same with and without the agent, whatever they say: no noise of theirs is left."""
+    task: Any = Sum(horizon=2)
+    speak = lambda wanted: [Completion(str(u.seed % 10), (1,), (2,), (-1.0,)) for u in wanted]  # noqa: E731
+    algorithm = LeaveOneOutTeam(width=3, share=1, scale="none")
+    judge = leaving_one_out(judge_of(task))
+    groups = branch(task, topology, [Point("x", 0)], algorithm.branching, speak, judge, (seed,))
+    stages, _ = algorithm.credit(groups, {}, Readings())
+    for stage in stages:
+        for agent in AGENTS:
+            mine = [s for s in stage if s.turn.agent == agent]
+            numbers = [(2 if agent == "ann" else 1) * float(s.turn.completion.text) for s in mine]
+            mean = sum(numbers) / len(numbers)
+            assert [s.advantage for s in mine] == pytest.approx([n - mean for n in numbers])
+
+
+def test_rounds_that_nobody_judged_again_are_refused() -> None:
+    group = chains([(1.0, {})], [(2.0, {})])
+    with pytest.raises(TrainingError, match=r"judged without each agent \(Step.without\), got none"):
+        LeaveOneOutTeam().credit([group], {}, Readings())
+
+
+def test_a_reward_that_is_no_number_without_an_agent_is_refused() -> None:
+    group = chains([(1.0, {"ann": float("nan")})], [(2.0, {"ann": 0.0})])
+    with pytest.raises(TrainingError, match="a finite reward without ann, got nan"):
+        LeaveOneOutTeam().credit([group], {}, Readings())
+
+
+@pytest.mark.parametrize("wrong", [{"share": 1.5}, {"width": 1}, {"discount": 2}, {"clip": 0}])
+def test_settings_that_cannot_work_are_refused(wrong: Mapping[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"algorithm.{next(iter(wrong))}"):
+        LeaveOneOutTeam(**wrong)
