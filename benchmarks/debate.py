@@ -36,6 +36,7 @@ from madrigal.held_out import evaluate_on, team_of
 from madrigal.policies.local import LocalPolicy, PolicyConfig, load_policy
 from madrigal.recipes import recipe
 from madrigal.sampling import Sampling
+from madrigal.seeds import derive
 from madrigal.starter.corpora import arithmetic
 from madrigal.starter.mixture import Row
 from madrigal.starter.recipe import losses, save
@@ -56,13 +57,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--questions", type=int, default=3000, help="of `warm`")
     parser.add_argument("--epochs", type=int, default=2, help="of `warm`")
+    parser.add_argument("--model", default="starter:small", help="that `warm` starts from; another one goes on from it")
     parser.add_argument("--runs", type=Path, default=Path("runs/debate"))
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warmed = options.runs / "warm"
     if options.what == "warm":
-        warm(warmed, 24 if options.quick else options.questions, options.epochs)
+        warm(options.model, warmed, 24 if options.quick else options.questions, options.epochs, options.seeds[0])
         return
     if not warmed.is_dir():
         raise SystemExit(f"no warmed model at {warmed}; make it first: python benchmarks/debate.py warm")
@@ -181,24 +183,24 @@ def _cell(values: Sequence[float]) -> str:
 # The warm-up
 
 
-def warm(folder: Path, questions: int, epochs: int) -> None:
+def warm(model: str, folder: Path, questions: int, epochs: int, seed: int) -> None:
     """Teaches a starter model to say in a debate what it says alone, and saves it."""
-    policy = load_policy("starter", PolicyConfig(), torch.device("cpu"))
-    rows = debates(policy, questions)
+    policy = load_policy("learner", PolicyConfig(model=model), torch.device("cpu"))
+    rows = debates(load_policy("starter", PolicyConfig(), torch.device("cpu")), questions, seed)
     print(f"{len(rows)} rows", flush=True)
     teach(policy, rows, epochs)
     save(policy.model, policy.tokenizer, folder)
     print(f"saved to {folder}")
 
 
-def debates(policy: LocalPolicy, questions: int) -> list[Row]:
+def debates(policy: LocalPolicy, questions: int, seed: int) -> list[Row]:
     """For every question a prompt of the first, second and third round, each with an answer to the question alone."""
-    rng = random.Random("debates")
+    rng = random.Random(f"debates/{seed}")
     task = DebateTask(Debate(rounds=ROUNDS))
     examples = [Example(f"warm/{n}", arithmetic.problem(rng, "train")) for n in range(questions)]
     num = 2 * (ROUNDS - 1) + ROUNDS  # answers that are shown, and answers that are learned
     asked = [task.observe(task.reset(example), "first", ()) for example in examples for _ in range(num)]
-    said = iter(generate(policy, asked, list(range(len(asked))), SAMPLING))
+    said = iter(generate(policy, asked, [derive(seed, "debates", n) for n in range(len(asked))], SAMPLING))
     rows = []
     for example in examples:
         state = task.reset(example)

@@ -133,7 +133,7 @@ def test_the_best_answer_to_a_fixed_partner(partner: float, answer: int) -> None
 
 def test_alone_against_a_partner_that_seldom_collaborates_an_agent_stops() -> None:
     """Observation 1: 0.4 is below p* = 0.5."""
-    found = learn(WEAK, ("ann",), replace(EXACT, influence=0.0))
+    found = learn(WEAK, ("ann",), replace(EXACT, score_discount=0.0))
     assert found["ann"] < 0.05
     assert found["bob"] == pytest.approx(START)
 

@@ -108,7 +108,7 @@ def test_incentives_are_added_to_the_influence() -> None:
 
 def test_a_score_above_a_half_is_right_where_the_task_does_not_say() -> None:
     scores = [{"ann": 0.6, "bob": 0.5}, {"ann": 0.6, "bob": 0.51}]
-    paid = by_turn(credit(replace(PLAIN, alpha1=8.0, influence=0.0), group(debate(scores))))
+    paid = by_turn(credit(replace(PLAIN, alpha1=8.0, score_discount=0.0), group(debate(scores))))
     assert paid["bob", 1].ret == pytest.approx(0.51 + 8.0)
 
 
@@ -216,7 +216,7 @@ def test_what_a_run_must_have() -> None:
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"influence": 1.5}, "algorithm.influence: expected 0 to 1, got 1.5"),
+        ({"score_discount": 1.5}, "algorithm.score_discount: expected 0 to 1, got 1.5"),
         ({"trace": -1.0}, "algorithm.trace"),
         ({"epochs": 0}, "algorithm.epochs and algorithm.minibatches: expected at least 1, got 0 and 8"),
         ({"alpha0": float("nan")}, "algorithm.alpha0: expected None or a finite number"),

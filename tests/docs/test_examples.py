@@ -110,7 +110,9 @@ def test_flags_in_the_pages_exist() -> None:
     """Every flag of an indented `madrigal train RECIPE` line is one that the recipe has."""
     text = "\n".join((ROOT / page).read_text() for page in PAGES)
     used = set(re.findall(r"--((?:task|team|algorithm|sampling|optimiser|evaluation|records)\.[\w.-]+\w)", text))
-    known = "".join(help_of(recipe) for recipe in ("tldr", "arxiv", "coding", "gsm8k", "tictactoe", "kuhn"))
+    known = "".join(
+        help_of(recipe) for recipe in ("tldr", "arxiv", "coding", "gsm8k", "debate", "tictactoe", "kuhn", "office")
+    )
     known += "".join(help_of(f"tldr --algorithm {name}") for name in ALGORITHMS)
     assert sorted(flag for flag in used if f"--{flag} " not in known and f"--{flag}," not in known) == []
 

@@ -48,7 +48,7 @@ class Maporl:
 
     Attributes:
         width: discussions of each example; they are not compared with each other, so one will do.
-        influence: `rule_discount`, the weight of the next round's scores in an answer's reward.
+        score_discount: `rule_discount`, the weight of the next round's scores in an answer's reward.
         horizon: which scores count: a "discounted_sum" of this and later rounds, those of the "last" round, or those of
             the "current" one.
         share: whose later scores count: those of "all" agents, or the "individual" agent's own.
@@ -74,7 +74,7 @@ class Maporl:
     """
 
     width: int = 1
-    influence: float = 0.3
+    score_discount: float = 0.3
     horizon: Horizon = "discounted_sum"
     share: Share = "all"
     alpha0: float = 0.0
@@ -99,7 +99,7 @@ class Maporl:
 
     def __post_init__(self) -> None:
         check_width(self.width, least=1)
-        check_share("influence", self.influence, "the public code has 0.3")
+        check_share("score_discount", self.score_discount, "the public code has 0.3")
         check_share("token_discount", self.token_discount, "the public code has 1")
         check_share("trace", self.trace, "the public code has 0.95")
         check_loss(self.clip, self.kl)
@@ -178,7 +178,7 @@ class Maporl:
         right, flawed = _right(episode, agents, scores), _flawed(episode, agents)
         if self.penalty is not None and self.penalty_spreads:
             scores = scores.masked_fill(flawed, self.penalty)
-        rewards = influence_aware(scores, self.influence, self.horizon, self.share)
+        rewards = influence_aware(scores, self.score_discount, self.horizon, self.share)
         rewards = rewards + incentives(right, (self.alpha0, self.alpha1), (self.beta0, self.beta1))
         return rewards if self.penalty is None else rewards.masked_fill(flawed, self.penalty)
 
