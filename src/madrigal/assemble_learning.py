@@ -44,12 +44,16 @@ def make_learning(run: Experiment, team: Team, horizon: int) -> Learning:
 
 def make_learners(run: Experiment, team: Team, horizon: int) -> dict[str, Learner]:
     """One learner per trainable policy."""
-    steps, reference = planned_updates(run, horizon), run.algorithm.needs.reference
-    return {p.name: Learner(p, run.optimiser, run.sampling, steps, reference=reference) for p in team.trainable}
+    steps = {p.name: planned_updates(run, team.rounds_of(p, horizon)) for p in team.trainable}
+    reference = run.algorithm.needs.reference
+    return {p.name: Learner(p, run.optimiser, run.sampling, steps[p.name], reference=reference) for p in team.trainable}
 
 
 def planned_updates(run: Experiment, horizon: int) -> int:
-    """Optimiser steps of a whole run in which no episode ends early: what the learning rate's schedule is made for."""
+    """Optimiser steps of who speaks in `horizon` rounds, in a whole run in which no episode ends early.
+
+    What the learning rate's schedule is made for.
+    """
     stages = horizon if run.algorithm.updates == "turn" else 1
     return run.steps * stages * run.algorithm.needs.passes
 
@@ -80,7 +84,8 @@ def make_critics(run: Experiment, team: Team, horizon: int) -> Critics:
         fluent[name] = _fluent(critic, team.trainable)
         if need.at == "token":
             _check_fluent(config.model, [policy.name for policy in policies if policy.name not in fluent[name]])
-        learners[name] = CriticLearner(critic, optimiser, planned_updates(run, horizon), need)
+        rounds = max(team.rounds_of(policy, horizon) for policy in policies)
+        learners[name] = CriticLearner(critic, optimiser, planned_updates(run, rounds), need)
     return Critics(need, learners, team, fluent)
 
 
