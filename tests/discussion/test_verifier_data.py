@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import load
 
 from madrigal.tasks.discussion.prompts import question_prompt
 from madrigal.tasks.discussion.verifier import Question
@@ -215,3 +216,13 @@ def test_a_check_on_training_questions_is_refused() -> None:
 def test_impossible_settings_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="verifier data: expected"):
         Gathering(**settings)
+
+
+def test_a_prompt_that_ends_with_the_assistant_s_words_is_gone_on_with(model_folder: Path) -> None:
+    speaker = load(model_folder)
+    for chat_template in (True, False):
+        speaker.chat_template = chat_template
+        asked, begun = (
+            speaker.tokenizer.decode(speaker.encode(m)) for m in (plain(ASKED), helped(ASKED, "beginning", 0))
+        )
+        assert begun.startswith(asked) and begun.removeprefix(asked).strip() == "12+5=17."
