@@ -6,7 +6,7 @@
     python benchmarks/debate.py pay      --seeds 0 1 2   incentives: alpha1 and beta0 at 0 and 2
     python benchmarks/debate.py transfer --seeds 0 1 2   trained on one kind of questions, played on the other
 
-The starter models have never read a debate: shown other answers, they lose the thread (4 % right instead of 38 %).
+The starter models have never read a debate: shown other answers, they lose the thread (2 to 6 % right instead of 35 %).
 `warm` teaches them the form and nothing else: in debates made of their own answers, they learn to say in the second and
 third round what they say to the question alone. That is the untrained debater: it reads the others and does not use
 them, so that its accuracy is flat over rounds.

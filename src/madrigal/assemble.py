@@ -31,6 +31,8 @@ from madrigal.topology import Asynchronous, Coordinated, Parallel, Sequential, T
 from madrigal.tradeoff import Tradeoff, weighed
 from madrigal.types import AgentId, ConfigError, EngineError, Example, Messages
 
+AS_IT_COMES = Tradeoff()
+
 
 @contextmanager
 def prepare(run: Experiment) -> Iterator[Task[Any]]:
@@ -53,7 +55,7 @@ def check_experiment(run: Experiment, task: Task[Any]) -> None:
         ConfigError, TaskError: one line each.
     """
     check_agents(task)
-    check_needs(run.algorithm, task)
+    check_needs(run.algorithm, task, run.reward)
     check_branching(run.algorithm.branching, speaking_order(run.topology, task.agents), task.horizon)
     policies = (
         [run.team.policy] if run.team.shared else [run.team.seats.get(agent, run.team.policy) for agent in task.agents]
@@ -70,7 +72,7 @@ def check_experiment(run: Experiment, task: Task[Any]) -> None:
             f"team.rounds: expected at most as many as {task.name} has, {task.horizon}, got {run.team.rounds}"
         )
     check_topology(run.topology, task)
-    if run.reward != Tradeoff() and rewards_of(task) == "zero-sum":
+    if run.reward != AS_IT_COMES and rewards_of(task) == "zero-sum":
         raise ConfigError(f"reward: the rewards of {task.name} sum up to zero; leave its weights as they come")
     if run.algorithm.branching.crossed and not isinstance(run.topology, Parallel):
         raise ConfigError("algorithm.crossed needs agents that speak at once; use the parallel topology")
@@ -103,19 +105,23 @@ def check_topology(topology: TopologyConfig, task: Task[Any]) -> None:
             )
 
 
-def check_needs(algorithm: AlgorithmConfig, task: Task[Any]) -> None:
-    """Refuses a task that cannot give what an algorithm learns from.
+def check_needs(algorithm: AlgorithmConfig, task: Task[Any], reward: Tradeoff = AS_IT_COMES) -> None:
+    """Refuses a task, or a way to pay, that cannot give what an algorithm learns from.
 
     Raises:
         ConfigError: naming both, what is asked for and what there is.
     """
-    needs, name, given = algorithm.needs, name_of(algorithm), rewards_of(task)
+    needs, name = algorithm.needs, name_of(algorithm)
+    given = "own" if reward.share == "difference" else rewards_of(task)
     if needs.rewards not in ("any", given):
         wanted = {"own": "a reward of its own for every agent", "zero-sum": "rewards that sum up to zero"}
+        paid = ", --reward.share difference (what each agent's words add)" if needs.rewards == "own" else ""
         raise ConfigError(
             f"algorithm {name} needs {wanted[needs.rewards]}, the rewards of {task.name} are {given}; take another "
-            "task, or an algorithm for these rewards (madrigal list)"
+            f"task{paid}, or an algorithm for these rewards (madrigal list)"
         )
+    if needs.without and reward.share == "difference":
+        raise ConfigError(f"algorithm {name} takes the differences itself; leave reward.share at task")
     if len(task.agents) < needs.agents:
         raise ConfigError(f"algorithm {name} needs at least {needs.agents} agents, {task.name} has {len(task.agents)}")
     if task.horizon < needs.rounds:

@@ -17,6 +17,7 @@ from madrigal.algorithms.catalog import AlgorithmConfig
 from madrigal.algorithms.magrpo import Magrpo
 from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.optimiser import Optimiser
+from madrigal.partners import PartnerConfig
 from madrigal.policies.critic import CriticConfig
 from madrigal.policies.local import PolicyConfig
 from madrigal.sampling import Sampling
@@ -34,6 +35,7 @@ class TeamConfig:
         policy: of every seat that `seats` does not name.
         seats: other policies for single seats, by agent.
         shared: one policy in all seats instead of one each.
+        partners: older selves of this team that take a seat in a share of the groups.
         rounds: policies that share out the rounds, for each seat or, if shared, for all of them: the n-th speaks in the
             n-th round, the last in all after it. 1 is the same in every round, 2 has one for the first and one for all
             others, as many as the task has rounds is one each (MAPoRL).
@@ -44,6 +46,7 @@ class TeamConfig:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     seats: dict[str, PolicyConfig] = field(default_factory=dict)
     shared: bool = False
+    partners: PartnerConfig = field(default_factory=PartnerConfig)
     rounds: int = 1
     chat_template: bool = True
     device: str = "auto"
@@ -51,6 +54,8 @@ class TeamConfig:
     def __post_init__(self) -> None:
         if self.rounds < 1:
             raise ConfigError(f"team.rounds: expected at least 1 policy for the rounds, got {self.rounds}")
+        if self.partners.share and self.rounds > 1:
+            raise ConfigError("team.partners: older selves have one policy for all rounds; leave team.rounds at 1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from madrigal.rollout import Speaker, Utterance
 from madrigal.seeds import derive
 from madrigal.types import AgentId, Completion, ConfigError, Point
 
+POOL = "partner-pool"  # what a checkpoint calls it, beside its learners
 Weights = dict[str, Tensor]
 Snapshot = dict[str, Weights]  # by policy
 
@@ -110,7 +111,7 @@ class Partners:
         return seated({agent: older if agent == seat else speak for agent in self.seats})
 
     def state(self) -> dict[str, Any]:
-        """All snapshots, to be saved with a checkpoint."""
+        """All snapshots, to be saved in a checkpoint as POOL."""
         return {"snapshots": self.snapshots}
 
     def restore(self, state: Mapping[str, Any]) -> None:

@@ -48,6 +48,8 @@ class Tradeoff:
         word: the cost of one word in a message.
         redundancy: the cost of messages that all say the same; see `overlap`.
         grams: how many words in a row must be the same to count as repeated.
+        share: who is paid what in training: what the task says, or each agent the "difference" that its words make to
+            all of this (see `without.paying_differences`).
     """
 
     quality: float = 1.0
@@ -59,6 +61,7 @@ class Tradeoff:
     word: float = 0.001
     redundancy: float = 1.0
     grams: int = 2
+    share: Literal["task", "difference"] = "task"
 
     def __post_init__(self) -> None:
         for name in ("quality", "speed", "cost", "message", "word", "redundancy"):
@@ -75,7 +78,7 @@ def weighed(judge: Judger, tradeoff: Tradeoff, topology: Topology, task: Task[An
 
     Where agents earn rewards of their own, each is charged the same. The normalised return stays the task's own.
     """
-    if tradeoff == Tradeoff():
+    if replace(tradeoff, share="task") == Tradeoff():
         return judge
 
     def judge_and_weigh(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:

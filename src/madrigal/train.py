@@ -23,6 +23,7 @@ from madrigal.config import Experiment, to_json
 from madrigal.held_out import Silent, Watcher, evaluate_on, held_out, use_threads
 from madrigal.learning import Learning
 from madrigal.measure import step_record, transcripts
+from madrigal.partners import POOL, Partners
 from madrigal.report.log import RunLog
 from madrigal.report.trackers import make_tracker
 from madrigal.rollout import Judger, Speaker, branch
@@ -30,7 +31,7 @@ from madrigal.seeds import derive
 from madrigal.task import Task
 from madrigal.team import Team
 from madrigal.types import ConfigError, Example, Group, Point
-from madrigal.without import leaving_one_out
+from madrigal.without import leaving_one_out, paying_differences
 
 Stop = Callable[[], bool]
 
@@ -72,7 +73,8 @@ def train_on(
     learning = make_learning(run, team, task.horizon)
     check_histories(run, task, learning.critics, _trained(run, task))
     log = RunLog(folder, [make_tracker(t, folder, dataclasses.asdict(run)) for t in run.records.trackers])
-    start: tuple[Any, int] = _restored(saved, learning) if saved else (run.algorithm.begin(), 0)
+    partners = Partners(run.team.partners, team.seats)
+    start: tuple[Any, int] = _restored(saved, learning, partners) if saved else (run.algorithm.begin(), 0)
     memory, first = start
     log.rewind(first)
     minded = stop_on_interrupt() if stop is None else nullcontext(stop)
@@ -85,7 +87,8 @@ def train_on(
         step, stopping = first, interrupted()
         while step < run.steps and not stopping:
             began = time.perf_counter()
-            groups = _play(run, task, step, speak, judge)
+            partners.remember(step)
+            groups = _play(run, task, step, partners, speak, judge)
             readings = learning.read(groups)
             stages, memory = run.algorithm.credit(groups, memory, readings)
             updates = learning.update(groups, stages, readings)
@@ -98,10 +101,10 @@ def train_on(
                 judged(f"step-{step}", step)
             stopping = interrupted()
             if _due(step, run.records.checkpoint_every) or step == run.steps or stopping:
-                _save(log, learning, memory, step, run)
+                _save(log, learning, partners, memory, step, run)
         if step < run.steps:
             if step == first:  # stopped before the first step: what was made so far is worth keeping too
-                _save(log, learning, memory, step, run)
+                _save(log, learning, partners, memory, step, run)
             return False
         judged("after", step)
     if run.steps:
@@ -159,11 +162,18 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _play(run: Experiment, task: Task[Any], step: int, speak: Speaker, judge: Judger) -> list[Group[Any]]:
+def _play(
+    run: Experiment, task: Task[Any], step: int, partners: Partners, speak: Speaker, judge: Judger
+) -> list[Group[Any]]:
     examples = examples_of(step, task.examples("train"), run.prompts, run.seed)
     origins = [Point(example.id, task.reset(example)) for example in examples]
-    judging = leaving_one_out(judge) if run.algorithm.needs.without else judge
-    return branch(task, run.topology, origins, run.algorithm.branching, speak, judging, (run.seed, step))
+    paid = paying_differences(judge) if run.reward.share == "difference" else judge
+    judging = leaving_one_out(paid) if run.algorithm.needs.without else paid
+    return [
+        group
+        for table in partners.seatings(origins, speak, (run.seed, step))
+        for group in branch(task, run.topology, table.origins, run.algorithm.branching, table.speak, judging, table.key)
+    ]
 
 
 def _trained(run: Experiment, task: Task[Any]) -> list[Example]:
@@ -190,9 +200,10 @@ class _Evaluator:
         self.watch.evaluated(when, result)
 
 
-def _save(log: RunLog, learning: Learning, memory: Any, step: int, run: Experiment) -> None:
+def _save(log: RunLog, learning: Learning, partners: Partners, memory: Any, step: int, run: Experiment) -> None:
     state = {"memory": memory, "experiment": to_json(run)}
-    save_checkpoint(log.checkpoints, step, learning.states(), state, run.records.keep)
+    states = learning.states() | ({POOL: partners.state()} if run.team.partners.share else {})
+    save_checkpoint(log.checkpoints, step, states, state, run.records.keep)
 
 
 Saved = tuple[dict[str, dict[str, Any]], dict[str, Any]]
@@ -216,8 +227,10 @@ def _saved(log: RunLog, run: Experiment) -> Saved | None:
     return states, state
 
 
-def _restored(saved: Saved, learning: Learning) -> tuple[Any, int]:
+def _restored(saved: Saved, learning: Learning, partners: Partners) -> tuple[Any, int]:
     """Takes up a checkpoint: memory and first step."""
     states, state = saved
-    learning.restore(states)
+    learning.restore({name: held for name, held in states.items() if name != POOL})
+    if POOL in states:
+        partners.restore(states[POOL])
     return state["memory"], int(state["step"])

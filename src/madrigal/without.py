@@ -1,6 +1,10 @@
 """What a joint action is worth without one agent's words: judged again by the task, with the other words as they were.
 
 Knows: joint actions and who judges them. Does not know: tasks, what a reward is made of, how credit is given.
+
+References:
+    Wolpert, Tumer, 2001, "Optimal Payoff Functions for Members of Collectives", Advances in Complex Systems 4: rewards
+    by difference.
 """
 
 from __future__ import annotations
@@ -30,6 +34,27 @@ def leaving_one_out(judge: Judger) -> Judger:
         return [replace(step, without=each) for step, each in zip(steps[: len(requests)], found, strict=True)]
 
     return judge_all
+
+
+def paying_differences(judge: Judger) -> Judger:
+    """A judger that pays every agent what its words add to the joint action: a reward of its own, around any task.
+
+        D_i = R(a) - R(a without i)
+
+    What raises D_i raises R too, since the second term does not depend on what agent i says; and unlike R it is not
+    moved by what others say beside it. An agent that was silent is paid 0. Costs what `leaving_one_out` costs.
+    """
+    leaving = leaving_one_out(judge)
+
+    def judge_all(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
+        return [replace(step, rewards=_differences(step)) for step in leaving(requests)]
+
+    return judge_all
+
+
+def _differences(step: Step[Any]) -> dict[AgentId, float]:
+    whole = joint_reward(step)
+    return {agent: whole - step.without.get(agent, whole) for agent in step.rewards}
 
 
 def _speakers(request: Judge[Any]) -> list[AgentId]:

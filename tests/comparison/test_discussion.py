@@ -81,6 +81,19 @@ def test_speed_is_all_agents_tokens_over_response_time() -> None:
     assert result.response_seconds == 8.0 and result.tokens_per_second == 4 * 10 / 8.0
 
 
+def test_for_the_clock_nobody_shares_the_machine() -> None:
+    """A batched answer of n rows takes n times as long as one alone: only the latter is response time."""
+    sizes = list[int]()
+
+    def crowded(wanted: Sequence[Utterance]) -> list[Completion]:
+        sizes.append(len(wanted))
+        return [Completion("said", token_ids=(1,) * 10, seconds=float(len(wanted))) for _ in wanted]
+
+    result, _ = evaluate(TASK, Discussion(), TASK.test, crowded, judge, timed=2)
+    assert sizes == [4, 4, *[1] * 8]  # two examples in two passes, batched; then each of eight answers alone
+    assert result.response_seconds == 2.0 and result.tokens_per_second == 40 / 2.0
+
+
 def test_a_discussion_of_one_pass_is_parallel_and_of_none_an_error() -> None:
     assert [turn.completion.text for turn in discussed(1)[0].turns] == ["ann0", "bob0"]
     with pytest.raises(ConfigError, match=r"topology.rounds: expected at least 1 pass, got 0"):

@@ -19,17 +19,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from madrigal.algorithms.independent_grpo import IndependentGrpo
+from madrigal.algorithms.leave_one_out_team import LeaveOneOutTeam
 from madrigal.algorithms.magrpo import Magrpo
 from madrigal.assemble import check_prompts, prepare
 from madrigal.config import Experiment, RecordsConfig, TeamConfig, from_json, to_json
 from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.held_out import evaluate_run
 from madrigal.learner import Optimiser
+from madrigal.partners import PartnerConfig
 from madrigal.policies.local import PolicyConfig
 from madrigal.report.log import read_lines
 from madrigal.sampling import Sampling
 from madrigal.task import SingleRound
 from madrigal.tasks.own import Own
+from madrigal.tradeoff import Tradeoff
 from madrigal.train import _trained, examples_of, train
 from madrigal.types import ConfigError, EngineError, Example, Messages, TrainingError
 
@@ -271,6 +275,40 @@ def test_one_shared_policy_sits_in_both_seats(run: Experiment, tmp_path: Path) -
     weights = team_weights(folder)
     assert all(torch.equal(w, weights["bob" + k[3:]]) for k, w in weights.items() if k.startswith("ann"))
     assert read_lines(folder / "steps.jsonl")[0]["update/team/sequences"] == 12
+
+
+def test_older_selves_take_seats_and_are_saved(run: Experiment, whole: Path, tmp_path: Path) -> None:
+    """With a share of 1 every group has an older self in one seat, who shows no tokens; cut and resumed alike."""
+    met = replace(run, team=replace(run.team, partners=PartnerConfig(share=1.0, every=1, keep=2)), steps=3)
+    one = trained(met, tmp_path / "one")
+    silent = [
+        [turn["tokens"] for turn in record["turns"]].count(0)
+        for record in read_lines(one / "episodes.jsonl")
+        if "evaluation" not in record
+    ]
+    assert silent == [1] * 6
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    with pytest.raises(RuntimeError, match="pulled the plug"):
+        train(met, cut, watch=StopsBefore(1))
+    assert (cut / "checkpoints/step-1/partner-pool.pt").is_file()
+    assert train(met, cut, resume=True)
+    assert_same_run(cut, one)
+
+
+def test_own_rewards_for_a_task_that_has_one_for_all(run: Experiment, tmp_path: Path) -> None:
+    independent = replace(run, algorithm=IndependentGrpo(width=3), steps=1)
+    with pytest.raises(ConfigError, match=r"the rewards of odd are joint; take .* --reward.share difference"):
+        train(independent, tmp_path)
+    folder = trained(replace(independent, reward=Tradeoff(share="difference")), tmp_path / "run")
+    paid = [
+        {turn["agent"]: turn["reward"] for turn in record["turns"]}
+        for record in read_lines(folder / "episodes.jsonl")
+        if "evaluation" not in record
+    ]
+    assert any(own["ann"] != own["bob"] for own in paid)
+    with pytest.raises(ConfigError, match="leave_one_out_team takes the differences itself"):
+        train(replace(run, algorithm=LeaveOneOutTeam(), reward=Tradeoff(share="difference")), tmp_path)
 
 
 def test_a_disk_that_fills_up_stops_with_one_line(

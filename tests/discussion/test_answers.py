@@ -110,6 +110,10 @@ def test_choices_are_read_by_name(text: str, choice: str | None) -> None:
     assert result_of(text, CHOICES) == choice
 
 
+def test_a_longer_choice_is_not_read_as_its_beginning() -> None:
+    assert extract_choice("The answer is yes, but rarely.", ("yes", "yes, but rarely")) == "yes, but rarely"
+
+
 def test_without_choices_a_result_is_a_number() -> None:
     assert result_of("The answer is 7.0.") == "7"
 

@@ -79,6 +79,17 @@ def test_a_score_is_the_sigmoid_at_the_last_token(body: Body) -> None:
     assert verified(made, ASKED, answers) == pytest.approx(expected)
 
 
+def test_the_logit_of_a_token_has_read_that_token(body: Body) -> None:
+    """The same numbers as one plain reading of question and answer, from the answer's first token to its end token."""
+    made = learned(body)
+    asked, said = made.encode(ASKED, "the cat sat")
+    with made.critic.reading() as model, torch.no_grad():
+        whole = model(input_ids=torch.tensor([asked + said])).logits[0, :, 0]
+    logits, _ = made.logits([(asked, said)])
+    torch.testing.assert_close(logits[0], whole[len(asked) :])
+    assert len(set(logits[0].tolist())) == len(said)
+
+
 def test_a_score_does_not_depend_on_the_answers_beside_it(body: Body) -> None:
     made = learned(body)
     answers = ["the cat", "see how they run, three blind mice", "a dog"]

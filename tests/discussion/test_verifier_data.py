@@ -58,6 +58,17 @@ def test_every_question_has_as_many_right_as_wrong_answers() -> None:
         assert row.right == (exact(truth, [row.answer]) == [1.0])
 
 
+def test_what_does_not_come_out_as_aimed_is_not_kept() -> None:
+    """Help that leads to a wrong answer, and a push that leads to a right one, are no plain answers."""
+
+    def stubborn(asks: Sequence[Ask], temperature: float) -> list[str]:
+        return ["The answer is 2." if ask.seed % 2 else "The answer is 3." for ask in asks]
+
+    found = gather({"e": EASY}, stubborn, Gathering(samples=4, each=20, tries=30, aid="beginning"))
+    assert {(row.way, row.right) for row in found} >= {("hint", True), ("err", False)}
+    assert not {(row.way, row.right) for row in found} & {("hint", False), ("err", True)}
+
+
 def test_a_question_that_gives_one_kind_only_is_left_out() -> None:
     rows = gather({"e": EASY, "h": HARD}, Model(), Gathering(samples=3, each=2, tries=0))
     assert rows == []

@@ -16,7 +16,7 @@ from madrigal.rollout import Judge, branch
 from madrigal.topology import Parallel, Sequential, Topology
 from madrigal.tradeoff import Tradeoff, weighed
 from madrigal.types import Completion, ConfigError, Episode, Group, Message, Point, Readings, Step, TrainingError, Turn
-from madrigal.without import leaving_one_out
+from madrigal.without import leaving_one_out, paying_differences
 
 AGENTS = ("ann", "bob", "cat")
 Advantages = dict[tuple[str, int, int], float]  # of agent, sibling, round
@@ -85,6 +85,22 @@ def test_an_agent_that_said_nothing_but_was_asked_is_left_out_too() -> None:
     judge = leaving_one_out(weighed(judge_of(task), weights, Sequential(), task))  # type: ignore[arg-type]
     (step,) = judge([Judge(0, dict.fromkeys(AGENTS, ""), turns)])
     assert step.without == dict.fromkeys(AGENTS, -10.0)
+
+
+def test_differences_are_paid_to_those_who_made_them() -> None:
+    """2 * 1 + 2 + 4 = 8: without ann 6, without bob 6, without cat 4."""
+    requests = [Judge(0, {"ann": "1", "bob": "2", "cat": "4"}), Judge(0, {"ann": "8", "bob": "", "cat": "16"})]
+    first, second = paying_differences(judge_of(Sum()))(requests)
+    assert first.rewards == {"ann": 2, "bob": 2, "cat": 4}
+    assert second.rewards == {"ann": 16, "bob": 0, "cat": 16}
+
+
+@given(st.lists(st.integers(-9, 9), min_size=4, max_size=4))
+def test_what_raises_a_difference_raises_the_joint_reward_as_much(numbers: list[int]) -> None:
+    ann, other, bob, cat = map(str, numbers)
+    requests = [Judge(0, {"ann": said, "bob": bob, "cat": cat}) for said in (ann, other)]
+    joint, own = judge_of(Sum())(requests), paying_differences(judge_of(Sum()))(requests)
+    assert own[0].rewards["ann"] - own[1].rewards["ann"] == joint[0].rewards["ann"] - joint[1].rewards["ann"]
 
 
 # Credit

@@ -12,10 +12,10 @@ from statistics import fmean
 from typing import Any
 
 from madrigal.evaluation.statistics import bootstrap
-from madrigal.rollout import Game, Judger, Speaker, drive, play
+from madrigal.rollout import Game, Judger, Speaker, Utterance, drive, play
 from madrigal.task import Task
 from madrigal.topology import Topology
-from madrigal.types import ConfigError, Episode, Example, Point, joint_reward
+from madrigal.types import Completion, ConfigError, Episode, Example, Point, joint_reward
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +26,14 @@ class EvaluationConfig:
         examples: held-out examples that are played; the first so many of the test split.
         samples: how often each of them is played; several give pass@k, best of n and tighter means.
         every: also evaluate after so many steps; 0 evaluates before and after training only.
-        timed: examples played one at a time to measure response time; batched play would hide it.
+        timed: examples played one at a time, and one agent at a time, to measure response time; batched play would
+            hide it, and agents that share a processor would slow each other down.
     """
 
     examples: int = 100
     samples: int = 1
     every: int = 0
-    timed: int = 4
+    timed: int = 8
 
     def __post_init__(self) -> None:
         if self.examples < 1:
@@ -51,8 +52,9 @@ class Evaluation:
         return_percent: mean normalised return of the last round, in percent of the best; `low` and `high` are its 95 %
             bootstrap interval over examples.
         components: mean of each metric of the task; `intervals` holds the ends of their 95 % intervals.
-        tokens_per_second: tokens of all agents over response time, one example at a time.
-        response_seconds: the longest of agents that speak at once, summed over what waits for each other.
+        tokens_per_second: tokens of all agents over response time.
+        response_seconds: the longest of agents that speak at once, summed over what waits for each other; each agent
+            measured alone, as if on a machine of its own.
     """
 
     return_percent: float
@@ -73,7 +75,7 @@ def evaluate(
     judge: Judger,
     *,
     samples: int = 1,
-    timed: int = 4,
+    timed: int = 8,
     seed: int = 0,
 ) -> tuple[Evaluation, list[Episode[Any]]]:
     """Plays every example `samples` times, batched, and the first `timed` ones again one at a time for the clock.
@@ -83,7 +85,7 @@ def evaluate(
     episodes = _play(task, topology, examples, speak, judge, seed, samples)
     interval = bootstrap(_per_example([percent_of_best(task, episode) for episode in episodes], samples))
     parts = {name: bootstrap(values) for name, values in _metric_values(episodes, samples).items()}
-    alone = [e for x in examples[:timed] for e in _play(task, topology, [x], speak, judge, seed)]
+    alone = [e for x in examples[:timed] for e in _play(task, topology, [x], one_at_a_time(speak), judge, seed)]
     seconds = sum(map(response_seconds, alone))
     tokens = sum(len(turn.completion.token_ids) for episode in alone for turn in episode.turns)
     result = Evaluation(
@@ -118,6 +120,15 @@ def _play(
         for n in range(samples)
     ]
     return drive(games, speak, judge)
+
+
+def one_at_a_time(speak: Speaker) -> Speaker:
+    """A speaker in which nobody shares the machine with anybody: every answer takes the time that it takes alone."""
+
+    def answer(wanted: Sequence[Utterance]) -> list[Completion]:
+        return [said for utterance in wanted for said in speak([utterance])]
+
+    return answer
 
 
 def percent_of_best(task: Task[Any], episode: Episode[Any]) -> float:
