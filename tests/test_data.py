@@ -141,7 +141,7 @@ def test_rows_are_copies(tmp_path: Path) -> None:
             r"expected the column 'prompt', found text, id; name one",
         ),
         ("ragged.jsonl", b'{"prompt": "x"}\n{"prompt": null}', r"row 1: the column 'prompt' is empty"),
-        ("latin.jsonl", b'{"prompt": "\xe9"}', "could not be read"),
+        ("latin.jsonl", b'{"prompt": "x"}\n{"prompt": "\xe9"}', r"/latin.jsonl, line 2: expected text in UTF-8"),
         ("plain.jsonl.gz", b'{"prompt": "x"}', "could not be read"),
         (
             "torn.jsonl.gz",

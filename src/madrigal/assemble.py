@@ -113,20 +113,25 @@ def check_needs(algorithm: AlgorithmConfig, task: Task[Any], reward: Tradeoff = 
     """
     needs, name = algorithm.needs, name_of(algorithm)
     given = "own" if reward.share == "difference" else rewards_of(task)
+    otherwise = f", or {needs.otherwise}" if needs.otherwise else ""
     if needs.rewards not in ("any", given):
         wanted = {"own": "a reward of its own for every agent", "zero-sum": "rewards that sum up to zero"}
         paid = ", --reward.share difference (what each agent's words add)" if needs.rewards == "own" else ""
         raise ConfigError(
             f"algorithm {name} needs {wanted[needs.rewards]}, the rewards of {task.name} are {given}; take another "
-            f"task{paid}, or an algorithm for these rewards (madrigal list)"
+            f"task{paid}, or an algorithm for these rewards (madrigal list){otherwise}"
         )
     if needs.without and reward.share == "difference":
         raise ConfigError(f"algorithm {name} takes the differences itself; leave reward.share at task")
     if len(task.agents) < needs.agents:
-        raise ConfigError(f"algorithm {name} needs at least {needs.agents} agents, {task.name} has {len(task.agents)}")
+        raise ConfigError(
+            f"algorithm {name} needs at least {needs.agents} agents, {task.name} has {len(task.agents)}; take another "
+            f"task{otherwise}"
+        )
     if task.horizon < needs.rounds:
         raise ConfigError(
-            f"algorithm {name} needs at least {needs.rounds} rounds, {task.name} has {task.horizon}; give it more turns"
+            f"algorithm {name} needs at least {needs.rounds} rounds, {task.name} has {task.horizon}; give it more "
+            f"turns{otherwise}"
         )
 
 

@@ -66,7 +66,10 @@ def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, An
     try:
         sums: dict[str, str] = json.loads((path / "manifest.json").read_text())
     except (OSError, ValueError) as error:
-        raise ConfigError(f"checkpoint {path}: expected a manifest.json, found none that can be read") from error
+        raise ConfigError(
+            f"checkpoint {path}: expected a manifest.json, found none that can be read; remove this folder and resume "
+            "from an earlier checkpoint"
+        ) from error
     for name, expected in sums.items():
         file = path / name
         if not file.is_file() or _sha256(file) != expected:

@@ -198,8 +198,8 @@ def _quiet() -> None:
     """Libraries below speak only of errors; progress belongs to Madrigal's own view."""
     for name in ("transformers", "datasets", "peft", "httpx", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # peft asks transformers by a name that the latter is about to drop.
-    warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
+    # peft asks transformers by a name that the latter is about to drop; so do we, for its versions before that.
+    warnings.filterwarnings("ignore", ".*gradient_checkpointing.*", FutureWarning)
     from transformers.utils import logging as hub_logging
 
     hub_logging.disable_progress_bar()  # type: ignore[no-untyped-call]

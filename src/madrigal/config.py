@@ -75,8 +75,9 @@ class RecordsConfig:
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.checkpoint_every < 0 or self.transcripts < 0:
-            raise ConfigError("records.checkpoint_every and records.transcripts: expected 0 or more")
+        for name, count in (("checkpoint_every", self.checkpoint_every), ("transcripts", self.transcripts)):
+            if count < 0:
+                raise ConfigError(f"records.{name}: expected 0 or more, got {count}")
         if self.keep < 1:
             raise ConfigError(f"records.keep: expected at least 1, got {self.keep}")
 

@@ -54,8 +54,10 @@ class Optimiser:
             if not (value > 0 and math.isfinite(value)):
                 raise ConfigError(f"optimiser.{name}: expected a positive number, got {value}")
         for name in ("weight_decay", "warmup", "floor"):
-            if not getattr(self, name) >= 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"optimiser.{name}: expected 0 or more, got {getattr(self, name)}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"optimiser.betas: expected two numbers from 0 to below 1, got {self.betas}")
         if self.token_budget < 1:
             raise ConfigError(f"optimiser.token_budget: expected at least 1 token, got {self.token_budget}")
 

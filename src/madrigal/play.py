@@ -32,7 +32,7 @@ from madrigal.report.keyboard import END, keyboard
 from madrigal.report.scene import Scene, plain, shown
 from madrigal.rollout import Game, Judge, Judger, Speaker, drive, play
 from madrigal.settings import start_of, with_settings
-from madrigal.task import Task
+from madrigal.task import Task, scripted_in
 from madrigal.tasks.trust import check_trust
 from madrigal.team import Team
 from madrigal.topology import TOPOLOGIES, Topology
@@ -146,11 +146,14 @@ def _perform(options: argparse.Namespace, run: Experiment, scene: Scene) -> None
         _check_seats(task, options.seat)
         examples = _examples(task, options)
         scene.rounds, scene.best = task.horizon, task.best_return
-        scene.heading(f"{run.recipe}: {', '.join(f'{a} by {_who(options, run, a)}' for a in task.agents)}")
+        seats = ""
         speak, judge = _voices(options, run, task, scene)
         for n in range(options.episodes):
             again, place = divmod(n, len(examples))
             example = examples[place]
+            if (now := _seats(options, run, task, example)) != seats:
+                scene.heading(f"{run.recipe}: {now}")
+                seats = now
             # The seeds of an evaluation: with the same team, its first sample of an example is this very episode.
             key = ("evaluate", run.seed, example.id, *((again,) if again else ()))
             scene.begin(f"{example.id} ({n + 1} of {options.episodes})")
@@ -172,15 +175,32 @@ def _check_seats(task: Task[Any], seats: Sequence[AgentId]) -> None:
 
 
 def _examples(task: Task[Any], options: argparse.Namespace) -> Sequence[Example]:
-    if options.example is None:
-        return task.examples(options.split)
-    by_id = {example.id: example for split in ("train", "test") for example in task.examples(split)}
-    if options.example not in by_id:
-        near = difflib.get_close_matches(options.example, by_id, n=3) or list(by_id)[-1:]
+    """What can be played: the example that was named, or those of a split, in which the seats asked for are free."""
+    asked = task.examples(options.split) if options.example is None else [_example(task, options.example)]
+    free = [example for example in asked if scripted_in(task, example).keys().isdisjoint(options.seat)]
+    if not free:
+        where = f"the {options.split} examples" if options.example is None else f"example {options.example}"
         raise ConfigError(
-            f"play: --example: {task.name} has no example {options.example!r}; there is {' or '.join(map(repr, near))}"
+            f"play: --seat: expected a free seat, but in {where} {task.name} itself plays {' or '.join(options.seat)}; "
+            "take one seat, another example or another --split"
         )
-    return [by_id[options.example]]
+    return free
+
+
+def _example(task: Task[Any], name: str) -> Example:
+    by_id = {example.id: example for split in ("train", "test") for example in task.examples(split)}
+    if name not in by_id:
+        near = difflib.get_close_matches(name, by_id, n=3) or list(by_id)[-1:]
+        raise ConfigError(
+            f"play: --example: {task.name} has no example {name!r}; there is {' or '.join(map(repr, near))}"
+        )
+    return by_id[name]
+
+
+def _seats(options: argparse.Namespace, run: Experiment, task: Task[Any], example: Example) -> str:
+    """Who speaks for whom in an example."""
+    scripted = scripted_in(task, example)
+    return ", ".join(f"{agent} by {scripted.get(agent) or _who(options, run, agent)}" for agent in task.agents)
 
 
 def _who(options: argparse.Namespace, run: Experiment, agent: AgentId) -> str:

@@ -104,6 +104,9 @@ class Wrapper:
     def rewards(self) -> Rewards:
         return rewards_of(self.task)
 
+    def scripted(self, example: Example) -> Mapping[AgentId, str]:
+        return scripted_in(self.task, example)
+
 
 def rewards_of(task: Task[Any]) -> Rewards:
     """What kind of rewards a task gives: the same for all agents, one of its own for each, or summing up to zero.
@@ -112,6 +115,15 @@ def rewards_of(task: Task[Any]) -> Rewards:
     """
     kind: Rewards = getattr(task, "rewards", "joint")
     return kind
+
+
+def scripted_in(task: Task[Any], example: Example) -> Mapping[AgentId, str]:
+    """Whom a task plays itself in an example, and how such a player is called: an opponent, say.
+
+    A task says so in a method `scripted`; without one it plays nobody.
+    """
+    scripted: Callable[[Example], Mapping[AgentId, str]] | None = getattr(task, "scripted", None)
+    return scripted(example) if scripted else {}
 
 
 def joint(agents: Sequence[AgentId], reward: float) -> dict[AgentId, float]:
@@ -180,7 +192,7 @@ def finite_reward(reward: Reward, example: Example, actions: Mapping[AgentId, st
     name = getattr(reward, "__qualname__", repr(reward))
     try:
         value = reward(example, actions)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # nobody may end a run without a word
         raise RewardError(
             f"the reward function {name} raised {explain(error)} on example {example.id}; "
             "it must return one finite number for every joint answer"

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
+from madrigal.algorithms import reported
 from madrigal.assemble import check_prompts, make_team, prepare, voices
 from madrigal.assemble_learning import check_histories, make_learning
 from madrigal.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
@@ -30,7 +33,7 @@ from madrigal.rollout import Judger, Speaker, branch
 from madrigal.seeds import derive
 from madrigal.task import Task
 from madrigal.team import Team
-from madrigal.types import ConfigError, Example, Group, Point
+from madrigal.types import ConfigError, Example, Group, Point, TrainingError
 from madrigal.without import leaving_one_out, paying_differences
 
 Stop = Callable[[], bool]
@@ -65,8 +68,6 @@ def train_on(
     use_threads(run.threads)
     log = RunLog(folder)
     saved = _saved(log, run) if resume else None
-    if saved is None:
-        (folder / "experiment.json").write_text(to_json(run))
     watch.stage("loading the team")
     team = make_team(run.team, task.agents, run.seed)
     check_prompts(run, task, team, [*_trained(run, task), *held_out(run, task)])
@@ -76,6 +77,8 @@ def train_on(
     partners = Partners(run.team.partners, team.seats)
     start: tuple[Any, int] = _restored(saved, learning, partners) if saved else (run.algorithm.begin(), 0)
     memory, first = start
+    if saved is None:  # only now: what cannot be loaded leaves no run behind
+        (folder / "experiment.json").write_text(to_json(run))
     log.rewind(first)
     minded = stop_on_interrupt() if stop is None else nullcontext(stop)
     with voices(run, task, team) as (speak, judge), minded as interrupted:
@@ -94,6 +97,7 @@ def train_on(
             updates = learning.update(groups, stages, readings)
             # sync: the engines of local policies read the learners' own weights, and `stale` proves it.
             record = step_record(step, time.perf_counter() - began, groups, stages, updates)
+            record |= reported(run.algorithm, memory)
             log.step(record, transcripts(step, groups, stages, run.records.transcripts))
             watch.step(record)
             step += 1
@@ -127,13 +131,23 @@ def examples_of(step: int, examples: Sequence[Example], count: int, seed: int) -
 
 
 def save_team(team: Team, folder: Path) -> None:
-    """Writes the team beside `folder` first and renames, so that a saved team is always whole."""
+    """Writes the team beside `folder` first and renames, so that a saved team is always whole.
+
+    Raises:
+        TrainingError: if the disk is full or not writable; the last checkpoint is whole.
+    """
     draft = folder.with_name(f".{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    team.save(draft)
-    shutil.rmtree(folder, ignore_errors=True)
-    draft.rename(folder)
+    try:
+        draft.mkdir(parents=True)
+        team.save(draft)
+        shutil.rmtree(folder, ignore_errors=True)
+        draft.rename(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise TrainingError(
+            f"team {folder} could not be written ({error}); free some space and resume: the last checkpoint is whole"
+        ) from error
 
 
 @contextmanager

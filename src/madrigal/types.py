@@ -71,7 +71,8 @@ class Completion:
         prompt_ids: exactly what the model was given; the learner trains on these, never on re-rendered text.
         token_ids: [T] the sampled tokens, the end token included; empty for a policy that shows no tokens.
         logprobs: [T] in nats, under the distribution that was sampled (temperature, top-p, top-k).
-        finish: "stop" where an end token closed the answer, "length" where the limit cut it.
+        finish: "stop" where an end token closed the answer, or a single token is all of it that is asked for; "length"
+            where the limit cut it.
         seconds: how long the answer took, from the request to its last token.
         version: the number of updates the weights had seen when they spoke.
         pieces: [T] what each token added to the text, for readers; joined they are the text. Empty where unknown.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -14,6 +16,7 @@ from madrigal.tasks.coding.feedback import FEEDBACK_MODES
 from madrigal.tasks.coding.problem import Problem
 from madrigal.tasks.coding.sandbox import Program, Verdict
 from madrigal.tasks.coding.task import CodingTask, coding_task
+from madrigal.tasks.data import Source
 from madrigal.types import Completion, ConfigError, Example, Message, TaskError, Turn
 
 AUX = "def aux(x):\n    return x * x"
@@ -83,21 +86,39 @@ def test_the_expert_is_asked_between_rounds_only(example: Example, judge: Any) -
     task = CodingTask((example,), (example,), judge, horizon=2, feedback="expert_edits", expert=expert)
     step = task.step(task.reset(example), {"helper": AUX, "main": LAZY})
     assert asked == [(example.data["prompt"], f"{AUX}\n\n{LAZY}")]
-    assert (step.metrics["expert_failed"], step.metrics["expert_failed_tries"]) == (0.0, 1.0)
     assert "Expert: for aux" in task.observe(step.state, "helper", ())[0].content
     assert "Expert: for main" in task.observe(step.state, "main", ())[0].content
     last = task.step(step.state, {"helper": AUX, "main": LAZY})
-    assert len(asked) == 1 and "expert_failed" not in last.metrics
+    assert len(asked) == 1 and (last.metrics["expert_failed"], last.metrics["expert_failed_tries"]) == (0.0, 1.0)
 
 
-def test_an_expert_that_fails_shows_in_the_metrics(example: Example, judge: Any) -> None:
+def test_an_expert_that_fails_shows_in_the_round_that_had_no_advice(example: Example, judge: Any) -> None:
     gone = Edits(failed=3, answered=False, reason="no answer")
     task = CodingTask(
         (example,), (example,), judge, horizon=2, feedback="expert_edits", expert=lambda problem, code: gone
     )
     step = task.step(task.reset(example), {"helper": AUX, "main": LAZY})
-    assert step.metrics["expert_failed"] == 1.0 and step.details["expert"] == "no answer"
+    assert "expert_failed" not in step.metrics
     assert "Expert: no advice." in task.observe(step.state, "main", ())[0].content
+    last = task.step(step.state, {"helper": AUX, "main": LAZY})
+    assert last.metrics["expert_failed"] == 1.0 and last.details["expert"] == "no answer"
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        ({"test": "def check(candidate:"}, "expected tests that parse"),
+        ({"test": "x = 1"}, "expected a function `check"),
+        ({"entry_point": "cube"}, "expected a line `def cube"),
+    ],
+)
+def test_a_problem_that_cannot_be_judged_is_named_before_anything_is_played(
+    harm: dict[str, str], message: str, example: Example, judge: Any, tmp_path: Path
+) -> None:
+    rows = [{**example.data, "task_id": f"own/{n}", **(harm if n == 7 else {})} for n in range(10)]
+    (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(TaskError, match=f"example own/7: {message}.*; mend it or leave it out"):
+        coding_task(Coding(source=Source(str(tmp_path / "own.jsonl"))), judge)
 
 
 def test_a_single_agent(example: Example, judge: Any) -> None:

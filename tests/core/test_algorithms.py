@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 
-from madrigal.algorithms import Needs
+from madrigal.algorithms import Needs, Reporting, reported
+from madrigal.algorithms.at_grpo import AtGrpo
 from madrigal.algorithms.catalog import ALGORITHMS, instead_of, name_of
 from madrigal.algorithms.magrpo import Magrpo
+from madrigal.algorithms.maporl import Maporl
 from madrigal.algorithms.reinforce import Reinforce
+from madrigal.algorithms.self_play import SelfPlay
 from madrigal.assemble import check_needs
 from madrigal.config import from_json, to_json
-from madrigal.recipes import recipe
+from madrigal.recipes import RECIPES, recipe
 from madrigal.task import SingleRound
 from madrigal.types import ConfigError, Example
 
@@ -51,6 +54,31 @@ def test_what_a_recipe_says_of_the_task_outlasts_a_change_of_algorithm() -> None
     changed = instead_of(Magrpo(width=6, kl=0.03, discount=0.9, reward_shift=-4.0, standardise=True), "reinforce")
     assert changed == Reinforce(width=6, kl=0.03, discount=0.9, reward_shift=-4.0)
     assert instead_of(Magrpo(clip=0.2), "magrpo") == Magrpo(clip=0.2)
+
+
+def test_a_width_of_one_stays_with_methods_that_compare_nothing() -> None:
+    assert instead_of(Maporl(width=1, kl=0.0), "magrpo") == Magrpo()
+    assert instead_of(Maporl(width=3, kl=0.0), "magrpo") == Magrpo(width=3)
+    assert instead_of(Reinforce(width=1, discount=0.5), "self_play") == SelfPlay()
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("start", RECIPES)
+def test_any_recipe_can_be_given_any_algorithm(start: str, name: str) -> None:
+    changed = instead_of(recipe(start).algorithm, name)
+    assert name_of(changed) == name
+
+
+def test_what_an_algorithm_reports_is_logged_under_its_heading_and_most_report_nothing() -> None:
+    assert reported(SelfPlay(), {"kuhn/first": 0.25}) == {"algorithm/baseline/kuhn/first": 0.25}
+    assert reported(Magrpo(), {}) == {}
+    reporting = {name for name, (algorithm, _) in ALGORITHMS.items() if isinstance(algorithm, Reporting)}
+    assert {"ccpo", "pmic", "self_play"} <= reporting
+
+
+def test_a_need_that_a_setting_brought_says_which_one() -> None:
+    assert AtGrpo(local=True).needs.otherwise == "leave algorithm.local off"
+    assert {name for name, (algorithm, _) in ALGORITHMS.items() if algorithm.needs.otherwise} == {"pmic"}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from madrigal.advantages import standard_score
+from madrigal.algorithms import reported
 from madrigal.algorithms.ccpo import Ccpo, History, sigmoid
 from madrigal.branching import Branching
 from madrigal.task import joint
@@ -124,6 +125,13 @@ def test_the_gate_opens_to_what_thinking_has_brought() -> None:
     assert rewards(-3.0) == pytest.approx([sigmoid(-6.0), 1 - sigmoid(-6.0)], abs=1e-5)
 
 
+def test_what_thinking_has_brought_is_reported() -> None:
+    """Differences of 0.5 throughout, so that sigma is 1: the gate is sigmoid(0.5)."""
+    memory = BOTH.credit([dyad([1.5, 0.5], [1.0, 0.0])], BOTH.begin(), Readings())[1]
+    expected = {"delta": 0.5, "joint": 1.0, "solo": 0.5, "gate": sigmoid(0.5)}
+    assert reported(BOTH, memory) == pytest.approx({f"algorithm/{k}": v for k, v in expected.items()}, abs=1e-6)
+
+
 def test_alpha_and_eta_sharpen() -> None:
     memory = {"step": 0, "delta": [0.5, 4.0, 50], "joint": [0.0, 1.0, 50], "solo": [0.0, 1.0, 50]}
     found, _ = credited(Ccpo(alpha=2.0, eta=3.0, alternate=0), memory, dyad([1.0, 0.0], [0.0, 0.0]))
@@ -195,8 +203,8 @@ def test_how_play_branches_and_what_is_needed() -> None:
         ({"alpha": 0.0}, r"algorithm\.alpha: expected a positive number, got 0.0; the public code has 1.0"),
         ({"eta": -1.0}, r"algorithm\.eta: expected a positive number"),
         ({"decay": 1.5}, "decay: expected 0 to 1, got 1.5; the public code has 0.99"),
-        ({"history": -1}, "history: expected 0 or more, got -1; the public code has 10"),
-        ({"alternate": -1}, "alternate: expected 0 or more"),
+        ({"history": -1}, "history: expected at least 0, got -1; the public code has 10"),
+        ({"alternate": -1}, "alternate: expected at least 0"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], problem: str) -> None:

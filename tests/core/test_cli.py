@@ -19,11 +19,12 @@ from madrigal import cli, commands
 from madrigal.config import read_experiment, to_json
 from madrigal.policies.local import Lora, PolicyConfig, load_model
 from madrigal.recipes import RECIPES, recipe
+from madrigal.report.log import free_name, new_run
 from madrigal.report.progress import before_after, shown
 from madrigal.task import SingleRound
 from madrigal.tasks.own import Own, load_own
 from madrigal.train import train
-from madrigal.types import EngineError, Example, TaskError
+from madrigal.types import ConfigError, EngineError, Example, TaskError
 
 POSTS = [{"prompt": f"Post {n}: my dog ate my homework."} for n in range(4)]
 
@@ -119,6 +120,15 @@ def test_a_run_folder_that_exists_is_not_overwritten(capsys: pytest.CaptureFixtu
     line = refused(capsys, "train", "tldr", "--name", "mine")
     assert "the run folder runs/mine exists; resume it with --resume, replace it with --overwrite" in line
     assert read_experiment(Path("runs/mine")) == recipe("tldr")
+
+
+def test_a_run_that_never_began_leaves_its_name_free() -> None:
+    Path("runs/mine").mkdir(parents=True)
+    assert new_run(Path("runs"), "mine") == Path("runs/mine") and free_name(Path("runs"), "mine") == "mine"
+    Path("runs/mine/experiment.json").write_text(to_json(recipe("tldr")))
+    assert free_name(Path("runs"), "mine") == "mine-2"
+    with pytest.raises(ConfigError, match="runs/mine exists"):
+        new_run(Path("runs"), "mine")
 
 
 def test_overwrite_spares_a_folder_that_is_no_run(capsys: pytest.CaptureFixture[str]) -> None:

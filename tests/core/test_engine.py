@@ -102,6 +102,12 @@ def test_an_end_at_the_very_limit_is_a_stop(talker: LocalPolicy) -> None:
     assert (limited.finish, limited.token_ids) == ("stop", ended.token_ids)
 
 
+def test_an_answer_of_a_single_token_is_whole(talker: LocalPolicy) -> None:
+    said = answers(talker, Sampling(max_new_tokens=1), TEXTS, each=6)
+    assert {one.token_ids[-1] in talker.ends for one in said} == {True, False}
+    assert {one.finish for one in said} == {"stop"}
+
+
 def test_the_end_token_is_not_part_of_the_text(policy: LocalPolicy) -> None:
     end = policy.tokenizer.eos_token_id
     assert policy.decode([*policy.tokenizer("a dog")["input_ids"], end]) == "a dog"
@@ -170,4 +176,6 @@ def test_a_tokenizer_without_padding_needs_a_pad_token(tmp_path: Path) -> None:
     tokenizer.save_pretrained(folder)
     with pytest.raises(EngineError, match="no padding token; name one of its tokens as pad_token"):
         tiny.load(folder)
+    with pytest.raises(EngineError, match="no padding token, and '<pda>' is none of its tokens; name one"):
+        tiny.load(folder, pad_token="<pda>")
     assert tiny.load(folder, pad_token="<|endoftext|>").tokenizer.pad_token == "<|endoftext|>"

@@ -1,74 +1,35 @@
-"""PMIC: bounds against mutual information that is known, the buffers' rule by hand, and what a bonus does to credit."""
+"""What words share with what was shown: bounds against mutual information that is known, the buffers' rule by hand."""
 
 from __future__ import annotations
 
 import json
 import math
-import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tabular import climb
 from torch import Tensor
 
-from madrigal.algorithms.magrpo import Magrpo
-from madrigal.algorithms.mi_bounds import (
+from madrigal.algorithms.mutual_information.bounds import (
     club_parts,
-    estimator_from_json,
-    fresh,
     gaussian,
     gaussian_weights,
     jsd_parts,
     log_likelihoods,
     score_weights,
     scores,
-    stepped,
 )
-from madrigal.algorithms.mi_estimators import (
-    Dual,
-    Fitting,
-    Rounds,
-    climbed,
-    comparable,
-    dual_from_json,
-    likelihood,
-    lower_bound,
-    new_dual,
-    scale_of,
-)
-from madrigal.algorithms.mutual_information import Pmic, pairs_of
-from madrigal.algorithms.progressive_buffers import Buffers, Pair, buffers_from_json
-from madrigal.task import joint
-from madrigal.topology import Parallel
-from madrigal.types import (
-    Completion,
-    ConfigError,
-    Episode,
-    Example,
-    Group,
-    Message,
-    Messages,
-    Point,
-    Reading,
-    Readings,
-    RewardError,
-    Sample,
-    Split,
-    Step,
-    Turn,
-)
+from madrigal.algorithms.mutual_information.buffers import Buffers, buffers_from_json
+from madrigal.algorithms.mutual_information.estimators import Dual, Fitting, climbed, likelihood, lower_bound, new_dual
+from madrigal.algorithms.mutual_information.networks import fresh, network_from_json, stepped
+from madrigal.algorithms.mutual_information.pairs import Pair, Standardised, comparable, scale_of
 
 LN2 = math.log(2.0)
-AGENTS = ("ann", "bob")
 
 
-def fitted(train: Rounds, seen: Rounds) -> tuple[float, float]:
+def fitted(train: Standardised, seen: Standardised) -> tuple[float, float]:
     """Both bounds on pairs that were not learned from, in nats."""
     dual, how = new_dual(train.s.shape[1], train.u.shape[1]), Fitting(200, 96, 0.02)
     dual = Dual(climbed(dual.lower, lower_bound, train, how), climbed(dual.upper, likelihood, train, how))
@@ -80,11 +41,13 @@ def normal(draw: torch.Generator, *shape: int) -> Tensor:
     return torch.randn(shape, generator=draw, dtype=torch.float64)
 
 
-def correlated(rho: float, seed: int, count: int = 400) -> Rounds:
+def correlated(rho: float, seed: int, count: int = 400) -> Standardised:
     """Two normal numbers with a correlation: they share -1/2 ln(1 - rho^2) nats."""
     draw = torch.Generator().manual_seed(seed)
     s = normal(draw, count, 1)
-    return Rounds(s, rho * s + math.sqrt(1 - rho**2) * normal(draw, count, 1), torch.zeros(count, dtype=torch.long))
+    return Standardised(
+        s, rho * s + math.sqrt(1 - rho**2) * normal(draw, count, 1), torch.zeros(count, dtype=torch.long)
+    )
 
 
 def test_bounds_enclose_the_mutual_information_of_gaussians() -> None:
@@ -98,13 +61,13 @@ def test_bounds_of_what_is_independent_are_near_zero() -> None:
     assert abs(lower) < 0.03 and abs(upper) < 0.05
 
 
-def two_tasks(seed: int, within: str) -> Rounds:
+def two_tasks(seed: int, within: str) -> Standardised:
     """Task 0 or 1 shifts both s and u by -2 or 2, and that is all that they share: ln 2 nats."""
     draw = torch.Generator().manual_seed(seed)
     task = torch.arange(400) % 2
     shift = 4.0 * task[:, None] - 2
     s, u = (shift + 0.5 * normal(draw, 400, 2) for _ in range(2))
-    return Rounds(s / 2, u / 2, task if within == "task" else torch.zeros_like(task))
+    return Standardised(s / 2, u / 2, task if within == "task" else torch.zeros_like(task))
 
 
 def test_the_tasks_identity_counts_only_where_tasks_are_compared() -> None:
@@ -164,14 +127,14 @@ def test_the_log_likelihood_is_that_of_a_gaussian() -> None:
     assert torch.allclose(log_likelihoods(weights, rounds.s, rounds.u) - 0.5 * math.log(2 * math.pi), true)
 
 
-def test_an_estimator_steps_like_adam_and_survives_json() -> None:
+def test_a_network_steps_like_adam_and_survives_json() -> None:
     rounds, start = correlated(0.5, 1, 20), gaussian_weights(1, 1)
     mine = fresh(start)
     theirs = {name: value.clone().requires_grad_() for name, value in start.items()}
     adam = torch.optim.Adam(theirs.values(), lr=0.01)
     for _ in range(6):
         mine = stepped(mine, lambda weights: -likelihood(weights, rounds), 0.01)
-        mine = estimator_from_json(json.loads(json.dumps(mine.to_json())))
+        mine = network_from_json(json.loads(json.dumps(mine.to_json())))
         adam.zero_grad()
         (-likelihood(theirs, rounds)).backward()  # type: ignore[no-untyped-call]
         adam.step()
@@ -235,7 +198,7 @@ def test_where_all_were_shown_the_same_there_is_nothing_to_compare() -> None:
 
 def test_what_a_step_draws_keeps_contexts_together_and_depends_on_the_seed() -> None:
     contexts = torch.arange(40) % 10
-    rounds = Rounds(torch.arange(40.0)[:, None], torch.arange(40.0)[:, None], contexts)
+    rounds = Standardised(torch.arange(40.0)[:, None], torch.arange(40.0)[:, None], contexts)
     one, same, other = rounds.drawn(12, seed=1), rounds.drawn(12, seed=1), rounds.drawn(12, seed=2)
     assert sorted(Counter(one.contexts.tolist()).values()) == [4, 4, 4]
     assert torch.equal(one.s, same.s) and not torch.equal(one.s, other.s)
@@ -245,7 +208,7 @@ def test_what_a_step_draws_keeps_contexts_together_and_depends_on_the_seed() -> 
 
 def test_numbers_are_standardised_over_both_buffers() -> None:
     buffers = Buffers(((0.0, pair("a", 2.0, 7.0)),), ((0.0, pair("a", 6.0, 7.0)),))
-    rounds = scale_of(buffers)([pair("a", 8.0, 9.0), pair("b", 4.0, 7.0)], "task")
+    rounds = scale_of(buffers.pairs)([pair("a", 8.0, 9.0), pair("b", 4.0, 7.0)], "task")
     assert rounds.s.tolist() == [[2.0], [0.0]]  # mean 4, spread 2
     assert rounds.u.tolist() == [[2.0], [0.0]]  # mean 7, no spread
     assert rounds.contexts.tolist() == [0, 1]
@@ -259,243 +222,3 @@ def test_the_lower_bound_learns_from_the_positive_buffer_alone_and_the_upper_fro
     assert (good.lower.count, good.upper.count) == (3, 0) and (poor.lower.count, poor.upper.count) == (0, 3)
     alike = tuple((0.0, pair(f"{n}", 0.0, 0.0, 0.0)) for n in range(4))
     assert dual.fitted(Buffers(positive=alike), "task", how) is dual
-
-
-# Credit. An episode is its rounds: reward, what both were shown, what ann and bob said.
-Round = tuple[float, float, float, float]
-
-
-def episode(example: str, *rounds: Round) -> tuple[Episode[int], list[tuple[Turn, Reading]]]:
-    turns, steps, read = [], [], []
-    for index, (reward, shown, *said) in enumerate(rounds):
-        for agent, words in zip(AGENTS, said, strict=True):
-            turns.append(Turn(agent, (), Completion(f"{words}", (1,), (2, 3), (-0.5, -0.5)), index))
-            read.append((turns[-1], Reading(shown=(shown,), said=(words,))))
-        ending = "horizon" if index + 1 == len(rounds) else ""
-        steps.append(Step(index + 1, joint(AGENTS, reward), ending))  # type: ignore[arg-type]
-    return Episode(Point(example, 0), tuple(turns), tuple(steps)), read
-
-
-def group(example: str, *episodes: Sequence[Round]) -> tuple[Group[int], Readings]:
-    made = [episode(example, *rounds) for rounds in episodes]
-    readings = Readings(row for _, read in made for row in read)
-    return siblings(example, [one for one, _ in made]), readings
-
-
-def siblings(example: str, episodes: Sequence[Episode[int]]) -> Group[int]:
-    chosen = tuple(replace(one, choice=(n, n)) for n, one in enumerate(episodes))
-    return Group(Point(example, 0), chosen, AGENTS)
-
-
-def advantages(stages: Sequence[Sequence[Sample]]) -> list[list[tuple[str, float, float]]]:
-    return [[(sample.turn.agent, sample.advantage, sample.ret) for sample in stage] for stage in stages]
-
-
-def known_memory() -> dict[str, Any]:
-    """Buffers of mean 0 and spread 1; T_ij = leaky(ann's u_i) leaky(s_j); q(u | s) has mean (s, 0) and variance 1."""
-    lower = {name: torch.zeros_like(value) for name, value in score_weights(1, 2).items()}
-    upper = {name: torch.zeros_like(value) for name, value in gaussian_weights(1, 2).items()}
-    lower["state.weight"][0, 0] = lower["action.weight"][0, 0] = 1.0
-    upper["mean_in.weight"][:2, 0] = torch.tensor([1.0, -1.0])
-    upper["mean_out.weight"][0, :2] = torch.tensor([1.0, -1.0])
-    buffers = Buffers(((0.0, pair("c", 1.0, 1.0, 1.0)), (1.0, pair("c", -1.0, -1.0, -1.0))), (), (0.0, 1.0))
-    return {**buffers.to_json(), **Dual(fresh(lower), fresh(upper)).to_json()}
-
-
-def known_parts() -> tuple[tuple[float, float], tuple[float, float]]:
-    """Of two second rounds in which s is 1 and -1, ann says 1 and -0.5, bob 2 and 1."""
-
-    def leaky(x: float) -> float:
-        return x if x > 0 else 0.01 * x
-
-    def lower(ann: float, own: float, other: float) -> float:
-        return LN2 - softplus(-leaky(ann) * leaky(own)) - (softplus(leaky(ann) * leaky(other)) - LN2)
-
-    # C_i = ((u_j - m_i)^2 averaged over both j - (u_i - m_i)^2) / 2, summed over ann (m = s) and bob (m = 0)
-    upper = (((0 + 2.25) / 2 - 0) + ((4 + 1) / 2 - 4)) / 2, (((4 + 0.25) / 2 - 0.25) + ((4 + 1) / 2 - 1)) / 2
-    return (lower(1.0, 1.0, -1.0), lower(-0.5, -1.0, 1.0)), upper
-
-
-def tempered(parts: Sequence[float], *, normalise: bool, clip: float | None) -> list[float]:
-    size = math.sqrt(sum(part**2 for part in parts) / len(parts))
-    scaled = [part / max(1.0, size) if normalise else part for part in parts]
-    return scaled if clip is None else [max(-clip, min(clip, part)) for part in scaled]
-
-
-@pytest.mark.parametrize("normalise", [True, False])
-@pytest.mark.parametrize("clip", [None, 0.5])
-def test_credit_by_hand(normalise: bool, clip: float | None) -> None:
-    # In the first round both siblings were shown the same, so that no bonus can be due.
-    played, readings = group(
-        "x", [(1.0, 0.3, 5.0, -5.0), (2.0, 1.0, 1.0, 2.0)], [(0.0, 0.3, 9.0, 9.0), (4.0, -1.0, -0.5, 1.0)]
-    )
-    algorithm = Pmic(width=2, alpha=2.0, beta=3.0, start=2, normalise=normalise, bonus_clip=clip, discount=0.5)
-    stages, memory = algorithm.credit([played], known_memory(), readings)
-    parts = known_parts()
-    lower, upper = (tempered(each, normalise=normalise, clip=clip) for each in parts)
-    bonus = [2.0 * low - 3.0 * up for low, up in zip(lower, upper, strict=True)]
-    last = [2.0 + bonus[0], 4.0 + bonus[1]]
-    first = [1.0 + 0.5 * last[0], 0.0 + 0.5 * last[1]]
-    for stage, returns in zip(stages, (last, first), strict=True):
-        edge = (returns[0] - returns[1]) / 2
-        expected = [edge, -edge, edge, -edge]  # ann's two answers, then bob's
-        assert [sample.advantage for sample in stage] == pytest.approx(expected, abs=1e-9)
-        assert [sample.ret for sample in stage] == pytest.approx(returns * 2, abs=1e-9)
-    told = {"lower": sum(parts[0]) / 2, "upper": sum(parts[1]) / 2, "bonus": sum(bonus) / 2, "rounds": 2, "paid": 1}
-    assert memory["last"] == pytest.approx(told)
-
-
-def test_no_bonus_before_the_positive_buffer_is_large_enough() -> None:
-    played, readings = group(
-        "x", [(0.0, 0.0, 0.0, 0.0), (2.0, 1.0, 1.0, 2.0)], [(0.0, 0.0, 0.0, 0.0), (4.0, -1.0, 0.0, 0.0)]
-    )
-    early, late = Pmic(width=2, beta=3.0, start=3), Pmic(width=2, beta=3.0, start=2)
-    plain, _ = Magrpo(width=2).credit([played], {}, readings)
-    stages, memory = early.credit([played], known_memory(), readings)
-    assert advantages(stages) == advantages(plain) and memory["last"]["paid"] == 0.0
-    # This step's entries count from the next one on.
-    assert len(memory["positive"]) == 6
-    stages, memory = late.credit([played], known_memory(), readings)
-    assert advantages(stages) != advantages(plain) and memory["last"]["paid"] == 1.0
-
-
-def made_up(seed: int) -> tuple[list[Group[int]], Readings]:
-    """Two examples, four siblings, two rounds; ann says what was shown, more or less."""
-    chance = random.Random(seed)
-    rows, groups = [], []
-    for example in ("x", "y"):
-        episodes = []
-        for _ in range(4):
-            state = chance.gauss(0, 1)
-            second = (chance.random(), state, state + chance.gauss(0, 0.5), chance.gauss(0, 1))
-            one, read = episode(example, (chance.random(), 0.0, 0.0, 1.0), second)
-            episodes.append(one)
-            rows += read
-        groups.append(siblings(example, episodes))
-    return groups, Readings(rows)
-
-
-SMALL = Pmic(alpha=0.5, beta=0.5, start=2, capacity=20, window=20, fits=3, batch=8, estimator_lr=0.01)
-
-
-@pytest.mark.parametrize("settings", [{}, {"discount": 0.5, "reward_shift": -4.0, "updates": "episode"}])
-def test_a_bonus_of_weight_zero_is_magrpo(settings: dict[str, Any]) -> None:
-    algorithm, memory = replace(SMALL, alpha=0.0, beta=0.0, **settings), SMALL.begin()
-    for step in range(3):
-        groups, readings = made_up(step)
-        stages, memory = algorithm.credit(groups, memory, readings)
-        assert advantages(stages) == advantages(Magrpo(**settings).credit(groups, {}, readings)[0])
-    assert memory["last"]["paid"] == 1.0 and memory["last"]["lower"] != 0.0
-
-
-def test_credit_depends_on_memory_and_groups_alone_and_memory_survives_json() -> None:
-    memory, again = SMALL.begin(), SMALL.begin()
-    for step in range(4):
-        groups, readings = made_up(step)
-        before = json.dumps(memory)
-        stages, after = SMALL.credit(groups, memory, readings)
-        assert json.dumps(memory) == before  # the old memory is left as it was
-        same, again = SMALL.credit(groups, json.loads(json.dumps(again)), readings)
-        assert advantages(same) == advantages(stages) and json.dumps(again) == json.dumps(after)
-        memory = after
-    assert memory["last"]["paid"] == 1.0 and memory["lower"]["count"] == 12
-    assert len(memory["positive"]) + len(memory["negative"]) > 20
-
-
-def test_estimators_learn_in_training_what_teams_share() -> None:
-    """Ann repeats what was shown with noise of half its spread: they share 1/2 ln 5 = 0.80 nats."""
-    algorithm, memory = replace(SMALL, capacity=1000, fits=5, batch=64, estimator_lr=0.02), SMALL.begin()
-    for step in range(60):
-        groups, readings = made_up(step)
-        _, memory = algorithm.credit(groups, memory, readings)
-    chance, buffers = random.Random(9), buffers_from_json(memory)
-    states = [chance.gauss(0, 1) for _ in range(400)]
-    fresh_pairs = [pair("x", state, state + chance.gauss(0, 0.5), chance.gauss(0, 1)) for state in states]
-    lower, upper = dual_from_json(memory).parts(scale_of(buffers)(fresh_pairs, "task"))
-    assert 0.08 < float(lower.mean()) < 0.5 * math.log(5) < float(upper.mean())
-
-
-def test_the_state_is_what_was_shown_before_anybody_spoke() -> None:
-    started = [
-        (Turn("ann", (), Completion("a"), 0, after=0), Reading(shown=(1.0, 0.0), said=(5.0,))),
-        (Turn("cat", (), Completion("c"), 0, after=0), Reading(shown=(2.0, 4.0), said=(6.0,))),
-        (Turn("ann", (), Completion("b"), 0, after=2), Reading(shown=(9.0, 9.0), said=(7.0,))),
-    ]
-    one = Episode(Point("x", 0), tuple(turn for turn, _ in started), (Step(1, {"ann": 0.0}),))
-    (found,) = pairs_of(Group(Point("x", 0), (one,), ("ann", "bob", "cat")), one, Readings(started))
-    assert found == Pair("x, round 0", (1.5, 2.0), (6.0, 0.0, 6.0))  # ann's mean, bob's silence, cat
-
-
-def test_a_turn_without_an_embedding_is_refused() -> None:
-    played, _ = group("x", [(0.0, 0.0, 0.0, 0.0)], [(0.0, 0.0, 0.0, 0.0)])
-    with pytest.raises(RewardError, match="agent ann was shown and said in round 0 of example x, found none"):
-        Pmic(width=2).credit([played], {}, Readings())
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"width": 1}, "width"),
-        ({"alpha": math.nan}, "alpha: expected None or a finite number"),
-        ({"start": 1}, "start: expected at least 2, got 1"),
-        ({"start": 50, "capacity": 40}, r"start: expected at most algorithm.capacity \(40\)"),
-        ({"fits": 0}, "fits: expected at least 1"),
-        ({"estimator_lr": 0.0}, "estimator_lr: expected a positive number"),
-        ({"bonus_clip": -1.0}, "bonus_clip: expected a positive number"),
-    ],
-)
-def test_a_setting_that_cannot_work_is_named(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=f"algorithm.{message}"):
-        Pmic(**settings)
-
-
-def test_within_the_task_a_single_round_has_nothing_to_share() -> None:
-    assert (Pmic().needs.rounds, Pmic(within="all").needs.rounds) == (2, 1)
-    assert Pmic().needs.embeddings
-
-
-@dataclass(frozen=True)
-class Echo:
-    """Nothing is paid; in the second round both see what they did in the first."""
-
-    name: str = "echo"
-    agents: tuple[str, ...] = AGENTS
-    horizon: int = 2
-    best_return: float = 1.0
-    rewards: str = "joint"
-    seen: list[tuple[str, str]] = field(default_factory=list)
-
-    def examples(self, split: Split) -> Sequence[Example]:
-        return [Example(split, {})]
-
-    def reset(self, example: Example) -> str:
-        return ""
-
-    def acting(self, state: str) -> tuple[str, ...]:
-        return self.agents
-
-    def observe(self, state: str, agent: str, heard: Sequence[Turn]) -> Messages:
-        return (Message("user", state),)
-
-    def step(self, state: str, actions: Mapping[str, str]) -> Step[str]:
-        done = "".join(actions[agent] for agent in self.agents)
-        if state:
-            self.seen.append((state, done))
-        return Step(done, joint(self.agents, 0.0), "horizon" if state else "")
-
-
-def shared(seen: Sequence[tuple[str, str]]) -> float:
-    """The plug-in mutual information of states and joint actions, in nats."""
-    both, states, actions = Counter(seen), Counter(s for s, _ in seen), Counter(u for _, u in seen)
-    total = len(seen)
-    return sum(n / total * math.log(n * total / (states[s] * actions[u])) for (s, u), n in both.items())
-
-
-def test_a_team_that_is_paid_for_what_it_shares_comes_to_share_more() -> None:
-    algorithm = Pmic(width=8, alpha=0.0, beta=-1.0, start=2, capacity=200, fits=3, batch=32, estimator_lr=0.02)
-    measured = {}
-    for name, chosen in {"paid": algorithm, "unpaid": replace(algorithm, beta=0.0)}.items():
-        task = Echo()
-        climb(task, Parallel(), chosen, steps=40, prompts=2)
-        measured[name] = shared(task.seen[-160:])
-    assert measured["unpaid"] < 0.1 and measured["paid"] > 0.5

@@ -264,6 +264,10 @@ def test_a_reward_that_is_no_finite_number_per_agent_is_an_error(rewards: dict[s
         check_step(Diary(), Step((), rewards))  # type: ignore[arg-type]
 
 
+def leaving_reward(example: Example, said: Mapping[str, str]) -> float:
+    raise SystemExit(3)
+
+
 def failing_reward(example: Example, said: Mapping[str, str]) -> float:
     raise KeyError("nothing")
 
@@ -276,6 +280,7 @@ def wordy_reward(example: Example, said: Mapping[str, str]) -> Any:
     ("reward", "problem"),
     [
         (failing_reward, "failing_reward raised KeyError.*on example ada"),
+        (leaving_reward, "leaving_reward raised SystemExit: 3.*on example ada"),
         (wordy_reward, "wordy_reward must return one finite number, got '1.0' .str. on example ada"),
         (lambda example, said: math.nan, "must return one finite number, got nan"),
     ],

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from madrigal.algorithms.independent_grpo import IndependentGrpo
@@ -33,8 +34,9 @@ from madrigal.report.log import read_lines
 from madrigal.sampling import Sampling
 from madrigal.task import SingleRound
 from madrigal.tasks.own import Own
+from madrigal.team import Team
 from madrigal.tradeoff import Tradeoff
-from madrigal.train import _trained, examples_of, train
+from madrigal.train import _trained, examples_of, save_team, train
 from madrigal.types import ConfigError, EngineError, Example, Messages, TrainingError
 
 TASK = '''
@@ -323,6 +325,21 @@ def test_a_disk_that_fills_up_stops_with_one_line(
         train(run, tmp_path / "run")
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("No space left on device")])
+def test_a_disk_that_fills_up_while_the_team_is_saved_stops_with_one_line(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(team: Team, folder: Path) -> None:
+        (folder / "half").touch()
+        raise error
+
+    monkeypatch.setattr(Team, "save", full)
+    (tmp_path / "team").mkdir()
+    with pytest.raises(TrainingError, match=r"No space left on device.*; free some space and resume"):
+        save_team(Team({}), tmp_path / "team")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["team"]
+
+
 def test_every_example_is_played_once_per_pass() -> None:
     examples = [Example(str(n), {}) for n in range(5)]
     played = [e.id for step in range(5) for e in examples_of(step, examples, 2, seed=0)]
@@ -349,7 +366,7 @@ def test_a_prompt_that_leaves_no_room_is_found_before_anything_is_played(
     problem = rf"example {split}-{last}, agent ann: its prompt of 6\d\d tokens and an answer of up to 6 do not fit"
     with pytest.raises(EngineError, match=problem):
         train(replace(run, task=Own(f"{file}:task"), steps=3), tmp_path)
-    assert not list(tmp_path.glob("*.jsonl")) and not (tmp_path / "evaluation.json").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["odd_bytes.py"]  # no run is left behind
 
 
 def test_a_long_example_that_is_never_played_is_no_obstacle(run: Experiment, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from madrigal.config import Experiment, from_json, to_json
 from madrigal.recipes.contenders import alone, one_round
+from madrigal.rollout import Game, Utterance, drive, play
 from madrigal.task import check_task, rewards_of
 from madrigal.tasks.catalog import open_task
 from madrigal.tasks.data import Source
@@ -22,7 +23,8 @@ from madrigal.tasks.discussion.debate import Debate, DebateState, DebateTask
 from madrigal.tasks.discussion.prompts import BANDS, question_prompt, rebuttal, score_words
 from madrigal.tasks.discussion.quality import flaw_of, goes_in_circles
 from madrigal.tasks.discussion.verifier import Question
-from madrigal.types import Completion, ConfigError, Example, RewardError, Step, TaskError, Turn
+from madrigal.topology import Discussion
+from madrigal.types import Completion, ConfigError, Example, Point, RewardError, Step, TaskError, Turn
 
 DATA = Path(os.environ.get("MADRIGAL_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 EXAMPLE = Example("eggs", {"question": "3 + 4?", "answer": "3+4=7.\n#### 7"})
@@ -141,6 +143,25 @@ def test_words_of_this_round_are_shown_after_the_question() -> None:
     heard = (Turn("first", (), Completion("7")), Turn("second", (), Completion("8")))
     (message,) = task.observe(task.reset(EXAMPLE), "second", heard)
     assert message.content == f"{question_prompt('3 + 4?')}\n\nThe first agent answered: 7\n\nYou answered: 8"
+
+
+def test_unscored_talk_before_every_scored_round() -> None:
+    """The discussion topology inside a round, the debate over rounds: 2 x 2 passes of 2 agents, and 2 scores each."""
+    task = DebateTask(Debate(rounds=2))
+    numbers = iter([1, 2, 7, 8, 3, 4, 7, 7])
+
+    def speak(wanted: Sequence[Utterance]) -> list[Completion]:
+        return [Completion(said(next(numbers))) for _ in wanted]
+
+    (episode,) = drive(
+        [Game(play(task, Discussion(2), Point("eggs", task.reset(EXAMPLE))), ())],
+        speak,
+        lambda asked: [task.step(one.state, one.actions) for one in asked],
+    )
+    assert [step.rewards for step in episode.steps] == [{"first": 1.0, "second": 0.0}, {"first": 1.0, "second": 1.0}]
+    talk = [turn.prompt[-1].content for turn in episode.turns]
+    assert said(1) not in talk[1] and said(1) in talk[2] and said(1) not in talk[4]
+    assert said(7) in talk[4] and said(8) in talk[4] and said(3) in talk[7]
 
 
 def test_a_debate_ends_at_its_horizon() -> None:
@@ -290,7 +311,9 @@ def test_a_reference_without_a_result_is_an_error() -> None:
         ({"rounds": 0}, "task.rounds: expected at least 1 round, got 0"),
         ({"consensus": 1.0}, "task.consensus: expected None, or a share below 1"),
         ({"recall": -1}, "task.recall and task.least_words: expected 0 or more"),
-        ({"domain": "groups", "source": Source("x.jsonl")}, "task.domain: groups is a part of the embedded questions"),
+        ({"domain": "groups", "source": Source("x.jsonl")}, "choose among the embedded questions; .* for x.jsonl"),
+        ({"calculations": 2, "source": Source("x.jsonl")}, "task.domain and task.calculations choose among"),
+        ({"calculations": 4}, "task.calculations: expected 2 or 3, or 0 for both, got 4"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], complaint: str) -> None:
@@ -305,14 +328,21 @@ def test_teams_of_any_size_keep_the_contract(agents: tuple[str, ...]) -> None:
 
 
 def test_domains_share_no_question_and_no_kind() -> None:
-    groups, amounts = ([e for s in ("train", "test") for e in domains.examples(d, s)] for d in ("groups", "amounts"))  # type: ignore[arg-type]
+    groups, amounts = ([e for s in ("train", "test") for e in domains.examples(d, 0, s)] for d in ("groups", "amounts"))  # type: ignore[arg-type]
     assert len(groups) == len(amounts) == 1000
     for field in ("question", "kind"):
         assert not {e.data[field] for e in groups} & {e.data[field] for e in amounts}
     for domain in ("groups", "amounts"):
-        split = [{e.data["kind"] for e in domains.examples(domain, s)} for s in ("train", "test")]  # type: ignore[arg-type]
+        split = [{e.data["kind"] for e in domains.examples(domain, 0, s)} for s in ("train", "test")]  # type: ignore[arg-type]
         assert not split[0] & split[1]
-    assert DebateTask(Debate(domain="groups")).examples("test") == domains.examples("groups", "test")
+    assert DebateTask(Debate(domain="groups")).examples("test") == domains.examples("groups", 0, "test")
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_questions_of_so_many_calculations(count: int) -> None:
+    examples = DebateTask(Debate(calculations=count)).examples("train")
+    assert {e.data["answer"].partition("####")[0].count("=") for e in examples} == {count}
+    assert {domains.domain_of(e.data["kind"]) for e in examples} == {"groups", "amounts"}
 
 
 def test_settings_are_read_back_as_they_were() -> None:

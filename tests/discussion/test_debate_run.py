@@ -21,11 +21,11 @@ from madrigal.policies.local import Lora, PolicyConfig
 from madrigal.report.log import read_lines
 from madrigal.sampling import Sampling
 from madrigal.tasks.data import Source
-from madrigal.tasks.discussion.debate import Debate
+from madrigal.tasks.discussion.debate import Debate, DebateTask
 from madrigal.tasks.discussion.verifier import Question, service
 from madrigal.tasks.discussion.verifier.config import VerifierConfig
 from madrigal.tasks.discussion.verifier.service import open_verifier, serving
-from madrigal.train import train
+from madrigal.train import train, train_on
 from madrigal.types import ConfigError, EngineError
 from madrigal.verifier.model import Body, load_verifier, new_verifier
 from madrigal.verifier.rows import Row, write_rows
@@ -122,6 +122,19 @@ def verifier_folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("verifiers") / "v"
     made.save(folder)
     return folder
+
+
+def test_a_learned_verifier_scores_in_this_process(run: Experiment, verifier_folder: Path, tmp_path: Path) -> None:
+    """A task that is handed one pays what it says, without any server."""
+    verifier = load_verifier(verifier_folder, torch.device("cpu"))
+    assert isinstance(run.task, Debate)
+    task = DebateTask(run.task, verifier)
+    asked = {example.id: Question(example.data["question"]) for example in task.examples("train")}
+    assert train_on(task, replace(run, steps=1), tmp_path)
+    (one, *_) = (line for line in read_lines(tmp_path / "episodes.jsonl") if "evaluation" not in line)
+    for turn in one["turns"]:
+        (score,) = verifier(asked[one["example"]], [turn["text"]])
+        assert turn["reward"] == pytest.approx(score, abs=1e-6) and score not in (0.0, 1.0)
 
 
 @pytest.mark.slow

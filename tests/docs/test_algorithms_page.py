@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from madrigal.algorithms.catalog import ALGORITHMS
+from madrigal import cli, commands
+from madrigal.algorithms.catalog import ALGORITHMS, name_of
+from madrigal.config import Experiment
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/algorithms.md").read_text()
@@ -33,3 +36,35 @@ def test_quoted_code_is_in_the_source(cell: str) -> None:
 
 def test_code_is_quoted() -> None:
     assert len(quoted()) >= 20
+
+
+def started() -> list[str]:
+    """The commands of the page."""
+    return re.findall(r"^    madrigal (train [a-z].*)$", PAGE, re.MULTILINE)
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Experiment]:
+    """What would have been trained, by commands that stop where training begins."""
+    found: list[Experiment] = []
+
+    def stop(task: Any, run: Experiment, folder: Path, *, resume: bool) -> int:
+        found.append(run)
+        return 0
+
+    monkeypatch.setattr(commands, "_train", stop)
+    monkeypatch.chdir(tmp_path)
+    return found
+
+
+@pytest.mark.parametrize("command", started())
+def test_a_command_of_the_page_passes_every_check_before_training(command: str, runs: list[Experiment]) -> None:
+    assert cli.run(command.split()) == 0
+    asked = re.search(r"--algorithm (\w+)", command)
+    assert [name_of(run.algorithm) for run in runs] == [asked[1]] if asked else runs
+
+
+def test_every_algorithm_has_a_command(runs: list[Experiment]) -> None:
+    for command in started():
+        cli.run(command.split())
+    assert {name_of(run.algorithm) for run in runs} == set(ALGORITHMS)

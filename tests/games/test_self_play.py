@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from madrigal.algorithms import reported
 from madrigal.algorithms.self_play import SelfPlay
 from madrigal.assemble import check_needs
 from madrigal.checkpoint import load_checkpoint, save_checkpoint
@@ -92,6 +93,12 @@ def test_every_game_and_every_role_has_a_baseline_of_its_own() -> None:
     )
     assert advantages(stages[0], "first") == [1, 1, 0.5]
     assert memory == {"kuhn/first": 0.75, "kuhn/second": -0.75, "tictactoe/first": 0.5, "tictactoe/second": -0.5}
+
+
+def test_baselines_are_reported_by_game_and_role() -> None:
+    _, memory = SelfPlay(alpha=0.5).credit(groups(game(1), game(4, name="")), {}, Readings())
+    expected = {"kuhn/first": 0.5, "kuhn/second": -0.5, "first": 2.0, "second": -2.0}
+    assert reported(SelfPlay(), memory) == {f"algorithm/baseline/{role}": value for role, value in expected.items()}
 
 
 def test_a_role_that_always_wins_by_as_much_learns_nothing_in_the_end() -> None:

@@ -170,6 +170,14 @@ def test_the_batch_is_scaled_as_one() -> None:
     assert sorted(found) == pytest.approx([-sqrt(2)] * 3 + [0] * 6 + [sqrt(2)] * 3)
 
 
+@pytest.mark.parametrize("reward", [0.1, 0.3, 5.9])
+@pytest.mark.parametrize("width", [3, 6, 7])
+def test_where_all_answers_are_worth_the_same_rounding_is_not_blown_up(reward: float, width: int) -> None:
+    """The mean of seven times 5.9 is not 5.9: what is left over is no spread to divide by."""
+    group = chains(*([(reward, {"ann": 0.3 * reward, "bob": 0.1, "cat": 0.0})] for _ in range(width)))
+    assert set(credited(LeaveOneOutTeam(width=width), group).values()) == {0.0}
+
+
 def test_each_group_can_be_scaled_by_itself() -> None:
     found = credited(LeaveOneOutTeam(width=2, share=0.25, scale="group"), ROUND)
     assert sorted(map(abs, found.values())) == pytest.approx([1] * 6)

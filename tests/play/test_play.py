@@ -348,6 +348,38 @@ def test_details_that_json_cannot_hold_are_one_line(capsys: Screen, settings: li
     assert "task talk: step details must be JSON values" in captured.err and captured.out == ""
 
 
+# Games, in some examples of which the task itself plays a seat
+
+
+def test_who_is_played_by_a_script_is_told(capsys: Screen, settings: list[str], model_folder: Path) -> None:
+    assert cli.run(["play", "kuhn", *settings, "--episodes", "2"]) == 0
+    casts = [line for line in capsys.readouterr().out.splitlines() if line.startswith("kuhn: ")]
+    model = f"{model_folder} (untrained)"
+    assert casts == [
+        f"kuhn: first by {model}, second by a script (random)",
+        f"kuhn: first by a script (random), second by {model}",
+    ]
+    assert cli.run(["play", "kuhn", *settings, "--split", "train"]) == 0
+    assert f"kuhn: first by {model}, second by {model}\n" in capsys.readouterr().out
+
+
+def test_a_seat_is_played_where_no_script_has_it(capsys: Screen, settings: list[str], types: Types) -> None:
+    types(*["2", "."] * 4)
+    (episode,) = episodes(capsys, "kuhn", *settings, "--seat", "second")
+    assert (episode["example"], set(said(episode))) == ("kuhn-test-0-second", {("second", "2")})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        ("--seat first second", "in the test examples kuhn itself plays first or second; take one seat"),
+        ("--seat first --example kuhn-test-3-second", "in example kuhn-test-3-second kuhn itself plays first"),
+    ],
+)
+def test_a_seat_that_is_not_free_is_refused(capsys: Screen, arguments: str, hint: str) -> None:
+    assert hint in refused(capsys, "kuhn", *arguments.split())
+
+
 # Mistakes
 
 

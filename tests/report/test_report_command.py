@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -41,6 +42,13 @@ def test_a_folder_in_the_place_of_the_page_is_one_line(whole: Path, tmp_path: Pa
     with pytest.raises(ConfigError, match=r"expected a file to write the page to, got the folder .*page.html"):
         write_report([whole], tmp_path / "page.html")
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_device_in_the_place_of_the_page_stays(whole: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match=r"expected a file to write the page to, got the device .*pipe"):
+        write_report([whole], tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
 
 
 @pytest.mark.parametrize(

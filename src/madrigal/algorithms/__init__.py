@@ -1,10 +1,15 @@
-"""Algorithms: how experience branches, how credit is given, what is minimised. One small file each."""
+"""Algorithms: how experience branches, how credit is given, what is minimised. One small file each.
+
+What several share: `siblings` and `episodes` (what is compared with what), `objective` (what is minimised),
+`whitening`, `checks` (what settings may be). `mutual_information` holds the parts of `pmic`, `influence` and
+`incentives` those of `maporl`; `catalog` names all algorithms.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
@@ -48,6 +53,8 @@ class Needs:
         without: credit reads what each agent's silence would have come to (`Step.without`): every joint action is
             judged once more for each agent.
         embeddings: credit reads what was shown and said as vectors (`Reading.shown`, `Reading.said`).
+        otherwise: the setting that would do without what a task lacks, for the message that refuses the task:
+            "set algorithm.within to all". "" where only another task will do.
     """
 
     reference: Literal["", "loss", "credit"] = ""
@@ -58,10 +65,14 @@ class Needs:
     passes: int = 1
     embeddings: bool = False
     without: bool = False
+    otherwise: str = ""
 
 
 class Algorithm(Protocol[M]):
-    """Three choices in one frozen record, which is also its configuration."""
+    """Three choices in one frozen record, which is also its configuration.
+
+    One whose memory has numbers worth a look also has a `report`, see `Reporting`.
+    """
 
     @property
     def branching(self) -> Branching:
@@ -84,3 +95,19 @@ class Algorithm(Protocol[M]):
     def loss(self, output: PolicyOutput, batch: Batch) -> Tensor:
         """The scalar to minimise on one micro-batch."""
         ...
+
+
+@runtime_checkable
+class Reporting(Protocol):
+    """An algorithm that carries numbers worth a look from step to step: baselines, bounds, sizes of buffers."""
+
+    def report(self, memory: Any) -> Mapping[str, float]:
+        """Numbers of the memory that `credit` returned, by name."""
+        ...
+
+
+def reported(algorithm: Algorithm[Any], memory: Any) -> dict[str, float]:
+    """What is logged of an algorithm's memory after a step, as `algorithm/<name>`; nothing of most."""
+    if not isinstance(algorithm, Reporting):
+        return {}
+    return {f"algorithm/{name}": value for name, value in algorithm.report(memory).items()}

@@ -27,7 +27,6 @@ References:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -37,14 +36,8 @@ from typing import Literal
 from torch import Tensor
 
 from madrigal.algorithms import CriticNeed, Needs
-from madrigal.algorithms.objective import (
-    Reduction,
-    check_finite,
-    check_loss,
-    check_share,
-    check_width,
-    objective,
-)
+from madrigal.algorithms.checks import check_finite, check_least, check_loss, check_positive, check_share, check_width
+from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates
 from madrigal.algorithms.whitening import whitened
 from madrigal.batch import Batch, PolicyOutput
@@ -105,14 +98,8 @@ class ActorCritic:
         check_share("trace", self.trace, "0.95 and 1 are usual along tokens, 0 along turns")
         check_loss(self.clip, self.kl)
         check_finite(reward_shift=self.reward_shift)
-        for name, value in (("value_weight", self.value_weight), ("value_clip", self.value_clip)):
-            if value is not None and not 0 < value < math.inf:
-                raise ConfigError(f"algorithm.{name}: expected a positive number such as 0.5, got {value}")
-        if self.epochs < 1 or self.minibatches < 1:
-            raise ConfigError(
-                f"algorithm.epochs and algorithm.minibatches: expected at least 1, got {self.epochs} and "
-                f"{self.minibatches}"
-            )
+        check_positive("0.5 is usual", value_weight=self.value_weight, value_clip=self.value_clip)
+        check_least(1, epochs=self.epochs, minibatches=self.minibatches)
         if self.epochs > 1 and self.clip is None:
             raise ConfigError(
                 f"algorithm.epochs: {self.epochs} passes over the same answers need a clip on the ratio to their "

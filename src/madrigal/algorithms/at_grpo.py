@@ -22,7 +22,8 @@ from torch import Tensor
 
 from madrigal.advantages import standard_score
 from madrigal.algorithms import Needs
-from madrigal.algorithms.objective import Reduction, check_finite, check_loss, check_width, objective
+from madrigal.algorithms.checks import check_finite, check_loss, check_width
+from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates, credit_siblings
 from madrigal.batch import Batch, PolicyOutput
 from madrigal.branching import Branching
@@ -71,7 +72,11 @@ class AtGrpo:
 
     @property
     def needs(self) -> Needs:
-        return Needs(reference="loss" if self.kl > 0 else "", rewards="own" if self.local else "any")
+        return Needs(
+            reference="loss" if self.kl > 0 else "",
+            rewards="own" if self.local else "any",
+            otherwise="leave algorithm.local off" if self.local else "",
+        )
 
     def begin(self) -> Memory:
         return {}

@@ -23,7 +23,7 @@ from madrigal.algorithms.maporl import Maporl
 from madrigal.algorithms.marti import Marti
 from madrigal.algorithms.matpo import Matpo
 from madrigal.algorithms.multi_turn_grpo import MultiTurnGrpo
-from madrigal.algorithms.mutual_information import Pmic
+from madrigal.algorithms.pmic import Pmic
 from madrigal.algorithms.reinforce import Reinforce
 from madrigal.algorithms.remax import Remax
 from madrigal.algorithms.rloo import Rloo
@@ -90,10 +90,14 @@ def _kind(algorithm: AlgorithmConfig) -> tuple[object, ...]:
 def instead_of(old: AlgorithmConfig, name: str) -> AlgorithmConfig:
     """Another algorithm by name, with what the old one's settings say of the task rather than of the method.
 
+    A width of 1 is such a method's that compares nothing, and stays with it.
+
     >>> instead_of(Magrpo(width=8, kl=0.01), "reinforce")
     Reinforce(width=8, discount=1.0, reward_shift=0.0, kl=0.01, updates='turn', reduction='sequence')
     """
     new = ALGORITHMS[name][0]
     known = {field.name for field in fields(new)} & {field.name for field in fields(old)}
     kept: dict[str, Any] = {key: getattr(old, key) for key in COMMON if key in known}
+    if kept["width"] == 1:
+        del kept["width"]
     return old if name_of(old) == name else replace(new, **kept)

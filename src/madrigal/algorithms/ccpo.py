@@ -30,19 +30,13 @@ from torch import Tensor
 
 from madrigal.advantages import standard_score
 from madrigal.algorithms import Needs
+from madrigal.algorithms.checks import check_finite, check_least, check_loss, check_positive, check_share, check_width
 from madrigal.algorithms.episodes import whole_return
-from madrigal.algorithms.objective import (
-    Reduction,
-    check_finite,
-    check_loss,
-    check_share,
-    check_width,
-    objective,
-)
+from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates, compared, in_stages
 from madrigal.batch import Batch, PolicyOutput
 from madrigal.branching import Branching
-from madrigal.types import AgentId, ConfigError, Episode, Group, Readings, Sample
+from madrigal.types import AgentId, Episode, Group, Readings, Sample
 
 Memory = dict[str, Any]
 HISTORIES = ("delta", "joint", "solo")
@@ -118,13 +112,9 @@ class Ccpo:
         check_share("decay", self.decay, "the public code has 0.99")
         check_share("discount", self.discount, "1.0 is usual")
         check_loss(self.clip, self.kl)
-        check_finite(alpha=self.alpha, eta=self.eta, reward_shift=self.reward_shift)
-        for name, value in {"alpha": self.alpha, "eta": self.eta}.items():
-            if value <= 0:
-                raise ConfigError(f"algorithm.{name}: expected a positive number, got {value}; the public code has 1.0")
-        for name, count in {"history": self.history, "alternate": self.alternate}.items():
-            if count < 0:
-                raise ConfigError(f"algorithm.{name}: expected 0 or more, got {count}; the public code has 10")
+        check_finite(reward_shift=self.reward_shift)
+        check_positive("the public code has 1.0", alpha=self.alpha, eta=self.eta)
+        check_least(0, "the public code has 10", history=self.history, alternate=self.alternate)
 
     @property
     def branching(self) -> Branching:
@@ -155,13 +145,18 @@ class Ccpo:
         rows = {name: list(astuple(history)) for name, history in zip(HISTORIES, after, strict=True)}
         return in_stages(samples, self.updates), {"step": memory["step"] + 1, **rows}
 
+    def report(self, memory: Memory) -> dict[str, float]:
+        """What thinking has brought so far: moving averages in units of reward, and the reasoner's gate, 0 to 1."""
+        known = {name: History(*memory[name]) for name in HISTORIES}
+        return {**{name: history.mean for name, history in known.items()}, "gate": self._gate(known["delta"])}
+
     def _rewards(
         self, pairs: Sequence[tuple[float, float]], delta: History, joint: History, solo: History
     ) -> list[tuple[float, float]]:
         """r1 and r2 of each pair of outcomes, together and alone."""
         if delta.count < self.history:
             return [(together - alone, together) for together, alone in pairs]
-        gate = sigmoid(self.eta * delta.mean / (delta.sigma + EPSILON))
+        gate = self._gate(delta)
         return [
             (
                 math.tanh(self.alpha * delta.z(together - alone)),
@@ -169,6 +164,10 @@ class Ccpo:
             )
             for together, alone in pairs
         ]
+
+    def _gate(self, delta: History) -> float:
+        """How much the reasoner is paid for what it came to with the thinkers, rather than alone."""
+        return sigmoid(self.eta * delta.mean / (delta.sigma + EPSILON))
 
     def _credited(self, group: Group[object], rewards: Sequence[tuple[float, float]]) -> Iterator[Sample]:
         """Samples of all turns, each role compared with its own siblings."""

@@ -31,18 +31,12 @@ from torch import Tensor
 
 from madrigal.advantages import group_mean, leave_one_out
 from madrigal.algorithms import Needs
-from madrigal.algorithms.objective import (
-    Reduction,
-    check_finite,
-    check_loss,
-    check_share,
-    check_width,
-    objective,
-)
+from madrigal.algorithms.checks import check_finite, check_least, check_loss, check_share, check_width
+from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Baseline, Siblings, Updates, compared, in_stages, joint_returns, siblings
 from madrigal.batch import Batch, PolicyOutput
 from madrigal.branching import Branching
-from madrigal.types import ConfigError, Group, Readings, Sample
+from madrigal.types import Group, Readings, Sample
 
 Memory = dict[str, float]
 
@@ -77,8 +71,7 @@ class Coma:
         check_share("discount", self.discount, "1.0 is usual")
         check_loss(None, self.kl)
         check_finite(reward_shift=self.reward_shift)
-        if self.leaf_limit < 1:
-            raise ConfigError(f"algorithm.leaf_limit: expected at least 1, got {self.leaf_limit}")
+        check_least(1, leaf_limit=self.leaf_limit)
 
     @property
     def branching(self) -> Branching:

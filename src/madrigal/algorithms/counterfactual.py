@@ -28,7 +28,8 @@ from torch import Tensor
 
 from madrigal.advantages import group_mean, leave_one_out
 from madrigal.algorithms import Needs
-from madrigal.algorithms.objective import Reduction, check_finite, check_loss, check_share, objective
+from madrigal.algorithms.checks import check_finite, check_least, check_loss, check_share
+from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates, credit_siblings, in_stages, joint_returns
 from madrigal.batch import Batch, PolicyOutput
 from madrigal.branching import Branching
@@ -97,8 +98,7 @@ class Counterfactual:
         check_share("discount", self.discount, "the paper has 1.0")
         check_loss(self.clip, self.kl)
         check_finite(reward_shift=self.reward_shift)
-        if self.leaf_limit < 1:
-            raise ConfigError(f"algorithm.leaf_limit: expected at least 1, got {self.leaf_limit}")
+        check_least(1, leaf_limit=self.leaf_limit)
 
     @property
     def branching(self) -> Branching:

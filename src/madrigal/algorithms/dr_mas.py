@@ -22,15 +22,9 @@ from torch import Tensor
 
 from madrigal.advantages import active_score
 from madrigal.algorithms import Needs
+from madrigal.algorithms.checks import check_finite, check_loss, check_share, check_width
 from madrigal.algorithms.episodes import in_one_stage, whole_return
-from madrigal.algorithms.objective import (
-    Reduction,
-    check_finite,
-    check_loss,
-    check_share,
-    check_width,
-    objective,
-)
+from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates
 from madrigal.batch import Batch, PolicyOutput
 from madrigal.branching import Branching

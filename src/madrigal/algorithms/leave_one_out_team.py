@@ -29,14 +29,8 @@ from torch import Tensor
 
 from madrigal.advantages import group_mean, standardise
 from madrigal.algorithms import Needs
-from madrigal.algorithms.objective import (
-    Reduction,
-    check_finite,
-    check_loss,
-    check_share,
-    check_width,
-    objective,
-)
+from madrigal.algorithms.checks import check_finite, check_loss, check_share, check_width
+from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Returns, Updates, compared, in_stages, joint_returns, siblings
 from madrigal.batch import Batch, PolicyOutput
 from madrigal.branching import Branching
@@ -97,22 +91,27 @@ class LeaveOneOutTeam:
         """Compares what each agent's answers added with what its answers added in the sibling episodes."""
         found = list(siblings(groups, added(self.share, self.discount, self.reward_shift)))
         rows = [compared(each.returns, self._baseline) for each in found]
-        spread = self._spread([advantage for row in rows for advantage in row])
-        scaled = [[advantage / spread for advantage in row] for row in rows]
-        samples = [s for each, row in zip(found, scaled, strict=True) for s in each.credited(row)]
+        if self.scale == "batch":
+            rows = on_one_scale(rows)
+        samples = [s for each, row in zip(found, rows, strict=True) for s in each.credited(row)]
         return in_stages(samples, self.updates), memory
 
     def _baseline(self, returns: Tensor) -> Tensor:
         return standardise(group_mean(returns)) if self.scale == "group" else group_mean(returns)
 
-    def _spread(self, centred: Sequence[float]) -> float:
-        """What all advantages of the step are divided by."""
-        if self.scale != "batch" or not centred:
-            return 1.0
-        return float(torch.tensor(centred, dtype=torch.float64).square().mean().sqrt()) or 1.0
-
     def loss(self, output: PolicyOutput, batch: Batch) -> Tensor:
         return objective(output, batch, clip=self.clip, kl=self.kl, reduction=self.reduction)
+
+
+def on_one_scale(rows: Sequence[Sequence[float]]) -> list[list[float]]:
+    """All advantages of a step divided by their common deviation; without spread in any group all are 0.
+
+    >>> on_one_scale([[2.0, -2.0], [0.0, 0.0, 0.0, 0.0, 0.0, 0.0]])[0]
+    [2.0, -2.0]
+    """
+    together = torch.tensor([[advantage for row in rows for advantage in row]], dtype=torch.float64)
+    scaled = iter(standardise(together)[0].tolist())
+    return [[next(scaled) for _ in row] for row in rows]
 
 
 def added(share: float, discount: float = 1.0, shift: float = 0.0) -> Returns:

@@ -23,18 +23,12 @@ from torch import Tensor
 
 from madrigal.advantages import group_mean, standardise
 from madrigal.algorithms import Needs
-from madrigal.algorithms.objective import (
-    Reduction,
-    check_finite,
-    check_loss,
-    check_share,
-    check_width,
-    objective,
-)
+from madrigal.algorithms.checks import check_finite, check_least, check_loss, check_share, check_width
+from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates, credit_siblings, joint_returns
 from madrigal.batch import Batch, PolicyOutput
 from madrigal.branching import Branching
-from madrigal.types import ConfigError, Group, Readings, Sample
+from madrigal.types import Group, Readings, Sample
 
 Memory = dict[str, float]
 
@@ -79,8 +73,7 @@ class Magrpo:
         check_share("discount", self.discount, "the paper has 1.0")
         check_loss(self.clip, self.kl)
         check_finite(reward_shift=self.reward_shift, stop_above=self.stop_above)
-        if self.leaf_limit < 1:
-            raise ConfigError(f"algorithm.leaf_limit: expected at least 1, got {self.leaf_limit}")
+        check_least(1, leaf_limit=self.leaf_limit)
 
     @property
     def branching(self) -> Branching:

@@ -28,9 +28,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from madrigal.algorithms import CriticNeed, Needs
+from madrigal.algorithms.checks import check_finite, check_loss, check_share, check_width
 from madrigal.algorithms.incentives import incentives
 from madrigal.algorithms.influence import Horizon, Share, influence_aware
-from madrigal.algorithms.objective import Reduction, check_finite, check_loss, check_share, check_width, objective
+from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates
 from madrigal.algorithms.whitening import whitened
 from madrigal.batch import Batch, PolicyOutput

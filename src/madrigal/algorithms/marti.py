@@ -25,11 +25,12 @@ from torch import Tensor
 
 from madrigal.advantages import group_mean, margin, quality
 from madrigal.algorithms import Needs
-from madrigal.algorithms.objective import Reduction, check_finite, check_loss, check_width, objective
+from madrigal.algorithms.checks import check_finite, check_loss, check_positive, check_width
+from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates, credit_siblings
 from madrigal.batch import Batch, PolicyOutput
 from madrigal.branching import Branching
-from madrigal.types import AgentId, ConfigError, Episode, Group, Readings, RewardError, Sample, joint_reward
+from madrigal.types import AgentId, Episode, Group, Readings, RewardError, Sample, joint_reward
 
 Memory = dict[str, float]
 ROUNDING = 1e-9  # a quotient may miss 1 by so much
@@ -69,9 +70,8 @@ class Marti:
     def __post_init__(self) -> None:
         check_width(self.width)
         check_loss(self.clip, self.kl)
-        check_finite(alpha=self.alpha, beta=self.beta, best_reward=self.best_reward)
-        if self.best_reward <= 0:
-            raise ConfigError(f"algorithm.best_reward: expected a positive number, got {self.best_reward}")
+        check_finite(alpha=self.alpha, beta=self.beta)
+        check_positive(best_reward=self.best_reward)
 
     @property
     def branching(self) -> Branching:

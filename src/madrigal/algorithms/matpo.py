@@ -20,8 +20,9 @@ from torch import Tensor
 
 from madrigal.advantages import standard_score
 from madrigal.algorithms import Needs
+from madrigal.algorithms.checks import check_loss, check_width
 from madrigal.algorithms.episodes import final_reward, in_one_stage, inherited
-from madrigal.algorithms.objective import Reduction, check_loss, check_width, objective
+from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates
 from madrigal.batch import Batch, PolicyOutput
 from madrigal.branching import Branching

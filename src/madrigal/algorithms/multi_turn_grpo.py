@@ -24,15 +24,9 @@ from torch import Tensor
 
 from madrigal.advantages import standard_score
 from madrigal.algorithms import Needs
+from madrigal.algorithms.checks import check_finite, check_loss, check_share, check_width
 from madrigal.algorithms.episodes import in_one_stage, inherited, turns_alike, turns_averaged, whole_return
-from madrigal.algorithms.objective import (
-    Reduction,
-    check_finite,
-    check_loss,
-    check_share,
-    check_width,
-    objective,
-)
+from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates
 from madrigal.batch import Batch, PolicyOutput
 from madrigal.branching import Branching

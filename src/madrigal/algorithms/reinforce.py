@@ -20,14 +20,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from madrigal.algorithms import Needs
-from madrigal.algorithms.objective import (
-    Reduction,
-    check_finite,
-    check_loss,
-    check_share,
-    check_width,
-    objective,
-)
+from madrigal.algorithms.checks import check_finite, check_loss, check_share, check_width
+from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates, in_stages, joint_returns, siblings
 from madrigal.batch import Batch, PolicyOutput
 from madrigal.branching import Branching

@@ -21,14 +21,8 @@ from torch import Tensor
 
 from madrigal.advantages import leave_one_out
 from madrigal.algorithms import Needs
-from madrigal.algorithms.objective import (
-    Reduction,
-    check_finite,
-    check_loss,
-    check_share,
-    check_width,
-    objective,
-)
+from madrigal.algorithms.checks import check_finite, check_loss, check_share, check_width
+from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates, credit_siblings, joint_returns
 from madrigal.batch import Batch, PolicyOutput
 from madrigal.branching import Branching

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from madrigal.algorithms import Needs
+from madrigal.algorithms.checks import check_loss, check_share, check_width
 from madrigal.algorithms.episodes import in_one_stage
-from madrigal.algorithms.objective import Reduction, check_loss, check_share, check_width, objective
+from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates
 from madrigal.batch import Batch, PolicyOutput
 from madrigal.branching import Branching
@@ -94,6 +95,10 @@ class SelfPlay:
                     mine, memory = self._credited(episode, agent, memory)
                     samples += mine
         return in_one_stage(samples, groups), memory
+
+    def report(self, memory: Memory) -> dict[str, float]:
+        """The baseline of each role: what it usually comes to in its game, in units of reward."""
+        return {f"baseline/{key.removeprefix('/')}": value for key, value in memory.items()}
 
     def _credited(self, episode: Episode[object], role: AgentId, memory: Memory) -> tuple[list[Sample], Memory]:
         turns = [turn for turn in episode.turns if turn.agent == role]

@@ -6,7 +6,7 @@ are compared instead, see `episodes`.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -135,9 +135,17 @@ def in_stages(samples: Sequence[Sample], updates: Updates) -> list[list[Sample]]
 
 
 def _join(stages: list[list[Sample]]) -> list[Sample]:
-    """All rounds in one stage that minimises the sum over rounds of each round's mean, however many samples it has."""
-    total = sum(map(len, stages))
-    return [replace(sample, weight=total / len(stage)) for stage in stages for sample in stage]
+    """All rounds in one stage that minimises, for each agent, the sum over its rounds of the mean over its answers.
+
+    Learners divide by the number of their samples. Agents are counted apart, so that who else speaks in a round does
+    not decide how much it counts.
+    """
+    total = Counter(sample.turn.agent for stage in stages for sample in stage)
+    joined = list[Sample]()
+    for stage in stages:
+        here = Counter(sample.turn.agent for sample in stage)
+        joined += [replace(s, weight=total[s.turn.agent] / here[s.turn.agent]) for s in stage]
+    return joined
 
 
 def nodes(groups: Sequence[Group[object]]) -> Iterator[Group[object]]:

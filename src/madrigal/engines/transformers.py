@@ -161,8 +161,9 @@ def _generate(
         rows.advance(token)
     total = time.perf_counter() - began
     ids, nats = tokens.tolist(), logprobs.tolist()
+    alone = limit == 1  # a single token is a whole answer, with no room to say that it ends
     return [
-        _completion(policy, encoded[i], ids[i][:n], nats[i][:n], stopped[i], seconds[i] or total)
+        _completion(policy, encoded[i], ids[i][:n], nats[i][:n], stopped[i] or alone, seconds[i] or total)
         for i, n in enumerate(length)
     ]
 
@@ -190,10 +191,10 @@ def _completion(
     prompt_ids: tuple[int, ...],
     tokens: list[int],
     logprobs: list[float],
-    stopped: bool,
+    whole: bool,
     seconds: float,
 ) -> Completion:
-    finish: Literal["stop", "length"] = "stop" if stopped else "length"
+    finish: Literal["stop", "length"] = "stop" if whole else "length"
     text = policy.decode(tokens)
     return Completion(
         text=text,

@@ -40,8 +40,9 @@ class EvaluationConfig:
             raise ConfigError(f"evaluation.examples: expected at least 1, got {self.examples}")
         if self.samples < 1:
             raise ConfigError(f"evaluation.samples: expected at least 1, got {self.samples}")
-        if self.every < 0 or self.timed < 0:
-            raise ConfigError("evaluation.every and evaluation.timed: expected 0 or more")
+        for name, count in (("every", self.every), ("timed", self.timed)):
+            if count < 0:
+                raise ConfigError(f"evaluation.{name}: expected 0 or more, got {count}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from madrigal.starter import model_path
 from madrigal.types import ConfigError, EngineError, Messages
 
 STARTER = "starter:"
+EXPECTED = "starter:small, starter:large, a local folder or a reachable hub name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,15 +191,18 @@ def load_tokenizer(name: str, pad_token: str = "") -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(resolve_model(name))
     except (OSError, ValueError, KeyError) as error:
-        raise EngineError(f"model {name}: the tokenizer could not be loaded: {_first_line(error)}") from error
+        raise EngineError(
+            f"model {name}: the tokenizer could not be loaded: {_first_line(error)}; expected {EXPECTED}"
+        ) from error
     if tokenizer.eos_token_id is None:
         raise EngineError(f"model {name}: the tokenizer has no end token; set tokenizer.eos_token and save it again")
-    if tokenizer.pad_token_id is None and pad_token:
+    if tokenizer.pad_token_id is None and pad_token in tokenizer.get_vocab():
         tokenizer.pad_token = pad_token
     if tokenizer.pad_token_id is None:
+        named = f", and {pad_token!r} is none of its tokens" if pad_token else ""
         raise EngineError(
-            f"model {name}: the tokenizer has no padding token; name one of its tokens as pad_token (--team.policy."
-            f"pad-token {tokenizer.eos_token!r} will do)"
+            f"model {name}: the tokenizer has no padding token{named}; name one of its tokens as pad_token "
+            f"(--team.policy.pad-token {tokenizer.eos_token!r} will do)"
         )
     return tokenizer
 
@@ -217,8 +221,7 @@ def load_model(config: PolicyConfig, device: torch.device) -> Any:
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise EngineError(
-            f"model {config.model}: could not be loaded: {_first_line(error)}; expected starter:small, "
-            "starter:large, a local folder or a reachable hub name"
+            f"model {config.model}: could not be loaded: {_first_line(error)}; expected {EXPECTED}"
         ) from error
     model = model.to(device).eval()
     check_cache(model, config.model)

@@ -26,7 +26,7 @@ PER_TURN = TeamConfig(policy=PHI3, shared=True, rounds=3)  # code: one adapter p
 
 
 def debate() -> Experiment:
-    """Two agents debate arithmetic for two rounds, a policy for each round;."""
+    """Two agents debate arithmetic for two rounds, a policy for each round."""
     return Experiment(
         recipe="debate",
         task=Debate(rounds=2),

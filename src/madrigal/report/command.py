@@ -40,8 +40,9 @@ def write_report(folders: Sequence[Path], output: Path | None = None) -> Path:
     raised = [(run, alarm) for run in runs for alarm in _alarms(run)]
     page = document(runs, raised)
     target = output or (folders[0] if len(folders) == 1 else folders[0].parent) / "report.html"
-    if target.is_dir():
-        raise ConfigError(f"report: expected a file to write the page to, got the folder {target}")
+    if target.exists() and not target.is_file():  # a device would be replaced by the page
+        kind = "folder" if target.is_dir() else "device"
+        raise ConfigError(f"report: expected a file to write the page to, got the {kind} {target}; name another")
     draft = target.with_name(f".{target.name}.draft")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

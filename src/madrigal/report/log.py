@@ -74,10 +74,10 @@ def new_run(runs: Path, name: str, *, overwrite: bool = False) -> Path:
     """Makes a run folder.
 
     Raises:
-        ConfigError: if it exists; naming the ways out.
+        ConfigError: if there is one that holds anything; naming the ways out.
     """
     folder = runs / name
-    if folder.exists() and not overwrite:
+    if folder.exists() and not (overwrite or _is_empty(folder)):
         raise ConfigError(
             f"the run folder {folder} exists; resume it with --resume, replace it with --overwrite, or choose another "
             "--name"
@@ -91,6 +91,11 @@ def new_run(runs: Path, name: str, *, overwrite: bool = False) -> Path:
     return folder
 
 
+def _is_empty(folder: Path) -> bool:
+    """As a run leaves it that ended before it began: its model could not be loaded, say."""
+    return folder.is_dir() and not any(folder.iterdir())
+
+
 def _clear(folder: Path) -> None:
     """Empties a run folder; refuses one that Madrigal did not make."""
     if any(folder.iterdir()) and not (folder / "experiment.json").is_file():
@@ -101,7 +106,7 @@ def _clear(folder: Path) -> None:
 def free_name(runs: Path, name: str) -> str:
     """`name`, or `name-2`, `name-3`, ... where that folder exists."""
     names = [name, *(f"{name}-{n}" for n in range(2, 10_000))]
-    return next(n for n in names if not (runs / n).exists())
+    return next(n for n in names if not (runs / n).exists() or _is_empty(runs / n))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

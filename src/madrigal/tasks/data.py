@@ -88,7 +88,7 @@ def _open(source: Source, split: Split) -> tuple[Any, Sequence[int], str, bool]:
     else:
         shared = mine.name == other.name or "{split}" not in source.data
         where = _file_name(source, split)
-        rows = _read_file(_local_file(where), _stamp(where))
+        rows = _read_file(where, _local_file(where), _stamp(where))
     if not len(rows):
         raise TaskError(f"{where}: expected at least one row, found none; check the file or name other data")
     return rows, _choose(source, split, len(rows), shared), where, shared
@@ -128,7 +128,7 @@ def read_rows(name: str) -> list[dict[str, Any]]:
     """
     if not _is_file(name):
         raise ConfigError(f"{name}: expected a local file .jsonl, .json or .parquet, optionally .gz")
-    rows = _read_file(_local_file(name), _stamp(name))
+    rows = _read_file(name, _local_file(name), _stamp(name))
     if not rows:
         raise TaskError(f"{name}: expected at least one row, found none; check the file or name other data")
     return [dict(row) for row in rows]
@@ -248,18 +248,24 @@ def _stamp(name: str) -> int:
 
 
 @lru_cache(maxsize=8)
-def _read_file(path: Path, stamp: int) -> list[dict[str, Any]]:
-    """The rows of one file; `stamp`, its time of change, makes the cache forget a file that was rewritten."""
+def _read_file(name: str, path: Path, stamp: int) -> list[dict[str, Any]]:
+    """The rows of one file, which the user calls `name`.
+
+    Its time of change, `stamp`, makes the cache forget a file that was rewritten.
+    """
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
         kind = Path(path.name.lower().removesuffix(".gz")).suffix
         if kind == ".parquet":
             return _parquet(raw)
         text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise TaskError(f"{name}, line {line}: expected text in UTF-8, got other bytes; save it as UTF-8") from error
     except (OSError, EOFError, ValueError, zlib.error) as error:
         reason = str(error).split("\n")[0]
-        raise TaskError(f"{path.name}: the file could not be read ({reason}); make it anew") from error
-    return list(_json_lines(text, path.name) if kind == ".jsonl" else _json_list(text, path.name))
+        raise TaskError(f"{name}: the file could not be read ({reason}); make it anew") from error
+    return list(_json_lines(text, name) if kind == ".jsonl" else _json_list(text, name))
 
 
 def _parquet(raw: bytes) -> list[dict[str, Any]]:

@@ -36,7 +36,9 @@ def load_own(config: Own) -> Task[Any]:
         raise ConfigError(f"own task: expected file.py:name or module:name, got {config.path!r}")
     found = vars(_module(module_name)).get(name)
     if found is None:
-        raise ConfigError(f"own task: {module_name} defines no {name!r}")
+        raise ConfigError(
+            f"own task: {module_name} defines no {name!r}; write {module_name}:NAME with the name of the task in it"
+        )
     with _one_line(config.path):
         # A class may have a default for `agents` and still be no task yet.
         task = found() if isinstance(found, type) or (callable(found) and not hasattr(found, "agents")) else found
@@ -59,11 +61,11 @@ def _module(name: str) -> Any:
         except ConfigError as error:
             cause = error.__cause__
             if isinstance(cause, ModuleNotFoundError) and f"{name}.".startswith(f"{cause.name}."):
-                raise ConfigError(f"own task: there is no module {name!r}") from error
+                raise ConfigError(f"own task: there is no module {name!r}; check its name") from error
             raise
     path = Path(name).resolve()
     if not path.is_file():
-        raise ConfigError(f"own task: there is no file {name}")
+        raise ConfigError(f"own task: there is no file {name}; check the path")
     with _one_line(name):
         return _load(path)
 

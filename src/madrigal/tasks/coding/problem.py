@@ -62,6 +62,20 @@ def problem_of(example: Example) -> Problem:
     return Problem(*(example.data[field] for field in _FIELDS))
 
 
+def check_problem(example: Example) -> None:
+    """Refuses a problem that cannot be told or tested, before anybody answers it.
+
+    Raises:
+        TaskError: naming the example.
+    """
+    problem = problem_of(example)
+    try:
+        parameters(problem)
+        unit_tests(problem.test)
+    except TaskError as error:
+        raise TaskError(f"example {example.id}: {error}; mend it or leave it out") from error
+
+
 def parameters(problem: Problem) -> str:
     """The text between the parentheses of the entry function's `def` line.
 

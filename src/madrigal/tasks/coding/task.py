@@ -22,12 +22,12 @@ from madrigal.task import joint
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.coding.expert import Edits, Expert
 from madrigal.tasks.coding.feedback import FEEDBACK_MODES, Exchange, FeedbackMode, next_messages
-from madrigal.tasks.coding.problem import Problem, parameters, problem_of
+from madrigal.tasks.coding.problem import Problem, check_problem, parameters, problem_of
 from madrigal.tasks.coding.program import clean
 from madrigal.tasks.coding.prompts import CODING_AGENTS, helper_prompt, main_prompt
 from madrigal.tasks.coding.reward import BEST_ALONE, BEST_PAIR, Judge, metrics, score_alone, score_pair
 from madrigal.tasks.coding.score import Score
-from madrigal.tasks.data import load_examples
+from madrigal.tasks.data import EMBEDDED, load_examples
 from madrigal.types import (
     AgentId,
     ConfigError,
@@ -43,6 +43,7 @@ from madrigal.types import (
 
 HELPER, MAIN = CODING_AGENTS
 ALONE = (MAIN,)
+SPLITS: tuple[Split, Split] = ("train", "test")
 NO_EDITS = Edits()
 
 
@@ -107,6 +108,7 @@ class CodingTask:
         return self.train if split == "train" else self.test
 
     def reset(self, example: Example) -> CodingState:
+        check_problem(example)
         return CodingState(example)
 
     def acting(self, state: CodingState) -> tuple[AgentId, ...]:
@@ -127,13 +129,16 @@ class CodingTask:
         if not ending and len(state.rounds) + 1 >= self.horizon:
             ending = "horizon"
         numbers, details = metrics(score), _details(score)
-        if self.expert and self.feedback == "expert_edits" and not ending:
-            done = replace(done, edits=self.expert(problem.prompt, score.findings.program))
-            numbers |= {
-                "expert_failed": float(not done.edits.answered),
-                "expert_failed_tries": float(done.edits.failed),
-            }
-            details |= {"expert": done.edits.reason}
+        if self.expert and self.feedback == "expert_edits":
+            # Told with the round that follows the advice: records hold the last round, after which nobody is asked.
+            for followed in state.rounds[-1:]:
+                numbers |= {
+                    "expert_failed": float(not followed.edits.answered),
+                    "expert_failed_tries": float(followed.edits.failed),
+                }
+                details |= {"expert": followed.edits.reason}
+            if not ending:
+                done = replace(done, edits=self.expert(problem.prompt, score.findings.program))
         after = replace(state, rounds=(*state.rounds, done))
         return Step(after, joint(self.agents, score.reward), ending, numbers, details)
 
@@ -153,9 +158,13 @@ def coding_task(config: Coding, judge: Judge, expert: Expert | None = None) -> C
         ConfigError, TaskError: if the settings contradict each other or the data cannot be read.
     """
     columns = {name: name for name in ("prompt", "entry_point", "test")}
+    train, test = (load_examples(config.source, split, columns, _programs) for split in SPLITS)
+    if config.source.data != EMBEDDED:
+        for example in (*train, *test):
+            check_problem(example)
     return CodingTask(
-        train=load_examples(config.source, "train", columns, _programs),
-        test=load_examples(config.source, "test", columns, _programs),
+        train=train,
+        test=test,
         judge=judge,
         name=config.name,
         agents=config.agents,

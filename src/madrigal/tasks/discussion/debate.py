@@ -42,6 +42,7 @@ class Debate:
         source: where the questions come from; on the hub, "openai/gsm8k:main".
         domain: which embedded questions: "groups" and "amounts" share none, to test one on what was learned on the
             other; "all" of the corpus.
+        calculations: how many an embedded question takes, 2 or 3; 0 for both.
         agents: the seats, one or more.
         rounds: T, how often everybody answers.
         shows: what later rounds show of earlier ones. "all" is one message with the question and everybody's answers,
@@ -62,6 +63,7 @@ class Debate:
 
     source: Source = field(default_factory=Source)
     domain: domains.Domain = "all"
+    calculations: int = 0
     agents: tuple[AgentId, ...] = ("first", "second")
     rounds: int = 3
     shows: Literal["all", "others"] = "all"
@@ -87,9 +89,12 @@ class Debate:
             raise ConfigError(
                 f"task.consensus: expected None, or a share below 1 that has to be exceeded, got {self.consensus}"
             )
-        if self.domain != "all" and self.source.data != EMBEDDED:
+        if self.calculations not in domains.CALCULATIONS:
+            raise ConfigError(f"task.calculations: expected 2 or 3, or 0 for both, got {self.calculations}")
+        if (self.domain, self.calculations) != ("all", 0) and self.source.data != EMBEDDED:
             raise ConfigError(
-                f"task.domain: {self.domain} is a part of the embedded questions, not of {self.source.data}"
+                "task.domain and task.calculations choose among the embedded questions; leave them at all and 0 for "
+                f"{self.source.data}"
             )
 
 
@@ -139,7 +144,8 @@ class DebateTask:
         columns = {"question": self.config.question, "answer": self.config.answer}
         if self.config.context:
             columns["context"] = self.config.context
-        return load_examples(self.config.source, split, columns, partial(domains.examples, self.config.domain))
+        embedded = partial(domains.examples, self.config.domain, self.config.calculations)
+        return load_examples(self.config.source, split, columns, embedded)
 
     def reset(self, example: Example) -> DebateState:
         return DebateState(example)

@@ -19,6 +19,7 @@ from madrigal.starter.corpora.grammar import example_set
 from madrigal.types import Example, Split
 
 Domain = Literal["all", "groups", "amounts"]
+CALCULATIONS = (0, 2, 3)  # of a problem; 0 stands for both
 
 
 def domain_of(kind: str) -> Domain:
@@ -27,18 +28,36 @@ def domain_of(kind: str) -> Domain:
     >>> domain_of("collect|groups,double"), domain_of("money|start,add,half")
     ('groups', 'amounts')
     """
-    return "groups" if kind.partition("|")[2].startswith("groups") else "amounts"
+    return "groups" if _chain(kind)[0] == "groups" else "amounts"
+
+
+def calculations_of(kind: str) -> int:
+    """How many calculations a problem's kind takes: an amount is given, groups are multiplied first.
+
+    >>> calculations_of("collect|groups,double"), calculations_of("money|start,add,half")
+    (2, 2)
+    """
+    chain = _chain(kind)
+    return len(chain) - (chain[0] == "start")
 
 
 @functools.cache
-def examples(domain: Domain, split: Split) -> tuple[Example, ...]:
-    """The fixed examples of a domain; held-out kinds are those of the whole corpus."""
-    if domain == "all":
+def examples(domain: Domain, calculations: int, split: Split) -> tuple[Example, ...]:
+    """The fixed examples of a domain, of so many calculations; held-out kinds are those of the corpus."""
+    if domain == "all" and not calculations:
         return arithmetic.examples(split)
-    return example_set(f"arithmetic/{domain}", split, arithmetic.NUM_EXAMPLES[split], functools.partial(_draw, domain))
+    corpus = f"arithmetic/{domain}" + (f"/{calculations}" if calculations else "")
+    draw = functools.partial(problem, domain, calculations)
+    return example_set(corpus, split, arithmetic.NUM_EXAMPLES[split], draw)
 
 
-def _draw(domain: Domain, rng: random.Random, split: Split) -> dict[str, Any]:
-    while domain_of((drawn := arithmetic.problem(rng, split))["kind"]) != domain:
-        pass
-    return drawn
+def problem(domain: Domain, calculations: int, rng: random.Random, split: Split) -> dict[str, Any]:
+    """One fresh problem of a domain, of so many calculations."""
+    while True:
+        drawn = arithmetic.problem(rng, split)
+        if domain in ("all", domain_of(drawn["kind"])) and calculations in (0, calculations_of(drawn["kind"])):
+            return drawn
+
+
+def _chain(kind: str) -> list[str]:
+    return kind.partition("|")[2].split(",")

@@ -80,6 +80,9 @@ class Mixture:
         ]
         return [example for turn in zip_longest(*rows) for example in turn if example is not None]
 
+    def scripted(self, example: Example) -> Mapping[AgentId, str]:
+        return self.tables[str(example.data["game"])].scripted(example)
+
     def reset(self, example: Example) -> Playing:
         name = str(example.data["game"])
         return Playing(name, self.tables[name].reset(example))

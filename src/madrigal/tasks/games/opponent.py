@@ -63,8 +63,12 @@ class Opposed(Wrapper, Generic[P]):
             for seat in PLAYERS
         ]
 
+    def scripted(self, example: Example) -> Mapping[AgentId, str]:
+        seat, opponent = _opposite(example)
+        return {agent: f"a script ({opponent})" for agent in PLAYERS if seat and agent != seat}
+
     def reset(self, example: Example) -> Facing[P]:
-        seat, opponent = str(example.data.get("seat", "")), str(example.data.get("opponent", ""))
+        seat, opponent = _opposite(example)
         state = Facing(self.task.reset(example), example.id, seat, opponent)
         return self._answered(state, Step(state.seen, zero_sum(0.0))).state
 
@@ -102,6 +106,11 @@ class Opposed(Wrapper, Generic[P]):
             "legal": 100 * (1 - step.state.slips[place] / step.state.answers[place]),
             "return_percent": 50 * (1 + share),
         }
+
+
+def _opposite(example: Example) -> tuple[AgentId, str]:
+    """The seat that is not scripted, and who sits opposite; "" where both are played."""
+    return str(example.data.get("seat", "")), str(example.data.get("opponent", ""))
 
 
 def player_of(game: Game[Any], name: str) -> Player:

@@ -22,23 +22,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-Vector = tuple[float, ...]
+from madrigal.algorithms.mutual_information.pairs import Pair
+
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """One round: what was shown in it and what was done.
-
-    Attributes:
-        context: the example and the round; pairs of one context can be compared without comparing tasks.
-        state: s, of what was shown.
-        action: u, of what all agents said.
-    """
-
-    context: str
-    state: Vector
-    action: Vector
 
 
 Entry = tuple[float, Pair]  # the return of the whole episode, and one of its rounds
@@ -62,6 +48,11 @@ class Buffers:
     def bar(self) -> float:
         """What a return must exceed to be superior; minus infinity while nothing is."""
         return max(self.positive[0][0], fmean(self.recent)) if self.positive else -math.inf
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """All that is kept, the superior ones first."""
+        return [pair for _, pair in (*self.positive, *self.negative)]
 
     def with_episode(self, value: float, rounds: Sequence[Pair], capacity: int, window: int) -> Buffers:
         """The buffers after one more episode.

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from madrigal.algorithms.mutual_information import Pmic
+from madrigal.algorithms.pmic import Pmic
 from madrigal.checkpoint import load_checkpoint, newest_checkpoint
 from madrigal.config import Experiment, RecordsConfig, TeamConfig
 from madrigal.evaluation.evaluate import EvaluationConfig

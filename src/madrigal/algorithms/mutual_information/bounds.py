@@ -10,8 +10,7 @@ pair i's. Comparing within one context (one task, say) measures what is shared g
     together everything         I(s; u)
     together within context     I(s; u | context)
 
-Networks are dictionaries of tensors, so that they can be written down as JSON. Shapes: B pairs, S numbers of a state,
-U numbers of a joint action; R and Q stand for the sizes of one matrix.
+Shapes: B pairs, S numbers of a state, U numbers of a joint action.
 
 References:
     Li et al., 2022, "PMIC: Improving Multi-Agent Reinforcement Learning with Progressive Mutual Information
@@ -23,26 +22,23 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
+from madrigal.algorithms.mutual_information.networks import Weights, layer, linear
+
 EMBEDDED = 32  # numbers that each side of a pair is embedded in before they are multiplied
 HIDDEN = 32  # of each of CLUB's two networks; the public code is told 64 and halves it
 LN2 = math.log(2.0)
-Weights = Mapping[str, Tensor]
-Json = dict[str, Any]
 
 
 def score_weights(state: int, action: int, seed: int = 0) -> Weights:
-    """First weights of `scores`: drawn as a linear layer's usually are, uniform within 1/sqrt(inputs)."""
+    """First weights of `scores`: see `networks.layer`."""
     draw = torch.Generator().manual_seed(seed)
-    return {**_layer("state", state, EMBEDDED, draw), **_layer("action", action, EMBEDDED, draw)}
+    return {**layer("state", state, EMBEDDED, draw), **layer("action", action, EMBEDDED, draw)}
 
 
 def gaussian_weights(state: int, action: int, seed: int = 0) -> Weights:
@@ -50,18 +46,8 @@ def gaussian_weights(state: int, action: int, seed: int = 0) -> Weights:
     draw = torch.Generator().manual_seed(seed)
     weights: dict[str, Tensor] = {}
     for part in ("mean", "spread"):
-        weights |= {**_layer(f"{part}_in", state, HIDDEN, draw), **_layer(f"{part}_out", HIDDEN, action, draw)}
+        weights |= {**layer(f"{part}_in", state, HIDDEN, draw), **layer(f"{part}_out", HIDDEN, action, draw)}
     return weights
-
-
-def _layer(name: str, inputs: int, outputs: int, draw: torch.Generator) -> dict[str, Tensor]:
-    uniform = torch.rand((outputs, inputs + 1), generator=draw, dtype=torch.float64) * 2 - 1
-    matrix = uniform / math.sqrt(inputs)
-    return {f"{name}.weight": matrix[:, :-1].clone(), f"{name}.bias": matrix[:, -1].clone()}
-
-
-def _linear(weights: Weights, name: str, x: Float[Tensor, "B R"]) -> Float[Tensor, "B Q"]:
-    return functional.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
 
 
 def scores(weights: Weights, s: Float[Tensor, "B S"], u: Float[Tensor, "B U"]) -> Float[Tensor, "B B"]:
@@ -69,8 +55,8 @@ def scores(weights: Weights, s: Float[Tensor, "B S"], u: Float[Tensor, "B U"]) -
 
     T_ij = leaky_relu(W_u u_i + b_u) . leaky_relu(W_s s_j + b_s)
     """
-    actions = functional.leaky_relu(_linear(weights, "action", u))
-    return actions @ functional.leaky_relu(_linear(weights, "state", s)).t()
+    actions = functional.leaky_relu(linear(weights, "action", u))
+    return actions @ functional.leaky_relu(linear(weights, "state", s)).t()
 
 
 def jsd_parts(scores: Float[Tensor, "B B"], together: Bool[Tensor, "B B"]) -> Float[Tensor, " B"]:
@@ -102,8 +88,8 @@ def gaussian(weights: Weights, s: Float[Tensor, "B S"]) -> tuple[Float[Tensor, "
     The log-variance ends in a tanh, as in the public code: between -1 and 1, so that no pair can be worth without
     bound. Vectors should have about unit variance, therefore.
     """
-    mean = _linear(weights, "mean_out", functional.relu(_linear(weights, "mean_in", s)))
-    spread = _linear(weights, "spread_out", functional.relu(_linear(weights, "spread_in", s)))
+    mean = linear(weights, "mean_out", functional.relu(linear(weights, "mean_in", s)))
+    spread = linear(weights, "spread_out", functional.relu(linear(weights, "spread_in", s)))
     return mean, torch.tanh(spread)
 
 
@@ -131,61 +117,3 @@ def club_parts(
     # The mean over j of (u_j - mean_i)^2 from two moments: no tensor of B x B x U is made.
     apart = share @ u**2 - 2 * mean * (share @ u) + mean**2
     return ((apart - (u - mean) ** 2) / (2 * spread.exp())).sum(-1)
-
-
-@dataclass(frozen=True, slots=True)
-class Estimator:
-    """A network that learns, with all that Adam remembers of it.
-
-    Attributes:
-        weights: by name.
-        first, second: Adam's moving averages of gradients and of their squares.
-        count: steps made.
-    """
-
-    weights: Weights
-    first: Weights
-    second: Weights
-    count: int = 0
-
-    def to_json(self) -> Json:
-        """A JSON value from which `estimator_from_json` makes the very same numbers."""
-        parts = {"weights": self.weights, "first": self.first, "second": self.second}
-        named = {part: {name: value.tolist() for name, value in of.items()} for part, of in parts.items()}
-        return {**named, "count": self.count}
-
-
-def fresh(weights: Weights) -> Estimator:
-    """An estimator that has not learned yet."""
-    blank = {name: torch.zeros_like(value) for name, value in weights.items()}
-    return Estimator(weights, blank, blank)
-
-
-def estimator_from_json(state: Json) -> Estimator:
-    """The estimator that `Estimator.to_json` wrote down."""
-    weights, first, second = (
-        {name: torch.tensor(value, dtype=torch.float64) for name, value in state[part].items()}
-        for part in ("weights", "first", "second")
-    )
-    return Estimator(weights, first, second, state["count"])
-
-
-def stepped(estimator: Estimator, loss: Callable[[Weights], Tensor], lr: float) -> Estimator:
-    """The estimator after one step of Adam down a loss of its weights.
-
-        m' = 0.9 m + 0.1 g        v' = 0.999 v + 0.001 g^2
-        w' = w - lr * m' / (1 - 0.9^t) / ( sqrt(v' / (1 - 0.999^t)) + 1e-8 )
-
-    References:
-        Kingma and Ba, 2015, "Adam", arXiv:1412.6980; its default settings.
-    """
-    count = estimator.count + 1
-    leaves = {name: value.detach().requires_grad_() for name, value in estimator.weights.items()}
-    slopes = dict(zip(leaves, torch.autograd.grad(loss(leaves), list(leaves.values())), strict=True))
-    first = {name: 0.9 * estimator.first[name] + 0.1 * slope for name, slope in slopes.items()}
-    second = {name: 0.999 * estimator.second[name] + 0.001 * slope**2 for name, slope in slopes.items()}
-    moved = {
-        name: value.detach() - lr * first[name] / (1 - 0.9**count) / ((second[name] / (1 - 0.999**count)).sqrt() + 1e-8)
-        for name, value in leaves.items()
-    }
-    return Estimator(moved, first, second, count)

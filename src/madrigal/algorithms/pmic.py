@@ -7,12 +7,12 @@ made the embeddings.
 
     s   what the team was shown before anybody spoke in the round
     u   what all agents said in the round, one after the other
-    L   a lower bound on I(s; u), learned from superior episodes       (mi_bounds.jsd_parts)
-    C   an upper bound on it, learned from inferior ones               (mi_bounds.club_parts)
+    L   a lower bound on I(s; u), learned from superior episodes       (bounds.jsd_parts)
+    C   an upper bound on it, learned from inferior ones               (bounds.club_parts)
 
 A team that always answers alike, whatever it is shown, shares nothing with the state; one that answers well is taught
 to be predictable in the way in which good rounds were, and to leave the ways of poor ones. Which episodes are superior
-is said by a bar that rises with the team (`progressive_buffers`).
+is said by a bar that rises with the team. The parts are in `mutual_information`.
 
 Two tasks that ask for different things make s and u share the task, in any team. Compared within one round of one
 example nothing of that is left; but then a task of one round has nothing to share at all, since all siblings were shown
@@ -26,10 +26,9 @@ References:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -37,24 +36,19 @@ from torch import Tensor
 
 from madrigal.advantages import group_mean, returns_to_go
 from madrigal.algorithms import Needs
+from madrigal.algorithms.checks import check_finite, check_least, check_loss, check_positive, check_share, check_width
 from madrigal.algorithms.episodes import whole_return
-from madrigal.algorithms.mi_estimators import Dual, Fitting, Within, comparable, dual_from_json, new_dual, scale_of
-from madrigal.algorithms.objective import (
-    Reduction,
-    check_finite,
-    check_loss,
-    check_share,
-    check_width,
-    objective,
-)
-from madrigal.algorithms.progressive_buffers import Buffers, Pair, Vector, buffers_from_json
+from madrigal.algorithms.mutual_information.buffers import Buffers, buffers_from_json
+from madrigal.algorithms.mutual_information.estimators import Dual, Fitting, dual_from_json, new_dual
+from madrigal.algorithms.mutual_information.pairs import Pair, Vector, Within, comparable, scale_of
+from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Returns, Updates, credit_siblings
 from madrigal.batch import Batch, PolicyOutput
 from madrigal.branching import Branching
 from madrigal.types import AgentId, ConfigError, Episode, Group, Readings, RewardError, Sample, Turn, joint_reward
 
 Memory = dict[str, Any]
-Rounds = Mapping[int, Sequence[Pair]]  # by identity of the episode
+Played = Mapping[int, Sequence[Pair]]  # by identity of the episode, a pair for each of its rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +105,9 @@ class Pmic:
         check_share("discount", self.discount, "1.0 is usual")
         check_loss(self.clip, self.kl)
         check_finite(reward_shift=self.reward_shift, alpha=self.alpha, beta=self.beta)
-        _check_least(2, start=self.start, capacity=self.capacity, batch=self.batch)
-        _check_least(1, window=self.window, fits=self.fits)
-        _check_positive(estimator_lr=self.estimator_lr, bonus_clip=self.bonus_clip)
+        check_least(2, start=self.start, capacity=self.capacity, batch=self.batch)
+        check_least(1, window=self.window, fits=self.fits)
+        check_positive(estimator_lr=self.estimator_lr, bonus_clip=self.bonus_clip)
         if self.start > self.capacity:
             raise ConfigError(
                 f"algorithm.start: expected at most algorithm.capacity ({self.capacity}), or no bonus is ever paid, "
@@ -126,9 +120,11 @@ class Pmic:
 
     @property
     def needs(self) -> Needs:
+        reference: Literal["", "loss"] = "loss" if self.kl > 0 else ""
+        if self.within == "all":
+            return Needs(reference, embeddings=True)
         # In the first round of an example all siblings are shown the same: within the task, nothing can be shared.
-        rounds = 2 if self.within == "task" else 1
-        return Needs(reference="loss" if self.kl > 0 else "", rounds=rounds, embeddings=True)
+        return Needs(reference, rounds=2, embeddings=True, otherwise="set algorithm.within to all")
 
     def begin(self) -> Memory:
         """No buffers and no estimators yet; see `credit` for what is kept."""
@@ -140,8 +136,7 @@ class Pmic:
         """Pays the bonus, compares siblings as MAGRPO does, then files the episodes and lets the estimators learn.
 
         So the estimators judge rounds that they have not learned from. They are kept in memory with both buffers and
-        the recent returns; `last` tells of this step: the mean parts of both bounds in nats and the mean bonus in units
-        of reward over the rounds that could be compared, how many these were, and whether the bonus was paid.
+        the recent returns; `last` tells of this step, see `report`.
 
         Raises:
             RewardError: if a turn was not embedded.
@@ -150,6 +145,17 @@ class Pmic:
         bonuses, last = self._bonuses(rounds, memory)
         samples = credit_siblings(groups, self._returns(bonuses), group_mean, self.updates)
         return samples, {**self._learned(groups, rounds, memory), "last": last}
+
+    def report(self, memory: Memory) -> dict[str, float]:
+        """What the bonus was made of in the last step, and what is kept.
+
+        `lower` and `upper` are the mean parts of both bounds in nats, `bonus` the mean bonus in units of reward, all
+        three over the `rounds` that could be compared; `paid` is 1 once the bonus is paid, 0 before. `positive` and
+        `negative` count the entries of both buffers; `bar` is the return that is superior from now on.
+        """
+        buffers = buffers_from_json(memory)
+        bar = {"bar": buffers.bar} if buffers.positive else {}
+        return {**memory.get("last", {}), "positive": len(buffers.positive), "negative": len(buffers.negative), **bar}
 
     def _returns(self, bonuses: Mapping[int, Sequence[float]]) -> Returns:
         """Returns to go of the joint reward and the bonus."""
@@ -162,14 +168,14 @@ class Pmic:
 
         return returns
 
-    def _bonuses(self, rounds: Rounds, memory: Memory) -> tuple[dict[int, list[float]], dict[str, float]]:
+    def _bonuses(self, rounds: Played, memory: Memory) -> tuple[dict[int, list[float]], dict[str, float]]:
         """By episode the bonus of each of its rounds, and what is to be told of the step."""
         pairs = [pair for those in rounds.values() for pair in those]
         paid, places = [0.0] * len(pairs), comparable(pairs, self.within)
         last = {"lower": 0.0, "upper": 0.0, "bonus": 0.0, "rounds": float(len(places)), "paid": 0.0}
         if memory and places:
             buffers = buffers_from_json(memory)
-            shown = scale_of(buffers)([pairs[n] for n in places], self.within)
+            shown = scale_of(buffers.pairs)([pairs[n] for n in places], self.within)
             lower, upper = dual_from_json(memory).parts(shown)
             on = float(len(buffers.positive) >= self.start)
             bonus = on * (self.alpha * self._tempered(lower) - self.beta * self._tempered(upper))
@@ -186,7 +192,7 @@ class Pmic:
             parts = parts / parts.square().mean().sqrt().clamp_min(1.0)
         return parts if self.bonus_clip is None else parts.clamp(-self.bonus_clip, self.bonus_clip)
 
-    def _learned(self, groups: Sequence[Group[object]], rounds: Rounds, memory: Memory) -> Memory:
+    def _learned(self, groups: Sequence[Group[object]], rounds: Played, memory: Memory) -> Memory:
         """Memory after these episodes were filed and both estimators have made their steps."""
         buffers, measure = buffers_from_json(memory), whole_return(self.discount, self.reward_shift)
         for group in groups:
@@ -240,17 +246,5 @@ def _mean(rows: Sequence[Vector]) -> Vector:
 
 def _first_dual(buffers: Buffers) -> Dual:
     """Estimators for vectors of the size of those that were filed first."""
-    pair = (*buffers.positive, *buffers.negative)[0][1]
+    pair = buffers.pairs[0]
     return new_dual(len(pair.state), len(pair.action))
-
-
-def _check_least(least: int, **values: int) -> None:
-    for name, value in values.items():
-        if value < least:
-            raise ConfigError(f"algorithm.{name}: expected at least {least}, got {value}")
-
-
-def _check_positive(**values: float | None) -> None:
-    for name, value in values.items():
-        if value is not None and not 0 < value < math.inf:
-            raise ConfigError(f"algorithm.{name}: expected a positive number, got {value}")
