@@ -32,9 +32,10 @@ from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 
 from flops import Work, products, rate
 from madrigal.algorithms.magrpo import Magrpo
+from madrigal.forest import branch
 from madrigal.learner import Learner, Optimiser
 from madrigal.policies.local import LocalPolicy
-from madrigal.rollout import branch, judge_in_threads
+from madrigal.rollout import judge_in_threads
 from madrigal.sampling import Sampling
 from madrigal.starter.corpora import papers, posts
 from madrigal.starter.tokenizer import PAD, VOCABULARY, train_tokenizer

@@ -23,13 +23,14 @@ from madrigal.assemble import check_prompts, make_team, prepare, voices
 from madrigal.assemble_learning import check_histories, make_learning
 from madrigal.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from madrigal.config import Experiment, to_json
+from madrigal.forest import branch
 from madrigal.held_out import Silent, Watcher, evaluate_on, held_out, use_threads
 from madrigal.learning import Learning
 from madrigal.measure import step_record, transcripts
 from madrigal.partners import POOL, Partners
 from madrigal.report.log import RunLog
 from madrigal.report.trackers import make_tracker
-from madrigal.rollout import Judger, Speaker, branch
+from madrigal.rollout import Judger, Speaker
 from madrigal.seeds import derive
 from madrigal.task import Task
 from madrigal.team import Team

@@ -18,8 +18,9 @@ from torch.optim import Adam
 
 from madrigal.algorithms import Algorithm
 from madrigal.batch import Batch, PolicyOutput, make_batch
+from madrigal.forest import branch
 from madrigal.histories import company
-from madrigal.rollout import Judge, Utterance, branch
+from madrigal.rollout import Judge, Utterance
 from madrigal.task import Task
 from madrigal.topology import Topology
 from madrigal.types import Completion, Episode, Group, Messages, Point, Reading, Readings, Sample, Step, Turn

@@ -11,8 +11,9 @@ import pytest
 
 from madrigal.algorithms.siblings import nodes
 from madrigal.branching import Branching, check_branching
+from madrigal.forest import branch
 from madrigal.measure import paths, stretches
-from madrigal.rollout import Utterance, branch, speaking_order
+from madrigal.rollout import Utterance, speaking_order
 from madrigal.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
 from madrigal.types import Completion, ConfigError, Group, Message, Point, Step, Turn
 

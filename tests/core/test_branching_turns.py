@@ -10,8 +10,9 @@ import pytest
 
 from madrigal.algorithms.siblings import nodes
 from madrigal.branching import Branching
+from madrigal.forest import branch
 from madrigal.measure import paths
-from madrigal.rollout import Judge, Speak, Utterance, branch, decide, play
+from madrigal.rollout import Judge, Speak, Utterance, decide, play
 from madrigal.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
 from madrigal.types import Completion, Episode, Group, Message, Point, Step, Turn
 

@@ -18,7 +18,8 @@ from madrigal.algorithms.counterfactual import Counterfactual, against_all, agai
 from madrigal.algorithms.magrpo import Magrpo
 from madrigal.algorithms.rloo import Rloo
 from madrigal.branching import Branching
-from madrigal.rollout import Utterance, branch
+from madrigal.forest import branch
+from madrigal.rollout import Utterance
 from madrigal.task import joint
 from madrigal.topology import Parallel, Sequential
 from madrigal.types import Completion, ConfigError, Episode, Group, Message, Point, Readings, Sample, Step, Turn

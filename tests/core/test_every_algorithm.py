@@ -11,7 +11,8 @@ import pytest
 
 from madrigal.algorithms import Algorithm
 from madrigal.algorithms.catalog import ALGORITHMS
-from madrigal.rollout import Judge, Utterance, branch
+from madrigal.forest import branch
+from madrigal.rollout import Judge, Utterance
 from madrigal.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
 from madrigal.types import Completion, Group, Message, Point, Reading, Readings, Sample, Step, Turn
 from madrigal.without import leaving_one_out

@@ -16,7 +16,8 @@ from madrigal.algorithms.catalog import ALGORITHMS, instead_of
 from madrigal.algorithms.magrpo import Magrpo
 from madrigal.algorithms.pmic import Pmic
 from madrigal.branching import Branching
-from madrigal.rollout import Judge, Utterance, branch
+from madrigal.forest import branch
+from madrigal.rollout import Judge, Utterance
 from madrigal.topology import Parallel
 from madrigal.types import Completion, Group, Message, Point, Reading, Readings, Step, Turn
 from madrigal.without import leaving_one_out

@@ -12,7 +12,8 @@ import pytest
 
 from madrigal.algorithms.magrpo import Magrpo
 from madrigal.branching import Branching, check_branching
-from madrigal.rollout import Utterance, branch, speaking_order
+from madrigal.forest import branch
+from madrigal.rollout import Utterance, speaking_order
 from madrigal.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
 from madrigal.types import Completion, ConfigError, Group, Message, Point, Readings, Step, Turn
 

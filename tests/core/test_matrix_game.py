@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from madrigal.algorithms.magrpo import Magrpo
-from madrigal.rollout import Utterance, branch
+from madrigal.forest import branch
+from madrigal.rollout import Utterance
 from madrigal.seeds import derive
 from madrigal.topology import Parallel
 from madrigal.types import Completion, Group, Message, Point, Readings, Sample, Step

@@ -13,8 +13,9 @@ from madrigal.algorithms.ccpo import Ccpo
 from madrigal.algorithms.counterfactual import Counterfactual
 from madrigal.algorithms.magrpo import Magrpo
 from madrigal.branching import Branching
+from madrigal.forest import branch
 from madrigal.measure import paths, step_record, stretches, transcripts
-from madrigal.rollout import Utterance, branch
+from madrigal.rollout import Utterance
 from madrigal.topology import Sequential
 from madrigal.types import Completion, Group, Message, Point, Readings, Step, Turn
 

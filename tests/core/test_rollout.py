@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from madrigal.branching import Branching, check_branching
-from madrigal.rollout import Game, Judge, Speak, Utterance, branch, drive, play
+from madrigal.forest import branch
+from madrigal.rollout import Game, Judge, Speak, Utterance, drive, play
 from madrigal.rollout import judge_in_threads as in_threads
 from madrigal.task import SingleRound, check_step
 from madrigal.topology import Parallel, Sequential, Topology

@@ -17,8 +17,9 @@ from madrigal.algorithms.magrpo import Magrpo
 from madrigal.assemble import check_experiment, prepare
 from madrigal.branching import Branching
 from madrigal.config import Experiment, from_json, to_json
+from madrigal.forest import branch
 from madrigal.recipes.embedded import own
-from madrigal.rollout import Game, Utterance, branch, drive, play
+from madrigal.rollout import Game, Utterance, drive, play
 from madrigal.task import SingleRound, check_task
 from madrigal.tasks.coordinating import Coordinating, coordinated
 from madrigal.tasks.discussion.gsm8k import Gsm8k

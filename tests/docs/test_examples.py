@@ -18,9 +18,10 @@ from madrigal.assemble import prepare
 from madrigal.branching import Branching
 from madrigal.cli import run
 from madrigal.config import Experiment, from_json, to_json
+from madrigal.forest import branch
 from madrigal.recipes import RECIPES
 from madrigal.recipes.embedded import own
-from madrigal.rollout import Utterance, branch, judge_in_threads
+from madrigal.rollout import Utterance, judge_in_threads
 from madrigal.starter.mixture import DOMAINS, WEIGHTS
 from madrigal.task import check_task
 from madrigal.tasks.catalog import open_task

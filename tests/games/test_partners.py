@@ -13,11 +13,12 @@ import torch
 from madrigal.algorithms.self_play import SelfPlay
 from madrigal.branching import Branching
 from madrigal.checkpoint import load_checkpoint, save_checkpoint
+from madrigal.forest import branch
 from madrigal.learner import Learner
 from madrigal.optimiser import Optimiser
 from madrigal.partners import PartnerConfig, Partners, changed, copy_of
 from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig, load_policy
-from madrigal.rollout import Judge, Utterance, branch
+from madrigal.rollout import Judge, Utterance
 from madrigal.sampling import Sampling
 from madrigal.tasks.games.kuhn import Kuhn
 from madrigal.tasks.games.table import Table

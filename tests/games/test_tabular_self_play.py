@@ -15,7 +15,8 @@ import pytest
 
 from madrigal.algorithms.self_play import SelfPlay
 from madrigal.evaluation.exploitability import KNOWN, expected, exploitability
-from madrigal.rollout import Judge, Utterance, branch
+from madrigal.forest import branch
+from madrigal.rollout import Judge, Utterance
 from madrigal.tasks.games.kuhn import Kuhn, held_told
 from madrigal.tasks.games.table import Table
 from madrigal.topology import Parallel

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from madrigal.algorithms.leave_one_out_team import LeaveOneOutTeam
 from madrigal.algorithms.magrpo import Magrpo
-from madrigal.rollout import Judge, branch
+from madrigal.forest import branch
+from madrigal.rollout import Judge
 from madrigal.topology import Parallel, Sequential, Topology
 from madrigal.tradeoff import Tradeoff, weighed
 from madrigal.types import Completion, ConfigError, Episode, Group, Message, Point, Readings, Step, TrainingError, Turn
