@@ -1,6 +1,6 @@
 """Quality against speed: what a team learns under different weights of the joint reward, and which of them pay.
 
-    python benchmarks/frontier.py office --part speed --weights 0 0.025 0.1 --seeds 0 1 2
+    python benchmarks/frontier.py tldr --part speed --weights 0 0.5 1 2 --seeds 0 1 2 --steps 30 --prompts 4
     python benchmarks/frontier.py office --part cost --weights 0 0.08 0.3 --seeds 0 1 2 --task.work writing
 
 Trains the recipe once per weight and seed through the command line, as a user would, then reads each run's held-out
@@ -118,7 +118,7 @@ def table(title: str, points: Sequence[Point]) -> str:
     lines.append("|---" * (len(FIGURES) + 1) + "|")
     on = best(points)
     for place, point in enumerate(points):
-        cells = [f"{i.mean:.1f} [{i.low:.1f}, {i.high:.1f}]" for i in point.figures.values()]
+        cells = [f"{i.mean:.3g} [{i.low:.3g}, {i.high:.3g}]" for i in point.figures.values()]
         weight = f"**{point.weight:g}**" if place in on else f"{point.weight:g}"
         lines.append(f"| {weight} | {' | '.join(cells)} |")
     return "\n".join(lines)
