@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tiny
 import torch
+from runs import StopsBefore, numbers, trained
 from tiny import answers, same, weights
 
 from madrigal.algorithms import CriticNeed
@@ -26,7 +26,6 @@ from madrigal.learning import Learning
 from madrigal.optimiser import Optimiser
 from madrigal.policies.critic import CriticConfig
 from madrigal.policies.local import Lora, PolicyConfig
-from madrigal.report.log import read_lines
 from madrigal.sampling import Sampling
 from madrigal.tasks.own import Own
 from madrigal.team import Team
@@ -70,7 +69,6 @@ class Odd:
 
 task = Odd()
 '''
-CLOCKS = ("seconds", "tokens_per_second", "agent/ann/seconds", "agent/bob/seconds")
 PASSES = replace(MAPPO, width=2, epochs=2, minibatches=2, kl=0.01, discount=0.9)
 
 
@@ -91,32 +89,6 @@ def run(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Experim
         prompts=2,
         threads=1,
     )
-
-
-class StopsBefore:
-    """A watcher that breaks a run off when a step was recorded but not yet saved."""
-
-    def __init__(self, step: int) -> None:
-        self.last = step
-
-    def stage(self, name: str) -> None: ...
-
-    def evaluated(self, when: str, result: object) -> None: ...
-
-    def step(self, record: dict[str, Any]) -> None:
-        if record["step"] == self.last:
-            raise RuntimeError("pulled the plug")
-
-
-def trained(run: Experiment, folder: Path) -> Path:
-    folder.mkdir()
-    assert train(run, folder)
-    return folder
-
-
-def numbers(folder: Path) -> list[dict[str, Any]]:
-    """steps.jsonl without its clocks."""
-    return [{k: v for k, v in record.items() if k not in CLOCKS} for record in read_lines(folder / "steps.jsonl")]
 
 
 def parameters(folder: Path) -> dict[str, dict[str, torch.Tensor]]:

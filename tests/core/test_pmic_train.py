@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runs import StopsBefore, numbers
 
 from madrigal.algorithms.pmic import Pmic
 from madrigal.checkpoint import load_checkpoint, newest_checkpoint
@@ -15,7 +16,6 @@ from madrigal.config import Experiment, RecordsConfig, TeamConfig
 from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.optimiser import Optimiser
 from madrigal.policies.local import PolicyConfig
-from madrigal.report.log import read_lines
 from madrigal.sampling import Sampling
 from madrigal.tasks.own import Own
 from madrigal.train import train
@@ -52,7 +52,6 @@ class Echo:
 
 task = Echo()
 '''
-CLOCKS = ("seconds", "tokens_per_second", "agent/ann/seconds", "agent/bob/seconds")
 
 
 @pytest.fixture(scope="module")
@@ -74,22 +73,6 @@ def run(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Experim
     )
 
 
-class PulledPlug:
-    """A watcher that breaks a run off when the last step was recorded but not yet saved."""
-
-    def stage(self, name: str) -> None: ...
-
-    def evaluated(self, when: str, result: object) -> None: ...
-
-    def step(self, record: dict[str, Any]) -> None:
-        if record["step"] == 2:
-            raise RuntimeError("pulled the plug")
-
-
-def numbers(folder: Path) -> list[dict[str, Any]]:
-    return [{k: v for k, v in record.items() if k not in CLOCKS} for record in read_lines(folder / "steps.jsonl")]
-
-
 def memory(folder: Path) -> dict[str, Any]:
     newest = newest_checkpoint(folder / "checkpoints")
     assert newest is not None
@@ -103,7 +86,7 @@ def test_a_run_that_was_cut_goes_on_with_the_same_buffers_and_estimators(run: Ex
         folder.mkdir()
     assert train(run, whole)
     with pytest.raises(RuntimeError, match="pulled the plug"):
-        train(run, cut, watch=PulledPlug())
+        train(run, cut, watch=StopsBefore(2))
     assert train(run, cut, resume=True)
     assert numbers(cut) == numbers(whole)
     assert json.dumps(memory(cut)) == json.dumps(memory(whole))

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from runs import StopsBefore, numbers, trained
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -73,7 +74,6 @@ STEP_KEYS = {
         for key in ("loss", "entropy", "stale", "kl", "gradient_norm", "lr", "sequences", "tokens")
     ),
 }
-CLOCKS = ("seconds", "tokens_per_second", "agent/ann/seconds", "agent/bob/seconds")
 EVALUATION_KEYS = (
     "return_percent",
     "low",
@@ -105,12 +105,6 @@ def run(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Experim
     )
 
 
-def trained(run: Experiment, folder: Path) -> Path:
-    folder.mkdir()
-    assert train(run, folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def whole(run: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trained(run, tmp_path_factory.mktemp("runs") / "whole")
@@ -122,11 +116,6 @@ def team_weights(folder: Path) -> dict[str, torch.Tensor]:
     return {f"{file.parent.name}/{k}": v for file in files for k, v in load_file(file).items()}
 
 
-def numbers(folder: Path) -> list[dict[str, Any]]:
-    """steps.jsonl without its clocks."""
-    return [{k: v for k, v in record.items() if k not in CLOCKS} for record in read_lines(folder / "steps.jsonl")]
-
-
 def assert_same_run(one: Path, other: Path) -> None:
     weights, others = team_weights(one), team_weights(other)
     assert weights.keys() == others.keys() and all(torch.equal(weights[k], others[k]) for k in weights)
@@ -135,21 +124,6 @@ def assert_same_run(one: Path, other: Path) -> None:
     for when, result in json.loads((one / "evaluation.json").read_text()).items():
         again = json.loads((other / "evaluation.json").read_text())[when]
         assert (result["return_percent"], result["components"]) == (again["return_percent"], again["components"])
-
-
-class StopsBefore:
-    """A watcher that breaks a run off when a step was recorded but not yet saved."""
-
-    def __init__(self, step: int) -> None:
-        self.last = step
-
-    def stage(self, name: str) -> None: ...
-
-    def evaluated(self, when: str, result: object) -> None: ...
-
-    def step(self, record: dict[str, Any]) -> None:
-        if record["step"] == self.last:
-            raise RuntimeError("pulled the plug")
 
 
 def test_a_run_folder_holds_all_that_is_promised(whole: Path, run: Experiment) -> None:

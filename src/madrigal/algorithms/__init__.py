@@ -1,8 +1,8 @@
 """Algorithms: how experience branches, how credit is given, what is minimised. One small file each.
 
 What several share: `siblings` and `episodes` (what is compared with what), `objective` (what is minimised),
-`whitening`, `checks` (what settings may be). `mutual_information` holds the parts of `pmic`, `influence` and
-`incentives` those of `maporl`; `catalog` names all algorithms.
+`whitening` and `minibatches` (the stages of PPO), `checks` (what settings may be). `mutual_information` holds the parts
+of `pmic`, `influence` and `incentives` those of `maporl`; `catalog` names all algorithms.
 """
 
 from __future__ import annotations

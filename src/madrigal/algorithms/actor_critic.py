@@ -29,7 +29,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from statistics import fmean
 from typing import Literal
 
@@ -37,9 +36,9 @@ from torch import Tensor
 
 from madrigal.algorithms import CriticNeed, Needs
 from madrigal.algorithms.checks import check_finite, check_least, check_loss, check_positive, check_share, check_width
+from madrigal.algorithms.minibatches import in_minibatches
 from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates
-from madrigal.algorithms.whitening import whitened
 from madrigal.batch import Batch, PolicyOutput
 from madrigal.branching import Branching
 from madrigal.returns import END, Ahead, gae
@@ -137,14 +136,10 @@ class ActorCritic:
             for group in groups
             for episode in group.episodes
         ]
-        counts = [len(several) for several in credited]
-        samples = [sample for several in credited for sample in several]
-        if self.whiten:
-            samples = whitened(samples)
+        stages = in_minibatches(credited, whiten=self.whiten, minibatches=self.minibatches, epochs=self.epochs)
         if self.at == "turn":
-            samples = [replace(sample, token_advantages=(), token_returns=()) for sample in samples]
-        rest = iter(samples)
-        return self._stages([list(islice(rest, count)) for count in counts]), memory
+            stages = [[replace(s, token_advantages=(), token_returns=()) for s in stage] for stage in stages]
+        return stages, memory
 
     def _line(self, episode: Episode[object], agent: AgentId, readings: Readings) -> tuple[list[Sample], Ahead]:
         """The agent's samples from here to the end, and how this stretch looks from before its first round.
@@ -166,11 +161,6 @@ class ActorCritic:
 
     def _reward(self, step: Step[object], agent: AgentId) -> float:
         return (joint_reward(step) if self.reward == "joint" else step.rewards[agent]) + self.reward_shift
-
-    def _stages(self, episodes: Sequence[Sequence[Sample]]) -> list[list[Sample]]:
-        """Every epoch deals episodes out to its mini-batches whole: teammates learn from a joint action together."""
-        dealt = [episodes[n :: self.minibatches] for n in range(self.minibatches)]
-        return [[sample for one in several for sample in one] for several in dealt] * self.epochs
 
     def loss(self, output: PolicyOutput, batch: Batch) -> Tensor:
         return objective(output, batch, clip=self.clip, kl=self.kl, reduction=self.reduction)

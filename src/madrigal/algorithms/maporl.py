@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Literal
 
 import torch
@@ -31,9 +30,9 @@ from madrigal.algorithms import CriticNeed, Needs
 from madrigal.algorithms.checks import check_finite, check_loss, check_share, check_width
 from madrigal.algorithms.incentives import incentives
 from madrigal.algorithms.influence import Horizon, Share, influence_aware
+from madrigal.algorithms.minibatches import in_minibatches
 from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates
-from madrigal.algorithms.whitening import whitened
 from madrigal.batch import Batch, PolicyOutput
 from madrigal.branching import Branching
 from madrigal.returns import gae
@@ -144,10 +143,8 @@ class Maporl:
         episodes = [(group, episode) for group in groups for episode in group.episodes]
         trained = self.trained_rounds(memory["steps"], max(len(episode.steps) for _, episode in episodes))
         credited = [list(self._credited(group, episode, trained, readings)) for group, episode in episodes]
-        samples = [sample for several in credited for sample in several]
-        if self.whiten:
-            samples = whitened(samples)
-        return self._stages(samples, [len(several) for several in credited]), {"steps": memory["steps"] + 1}
+        stages = in_minibatches(credited, whiten=self.whiten, minibatches=self.minibatches, epochs=self.epochs)
+        return stages, {"steps": memory["steps"] + 1}
 
     def trained_rounds(self, step: int, rounds: int) -> Collection[int]:
         """The rounds whose answers are learned from in a step.
@@ -194,12 +191,6 @@ class Maporl:
         returns = tuple(a + value for a, value in zip(advantages, reading.values, strict=True))
         mean = sum(advantages) / len(advantages)
         return Sample(turn, mean, reward, token_advantages=tuple(advantages), token_returns=returns)
-
-    def _stages(self, samples: Sequence[Sample], counts: Sequence[int]) -> list[list[Sample]]:
-        """Every epoch deals the discussions, of `counts` samples each, out to its mini-batches: one stage each."""
-        rest, num = iter(samples), self.minibatches
-        discussions = [list(islice(rest, count)) for count in counts]
-        return [[s for one in discussions[n::num] for s in one] for n in range(num)] * self.epochs
 
     def loss(self, output: PolicyOutput, batch: Batch) -> Tensor:
         return objective(output, batch, clip=self.clip, kl=0.0, reduction=self.reduction)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from madrigal.advantages import mean_over_partners, returns_to_go
-from madrigal.types import AgentId, Episode, Group, Sample, Turn, joint_reward
+from madrigal.types import AgentId, Episode, Group, Sample, Step, Turn, joint_reward
 
 Returns = Callable[[Episode[object], AgentId], Sequence[float]]  # one per round of the stretch
 Baseline = Callable[[Tensor], Tensor]  # [N K] returns -> [N K] advantages
@@ -99,19 +99,18 @@ def joint_returns(discount: float = 1.0, shift: float = 0.0) -> Returns:
 
     A stretch that stops in the middle of its round has earned nothing yet and comes to what its children come to.
     """
-
-    def returns(episode: Episode[object], agent: AgentId) -> Sequence[float]:
-        rewards, tail = [joint_reward(step) + shift for step in episode.steps], _tail(episode, agent, returns)
-        return returns_to_go(rewards, discount, tail) or [tail]
-
-    return returns
+    return _returns(lambda step, agent: joint_reward(step), discount, shift)
 
 
 def own_returns(discount: float = 1.0, shift: float = 0.0) -> Returns:
     """Returns to go of each agent's own reward, likewise."""
+    return _returns(lambda step, agent: step.rewards[agent], discount, shift)
 
+
+def _returns(reward: Callable[[Step[object], AgentId], float], discount: float, shift: float) -> Returns:
     def returns(episode: Episode[object], agent: AgentId) -> Sequence[float]:
-        rewards, tail = [step.rewards[agent] + shift for step in episode.steps], _tail(episode, agent, returns)
+        rewards = [reward(step, agent) + shift for step in episode.steps]
+        tail = _tail(episode, agent, returns)
         return returns_to_go(rewards, discount, tail) or [tail]
 
     return returns

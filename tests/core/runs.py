@@ -1,0 +1,38 @@
+"""Whole runs of tiny teams, for the tests beside this file: made, cut off, and read without their clocks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from madrigal.config import Experiment
+from madrigal.report.log import read_lines
+from madrigal.train import train
+
+CLOCKS = ("seconds", "tokens_per_second", "agent/ann/seconds", "agent/bob/seconds")
+
+
+class StopsBefore:
+    """A watcher that breaks a run off when a step was recorded but not yet saved."""
+
+    def __init__(self, step: int) -> None:
+        self.last = step
+
+    def stage(self, name: str) -> None: ...
+
+    def evaluated(self, when: str, result: object) -> None: ...
+
+    def step(self, record: dict[str, Any]) -> None:
+        if record["step"] == self.last:
+            raise RuntimeError("pulled the plug")
+
+
+def trained(run: Experiment, folder: Path) -> Path:
+    folder.mkdir()
+    assert train(run, folder)
+    return folder
+
+
+def numbers(folder: Path) -> list[dict[str, Any]]:
+    """steps.jsonl without its clocks."""
+    return [{k: v for k, v in record.items() if k not in CLOCKS} for record in read_lines(folder / "steps.jsonl")]
