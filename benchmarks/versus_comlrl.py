@@ -184,7 +184,7 @@ class Ours:
         ]
         self.team = Team({policy.name: policy for policy in self.policies})
         settings = Optimiser(lr=LEARNING_RATE)
-        self.learners = [Learner(policy, settings, self.sampling, steps=1) for policy in self.policies]
+        self.learners = [Learner(policy, settings, self.sampling) for policy in self.policies]
         self.origins = [Point(e.id, self.task.reset(e)) for e in self.task.examples("train")]
         self.generation, self.update, self.runs = Work(), Work(), 0
 

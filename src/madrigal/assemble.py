@@ -72,6 +72,17 @@ def check_experiment(run: Experiment, task: Task[Any]) -> None:
             f"team.rounds: expected at most as many as {task.name} has, {task.horizon}, got {run.team.rounds}"
         )
     check_topology(run.topology, task)
+    episodes = run.prompts * run.algorithm.branching.width
+    if run.steps and episodes < run.algorithm.needs.minibatches:
+        raise ConfigError(
+            f"algorithm.minibatches: {run.algorithm.needs.minibatches} mini-batches need as many episodes, a step has "
+            f"{episodes} (prompts x width); lower it, or raise prompts"
+        )
+    if run.steps and run.sampling.greedy:
+        raise ConfigError(
+            "sampling.greedy: training needs answers that differ, the most likely words are always the same; leave it "
+            "off, or set steps to 0 to evaluate only"
+        )
     if run.reward != AS_IT_COMES and rewards_of(task) == "zero-sum":
         raise ConfigError(f"reward: the rewards of {task.name} sum up to zero; leave its weights as they come")
     if run.algorithm.branching.crossed and not isinstance(run.topology, Parallel):
@@ -120,6 +131,11 @@ def check_needs(algorithm: AlgorithmConfig, task: Task[Any], reward: Tradeoff = 
         raise ConfigError(
             f"algorithm {name} needs {wanted[needs.rewards]}, the rewards of {task.name} are {given}; take another "
             f"task{paid}, or an algorithm for these rewards (madrigal list){otherwise}"
+        )
+    if reward.share == "difference" and not (needs.reads_own or needs.without):
+        raise ConfigError(
+            f"reward.share: algorithm {name} reads the joint reward, of which differences leave nothing; leave it at "
+            "task, or take an algorithm of own rewards (independent_grpo, ippo, collm_dc, maporl)"
         )
     if needs.without and reward.share == "difference":
         raise ConfigError(f"algorithm {name} takes the differences itself; leave reward.share at task")

@@ -25,7 +25,7 @@ from madrigal.types import Completion, ConfigError, Example, Turn
 NOBODY = CriticNeed("own", "turn")  # what nobody is asked, where an algorithm learns without critics
 
 
-def make_learning(run: Experiment, team: Team, horizon: int) -> Learning:
+def make_learning(run: Experiment, team: Team) -> Learning:
     """Every learner of a run, each with its own optimiser; nobody learns in a run without steps.
 
     Raises:
@@ -34,31 +34,21 @@ def make_learning(run: Experiment, team: Team, horizon: int) -> Learning:
     needs, algorithm = run.algorithm.needs, run.algorithm
     return Learning(
         team,
-        make_learners(run, team, horizon) if run.steps else {},
-        make_critics(run, team, horizon),
+        make_learners(run, team) if run.steps else {},
+        make_critics(run, team),
         algorithm.loss,
         past=needs.reference == "credit" and run.steps > 0,
         embedder=embedder_of(team, run.optimiser.token_budget) if needs.embeddings and run.steps else None,
     )
 
 
-def make_learners(run: Experiment, team: Team, horizon: int) -> dict[str, Learner]:
+def make_learners(run: Experiment, team: Team) -> dict[str, Learner]:
     """One learner per trainable policy."""
-    steps = {p.name: planned_updates(run, team.rounds_of(p, horizon)) for p in team.trainable}
     reference = run.algorithm.needs.reference
-    return {p.name: Learner(p, run.optimiser, run.sampling, steps[p.name], reference=reference) for p in team.trainable}
+    return {p.name: Learner(p, run.optimiser, run.sampling, reference=reference) for p in team.trainable}
 
 
-def planned_updates(run: Experiment, horizon: int) -> int:
-    """Optimiser steps of who speaks in `horizon` rounds, in a whole run in which no episode ends early.
-
-    What the learning rate's schedule is made for.
-    """
-    stages = horizon if run.algorithm.updates == "turn" else 1
-    return run.steps * stages * run.algorithm.needs.passes
-
-
-def make_critics(run: Experiment, team: Team, horizon: int) -> Critics:
+def make_critics(run: Experiment, team: Team) -> Critics:
     """Loads a critic for each trainable policy, or one for all of them; adapters on one model share one copy of it.
 
     Raises:
@@ -84,8 +74,7 @@ def make_critics(run: Experiment, team: Team, horizon: int) -> Critics:
         fluent[name] = _fluent(critic, team.trainable)
         if need.at == "token":
             _check_fluent(config.model, [policy.name for policy in policies if policy.name not in fluent[name]])
-        rounds = max(team.rounds_of(policy, horizon) for policy in policies)
-        learners[name] = CriticLearner(critic, optimiser, planned_updates(run, rounds), need)
+        learners[name] = CriticLearner(critic, optimiser, need)
     return Critics(need, learners, team, fluent)
 
 

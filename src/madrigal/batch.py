@@ -47,8 +47,9 @@ class Batch:
         actions: the sampled tokens, end token included, padded at the end.
         mask: True where `actions` was sampled.
         old_logprobs: nats, of the policy that sampled; 0 in padding.
-        advantages: of each token, times the weight of its answer; 0 in padding.
-        sequences, tokens: answers and sampled tokens of the *whole update* this is a part of; what reducers divide by.
+        advantages: of each token; 0 in padding.
+        weights: what each answer counts in the mean that the *whole update* takes, of which this batch is a part.
+        tokens: the tokens of the whole update, each counted by the weight of its answer.
         reference_logprobs: nats, of the reference policy, where the loss asks for it.
     """
 
@@ -58,8 +59,8 @@ class Batch:
     mask: Bool[Tensor, "B T"]
     old_logprobs: Float[Tensor, "B T"]
     advantages: Float[Tensor, "B T"]
-    sequences: int
-    tokens: int
+    weights: Float[Tensor, " B"]
+    tokens: float
     reference_logprobs: Float[Tensor, "B T"] | None = None
 
 
@@ -71,8 +72,17 @@ class PolicyOutput:
     entropy: Float[Tensor, "B T"]
 
 
-def make_batch(samples: Sequence[Sample], pad: int, sequences: int, tokens: int, device: torch.device) -> Batch:
-    """Pads samples into one batch. `sequences` and `tokens` count the whole update."""
+def make_batch(
+    samples: Sequence[Sample], pad: int, device: torch.device, *, total: float = 0.0, tokens: float = 0.0
+) -> Batch:
+    """Pads samples into one batch.
+
+    Args:
+        total: what the weights are divided by: the number of examples and agents in the mean that the whole update
+            takes. 0 where the samples are the whole update, and their own weights make the mean.
+        tokens: `Batch.tokens`, likewise.
+    """
+    total = total or total_weight(samples) or 1.0
     said = [sample.turn.completion for sample in samples]
     place = {ids: n for n, ids in enumerate(dict.fromkeys(one.prompt_ids for one in said))}
     actions, mask = pad_rows([one.token_ids for one in said], pad)
@@ -87,15 +97,29 @@ def make_batch(samples: Sequence[Sample], pad: int, sequences: int, tokens: int,
         mask=mask.to(device),
         old_logprobs=old.to(device),
         advantages=advantages.to(device),
-        sequences=sequences,
-        tokens=tokens,
+        weights=torch.tensor([weight_of(sample) / total for sample in samples], device=device),
+        tokens=tokens or weighted_tokens(samples) / total,
     )
 
 
-def _credited(sample: Sample) -> list[float]:
-    """The advantage of each token, times the weight."""
-    tokens = len(sample.turn.completion.token_ids)
-    return [advantage * sample.weight for advantage in sample.token_advantages or (sample.advantage,) * tokens]
+def weight_of(sample: Sample) -> float:
+    """What a sample counts in its update, before the mean is taken."""
+    return sample.weight * sample.turn.weight
+
+
+def total_weight(samples: Sequence[Sample]) -> float:
+    """The weights of the samples that have tokens, summed."""
+    return sum((weight_of(sample) for sample in samples if sample.turn.completion.token_ids), 0.0)
+
+
+def weighted_tokens(samples: Sequence[Sample]) -> float:
+    """Sampled tokens, each counted by the weight of its answer."""
+    return sum((weight_of(sample) * len(sample.turn.completion.token_ids) for sample in samples), 0.0)
+
+
+def _credited(sample: Sample) -> Sequence[float]:
+    """The advantage of each token."""
+    return sample.token_advantages or (sample.advantage,) * len(sample.turn.completion.token_ids)
 
 
 def prompt_levels(prompts: Sequence[tuple[int, ...]], pad: int, device: torch.device) -> tuple[Level, ...]:

@@ -54,6 +54,11 @@ class TeamConfig:
     def __post_init__(self) -> None:
         if self.rounds < 1:
             raise ConfigError(f"team.rounds: expected at least 1 policy for the rounds, got {self.rounds}")
+        if self.shared and self.seats:
+            raise ConfigError(
+                f"team.seats: one policy sits in all seats (team.shared), so that {', '.join(self.seats)} cannot have "
+                "another; leave seats empty, or set shared to false"
+            )
         if self.partners.share and self.rounds > 1:
             raise ConfigError("team.partners: older selves have one policy for all rounds; leave team.rounds at 1")
 

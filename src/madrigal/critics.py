@@ -35,10 +35,9 @@ CENTRAL = "critic-joint"  # no policy can bear this name
 class CriticLearner:
     """Owns the optimiser of one critic."""
 
-    def __init__(self, critic: Critic, config: Optimiser, steps: int, need: CriticNeed) -> None:
-        """Prepares updates of `critic`; `steps` is the planned number of them, for the schedule."""
+    def __init__(self, critic: Critic, config: Optimiser, need: CriticNeed) -> None:
         self.critic, self.config, self.need = critic, config, need
-        self.descent = Descent(f"critic {critic.name}", critic.parameters(), config, steps)
+        self.descent = Descent(f"critic {critic.name}", critic.parameters(), config)
         if config.gradient_checkpointing:
             critic.body.model.gradient_checkpointing_enable()
 
@@ -48,26 +47,27 @@ class CriticLearner:
         read = reader(self.config)
         return read_each(turns, self.critic.body, self.config, lambda batch: self.critic.values(batch, read))
 
-    def update(self, stages: Sequence[Sequence[Sample]]) -> dict[str, float]:
+    def update(self, stages: Sequence[Sequence[Sample]], scale: float = 1.0) -> dict[str, float]:
         """Makes one optimiser step per stage and returns means over the stages.
 
         Args:
             stages: samples whose `token_returns` are what should have been said, and whose `token_advantages` are
                 these minus what was said when the turns were read.
+            scale: the learning rate as a share of the peak.
 
         Raises:
             TrainingError: if the loss or gradient is not finite; the optimiser has not moved then.
         """
         with recomputing(self.critic.body.model, self.config):
-            rows = [self._step(stage) for stage in stages if stage]
+            rows = [self._step(stage, scale) for stage in stages if stage]
         return means(rows) if rows else {}
 
-    def _step(self, samples: Sequence[Sample]) -> dict[str, float]:
+    def _step(self, samples: Sequence[Sample], scale: float) -> dict[str, float]:
         body, count = self.critic.body, sum(len(sample.token_returns) for sample in samples)
         self.descent.forget()
         total, said, wanted = 0.0, list[Tensor](), list[Tensor]()
         for piece in micro_batches(samples, self.config.token_budget):
-            batch = make_batch(piece, body.tokenizer.pad_token_id, len(samples), count, body.device)
+            batch = make_batch(piece, body.tokenizer.pad_token_id, body.device)
             values, returns = self.critic.values(batch, reader(self.config)), torch.zeros_like(batch.advantages)
             returns[batch.mask] = returns.new_tensor([value for sample in piece for value in sample.token_returns])
             terms = value_error(values, returns, returns - batch.advantages, self.need.clip)
@@ -79,7 +79,7 @@ class CriticLearner:
             wanted.append(returns[batch.mask])
         before, target = torch.cat(said), torch.cat(wanted)
         report = {"loss": total, "value": float(before.mean()), "explained_variance": explained(before, target)}
-        return {**report, **self.descent.move(total), "sequences": len(samples), "tokens": count}
+        return {**report, **self.descent.move(total, scale), "sequences": len(samples), "tokens": count}
 
     def state(self) -> dict[str, Any]:
         """All that a later process needs to go on with the very same numbers."""

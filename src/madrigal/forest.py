@@ -66,7 +66,26 @@ def branch(
     keys = [(*key, place, origin.example) for place, origin in enumerate(origins)]
     if branching.stop_above is not None:
         judge = stopping(judge, branching.stop_above)
-    return _branch(_World(task, topology, branching, speak, judge), origins, keys)
+    groups = _branch(_World(task, topology, branching, speak, judge), origins, keys)
+    return [weigh(group, branching.follow) for group in groups]
+
+
+def weigh(group: Group[S], follow: Follow = "all", reach: float = 1.0) -> Group[S]:
+    """Gives turns their weight: the chance `reach` with which play comes to the group, divided among its siblings.
+
+    Siblings that end early keep their share, as zeros of the mean. Where only one sibling goes on, it stands for all.
+    """
+    answers = len({e.choice[:1] or n for n, e in enumerate(group.episodes)})  # of each agent; fewer where crossed
+    share = reach / len(group.episodes)
+    below = share if follow == "all" else reach
+
+    def weighted(episode: Episode[S]) -> Episode[S]:
+        first = episode.start.round
+        turns = tuple(replace(t, weight=reach / answers if t.round == first else share) for t in episode.turns)
+        then = None if episode.then is None else weigh(episode.then, follow, below)
+        return replace(episode, turns=turns, then=then)
+
+    return replace(group, episodes=tuple(map(weighted, group.episodes)))
 
 
 def _branch(world: _World[S], origins: Sequence[Point[S]], keys: Sequence[Key]) -> list[Group[S]]:

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from madrigal.batch import Batch, PolicyOutput, make_batch, micro_batches
+from madrigal.batch import Batch, PolicyOutput, make_batch, micro_batches, total_weight, weighted_tokens
 from madrigal.losses import Chosen, k3
 from madrigal.optimiser import Descent
 from madrigal.optimiser import Optimiser as Optimiser
@@ -35,42 +35,61 @@ class Learner:
         policy: LocalPolicy,
         config: Optimiser,
         sampling: Sampling,
-        steps: int,
         *,
         reference: Literal["", "loss", "credit"] = "",
     ) -> None:
-        """Prepares updates of `policy`; `steps` is the planned number of them, for the schedule.
+        """Prepares updates of `policy`.
 
         Args:
             reference: who reads the log-probs of the policy as it is now: nobody, the loss, or credit.
         """
         self.policy, self.config, self.sampling, self.reference = policy, config, sampling, reference
-        self.descent = Descent(f"policy {policy.name}", policy.parameters(), config, steps)
+        self.descent = Descent(f"policy {policy.name}", policy.parameters(), config)
         if reference:
             policy.keep_reference()
         if config.gradient_checkpointing:
             policy.model.gradient_checkpointing_enable()
 
-    def update(self, stages: Sequence[Sequence[Sample]], loss: LossFunction) -> dict[str, float]:
+    def update(
+        self,
+        stages: Sequence[Sequence[Sample]],
+        loss: LossFunction,
+        totals: Sequence[float] = (),
+        scale: float = 1.0,
+    ) -> dict[str, float]:
         """Makes one optimiser step per stage and returns means over the stages.
 
         Of `stale` it returns the first stage's: later log-probs also differ by what the earlier stages have moved.
 
+        Args:
+            totals: for each stage, what its weights would sum up to if all siblings that started had spoken: the
+                number of examples and agents in its mean. () takes the sum of the weights that there are.
+            scale: the learning rate as a share of the peak.
+
         Raises:
-            TrainingError: if the loss or gradient is not finite, or the samples did not come from these weights;
-                the optimiser has not moved then.
+            TrainingError: if the loss or gradient is not finite, or the samples did not come from these weights; says
+                how many steps were made before.
         """
         with recomputing(self.policy.model, self.config):
-            spoken = [stage for stage in stages if _tokens(stage)]
-            rows = [self._step(stage, loss, first=n == 0) for n, stage in enumerate(spoken)]
+            given = zip(stages, totals or map(total_weight, stages), strict=True)
+            spoken = [(stage, total) for stage, total in given if _tokens(stage)]
+            rows = list[dict[str, float]]()
+            for stage, total in spoken:
+                try:
+                    rows.append(self._step(stage, total, loss, scale, first=not rows))
+                except TrainingError as error:
+                    raise TrainingError(f"{error} ({len(rows)} of {len(spoken)} optimizer steps were made)") from error
         return means(rows) | {"stale": rows[0]["stale"]} if rows else {}
 
-    def _step(self, samples: Sequence[Sample], loss: LossFunction, *, first: bool) -> dict[str, float]:
-        sequences, tokens = len(samples), _tokens(samples)
+    def _step(
+        self, samples: Sequence[Sample], total: float, loss: LossFunction, scale: float, *, first: bool
+    ) -> dict[str, float]:
+        tokens, weighted = _tokens(samples), weighted_tokens(samples) / total
         self.descent.forget()
         sums = {"loss": 0.0, "entropy": 0.0, "stale": 0.0}
         for piece in micro_batches(samples, self.config.token_budget):
-            batch = make_batch(piece, self.policy.tokenizer.pad_token_id, sequences, tokens, self.policy.device)
+            pad, device = self.policy.tokenizer.pad_token_id, self.policy.device
+            batch = make_batch(piece, pad, device, total=total, tokens=weighted)
             if self.reference == "loss":
                 batch = replace(batch, reference_logprobs=self._reference(batch))
             output = self.score(batch)
@@ -86,8 +105,9 @@ class Learner:
                 sums["kl"] = sums.get("kl", 0.0) + float((drift * batch.mask).sum()) / tokens
         if first:
             self._check_fresh(sums["stale"])
-        moved_by = self.descent.move(sums["loss"])
+        moved_by = self.descent.move(sums["loss"], scale)
         self.policy.version += 1
+        sequences = sum(1 for sample in samples if sample.turn.completion.token_ids)
         return {**sums, **moved_by, "sequences": sequences, "tokens": tokens}
 
     def _check_fresh(self, stale: float) -> None:
@@ -140,7 +160,7 @@ def read_each(
     found: dict[int, tuple[float, ...]] = {}
     samples = [Sample(turn, 0.0, 0.0) for turn in turns]
     for piece in micro_batches(samples, config.token_budget):
-        batch = make_batch(piece, body.tokenizer.pad_token_id, len(piece), _tokens(piece), body.device)
+        batch = make_batch(piece, body.tokenizer.pad_token_id, body.device)
         for sample, row in zip(piece, read(batch).tolist(), strict=True):
             found[id(sample)] = tuple(row[: len(sample.turn.completion.token_ids)])
     return [found.get(id(sample), ()) for sample in samples]

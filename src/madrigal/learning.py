@@ -5,6 +5,7 @@ Knows: who learns from which turns. Does not know: how credit is given, what is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from madrigal.critics import CriticLearner, Critics
 from madrigal.embeddings import Embedder
 from madrigal.learner import Learner, LossFunction, side_by_side
 from madrigal.team import Team
-from madrigal.types import ConfigError, Group, Reading, Readings, Sample, Turn
+from madrigal.types import AgentId, ConfigError, Group, Reading, Readings, Sample, TrainingError, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +60,27 @@ class Learning:
         )
 
     def update(
-        self, groups: Sequence[Group[Any]], stages: Sequence[Sequence[Sample]], readings: Readings
+        self, groups: Sequence[Group[Any]], stages: Sequence[Sequence[Sample]], readings: Readings, scale: float = 1.0
     ) -> dict[str, dict[str, float]]:
         """Every policy learns from what its own agents said, every critic from its own lessons; a report of each.
 
         On a CPU they work side by side. A critic takes one step per stage, however many agents it serves.
+
+        Args:
+            scale: the learning rate of this training step as a share of the peak.
+
+        Raises:
+            TrainingError: before anything has moved, if an advantage or a return is not finite.
         """
+        check_finite([sample for stage in stages for sample in stage])
         shares = {n: [[s for s in stage if self._spoke(n, s.turn)] for stage in stages] for n in self.policies}
         lessons = self.critics.lessons(groups, stages, readings)
 
         def update(name: str) -> dict[str, float]:
             if name in lessons:
-                return self.critics.learners[name].update(lessons[name])
-            return self.policies[name].update(shares[name], self.loss)
+                return self.critics.learners[name].update(lessons[name], scale)
+            totals = [examples_in(groups, stage) for stage in shares[name]]
+            return self.policies[name].update(shares[name], self.loss, totals, scale)
 
         bodies = {name: learner.policy for name, learner in self.policies.items()}
         return side_by_side(update, bodies | self.critics.bodies)
@@ -96,3 +105,36 @@ class Learning:
             )
         for name, learner in self.everyone.items():
             learner.restore(states[name])
+
+
+def examples_in(groups: Sequence[Group[Any]], stage: Sequence[Sample]) -> int:
+    """The examples that the mean of one policy's stage runs over, once for each agent that the policy speaks for.
+
+        J = 1/N sum_n  1/G sum_g  sum_t A log pi          for each agent; the mean over its agents
+
+    All siblings that started count, ended or not: `Turn.weight` holds the 1/G. An example in which somebody who shows
+    no tokens sat in an agent's seat has nothing to say of this policy.
+    """
+    agents = {sample.turn.agent for sample in stage if sample.turn.completion.token_ids}
+    return sum(not _hides(group, agent) for group in groups for agent in agents)
+
+
+def _hides(group: Group[Any], agent: AgentId) -> bool:
+    """Whether an agent took a turn in a group without showing its tokens."""
+    turns = (turn for episode in group.episodes for turn in episode.turns)
+    return any(turn.agent == agent and not turn.completion.token_ids for turn in turns)
+
+
+def check_finite(samples: Sequence[Sample]) -> None:
+    """Refuses credit that is not a number, before any policy or critic has moved.
+
+    Raises:
+        TrainingError: naming agent and round.
+    """
+    for sample in samples:
+        numbers = (sample.advantage, sample.ret, *sample.token_advantages, *sample.token_returns)
+        if not all(map(math.isfinite, numbers)):
+            raise TrainingError(
+                f"agent {sample.turn.agent}, round {sample.turn.round}: an advantage is {sample.advantage} and its "
+                f"return {sample.ret}, expected finite numbers; no weights were changed; look at the rewards"
+            )

@@ -135,16 +135,18 @@ def _pieces(*tables: Tensor) -> Iterator[tuple[Tensor, ...]]:
         yield tuple(table[start : start + rows] for table in tables)
 
 
-def sum_per_sequence(terms: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], sequences: int) -> Float[Tensor, ""]:
-    """Sums over the tokens of an answer and averages over `sequences` answers.
+def sum_per_sequence(
+    terms: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], weights: Float[Tensor, " B"]
+) -> Float[Tensor, ""]:
+    """Sums over the tokens of each answer, and over the answers by their weights.
 
-    The paper's reduction: an action is a whole answer, its log-prob is the sum over its tokens. `sequences` counts the
-    whole update, not this micro-batch, so that 1 x 8 equals 8 x 1.
+    The paper's reduction: an action is a whole answer, its log-prob is the sum over its tokens. The weights make the
+    mean over the whole update, not over this micro-batch, so that 1 x 8 equals 8 x 1.
     """
-    return torch.where(mask, terms, torch.zeros_like(terms)).sum() / sequences
+    return (torch.where(mask, terms, torch.zeros_like(terms)).sum(-1) * weights).sum()
 
 
-def mean_per_token(terms: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], tokens: int) -> Float[Tensor, ""]:
+def mean_per_token(terms: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], tokens: float) -> Float[Tensor, ""]:
     """Averages over all tokens of the update, so that long and short answers weigh by their length.
 
     `tokens` counts the whole update, not this micro-batch.

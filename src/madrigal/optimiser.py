@@ -13,7 +13,6 @@ from typing import Any, Literal
 import torch
 from torch import nn
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
 
 from madrigal.types import ConfigError, TrainingError
 
@@ -27,9 +26,10 @@ class Optimiser:
         weight_decay: decoupled.
         betas: of the two moment averages.
         clip_norm: the largest gradient norm; larger gradients are scaled down to it.
-        warmup: steps of linear rise from 0.
-        schedule: after the warm-up, the rate stays, or falls linearly or by a cosine to `floor` of the peak.
-        floor: the last rate as a share of the peak.
+        warmup: training steps of linear rise from 0.
+        schedule: after the warm-up, the rate stays, or falls linearly or by a cosine to `floor` of the peak, which the
+            last training step has. All optimizer steps of one training step have the same rate.
+        floor: the last rate as a share of the peak, 0 to 1.
         token_budget: the most padded tokens in one micro-batch; memory, never the result, depends on it.
         gradient_checkpointing: recompute activations instead of storing them.
         stale_tolerance: the largest mean difference, in nats per token, between log-probs at sampling and at training
@@ -53,6 +53,8 @@ class Optimiser:
             value = getattr(self, name)
             if not (value > 0 and math.isfinite(value)):
                 raise ConfigError(f"optimiser.{name}: expected a positive number, got {value}")
+        if not self.floor <= 1:
+            raise ConfigError(f"optimiser.floor: expected a share of the peak, 0 to 1, got {self.floor}")
         for name in ("weight_decay", "warmup", "floor"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"optimiser.{name}: expected 0 or more, got {getattr(self, name)}")
@@ -62,10 +64,10 @@ class Optimiser:
             raise ConfigError(f"optimiser.token_budget: expected at least 1 token, got {self.token_budget}")
 
     def scale(self, step: int, steps: int) -> float:
-        """The learning rate of one update as a share of the peak."""
+        """The learning rate of one training step, of `steps` counted from 0, as a share of the peak."""
         if step < self.warmup:
             return (step + 1) / (self.warmup + 1)
-        done = min(1.0, (step - self.warmup) / max(1, steps - self.warmup))
+        done = min(1.0, (step - self.warmup) / max(1, steps - 1 - self.warmup))
         falling = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}
         return self.floor + (1 - self.floor) * falling[self.schedule]
 
@@ -79,8 +81,7 @@ class Descent:
             away, so that parameters of less than float32 have copies here, and follow them.
     """
 
-    def __init__(self, owner: str, parameters: Mapping[str, nn.Parameter], config: Optimiser, steps: int) -> None:
-        """Prepares `steps` planned steps, which the schedule is laid out for."""
+    def __init__(self, owner: str, parameters: Mapping[str, nn.Parameter], config: Optimiser) -> None:
         self.owner, self.parameters, self.config = owner, parameters, config
         self.masters = {n: p if p.dtype == torch.float32 else p.detach().float() for n, p in parameters.items()}
         self.optimiser = AdamW(
@@ -90,7 +91,6 @@ class Descent:
             weight_decay=config.weight_decay,
             fused=all(master.is_cuda for master in self.masters.values()),
         )
-        self.schedule = LambdaLR(self.optimiser, lambda step: config.scale(step, steps))
 
     def forget(self) -> None:
         """Drops all gradients."""
@@ -106,24 +106,40 @@ class Descent:
                 master.grad = more if master.grad is None else master.grad.add_(more)
                 parameter.grad = None
 
-    def move(self, loss: float) -> dict[str, float]:
+    def move(self, loss: float, scale: float = 1.0) -> dict[str, float]:
         """One step down the collected gradients; returns their norm before clipping, and the rate of the step.
 
+        Args:
+            loss: what the gradients are of, to be looked at.
+            scale: the rate of this step as a share of the peak.
+
         Raises:
-            TrainingError: if loss or gradient is not finite; nothing has moved then.
+            TrainingError: if loss or gradient is not finite, and nothing has moved in this step then; or if a weight
+                is not finite after it.
         """
         norm = float(torch.nn.utils.clip_grad_norm_(self.masters.values(), self.config.clip_norm))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self.forget()
             raise TrainingError(
                 f"{self.owner}: the loss is {loss} and the gradient norm {norm}, expected finite numbers; "
-                "the weights were not changed; lower optimiser.lr or look at the rewards of this step"
+                "the optimizer step was not made; lower optimiser.lr or look at the rewards of this step"
             )
-        lr = self.optimiser.param_groups[0]["lr"]
+        lr = self.config.lr * scale
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr
         self.optimiser.step()
         self._follow()
-        self.schedule.step()
+        self._check_finite()
         return {"gradient_norm": norm, "lr": lr}
+
+    def _check_finite(self) -> None:
+        """Weights that are not numbers can neither be mended nor be found later by looking at losses."""
+        norms = torch.nn.utils.get_total_norm(self.masters.values())
+        if not torch.isfinite(norms):
+            raise TrainingError(
+                f"{self.owner}: some weights are not finite after the optimizer step; go back to the last checkpoint "
+                f"with a lower optimiser.lr (now {self.config.lr}) or optimiser.weight_decay"
+            )
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -137,7 +153,6 @@ class Descent:
         return {
             "parameters": {name: master.detach().cpu() for name, master in self.masters.items()},
             "optimiser": self.optimiser.state_dict(),
-            "schedule": {"last_epoch": self.schedule.last_epoch},
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -157,4 +172,3 @@ class Descent:
                 master.copy_(saved[name])
         self._follow()
         self.optimiser.load_state_dict(state["optimiser"])
-        self.schedule.last_epoch = state["schedule"]["last_epoch"]

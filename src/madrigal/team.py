@@ -57,10 +57,6 @@ class Team:
         """Who speaks for an agent in a round."""
         return (self.seats, *self.later)[min(round, len(self.later))][agent]
 
-    def rounds_of(self, policy: LocalPolicy, horizon: int) -> int:
-        """In how many of the rounds a policy speaks for somebody."""
-        return sum(any(self.policy_of(agent, n) is policy for agent in self.seats) for n in range(horizon))
-
     def spoke(self, policy: LocalPolicy, turn: Turn) -> bool:
         """Whether a turn is a policy's own, to learn from."""
         return self.policy_of(turn.agent, turn.round) is policy

@@ -72,7 +72,7 @@ def train_on(
     watch.stage("loading the team")
     team = make_team(run.team, task.agents, run.seed)
     check_prompts(run, task, team, [*_trained(run, task), *held_out(run, task)])
-    learning = make_learning(run, team, task.horizon)
+    learning = make_learning(run, team)
     check_histories(run, task, learning.critics, _trained(run, task))
     log = RunLog(folder, [make_tracker(t, folder, dataclasses.asdict(run)) for t in run.records.trackers])
     partners = Partners(run.team.partners, team.seats)
@@ -95,7 +95,7 @@ def train_on(
             groups = _play(run, task, step, partners, speak, judge)
             readings = learning.read(groups)
             stages, memory = run.algorithm.credit(groups, memory, readings)
-            updates = learning.update(groups, stages, readings)
+            updates = learning.update(groups, stages, readings, run.optimiser.scale(step, run.steps))
             # sync: the engines of local policies read the learners' own weights, and `stale` proves it.
             record = step_record(step, time.perf_counter() - began, groups, stages, updates)
             record |= reported(run.algorithm, memory)

@@ -100,6 +100,8 @@ class Turn:
         started: the second, on the round's own clock, at which it began to speak.
         after: how many turns of its round had been taken when it was asked; whoever is asked at the same time has the
             same number.
+        weight: what the turn counts in the mean over its siblings: 1/G in any round of one of G chains, ended or not;
+            in a tree, the chance of play to come to it.
     """
 
     agent: AgentId
@@ -108,6 +110,7 @@ class Turn:
     round: int = 0
     started: float = 0.0
     after: int = 0
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +241,7 @@ class Sample:
         turn: whose prompt_ids, token_ids and logprobs are learned from.
         advantage: what this answer was worth above its baseline, credited to each of its tokens.
         ret: the return that the advantage was computed from.
-        weight: what the advantage counts, relative to other samples of one update; 1 unless an update joins rounds.
+        weight: what the sample counts beside its turn's own weight.
         token_advantages: [T] where the tokens are credited one by one; `advantage` is their mean then.
         token_returns: [T] what a critic should have said before each token, where it is asked before each.
     """

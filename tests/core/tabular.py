@@ -54,7 +54,7 @@ class Table:
         return Completion(str(action), (row,), (action,), (logprobs[action],))
 
     def update(self, samples: Sequence[Sample], algorithm: Algorithm[Any]) -> None:
-        batch = make_batch(samples, 0, len(samples), len(samples), torch.device("cpu"))
+        batch = make_batch(samples, 0, torch.device("cpu"))
         rows = torch.tensor([sample.turn.completion.prompt_ids[0] for sample in samples])
         if algorithm.needs.reference == "loss":
             blank = torch.zeros(ROWS, self.actions).log_softmax(-1)[rows]

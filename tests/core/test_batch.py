@@ -29,7 +29,11 @@ def test_prompts_are_padded_on_the_left_and_answers_on_the_right() -> None:
 
 def test_a_shared_prompt_stands_in_a_batch_once() -> None:
     made = make_batch(
-        [sample((1, 2), (7, 8, 9), 2.0), sample((3,), (4,), -1.0), sample((1, 2), (5, 6), 0.5)], 0, 30, 60, CPU
+        [sample((1, 2), (7, 8, 9), 2.0), sample((3,), (4,), -1.0), sample((1, 2), (5, 6), 0.5)],
+        0,
+        CPU,
+        total=4.0,
+        tokens=60.0,
     )
     assert [level.tokens.tolist() for level in made.prompts] == [[[1, 2], [0, 3]]]
     assert made.prompt_of.tolist() == [0, 1, 0]
@@ -37,7 +41,7 @@ def test_a_shared_prompt_stands_in_a_batch_once() -> None:
     assert made.mask.sum().item() == 6
     torch.testing.assert_close(made.old_logprobs, torch.tensor([[-0.1, -0.2, -0.3], [-0.1, 0, 0], [-0.1, -0.2, 0]]))
     assert made.advantages.tolist() == [[2.0] * 3, [-1.0, 0, 0], [0.5, 0.5, 0]]
-    assert (made.sequences, made.tokens) == (30, 60)
+    assert (made.weights.tolist(), made.tokens) == ([0.25] * 3, 60)
 
 
 @example(
@@ -49,7 +53,7 @@ def test_pieces_hold_every_answer_once_within_the_budget(samples: list[Sample], 
     spread = [id(one) for piece in pieces for one in piece]
     assert sorted(spread) == sorted(id(one) for one in samples if one.turn.completion.token_ids)
     for piece in pieces:
-        made = make_batch(piece, 0, 1, 1, CPU)
+        made = make_batch(piece, 0, CPU)
         read = sum(level.tokens.numel() for level in made.prompts)
         assert len(piece) == 1 or read + made.actions.numel() <= budget
 

@@ -18,7 +18,8 @@ from madrigal.algorithms.counterfactual import Counterfactual, against_all, agai
 from madrigal.algorithms.magrpo import Magrpo
 from madrigal.algorithms.rloo import Rloo
 from madrigal.branching import Branching
-from madrigal.forest import branch
+from madrigal.forest import branch, weigh
+from madrigal.learning import examples_in
 from madrigal.rollout import Utterance
 from madrigal.task import joint
 from madrigal.topology import Parallel, Sequential
@@ -145,22 +146,16 @@ def test_where_one_goes_on_only_decisions_with_alternatives_are_credited() -> No
     first, second = group.episodes
     chain = replace(second, turns=second.turns + aside.turns, steps=aside.steps, then=None)
     group = replace(group, episodes=(first, chain))
-    found = samples(Counterfactual(tree=False), group)
+    found = samples(Counterfactual(tree=False), weigh(group, "one"))
     assert {name: one.advantage for name, one in found.items()} == {"0": 2.0, "1": -2.0, "00": 2.0, "01": -2.0}
-    assert {name: one.weight for name, one in found.items()} == {"0": 1.0, "1": 1.0, "00": 1.0, "01": 1.0}
-
-
-def test_in_one_round_every_sample_weighs_the_same() -> None:
-    again = tree([1.0, 0.0, 0.0, 0.0], [0.0] * 4, name="again ")
-    assert {one.weight for one in samples(Counterfactual(), DUO, again).values()} == {1.0}
+    assert {name: one.turn.weight for name, one in found.items()} == {"0": 0.5, "1": 0.5, "00": 0.5, "01": 0.5}
 
 
 def test_a_decision_weighs_as_much_as_play_comes_to_it() -> None:
     """Ann decides twice: always in round 0, in round 1 only in one case of four."""
-    found = samples(Counterfactual(), tree([(0.0, [[1.0], [2.0]]), 0.0], [0.0, 0.0]))
-    # Of ann's four samples two are in round 0, each half of the plays, and two in round 1, an eighth each.
-    assert [found[name].weight for name in ("0", "1", "000", "001")] == [2.0, 2.0, 0.5, 0.5]
-    assert [found[name].weight for name in ("00", "11", "0000", "0010")] == [1.5, 1.5, 0.75, 0.75]
+    found = samples(Counterfactual(), weigh(tree([(0.0, [[1.0], [2.0]]), 0.0], [0.0, 0.0])))
+    assert [found[name].turn.weight for name in ("0", "1", "000", "001")] == [0.5, 0.5, 0.125, 0.125]
+    assert [found[name].turn.weight for name in ("00", "11", "0000", "0010")] == [0.25, 0.25, 0.125, 0.125]
 
 
 def test_stages_are_rounds_or_all_at_once() -> None:
@@ -169,7 +164,6 @@ def test_stages_are_rounds_or_all_at_once() -> None:
     late, early = Counterfactual(updates="turn").credit([group], {}, Readings())[0]
     assert [sample.turn.round for sample in (*late, *early)] == [1] * 4 + [0] * 4
     assert {id(sample.turn) for sample in whole} == {id(sample.turn) for sample in (*late, *early)}
-    assert [sample.weight for sample in late if sample.turn.agent == "ann"] == [0.5, 0.5]
 
 
 @dataclass(frozen=True)
@@ -206,16 +200,17 @@ def expected_update(algorithm: Counterfactual, draws: int) -> dict[str, float]:
             nonlocal chance
             said = [(one.prompt[0].content, next(drawn)) for one in wanted]  # noqa: B023
             chance *= math.prod(CHANCES[state] if bit == "1" else 1 - CHANCES[state] for state, bit in said)
-            return [Completion(bit) for _, bit in said]
+            return [Completion(bit, (1,), (2,), (-0.5,)) for _, bit in said]
 
         judge = lambda asked: [task.step(one.state, one.actions) for one in asked]  # noqa: E731
         groups: Any = branch(task, Parallel(), [Point("x", "")], algorithm.branching, speak, judge)  # type: ignore[arg-type]
         (stage,), _ = algorithm.credit(groups, {}, Readings())
         chance *= 0.5 ** len(list(drawn))
         for sample in stage:
+            share = sample.weight * sample.turn.weight / examples_in(groups, stage)
             state, bit = sample.turn.prompt[0].content, sample.turn.completion.text
             score = 1 - CHANCES[state] if bit == "1" else -CHANCES[state]  # of the log-odds of saying 1
-            total[state] += chance * sample.weight * sample.advantage * score / len(stage)
+            total[state] += chance * share * sample.advantage * score
     return dict(total)
 
 
@@ -307,7 +302,7 @@ def test_a_tree_that_is_played_is_credited_throughout() -> None:
     groups: Any = branch(task, Sequential(), [Point("x", "")], algorithm.branching, speak, judge)  # type: ignore[arg-type]
     (stage,), _ = algorithm.credit(groups, {}, Readings())
     assert [sum(s.turn.agent == agent for s in stage) for agent in task.agents] == [2, 8, 32]
-    assert {sample.weight for sample in stage} == {1.0} and {sample.advantage for sample in stage} == {0.0}
+    assert {sample.advantage for sample in stage} == {0.0}
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def by_loop(critic: Critic, samples: list[Sample]) -> list[Tensor]:
 def test_values_are_those_of_a_loop_over_prefixes(model_folder: Path, rank: int) -> None:
     critic = critic_of(model_folder, rank)
     samples = samples_of(answers(tiny.load(model_folder), PLAIN))
-    values = CriticLearner(critic, FREE, 1, NEED).read([sample.turn for sample in samples])
+    values = CriticLearner(critic, FREE, NEED).read([sample.turn for sample in samples])
     for found, expected in zip(values, by_loop(critic, samples), strict=True):
         assert found == pytest.approx(expected.tolist(), abs=1e-4)
 
@@ -73,13 +73,13 @@ def test_other_architectures_are_read_as_their_own_code_reads_them(model_folder:
     critic.body.model = build(policy, name)
     critic.head.weight = torch.nn.Parameter(torch.randn(1, 48))
     samples = samples_of(answers(policy, PLAIN))
-    values = CriticLearner(critic, FREE, 1, NEED).read([sample.turn for sample in samples])
+    values = CriticLearner(critic, FREE, NEED).read([sample.turn for sample in samples])
     for found, expected in zip(values, by_loop(critic, samples), strict=True):
         assert found == pytest.approx(expected.tolist(), abs=1e-3)
 
 
 def test_a_value_has_read_nothing_of_what_comes_after_it(model_folder: Path) -> None:
-    learner = CriticLearner(critic_of(model_folder), FREE, 1, NEED)
+    learner = CriticLearner(critic_of(model_folder), FREE, NEED)
     (said, *_) = answers(tiny.load(model_folder), PLAIN, each=1)
     changed = replace(said, token_ids=(*said.token_ids[:2], 9, *said.token_ids[3:]))
     assert changed != said and len(said.token_ids) > 3
@@ -91,7 +91,7 @@ def test_a_value_has_read_nothing_of_what_comes_after_it(model_folder: Path) -> 
 def test_a_new_critic_expects_nothing(model_folder: Path) -> None:
     critic = load_critic("critic-ann", PolicyConfig(model=str(model_folder)), CPU)
     turns = [sample.turn for sample in samples_of(answers(tiny.load(model_folder), PLAIN))]
-    assert {v for row in CriticLearner(critic, FREE, 1, NEED).read(turns) for v in row} == {0.0}
+    assert {v for row in CriticLearner(critic, FREE, NEED).read(turns) for v in row} == {0.0}
 
 
 def lesson(said: Completion, returns: tuple[float, ...], old: tuple[float, ...]) -> Sample:
@@ -102,7 +102,7 @@ def lesson(said: Completion, returns: tuple[float, ...], old: tuple[float, ...])
 def lessons(critic: Critic, policy: LocalPolicy) -> list[Sample]:
     """Returns 1, 2, 3, ... along each answer, and what the critic says now as what it said before."""
     said = answers(policy, PLAIN)
-    old = CriticLearner(critic, FREE, 1, NEED).read([Turn("ann", (), one) for one in said])
+    old = CriticLearner(critic, FREE, NEED).read([Turn("ann", (), one) for one in said])
     returns = [tuple(float(t + 1) for t in range(len(one.token_ids))) for one in said]
     return [lesson(*each) for each in zip(said, returns, old, strict=True)]
 
@@ -140,7 +140,7 @@ def test_what_a_report_says(model_folder: Path) -> None:
     critic = critic_of(model_folder, head=0.0)
     samples = lessons(critic, tiny.load(model_folder))
     returns = torch.tensor([value for sample in samples for value in sample.token_returns])
-    report = CriticLearner(critic, FREE, 1, NEED).update([samples])
+    report = CriticLearner(critic, FREE, NEED).update([samples])
     assert report["loss"] == pytest.approx(0.25 * float(returns.square().mean()), rel=1e-5)
     assert (report["value"], report["explained_variance"]) == (0.0, 0.0)
     assert (report["sequences"], report["tokens"]) == (len(samples), len(returns))
@@ -178,7 +178,7 @@ def test_a_return_that_is_no_number_is_refused_and_nothing_moves(model_folder: P
     samples = [replace(one, token_returns=(bad,) * len(one.token_returns)) for one in lessons(critic, critic.body)]
     before = {name: p.detach().clone() for name, p in critic.parameters().items()}
     with pytest.raises(TrainingError, match=r"critic critic-ann: the loss is .* the weights were not changed"):
-        CriticLearner(critic, FREE, 1, NEED).update([samples])
+        CriticLearner(critic, FREE, NEED).update([samples])
     assert all(torch.equal(p, before[name]) for name, p in critic.parameters().items())
 
 
@@ -188,7 +188,7 @@ def test_a_critic_beside_a_policy_is_an_adapter_on_its_model_and_leaves_it_as_it
     critic = critic_of(model_folder, rank=2, base=policy.model)
     assert critic.body.model is policy.model
     samples, before = lessons(critic, policy), weights(policy)
-    CriticLearner(critic, FREE, 1, NEED).update([samples])
+    CriticLearner(critic, FREE, NEED).update([samples])
     moved = {name for name, weight in weights(policy).items() if not torch.equal(weight, before[name])}
     assert moved and all(".critic-ann." in name for name in moved)
     assert [one.token_ids for one in answers(policy, PLAIN)] == said
@@ -207,7 +207,7 @@ def test_the_output_layer_of_a_policy_is_back_after_a_reading_that_failed(model_
 @KINDS
 def test_a_restored_critic_goes_on_with_the_same_numbers(model_folder: Path, rank: int) -> None:
     config = Optimiser(lr=1e-3, warmup=2, schedule="cosine")
-    one, other = (CriticLearner(critic_of(model_folder, rank), config, 6, NEED) for _ in range(2))
+    one, other = (CriticLearner(critic_of(model_folder, rank), config, NEED) for _ in range(2))
     samples = lessons(one.critic, tiny.load(model_folder))
     one.update([samples, samples])
     other.restore(copy.deepcopy(one.state()))  # as a file would be
@@ -218,7 +218,7 @@ def test_a_restored_critic_goes_on_with_the_same_numbers(model_folder: Path, ran
 
 
 def test_a_state_of_another_critic_is_refused(model_folder: Path) -> None:
-    whole, adapter = (CriticLearner(critic_of(model_folder, rank), FREE, 1, NEED) for rank in (0, 4))
+    whole, adapter = (CriticLearner(critic_of(model_folder, rank), FREE, NEED) for rank in (0, 4))
     with pytest.raises(ConfigError, match="critic critic-ann: the checkpoint holds other parameters"):
         adapter.restore(whole.state())
 
@@ -260,7 +260,7 @@ def test_a_rate_that_cannot_work_is_refused(lr: float) -> None:
 
 def test_a_batch_of_values_has_zeros_in_padding(model_folder: Path) -> None:
     critic, policy = critic_of(model_folder), tiny.load(model_folder)
-    batch = make_batch(samples_of(answers(policy, PLAIN)), policy.tokenizer.pad_token_id, 6, 1, CPU)
+    batch = make_batch(samples_of(answers(policy, PLAIN)), policy.tokenizer.pad_token_id, CPU)
     assert not bool(batch.mask.all())
     values = critic.values(batch, reader(FREE))
     assert bool((values[~batch.mask] == 0).all()) and bool((values[batch.mask] != 0).all())

@@ -208,7 +208,7 @@ def test_credit_reads_what_the_policy_would_have_said_at_the_start(model_folder:
     groups = [Group(Point("x", ""), (Episode(Point("x", ""), turns, ()),), ("ann",))]
     team = Team({"ann": policy})
     nobody = Critics(CriticNeed("own", "turn"), {}, team, {})
-    learner = Learner(policy, Optimiser(), sampling, 1, reference="credit")
+    learner = Learner(policy, Optimiser(), sampling, reference="credit")
     learning = Learning(team, {"ann": learner}, nobody, Magrpo().loss, past=True)
     before = weights(policy)
     with torch.no_grad():

@@ -17,7 +17,7 @@ from tiny import chat
 from madrigal.algorithms.actor_critic import COLLM_CC, COLLM_DC, IPPO, MAPPO, ActorCritic
 from madrigal.algorithms.magrpo import Magrpo
 from madrigal.assemble import make_team
-from madrigal.assemble_learning import check_histories, make_critics, make_learning, planned_updates
+from madrigal.assemble_learning import check_histories, make_critics, make_learning
 from madrigal.config import Experiment, TeamConfig
 from madrigal.critics import CENTRAL, Critics
 from madrigal.histories import as_shown, company, joint_history
@@ -61,7 +61,7 @@ def experiment(folder: Path, algorithm: ActorCritic, **settings: Any) -> Experim
 
 def critics_of(run: Experiment) -> Critics:
     """Critics that have something to say."""
-    critics = make_critics(run, make_team(run.team, AGENTS, 0), horizon=1)
+    critics = make_critics(run, make_team(run.team, AGENTS, 0))
     torch.manual_seed(3)
     for learner in critics.learners.values():
         with torch.no_grad():
@@ -242,7 +242,7 @@ def test_every_critic_takes_one_step_per_stage_however_many_agents_it_serves(
         model_folder, replace(algorithm, whiten=False), team=TeamConfig(policy=policy, shared=shared, device="cpu")
     )
     run = replace(run, optimiser=replace(run.optimiser, stale_tolerance=1e9))
-    learning = make_learning(run, make_team(run.team, AGENTS, 0), horizon=1)
+    learning = make_learning(run, make_team(run.team, AGENTS, 0))
     steps: list[str] = []
     for name, learner in learning.everyone.items():
         learner.descent.optimiser.register_step_post_hook(lambda *_, name=name: steps.append(name))
@@ -292,11 +292,11 @@ def test_prompts_are_read_as_they_were_given_and_encoded_where_nobody_knows_how(
 
 def test_an_algorithm_without_critics_has_none(model_folder: Path) -> None:
     run = replace(experiment(model_folder, MAPPO), algorithm=Magrpo())
-    critics = make_critics(run, make_team(run.team, AGENTS, 0), horizon=1)
+    critics = make_critics(run, make_team(run.team, AGENTS, 0))
     played = group(episode(critics.team, {"ann": "a cat", "bob": "a dog"}))
     assert critics.read([played]) == {} == dict(critics.learners)
     assert critics.lessons([played], [[]], Readings()) == {}
-    assert make_critics(replace(experiment(model_folder, MAPPO), steps=0), critics.team, 1).learners == {}
+    assert make_critics(replace(experiment(model_folder, MAPPO), steps=0), critics.team).learners == {}
 
 
 def test_critics_of_adapters_share_the_policies_model(model_folder: Path) -> None:
@@ -322,12 +322,6 @@ def test_the_critics_rate_is_the_policies_unless_it_is_given(model_folder: Path)
     assert critics_of(run).learners[CENTRAL].config == run.optimiser
     fast = critics_of(replace(run, critic=CriticConfig(lr=5e-5))).learners[CENTRAL].config
     assert (fast.lr, fast.clip_norm) == (5e-5, 0.5)
-
-
-def test_the_schedule_counts_epochs_and_mini_batches(model_folder: Path) -> None:
-    run = experiment(model_folder, replace(MAPPO, epochs=3, minibatches=2))
-    assert planned_updates(run, horizon=2) == 4 * 3 * 2
-    assert planned_updates(experiment(model_folder, MAPPO), horizon=2) == 4
 
 
 def build_stranger(folder: Path) -> Path:

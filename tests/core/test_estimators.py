@@ -28,6 +28,7 @@ from madrigal.algorithms.remax import Remax
 from madrigal.algorithms.rloo import Rloo
 from madrigal.batch import PolicyOutput, make_batch
 from madrigal.branching import Branching
+from madrigal.forest import weigh
 from madrigal.types import (
     Completion,
     ConfigError,
@@ -67,7 +68,7 @@ def episode(
 def chains(*rows: Sequence[Pay], greedy: Sequence[Pay] = (), silent: Sequence[str] = (), start: int = 0) -> Group[str]:
     played = tuple(episode(str(k), *row, silent=silent, start=start, choice=k) for k, row in enumerate(rows))
     likely = episode("likely", *greedy, start=start) if greedy else None
-    return Group(Point("x", "", round=start), played, AGENTS, likely)
+    return weigh(Group(Point("x", "", round=start), played, AGENTS, likely))
 
 
 def samples_of(algorithm: Algorithm[Any], *groups: Group[Any]) -> list[Sample]:
@@ -267,7 +268,7 @@ def slope_per_turn(algorithm: Algorithm[Any], agent: str) -> dict[str, float]:
     """How fast the objective rises with the log-prob of each turn, through the loss that a learner calls."""
     (stage,), _ = algorithm.credit([UNEVEN], algorithm.begin(), Readings())
     mine = [sample for sample in stage if sample.turn.agent == agent]
-    batch = make_batch(mine, 0, len(mine), len(mine), torch.device("cpu"))
+    batch = make_batch(mine, 0, torch.device("cpu"), total=1.0)
     logprobs = batch.old_logprobs.clone().requires_grad_()
     algorithm.loss(PolicyOutput(logprobs, logprobs.detach()), batch).backward()  # type: ignore[no-untyped-call]
     assert logprobs.grad is not None
@@ -290,7 +291,7 @@ def test_averaging_over_turns_makes_agents_lazy() -> None:
 @pytest.mark.parametrize("algorithm", [Matpo(), MultiTurnGrpo(), DrMas()])
 def test_long_and_short_episodes_weigh_alike_turn_by_turn(algorithm: Algorithm[Any]) -> None:
     found = samples_of(algorithm, UNEVEN)
-    assert {sample.weight for sample in found} == {len(found) / (3 * len(AGENTS))}
+    assert {(sample.weight, sample.turn.weight) for sample in found} == {(1.0, 1 / 3)}
     assert algorithm.credit([], algorithm.begin(), Readings())[0] == []
 
 
@@ -316,7 +317,7 @@ def share_of_work(algorithm: MultiTurnGrpo, seed: int, steps: int = 20) -> float
         for sample in stage:
             for word in share if sample.turn.round == 0 else ():
                 slope = (word == sample.turn.completion.text) - share[word]
-                logits[word] += sample.advantage * sample.weight / len(stage) * slope
+                logits[word] += sample.advantage * sample.weight / len(firsts) * slope
     return softmax(logits)["work"]
 
 

@@ -32,8 +32,7 @@ FREE = Optimiser(lr=1e-4, clip_norm=1e9)  # gradients as they are
 
 
 def whole_batch(policy: LocalPolicy, samples: Sequence[Sample]) -> Batch:
-    tokens = sum(len(s.turn.completion.token_ids) for s in samples)
-    return make_batch(samples, policy.tokenizer.pad_token_id, len(samples), tokens, CPU)
+    return make_batch(samples, policy.tokenizer.pad_token_id, CPU)
 
 
 def reference_gradients(policy: LocalPolicy, samples: Sequence[Sample], sampling: Sampling) -> dict[str, Tensor]:
@@ -74,14 +73,14 @@ def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 def test_logprobs_at_training_are_those_at_sampling(policy: LocalPolicy, sampling: Sampling) -> None:
     samples = samples_of(answers(policy, sampling, each=4))
     batch = whole_batch(policy, samples)
-    output = Learner(policy, FREE, sampling, 1).score(batch)
+    output = Learner(policy, FREE, sampling).score(batch)
     assert float((output.logprobs.detach() - batch.old_logprobs)[batch.mask].abs().max()) < 1e-4
 
 
 def test_a_sampled_token_that_rounding_would_cut_is_still_possible(policy: LocalPolicy) -> None:
     """Answers of the whole distribution, scored as if only the likeliest token could have been drawn."""
     batch = whole_batch(policy, samples_of(answers(policy, PLAIN)))
-    output = Learner(policy, FREE, Sampling(top_k=1), 1).score(batch)
+    output = Learner(policy, FREE, Sampling(top_k=1)).score(batch)
     assert bool(output.logprobs.isfinite().all()) and float(output.logprobs.detach()[batch.mask].min()) < -0.1
 
 
@@ -89,7 +88,7 @@ def test_a_sampled_token_that_rounding_would_cut_is_still_possible(policy: Local
 def test_gradients_equal_a_loop_over_samples_and_tokens(policy: LocalPolicy, sampling: Sampling) -> None:
     samples = samples_of(answers(policy, replace(sampling, max_new_tokens=6)))
     expected = reference_gradients(policy, samples, sampling)
-    learner = Learner(policy, FREE, sampling, 1)
+    learner = Learner(policy, FREE, sampling)
     assert distance(gradients(learner, samples), expected) < 1e-5
 
 
@@ -117,7 +116,7 @@ def test_chosen_logprobs_and_entropies_are_those_of_a_log_softmax(size: int, cut
 def test_memory_budgets_do_not_change_the_gradient(model_folder: Path, budget: int) -> None:
     found = []
     for tokens in (100_000, budget):
-        learner = Learner(tiny.load(model_folder), replace(FREE, token_budget=tokens), PLAIN, 1)
+        learner = Learner(tiny.load(model_folder), replace(FREE, token_budget=tokens), PLAIN)
         found.append(gradients(learner, samples_of(answers(learner.policy, PLAIN))))
     assert distance(found[1], found[0]) < 1e-5
 
@@ -128,7 +127,7 @@ def test_gradient_checkpointing_recomputes_and_does_not_change_the_gradient(mode
     found, calls = [], []
     for checkpointing in (False, True):
         policy = tiny.load(model_folder, lora=lora)
-        learner = Learner(policy, replace(FREE, gradient_checkpointing=checkpointing), PLAIN, 1)
+        learner = Learner(policy, replace(FREE, gradient_checkpointing=checkpointing), PLAIN)
         samples = samples_of(answers(policy, PLAIN))
         seen: list[int] = []
         mlp = next(module for name, module in policy.model.named_modules() if name.endswith("layers.0.mlp"))
@@ -145,7 +144,7 @@ def test_the_last_token_is_trained(policy: LocalPolicy) -> None:
     said = answers(policy, PLAIN, each=1)[0]
     end = policy.tokenizer.eos_token_id
     only = replace(said, token_ids=(end,), logprobs=(0.0,), text="")
-    learner = Learner(policy, replace(FREE, stale_tolerance=1e9), PLAIN, 1)
+    learner = Learner(policy, replace(FREE, stale_tolerance=1e9), PLAIN)
     with torch.no_grad():
         before = float(learner.score(whole_batch(policy, samples_of([only]))).logprobs)
     slopes = gradients(learner, samples_of([only]))
@@ -156,7 +155,7 @@ def test_the_last_token_is_trained(policy: LocalPolicy) -> None:
 
 def test_a_positive_advantage_makes_an_answer_likelier_and_a_negative_one_unlikelier(policy: LocalPolicy) -> None:
     samples = samples_of(answers(policy, PLAIN, each=1)[:2])
-    learner = Learner(policy, Optimiser(lr=1e-3), PLAIN, 1)
+    learner = Learner(policy, Optimiser(lr=1e-3), PLAIN)
     batch = whole_batch(policy, samples)
     before = (learner.score(batch).logprobs * batch.mask).sum(-1).detach()
     learner.update([samples], Magrpo().loss)
@@ -169,7 +168,7 @@ def test_stale_samples_are_refused_and_nothing_moves(policy: LocalPolicy) -> Non
     with torch.no_grad():
         policy.model.model.norm.weight.mul_(1.05)
     before = weights(policy)
-    learner = Learner(policy, FREE, PLAIN, 1)
+    learner = Learner(policy, FREE, PLAIN)
     with pytest.raises(TrainingError, match="the sampler does not hold the trained weights"):
         learner.update([samples], Magrpo().loss)
     assert same(weights(policy), before) and policy.version == 0 and not learner.descent.optimiser.state
@@ -186,8 +185,8 @@ def infinite_slope(output: PolicyOutput, batch: Batch) -> Tensor:
 @pytest.mark.parametrize("loss", [broken_loss, infinite_slope])
 def test_a_loss_or_gradient_that_is_not_finite_is_refused_and_nothing_moves(policy: LocalPolicy, loss: Any) -> None:
     before = weights(policy)
-    learner = Learner(policy, FREE, PLAIN, 1)
-    with pytest.raises(TrainingError, match="expected finite numbers; the weights were not changed"):
+    learner = Learner(policy, FREE, PLAIN)
+    with pytest.raises(TrainingError, match="expected finite numbers; the optimizer step was not made"):
         learner.update([samples_of(answers(policy, PLAIN))], loss)
     assert same(weights(policy), before) and not learner.descent.optimiser.state
 
@@ -196,18 +195,18 @@ def test_an_advantage_that_is_not_a_number_is_refused(policy: LocalPolicy) -> No
     before = weights(policy)
     samples = [replace(s, advantage=math.nan) for s in samples_of(answers(policy, PLAIN))]
     with pytest.raises(TrainingError):
-        Learner(policy, FREE, PLAIN, 1).update([samples], Magrpo().loss)
+        Learner(policy, FREE, PLAIN).update([samples], Magrpo().loss)
     assert same(weights(policy), before)
 
 
 def test_samples_without_tokens_are_no_step(policy: LocalPolicy) -> None:
     mute = [replace(one, token_ids=(), logprobs=()) for one in answers(policy, PLAIN)]
-    assert Learner(policy, FREE, PLAIN, 1).update([samples_of(mute), []], Magrpo().loss) == {}
+    assert Learner(policy, FREE, PLAIN).update([samples_of(mute), []], Magrpo().loss) == {}
     assert policy.version == 0
 
 
 def test_every_stage_is_one_step_and_the_version_counts_them(policy: LocalPolicy) -> None:
-    learner = Learner(policy, FREE, PLAIN, 4)
+    learner = Learner(policy, FREE, PLAIN)
     stages = [samples_of(answers(policy, PLAIN, each=1))] * 2
     assert learner.update(stages, Magrpo().loss)["sequences"] == 3
     assert policy.version == 2
@@ -226,24 +225,25 @@ def test_every_stage_is_one_step_and_the_version_counts_them(policy: LocalPolicy
     ],
 )
 def test_the_learning_rate_of_every_step(config: Optimiser, expected: list[float]) -> None:
-    assert [config.scale(step, 4) for step in range(5)] == pytest.approx(expected)
+    assert [config.scale(step, 5) for step in range(5)] == pytest.approx(expected)
 
 
 def test_the_rate_of_the_schedule_is_the_one_used(policy: LocalPolicy) -> None:
-    learner = Learner(policy, Optimiser(lr=1e-6, warmup=1, schedule="linear"), PLAIN, 3)
+    learner = Learner(policy, Optimiser(lr=1e-6, warmup=1, schedule="linear"), PLAIN)
     samples = samples_of(answers(policy, PLAIN))
-    rates = [learner.update([samples], Magrpo().loss)["lr"] for _ in range(3)]
-    assert rates == pytest.approx([0.5e-6, 1e-6, 0.5e-6])
+    scales = [learner.config.scale(step, 3) for step in range(3)]
+    rates = [learner.update([samples], Magrpo().loss, scale=scale)["lr"] for scale in scales]
+    assert rates == pytest.approx([0.5e-6, 1e-6, 0.0])
 
 
 def test_large_gradients_are_cut_to_the_norm(policy: LocalPolicy) -> None:
-    learner = Learner(policy, replace(FREE, clip_norm=0.25), PLAIN, 1)
+    learner = Learner(policy, replace(FREE, clip_norm=0.25), PLAIN)
     slopes = gradients(learner, samples_of(answers(policy, PLAIN)))
     assert math.sqrt(sum(float(slope.square().sum()) for slope in slopes.values())) == pytest.approx(0.25, rel=1e-4)
 
 
 def test_the_reference_costs_nothing_at_the_start_and_pulls_back_later(policy: LocalPolicy) -> None:
-    learner = Learner(policy, replace(FREE, stale_tolerance=1e9), PLAIN, 9, reference="loss")
+    learner = Learner(policy, replace(FREE, stale_tolerance=1e9), PLAIN, reference="loss")
     samples = [replace(s, advantage=0.0) for s in samples_of(answers(policy, PLAIN, each=4))]
     loss = Magrpo(kl=1.0).loss
     assert abs(learner.update([samples], loss)["loss"]) < 1e-6
@@ -255,12 +255,12 @@ def test_the_reference_costs_nothing_at_the_start_and_pulls_back_later(policy: L
 
 def test_the_reference_of_an_adapter_is_the_base_below_it(model_folder: Path) -> None:
     policy = tiny.load(model_folder, lora=Lora(rank=4))
-    learner = Learner(policy, FREE, PLAIN, 1, reference="loss")
+    learner = Learner(policy, FREE, PLAIN, reference="loss")
     batch = whole_batch(policy, samples_of(answers(policy, PLAIN)))
     with torch.no_grad():
         for name, parameter in policy.parameters().items():
             parameter.add_(0.1 if "lora_B" in name else 0.0)
-    base = Learner(tiny.load(model_folder), FREE, PLAIN, 1).score(batch).logprobs
+    base = Learner(tiny.load(model_folder), FREE, PLAIN).score(batch).logprobs
     held = learner._reference(batch)
     torch.testing.assert_close(held, base.detach(), atol=1e-5, rtol=0)
     assert float((learner.score(batch).logprobs.detach() - held).abs().max()) > 0.01
@@ -269,8 +269,8 @@ def test_the_reference_of_an_adapter_is_the_base_below_it(model_folder: Path) ->
 def test_an_update_moves_this_seats_adapter_only(model_folder: Path) -> None:
     ann = tiny.load(model_folder, "ann", lora=Lora(rank=4))
     bob = tiny.load(model_folder, "bob", lora=Lora(rank=4), base=ann.model)
-    learner = Learner(ann, Optimiser(lr=1e-2, weight_decay=0.1), PLAIN, 2)
-    Learner(bob, Optimiser(lr=1e-2, weight_decay=0.1), PLAIN, 2)
+    learner = Learner(ann, Optimiser(lr=1e-2, weight_decay=0.1), PLAIN)
+    Learner(bob, Optimiser(lr=1e-2, weight_decay=0.1), PLAIN)
     before = weights(ann)
     for _ in range(2):
         learner.update([samples_of(answers(ann, PLAIN))], Magrpo(kl=0.1).loss)
@@ -292,7 +292,7 @@ def test_adapters_of_one_base_speak_for_themselves(model_folder: Path) -> None:
 
 def test_a_restored_learner_goes_on_with_the_same_numbers(model_folder: Path) -> None:
     config = Optimiser(lr=1e-3, warmup=2, schedule="cosine")
-    one, other = (Learner(tiny.load(model_folder), config, PLAIN, 6) for _ in range(2))
+    one, other = (Learner(tiny.load(model_folder), config, PLAIN) for _ in range(2))
     for _ in range(2):
         one.update([samples_of(answers(one.policy, PLAIN))], Magrpo().loss)
     other.restore(copy.deepcopy(one.state()))  # as a file would be
@@ -304,7 +304,7 @@ def test_a_restored_learner_goes_on_with_the_same_numbers(model_folder: Path) ->
 
 def test_steps_too_small_for_bfloat16_are_kept_in_float32(model_folder: Path) -> None:
     """The first step of Adam is lr in every direction: 1e-5 where bfloat16 holds steps of 2e-3 around 0.3."""
-    learner = Learner(tiny.load(model_folder, dtype="bfloat16"), Optimiser(lr=1e-5, weight_decay=0.0), PLAIN, 2)
+    learner = Learner(tiny.load(model_folder, dtype="bfloat16"), Optimiser(lr=1e-5, weight_decay=0.0), PLAIN)
     before = {name: master.clone() for name, master in learner.descent.masters.items()}
     learner.update([samples_of(answers(learner.policy, PLAIN))], Magrpo().loss)
     moved = {name: (learner.descent.masters[name] - start).abs().max().item() for name, start in before.items()}
@@ -315,8 +315,8 @@ def test_steps_too_small_for_bfloat16_are_kept_in_float32(model_folder: Path) ->
 
 
 def test_a_state_of_another_model_is_refused(model_folder: Path) -> None:
-    whole = Learner(tiny.load(model_folder), FREE, PLAIN, 1)
-    adapter = Learner(tiny.load(model_folder, lora=Lora(rank=4)), FREE, PLAIN, 1)
+    whole = Learner(tiny.load(model_folder), FREE, PLAIN)
+    adapter = Learner(tiny.load(model_folder, lora=Lora(rank=4)), FREE, PLAIN)
     with pytest.raises(ConfigError, match="other parameters than this model"):
         adapter.restore(whole.state())
 

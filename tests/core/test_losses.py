@@ -106,10 +106,10 @@ def test_impossible_tokens_add_no_entropy() -> None:
 def test_padding_never_matters(junk: float) -> None:
     terms = torch.tensor([[1.0, 2.0, junk], [4.0, junk, junk]], requires_grad=True)
     mask = torch.tensor([[True, True, False], [True, False, False]])
-    total = sum_per_sequence(terms, mask, sequences=2)
-    (total + mean_per_token(terms, mask, tokens=3)).backward()
+    total = sum_per_sequence(terms, mask, torch.tensor([0.5, 0.5]))
+    (total + mean_per_token(terms, mask, tokens=3.0)).backward()
     assert total.item() == 3.5
-    assert mean_per_token(terms, mask, tokens=3).item() == pytest.approx(7 / 3)
+    assert mean_per_token(terms, mask, tokens=3.0).item() == pytest.approx(7 / 3)
     assert terms.grad is not None
     share = 1 / 2 + 1 / 3
     torch.testing.assert_close(terms.grad, torch.tensor([[share, share, 0], [share, 0, 0]]))
@@ -121,10 +121,14 @@ def test_one_batch_of_eight_equals_eight_batches_of_one(seed: int) -> None:
     terms = torch.randn(8, 6, generator=generator, dtype=torch.float64)
     mask = torch.rand(8, 6, generator=generator) < 0.5
 
-    def in_pieces(reduce: object, count: int, size: int) -> Tensor:
-        pieces = zip(terms.split(size), mask.split(size), strict=True)
-        return sum((reduce(t, m, count) for t, m in pieces), torch.zeros(()))  # type: ignore[operator]
+    weights = torch.rand(8, generator=generator, dtype=torch.float64)
 
-    tokens = max(1, int(mask.sum()))
-    for reduce, count in ((sum_per_sequence, 8), (mean_per_token, tokens)):
-        torch.testing.assert_close(in_pieces(reduce, count, 1), in_pieces(reduce, count, 8), check_dtype=False)
+    def in_pieces(size: int) -> tuple[Tensor, Tensor]:
+        pieces = list(zip(terms.split(size), mask.split(size), weights.split(size), strict=True))
+        tokens = max(1.0, float(mask.sum()))
+        return (
+            torch.stack([sum_per_sequence(t, m, w) for t, m, w in pieces]).sum(),
+            torch.stack([mean_per_token(t, m, tokens) for t, m, _ in pieces]).sum(),
+        )
+
+    torch.testing.assert_close(in_pieces(1), in_pieces(8))

@@ -44,7 +44,7 @@ def read(model: Any, batch: Batch, how: Read) -> tuple[Tensor, dict[str, Tensor]
 def test_three_ways_to_read_give_the_same_logits_and_gradients(
     policy: LocalPolicy, name: str, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, batch = build(policy, name), make_batch(samples, 0, 1, 1, CPU)
+    model, batch = build(policy, name), make_batch(samples, 0, CPU)
     assert len(batch.prompts) == (2 if len(samples) > 1 else 1)
     expected, slopes = read(model, batch, reading.logits_in_one_pass)
     assert len(expected) == sum(len(s.turn.completion.token_ids) for s in samples)
@@ -59,7 +59,7 @@ def test_three_ways_to_read_give_the_same_logits_and_gradients(
 
 def test_each_token_is_read_once(policy: LocalPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
     """57 tokens of heads are read for 86 of prompts; the last token of an answer is never read."""
-    model, batch, sizes = build(policy, "qwen3"), make_batch(forest(), 0, 1, 1, CPU), []
+    model, batch, sizes = build(policy, "qwen3"), make_batch(forest(), 0, CPU), []
     whole = llama.read
     monkeypatch.setattr(llama, "read", lambda *given: sizes.append(len(whole(*given).stream)) or whole(*given))
     reading.logits_before_actions(model, batch)

@@ -17,8 +17,8 @@ WRONG = {
     "one advantage per token": lambda: losses.policy_gradient(BT, B),
     "old and new of one shape": lambda: losses.clipped_surrogate(BT, torch.zeros(2, 4), BT, 0.2),
     "reference of one shape": lambda: losses.k3(BT, torch.zeros(3, 2)),
-    "a mask of truth values": lambda: losses.sum_per_sequence(BT, BT, 2),
-    "a mask of the terms' shape": lambda: losses.mean_per_token(BT, torch.ones(2, 2, dtype=torch.bool), 2),
+    "a mask of truth values": lambda: losses.sum_per_sequence(BT, BT, B),
+    "a mask of the terms' shape": lambda: losses.mean_per_token(BT, torch.ones(2, 2, dtype=torch.bool), 2.0),
     "entropy of the answer's shape": lambda: batch.PolicyOutput(BT, torch.zeros(2, 2)),
 }
 

@@ -153,7 +153,7 @@ def updated(team: Team, agents: Sequence[str], run: Experiment) -> dict[str, dic
     """One update from six answers, seats in turn."""
     said = team.speaker(SAMPLING)([Utterance(agents[n % len(agents)], chat("a"), n) for n in range(6)])
     samples = [s for n, one in enumerate(said) for s in samples_of([one], agents[n % len(agents)])]
-    learning = make_learning(replace(run, sampling=SAMPLING, steps=5), team, horizon=1)
+    learning = make_learning(replace(run, sampling=SAMPLING, steps=5), team)
     return learning.update([], [samples], Readings())
 
 

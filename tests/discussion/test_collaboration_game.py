@@ -92,7 +92,7 @@ def learn(game: Game, learners: Collection[str], algorithm: Maporl = EXACT, step
 
 
 def loss(policy: Policy, samples: list[Sample], algorithm: Maporl) -> torch.Tensor:
-    batch = make_batch(samples, 0, 1, 1, torch.device("cpu"))
+    batch = make_batch(samples, 0, torch.device("cpu"))
     rows = [sample.turn.completion.prompt_ids[0] for sample in samples]
     logprobs = policy[rows].log_softmax(-1).gather(1, batch.actions)
     return algorithm.loss(PolicyOutput(logprobs, torch.zeros_like(logprobs)), batch)

@@ -155,7 +155,8 @@ def test_every_epoch_deals_out_whole_debates() -> None:
     assert [len(stage) for stage in stages] == [12, 8] * 3
     home = {id(t): n for n, episode in enumerate(episodes) for t in episode.turns}
     assert [{home[id(s.turn)] for s in stage} for stage in stages[:2]] == [{0, 2, 4}, {1, 3}]
-    assert Maporl().needs.passes == 32
+    assert {home[id(s.turn)] for stage in stages[2:4] for s in stage} == set(range(5))
+    assert Maporl().needs.minibatches == 8
 
 
 def test_the_variant_without_verifier_trains_rebuttals_only() -> None:
@@ -233,7 +234,7 @@ def test_the_loss_is_the_clipped_surrogate_over_tokens() -> None:
     from madrigal.batch import PolicyOutput, make_batch
 
     (stage,) = credit(replace(PLAIN, trace=1.0), group(debate(TWO)))
-    batch = make_batch(stage, 0, 4, 8, torch.device("cpu"))
+    batch = make_batch(stage, 0, torch.device("cpu"))
     same = PolicyOutput(batch.old_logprobs, torch.zeros_like(batch.old_logprobs))
     assert float(PLAIN.loss(same, batch)) == pytest.approx(-float(batch.advantages.sum()) / 8)
     far = PolicyOutput(batch.old_logprobs + 1.0, same.entropy)

@@ -68,14 +68,6 @@ def test_who_speaks_in_which_round(model_folder: Path, rounds: int, shared: bool
     assert len({id(policy.model) for policy in team.policies}) == 1  # adapters share one copy of the base
 
 
-def test_in_how_many_rounds_a_policy_speaks(model_folder: Path) -> None:
-    """Of five rounds the first policy has one, the last one all that are left; schedules are laid out for these."""
-    team = make_team(config(model_folder, 3), AGENTS, 0)
-    assert [team.rounds_of(policy, 5) for policy in team.policies] == [1, 1, 1, 1, 3, 3]
-    alone = make_team(config(model_folder, 1), AGENTS, 0)
-    assert [alone.rounds_of(policy, 5) for policy in alone.policies] == [5, 5]
-
-
 def test_a_turn_belongs_to_the_policy_of_its_round(model_folder: Path) -> None:
     team = make_team(config(model_folder, 2), AGENTS, 0)
     turns = [Turn("ann", (), Completion(""), index) for index in range(3)]

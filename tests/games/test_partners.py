@@ -149,7 +149,7 @@ def test_only_the_learners_own_turns_are_learned_from(team: Team) -> None:
             assert (id(turn) in learned) == (turn.agent != older)
     assert {seat for seat, _ in groups} >= set(SEATS)
     before = numbers(policy)
-    report = Learner(policy, Optimiser(lr=1e-3), ONE, 1).update(stages, algorithm.loss)
+    report = Learner(policy, Optimiser(lr=1e-3), ONE).update(stages, algorithm.loss)
     assert report["sequences"] == len(learned) and report["stale"] < 1e-4
     assert not same(before, numbers(policy))
     assert set(memory) == {"kuhn/first", "kuhn/second"}

@@ -40,7 +40,7 @@ class Learned:
             slopes = {known: self.entropy_slope(known) for known in KNOWN}
             for sample in stage:
                 known, (bet,) = held_told(sample.turn.prompt), sample.turn.completion.token_ids
-                slopes[known] += sample.weight * sample.advantage * (bet - self.chance(known)) / len(stage)
+                slopes[known] += sample.turn.weight * sample.advantage * (bet - self.chance(known)) / (2 * len(groups))
             for known, slope in slopes.items():
                 self.logits[known] += RATE * slope
                 sums[known] += self.chance(known) if step >= SKIPPED else 0.0

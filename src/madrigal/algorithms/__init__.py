@@ -48,8 +48,8 @@ class Needs:
         critic: a learned estimate of returns (`Reading.values`).
         rewards: the task's rewards must be of this kind: one "own" number per agent, or "zero-sum"; "any" will do.
         agents, rounds: the fewest that the task must have.
-        passes: optimiser steps of a training step for every one that `updates` says: more than 1 where the same
-            samples are learned from in several epochs or mini-batches. The learning rate's schedule counts them.
+        minibatches: the parts into which the episodes of a training step are dealt; there must be one for each.
+        reads_own: credit reads each agent's own reward, not only the joint one.
         without: credit reads what each agent's silence would have come to (`Step.without`): every joint action is
             judged once more for each agent.
         embeddings: credit reads what was shown and said as vectors (`Reading.shown`, `Reading.said`).
@@ -62,7 +62,8 @@ class Needs:
     rewards: Literal["any", "own", "zero-sum"] = "any"
     agents: int = 1
     rounds: int = 1
-    passes: int = 1
+    minibatches: int = 1
+    reads_own: bool = False
     embeddings: bool = False
     without: bool = False
     otherwise: str = ""

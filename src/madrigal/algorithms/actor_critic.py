@@ -122,7 +122,8 @@ class ActorCritic:
     @property
     def needs(self) -> Needs:
         critic = CriticNeed(self.sees, self.at, self.value_weight, self.value_clip)
-        return Needs("loss" if self.kl > 0 else "", critic, passes=self.epochs * self.minibatches)
+        own = self.reward == "own"
+        return Needs("loss" if self.kl > 0 else "", critic, minibatches=self.minibatches, reads_own=own)
 
     def begin(self) -> Memory:
         return {}

@@ -76,6 +76,7 @@ class AtGrpo:
             reference="loss" if self.kl > 0 else "",
             rewards="own" if self.local else "any",
             otherwise="leave algorithm.local off" if self.local else "",
+            reads_own=self.local,
         )
 
     def begin(self) -> Memory:

@@ -19,9 +19,8 @@ References:
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
@@ -128,23 +127,19 @@ class Counterfactual:
             returns = joint_returns(self.discount, self.reward_shift)
             baseline = leave_one_out if self.baseline == "leave_one_out" else group_mean
             return credit_siblings(groups, returns, baseline, self.updates), memory
-        stages = in_stages([sample for group in groups for sample in self._decisions(group)], "turn")
-        if self.updates == "episode":
-            stages = [[sample for stage in stages for sample in stage]]
-        return [_reached(stage, len(groups)) for stage in stages], memory
+        samples = [sample for group in groups for sample in self._decisions(group)]
+        return in_stages(samples, self.updates), memory
 
-    def _decisions(self, group: Group[object], reach: float = 1.0) -> Iterator[Sample]:
-        """Samples of one decision and all that follow it; the weight is the chance with which play comes to each."""
+    def _decisions(self, group: Group[object]) -> Iterator[Sample]:
+        """Samples of one decision and all that follow it."""
         returns = joint_returns(self.discount, self.reward_shift)
         values = [returns(episode, group.agents[0])[0] for episode in group.episodes]
         credit = against_the_others if self.baseline == "leave_one_out" else against_all
-        share = reach / len(values)
         advantages = credit(values, [leaves(episode) for episode in group.episodes])
         for episode, advantage, value in zip(group.episodes, advantages, values, strict=True):
-            yield Sample(episode.turns[0], advantage, value, share)
+            yield Sample(episode.turns[0], advantage, value)
             if episode.then is not None:
-                # Where one alternative branches again, it stands for those that do not.
-                yield from self._decisions(episode.then, share if self.tree else reach)
+                yield from self._decisions(episode.then)
 
     def loss(self, output: PolicyOutput, batch: Batch) -> Tensor:
         return objective(output, batch, clip=self.clip, kl=self.kl, reduction=self.reduction)
@@ -184,12 +179,3 @@ def against_all(values: Sequence[float], counts: Sequence[int]) -> list[float]:
 def leaves(episode: Episode[object]) -> int:
     """How many episodes came of an alternative: its replay count."""
     return 1 if episode.then is None else sum(map(leaves, episode.then.episodes))
-
-
-def _reached(stage: Sequence[Sample], examples: int) -> list[Sample]:
-    """Samples whose mean over one agent's is the mean over examples of the sum over its decisions.
-
-    Learners divide by the number of their samples; deep in a tree there are many, each as rare.
-    """
-    spoken = Counter(sample.turn.agent for sample in stage)
-    return [replace(sample, weight=sample.weight * spoken[sample.turn.agent] / examples) for sample in stage]

@@ -23,9 +23,9 @@ from torch import Tensor
 from madrigal.advantages import active_score
 from madrigal.algorithms import Needs
 from madrigal.algorithms.checks import check_finite, check_loss, check_share, check_width
-from madrigal.algorithms.episodes import in_one_stage, whole_return
+from madrigal.algorithms.episodes import whole_return
 from madrigal.algorithms.objective import Reduction, objective
-from madrigal.algorithms.siblings import Updates
+from madrigal.algorithms.siblings import Updates, in_stages
 from madrigal.batch import Batch, PolicyOutput
 from madrigal.branching import Branching
 from madrigal.types import AgentId, Group, Readings, Sample
@@ -82,7 +82,7 @@ class DrMas:
     ) -> tuple[list[list[Sample]], Memory]:
         """Compares the steps of each agent with each other."""
         samples = [sample for group in groups for agent in group.agents for sample in self._steps(group, agent)]
-        return in_one_stage(samples, groups), memory
+        return in_stages(samples, "episode"), memory
 
     def _steps(self, group: Group[object], agent: AgentId) -> Iterator[Sample]:
         outcome = whole_return(self.discount, self.reward_shift)

@@ -6,8 +6,7 @@ round are compared instead, see `siblings`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 
 from madrigal.advantages import returns_to_go
 from madrigal.algorithms.siblings import Baseline, compared
@@ -48,15 +47,3 @@ def inherited(
     for episode, value, advantage in zip(group.episodes, outcomes, compared(outcomes, baseline), strict=True):
         for turn in episode.turns:
             yield Sample(turn, advantage, value, weight(episode))
-
-
-def in_one_stage(samples: Sequence[Sample], groups: Sequence[Group[object]]) -> list[list[Sample]]:
-    """All turns in one update that minimises the mean over episodes and agents of the weighted sum over turns.
-
-    Reducers divide by the number of samples, which is a mean over turns; the factor is what is between the two means.
-    It is one number for the whole update, so that no turn gains on another by it.
-    """
-    if not samples:
-        return []
-    factor = len(samples) / sum(len(group.episodes) * len(group.agents) for group in groups)
-    return [[replace(sample, weight=sample.weight * factor) for sample in samples]]

@@ -66,7 +66,7 @@ class IndependentGrpo:
 
     @property
     def needs(self) -> Needs:
-        return Needs(reference="loss" if self.kl > 0 else "", rewards="own")
+        return Needs(reference="loss" if self.kl > 0 else "", rewards="own", reads_own=True)
 
     def begin(self) -> Memory:
         return {}

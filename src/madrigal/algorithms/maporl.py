@@ -124,8 +124,14 @@ class Maporl:
     def needs(self) -> Needs:
         critic = CriticNeed(sees="own", at="token", weight=self.value_weight, clip=self.value_clip)
         reference: Literal["", "credit"] = "credit" if self.kl > 0 else ""
-        passes = self.epochs * self.minibatches
-        return Needs(reference=reference, critic=critic, rewards="own", rounds=self.first_round + 1, passes=passes)
+        return Needs(
+            reference=reference,
+            critic=critic,
+            rewards="own",
+            rounds=self.first_round + 1,
+            minibatches=self.minibatches,
+            reads_own=True,
+        )
 
     def begin(self) -> Memory:
         return {"steps": 0}

@@ -79,7 +79,7 @@ class Marti:
 
     @property
     def needs(self) -> Needs:
-        return Needs(reference="loss" if self.kl > 0 else "", rounds=2)
+        return Needs(reference="loss" if self.kl > 0 else "", rounds=2, reads_own=True)
 
     def begin(self) -> Memory:
         return {}

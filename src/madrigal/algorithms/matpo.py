@@ -21,9 +21,9 @@ from torch import Tensor
 from madrigal.advantages import standard_score
 from madrigal.algorithms import Needs
 from madrigal.algorithms.checks import check_loss, check_width
-from madrigal.algorithms.episodes import final_reward, in_one_stage, inherited
+from madrigal.algorithms.episodes import final_reward, inherited
 from madrigal.algorithms.objective import Reduction, objective
-from madrigal.algorithms.siblings import Updates
+from madrigal.algorithms.siblings import Updates, in_stages
 from madrigal.batch import Batch, PolicyOutput
 from madrigal.branching import Branching
 from madrigal.types import Group, Readings, Sample
@@ -72,7 +72,7 @@ class Matpo:
     ) -> tuple[list[list[Sample]], Memory]:
         """Compares the final rewards of whole episodes."""
         samples = [sample for group in groups for sample in inherited(group, final_reward, standard_score)]
-        return in_one_stage(samples, groups), memory
+        return in_stages(samples, "episode"), memory
 
     def loss(self, output: PolicyOutput, batch: Batch) -> Tensor:
         return objective(output, batch, clip=self.clip, kl=self.kl, reduction=self.reduction)

@@ -5,8 +5,10 @@ Knows: samples, episode by episode. Does not know: who credited them, what is mi
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
-from itertools import islice
+from dataclasses import replace
+from itertools import chain, islice
 
 from madrigal.algorithms.whitening import whitened
 from madrigal.types import Sample
@@ -17,12 +19,25 @@ def in_minibatches(
 ) -> list[list[Sample]]:
     """A stage for each mini-batch of each epoch.
 
-    Every epoch deals episodes out to its mini-batches whole: teammates learn from a joint action together.
+    Every epoch deals episodes out to its mini-batches whole: teammates learn from a joint action together. The first
+    deals them in order, each later one in an order of its own. A mini-batch of m of M episodes estimates the mean over
+    all of them, so its samples count M / m.
 
     Args:
         whiten: first put the advantages of all of them on one scale, for each agent and round by itself.
     """
-    samples = [sample for several in episodes for sample in several]
-    rest = iter(whitened(samples) if whiten else samples)
+    rest = iter(whitened(list(chain(*episodes))) if whiten else chain(*episodes))
     whole = [list(islice(rest, len(several))) for several in episodes]
-    return [[sample for one in whole[n::minibatches] for sample in one] for n in range(minibatches)] * epochs
+    stages = [deal for epoch in range(epochs) for deal in _dealt(whole, minibatches, epoch)]
+    return [_counting(deal, len(whole)) for deal in stages if deal]
+
+
+def _dealt(episodes: Sequence[Sequence[Sample]], hands: int, epoch: int) -> list[list[Sequence[Sample]]]:
+    order = list(episodes)
+    if epoch:
+        random.Random(epoch).shuffle(order)
+    return [order[n::hands] for n in range(hands)]
+
+
+def _counting(deal: Sequence[Sequence[Sample]], total: int) -> list[Sample]:
+    return [replace(sample, weight=sample.weight * total / len(deal)) for sample in chain(*deal)]

@@ -25,9 +25,9 @@ from torch import Tensor
 from madrigal.advantages import standard_score
 from madrigal.algorithms import Needs
 from madrigal.algorithms.checks import check_finite, check_loss, check_share, check_width
-from madrigal.algorithms.episodes import in_one_stage, inherited, turns_alike, turns_averaged, whole_return
+from madrigal.algorithms.episodes import inherited, turns_alike, turns_averaged, whole_return
 from madrigal.algorithms.objective import Reduction, objective
-from madrigal.algorithms.siblings import Updates
+from madrigal.algorithms.siblings import Updates, in_stages
 from madrigal.batch import Batch, PolicyOutput
 from madrigal.branching import Branching
 from madrigal.types import Group, Readings, Sample
@@ -86,7 +86,7 @@ class MultiTurnGrpo:
         outcome = whole_return(self.discount, self.reward_shift)
         weight = turns_averaged if self.average_turns else turns_alike
         samples = [sample for group in groups for sample in inherited(group, outcome, standard_score, weight)]
-        return in_one_stage(samples, groups), memory
+        return in_stages(samples, "episode"), memory
 
     def loss(self, output: PolicyOutput, batch: Batch) -> Tensor:
         return objective(output, batch, clip=self.clip, kl=self.kl, reduction=self.reduction)

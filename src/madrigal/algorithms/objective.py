@@ -18,12 +18,11 @@ Reduction = Literal["sequence", "token"]
 def objective(output: PolicyOutput, batch: Batch, *, clip: float | None, kl: float, reduction: Reduction) -> Tensor:
     """The scalar to minimise on one micro-batch.
 
-    The KL term counts every answer alike, whatever the weight of its advantage.
-
     Args:
         clip: PPO's range on the ratio to the log-probs at sampling; None is the plain policy gradient.
         kl: weight of the k3 estimate of KL(policy || reference), where the batch has a reference.
-        reduction: "sequence" sums over an answer's tokens and averages over answers; "token" averages over tokens.
+        reduction: "sequence" sums over an answer's tokens and takes the weighted mean over answers; "token" averages
+            over tokens.
     """
     if clip is None:
         terms = losses.policy_gradient(output.logprobs, batch.advantages)
@@ -32,5 +31,5 @@ def objective(output: PolicyOutput, batch: Batch, *, clip: float | None, kl: flo
     if batch.reference_logprobs is not None:
         terms = terms + kl * losses.k3(output.logprobs, batch.reference_logprobs)
     if reduction == "token":
-        return losses.mean_per_token(terms, batch.mask, batch.tokens)
-    return losses.sum_per_sequence(terms, batch.mask, batch.sequences)
+        return losses.mean_per_token(terms * batch.weights[:, None], batch.mask, batch.tokens)
+    return losses.sum_per_sequence(terms, batch.mask, batch.weights)

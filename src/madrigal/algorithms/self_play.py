@@ -23,9 +23,8 @@ from torch import Tensor
 
 from madrigal.algorithms import Needs
 from madrigal.algorithms.checks import check_loss, check_share, check_width
-from madrigal.algorithms.episodes import in_one_stage
 from madrigal.algorithms.objective import Reduction, objective
-from madrigal.algorithms.siblings import Updates
+from madrigal.algorithms.siblings import Updates, in_stages
 from madrigal.batch import Batch, PolicyOutput
 from madrigal.branching import Branching
 from madrigal.types import AgentId, Episode, Group, Readings, Sample
@@ -79,7 +78,7 @@ class SelfPlay:
 
     @property
     def needs(self) -> Needs:
-        return Needs(reference="loss" if self.kl > 0 else "", rewards="zero-sum", agents=2)
+        return Needs(reference="loss" if self.kl > 0 else "", rewards="zero-sum", agents=2, reads_own=True)
 
     def begin(self) -> Memory:
         return {}
@@ -94,7 +93,7 @@ class SelfPlay:
                 for agent in group.agents:
                     mine, memory = self._credited(episode, agent, memory)
                     samples += mine
-        return in_one_stage(samples, groups), memory
+        return in_stages(samples, "episode"), memory
 
     def report(self, memory: Memory) -> dict[str, float]:
         """The baseline of each role: what it usually comes to in its game, in units of reward."""

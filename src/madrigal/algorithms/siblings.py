@@ -6,9 +6,9 @@ are compared instead, see `episodes`.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -125,26 +125,15 @@ def _tail(episode: Episode[object], agent: AgentId, returns: Returns) -> float:
 
 
 def in_stages(samples: Sequence[Sample], updates: Updates) -> list[list[Sample]]:
-    """One optimiser step per round, last round first (Algorithm 1 of MAGRPO), or one for the whole episode."""
+    """One optimiser step per round, last round first (Algorithm 1 of MAGRPO), or one for the whole episode.
+
+    The last minimises the sum over rounds of what the first minimise one after the other.
+    """
     stages: dict[int, list[Sample]] = defaultdict(list)
     for sample in samples:
         stages[sample.turn.round].append(sample)
     ordered = [stages[index] for index in sorted(stages, reverse=True)]
-    return [_join(ordered)] if updates == "episode" and ordered else ordered
-
-
-def _join(stages: list[list[Sample]]) -> list[Sample]:
-    """All rounds in one stage that minimises, for each agent, the sum over its rounds of the mean over its answers.
-
-    Learners divide by the number of their samples. Agents are counted apart, so that who else speaks in a round does
-    not decide how much it counts.
-    """
-    total = Counter(sample.turn.agent for stage in stages for sample in stage)
-    joined = list[Sample]()
-    for stage in stages:
-        here = Counter(sample.turn.agent for sample in stage)
-        joined += [replace(s, weight=total[s.turn.agent] / here[s.turn.agent]) for s in stage]
-    return joined
+    return [[sample for stage in ordered for sample in stage]] if updates == "episode" and ordered else ordered
 
 
 def nodes(groups: Sequence[Group[object]]) -> Iterator[Group[object]]:

@@ -83,17 +83,18 @@ def train_verifier(
         raise ConfigError(f"verifier training: expected right and wrong answers, got {len(rows)} of at most one kind")
     size = config.batch * config.accumulate
     steps = config.epochs * math.ceil(len(rows) / size)
-    descent = Descent("the verifier", verifier.critic.parameters(), config.optimiser, steps)
+    descent = Descent("the verifier", verifier.critic.parameters(), config.optimiser)
     losses: list[float] = []
     for epoch in range(config.epochs):
         order = random.Random(derive(config.seed, "epoch", epoch)).sample(list(rows), len(rows))
         for start in range(0, len(order), size):
-            losses.append(_step(verifier, descent, order[start : start + size], config))
+            scale = config.optimiser.scale(len(losses), steps)
+            losses.append(_step(verifier, descent, order[start : start + size], config, scale))
             tell(len(losses), steps, losses[-1])
     return losses
 
 
-def _step(verifier: LearnedVerifier, descent: Descent, rows: Sequence[Row], config: Training) -> float:
+def _step(verifier: LearnedVerifier, descent: Descent, rows: Sequence[Row], config: Training, scale: float) -> float:
     encoded = [verifier.encode(row.asked, row.answer) for row in rows]
     tokens = len(rows) if config.tokens == "last" else sum(len(said) for _, said in encoded)
     descent.forget()
@@ -105,7 +106,7 @@ def _step(verifier: LearnedVerifier, descent: Descent, rows: Sequence[Row], conf
         loss.backward()  # type: ignore[no-untyped-call]
         descent.collect()
         total += float(loss.detach())
-    descent.move(total)
+    descent.move(total, scale)
     return total
 
 
