@@ -120,8 +120,8 @@ def examples_in(groups: Sequence[Group[Any]], stage: Sequence[Sample]) -> int:
 
 
 def _hides(group: Group[Any], agent: AgentId) -> bool:
-    """Whether an agent took a turn in a group without showing its tokens."""
-    turns = (turn for episode in group.episodes for turn in episode.turns)
+    """Whether an agent took a turn in an example without showing its tokens."""
+    turns = (turn for each in nodes([group]) for episode in each.episodes for turn in episode.turns)
     return any(turn.agent == agent and not turn.completion.token_ids for turn in turns)
 
 
