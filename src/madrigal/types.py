@@ -110,7 +110,7 @@ class Turn:
     round: int = 0
     started: float = 0.0
     after: int = 0
-    weight: float = 1.0
+    weight: float = field(default=1.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,7 +192,7 @@ def test_every_epoch_deals_whole_episodes_to_its_mini_batches() -> None:
     dealt = [{one.turn.completion.text for one in stage} for stage in stages(algorithm, [several], values)]
     odd, even = {"ann0", "bob0", "ann2", "bob2", "ann4", "bob4"}, {"ann1", "bob1", "ann3", "bob3"}
     assert dealt == [odd, even] * 3
-    assert algorithm.needs.passes == 6
+    assert (algorithm.epochs, algorithm.needs.minibatches) == (3, 2)
 
 
 def test_what_each_method_asks_for() -> None:

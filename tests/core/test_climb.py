@@ -59,7 +59,7 @@ ZERO_SUM = {name for name, (algorithm, _) in ALGORITHMS.items() if algorithm.nee
 @pytest.mark.parametrize("name", [name for name in ALGORITHMS if name not in ZERO_SUM])
 def test_every_algorithm_climbs_over_every_topology(name: str, way: str) -> None:
     algorithm: Any = ALGORITHMS[name][0]
-    if algorithm.needs.passes > 1:  # several steps at once would have climbed before the start is measured
+    if algorithm.needs.minibatches > 1:  # several steps at once would have climbed before the start is measured
         algorithm = replace(algorithm, width=4, epochs=1, minibatches=1)
     if algorithm.branching.crossed and way != "parallel":
         pytest.skip("crossed joint actions need agents that speak at once")
