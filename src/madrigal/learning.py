@@ -107,8 +107,8 @@ class Learning:
             learner.restore(states[name])
 
 
-def examples_in(groups: Sequence[Group[Any]], stage: Sequence[Sample]) -> int:
-    """The examples that the mean of one policy's stage runs over, once for each agent that the policy speaks for.
+def examples_in(groups: Sequence[Group[Any]], stage: Sequence[Sample]) -> float:
+    """The number of examples that the mean of one policy's stage runs over, once for each agent that the policy speaks for.
 
         J = 1/N sum_n  1/G sum_g  sum_t A log pi          for each agent; the mean over its agents
 
@@ -116,7 +116,7 @@ def examples_in(groups: Sequence[Group[Any]], stage: Sequence[Sample]) -> int:
     no tokens sat in an agent's seat has nothing to say of this policy.
     """
     agents = {sample.turn.agent for sample in stage if sample.turn.completion.token_ids}
-    return sum(not _hides(group, agent) for group in groups for agent in agents)
+    return float(sum(not _hides(group, agent) for group in groups for agent in agents))
 
 
 def _hides(group: Group[Any], agent: AgentId) -> bool:
