@@ -257,7 +257,10 @@ def check_prompts(run: Experiment, task: Task[Any], team: Team, examples: Iterab
             if (policy.name, prompt) in seen:
                 continue
             seen.add((policy.name, prompt))
-            length = len(policy.encode(prompt))
+            try:
+                length = len(policy.encode(prompt))
+            except EngineError as error:
+                raise EngineError(f"example {example.id}, agent {agent}: {error}") from error
             if length + room > policy.context:
                 raise EngineError(
                     f"example {example.id}, agent {agent}: its prompt of {length} tokens and an answer of up to {room} "

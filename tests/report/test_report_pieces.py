@@ -10,6 +10,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from madrigal.measure import transcript
+from madrigal.policies.chat import ChatFormat
 from madrigal.policies.spelling import Speller
 from madrigal.starter import model_path
 from madrigal.types import Completion, Episode, Message, Point, Step, Turn
@@ -23,42 +24,39 @@ TEXTS = (
 )
 
 
+FORMAT = ChatFormat(AutoTokenizer.from_pretrained(model_path("small")), ())
+
+
+def decode(ids: list[int]) -> str:
+    return FORMAT.decode(ids, frozenset())
+
+
 @pytest.fixture(scope="module")
 def speller() -> Speller:
-    return Speller(AutoTokenizer.from_pretrained(model_path("small")))
+    return Speller(decode, FORMAT.encode_text("a"))
 
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_pieces_are_one_for_each_token_and_join_to_the_text(speller: Speller, text: str) -> None:
-    ids = [*speller.tokenizer(text, add_special_tokens=False)["input_ids"], speller.tokenizer.eos_token_id]
+    ids = [*FORMAT.encode_text(text), FORMAT.tokenizer.eos_token_id]
     pieces = speller(ids, text)
     assert len(pieces) == len(ids) and "".join(pieces) == text and pieces[-1] == ""
 
 
 def test_an_answer_cut_within_a_letter_still_joins(speller: Speller) -> None:
-    ids = speller.tokenizer("so 🎉", add_special_tokens=False)["input_ids"][:-1]
-    text = speller.tokenizer.decode(ids, skip_special_tokens=True)
+    ids = FORMAT.encode_text("so 🎉")[:-1]
+    text = decode(ids)
     assert text.endswith("\ufffd") and "".join(speller(ids, text)) == text
 
 
 def test_a_text_that_is_not_of_these_tokens_has_no_pieces(speller: Speller) -> None:
-    assert speller(speller.tokenizer("one two", add_special_tokens=False)["input_ids"], "another") == ()
-
-
-class DropsFirstSpace:
-    """A tokenizer of words that, like SentencePiece's, drops the space before the first word."""
-
-    words = ("a", "one", "two")
-
-    def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
-        return {"input_ids": [self.words.index(word) for word in text.split()]}
-
-    def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
-        return "".join(f" {self.words[token]}" for token in ids).removeprefix(" ")
+    assert speller(FORMAT.encode_text("one two"), "another") == ()
 
 
 def test_a_tokenizer_that_drops_the_first_space_is_understood() -> None:
-    assert Speller(DropsFirstSpace())([1, 2, 1], "one two one") == ("one", " two", " one")
+    words = ("a", "one", "two")
+    speller = Speller(lambda ids: " ".join(words[token] for token in ids), [0])
+    assert speller([1, 2, 1], "one two one") == ("one", " two", " one")
 
 
 def episode(completion: Completion) -> Episode[None]:

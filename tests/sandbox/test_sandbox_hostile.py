@@ -91,7 +91,6 @@ def test_forged_answer_never_passes(name: str, sandbox: Sandbox) -> None:
     assert "passed" not in [verdict.outcome for verdict in verdicts], verdicts
     assert all(0 < len(verdict.message) <= 300 for verdict in verdicts)
     assert all(verdict.message.isprintable() for verdict in verdicts)  # neither a surrogate nor a second line
-    assert not any(token in verdict.message for verdict in verdicts for token in ("<|", "|>", "</s>"))
     assert str(answer) not in FORGERIES[name]
 
 

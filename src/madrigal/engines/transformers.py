@@ -100,7 +100,8 @@ def generate(
     Raises:
         EngineError: if a prompt and the longest answer do not fit the model's context.
     """
-    encoded = [policy.encode(prompt) for prompt in prompts]
+    ids_of = {prompt: policy.encode(prompt) for prompt in dict.fromkeys(prompts)}
+    encoded = [ids_of[prompt] for prompt in prompts]
     _check_lengths(policy, encoded, sampling)
     answers: list[Completion] = [Completion("")] * len(prompts)
     for rows in _batches([len(ids) + sampling.max_new_tokens for ids in encoded], token_budget):

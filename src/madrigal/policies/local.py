@@ -6,7 +6,7 @@ Knows: weights, tokenizers, adapters. Does not know: agents' tasks, sampling loo
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from madrigal.policies.chat import ChatFormat
 from madrigal.policies.probe import check_cache, context_of
 from madrigal.policies.spelling import Speller
 from madrigal.starter import model_path
@@ -84,6 +85,7 @@ class LocalPolicy:
     version: int = 0
     chat_template: bool = True
     _reference: Any = field(default=None, repr=False)
+    _format: ChatFormat | None = field(default=None, repr=False)
     _speller: Speller | None = field(default=None, repr=False)
 
     @property
@@ -97,39 +99,38 @@ class LocalPolicy:
         return context_of(self.model)
 
     def encode(self, messages: Messages) -> tuple[int, ...]:
-        """Token ids of a prompt: by the chat template where the tokenizer has one, else the plain text.
+        """Token ids of a prompt, as `ChatFormat.encode` makes them with this policy's `chat_template`."""
+        return self._chat().encode(messages, chat=self.chat_template)
 
-        A prompt that ends with the assistant's own words is the beginning of an answer, to be gone on with.
-        """
-        if self.chat_template and self.tokenizer.chat_template:
-            chat = [{"role": m.role, "content": m.content} for m in messages]
-            begun = messages[-1].role == "assistant"
-            text = self.tokenizer.apply_chat_template(
-                chat,
-                tokenize=False,
-                add_generation_prompt=not begun,
-                continue_final_message=begun,
-                enable_thinking=False,
-            )
-            return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        return tuple(self.tokenizer("\n\n".join(m.content for m in messages))["input_ids"])
+    def encode_text(self, text: str) -> list[int]:
+        """Token ids of a text by itself; control tokens that it spells are text."""
+        return self._chat().encode_text(text)
 
-    def decode(self, token_ids: list[int]) -> str:
-        text: str = self.tokenizer.decode(token_ids, skip_special_tokens=True)
-        return text
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of an answer, without ends, padding and the tokens of the chat template."""
+        return self._chat().decode(token_ids, self.ends)
 
     def spell(self, token_ids: list[int], text: str) -> tuple[str, ...]:
         """What each token of an answer added to its text, for readers."""
         if self._speller is None:
-            self._speller = Speller(self.tokenizer)
+            self._speller = Speller(self.decode, self.encode_text("a")[-1:])
         return self._speller(token_ids, text)
 
     @property
     def ends(self) -> frozenset[int]:
-        """Tokens that close an answer: the tokenizer's and those that the model's generation config adds."""
+        """Tokens that close an answer: of the tokenizer, the generation config and the chat template."""
+        turn = self._chat().turn_ends if self.chat_template else frozenset()
+        return self._listed_ends() | turn
+
+    def _listed_ends(self) -> frozenset[int]:
         listed = self.model.generation_config.eos_token_id
         more = listed if isinstance(listed, list) else [listed]
         return frozenset(i for i in [self.tokenizer.eos_token_id, *more] if i is not None)
+
+    def _chat(self) -> ChatFormat:
+        if self._format is None:
+            self._format = ChatFormat(self.tokenizer, self._listed_ends())
+        return self._format
 
     def activate(self) -> Any:
         """The module to call, with this policy's adapter switched on."""

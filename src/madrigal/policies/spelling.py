@@ -5,8 +5,7 @@ Knows: tokenizers. Does not know: models, policies, who reads it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 CUT = "\ufffd"  # what a decoder writes for a character of which bytes are missing
 BYTES = 4  # of the longest character in UTF-8
@@ -18,9 +17,9 @@ class Speller:
     A token's piece is what it adds after another token: some tokenizers drop the space before a first word.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
-        self.before = list(tokenizer("a", add_special_tokens=False)["input_ids"])[-1:]
+    def __init__(self, decode: Callable[[list[int]], str], before: Sequence[int]) -> None:
+        """`decode` makes text of token ids; `before` are those of some word."""
+        self.decode, self.before = decode, list(before)
         self.known: dict[tuple[int, ...], str] = {}
 
     def __call__(self, token_ids: Sequence[int], text: str) -> tuple[str, ...]:
@@ -44,7 +43,5 @@ class Speller:
 
     def _spell(self, ids: tuple[int, ...]) -> str:
         if ids not in self.known:
-            before = self.tokenizer.decode(self.before, skip_special_tokens=True)
-            both = self.tokenizer.decode([*self.before, *ids], skip_special_tokens=True)
-            self.known[ids] = both[len(before) :]
+            self.known[ids] = self.decode([*self.before, *ids])[len(self.decode(self.before)) :]
         return self.known[ids]

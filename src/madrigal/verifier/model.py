@@ -104,7 +104,7 @@ class LearnedVerifier:
                 f"verifier: a question of {len(asked)} tokens leaves no room for an answer in {self.body.max_length}; "
                 "train it with a larger --body.max-length"
             )
-        said = speaker.tokenizer(answer.strip(), add_special_tokens=False)["input_ids"]
+        said = speaker.encode_text(answer.strip())
         return asked, tuple([*said, speaker.tokenizer.eos_token_id][:room])
 
     def logits(

@@ -6,14 +6,13 @@ Does not know: how processes are made and confined.
 A forged answer gains nothing: to a call, the program can only answer with a value, which is compared here with an
 expected value that it never sees; a check asks for values in the same way, from another process.
 
-Every text in a verdict is foreign: an agent reads it in its next prompt, and a tokenizer must be able to. `_line` is
-where it is made harmless.
+Every text in a verdict is foreign: an agent reads it in its next prompt, and a terminal may show it. `_line` is where
+it is made harmless; that control tokens of a chat stay text is the tokenizer's side (`madrigal.policies.chat`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
 import signal
 import time
 from dataclasses import dataclass
@@ -34,12 +33,6 @@ _OVERHEAD = 8192  # bytes of a frame beside its value: an error's type and text,
 _MOST_CHECK_BYTES = 1 << 24
 _LATE = Verdict("timeout", "no answer within the time limit")
 _NONSENSE = Verdict("crashed", "an answer that breaks the protocol")
-# What tokenizers read as a control token: <|...|>, also with DeepSeek's full-width bar, and the bracketed names of
-# SentencePiece vocabularies. A general <name> would hit Python's own <lambda> and <locals>.
-_CONTROL = re.compile(
-    r"<(?=[|\uff5c])|[|\uff5c](?=>)"
-    r"|<(?=/?(?:s|bos|eos|pad|unk|mask|think|tool_call|tool_response|start_of_turn|end_of_turn)>)"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,10 +237,6 @@ def _show(value: object) -> str:
 
 
 def _line(text: str) -> str:
-    """A foreign text as one line of UTF-8 without control characters and control tokens.
-
-    Characters go first, for `<`, NUL, `|` would otherwise make the token whose absence was just ensured.
-    """
+    """A foreign text as one line of UTF-8 without control characters."""
     sound = text.encode("utf-8", "replace").decode()
-    shown = (letter if letter.isprintable() else " " if letter.isspace() else "" for letter in sound)
-    return _CONTROL.sub(r"\g<0> ", "".join(shown))
+    return "".join(letter if letter.isprintable() else " " if letter.isspace() else "" for letter in sound)

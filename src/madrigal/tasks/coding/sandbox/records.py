@@ -80,8 +80,7 @@ class Verdict:
     Attributes:
         outcome: "passed"; "failed" where an assertion or a comparison says no; "error" where the program raised or
             returned something that is not plain data; "timeout"; "crashed" where its process died or sent nonsense.
-        message: why, as one printable line of at most 300 characters that holds no control token of a chat format
-            (`<|` is written `< |`); empty where the test passed.
+        message: why, as one printable line of at most 300 characters; empty where the test passed.
     """
 
     outcome: Outcome
