@@ -14,7 +14,7 @@ from torch.nn.functional import binary_cross_entropy
 
 from madrigal.tasks.discussion.prompts import question_prompt
 from madrigal.tasks.discussion.verifier import Question, verified
-from madrigal.types import ConfigError, Message, RewardError
+from madrigal.types import ConfigError, EngineError, Message, RewardError
 from madrigal.verifier.model import Body, LearnedVerifier, load_verifier, new_verifier
 from madrigal.verifier.rows import Row
 from madrigal.verifier.training import Training, last_tokens, token_loss, train_verifier
@@ -173,7 +173,7 @@ def test_what_is_missing_is_named(body: Body, tmp_path: Path) -> None:
         load_verifier(tmp_path / "v", CPU)
     (tmp_path / "kept").rename(weights)
     weights.write_bytes(b"rubbish")
-    with pytest.raises(ConfigError, match="the weights could not be loaded"):
+    with pytest.raises(EngineError, match="v could not be loaded"):
         load_verifier(tmp_path / "v", CPU)
     (tmp_path / "v" / "head.safetensors").unlink()
     with pytest.raises(ConfigError, match=r"expected head.safetensors"):

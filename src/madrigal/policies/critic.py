@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from madrigal.batch import Batch
 from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig, load_policy
+from madrigal.sampling import check_finite
 from madrigal.types import ConfigError
 
 
@@ -96,6 +97,7 @@ class Critic:
         """
         with self.reading() as model:
             found = read(model, batch)[:, 0]
+        check_finite(found.detach(), f"critic {self.name}")
         blank = torch.zeros(batch.mask.shape, dtype=found.dtype, device=found.device)
         return blank.masked_scatter(batch.mask, found)
 

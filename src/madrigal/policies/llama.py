@@ -145,7 +145,8 @@ def read(model: Any, levels: Sequence[Level]) -> Reading:
     grids, places, seen = _lay_out(levels, group)
     cos, sin = (table[places][:, None] for table in rotation(model, int(places.max()) + 1))
     tokens = torch.cat([level.tokens[level.mask] for level in levels])
-    stream, eps = functional.embedding(tokens, model.model.embed_tokens.weight), model.config.rms_norm_eps
+    rows, eps = model.model.embed_tokens, model.config.rms_norm_eps
+    stream = functional.embedding(tokens, rows.weight, rows.padding_idx)  # padding learns nothing, as in the library
     keys, values = [], []
     for block in weights:
         heard, key, value = _attend(*turned(normed(stream, eps), block, cos, sin, eps), grids, block.pairs)

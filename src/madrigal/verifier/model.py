@@ -15,19 +15,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float
-from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from madrigal.batch import pad_rows
 from madrigal.policies.critic import Critic, ScalarHead, load_critic
-from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig, load_model, load_tokenizer
+from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig, load_policy, load_saved_adapter
 from madrigal.tasks.discussion.prompts import question_prompt
 from madrigal.tasks.discussion.verifier import Question
 from madrigal.types import ConfigError, Message, RewardError
@@ -141,7 +140,7 @@ def load_verifier(folder: Path, device: torch.device) -> LearnedVerifier:
 
     Raises:
         ConfigError: if something is missing, or is none of its files.
-        EngineError: if the base model cannot be loaded.
+        EngineError: if a model or an adapter cannot be loaded.
     """
     body = _read_body(folder)
     if not (folder / HEAD).is_file():
@@ -161,16 +160,9 @@ def _load_body(folder: Path, body: Body, device: torch.device) -> LocalPolicy:
     """The model below the head: an adapter on the base model, or a model of its own. Only safetensors are read."""
     if not any(folder.glob("*.safetensors.index.json")) and not (folder / (ADAPTER if body.rank else WHOLE)).is_file():
         raise ConfigError(f"verifier {folder}: expected weights as safetensors beside {SETTINGS}, found none")
-    tokenizer = load_tokenizer(str(folder), body.pad_token)
-    if not body.rank:
-        whole = load_model(PolicyConfig(model=str(folder)), device)
-        return LocalPolicy(NAME, whole, tokenizer, trainable=False)
-    base = load_model(body.policy, device)
-    try:
-        model = PeftModel.from_pretrained(base, str(folder), adapter_name=NAME).eval()
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise _unreadable(folder, error) from error
-    return LocalPolicy(NAME, model, tokenizer, adapter=NAME, trainable=False)
+    if body.rank:
+        return load_saved_adapter(NAME, folder, body.policy, device)
+    return load_policy(NAME, replace(body.policy, model=str(folder), trainable=False), device)
 
 
 def _unreadable(folder: Path, error: Exception) -> ConfigError:
