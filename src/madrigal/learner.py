@@ -22,7 +22,7 @@ from madrigal.losses import Chosen, k3
 from madrigal.optimiser import Descent
 from madrigal.optimiser import Optimiser as Optimiser
 from madrigal.policies.local import LocalPolicy
-from madrigal.policies.reading import logits_before_actions, logits_in_one_pass
+from madrigal.policies.reading import Reader, logits_before_actions, logits_in_one_pass
 from madrigal.sampling import Sampling, check_finite, warp
 from madrigal.types import ConfigError, Sample, TrainingError, Turn
 
@@ -149,7 +149,7 @@ def read_each(
     return [found.get(id(sample), ()) for sample in samples]
 
 
-def reader(config: Optimiser) -> Callable[[Any, Batch], Tensor]:
+def reader(config: Optimiser) -> Reader:
     """How a model is called; recomputing activations and keeping a cache of them exclude each other."""
     return logits_in_one_pass if config.gradient_checkpointing else logits_before_actions
 

@@ -27,6 +27,7 @@ from torch import Tensor
 from madrigal.batch import pad_rows
 from madrigal.policies.critic import Critic, ScalarHead, load_critic
 from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig, load_policy, load_saved_adapter
+from madrigal.policies.probe import check_weights
 from madrigal.tasks.discussion.prompts import question_prompt
 from madrigal.tasks.discussion.verifier import Question
 from madrigal.types import ConfigError, Message, RewardError
@@ -112,10 +113,7 @@ class LearnedVerifier:
         """The logit after each token of each answer, and which of them are real; 0 in padding."""
         device, pad = self.critic.body.device, self.critic.body.tokenizer.pad_token_id
         ids, seen = pad_rows([asked + said for asked, said in rows], pad)
-        with self.critic.reading() as model:
-            found = model(input_ids=ids.to(device), attention_mask=seen.long().to(device), use_cache=False).logits[
-                ..., 0
-            ]
+        found = self.critic.outputs(ids.to(device), seen.to(device))
         answers, mask = pad_rows([said for _, said in rows], pad)
         logits = found.new_zeros(answers.shape)
         for n, (asked, said) in enumerate(rows):
@@ -150,6 +148,7 @@ def load_verifier(folder: Path, device: torch.device) -> LearnedVerifier:
         weight = load_file(folder / HEAD)["weight"]
     except (OSError, KeyError, SafetensorError) as error:
         raise _unreadable(folder, error) from error
+    check_weights({HEAD: weight}, f"verifier {folder}")
     head = ScalarHead(weight.shape[1], speaker.device)
     with torch.no_grad():
         head.weight.copy_(weight)
