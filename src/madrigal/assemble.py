@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
-from safetensors import SafetensorError
 
 from madrigal.algorithms.catalog import AlgorithmConfig, name_of
 from madrigal.branching import check_branching
 from madrigal.config import Experiment, TeamConfig
-from madrigal.policies.local import LocalPolicy, PolicyConfig, load_model, load_policy, load_tokenizer, resolve_model
+from madrigal.policies.local import LocalPolicy, PolicyConfig, load_policy, load_saved_adapter, resolve_model
 from madrigal.rollout import Judger, Speaker, judge_in_threads, speaking_order
 from madrigal.seeds import derive
 from madrigal.task import Task, check_agents, check_examples, rewards_of
@@ -229,16 +227,9 @@ def _load_saved(
     if not config.lora.rank:
         return load_policy(name, replace(config, model=str(folder), trainable=False), device)
     key = (config.model, config.dtype)
-    try:
-        if key in bases:
-            bases[key].load_adapter(str(folder), adapter_name=name)
-        else:
-            bases[key] = PeftModel.from_pretrained(load_model(config, device), str(folder), adapter_name=name)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise EngineError(f"team {folder}: the adapter of {name} could not be loaded: {reason}") from error
-    tokenizer = load_tokenizer(str(folder), config.pad_token)
-    return LocalPolicy(name, bases[key].eval(), tokenizer, adapter=name, trainable=False)
+    policy = load_saved_adapter(name, folder, config, device, base=bases.get(key))
+    bases[key] = policy.model
+    return policy
 
 
 def check_prompts(run: Experiment, task: Task[Any], team: Team, examples: Iterable[Example]) -> None:

@@ -198,7 +198,7 @@ def _quiet() -> None:
     """Libraries below speak only of errors; progress belongs to Madrigal's own view."""
     for name in ("transformers", "datasets", "peft", "httpx", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # peft asks transformers by a name that the latter is about to drop; so do we, for its versions before that.
+    # peft asks transformers by a name that the latter is about to drop.
     warnings.filterwarnings("ignore", ".*gradient_checkpointing.*", FutureWarning)
     from transformers.utils import logging as hub_logging
 

@@ -21,7 +21,7 @@ from madrigal.algorithms import CriticNeed
 from madrigal.algorithms.siblings import nodes
 from madrigal.batch import make_batch, micro_batches
 from madrigal.histories import as_shown, company, joint_history
-from madrigal.learner import means, read_each, reader, recomputing, side_by_side
+from madrigal.learner import check_recomputing, means, read_each, reader, recomputing, side_by_side
 from madrigal.losses import mean_per_token, value_error
 from madrigal.optimiser import Descent, Optimiser
 from madrigal.policies.critic import Critic
@@ -38,8 +38,7 @@ class CriticLearner:
     def __init__(self, critic: Critic, config: Optimiser, need: CriticNeed) -> None:
         self.critic, self.config, self.need = critic, config, need
         self.descent = Descent(f"critic {critic.name}", critic.parameters(), config)
-        if config.gradient_checkpointing:
-            critic.body.model.gradient_checkpointing_enable()
+        check_recomputing(critic.body.model, config, f"critic {critic.name}")
 
     @torch.no_grad()
     def read(self, turns: Sequence[Turn]) -> list[tuple[float, ...]]:

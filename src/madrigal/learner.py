@@ -9,19 +9,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from madrigal.batch import Batch, PolicyOutput, make_batch, micro_batches, total_weight, weighted_tokens
 from madrigal.losses import Chosen, k3
 from madrigal.optimiser import Descent
 from madrigal.optimiser import Optimiser as Optimiser
 from madrigal.policies.local import LocalPolicy
-from madrigal.policies.reading import logits_before_actions, logits_in_one_pass
-from madrigal.sampling import Sampling, warp
-from madrigal.types import Sample, TrainingError, Turn
+from madrigal.policies.reading import Reader, logits_before_actions, logits_in_one_pass
+from madrigal.sampling import Sampling, check_finite, warp
+from madrigal.types import ConfigError, Sample, TrainingError, Turn
 
 R = TypeVar("R")
 LossFunction = Callable[[PolicyOutput, Batch], Tensor]
@@ -47,8 +50,7 @@ class Learner:
         self.descent = Descent(f"policy {policy.name}", policy.parameters(), config)
         if reference:
             policy.keep_reference()
-        if config.gradient_checkpointing:
-            policy.model.gradient_checkpointing_enable()
+        check_recomputing(policy.model, config, f"policy {policy.name}")
 
     def update(
         self,
@@ -127,6 +129,7 @@ class Learner:
         actions = batch.actions[batch.mask]
         warped = warp(reader(self.config)(model, batch), self.sampling, keep=actions)
         logprobs, entropies = Chosen.apply(warped, actions)  # type: ignore[no-untyped-call]
+        check_finite(logprobs.detach(), f"policy {self.policy.name}")
         blank = torch.zeros(batch.mask.shape, dtype=logprobs.dtype, device=logprobs.device)
         return PolicyOutput(*(blank.masked_scatter(batch.mask, part) for part in (logprobs, entropies)))
 
@@ -166,19 +169,43 @@ def read_each(
     return [found.get(id(sample), ()) for sample in samples]
 
 
-def reader(config: Optimiser) -> Callable[[Any, Batch], Tensor]:
+def reader(config: Optimiser) -> Reader:
     """How a model is called; recomputing activations and keeping a cache of them exclude each other."""
     return logits_in_one_pass if config.gradient_checkpointing else logits_before_actions
 
 
 @contextmanager
 def recomputing(model: Any, config: Optimiser) -> Iterator[None]:
-    """Gradient checkpointing works in training mode only; with dropout the check for staleness would fail."""
-    model.train(config.gradient_checkpointing)
+    """Within it, each layer stores only what goes in, and computes again what it needs for the gradient.
+
+    The library's own switch works in training mode only, which also switches dropout on: log-probs would then differ
+    from those at sampling.
+    """
+    layers = _layers(model) if config.gradient_checkpointing else []
+    for layer in layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
     try:
         yield
     finally:
-        model.eval()
+        for layer in layers:
+            del layer.forward
+
+
+def check_recomputing(model: Any, config: Optimiser, owner: str) -> None:
+    """Refuses to recompute activations of a model of which the library marks no layers for that.
+
+    Raises:
+        ConfigError: naming its owner, "policy ann".
+    """
+    if config.gradient_checkpointing and not _layers(model):
+        raise ConfigError(
+            f"{owner}: optimiser.gradient_checkpointing is set, but activations of a {model.config.model_type} model "
+            "cannot be recomputed; leave it out, or take another model"
+        )
+
+
+def _layers(model: Any) -> list[Any]:
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
 
 
 def side_by_side(do: Callable[[str], R], bodies: Mapping[str, LocalPolicy]) -> dict[str, R]:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from madrigal.types import ConfigError
+from madrigal.types import ConfigError, EngineError
 
 BLOCK = 64
 BELOW_ONE = 1 - 2**-23
@@ -119,6 +119,20 @@ def draw(
     probs = warp(logits, sampling).softmax(dim=-1)
     tokens = probs.argmax(dim=-1) if sampling.greedy else _invert(probs, uniform)
     return tokens, probs.gather(-1, tokens[:, None])[:, 0].log()
+
+
+def check_finite(numbers: Tensor, owner: str) -> None:
+    """Refuses log-probs of drawn tokens, or values, that are not finite: then the model's output was not.
+
+    Raises:
+        EngineError: naming the model's owner, "policy ann".
+    """
+    if not bool(numbers.isfinite().all()):
+        raise EngineError(
+            f"{owner}: the model's output is not finite (NaN or infinity), so that no token can be drawn or scored; "
+            "its weights have diverged, or overflow in this precision: load an earlier checkpoint, or try "
+            "team.policy.dtype float32"
+        )
 
 
 def _invert(probs: Tensor, uniform: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from madrigal.config import Experiment, TeamConfig
 from madrigal.critics import CENTRAL, Critics
 from madrigal.histories import as_shown, company, joint_history
 from madrigal.optimiser import Optimiser
+from madrigal.policies.adapters import adapter_name
 from madrigal.policies.critic import CriticConfig
 from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig
 from madrigal.sampling import Sampling
@@ -306,7 +307,7 @@ def test_critics_of_adapters_share_the_policies_model(model_folder: Path) -> Non
         run = replace(run, critic=CriticConfig(lora=Lora(rank=2)))
         critics = critics_of(run)
         assert {id(body.model) for body in critics.bodies.values()} == {id(critics.team.seats["ann"].model)}
-        assert {body.adapter for body in critics.bodies.values()} == set(critics.learners)
+        assert {body.adapter for body in critics.bodies.values()} == set(map(adapter_name, critics.learners))
         whole = critics_of(replace(run, critic=CriticConfig()))
         assert not {id(body.model) for body in whole.bodies.values()} & {id(whole.team.seats["ann"].model)}
 

@@ -14,6 +14,7 @@ import tiny
 import torch
 from tiny import CPU, answers, same, samples_of, weights
 from torch import Tensor
+from transformers import AutoModelForCausalLM, GPT2Config, OPTConfig
 
 from madrigal.algorithms.magrpo import Magrpo
 from madrigal.batch import Batch, PolicyOutput, make_batch
@@ -21,7 +22,7 @@ from madrigal.learner import Learner, Optimiser
 from madrigal.losses import Chosen, entropy
 from madrigal.policies.local import LocalPolicy, Lora
 from madrigal.sampling import Sampling, warp
-from madrigal.types import ConfigError, Sample, TrainingError
+from madrigal.types import ConfigError, EngineError, Sample, TrainingError
 
 # peft asks transformers by a name that the latter is about to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
@@ -121,7 +122,6 @@ def test_memory_budgets_do_not_change_the_gradient(model_folder: Path, budget: i
     assert distance(found[1], found[0]) < 1e-5
 
 
-@pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable.:FutureWarning")
 @pytest.mark.parametrize("lora", [Lora(), Lora(rank=4)], ids=["whole", "lora"])
 def test_gradient_checkpointing_recomputes_and_does_not_change_the_gradient(model_folder: Path, lora: Lora) -> None:
     found, calls = [], []
@@ -137,6 +137,46 @@ def test_gradient_checkpointing_recomputes_and_does_not_change_the_gradient(mode
         assert answers(learner.policy, PLAIN)  # it still speaks
     assert distance(found[1], found[0]) < 1e-5
     assert calls[1] == 2, "one pass, and that one run again"
+
+
+def other_model(policy: LocalPolicy, config: Any) -> LocalPolicy:
+    config.vocab_size = len(policy.tokenizer)
+    torch.manual_seed(0)
+    policy.model = AutoModelForCausalLM.from_config(config).eval()
+    return policy
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GPT2Config(n_embd=32, n_layer=2, n_head=2, n_positions=128, initializer_range=0.3),
+        OPTConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, ffn_dim=32, word_embed_proj_dim=32),
+    ],
+    ids=["modules", "functions"],
+)
+def test_gradient_checkpointing_leaves_dropout_off(policy: LocalPolicy, config: Any) -> None:
+    """Both have a dropout of 0.1, in modules of their own or as a function that layers call."""
+    policy = other_model(policy, config)
+    samples, found = samples_of(answers(policy, PLAIN)), []
+    for checkpointing in (False, True):
+        learner = Learner(policy, replace(FREE, lr=1e-12, gradient_checkpointing=checkpointing), PLAIN, 1)
+        found.append(gradients(learner, samples))
+    assert distance(found[1], found[0]) < 1e-4
+
+
+def test_a_model_that_cannot_recompute_is_refused_before_training(policy: LocalPolicy) -> None:
+    policy.model = torch.nn.Sequential(torch.nn.Linear(1, 1))
+    policy.model.config = GPT2Config()
+    with pytest.raises(ConfigError, match=r"policy ann: optimiser.gradient_checkpointing is set, but .* gpt2 model"):
+        Learner(policy, replace(FREE, gradient_checkpointing=True), PLAIN, 1)
+
+
+def test_output_that_is_not_finite_blames_the_model(policy: LocalPolicy) -> None:
+    samples = samples_of(answers(policy, PLAIN))
+    with torch.no_grad():
+        policy.model.model.norm.weight[3] = math.nan
+    with pytest.raises(EngineError, match="policy ann: the model's output is not finite"):
+        Learner(policy, FREE, PLAIN, 1).update([samples], Magrpo().loss)
 
 
 def test_the_last_token_is_trained(policy: LocalPolicy) -> None:
@@ -276,7 +316,7 @@ def test_an_update_moves_this_seats_adapter_only(model_folder: Path) -> None:
         learner.update([samples_of(answers(ann, PLAIN))], Magrpo(kl=0.1).loss)
         answers(bob, PLAIN)
     moved = {name for name, weight in weights(ann).items() if not torch.equal(weight, before[name])}
-    assert moved == set(ann.parameters()) and all(".ann." in name for name in moved)
+    assert moved == set(ann.parameters()) and all(".@ann@." in name for name in moved)
 
 
 def test_adapters_of_one_base_speak_for_themselves(model_folder: Path) -> None:

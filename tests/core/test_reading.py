@@ -57,6 +57,19 @@ def test_three_ways_to_read_give_the_same_logits_and_gradients(
             assert (found[parameter] - slope).norm() < 1e-4 * slope.norm(), parameter
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_padding_that_was_said_has_the_gradient_of_the_models_own_code(policy: LocalPolicy, tied: bool) -> None:
+    """None. Its row is zero in a fresh model, where the slope of a norm is 1 / sqrt(eps)."""
+    model = build(policy, "llama", pad_token_id=0, tie_word_embeddings=tied)
+    assert not bool(model.model.embed_tokens.weight[0].any()) and llama.supports(model)
+    batch = make_batch([sample((5, 6), (5, 0, 7, 9))], 0, 1, 1, CPU)
+    (_, found), (_, expected) = (
+        read(model, batch, how) for how in (reading.logits_before_actions, reading.logits_in_one_pass)
+    )
+    for name, slope in expected.items():
+        assert (found[name] - slope).norm() <= 1e-4 * slope.norm(), name
+
+
 def test_each_token_is_read_once(policy: LocalPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
     """57 tokens of heads are read for 86 of prompts; the last token of an answer is never read."""
     model, batch, sizes = build(policy, "qwen3"), make_batch(forest(), 0, CPU), []

@@ -21,7 +21,7 @@ from madrigal.engines.decoder import Decoder
 from madrigal.policies.llama import supports
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.reading import read_prompts
-from madrigal.sampling import Sampling, draw
+from madrigal.sampling import Sampling, check_finite, draw
 from madrigal.types import Completion, EngineError, Messages
 
 KEPT = 7 / 8  # rows that ended are dropped when no larger share is left: each time, the cache is copied
@@ -98,7 +98,7 @@ def generate(
         token_budget: the most padded tokens (prompt and answer) held in one batch.
 
     Raises:
-        EngineError: if a prompt and the longest answer do not fit the model's context.
+        EngineError: if a prompt and the longest answer do not fit the model's context, or its logits are not finite.
     """
     ids_of = {prompt: policy.encode(prompt) for prompt in dict.fromkeys(prompts)}
     encoded = [ids_of[prompt] for prompt in prompts]
@@ -147,6 +147,7 @@ def _generate(
     length, seconds, stopped = [limit] * len(encoded), [0.0] * len(encoded), [False] * len(encoded)
     for t in range(limit):
         token, logprob = draw(rows.logits, uniform[index, t], sampling)
+        check_finite(logprob, f"policy {policy.name}")
         tokens[index, t], logprobs[index, t] = token, logprob
         over = torch.isin(token, ends)
         for i in index[over].tolist():

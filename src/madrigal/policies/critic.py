@@ -1,26 +1,24 @@
 """Critics: a language model that says one number where it would say a word.
 
-Knows: weights, a scalar head. Does not know: agents, histories, returns, who asked.
-
-The head stands in the place of the model's own output layer while the critic is read, so that all that reads policies
-(prompts once for all their answers, the written-out Llama) reads critics too. What a policy would say after a token,
-the critic says as the return that it expects from there on.
+All that reads policies (prompts once for all their answers, the written-out Llama) reads critics too, with the scalar
+head applied to the last hidden states in the place of the model's own output layer. After the token from which a policy
+would draw the next one, the critic says what return it expects from there on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
 from madrigal.batch import Batch
 from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig, load_policy
+from madrigal.policies.reading import Reader, call
+from madrigal.sampling import check_finite
 from madrigal.types import ConfigError
 
 
@@ -77,27 +75,20 @@ class Critic:
         body = self.body.parameters() if self.body.adapter else dict(self.body.model.base_model.named_parameters())
         return {"head": self.head.weight, **body}
 
-    @contextmanager
-    def reading(self) -> Iterator[Any]:
-        """The module to call, with this critic's adapter switched on and its head in the place of the output layer."""
-        model = self.body.activate()
-        words = model.get_output_embeddings()
-        model.set_output_embeddings(self.head)
-        try:
-            yield model
-        finally:
-            model.set_output_embeddings(words)
-
-    def values(self, batch: Batch, read: Callable[[Any, Batch], Tensor]) -> Float[Tensor, "B T"]:
+    def values(self, batch: Batch, read: Reader) -> Float[Tensor, "B T"]:
         """What it expects before each token of each answer, in units of reward; 0 in padding.
 
         The value before the first token has read the prompt alone, each later one also the answer so far; the last
         token of the answer is never read.
         """
-        with self.reading() as model:
-            found = read(model, batch)[:, 0]
+        found = read(self.body.activate(), batch, self.head)[:, 0]
+        check_finite(found.detach(), f"critic {self.name}")
         blank = torch.zeros(batch.mask.shape, dtype=found.dtype, device=found.device)
         return blank.masked_scatter(batch.mask, found)
+
+    def outputs(self, ids: Int[Tensor, "B N"], mask: Bool[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+        """What its head says after each token of padded rows."""
+        return call(self.body.activate(), self.head, input_ids=ids, attention_mask=mask.long(), use_cache=False)[..., 0]
 
 
 def load_critic(name: str, config: PolicyConfig, device: torch.device, *, base: Any = None, seed: int = 0) -> Critic:

@@ -32,10 +32,12 @@ def supports(model: Any) -> bool:
         return False
     config = model.config.to_dict()
     linear = [part for layer in model.model.layers for part in (*_projections(layer), layer.mlp.down_proj)]
+    linear.append(model.lm_head)  # an adapter may sit on it, or on the embedding, alone
     return (
         config["hidden_act"] == "silu"
         and config["rope_parameters"]["rope_type"] in ROTATIONS
         and set(config.get("layer_types") or ()) <= {"full_attention"}
+        and type(model.model.embed_tokens) is nn.Embedding
         and all(type(part) is nn.Linear for part in linear)
         and all(
             layer.self_attn.o_proj.bias is None and layer.mlp.down_proj.bias is None for layer in model.model.layers
@@ -145,7 +147,8 @@ def read(model: Any, levels: Sequence[Level]) -> Reading:
     grids, places, seen = _lay_out(levels, group)
     cos, sin = (table[places][:, None] for table in rotation(model, int(places.max()) + 1))
     tokens = torch.cat([level.tokens[level.mask] for level in levels])
-    stream, eps = functional.embedding(tokens, model.model.embed_tokens.weight), model.config.rms_norm_eps
+    rows, eps = model.model.embed_tokens, model.config.rms_norm_eps
+    stream = functional.embedding(tokens, rows.weight, rows.padding_idx)  # padding learns nothing, as in the library
     keys, values = [], []
     for block in weights:
         heard, key, value = _attend(*turned(normed(stream, eps), block, cos, sin, eps), grids, block.pairs)
@@ -158,8 +161,13 @@ def read(model: Any, levels: Sequence[Level]) -> Reading:
 
 def logits(model: Any, stream: Float[Tensor, "M D"]) -> Float[Tensor, "M V"]:
     """What the model says after these tokens."""
-    scaled = normed(stream, model.config.rms_norm_eps) * model.model.norm.weight
-    return functional.linear(scaled, model.lm_head.weight)
+    return functional.linear(hidden(model, stream), model.lm_head.weight)
+
+
+def hidden(model: Any, stream: Float[Tensor, "M D"]) -> Float[Tensor, "M D"]:
+    """The last hidden states, as the output layer takes them."""
+    scale: Tensor = model.model.norm.weight
+    return normed(stream, model.config.rms_norm_eps) * scale
 
 
 def ends(levels: Sequence[Level]) -> Int[Tensor, " R"]:

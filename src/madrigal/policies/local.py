@@ -13,38 +13,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from madrigal.policies.adapters import Lora as Lora
+from madrigal.policies.adapters import adapter_name, adapter_parameters, is_adapted, load_adapter, new_adapter
 from madrigal.policies.chat import ChatFormat
-from madrigal.policies.probe import check_cache, context_of
+from madrigal.policies.probe import check_cache, check_rows, check_weights, context_of, loading
 from madrigal.policies.spelling import Speller
 from madrigal.starter import model_path
 from madrigal.types import ConfigError, EngineError, Messages
 
 STARTER = "starter:"
 EXPECTED = "starter:small, starter:large, a local folder or a reachable hub name"
-
-
-@dataclass(frozen=True, slots=True)
-class Lora:
-    """A low-rank adapter (Hu et al., 2021, arXiv:2106.09685).
-
-    Attributes:
-        rank: of the update; 0 trains the weights themselves instead of an adapter.
-        alpha: the update is scaled by alpha / rank.
-        targets: the modules that are adapted; empty means all linear layers.
-    """
-
-    rank: int = 0
-    alpha: int = 32
-    targets: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.rank < 0:
-            raise ConfigError(f"lora.rank: expected 0 (no adapter) or more, got {self.rank}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +42,7 @@ class PolicyConfig:
 
     model: str = "starter:small"
     trainable: bool = True
-    lora: Lora = Lora()
+    lora: Lora = field(default_factory=Lora)
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     pad_token: str = ""
 
@@ -73,7 +54,7 @@ class LocalPolicy:
     Attributes:
         name: how logs and checkpoints call it.
         model: the whole model; for an adapter, the PEFT model that also holds its siblings.
-        adapter: the name of this policy's adapter, "" for a whole model.
+        adapter: PEFT's name of this policy's adapter, "" for a whole model.
         version: updates that the weights have seen.
     """
 
@@ -142,9 +123,7 @@ class LocalPolicy:
         """The trainable parameters by name, in a fixed order."""
         if not self.adapter:
             return dict(self.model.named_parameters())
-        # The adapter may bear the name of a module of the model ("layers"), so its own name alone does not mark it.
-        marks = tuple(f".lora_{side}.{self.adapter}." for side in "AB")
-        return {name: p for name, p in self.model.named_parameters() if any(mark in name for mark in marks)}
+        return adapter_parameters(self.model, self.adapter)
 
     def keep_reference(self) -> None:
         """Remembers the present weights as the reference policy of a KL term."""
@@ -189,12 +168,9 @@ def load_tokenizer(name: str, pad_token: str = "") -> Any:
     Raises:
         EngineError: if there is no end token or none to pad with, or nothing can be loaded.
     """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(resolve_model(name))
-    except (OSError, ValueError, KeyError) as error:
-        raise EngineError(
-            f"model {name}: the tokenizer could not be loaded: {_first_line(error)}; expected {EXPECTED}"
-        ) from error
+    part = " the tokenizer" if Path(resolve_model(name)).is_dir() else ""  # of a hub name it is only the first file
+    with loading(f"model {name}:{part}", _advice(name)):
+        tokenizer = AutoTokenizer.from_pretrained(resolve_model(name), trust_remote_code=False)
     if tokenizer.eos_token_id is None:
         raise EngineError(f"model {name}: the tokenizer has no end token; set tokenizer.eos_token and save it again")
     if tokenizer.pad_token_id is None and pad_token in tokenizer.get_vocab():
@@ -212,19 +188,29 @@ def load_model(config: PolicyConfig, device: torch.device) -> Any:
     """Loads a causal language model onto a device.
 
     Raises:
-        EngineError: if there is no such model, it cannot be read, or Madrigal cannot drive its cache.
+        EngineError: if there is no such model, it cannot be read, lacks weights, has an adapter in its layers although
+            it is to learn, or Madrigal cannot drive its cache.
     """
     wide = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     auto = torch.bfloat16 if device.type == "cuda" else torch.float32
-    try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            resolve_model(config.model), dtype=wide.get(config.dtype, auto), attn_implementation="sdpa"
+    with loading(f"model {config.model}:", _advice(config.model)):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            resolve_model(config.model),
+            dtype=wide.get(config.dtype, auto),
+            attn_implementation=None,  # the library's choice: scaled_dot_product_attention wherever there is one
+            trust_remote_code=False,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        model, found = loaded[0].to(device).eval(), loaded[1]
+    check_weights(
+        dict(model.named_parameters()), f"model {config.model}", found["missing_keys"], found["unexpected_keys"]
+    )
+    if is_adapted(model) and (config.trainable or config.lora.rank):
         raise EngineError(
-            f"model {config.model}: could not be loaded: {_first_line(error)}; expected {EXPECTED}"
-        ) from error
-    model = model.to(device).eval()
+            f"model {config.model}: this is an adapter, and what is trained on top of it could not be saved with it; "
+            "merge it into its model first, AutoPeftModelForCausalLM.from_pretrained(folder).merge_and_unload()."
+            "save_pretrained(other) in peft, save the tokenizer there too, and name that folder"
+        )
     check_cache(model, config.model)
     return model
 
@@ -239,26 +225,35 @@ def load_policy(
         seed: of the adapter's first weights.
     """
     tokenizer = load_tokenizer(config.model, config.pad_token)
+    model = load_model(config, device) if base is None or not config.lora.rank else base
+    check_rows(model, tokenizer, config.model)
     if not config.lora.rank:
-        model = load_model(config, device)
         model.requires_grad_(config.trainable)
         return LocalPolicy(name, model, tokenizer, trainable=config.trainable)
-    lora = LoraConfig(
-        r=config.lora.rank,
-        lora_alpha=config.lora.alpha,
-        target_modules=list(config.lora.targets) or "all-linear",
-        task_type="CAUSAL_LM",
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if isinstance(base, PeftModel):
-            base.add_adapter(name, lora)
-            model = base
-        else:
-            model = get_peft_model(base if base is not None else load_model(config, device), lora, name)
-    model.eval()
-    return LocalPolicy(name, model, tokenizer, adapter=name, trainable=config.trainable)
+    model = new_adapter(model, adapter_name(name), config.lora, seed).eval()
+    return LocalPolicy(name, model, tokenizer, adapter=adapter_name(name), trainable=config.trainable)
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0][:300]
+def load_saved_adapter(
+    name: str, folder: Path, config: PolicyConfig, device: torch.device, *, base: Any = None
+) -> LocalPolicy:
+    """Loads a policy that `LocalPolicy.save` wrote as an adapter, to speak and not to learn.
+
+    Args:
+        config: with the model below the adapter.
+        base: that model (or PEFT model), if it was loaded before.
+    """
+    tokenizer = load_tokenizer(str(folder), config.pad_token)
+    model = load_adapter(load_model(config, device) if base is None else base, adapter_name(name), folder).eval()
+    check_rows(model, tokenizer, str(folder))
+    return LocalPolicy(name, model, tokenizer, adapter=adapter_name(name), trainable=False)
+
+
+def _advice(name: str) -> str:
+    """What to do where a model cannot be loaded."""
+    if Path(resolve_model(name)).is_dir():
+        return (
+            "expected a folder that save_pretrained wrote, of an architecture that transformers knows (Madrigal runs "
+            "no code that comes with a model)"
+        )
+    return f"expected {EXPECTED}; where the hub cannot be reached, download the model once and name its folder"

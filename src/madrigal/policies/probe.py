@@ -1,20 +1,23 @@
-"""Whether Madrigal can drive a model's cache, found out when the model is loaded and not in the middle of a run.
+"""What is looked at when a model is loaded, so that no run ends in the middle, or ends well with wrong numbers.
 
-Knows: what engine and learner take for granted of a model. Does not know: tokenizers, what the model will say.
-
-They read prompts in pieces, hand what was read to every sibling, and drop rows that have ended. So every layer must
-keep one key and one value for each token that it read, and remember nothing else: no recurrent state, no window.
+That all weights came from the files and are numbers; that every token has a row in the embedding; and that Madrigal can
+drive the cache. Engine and learner read prompts in pieces, hand what was read to every sibling, and drop rows that have
+ended. So every layer must keep one key and one value for each token that it read, and remember nothing else: no
+recurrent state, no window.
 """
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicSlidingWindowLayer
 
-from madrigal.types import EngineError
+from madrigal.types import EngineError, MadrigalError
 
 HELP = (
     "Madrigal cannot drive such a model; take one with full attention in all layers (Llama, Qwen2, Qwen3, GPT-2, say)"
@@ -22,9 +25,82 @@ HELP = (
 NO_LIMIT = 1 << 30
 
 
+@contextmanager
+def loading(what: str, advice: str) -> Iterator[None]:
+    """Turns whatever a library raises over files that it cannot read into one line.
+
+    Raises:
+        EngineError: saying what could not be loaded, why, and what to do.
+    """
+    try:
+        yield
+    except MadrigalError:
+        raise
+    except Exception as error:  # the files are a stranger's: any type may come, of tokenizers a bare Exception
+        raise EngineError(f"{what} could not be loaded: {_reason(error)}; {advice}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of an error; with its type, where a single word is all that it says."""
+    first = str(error).strip().split("\n")[0][:300]
+    return first if " " in first else f"{type(error).__name__}: {first}"
+
+
+def check_weights(
+    weights: Mapping[str, Tensor], what: str, missing: Collection[str] = (), unused: Collection[str] = ()
+) -> None:
+    """Refuses weights of which some are not in the files, or not finite.
+
+    Args:
+        weights: by name, as loaded.
+        missing: the names that the files do not hold, tied weights left out.
+        unused: the names in the files that the model does not have.
+
+    Raises:
+        EngineError: naming the first of them.
+    """
+    if missing:
+        strange = f"; {min(unused)} is there instead, say" if unused else ""
+        raise EngineError(
+            f"{what}: {len(missing)} weights are missing in its files and would be random, {min(missing)} first"
+            f"{strange}; save it again with save_pretrained, from the plain model (not compiled, wrapped or sharded)"
+        )
+    broken = next((name for name, weight in weights.items() if not bool(weight.isfinite().all())), None)
+    if broken is not None:
+        raise EngineError(
+            f"{what}: {broken} holds numbers that are not finite (NaN or infinity); load an earlier checkpoint"
+        )
+
+
+def check_rows(model: Any, tokenizer: Any, name: str) -> None:
+    """Refuses a tokenizer with tokens that the model's embedding has no row for.
+
+    Raises:
+        EngineError: naming the first such token and both sizes.
+    """
+    rows, tokens = model.get_input_embeddings().weight.shape[0], tokenizer.get_vocab()
+    beyond = {index: token for token, index in tokens.items() if index >= rows}
+    if beyond:
+        raise EngineError(
+            f"model {name}: the token {beyond[min(beyond)]!r} has the id {min(beyond)}, but the embedding has {rows} "
+            f"rows for {len(tokens)} tokens; call model.resize_token_embeddings({max(beyond) + 1}) and save it again"
+        )
+
+
 def context_of(model: Any) -> int:
-    """The longest prompt plus answer that a model was made for, in tokens."""
-    return int(getattr(model.config, "max_position_embeddings", None) or NO_LIMIT)
+    """The longest prompt plus answer that a model was made for, in tokens.
+
+    Rotary angles of the kind "longrope" have a second set of factors for rows beyond a first length, and the library
+    takes them for a whole batch if one row of it is that long. Within the first length no row depends on another.
+    """
+    return min([model.config.to_dict().get("max_position_embeddings") or NO_LIMIT, *_switches(model.config)])
+
+
+def _switches(config: Any) -> list[int]:
+    """The lengths at which rotary angles change; settings of them may be apart for each kind of layer."""
+    rotary = config.to_dict().get("rope_parameters") or {}
+    kinds = [rotary, *(part for part in rotary.values() if isinstance(part, dict))]
+    return [kind["original_max_position_embeddings"] for kind in kinds if kind.get("rope_type") == "longrope"]
 
 
 def check_cache(model: Any, name: str) -> None:

@@ -15,19 +15,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float
-from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from madrigal.batch import pad_rows
 from madrigal.policies.critic import Critic, ScalarHead, load_critic
-from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig, load_model, load_tokenizer
+from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig, load_policy, load_saved_adapter
+from madrigal.policies.probe import check_weights
 from madrigal.tasks.discussion.prompts import question_prompt
 from madrigal.tasks.discussion.verifier import Question
 from madrigal.types import ConfigError, Message, RewardError
@@ -113,10 +113,7 @@ class LearnedVerifier:
         """The logit after each token of each answer, and which of them are real; 0 in padding."""
         device, pad = self.critic.body.device, self.critic.body.tokenizer.pad_token_id
         ids, seen = pad_rows([asked + said for asked, said in rows], pad)
-        with self.critic.reading() as model:
-            found = model(input_ids=ids.to(device), attention_mask=seen.long().to(device), use_cache=False).logits[
-                ..., 0
-            ]
+        found = self.critic.outputs(ids.to(device), seen.to(device))
         answers, mask = pad_rows([said for _, said in rows], pad)
         logits = found.new_zeros(answers.shape)
         for n, (asked, said) in enumerate(rows):
@@ -141,7 +138,7 @@ def load_verifier(folder: Path, device: torch.device) -> LearnedVerifier:
 
     Raises:
         ConfigError: if something is missing, or is none of its files.
-        EngineError: if the base model cannot be loaded.
+        EngineError: if a model or an adapter cannot be loaded.
     """
     body = _read_body(folder)
     if not (folder / HEAD).is_file():
@@ -151,6 +148,7 @@ def load_verifier(folder: Path, device: torch.device) -> LearnedVerifier:
         weight = load_file(folder / HEAD)["weight"]
     except (OSError, KeyError, SafetensorError) as error:
         raise _unreadable(folder, error) from error
+    check_weights({HEAD: weight}, f"verifier {folder}")
     head = ScalarHead(weight.shape[1], speaker.device)
     with torch.no_grad():
         head.weight.copy_(weight)
@@ -161,16 +159,9 @@ def _load_body(folder: Path, body: Body, device: torch.device) -> LocalPolicy:
     """The model below the head: an adapter on the base model, or a model of its own. Only safetensors are read."""
     if not any(folder.glob("*.safetensors.index.json")) and not (folder / (ADAPTER if body.rank else WHOLE)).is_file():
         raise ConfigError(f"verifier {folder}: expected weights as safetensors beside {SETTINGS}, found none")
-    tokenizer = load_tokenizer(str(folder), body.pad_token)
-    if not body.rank:
-        whole = load_model(PolicyConfig(model=str(folder)), device)
-        return LocalPolicy(NAME, whole, tokenizer, trainable=False)
-    base = load_model(body.policy, device)
-    try:
-        model = PeftModel.from_pretrained(base, str(folder), adapter_name=NAME).eval()
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise _unreadable(folder, error) from error
-    return LocalPolicy(NAME, model, tokenizer, adapter=NAME, trainable=False)
+    if body.rank:
+        return load_saved_adapter(NAME, folder, body.policy, device)
+    return load_policy(NAME, replace(body.policy, model=str(folder), trainable=False), device)
 
 
 def _unreadable(folder: Path, error: Exception) -> ConfigError:

@@ -1,0 +1,119 @@
+"""Low-rank adapters on a model that several policies may share: made, loaded, and found among its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from madrigal.policies.probe import check_weights, loading
+from madrigal.types import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """A low-rank adapter (Hu et al., 2021, arXiv:2106.09685).
+
+    Attributes:
+        rank: of the update; 0 trains the weights themselves instead of an adapter.
+        alpha: the update is scaled by alpha / rank.
+        targets: the modules that are adapted; empty means all linear layers.
+    """
+
+    rank: int = 0
+    alpha: int = 32
+    targets: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.rank < 0:
+            raise ConfigError(f"lora.rank: expected 0 (no adapter) or more, got {self.rank}")
+
+
+def adapter_name(policy: str) -> str:
+    """The name under which PEFT holds a policy's adapter.
+
+    The marks keep it apart from modules ("layers"), from methods of torch's containers ("update"), which PEFT or torch
+    would mix up with it, and from names that contain one another ("ann", "joanne").
+
+    >>> adapter_name("update")
+    '@update@'
+    """
+    return f"@{policy}@"
+
+
+def new_adapter(model: Any, name: str, lora: Lora, seed: int) -> PeftModel:
+    """Puts a fresh adapter on a model, or beside the adapters that a PEFT model has.
+
+    Args:
+        seed: of its first weights.
+
+    Raises:
+        ConfigError: if one of the targets is not in the model.
+        EngineError: if PEFT cannot adapt it.
+    """
+    _check_targets(model, lora.targets)
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        target_modules=list(lora.targets) or "all-linear",
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        with loading("lora: an adapter for this model", "name modules that PEFT can adapt as lora.targets"):
+            return _put_on(model, name, config)
+
+
+def load_adapter(model: Any, name: str, folder: Path) -> PeftModel:
+    """Puts a saved adapter on a model, or beside the adapters that a PEFT model has.
+
+    Raises:
+        EngineError: if it cannot be read, does not fit the model, lacks weights or has some that are not finite.
+    """
+    what = f"adapter {folder}"
+    with loading(what, "expected what a run with lora.rank above 0 saved, and the model that it was trained on"):
+        adapted = _put_on(model, name, PeftConfig.from_pretrained(str(folder)))
+        result = adapted.load_adapter(str(folder), adapter_name=name)
+    check_weights(adapter_parameters(adapted, name), what, result.missing_keys, result.unexpected_keys)
+    return adapted
+
+
+def adapter_parameters(model: nn.Module, name: str) -> dict[str, nn.Parameter]:
+    """The parameters of one adapter, by name: PEFT writes the adapter's name into the path of each of them."""
+    return {path: p for path, p in model.named_parameters() if name in path.split(".")}
+
+
+def is_adapted(model: nn.Module) -> bool:
+    """Whether a model came with an adapter in its layers, as transformers loads the folder of a saved adapter."""
+    return any(isinstance(module, BaseTunerLayer) for module in model.modules())
+
+
+def _put_on(model: Any, name: str, config: PeftConfig) -> PeftModel:
+    if isinstance(model, PeftModel):
+        model.add_adapter(name, config)
+        return model
+    adapted: PeftModel = get_peft_model(model, config, name)
+    return adapted
+
+
+def _check_targets(model: nn.Module, targets: Sequence[str]) -> None:
+    """PEFT itself leaves a name that is not there out without a word, as long as another one is."""
+    paths = [f".{path}" for path, _ in model.named_modules()]
+    missing = [target for target in targets if not any(path.endswith(f".{target}") for path in paths)]
+    if missing:
+        kinds = (nn.Linear, nn.Embedding, Conv1D)
+        names = [
+            path.removesuffix(".base_layer") for path, module in model.named_modules() if isinstance(module, kinds)
+        ]
+        there = {name.rpartition(".")[2] for name in names if ".lora_" not in name}
+        raise ConfigError(
+            f"lora.targets: there is no module {', '.join(missing)} in this model; expected some of "
+            f"{', '.join(sorted(there))}"
+        )
