@@ -53,8 +53,7 @@ def score_command(arguments: list[str]) -> int:
 
 def score(task: Task[Any], example: Example, row: Mapping[str, Any]) -> dict[str, Any]:
     """One joint answer with its reward, its components and, for code, the verdict of every test."""
-    step = task.step(task.reset(example), row["answers"])
-    check_step(task, step)
+    step = check_step(task, task.step(task.reset(example), row["answers"]))
     scored = {**row, "reward": joint_reward(step), "components": dict(step.metrics)}
     if len(set(step.rewards.values())) > 1:
         scored["rewards"] = dict(step.rewards)
