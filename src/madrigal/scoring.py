@@ -120,10 +120,10 @@ def _answers(file: str, examples: Mapping[str, Example], task: Task[Any]) -> Ite
 def _write(rows: Iterator[dict[str, Any]], output: Path | None) -> None:
     if output is None:
         for row in rows:
-            sys.stdout.write(json.dumps(row) + "\n")
+            sys.stdout.write(json.dumps(row, default=str) + "\n")
         return
     try:
         with output.open("w") as stream:
-            stream.writelines(json.dumps(row) + "\n" for row in rows)
+            stream.writelines(json.dumps(row, default=str) + "\n" for row in rows)
     except OSError as error:
         raise ConfigError(f"{output} could not be written: {error.strerror}") from error

@@ -45,8 +45,8 @@ class SingleRound:
             content), a system message among them.
         reward: what one joint action is worth: a function of the example and the answers by agent that returns a
             finite number, at most `best_return`, or a pair of it and a mapping of parts to log. Several functions, each
-            logged by its name, are added up: a list of functions or pairs (weight, function), or a mapping from names to
-            either.
+            logged by its name, are added up: a list of functions or pairs (weight, function), or a mapping from names
+            to either.
         rewards: "joint" for one number that all agents earn; with "own" or "zero-sum" reward functions return a mapping
             with a number for each agent.
         quote: how a listener is told an answer heard in this round, given the turn and the listener; "" hides it.
