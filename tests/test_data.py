@@ -328,9 +328,7 @@ def test_an_unreachable_hub_suggests_a_local_file(monkeypatch: pytest.MonkeyPatc
 def test_whatever_datasets_raises_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
     for n, error in enumerate((datasets.exceptions.DatasetGenerationError("An error\noccurred"), TypeError("odd"))):
-        monkeypatch.setattr(
-            datasets, "load_dataset", lambda name, config, split, error=error: (_ for _ in ()).throw(error)
-        )
+        monkeypatch.setattr(datasets, "load_dataset", Mock(side_effect=error))
         with pytest.raises(TaskError, match=r"could not load .* download it once") as refusal:
             load_rows(Source(f"org/broken{n}"), "train", ["prompt"])
         assert "\n" not in str(refusal.value)
