@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from madrigal.tasks import hub
 from madrigal.tasks.data import Source, load_examples, load_rows, read_rows, row_id
 from madrigal.types import ConfigError, Example, Split, TaskError
 
@@ -289,6 +290,22 @@ def test_unknown_file_kinds_are_refused(data: str) -> None:
 def test_a_text_that_names_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match="expected 'embedded', a hub name"):
         load_rows(Source("a b/c d"), "train", ["prompt"])
+
+
+@pytest.fixture(autouse=True)
+def hub_within_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "_reachable", lambda: True)
+
+
+def test_a_hub_out_of_reach_is_told_before_it_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens on the port of discard
+    fake_hub(monkeypatch, [])
+    with pytest.warns(UserWarning, match=r"the hub cannot be reached; looking for .org/away. .* download it once"):
+        assert numbers("org/away", "train", "train[:1]", "train[1:]") == [0]
 
 
 def fake_hub(monkeypatch: pytest.MonkeyPatch, calls: list[Any], error: Exception | None = None) -> None:

@@ -16,17 +16,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from madrigal.tasks.hub import FILES, read_folder, read_hub
 from madrigal.types import ConfigError, TaskError
 
 Kind = Literal["held", "folder", "file", "hub"]
 HELD = "memory:"
-FILES = ".jsonl, .json, .parquet or .csv"
 EXPECTED = f"a file {FILES}, each optionally .gz, or a folder of datasets' save_to_disk"
 _KNOWN = (".jsonl", ".json", ".parquet", ".csv")
 _OTHER = (".tsv", ".txt", ".xlsx", ".xml", ".yaml", ".yml", ".zip", ".tar", ".gz", ".arrow", ".feather")
 _HUB = re.compile(r"[\w.-]+(?:/[\w.-]+)?(?::[\w.-]+)?")
 _ONE, _SEVERAL = "state.json", "dataset_dict.json"  # how save_to_disk marks a data set, and one with splits
-_FAILURES = (OSError, ValueError, RuntimeError, TypeError, LookupError, ImportError)  # what `datasets` lets through
 _held: dict[str, Any] = {}
 
 
@@ -57,9 +56,9 @@ def open_rows(data: str, split: str) -> Rows:
         case "held":
             return _from_memory(data, split)
         case "hub":
-            return Rows(_read_hub(data, split), f"{data} ({split})", divided=True)
+            return Rows(read_hub(data, split), f"{data} ({split})", divided=True)
         case "folder":
-            rows = _read_folder(where, local(where), stamp(data, split))
+            rows = read_folder(where, local(where), stamp(data, split))
             if not isinstance(rows, Mapping):
                 return Rows(rows, where, "{split}" in data)
             if split not in rows:
@@ -258,41 +257,3 @@ def _csv(text: str, name: str) -> Iterator[dict[str, Any]]:
                 yield dict(zip(columns, fields, strict=True))
     except csv.Error as error:
         raise TaskError(f"{name}, line {lines.line_num}: no CSV ({error}); mend its quotes") from error
-
-
-@lru_cache(maxsize=8)
-def _read_folder(name: str, path: Path, stamp: int) -> Any:
-    """A data set, or several by split, that `datasets` saved to disk."""
-    import datasets
-
-    try:
-        return datasets.load_from_disk(str(path))
-    except (*_FAILURES, datasets.exceptions.DatasetsError) as error:
-        raise TaskError(f"{name}: the data set could not be read ({_reason(error)}); save it anew") from error
-
-
-@lru_cache(maxsize=8)
-def _read_hub(data: str, split: str) -> Any:
-    import datasets
-
-    name, _, config = data.partition(":")
-    failures = (
-        OSError,
-        ValueError,
-        RuntimeError,
-        TypeError,
-        LookupError,
-        ImportError,
-        datasets.exceptions.DatasetsError,
-    )
-    try:
-        return datasets.load_dataset(name, config or None, split=split)
-    except failures as error:
-        raise TaskError(
-            f"could not load {data!r} ({split}) from the hub: {_reason(error)}; check name, split and network, or "
-            f"download it once and name a local file {FILES}, or a folder of save_to_disk"
-        ) from error
-
-
-def _reason(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0]
