@@ -45,7 +45,7 @@ def read_hub(data: str, split: str) -> Any:
     name, _, config = data.partition(":")
     if not _reachable():
         warnings.warn(
-            f"the hub cannot be reached; looking for {data!r} among earlier downloads, which may take a minute; without "
+            f"the hub cannot be reached; looking for {data!r} among earlier downloads, for a minute or so. Without "
             f"network, download it once elsewhere and name a local file {FILES}, or a folder of save_to_disk",
             stacklevel=2,
         )
