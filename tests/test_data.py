@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from madrigal.tasks import hub
 from madrigal.tasks.data import Source, load_examples, load_rows, read_rows, row_id
 from madrigal.types import ConfigError, Example, Split, TaskError
 
@@ -119,6 +121,101 @@ def test_all_rows_of_a_file_are_read_with_all_columns(tmp_path: Path) -> None:
         read_rows("org/set")
 
 
+def test_a_table_of_texts_gives_the_same_rows(tmp_path: Path) -> None:
+    long = "word, " * 50_000
+    (tmp_path / "a.csv").write_text(f'\ufeffprompt,other\r\n"post ""0"",\nmore",0\r\n\r\n"{long}",1\r\n')
+    expected = [{"prompt": 'post "0",\nmore', "other": "0"}, {"prompt": long, "other": "1"}]
+    assert read_rows(str(tmp_path / "a.csv")) == expected
+
+
+def test_a_folder_of_save_to_disk_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_list(ROWS)
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "one-train", "one-test"):
+        rows.save_to_disk(name)
+    datasets.DatasetDict(train=rows, dev=rows.select([3])).save_to_disk("both")
+    assert numbers("one", "train") == list(range(8)) and numbers("one", "test") == [8, 9]
+    assert numbers("one-{split}", "test") == numbers("both", "train") == list(range(10))
+    assert numbers("./both", "test", test="dev") == [3]
+    with pytest.raises(TaskError, match="expected the split 'test', found train, dev"):
+        numbers("both", "test")
+
+
+def test_rows_in_memory_are_a_source_like_any_other() -> None:
+    datasets = pytest.importorskip("datasets")
+    source = Source.of(ROWS)
+    assert Source.of(datasets.Dataset.from_list(ROWS)) == source
+    assert [row["other"] for row in load_rows(source, "test", ["other"])] == [8, 9]
+    divided = Source.of(datasets.DatasetDict(train=datasets.Dataset.from_list(ROWS)), test="train[:2]")
+    assert len(load_rows(divided, "train", ["other"])) == 8
+    with pytest.raises(TaskError, match="lay in the memory of the process"):
+        load_rows(Source("memory:0123456789abcdef"), "train", ["prompt"])
+    with pytest.raises(ConfigError, match="expected rows as mappings"):
+        Source.of(["a text"])
+
+
+def test_rows_with_an_empty_field_are_left_out_and_counted_where_that_is_asked_for(tmp_path: Path) -> None:
+    rows = [*ROWS, {"prompt": "", "other": 10}, {"prompt": None, "other": 11}]
+    source = Source(write(tmp_path / "a.jsonl", rows), "train[2:]", "test[:2]", incomplete="skip")
+    with pytest.warns(UserWarning, match="2 of 10 rows left out, as prompt is empty"):
+        assert len(load_examples(source, "train", {"post": "prompt"})) == 8
+    with pytest.raises(TaskError, match="expected the column 'text'"):
+        load_rows(source, "train", ["text"])
+    write(tmp_path / "b.jsonl", rows[-2:])
+    with pytest.raises(TaskError, match="each of 2 rows lacks one of prompt"):
+        load_rows(Source(str(tmp_path / "b.jsonl"), "train[:2]", "test[2:]", "skip"), "train", ["prompt"])
+
+
+CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "3 + 4?"}]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("3 + 4?", "3 + 4?"),
+        (7, "7"),
+        (7.5, "7.5"),
+        (CHAT, "3 + 4?"),
+        (CHAT[1:], "3 + 4?"),
+        ([{"role": "user", "content": [{"type": "text", "text": "3 + 4?"}]}], "3 + 4?"),
+        ([*CHAT, {"role": "assistant", "content": "7"}], None),
+        (CHAT[:1], None),
+        ([{"role": "user", "content": [{"type": "image"}]}], None),
+        (["3 + 4?"], None),
+        ({"text": "3 + 4?"}, None),
+        ([], None),
+    ],
+)
+def test_a_column_of_text_holds_a_text_or_a_chat_of_one_message(value: Any, text: str | None) -> None:
+    source = Source.of([{"prompt": value}, {"prompt": "other"}])
+    if text is not None:
+        assert load_examples(source, "train", {"post": "prompt"}, texts=True)[0].data == {"post": text}
+        return
+    with pytest.raises(TaskError, match="row 0: the column 'prompt': expected a text, or a chat with one message"):
+        load_examples(source, "train", {"post": "prompt"}, texts=True)
+
+
+def test_bytes_and_dates_of_parquet_are_told(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = {"prompt": pyarrow.array([b"caf\xc3\xa9"] * 5)}
+    parquet.write_table(pyarrow.table(table), tmp_path / "bytes.parquet")
+    with pytest.raises(TaskError, match=r"row 0: the column .prompt.: expected a text, .* got bytes"):
+        load_examples(Source(str(tmp_path / "bytes.parquet")), "train", {"post": "prompt"}, texts=True)
+    late = {"prompt": pyarrow.array([10**6], pyarrow.int64()).cast(pyarrow.timestamp("s"))}
+    late["late"] = pyarrow.array([10**12], pyarrow.int64()).cast(pyarrow.timestamp("s"))  # beyond the year 9999
+    parquet.write_table(pyarrow.table(late), tmp_path / "late.parquet")
+    with pytest.raises(TaskError, match=r"late.parquet: the file could not be read"):
+        read_rows(str(tmp_path / "late.parquet"))
+
+
+def test_half_a_character_anywhere_in_a_row_is_told(tmp_path: Path) -> None:
+    data = write(tmp_path / "a.jsonl", [{"prompt": "x"}, {"prompt": "x", "chat": [{"content": "3 \udc00 4"}]}])
+    with pytest.raises(TaskError, match="row 1: the column 'chat' holds half a character"):
+        read_rows(data)
+
+
 def test_rows_are_copies(tmp_path: Path) -> None:
     source = Source(write(tmp_path / "a.jsonl"))
     load_rows(source, "train", ["other"])[0]["other"] = "spoilt"
@@ -149,6 +246,20 @@ def test_rows_are_copies(tmp_path: Path) -> None:
             "could not be read",
         ),  # or its id has the time
         ("bad.parquet", b"no", "could not be read"),
+        (
+            "digits.jsonl",
+            b'{"prompt": "x"}\n{"prompt": "x", "n": %s}' % (b"9" * 5000),
+            "line 2: .* more than 4300 digits",
+        ),
+        ("digits.json", b'[{"prompt": %s}]' % (b"9" * 5000), "digits.json: a number of more than 4300 digits"),
+        ("deep.jsonl", b'{"prompt": "x"}\n' + b"[" * 200_000, "deep.jsonl, line 2: .*too deep"),
+        ("deep.json", b"[" * 200_000, "deep.json: lists or objects too deep"),
+        ("half.jsonl", b'{"prompt": "my \\ud83d cat"}', "row 0: the column 'prompt' holds half a character"),
+        ("hole.jsonl", b'{"prompt": NaN}', "row 0: the column 'prompt' is empty"),
+        ("blank.jsonl", b'{"prompt": " "}', "row 0: the column 'prompt' is empty"),
+        ("ragged.csv", b"prompt,other\nx,1\ny\n", "ragged.csv, line 3: expected 2 fields, .* got 1"),
+        ("quote.csv", b'prompt\n"x"y\n', "quote.csv, line 2: no CSV"),
+        ("twice.csv", b"prompt,prompt\nx,y\n", "different names of columns"),
     ],
 )
 def test_bad_data_is_told_in_one_line(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
@@ -170,15 +281,31 @@ def test_a_slice_of_nothing_is_refused(tmp_path: Path) -> None:
         numbers(write(tmp_path / "a.jsonl"), "test", test="test[20:]")
 
 
-@pytest.mark.parametrize("data", ["rows.csv", "./rows", "rows.txt.gz", "/nowhere/rows"])
+@pytest.mark.parametrize("data", ["rows.tsv", "./rows", "rows.txt.gz", "/nowhere/rows"])
 def test_unknown_file_kinds_are_refused(data: str) -> None:
-    with pytest.raises(ConfigError, match=r"expected a file .jsonl, .json or .parquet"):
+    with pytest.raises(ConfigError, match=r"expected a file .jsonl, .json, .parquet or .csv, .* or a folder"):
         load_rows(Source(data), "train", ["prompt"])
 
 
 def test_a_text_that_names_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match="expected 'embedded', a hub name"):
         load_rows(Source("a b/c d"), "train", ["prompt"])
+
+
+@pytest.fixture(autouse=True)
+def hub_within_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "_reachable", lambda: True)
+
+
+def test_a_hub_out_of_reach_is_told_before_it_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens on the port of discard
+    fake_hub(monkeypatch, [])
+    with pytest.warns(UserWarning, match=r"the hub cannot be reached; looking for .org/away. .* download it once"):
+        assert numbers("org/away", "train", "train[:1]", "train[1:]") == [0]
 
 
 def fake_hub(monkeypatch: pytest.MonkeyPatch, calls: list[Any], error: Exception | None = None) -> None:
@@ -188,7 +315,8 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, calls: list[Any], error: Exception
             raise error
         return ROWS
 
-    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    exceptions = SimpleNamespace(DatasetsError=NotImplementedError)
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset, exceptions=exceptions))
 
 
 def test_hub_splits_are_loaded_once_and_sliced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,6 +340,15 @@ def test_an_unreachable_hub_suggests_a_local_file(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(TaskError, match=r"could not load 'org/far' .* no route; .* local file") as error:
         load_rows(Source("org/far"), "train", ["prompt"])
     assert "\n" not in str(error.value)
+
+
+def test_whatever_datasets_raises_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    for n, error in enumerate((datasets.exceptions.DatasetGenerationError("An error\noccurred"), TypeError("odd"))):
+        monkeypatch.setattr(datasets, "load_dataset", Mock(side_effect=error))
+        with pytest.raises(TaskError, match=r"could not load .* download it once") as refusal:
+            load_rows(Source(f"org/broken{n}"), "train", ["prompt"])
+        assert "\n" not in str(refusal.value)
 
 
 def test_a_real_dataset_object_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,6 +403,11 @@ def test_examples_are_made_once_until_the_file_changes(tmp_path: Path, monkeypat
     assert load_examples(source, "train", columns, corpus) is not first
     monkeypatch.chdir(tmp_path / "two")
     assert [len(load_examples(source, split, columns, corpus)) for split in SPLITS] == [8, 2]
+
+
+def test_a_task_need_not_bring_data_along() -> None:
+    with pytest.raises(ConfigError, match="got 'embedded'; this task brings no data"):
+        load_examples(Source(), "train", {"post": "prompt"})
 
 
 def test_embedded_data_has_only_its_two_splits() -> None:

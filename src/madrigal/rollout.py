@@ -13,8 +13,9 @@ from typing import Any, Generic, TypeVar
 
 from madrigal.seeds import derive
 from madrigal.task import Task, check_step
+from madrigal.task.contract import outlived
 from madrigal.topology import Topology
-from madrigal.types import AgentId, Completion, Episode, Messages, Point, Step, Turn, joint_reward
+from madrigal.types import AgentId, Completion, Episode, Messages, Point, Step, TaskError, Turn, joint_reward
 
 S = TypeVar("S")
 
@@ -68,6 +69,9 @@ def play(
     Args:
         rounds: stop after so many rounds; None plays to the end.
         silent: agents that are not asked; nobody hears them, and their action is "".
+
+    Raises:
+        RewardError, TaskError: if a step breaks the contract (`check_step`), or the episode outlives the horizon.
     """
     here, turns, steps = start, list[Turn](), list[Step[S]]()
     while rounds is None or len(steps) < rounds:
@@ -113,8 +117,9 @@ def _judge(task: Task[S], here: Point[S]) -> Generator[Judge[S], Step[S], Step[S
     # Not every topology lets everybody speak; the task still judges one action of each.
     spoken = {turn.agent: turn.completion.text for turn in here.said}
     step = yield Judge(here.state, dict.fromkeys(task.acting(here.state), "") | spoken, here.said)
-    check_step(task, step)
-    return step
+    if not step.ending and here.round + 1 >= task.horizon:
+        raise TaskError(outlived(task, here.example))
+    return check_step(task, step)
 
 
 def end_of(stretch: Episode[S]) -> Point[S] | None:

@@ -53,8 +53,7 @@ def score_command(arguments: list[str]) -> int:
 
 def score(task: Task[Any], example: Example, row: Mapping[str, Any]) -> dict[str, Any]:
     """One joint answer with its reward, its components and, for code, the verdict of every test."""
-    step = task.step(task.reset(example), row["answers"])
-    check_step(task, step)
+    step = check_step(task, task.step(task.reset(example), row["answers"]))
     scored = {**row, "reward": joint_reward(step), "components": dict(step.metrics)}
     if len(set(step.rewards.values())) > 1:
         scored["rewards"] = dict(step.rewards)
@@ -121,10 +120,10 @@ def _answers(file: str, examples: Mapping[str, Example], task: Task[Any]) -> Ite
 def _write(rows: Iterator[dict[str, Any]], output: Path | None) -> None:
     if output is None:
         for row in rows:
-            sys.stdout.write(json.dumps(row) + "\n")
+            sys.stdout.write(json.dumps(row, default=str) + "\n")
         return
     try:
         with output.open("w") as stream:
-            stream.writelines(json.dumps(row) + "\n" for row in rows)
+            stream.writelines(json.dumps(row, default=str) + "\n" for row in rows)
     except OSError as error:
         raise ConfigError(f"{output} could not be written: {error.strerror}") from error

@@ -13,7 +13,7 @@ import tyro
 
 from madrigal.config import Experiment, read_experiment
 from madrigal.recipes import RECIPES, recipe
-from madrigal.recipes.embedded import own
+from madrigal.recipes.own_file import own_experiment
 from madrigal.report.arguments import flags, quietly, unknown_flag
 from madrigal.tasks.own import Own
 from madrigal.tasks.trust import FLAGS, check_trust
@@ -25,7 +25,7 @@ def start_of(name: str) -> Experiment:
     if name in RECIPES:
         return recipe(name)
     if ":" in name:
-        return own(name)
+        return own_experiment(name)
     return read_experiment(Path(name)) if Path(name).exists() else recipe(name)
 
 

@@ -100,7 +100,7 @@ def write(name: str, *rows: Any) -> str:
         ("train tldr --evaluation.examples 0", "evaluation.examples"),
         ("train tldr --algorithm.crossed --algorithm.width 20", "400 episodes per example exceed the limit of 256"),
         ("train tldr --task.source.data nowhere.jsonl", "expected a file, found none"),
-        ("train tldr --task.source.data posts.csv", "expected a file .jsonl, .json or .parquet"),
+        ("train tldr --task.source.data posts.tsv", "expected a file .jsonl, .json, .parquet or .csv"),
         ("train tldr --resume", "--resume: expected a run at runs/tldr, found none"),
         ("evaluate runs/none", "expected an experiment at runs/none, found none"),
     ],

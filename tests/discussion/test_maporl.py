@@ -80,6 +80,11 @@ def test_an_answer_earns_its_influence_on_its_last_token() -> None:
         assert found[key].token_returns == pytest.approx((reward, reward))
 
 
+def test_rewards_are_as_exact_as_the_scores() -> None:
+    scores = {"ann": 0.1, "bob": 1 / 3}
+    assert PLAIN.rewards(debate([scores]), AGENTS).tolist() == [[0.1, 1 / 3]]
+
+
 def test_generalised_advantages_run_inside_one_answer() -> None:
     """Reward 1 after two tokens worth 0.25 each: delta = 0, 0.75; A = 0.95 * 0.75, 0.75. No later round is added."""
     found = by_turn(credit(PLAIN, group(debate([TWO[0], {"ann": 1.0, "bob": 0.0}])), value=0.25))

@@ -257,9 +257,6 @@ def test_weights_are_read_as_they_were_written() -> None:
 
 
 def test_rewards_that_sum_up_to_zero_cannot_be_charged() -> None:
-    class ZeroSum(SingleRound):
-        rewards = "zero-sum"
-
-    task = ZeroSum(**{f: getattr(task_of(), f) for f in ("name", "agents", "train", "test", "prompt", "reward")})
+    task = replace(task_of(), rewards="zero-sum")
     with pytest.raises(ConfigError, match="reward: the rewards of team sum up to zero"):
         check_experiment(replace(recipe("tldr"), reward=Tradeoff(cost=1)), task)

@@ -178,7 +178,8 @@ class Maporl:
 
     def rewards(self, episode: Episode[object], agents: Sequence[str]) -> Float[Tensor, "H A"]:
         """What each answer of a discussion earns, before the KL term."""
-        scores = torch.tensor([[step.rewards[agent] for agent in agents] for step in episode.steps]).double()
+        paid = [[step.rewards[agent] for agent in agents] for step in episode.steps]
+        scores = torch.tensor(paid, dtype=torch.float64)  # as exact as the rewards are
         right, flawed = _right(episode, agents, scores), _flawed(episode, agents)
         if self.penalty is not None and self.penalty_spreads:
             scores = scores.masked_fill(flawed, self.penalty)

@@ -1,32 +1,25 @@
-"""Where examples come from: the embedded corpora, a local file, or a data set of the Hugging Face hub.
-
-Knows: files, slices of splits, and that train and test must never share a row.
-Does not know: what a row means; a task names the columns that it needs.
-"""
+"""Where examples come from: the embedded corpora, or rows of data, cut into splits that share no row."""
 
 from __future__ import annotations
 
-import gzip
-import io
-import json
 import re
-import zlib
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from madrigal.tasks.fields import check_characters, cut, is_empty
+from madrigal.tasks.files import hold, open_rows, read_file, stamp
 from madrigal.types import ConfigError, Example, Split, TaskError
 
 EMBEDDED = "embedded"
 ID_COLUMNS = ("id", "task_id", "paper_id", "article_id")
-_KNOWN = (".jsonl", ".json", ".parquet")
-_OTHER = (".csv", ".tsv", ".txt", ".xlsx", ".xml", ".yaml", ".yml", ".zip", ".tar", ".gz", ".arrow", ".feather")
 _SLICE = re.compile(r"(?P<name>\w+)(?:\[(?P<start>-?\d*):(?P<stop>-?\d*)\])?")
-_HUB = re.compile(r"[\w.-]+(?:/[\w.-]+)?(?::[\w.-]+)?")
 _HELP = "write one like 'train', 'train[:1000]', 'train[1000:]' or 'test[33:133]'"
+Incomplete = Literal["refuse", "skip"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +27,28 @@ class Source:
     """Where a task takes its examples from, and which rows are for training and which for testing.
 
         >>> Source("papers_{split}.jsonl", train="train[:300]")
-        Source(data='papers_{split}.jsonl', train='train[:300]', test='test')
+        Source(data='papers_{split}.jsonl', train='train[:300]', test='test', incomplete='refuse')
 
     Train and test never overlap. Where both draw on the same rows (a single file, or one split of the hub
     named twice): slices that overlap are refused; a side without a slice takes what the other leaves; with no
     slice at all, the first 80 % of the rows are for training and the rest for testing.
 
     Attributes:
-        data: "embedded", a hub name ("trl-lib/tldr"; "openai/gsm8k:main" names its configuration), or a local
-            file .jsonl, .json (one list) or .parquet, each optionally .gz. "{split}" in a file name stands
-            for the name of the split.
+        data: "embedded", a hub name ("trl-lib/tldr"; "openai/gsm8k:main" names its configuration), a local file
+            .jsonl, .json (one list), .parquet or .csv (the first line names the columns), each optionally .gz, or a
+            folder of datasets' save_to_disk. "{split}" in a name stands for the name of the split. `Source.of` names
+            rows in memory.
         train: the split to train on, with an optional slice of rows; a single file has no splits, so that
             only the slice counts.
         test: the split to test on, likewise.
+        incomplete: what becomes of a row in which a column that is asked for is empty: "refuse" it with an error, or
+            "skip" it, with a warning that says how many there were.
     """
 
     data: str = EMBEDDED
     train: str = "train"
     test: str = "test"
+    incomplete: Incomplete = "refuse"
 
     def __post_init__(self) -> None:
         if not self.data.strip():
@@ -59,11 +56,38 @@ class Source:
         _parse(self.train)
         _parse(self.test)
 
+    @classmethod
+    def of(cls, rows: Any, train: str = "train", test: str = "test", incomplete: Incomplete = "refuse") -> Source:
+        """Rows in memory as a source: a `datasets.Dataset`, a list of dicts, or either by split, as in a `DatasetDict`.
+
+        It is named by what the rows hold, and known to this process only: another one, which resumes a run, say, must
+        make it again before.
+
+        >>> Source.of([{"text": "one"}, {"text": "two"}]).data
+        'memory:7d6872985830d312'
+        """
+        return cls(hold(rows), train, test, incomplete)
+
 
 @dataclass(frozen=True, slots=True)
 class _Part:
     name: str
     rows: slice | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """All rows that a split draws on.
+
+    Attributes:
+        places: which of them are the split's own.
+        shared: whether the other split draws on the same rows.
+    """
+
+    rows: Any
+    places: Sequence[int]
+    where: str
+    shared: bool
 
 
 def load_rows(source: Source, split: Split, columns: Sequence[str]) -> tuple[dict[str, Any], ...]:
@@ -73,32 +97,17 @@ def load_rows(source: Source, split: Split, columns: Sequence[str]) -> tuple[dic
         ConfigError: if slices overlap or select nothing, or the file type is unknown.
         TaskError: if the data cannot be reached or read, is empty, or lacks a column.
     """
-    rows, chosen, where, _ = _open(source, split)
-    return tuple(_cut(rows[i], columns, f"{where}, row {i}") for i in chosen)
-
-
-def _open(source: Source, split: Split) -> tuple[Any, Sequence[int], str, bool]:
-    """All rows that a split draws on, which are its own, where they lie, and whether the other draws on them too."""
-    mine, other = _parts(source, split)
-    if source.data == EMBEDDED:
-        raise ConfigError("expected a file or a hub name as data, got 'embedded'; its rows come from the task")
-    if not _is_file(source.data):
-        shared = mine.name == other.name
-        where, rows = f"{source.data} ({mine.name})", _read_hub(source.data, mine.name)
-    else:
-        shared = mine.name == other.name or "{split}" not in source.data
-        where = _file_name(source, split)
-        rows = _read_file(where, _local_file(where), _stamp(where))
-    if not len(rows):
-        raise TaskError(f"{where}: expected at least one row, found none; check the file or name other data")
-    return rows, _choose(source, split, len(rows), shared), where, shared
+    chosen = _open(source, split)
+    return tuple(row for _, row in _rows_of(chosen, source, columns, texts=False))
 
 
 def load_examples(
     source: Source,
     split: Split,
     columns: Mapping[str, str],
-    embedded: Callable[[Split], Sequence[Example]],
+    embedded: Callable[[Split], Sequence[Example]] | None = None,
+    *,
+    texts: bool = False,
 ) -> tuple[Example, ...]:
     """Makes the examples of a split, from the source or, where it says so, from the embedded corpus.
 
@@ -107,16 +116,13 @@ def load_examples(
 
     Args:
         columns: for each field of Example.data the column that it is read from.
-        embedded: the corpus that comes with the library; slices of the source select from it too.
+        embedded: the corpus that a task brings along, where it does; slices of the source select from it too.
+        texts: every column must hold text: a chat of one message becomes that message, a number its digits.
     """
     if source.data == EMBEDDED:
-        mine, _ = _parts(source, split)
-        if (_parse(source.train).name, _parse(source.test).name) != ("train", "test"):
-            raise ConfigError(f"the embedded data has the splits train and test, got {mine.name!r}; {_HELP}")
-        examples = embedded(split)
-        return tuple(examples[i] for i in _choose(source, split, len(examples), shared=False))
-    stamp = _stamp(_file_name(source, split)) if _is_file(source.data) else 0
-    return _examples(source, split, tuple(columns.items()), Path.cwd(), stamp)
+        return _embedded(source, split, embedded)
+    changed = stamp(source.data, _parts(source, split)[0].name)
+    return _examples(source, split, tuple(columns.items()), texts, Path.cwd(), changed)
 
 
 def read_rows(name: str) -> list[dict[str, Any]]:
@@ -126,11 +132,12 @@ def read_rows(name: str) -> list[dict[str, Any]]:
         ConfigError: if the file type is unknown.
         TaskError: if the file is missing, empty or cannot be read.
     """
-    if not _is_file(name):
-        raise ConfigError(f"{name}: expected a local file .jsonl, .json or .parquet, optionally .gz")
-    rows = _read_file(name, _local_file(name), _stamp(name))
+    rows = read_file(name)
     if not rows:
         raise TaskError(f"{name}: expected at least one row, found none; check the file or name other data")
+    for place, row in enumerate(rows):
+        for column, value in row.items():
+            check_characters(value, f"{name}, row {place}: the column {column!r}")
     return [dict(row) for row in rows]
 
 
@@ -152,24 +159,63 @@ def _own_ids(rows: Any) -> Counter[str]:
     return Counter(row_id(row, 0, "train") for row in rows if any(column in row for column in ID_COLUMNS))
 
 
+def _embedded(source: Source, split: Split, corpus: Callable[[Split], Sequence[Example]] | None) -> tuple[Example, ...]:
+    mine, _ = _parts(source, split)
+    if corpus is None:
+        raise ConfigError("expected a file, a folder or a hub name as data, got 'embedded'; this task brings no data")
+    if (_parse(source.train).name, _parse(source.test).name) != ("train", "test"):
+        raise ConfigError(f"the embedded data has the splits train and test, got {mine.name!r}; {_HELP}")
+    examples = corpus(split)
+    return tuple(examples[i] for i in _choose(source, split, len(examples), shared=False))
+
+
 @lru_cache(maxsize=16)
 def _examples(
-    source: Source, split: Split, columns: tuple[tuple[str, str], ...], folder: Path, stamp: int
+    source: Source, split: Split, columns: tuple[tuple[str, str], ...], texts: bool, folder: Path, changed: int
 ) -> tuple[Example, ...]:
-    """Cached; `folder`, from which relative names are seen, and `stamp` tell one file from another."""
-    rows, chosen, where, shared = _open(source, split)
-    known = _own_ids(rows)
-    if known and not shared:
+    """Cached; `folder`, from which relative names are seen, and `changed` tell one file from another."""
+    chosen = _open(source, split)
+    known = _own_ids(chosen.rows)
+    if known and not chosen.shared:
         # Splits apart from each other may both count from 0, and no id may be in both.
-        known += _own_ids(_open(source, "test" if split == "train" else "train")[0])
+        known += _own_ids(_open(source, "test" if split == "train" else "train").rows)
     examples = []
-    for i in chosen:
-        row = rows[i]
-        cut = _cut(row, [column for _, column in columns], f"{where}, row {i}")
-        name = row_id(row, i, split)
+    for i, row in _rows_of(chosen, source, [column for _, column in columns], texts=texts):
+        name = row_id(chosen.rows[i], i, split)
         name = row_id({}, i, split) if known[name] > 1 else name
-        examples.append(Example(name, {field: cut[column] for field, column in columns}))
+        examples.append(Example(name, {field: row[column] for field, column in columns}))
     return tuple(examples)
+
+
+def _open(source: Source, split: Split) -> _Chosen:
+    mine, other = _parts(source, split)
+    if source.data == EMBEDDED:
+        raise ConfigError("expected a file or a hub name as data, got 'embedded'; its rows come from the task")
+    found = open_rows(source.data, mine.name)
+    shared = mine.name == other.name or not found.divided
+    if not len(found.rows):
+        raise TaskError(f"{found.where}: expected at least one row, found none; check the file or name other data")
+    return _Chosen(found.rows, _choose(source, split, len(found.rows), shared), found.where, shared)
+
+
+def _rows_of(
+    chosen: _Chosen, source: Source, columns: Sequence[str], *, texts: bool
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """A split's own rows with their places, cut to columns; incomplete ones as the source says."""
+    skipped = 0
+    for i in chosen.places:
+        row = chosen.rows[i]
+        if source.incomplete == "skip" and any(is_empty(row[column]) for column in columns if column in row):
+            skipped += 1
+        else:
+            yield i, cut(row, columns, f"{chosen.where}, row {i}", texts=texts)
+    if skipped == len(chosen.places):
+        raise TaskError(f"{chosen.where}: each of {skipped} rows lacks one of {', '.join(columns)}; name other columns")
+    if skipped:
+        warnings.warn(
+            f"{chosen.where}: {skipped} of {len(chosen.places)} rows left out, as {' or '.join(columns)} is empty",
+            stacklevel=2,
+        )
 
 
 def _parse(text: str) -> _Part:
@@ -206,114 +252,3 @@ def _choose(source: Source, split: Split, count: int, shared: bool) -> Sequence[
         wanted = source.train if split == "train" else source.test
         raise ConfigError(f"{source.data}: {wanted!r} selects none of the {count} rows for {split}; {_HELP}")
     return chosen
-
-
-def _cut(row: Mapping[str, Any], columns: Sequence[str], where: str) -> dict[str, Any]:
-    for column in columns:
-        if column not in row:
-            there = ", ".join(row) or "none"
-            raise TaskError(f"{where}: expected the column {column!r}, found {there}; name one of these")
-        if row[column] is None or row[column] == "":
-            raise TaskError(f"{where}: the column {column!r} is empty; fill it or leave the row out")
-    return {column: row[column] for column in columns}
-
-
-def _is_file(data: str) -> bool:
-    """Whether the text names a local file; otherwise it is a hub name."""
-    lower = data.lower()
-    if lower.removesuffix(".gz").endswith(_KNOWN):
-        return True
-    if lower.endswith(_OTHER) or data.startswith((".", "/", "~")) or Path(data).exists():
-        raise ConfigError(f"{data}: expected a file .jsonl, .json or .parquet, optionally .gz; convert it to one")
-    if not _HUB.fullmatch(data):
-        raise ConfigError(
-            f"expected 'embedded', a hub name like 'trl-lib/tldr' or a file .jsonl, .json, .parquet, got {data!r}"
-        )
-    return False
-
-
-def _local_file(name: str) -> Path:
-    return Path(name).expanduser().resolve()
-
-
-def _file_name(source: Source, split: Split) -> str:
-    return source.data.replace("{split}", _parts(source, split)[0].name)
-
-
-def _stamp(name: str) -> int:
-    path = _local_file(name)
-    if not path.is_file():
-        raise TaskError(f"{name}: expected a file, found none at {path}; check the path")
-    return path.stat().st_mtime_ns
-
-
-@lru_cache(maxsize=8)
-def _read_file(name: str, path: Path, stamp: int) -> list[dict[str, Any]]:
-    """The rows of one file, which the user calls `name`.
-
-    Its time of change, `stamp`, makes the cache forget a file that was rewritten.
-    """
-    try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
-        kind = Path(path.name.lower().removesuffix(".gz")).suffix
-        if kind == ".parquet":
-            return _parquet(raw)
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise TaskError(f"{name}, line {line}: expected text in UTF-8, got other bytes; save it as UTF-8") from error
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        reason = str(error).split("\n")[0]
-        raise TaskError(f"{name}: the file could not be read ({reason}); make it anew") from error
-    return list(_json_lines(text, name) if kind == ".jsonl" else _json_list(text, name))
-
-
-def _parquet(raw: bytes) -> list[dict[str, Any]]:
-    import pyarrow.parquet
-
-    rows: list[dict[str, Any]] = pyarrow.parquet.read_table(io.BytesIO(raw)).to_pylist()
-    return rows
-
-
-def _json_lines(text: str, name: str) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise TaskError(
-                    f"{name}, line {number}: expected one JSON object, got {line[:40]!r} ({error.msg}); "
-                    "write one object per line"
-                ) from error
-            yield _object(row, f"{name}, line {number}")
-
-
-def _json_list(text: str, name: str) -> Iterator[dict[str, Any]]:
-    try:
-        rows = json.loads(text) if text.strip() else []
-    except json.JSONDecodeError as error:
-        raise TaskError(f"{name}, line {error.lineno}: not JSON ({error.msg}); mend it or use .jsonl") from error
-    if not isinstance(rows, list):
-        raise TaskError(f"{name}: expected one JSON list of objects, got {type(rows).__name__}; use a list")
-    yield from (_object(row, f"{name}, entry {i}") for i, row in enumerate(rows))
-
-
-def _object(row: Any, where: str) -> dict[str, Any]:
-    if not isinstance(row, dict):
-        raise TaskError(f"{where}: expected a JSON object with named columns, got {type(row).__name__}")
-    return row
-
-
-@lru_cache(maxsize=8)
-def _read_hub(data: str, split: str) -> Any:
-    import datasets
-
-    name, _, config = data.partition(":")
-    try:
-        return datasets.load_dataset(name, config or None, split=split)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = (str(error).strip() or type(error).__name__).split("\n")[0]
-        raise TaskError(
-            f"could not load {data!r} ({split}) from the hub: {reason}; check name, split and network, "
-            "or name a local file .jsonl, .json or .parquet"
-        ) from error

@@ -1,16 +1,15 @@
-"""A wrapper around a user's own task: whatever it raises becomes one line that says where.
-
-Knows: the Task protocol. Does not know: how the task was found, nor who plays it.
-"""
+"""A wrapper around a user's own task: whatever it raises becomes one line that says where."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from madrigal.task import Task, Wrapper, explain
+from madrigal.task import Task, Wrapper, check_step, explain
+from madrigal.task.contract import answers_given, oddity
 from madrigal.types import (
     AgentId,
     Example,
@@ -36,11 +35,15 @@ class _At:
 class Guarded(Wrapper):
     """A user's own task, whose failures come as one line that says where: a wrapper, so that play knows none of it.
 
+    The first step whose rewards contradict what the task declares of them is told by a warning.
+
     Attributes:
         task: the task that answers.
+        warned: what was warned of so far, at most once.
     """
 
     task: Task[Any]
+    warned: list[str] = field(default_factory=list)
 
     def examples(self, split: Split) -> Sequence[Example]:
         with self._guard(f"examples({split!r})"):
@@ -59,21 +62,31 @@ class Guarded(Wrapper):
             messages = tuple(self.task.observe(state.state, agent, heard))
             if not all(isinstance(m, Message) and isinstance(m.content, str) for m in messages):
                 raise TypeError(f"expected a tuple of Message with texts, got {messages!r:.80}")
+            for message in messages:
+                message.content.encode()  # half a character (a lone surrogate) is no text for any tokenizer
             return messages
 
     def step(self, state: _At, actions: Mapping[AgentId, str]) -> Step[_At]:
-        with self._guard("step", state.example):
+        with self._guard("step", state.example, actions):
             step = self.task.step(state.state, actions)
             if not isinstance(step, Step) or not isinstance(step.rewards, Mapping):
                 raise TypeError(f"expected a Step with rewards by agent, got {step!r:.80}")
+            step = check_step(self, step)
+            self._warn(oddity(self, step))
             return replace(step, state=_At(state.example, step.state))
 
+    def _warn(self, complaint: str) -> None:
+        if complaint and not self.warned:
+            self.warned.append(complaint)
+            warnings.warn(complaint, stacklevel=3)
+
     @contextmanager
-    def _guard(self, method: str, example: str = "") -> Iterator[None]:
+    def _guard(self, method: str, example: str = "", actions: Mapping[AgentId, str] | None = None) -> Iterator[None]:
         try:
             yield
         except MadrigalError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # nobody may end a run without a word
             place = f" on example {example}" if example else ""
-            raise TaskError(f"task {self.name}: {method} raised {explain(error)}{place}") from error
+            answers = answers_given(actions) if actions else ""
+            raise TaskError(f"task {self.name}: {method} raised {explain(error)}{place}{answers}") from error

@@ -31,9 +31,7 @@ def load_own(config: Own) -> Task[Any]:
         ConfigError: if there is no such file, module or object, or it fails to be made.
         TaskError, RewardError: if the object is no task or breaks the contract.
     """
-    module_name, _, name = config.path.rpartition(":")
-    if not module_name:
-        raise ConfigError(f"own task: expected file.py:name or module:name, got {config.path!r}")
+    module_name, name = _names(config)
     found = vars(_module(module_name)).get(name)
     if found is None:
         raise ConfigError(
@@ -51,6 +49,22 @@ def load_own(config: Own) -> Task[Any]:
     guarded = Guarded(task)
     check_task(guarded)
     return guarded
+
+
+def beside(config: Own, name: str) -> object:
+    """Another object of the user's module by its name, None where there is none.
+
+    Raises:
+        ConfigError: if there is no such file or module, or it cannot be imported.
+    """
+    return vars(_module(_names(config)[0])).get(name)
+
+
+def _names(config: Own) -> tuple[str, str]:
+    module, _, name = config.path.rpartition(":")
+    if not module:
+        raise ConfigError(f"own task: expected file.py:name or module:name, got {config.path!r}")
+    return module, name
 
 
 def _module(name: str) -> Any:

@@ -145,7 +145,7 @@ class DebateTask:
         if self.config.context:
             columns["context"] = self.config.context
         embedded = partial(domains.examples, self.config.domain, self.config.calculations)
-        return load_examples(self.config.source, split, columns, embedded)
+        return load_examples(self.config.source, split, columns, embedded, texts=True)
 
     def reset(self, example: Example) -> DebateState:
         return DebateState(example)

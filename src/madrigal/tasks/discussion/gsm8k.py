@@ -75,7 +75,7 @@ class Gsm8kTask:
 
     def examples(self, split: Split) -> Sequence[Example]:
         columns = {"question": self.config.question, "answer": self.config.answer}
-        return load_examples(self.config.source, split, columns, _arithmetic)
+        return load_examples(self.config.source, split, columns, _arithmetic, texts=True)
 
     def reset(self, example: Example) -> Dialog:
         return Dialog(example)

@@ -92,7 +92,7 @@ class WritingTask:
     best_return: float = BEST
 
     def examples(self, split: Split) -> Sequence[Example]:
-        return load_examples(self.source, split, {self.entry: self.column}, self.corpus)
+        return load_examples(self.source, split, {self.entry: self.column}, self.corpus, texts=True)
 
     def reset(self, example: Example) -> Example:
         return example

@@ -1,0 +1,71 @@
+"""The experiment that the file of an own task starts from: the usual one, or what stands beside the task."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from madrigal.algorithms.catalog import ALGORITHMS, instead_of
+from madrigal.config import Experiment, from_json, to_json
+from madrigal.recipes.embedded import own
+from madrigal.tasks.own import Own, beside
+from madrigal.topology import TOPOLOGIES
+from madrigal.types import ConfigError
+
+NAME = "experiment"
+
+
+def own_experiment(path: str) -> Experiment:
+    """The experiment of a user's own task, "file.py:name"; importing the file, it runs the user's code.
+
+    The file may say more than its task: an object `experiment` in it, an `Experiment` (whose task is replaced by this
+    one) or a mapping of dotted settings like {"topology": "sequential", "optimiser.lr": 5e-6} on top of `own`.
+
+    Raises:
+        ConfigError: if the file cannot be imported, or a setting is unknown or of the wrong type.
+    """
+    start, given, file = own(path), beside(Own(path), NAME), path.rpartition(":")[0]
+    if given is None:
+        return start
+    if isinstance(given, Experiment):
+        return replace(given, recipe=start.recipe, task=start.task)
+    if isinstance(given, Mapping) and all(isinstance(key, str) for key in given):
+        return with_dotted(start, given, f"{file}, {NAME}")
+    raise ConfigError(f"{file}: expected {NAME} to be an Experiment or a dict of dotted settings, got {given!r:.80}")
+
+
+def with_dotted(start: Experiment, settings: Mapping[str, Any], where: str) -> Experiment:
+    """An experiment with settings changed by their dotted names, those of the command line.
+
+    `topology` and `algorithm` may be given by name; single seats as "team.seats.AGENT.model".
+
+    Raises:
+        ConfigError: naming what is unknown or of the wrong type.
+    """
+    named = dict(settings)
+    if isinstance(named.get("topology"), str):
+        start = replace(start, topology=_by_name("topology", TOPOLOGIES, named.pop("topology"), where)[0])
+    if isinstance(algorithm := named.get("algorithm"), str):
+        _by_name("algorithm", ALGORITHMS, named.pop("algorithm"), where)
+        start = replace(start, algorithm=instead_of(start.algorithm, algorithm))
+    data = json.loads(to_json(start))
+    for name, value in named.items():
+        *path, last = name.replace("-", "_").split(".")
+        part = data
+        for key in path:
+            part = part.setdefault(key, {})
+            if not isinstance(part, dict):
+                raise ConfigError(f"{where}: {name!r} is no setting, for {key} holds no settings")
+        part[last] = value
+    try:
+        return from_json(json.dumps(data), where)
+    except TypeError as error:
+        raise ConfigError(f"{where}: expected numbers, texts, lists or dicts as settings ({error})") from error
+
+
+def _by_name(what: str, known: Mapping[str, Any], name: str, where: str) -> Any:
+    if name not in known:
+        raise ConfigError(f"{where}: unknown {what} {name!r}: there are {', '.join(known)}")
+    return known[name]

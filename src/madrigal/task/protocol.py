@@ -1,0 +1,111 @@
+"""The Task protocol: a Dec-POMDP over text. Who acts, what each agent observes, what a joint action is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeVar
+
+from madrigal.types import AgentId, Example, Messages, Split, Step, Turn
+
+S = TypeVar("S")
+
+
+Rewards = Literal["joint", "own", "zero-sum"]
+
+
+class Task(Protocol[S]):
+    """A cooperative game over text, as a decentralised POMDP: agents see prompts, answer, and share what follows.
+
+    Every method is pure: the same arguments give the same answer, and nothing is remembered between calls, so that
+    any episode can start again from any of its points. Services (a sandbox, an expert model) are given to the task
+    when it is made.
+
+    Attributes:
+        name: how logs and tables call it.
+        agents: the seats, in order.
+        horizon: the largest number of rounds H.
+        best_return: the highest joint reward that one round can earn; tables show returns in percent of it.
+        rewards: may be left out; see `rewards_of`.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def agents(self) -> tuple[AgentId, ...]: ...
+    @property
+    def horizon(self) -> int: ...
+    @property
+    def best_return(self) -> float: ...
+
+    def examples(self, split: Split) -> Sequence[Example]:
+        """The data set; "train" and "test" share no example."""
+        ...
+
+    def reset(self, example: Example) -> S:
+        """The initial state of an example."""
+        ...
+
+    def acting(self, state: S) -> tuple[AgentId, ...]:
+        """Who acts in this state: everyone, or the player to move."""
+        ...
+
+    def observe(self, state: S, agent: AgentId, heard: Sequence[Turn]) -> Messages:
+        """What an agent is shown: its own history and what it heard from teammates in this round."""
+        ...
+
+    def step(self, state: S, actions: Mapping[AgentId, str]) -> Step[S]:
+        """Transition and reward of one joint action."""
+        ...
+
+
+class Wrapper:
+    """What every wrapper of a task passes on as it is; how the task is played, each wrapper says itself."""
+
+    __slots__ = ()
+    task: Task[Any]
+
+    @property
+    def name(self) -> str:
+        return self.task.name
+
+    @property
+    def agents(self) -> tuple[AgentId, ...]:
+        return tuple(self.task.agents)
+
+    @property
+    def horizon(self) -> int:
+        return self.task.horizon
+
+    @property
+    def best_return(self) -> float:
+        return self.task.best_return
+
+    @property
+    def rewards(self) -> Rewards:
+        return rewards_of(self.task)
+
+    def scripted(self, example: Example) -> Mapping[AgentId, str]:
+        return scripted_in(self.task, example)
+
+
+def rewards_of(task: Task[Any]) -> Rewards:
+    """What kind of rewards a task gives: the same for all agents, one of its own for each, or summing up to zero.
+
+    A task says so in an attribute `rewards`; without one its reward is taken to be joint.
+    """
+    kind: Rewards = getattr(task, "rewards", "joint")
+    return kind
+
+
+def scripted_in(task: Task[Any], example: Example) -> Mapping[AgentId, str]:
+    """Whom a task plays itself in an example, and how such a player is called: an opponent, say.
+
+    A task says so in a method `scripted`; without one it plays nobody.
+    """
+    scripted: Callable[[Example], Mapping[AgentId, str]] | None = getattr(task, "scripted", None)
+    return scripted(example) if scripted else {}
+
+
+def joint(agents: Sequence[AgentId], reward: float) -> dict[AgentId, float]:
+    """Gives every agent the same reward: the cooperative case."""
+    return dict.fromkeys(agents, reward)

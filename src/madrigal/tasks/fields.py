@@ -1,0 +1,111 @@
+"""What stands in the columns of one row: whether it is there, whether it is text, whether its characters are whole."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from madrigal.types import TaskError
+
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def cut(row: Mapping[str, Any], columns: Sequence[str], where: str, *, texts: bool = False) -> dict[str, Any]:
+    """The columns asked for, of one row.
+
+    Args:
+        where: how errors name the row.
+        texts: each must be a text, and comes as one; see `text_of`.
+
+    Raises:
+        TaskError: naming row and column, if one is missing, empty, no text, or holds half a character.
+    """
+    held = {}
+    for column in columns:
+        if column not in row:
+            there = ", ".join(map(str, row)) or "none"
+            raise TaskError(f"{where}: expected the column {column!r}, found {there}; name one of these")
+        if is_empty(row[column]):
+            raise TaskError(
+                f"{where}: the column {column!r} is empty; fill it, leave the row out, or leave out all such rows with "
+                "incomplete=skip"
+            )
+        check_characters(row[column], f"{where}: the column {column!r}")
+    held = {column: row[column] for column in columns}
+    return (
+        {column: text_of(value, f"{where}: the column {column!r}") for column, value in held.items()} if texts else held
+    )
+
+
+def is_empty(value: Any) -> bool:
+    """Whether there is nothing in a field: no value, not a number, or no character but blanks.
+
+    >>> [is_empty(value) for value in (None, float("nan"), " ", 0, "x")]
+    [True, True, True, False, False]
+    """
+    if isinstance(value, float):
+        return math.isnan(value)
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def text_of(value: Any, where: str) -> str:
+    """A field as text: a text itself, a number as it is written, or the one message of a chat (a system message aside).
+
+        >>> text_of([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "3 + 4?"}], "row 0")
+        '3 + 4?'
+
+    Raises:
+        TaskError: if it is none of these, or a chat of several messages.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float | Decimal):
+        return str(value)
+    chat = [_content(one) for one in value if not _is_system(one)] if isinstance(value, list | tuple) else []
+    if len(chat) == 1 and chat[0].strip():
+        return chat[0]
+    kind = f"a list of {len(value)}" if isinstance(value, list | tuple) else type(value).__name__
+    raise TaskError(
+        f"{where}: expected a text, or a chat with one message beside the system's, got {kind}: {value!r:.80}; write "
+        "the text into a column of its own"
+    )
+
+
+def _is_system(message: Any) -> bool:
+    return isinstance(message, Mapping) and message.get("role") == "system"
+
+
+def _content(message: Any) -> str:
+    """The text of a chat message, whose content is a text or a list of parts; "" for anything else."""
+    content = message.get("content") if isinstance(message, Mapping) and "role" in message else None
+    if isinstance(content, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
+        return "".join(str(part.get("text") or "") for part in content)
+    return content if isinstance(content, str) else ""
+
+
+def check_characters(value: Any, where: str) -> None:
+    """Refuses half a character (a lone surrogate, as cut-off JSON has it), which no tokenizer reads.
+
+    Raises:
+        TaskError: showing what stands around it.
+    """
+    for text in _strings(value):
+        if not text.isascii() and (half := _HALF.search(text)):
+            around = text[max(0, half.start() - 20) : half.start() + 20]
+            raise TaskError(f"{where} holds half a character (a lone surrogate) in {around!r}; mend the text")
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every text in a value of JSON, however deep; without recursion, for there are deep ones."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, Mapping):
+            left += [*one.keys(), *one.values()]
+        elif isinstance(one, list | tuple):
+            left += one
