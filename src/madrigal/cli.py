@@ -22,7 +22,7 @@ USAGE = """usage: madrigal <command> ...
   verifier data|train|check|serve             a learned verifier of answers: its data, training, calibration, server
   list [--json]                               tasks, recipes, algorithms, topologies
 
---trust lets a file or run folder import own code, or switch off the sandbox
+--trust lets a file or run folder import own code, switch off the sandbox, or send to an expert or tracker
 
 start with: madrigal train tldr
 """

@@ -128,7 +128,7 @@ def _train(task: Task[Any], run: Experiment, folder: Path, *, resume: bool) -> i
     console = Console()
     done = train_on(task, run, folder, resume=resume, watch=Progress(console, run.steps, folder.name))
     if not done:
-        again = trusting(f"madrigal train {folder} --resume", run.task)
+        again = trusting(f"madrigal train {folder} --resume", run.task, run.records.trackers)
         console.print(f"Stopped and saved. Go on with: {again}", soft_wrap=True)
         return 130
     show_run(console, run.task, folder)
@@ -158,7 +158,9 @@ def evaluate_command(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="madrigal evaluate", description="Evaluate a run's saved team again.")
     parser.add_argument("run", type=Path)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--trust", action="store_true", help="allow what the run's file asks for: own code, no sandbox")
+    parser.add_argument(
+        "--trust", action="store_true", help="allow what the run's file asks for: own code, no sandbox, an expert"
+    )
     options = parse(parser, arguments)
     result, _ = evaluate_run(options.run, trust=options.trust)
     if options.json:

@@ -87,7 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", default=[], help="only these contenders, and the team")
     parser.add_argument("--k", type=int, nargs="+", default=[], help="coding: columns pass@k; k at most --samples")
     parser.add_argument("--overwrite", action="store_true", help="begin anew: remove what the folder holds")
-    parser.add_argument("--trust", action="store_true", help="let a file import own code, or switch off the sandbox")
+    parser.add_argument(
+        "--trust", action="store_true", help="let a file import own code, drop the sandbox, send to an expert"
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print the table as JSON")
     form.add_argument("--markdown", action="store_true")

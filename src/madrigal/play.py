@@ -98,7 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--untrained", action="store_true", help="play the models that a run started from")
     parser.add_argument("--topology", choices=TOPOLOGIES, help="of a recipe: who hears whom within a round")
     parser.add_argument("--json", action="store_true", help="print each finished episode as one line of JSON")
-    parser.add_argument("--trust", action="store_true", help="let a file import own code, or switch off the sandbox")
+    parser.add_argument(
+        "--trust", action="store_true", help="let a file import own code, drop the sandbox, send to an expert"
+    )
     return parser
 
 

@@ -230,7 +230,7 @@ def with_body(body: bytes, status: str = "200 OK") -> bytes:
     [
         (None, "no answer within 0.05 seconds; raise task.verifier.seconds"),
         (b"", "could not be asked"),
-        (b"HTTP/1.0 200 OK\r\nContent-Length: 99\r\n\r\n{", r"expected \{'scores'"),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 99\r\n\r\n{", r"could not be asked|expected \{'scores'"),
         (with_body(b"not json"), r"expected \{'scores'"),
         (with_body(b'{"result": [1]}'), r"expected \{'scores': \[...\]\}, got"),
         (with_body(b'{"error": "busy"}', "503 Service Unavailable"), "refused with status 503: busy"),
@@ -311,6 +311,68 @@ def test_bodies_that_are_no_requests(body: bytes) -> None:
     with running() as url:
         status, said = post(url, body)
     assert status == 400 and said["error"].startswith("expected ")
+
+
+def test_odd_lengths_are_answered() -> None:
+    with running() as url:
+        assert post(url, GOOD, Content_Length="9" * 5000)[0] == 413
+        assert post(url, GOOD, Content_Length="\u00b2")[0] == 411
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "reason"),
+    [
+        (TypeError("surrogates"), 500, "the verifier failed: TypeError: surrogates"),
+        (RewardError("no room"), 422, "no room"),
+        (float("nan"), 422, "verifier: expected scores from 0 to 1, got nan"),
+        (2.0, 422, "verifier: expected scores from 0 to 1, got 2.0"),
+    ],
+)
+def test_whatever_a_verifier_does_is_answered(
+    failure: Any, status: int, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(question: Question, answers: Sequence[str]) -> list[float]:
+        if isinstance(failure, Exception):
+            raise failure
+        return [failure] * len(answers)
+
+    with running(failing) as url:
+        found, said = post(url, GOOD)
+    assert found == status and said["error"].startswith(reason)
+    assert capsys.readouterr().err == ""
+
+
+def status_of(url: str) -> int:
+    """0 where the server hangs up."""
+    with socket.create_connection(check_url(url)) as client, contextlib.suppress(OSError):
+        client.sendall(b"GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        return int((client.recv(1000).split() or [b"", b"0"])[1])
+    return 0
+
+
+def test_clients_that_send_in_drops_are_few_and_soon_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "CONNECTIONS", 2)
+    monkeypatch.setattr(serving, "SENDING", 0.2)
+    with running() as url:
+        slow = [socket.create_connection(check_url(url)) for _ in range(2)]
+        for client in slow:
+            client.sendall(b"POST /predict HT")
+        deadline = time.monotonic() + 5
+        while status_of(url) != 200:
+            for client in slow:
+                with contextlib.suppress(OSError):
+                    client.sendall(b"x")  # never silent, never done
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        for client in slow:
+            client.close()
+
+
+def test_more_connections_than_places_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "CONNECTIONS", 0)
+    with running() as url, socket.create_connection(check_url(url)) as client:
+        said = client.recv(1000)
+    assert said.startswith(b"HTTP/1.0 503 ") and said.endswith(b'{"error": "too many connections"}')
 
 
 def test_only_this_machine_is_listened_to() -> None:
