@@ -22,6 +22,7 @@ from madrigal.recipes import RECIPES
 from madrigal.report.arguments import quietly
 from madrigal.report.comparison import as_csv, as_markdown, as_record, as_tables
 from madrigal.report.progress import Progress
+from madrigal.report.trackers import check_trackers
 from madrigal.settings import check_asked, start_of, with_settings
 from madrigal.tasks.coding.config import Coding
 from madrigal.topology import TOPOLOGIES
@@ -117,6 +118,7 @@ def _contest(options: argparse.Namespace, settings: list[str], console: Console)
     if not options.trust:
         check_asked(run, name, settings, name)
     _check_k(options, run)
+    check_trackers(run.records.trackers)
     folder = options.runs / (options.name or f"compare-{run.recipe}")
     if options.overwrite:
         clear(folder)
@@ -126,13 +128,21 @@ def _contest(options: argparse.Namespace, settings: list[str], console: Console)
     if contest.notice:
         console.print(contest.notice)
 
+    views: list[Progress] = []
+
     def announce(title: str, made: Experiment) -> Watcher:
-        return Progress(console, made.steps, title)
+        for view in views:
+            view.close()
+        views[:] = [Progress(console, made.steps, title)]
+        return views[0]
 
     try:
         done = play_all(contest, announce)
     except KeyboardInterrupt:  # the second Ctrl-C: at once
         done = False
+    finally:
+        for view in views:
+            view.close()
     if not done:
         console.print(f"Stopped; the same command goes on from what is saved in {folder}.", soft_wrap=True)
         return 130

@@ -29,7 +29,8 @@ from madrigal.measure import transcript
 from madrigal.recipes import RECIPES
 from madrigal.report.arguments import quietly
 from madrigal.report.keyboard import END, keyboard
-from madrigal.report.scene import Scene, plain, shown
+from madrigal.report.plain import plain
+from madrigal.report.scene import Scene, shown
 from madrigal.rollout import Game, Judge, Judger, Speaker, drive, play
 from madrigal.settings import start_of, with_settings
 from madrigal.task import Task, scripted_in

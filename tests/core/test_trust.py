@@ -39,7 +39,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty folder with an own task, a run of it, and a run without a sandbox; no run goes further than its task."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(commands, "_train", lambda task, run, folder, *, resume: 0)
+    monkeypatch.setattr(commands, "_train", lambda task, run, folder, **options: 0)
+    monkeypatch.setattr(commands, "check_trackers", lambda names: None)
     Path("mine.py").write_text(TASK)
     coding = recipe("coding")
     assert isinstance(coding.task, Coding)
