@@ -60,5 +60,8 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        print(f"madrigal: error: the disk is full: {error}; free some space and resume", file=sys.stderr)
+        from madrigal.report.plain import plain
+
+        message = plain(error, lines=False)
+        print(f"madrigal: error: the disk is full: {message}; free some space and resume", file=sys.stderr)
         return 2

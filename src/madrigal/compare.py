@@ -21,6 +21,7 @@ from madrigal.outcomes import rows_of_contest, rows_of_runs
 from madrigal.recipes import RECIPES
 from madrigal.report.arguments import quietly
 from madrigal.report.comparison import as_csv, as_markdown, as_record, as_tables
+from madrigal.report.plain import plain_text
 from madrigal.report.progress import Progress
 from madrigal.report.trackers import check_trackers
 from madrigal.settings import check_asked, start_of, with_settings
@@ -126,7 +127,7 @@ def _contest(options: argparse.Namespace, settings: list[str], console: Console)
         run, folder, options.seeds, samples=options.samples, single=options.single, only=options.only
     )
     if contest.notice:
-        console.print(contest.notice)
+        console.print(plain_text(console, contest.notice))
 
     views: list[Progress] = []
 
@@ -144,13 +145,15 @@ def _contest(options: argparse.Namespace, settings: list[str], console: Console)
         for view in views:
             view.close()
     if not done:
-        console.print(f"Stopped; the same command goes on from what is saved in {folder}.", soft_wrap=True)
+        stopped = f"Stopped; the same command goes on from what is saved in {folder}."
+        console.print(plain_text(console, stopped, lines=False), soft_wrap=True)
         return 130
     rows, notices = rows_of_contest(folder, contest.seeds, options.k)
     for ending, text in {"json": _json(rows), "md": as_markdown(rows), "csv": as_csv(rows)}.items():
         (folder / f"comparison.{ending}").write_text(text)
     _show(rows, notices, console, options)
-    console.print(f"Also as comparison.json, .md and .csv in {folder}", soft_wrap=True)
+    also = f"Also as comparison.json, .md and .csv in {folder}"
+    console.print(plain_text(console, also, lines=False), soft_wrap=True)
     return 0
 
 
@@ -168,7 +171,7 @@ def _check_k(options: argparse.Namespace, run: Experiment) -> None:
 
 def _show(rows: Sequence[Row], notices: Sequence[str], console: Console, options: argparse.Namespace) -> None:
     for notice in notices:
-        console.print(notice, soft_wrap=True, highlight=False, markup=False)
+        console.print(plain_text(console, notice), soft_wrap=True)
     if options.json:
         print(_json(rows), end="")
     elif options.markdown:

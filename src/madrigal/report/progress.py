@@ -100,6 +100,9 @@ class Progress:
 
     def stage(self, name: str) -> None:
         self._still()
+        if name.startswith("note: "):  # something to know, not something that begins
+            self._say(f"{self.title}: {name}", always=True)
+            return
         self._enter(name)
         self._say(f"{self.title}: {name} ...", "dim")
 
