@@ -72,7 +72,9 @@ def analyse_command(arguments: list[str]) -> int:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     parser.add_argument("--examples", type=int, default=50, help="held-out examples that are played (default 50)")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--trust", action="store_true", help="let a file import own code, or switch off the sandbox")
+    parser.add_argument(
+        "--trust", action="store_true", help="let a file import own code, drop the sandbox, send to an expert"
+    )
     options = parse(parser, arguments)
     if options.examples < 2:
         raise ConfigError(f"--examples: expected at least 2, got {options.examples}")

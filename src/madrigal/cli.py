@@ -8,7 +8,7 @@ import sys
 
 USAGE = """usage: madrigal <command> ...
 
-  train RECIPE [--name N] [--runs DIR] [--resume] [--overwrite] [--trust] [--any.setting value]
+  train RECIPE [--name N] [--runs DIR] [--resume] [--overwrite] [--trust] [--quiet] [--any.setting value]
                        train a team; RECIPE is a name (madrigal list), a run folder, an experiment.json or an own
                        task as file.py:name; every setting can be overridden (madrigal train RECIPE --help)
   evaluate RUN [--json] [--trust]             repeat the held-out evaluation of a saved team
@@ -22,7 +22,7 @@ USAGE = """usage: madrigal <command> ...
   verifier data|train|check|serve             a learned verifier of answers: its data, training, calibration, server
   list [--json]                               tasks, recipes, algorithms, topologies
 
---trust lets a file or run folder import own code, or switch off the sandbox
+--trust lets a file or run folder import own code, switch off the sandbox, or send to an expert or tracker
 
 start with: madrigal train tldr
 """
@@ -48,7 +48,7 @@ def run(arguments: list[str]) -> int:
 
         return commands.dispatch(arguments[0], arguments[1:])
     except MadrigalError as error:
-        from madrigal.report.scene import plain  # an error may quote what a model wrote
+        from madrigal.report.plain import plain  # an error may quote what a model wrote
 
         print(f"madrigal: error: {plain(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
@@ -60,5 +60,8 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        print(f"madrigal: error: the disk is full: {error}; free some space and resume", file=sys.stderr)
+        from madrigal.report.plain import plain
+
+        message = plain(error, lines=False)
+        print(f"madrigal: error: the disk is full: {message}; free some space and resume", file=sys.stderr)
         return 2

@@ -29,18 +29,20 @@ from madrigal.recipes.embedded import own
 from madrigal.report.arguments import parse, quietly
 from madrigal.report.command import report_command
 from madrigal.report.log import free_name, new_run, read_lines
+from madrigal.report.plain import plain_text
 from madrigal.report.progress import Progress, before_after, pick_transcripts, show_transcript
+from madrigal.report.trackers import check_trackers
 from madrigal.scoring import score_command
 from madrigal.settings import check_asked, start_of, with_settings
 from madrigal.task import Task
-from madrigal.tasks.catalog import TASKS, TaskConfig
+from madrigal.tasks.catalog import TASKS
 from madrigal.tasks.trust import trusting
 from madrigal.topology import TOPOLOGIES
 from madrigal.train import train_on
 from madrigal.types import ConfigError
 from madrigal.verifier.command import verifier_command
 
-OPTIONS = ("--algorithm", "--topology", "--name", "--runs", "--resume", "--overwrite", "--trust")
+OPTIONS = ("--algorithm", "--topology", "--name", "--runs", "--resume", "--overwrite", "--trust", "--quiet")
 
 
 def dispatch(command: str, arguments: list[str]) -> int:
@@ -75,6 +77,7 @@ def train_command(arguments: list[str]) -> int:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--overwrite", action="store_true")
     parser.add_argument("--trust", action="store_true")
+    parser.add_argument("--quiet", action="store_true")
     parser.add_argument("--topology", choices=TOPOLOGIES)
     parser.add_argument("--algorithm", default="")
     options, settings = quietly(lambda: parser.parse_known_args(arguments))
@@ -95,8 +98,10 @@ def train_command(arguments: list[str]) -> int:
     run = with_settings(start, settings, f"madrigal train {options.recipe}", OPTIONS)
     if not options.trust:
         check_asked(run, options.recipe, settings, folder or options.recipe)
+    check_trackers(run.records.trackers)
     with prepare(run) as task:
-        return _train(task, run, folder or _new_folder(options, run), resume=options.resume)
+        folder = folder or _new_folder(options, run)
+        return _train(task, run, folder, resume=options.resume, quiet=options.quiet)
 
 
 def _new_folder(options: argparse.Namespace, run: Experiment) -> Path:
@@ -124,33 +129,45 @@ def _newest(runs: Path, name: str) -> str:
     return max(begun, key=lambda run: (begun[run], len(run), run), default=name)
 
 
-def _train(task: Task[Any], run: Experiment, folder: Path, *, resume: bool) -> int:
+def _train(task: Task[Any], run: Experiment, folder: Path, *, resume: bool, quiet: bool = False) -> int:
     console = Console()
-    done = train_on(task, run, folder, resume=resume, watch=Progress(console, run.steps, folder.name))
+    with Progress(console, run.steps, folder.name, best=task.best_return, quiet=quiet) as watch:
+        done = train_on(task, run, folder, resume=resume, watch=watch)
     if not done:
-        again = trusting(f"madrigal train {folder} --resume", run.task)
-        console.print(f"Stopped and saved. Go on with: {again}", soft_wrap=True)
+        again = trusting(f"madrigal train {folder} --resume", run.task, run.records.trackers)
+        console.print(plain_text(console, f"Stopped and saved. Go on with: {again}", lines=False), soft_wrap=True)
         return 130
-    show_run(console, run.task, folder)
+    show_run(console, run, folder, quiet=quiet)
     return 0
 
 
-def show_run(console: Console, task: TaskConfig, folder: Path) -> None:
-    """The end of a run: results before and after, two transcripts, and where everything lies."""
+def show_run(console: Console, run: Experiment, folder: Path, *, quiet: bool = False) -> None:
+    """The end of a run: two transcripts, results before and after, and where everything lies; the last two if quiet."""
+    if not quiet:
+        episodes = read_lines(folder / "episodes.jsonl")
+        for number, episode in enumerate(pick_transcripts(episodes), start=1):
+            show_transcript(console, f"Transcript {number} after training:", episode)
+        console.print()
     console.print(before_after(json.loads((folder / "evaluation.json").read_text())))
-    episodes = read_lines(folder / "episodes.jsonl")
-    for number, episode in enumerate(pick_transcripts(episodes), start=1):
-        show_transcript(console, f"Transcript {number} after training:", episode)
-    console.rule("Files", align="left")
-    for name, what in {
-        "experiment.json": "every setting; run it again: " + trusting(f"madrigal train {folder}/experiment.json", task),
+    if not quiet:
+        console.rule("Files", align="left")
+    for line, remark in [(str(folder), "")] if quiet else _files(run, folder):
+        entry = plain_text(console, f"  {line}  ", lines=False)
+        console.print(entry.append_text(plain_text(console, remark, "dim", lines=False)), soft_wrap=True)
+
+
+def _files(run: Experiment, folder: Path) -> list[tuple[str, str]]:
+    """What lies in a run folder, and what can be done with it; a run of no steps saves no team."""
+    again = trusting(f"madrigal train {folder}/experiment.json", run.task, run.records.trackers)
+    named = {
+        "experiment.json": f"every setting; run it again: {again}",
         "steps.jsonl": "one line per training step",
         "episodes.jsonl": "transcripts with reward and advantage per turn",
-        "evaluation.json": "held-out results; repeat them: " + trusting(f"madrigal evaluate {folder}", task),
+        "evaluation.json": "held-out results; repeat them: " + trusting(f"madrigal evaluate {folder}", run.task),
         "team": "each agent, loadable with AutoModelForCausalLM.from_pretrained",
-    }.items():
-        console.print(f"  {folder / name}  [dim]{what}[/dim]", soft_wrap=True)
-    console.print(f"  [dim]Look at it in a browser: madrigal report {folder}[/dim]", soft_wrap=True)
+    }
+    there = [(str(folder / name), what) for name, what in named.items() if run.steps or name != "team"]
+    return [*there, ("", f"Look at it in a browser: madrigal report {folder}")]
 
 
 def evaluate_command(arguments: list[str]) -> int:
@@ -158,7 +175,9 @@ def evaluate_command(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="madrigal evaluate", description="Evaluate a run's saved team again.")
     parser.add_argument("run", type=Path)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--trust", action="store_true", help="allow what the run's file asks for: own code, no sandbox")
+    parser.add_argument(
+        "--trust", action="store_true", help="allow what the run's file asks for: own code, no sandbox, an expert"
+    )
     options = parse(parser, arguments)
     result, _ = evaluate_run(options.run, trust=options.trust)
     if options.json:

@@ -21,7 +21,9 @@ from madrigal.outcomes import rows_of_contest, rows_of_runs
 from madrigal.recipes import RECIPES
 from madrigal.report.arguments import quietly
 from madrigal.report.comparison import as_csv, as_markdown, as_record, as_tables
+from madrigal.report.plain import plain_text
 from madrigal.report.progress import Progress
+from madrigal.report.trackers import check_trackers
 from madrigal.settings import check_asked, start_of, with_settings
 from madrigal.tasks.coding.config import Coding
 from madrigal.topology import TOPOLOGIES
@@ -87,7 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", default=[], help="only these contenders, and the team")
     parser.add_argument("--k", type=int, nargs="+", default=[], help="coding: columns pass@k; k at most --samples")
     parser.add_argument("--overwrite", action="store_true", help="begin anew: remove what the folder holds")
-    parser.add_argument("--trust", action="store_true", help="let a file import own code, or switch off the sandbox")
+    parser.add_argument(
+        "--trust", action="store_true", help="let a file import own code, drop the sandbox, send to an expert"
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print the table as JSON")
     form.add_argument("--markdown", action="store_true")
@@ -115,6 +119,7 @@ def _contest(options: argparse.Namespace, settings: list[str], console: Console)
     if not options.trust:
         check_asked(run, name, settings, name)
     _check_k(options, run)
+    check_trackers(run.records.trackers)
     folder = options.runs / (options.name or f"compare-{run.recipe}")
     if options.overwrite:
         clear(folder)
@@ -122,23 +127,33 @@ def _contest(options: argparse.Namespace, settings: list[str], console: Console)
         run, folder, options.seeds, samples=options.samples, single=options.single, only=options.only
     )
     if contest.notice:
-        console.print(contest.notice)
+        console.print(plain_text(console, contest.notice))
+
+    views: list[Progress] = []
 
     def announce(title: str, made: Experiment) -> Watcher:
-        return Progress(console, made.steps, title)
+        for view in views:
+            view.close()
+        views[:] = [Progress(console, made.steps, title)]
+        return views[0]
 
     try:
         done = play_all(contest, announce)
     except KeyboardInterrupt:  # the second Ctrl-C: at once
         done = False
+    finally:
+        for view in views:
+            view.close()
     if not done:
-        console.print(f"Stopped; the same command goes on from what is saved in {folder}.", soft_wrap=True)
+        stopped = f"Stopped; the same command goes on from what is saved in {folder}."
+        console.print(plain_text(console, stopped, lines=False), soft_wrap=True)
         return 130
     rows, notices = rows_of_contest(folder, contest.seeds, options.k)
     for ending, text in {"json": _json(rows), "md": as_markdown(rows), "csv": as_csv(rows)}.items():
         (folder / f"comparison.{ending}").write_text(text)
     _show(rows, notices, console, options)
-    console.print(f"Also as comparison.json, .md and .csv in {folder}", soft_wrap=True)
+    also = f"Also as comparison.json, .md and .csv in {folder}"
+    console.print(plain_text(console, also, lines=False), soft_wrap=True)
     return 0
 
 
@@ -156,7 +171,7 @@ def _check_k(options: argparse.Namespace, run: Experiment) -> None:
 
 def _show(rows: Sequence[Row], notices: Sequence[str], console: Console, options: argparse.Namespace) -> None:
     for notice in notices:
-        console.print(notice, soft_wrap=True, highlight=False, markup=False)
+        console.print(plain_text(console, notice), soft_wrap=True)
     if options.json:
         print(_json(rows), end="")
     elif options.markdown:

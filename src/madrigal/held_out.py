@@ -64,7 +64,7 @@ def evaluate_run(folder: Path, watch: Watcher | None = None, *, trust: bool = Fa
     """Repeats the last evaluation of a run: from its saved team, or, where nothing was trained, from the base models.
 
     Args:
-        trust: let the run's file import an own task, or go without the sandbox.
+        trust: let the run's file import an own task, go without the sandbox, or send to an expert or verifier.
 
     Raises:
         ConfigError: if the run has no saved team yet, or asks for what needs trust.
@@ -92,7 +92,7 @@ def check_saved(folder: Path, run: Experiment, otherwise: str = "") -> None:
         ConfigError: saying how to finish it.
     """
     if run.steps and not (folder / "team").is_dir():
-        again = trusting(f"madrigal train {folder} --resume", run.task)
+        again = trusting(f"madrigal train {folder} --resume", run.task, run.records.trackers)
         raise ConfigError(f"run {folder}: there is no saved team yet; finish it with: {again}{otherwise}")
 
 

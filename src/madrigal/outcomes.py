@@ -61,7 +61,7 @@ def outcome(place: Path) -> tuple[Played, list[str]]:
         last = next(reversed(run.evaluations), "")
         found = f"its evaluation {last} is not whole" if last else "it has no evaluation"
         broken = f" ({notices[-1]})" if notices else ""
-        again = trusting(f"madrigal train {place} --resume", asked.task)
+        again = trusting(f"madrigal train {place} --resume", asked.task, asked.records.trackers)
         raise ConfigError(f"compare: {place} cannot be compared, {found}{broken}; make it with: {again}")
     if not run.ended:
         notices.append(

@@ -29,7 +29,8 @@ from madrigal.measure import transcript
 from madrigal.recipes import RECIPES
 from madrigal.report.arguments import quietly
 from madrigal.report.keyboard import END, keyboard
-from madrigal.report.scene import Scene, plain, shown
+from madrigal.report.plain import plain
+from madrigal.report.scene import Scene, shown
 from madrigal.rollout import Game, Judge, Judger, Speaker, drive, play
 from madrigal.settings import start_of, with_settings
 from madrigal.task import Task, scripted_in
@@ -98,7 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--untrained", action="store_true", help="play the models that a run started from")
     parser.add_argument("--topology", choices=TOPOLOGIES, help="of a recipe: who hears whom within a round")
     parser.add_argument("--json", action="store_true", help="print each finished episode as one line of JSON")
-    parser.add_argument("--trust", action="store_true", help="let a file import own code, or switch off the sandbox")
+    parser.add_argument(
+        "--trust", action="store_true", help="let a file import own code, drop the sandbox, send to an expert"
+    )
     return parser
 
 

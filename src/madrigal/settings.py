@@ -16,7 +16,7 @@ from madrigal.recipes import RECIPES, recipe
 from madrigal.recipes.own_file import own_experiment
 from madrigal.report.arguments import flags, quietly, unknown_flag
 from madrigal.tasks.own import Own
-from madrigal.tasks.trust import FLAGS, check_trust
+from madrigal.tasks.trust import check_trust
 from madrigal.types import ConfigError
 
 
@@ -51,7 +51,7 @@ def with_settings(start: Experiment, settings: list[str], command: str, options:
 
 
 def check_asked(run: Experiment, name: str, settings: list[str], where: str | Path) -> None:
-    """Refuses what reaches beyond training, unless the command line itself names the own task, or says it by a flag.
+    """Refuses what a file asks for beyond training; recipes are ours, and what was typed was not asked for by a file.
 
     Args:
         name, settings: what was typed.
@@ -61,5 +61,7 @@ def check_asked(run: Experiment, name: str, settings: list[str], where: str | Pa
         ConfigError: saying what would be done, and how to allow it.
     """
     typed = {word.partition("=")[0].replace("_", "-") for word in settings}
-    if run.task != Own(name) and typed.isdisjoint(FLAGS):
-        check_trust(run.task, where)
+    if run.task == Own(name):
+        typed.add("--task.path")
+    if str(where) != name or name not in RECIPES:
+        check_trust(run.task, where, run.records.trackers, typed)

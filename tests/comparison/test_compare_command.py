@@ -178,6 +178,8 @@ def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(
             for _ in range(times if name == "evaluating before" else 0):
                 signal.raise_signal(signal.SIGINT)
 
+        def close(self) -> None: ...
+
     make: Callable[..., Silent] = lambda *_: Presses()  # noqa: E731
     with monkeypatch.context() as patch:
         patch.setattr("madrigal.compare.Progress", make)

@@ -352,7 +352,9 @@ def test_an_agent_may_bear_the_name_of_a_module(model_folder: Path) -> None:
 
 def test_overwrite_without_a_name_takes_the_recipes_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     began: list[tuple[str, bool]] = []
-    monkeypatch.setattr(commands, "_train", lambda _, run, folder, *, resume: began.append((str(folder), resume)) or 0)
+    monkeypatch.setattr(
+        commands, "_train", lambda _, run, folder, **options: began.append((str(folder), options["resume"])) or 0
+    )
     made = []
     for place, name in enumerate(("tldr", "tldr-2", "tldr-10", "tldr-late", "other")):
         file = Path("runs", name, "experiment.json")
@@ -374,7 +376,7 @@ def test_own_components_are_shown_after_the_known_ones() -> None:
     parts = {"components": {"colour": 0.5, "accuracy": 50.0}, "intervals": {"colour": (0, 1), "accuracy": (0, 100)}}
     figures = {"examples": 2, "return_percent": 1.0, "low": 0.0, "high": 2.0, "tokens_per_second": 1}
     table = before_after({"after": {**figures, **parts, "response_seconds": 1.0}})
-    assert list(table.columns[0].cells)[:2] == ["accuracy %", "colour"]
+    assert [str(cell) for cell in table.columns[0].cells][:2] == ["accuracy %", "colour"]
     assert list(table.columns[1].cells)[:2] == ["50.0 [0.0, 100.0]", "0.50 [0.00, 1.00]"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from madrigal.evaluation.evaluate import Evaluation
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own
 from madrigal.tasks.catalog import TaskConfig
-from madrigal.tasks.coding.config import Coding
+from madrigal.tasks.coding.config import Coding, ExpertConfig
+from madrigal.tasks.discussion.debate import Debate
+from madrigal.tasks.discussion.verifier.config import VerifierConfig
 from madrigal.tasks.own import Own
 from madrigal.tasks.trust import reach, trusting
 from madrigal.types import ConfigError
@@ -36,7 +39,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty folder with an own task, a run of it, and a run without a sandbox; no run goes further than its task."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(commands, "_train", lambda task, run, folder, *, resume: 0)
+    monkeypatch.setattr(commands, "_train", lambda task, run, folder, **options: 0)
+    monkeypatch.setattr(commands, "check_trackers", lambda names: None)
     Path("mine.py").write_text(TASK)
     coding = recipe("coding")
     assert isinstance(coding.task, Coding)
@@ -116,6 +120,57 @@ def test_evaluation_of_a_trusted_run_goes_on_to_its_team(
     assert cli.run(["evaluate", "runs/mine", "--trust"]) == cli.run(["evaluate", "runs/mine"]) == 2
     assert trusted == [True, False]
     assert "far enough" in capsys.readouterr().err
+
+
+EXPERT = ExpertConfig("http://elsewhere/v1", "m", "BANK_API_KEY")
+SENT = "send the key in BANK_API_KEY and what the team writes to http://elsewhere/v1"
+
+
+def test_a_file_alone_sends_nothing_anywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    coding, debate = recipe("coding"), recipe("debate")
+    assert isinstance(coding.task, Coding) and isinstance(debate.task, Debate)
+    advised = replace(coding, task=replace(coding.task, turns=2, feedback="expert_edits", expert=EXPERT))
+    judged = replace(debate, task=replace(debate.task, verifier=VerifierConfig("http", url="http://127.0.0.1:1")))
+    tracked = replace(coding, records=replace(coding.records, trackers=("tensorboard", "wandb")))
+    both = replace(advised, task=replace(advised.task, unconfined=True))
+    for name, run in {"advised": advised, "judged": judged, "tracked": tracked, "both": both}.items():
+        Path(f"{name}.json").write_text(to_json(run))
+        (Path("runs") / name).mkdir(parents=True)
+        (Path("runs") / name / "experiment.json").write_text(to_json(run))
+    for arguments, wish in {
+        "train advised.json": SENT,
+        "train advised.json --task.expert.model n": SENT,
+        "train both.json --task.unconfined": SENT,
+        "evaluate runs/advised": SENT,
+        "play advised.json": SENT,
+        "play runs/advised": SENT,
+        "analyse runs/advised": SENT,
+        "compare advised.json": SENT,
+        "train judged.json": "send questions and answers to http://127.0.0.1:1",
+        "train tracked.json": "send settings and numbers to wandb;",
+        "train tracked --resume": "send settings and numbers to wandb;",
+    }.items():
+        assert cli.run(arguments.split()) == 2
+        assert f"asks to {wish}" in capsys.readouterr().err, arguments
+    assert trusting("again", coding.task, ("wandb",)) == "again --trust"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "coding --task.turns 2 --task.feedback expert_edits --task.expert.model m",
+        "tldr --records.trackers wandb",
+        "runs/tracked --records.trackers wandb",
+    ],
+)
+def test_what_is_typed_is_not_asked_for_by_a_file(settings: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tldr = recipe("tldr")
+    Path("runs/tracked").mkdir()
+    Path("runs/tracked/experiment.json").write_text(
+        to_json(replace(tldr, records=replace(tldr.records, trackers=("trackio",))))
+    )
+    monkeypatch.setattr(commands, "prepare", lambda run: nullcontext())
+    assert cli.run(["train", *settings.split()]) == 0
 
 
 @pytest.mark.parametrize("task", [recipe("tldr").task, recipe("gsm8k").task, recipe("coding").task])

@@ -20,8 +20,9 @@ from madrigal.tasks.discussion.verifier import Question
 from madrigal.tasks.discussion.verifier.exact import exact
 from madrigal.types import ConfigError, Message, TaskError
 from madrigal.verifier.aids import ERR, helped, misled, plain, restyled, slipped, steps
+from madrigal.verifier.journal import Journal, counted
 from madrigal.verifier.rows import Row, check_apart, load_rows, write_rows
-from madrigal.verifier.samples import Ask, Gathering, balanced, gather
+from madrigal.verifier.samples import Ask, Gathering, Say, balanced, gather
 
 ASKED = Question("How many?", "12+5=17. 17*2=34.\n#### 34")
 EASY, HARD = Question("easy 1+1?", "1+1=2.\n#### 2"), Question("hard 6*7?", "6*7=42.\n#### 42")
@@ -237,3 +238,52 @@ def test_a_prompt_that_ends_with_the_assistant_s_words_is_gone_on_with(model_fol
             speaker.tokenizer.decode(speaker.encode(m)) for m in (plain(ASKED), helped(ASKED, "beginning", 0))
         )
         assert begun.startswith(asked) and begun.removeprefix(asked).strip() == "12+5=17."
+
+
+# Stopped and resumed
+
+
+def stopping(model: Model, after: int) -> Say:
+    """A model that is stopped after so many answers."""
+
+    def say(asks: Sequence[Ask], temperature: float) -> list[str]:
+        if len(model.asked) + len(asks) > after:
+            raise KeyboardInterrupt
+        return model(asks, temperature)
+
+    return say
+
+
+def test_a_gathering_that_was_stopped_goes_on_without_asking_again(tmp_path: Path) -> None:
+    questions, file = {"e": EASY, "h": HARD}, tmp_path / "rows.jsonl"
+    whole, first, second = Model(), Model(), Model()
+    expected = gather(questions, whole, SMALL)
+    journal = Journal(file, {"seed": 0}, resume=False)
+    with pytest.raises(KeyboardInterrupt):
+        gather(questions, journal.recording(stopping(first, 9)), SMALL)
+    with pytest.raises(ConfigError, match="add --resume, or remove it"):
+        Journal(file, {"seed": 0}, resume=False)
+    with pytest.raises(ConfigError, match="begun with other settings"):
+        Journal(file, {"seed": 1}, resume=True)
+    with journal.path.open("a") as stream:
+        stream.write('"cut o')
+    journal = Journal(file, {"seed": 0}, resume=True)
+    assert journal.count == len(first.asked) == 8
+    assert gather(questions, journal.recording(second), SMALL) == expected
+    assert [*first.asked, *second.asked] == whole.asked
+    journal.remove()
+    assert not list(tmp_path.iterdir())
+
+
+def test_how_far_it_is_and_how_long_it_will_take() -> None:
+    now, lines = [0.0], list[str]()
+
+    def slow(asks: Sequence[Ask], temperature: float) -> list[str]:
+        now[0] += 3.0 * len(asks)
+        return ["x"] * len(asks)
+
+    say = counted(slow, 40, lines.append, lambda: now[0])
+    for _ in range(21):
+        say([Ask((), 0)] * 2, 1.0)
+    assert lines[0] == "2 of 40 plain answers, in 0:06; about 1:54 left for these"
+    assert len(lines) == 11 and lines[-1].startswith("42 answers, in 2:06; helping")

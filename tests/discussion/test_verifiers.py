@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import importlib.util
+import itertools
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -170,32 +173,52 @@ def test_a_refusal_is_an_error_with_its_reason() -> None:
 def test_a_server_that_is_gone_is_an_error() -> None:
     with running() as url:
         pass
+    pauses: list[float] = []
     with pytest.raises(
-        RewardError, match=r"could not be asked \(ConnectionRefusedError: .*start one with: madrigal ver"
+        RewardError, match=r"could not be asked \(ConnectionRefusedError\).*start one with: madrigal ver.*3 tries"
     ):
-        HttpVerifier(url)(ASKED, ANSWERS)
+        HttpVerifier(url, pause=pauses.append)(ASKED, ANSWERS)
+    assert pauses == [1.0, 2.0]
 
 
 @contextmanager
-def answering(reply: bytes | None) -> Iterator[str]:
-    """A server that sends these bytes and hangs up; None says nothing."""
+def answering(*replies: bytes | None, pause: float = 0.0) -> Iterator[str]:
+    """A server that sends these bytes, one reply to each connection, the last to all others, and hangs up.
+
+    Args:
+        replies: None says nothing.
+        pause: between the bytes of a reply.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         held: list[socket.socket] = []
 
         def answer() -> None:
-            taken, _ = listener.accept()
-            held.append(taken)
-            taken.recv(1 << 16)
-            if reply is not None:
-                taken.sendall(reply)
-                taken.close()
+            for number in itertools.count():
+                taken, _ = listener.accept()
+                held.append(taken)
+                if not taken.recv(1 << 16):
+                    return
+                reply = replies[min(number, len(replies) - 1)]
+                with contextlib.suppress(OSError):
+                    size = 1 if pause else 1 << 20
+                    for start in range(0, len(reply or b""), size):
+                        taken.sendall((reply or b"")[start : start + size])
+                        ended.wait(pause)
+                if reply is not None:
+                    taken.close()
 
+        ended = threading.Event()
         thread = threading.Thread(target=answer)
         thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        thread.join()
-        for one in held:
-            one.close()
+        address = listener.getsockname()
+        try:
+            yield f"http://127.0.0.1:{address[1]}"
+        finally:
+            ended.set()
+            socket.create_connection(address).close()
+            thread.join()
+            for one in held:
+                one.close()
 
 
 def with_body(body: bytes, status: str = "200 OK") -> bytes:
@@ -207,8 +230,8 @@ def with_body(body: bytes, status: str = "200 OK") -> bytes:
     [
         (None, "no answer within 0.05 seconds; raise task.verifier.seconds"),
         (b"", "could not be asked"),
-        (b"HTTP/1.0 200 OK\r\nContent-Length: 99\r\n\r\n{", "could not be asked|expected JSON"),
-        (with_body(b"not json"), "expected JSON of at most"),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 99\r\n\r\n{", r"could not be asked|expected \{'scores'"),
+        (with_body(b"not json"), r"expected \{'scores'"),
         (with_body(b'{"result": [1]}'), r"expected \{'scores': \[...\]\}, got"),
         (with_body(b'{"error": "busy"}', "503 Service Unavailable"), "refused with status 503: busy"),
         (with_body(b"<html>", "500 Oops"), "refused with status 500: no reason given"),
@@ -217,7 +240,28 @@ def with_body(body: bytes, status: str = "200 OK") -> bytes:
 )
 def test_failures_are_errors_and_never_zeros(reply: bytes | None, complaint: str) -> None:
     with answering(reply) as url, pytest.raises(RewardError, match=complaint):
-        HttpVerifier(url, seconds=0.05 if reply is None else 5.0)(ASKED, ANSWERS)
+        HttpVerifier(url, seconds=0.05 if reply is None else 5.0, pause=lambda seconds: None)(ASKED, ANSWERS)
+
+
+@pytest.mark.parametrize("failure", [b"", with_body(b"{", "500 Oops"), with_body(b"[" * 5000), with_body(b"<html>")])
+def test_a_failure_that_passes_is_not_told(failure: bytes) -> None:
+    with answering(failure, failure, with_body(b'{"scores": [0.5]}')) as url:
+        assert HttpVerifier(url, pause=lambda seconds: None)(ASKED, ["x"]) == [0.5]
+
+
+def test_a_reply_in_drops_ends_in_time() -> None:
+    """Each byte comes soon after the last, the whole would take 2 s."""
+    with answering(with_body(b" " * 100 + b"1"), pause=0.02) as url:
+        began = time.monotonic()
+        with pytest.raises(RewardError, match=r"no answer within 0\.1 seconds"):
+            HttpVerifier(url, seconds=0.1, pause=lambda seconds: None)(ASKED, ["x"])
+        assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("score", [True, None, "1", -0.1, 1.1, 10**400, float("nan"), float("inf")])
+def test_what_is_no_score(score: Any) -> None:
+    with pytest.raises(RewardError, match="expected scores from 0 to 1"):
+        verified(lambda question, answers: [score], ASKED, ["x"])
 
 
 def post(url: str, body: bytes, path: str = "/predict", method: str = "POST", **headers: str) -> tuple[int, Any]:
@@ -267,6 +311,68 @@ def test_bodies_that_are_no_requests(body: bytes) -> None:
     with running() as url:
         status, said = post(url, body)
     assert status == 400 and said["error"].startswith("expected ")
+
+
+def test_odd_lengths_are_answered() -> None:
+    with running() as url:
+        assert post(url, GOOD, Content_Length="9" * 5000)[0] == 413
+        assert post(url, GOOD, Content_Length="\u00b2")[0] == 411
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "reason"),
+    [
+        (TypeError("surrogates"), 500, "the verifier failed: TypeError: surrogates"),
+        (RewardError("no room"), 422, "no room"),
+        (float("nan"), 422, "verifier: expected scores from 0 to 1, got nan"),
+        (2.0, 422, "verifier: expected scores from 0 to 1, got 2.0"),
+    ],
+)
+def test_whatever_a_verifier_does_is_answered(
+    failure: Any, status: int, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(question: Question, answers: Sequence[str]) -> list[float]:
+        if isinstance(failure, Exception):
+            raise failure
+        return [failure] * len(answers)
+
+    with running(failing) as url:
+        found, said = post(url, GOOD)
+    assert found == status and said["error"].startswith(reason)
+    assert capsys.readouterr().err == ""
+
+
+def status_of(url: str) -> int:
+    """0 where the server hangs up."""
+    with socket.create_connection(check_url(url)) as client, contextlib.suppress(OSError):
+        client.sendall(b"GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        return int((client.recv(1000).split() or [b"", b"0"])[1])
+    return 0
+
+
+def test_clients_that_send_in_drops_are_few_and_soon_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "CONNECTIONS", 2)
+    monkeypatch.setattr(serving, "SENDING", 0.2)
+    with running() as url:
+        slow = [socket.create_connection(check_url(url)) for _ in range(2)]
+        for client in slow:
+            client.sendall(b"POST /predict HT")
+        deadline = time.monotonic() + 5
+        while status_of(url) != 200:
+            for client in slow:
+                with contextlib.suppress(OSError):
+                    client.sendall(b"x")  # never silent, never done
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        for client in slow:
+            client.close()
+
+
+def test_more_connections_than_places_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "CONNECTIONS", 0)
+    with running() as url, socket.create_connection(check_url(url)) as client:
+        said = client.recv(1000)
+    assert said.startswith(b"HTTP/1.0 503 ") and said.endswith(b'{"error": "too many connections"}')
 
 
 def test_only_this_machine_is_listened_to() -> None:

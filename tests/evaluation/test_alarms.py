@@ -225,6 +225,19 @@ def test_entropy_that_collapses() -> None:
     assert names(found) == {"entropy collapse"}
 
 
+def test_entropy_that_rises() -> None:
+    found = alarms(run(lambda done, record: {"update/bob/entropy": 2.9 + 1.4 * done}), LEARNED)
+    fires(found, "entropy rise", "policy bob", "random")
+    assert names(found) == {"entropy rise"}
+
+
+def test_odd_values_are_left_out() -> None:
+    """Files may hold anything: a text, null, a number beyond every scale, a step that is no number."""
+    odd: Change = lambda done, record: {"reward": "1", "group/equal": 10**400, "update/bob/kl": math.nan}  # noqa: E731
+    said = [{"step": math.nan, "turns": []}, *transcripts(own_words)]
+    assert alarms([*run(odd), {"step": math.nan, "reward": 1.0}, {}], LEARNED, said) == []
+
+
 @pytest.mark.parametrize(("key", "value", "name"), [("stale", 0.08, "stale sampler"), ("kl", 2.0, "large KL")])
 def test_samplers_and_policies_that_are_far_off(key: str, value: float, name: str) -> None:
     found = alarms(run(lambda done, record: {f"update/ann/{key}": value if done > 0.6 else 0.0}), LEARNED)

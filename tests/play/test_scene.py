@@ -9,7 +9,8 @@ from collections.abc import Mapping
 import pytest
 from rich.console import Console
 
-from madrigal.report.scene import Scene, news, outline, plain, shown
+from madrigal.report.plain import plain
+from madrigal.report.scene import Scene, news, outline, shown
 from madrigal.rollout import Game, drive, play
 from madrigal.task import SingleRound
 from madrigal.topology import Discussion, Parallel, Topology

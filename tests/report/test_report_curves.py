@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from statistics import fmean
@@ -13,8 +14,11 @@ import pytest
 from synthetic import write_run
 
 from madrigal.report.charts import Look, draw_panel
-from madrigal.report.curves import POINTS, Curve, Dot, Panel, panels, shares, smoothed, thinned, window
+from madrigal.report.command import write_report
+from madrigal.report.curves import CURVES, PANELS, POINTS, Curve, Dot, Panel, panels, shares, smoothed, thinned, window
 from madrigal.report.meanings import Meaning
+from madrigal.report.origin import origin
+from madrigal.report.results import facts
 from madrigal.report.runs import read_runs
 from madrigal.report.variants import variants
 
@@ -148,3 +152,34 @@ def test_ids_of_two_charts_differ_and_all_references_are_met() -> None:
     ids = re.findall(r' id="([^"]*)"', both)
     assert len(ids) == len(set(ids)) > 0
     assert set(re.findall(r"url\(#([^)]*)\)", both)) | set(re.findall(r'href="#([^"]*)"', both)) <= set(ids)
+
+
+def test_numbers_that_no_scale_can_hold_are_gaps(tmp_path: Path) -> None:
+    odd = [1e308, -1e308, math.nan, "0.5", None, True, 10**14]
+    steps = [{"step": n, "reward": value, "update/a/kl": value} for n, value in enumerate([*odd, 0.5, 0.25])]
+    folder = made(tmp_path / "run", steps)
+    (curve,) = drawn(folder)["reward"].curves
+    assert curve == Curve("", 0, (6, 7, 8), (1e14, 0.5, 0.25))
+    assert write_report([folder]).is_file()
+
+
+def test_thousands_of_series_are_few_charts(tmp_path: Path) -> None:
+    many = {f"component/part{n}": 1.0 for n in range(3000)} | {f"agent/a{n}/tokens": 1.0 for n in range(3000)}
+    found = drawn(made(tmp_path / "run", [{"step": 0, **many}, {"step": 1, "update/a/kl": 0.5}]))
+    assert len(found) == PANELS and {"agent/*/tokens", "update/*/kl"} <= set(found)
+    assert len(found["agent/*/tokens"].curves) == CURVES
+
+
+def test_a_run_says_when_and_by_what_it_was_made(tmp_path: Path) -> None:
+    folder = made(tmp_path / "run", [{"step": n, "seconds": 1800.0, "tokens": 600} for n in range(3)])
+    (run,) = read_runs([folder])
+    assert origin(run) == {"Training time": "1 h 30 min", "Tokens": "1,800"}
+    session = {"date": "2026-01-02T03:04:05+00:00", "madrigal": "0.2", "machine": {"device": "cpu", "cores": 2}}
+    for about, date in (
+        ({"sessions": [session, {**session, "date": "2026-01-03"}]}, "2026-01-02, 2026-01-03"),
+        ([], ""),
+    ):
+        (folder / "run.json").write_text(json.dumps(about))
+        assert origin(run).get("Date", "") == date
+    (folder / "run.json").write_text(json.dumps({"sessions": [session, 1]}))
+    assert facts([run])["Hardware"] == "2 cores" and facts([run])["Madrigal"] == "0.2"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from madrigal.report.log import RunLog, read_lines
-from madrigal.report.trackers import make_tracker
+from madrigal.report.trackers import check_trackers, make_tracker
 from madrigal.types import ConfigError
 
 SETTINGS = {"steps": 3}
@@ -55,6 +55,40 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setitem(sys.modules, kind, None)
     with pytest.raises(ConfigError, match=rf"records.trackers: {kind} is not installed; pip install 'madrigal"):
         make_tracker(kind, tmp_path, SETTINGS)
+
+
+@pytest.mark.parametrize("kind", ["wandb", "trackio", "tensorboard"])
+def test_trackers_are_checked_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard" if kind == "tensorboard" else kind, None)
+    with pytest.raises(ConfigError, match=rf"records.trackers: {kind} is not installed; pip install 'madrigal"):
+        check_trackers([kind])
+    check_trackers([])
+
+
+@pytest.mark.parametrize(
+    ("variables", "key", "allowed"),
+    [
+        ({}, None, False),
+        ({"WANDB_MODE": "online"}, None, False),
+        ({"WANDB_MODE": "offline"}, None, True),
+        ({"WANDB_API_KEY": "k"}, None, True),
+        ({}, "from an earlier login", True),
+    ],
+)
+def test_wandb_without_a_key_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], key: str | None, allowed: bool
+) -> None:
+    install(monkeypatch, "wandb")
+    monkeypatch.setattr(sys.modules["wandb"], "api", SimpleNamespace(api_key=key), raising=False)
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    if allowed:
+        check_trackers(["wandb"])
+        return
+    with pytest.raises(ConfigError, match="wandb is not logged in; run: wandb login, or set WANDB_MODE=offline"):
+        check_trackers(["wandb"])
 
 
 def test_a_line_of_other_bytes_is_an_error_where_it_is_not_the_last(tmp_path: Path) -> None:

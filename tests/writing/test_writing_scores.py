@@ -17,6 +17,7 @@ from madrigal.tasks.writing.scores import (
     jaccard,
     length_ratio,
     score,
+    shut_gate,
     transition_share,
     unique_ratio,
 )
@@ -216,3 +217,5 @@ def test_rewards_stay_within_bounds(first: str, second: str, thresholds: Thresho
     assert all(math.isfinite(value) and 0.0 <= value <= 100 + 1e-9 for value in result.percents().values())
     if result.passed_level == 3:
         assert result.total == result.ungated
+    gates = ("structure", "length ratio", "vocabulary ratio", "")
+    assert shut_gate(first, second, thresholds).partition(":")[0] == gates[result.passed_level]

@@ -22,7 +22,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from madrigal.evaluation.metrics import distinct_n, overlap
-from madrigal.evaluation.windows import Series, owned, series
+from madrigal.evaluation.windows import Series, number_in, owned, series
 
 Record = Mapping[str, Any]
 
@@ -61,6 +61,8 @@ class Thresholds:
         drift: answers grew or shrank by this factor.
         cut_off: too many answers are cut off above this share.
         entropy: the entropy has collapsed below this part of what it was.
+        random: the entropy has risen too far that is so many times what it was, and `nats` above it.
+        nats: the least rise of entropy that counts.
         stale: nats per token between sampler and learner.
         kl: nats per token between policy and reference.
         costs: components whose rise is no gain; they count no part of a reward.
@@ -77,6 +79,8 @@ class Thresholds:
     drift: float = 3.0
     cut_off: float = 0.5
     entropy: float = 0.2
+    random: float = 1.35
+    nats: float = 0.5
     stale: float = 0.05
     kl: float = 1.5
     costs: frozenset[str] = frozenset(
@@ -97,7 +101,7 @@ def alarms(
         evaluations: evaluation.json, by name: before, step-N, after.
         episodes: the records of episodes.jsonl; without them the agents' texts are not compared.
     """
-    played = [record for record in episodes if "evaluation" not in record]
+    played = [r for r in episodes if "evaluation" not in r and number_in(r, "step") is not None]
     width = _width(len(steps), thresholds)
     found = [
         *_lazy_agents(steps, width, thresholds),
@@ -240,6 +244,10 @@ def _updates(steps: Sequence[Record], width: int, limits: Thresholds) -> Iterato
             text = f"policy {policy}: entropy fell from {entropy.start:.3g} to {mean.value:.3g} nats"
             remedy = "lower the learning rate, or raise the KL weight or the temperature"
             yield Alarm("entropy collapse", "warning", mean.step, f"{text}, below {limits.entropy:.0%} of it; {remedy}")
+        if mean := entropy.above(max(limits.random * entropy.start, entropy.start + limits.nats)):
+            text = f"policy {policy}: entropy rose from {entropy.start:.3g} to {mean.value:.3g} nats"
+            remedy = "lower the learning rate, or raise the KL weight"
+            yield Alarm("entropy rise", "warning", mean.step, f"{text}: answers become random; {remedy}")
     for name, key, limit, remedy in (
         ("stale sampler", "stale", limits.stale, "check that engine and learner hold the same weights and dtype"),
         ("large KL", "kl", limits.kl, "lower the learning rate, or raise the KL weight"),

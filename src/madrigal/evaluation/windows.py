@@ -12,6 +12,8 @@ from itertools import accumulate
 from statistics import fmean, pstdev
 from typing import Any
 
+LARGEST = 1e100  # numbers beyond are nothing that was measured, and their sums and squares are infinite
+
 
 @dataclass(frozen=True, slots=True)
 class Mean:
@@ -72,10 +74,22 @@ class Series:
         return change / scale if scale and abs(change) > sure * error else 0.0
 
 
+def number_in(record: Mapping[str, Any], key: str) -> float | None:
+    """A finite number of a record; None where there is none: files may hold anything.
+
+    >>> number_in({"a": 1, "b": "1", "c": 10**400}, "a"), number_in({"b": "1"}, "b"), number_in({"c": 10**400}, "c")
+    (1.0, None, None)
+    """
+    value = record.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -LARGEST < value < LARGEST:
+        return None
+    return float(value)
+
+
 def series(steps: Sequence[Mapping[str, Any]], key: str, width: int) -> Series:
-    """The values of one key of steps.jsonl; steps that lack it are left out."""
-    pairs = ((int(record["step"]), float(record[key])) for record in steps if key in record)
-    return Series(tuple((step, value) for step, value in pairs if math.isfinite(value)), width)
+    """The values of one key of steps.jsonl; steps that lack a finite number there are left out."""
+    pairs = ((number_in(record, "step"), number_in(record, key)) for record in steps)
+    return Series(tuple((int(step), value) for step, value in pairs if step is not None and value is not None), width)
 
 
 def owned(steps: Sequence[Mapping[str, Any]], pattern: str, width: int) -> Iterator[tuple[str, Series]]:

@@ -13,6 +13,7 @@ from madrigal.evaluation.alarms import Alarm, alarms
 from madrigal.report.arguments import parse
 from madrigal.report.charts import check_matplotlib
 from madrigal.report.document import document
+from madrigal.report.plain import plain
 from madrigal.report.runs import Run, read_runs
 from madrigal.types import ConfigError
 
@@ -25,7 +26,7 @@ def report_command(arguments: list[str]) -> int:
     parser.add_argument("run", type=Path, nargs="+", help="run folders; seeds of one recipe become one curve")
     parser.add_argument("--output", type=Path, help="the page; by default report.html in the run's folder")
     options = parse(parser, arguments)
-    print(write_report(options.run, options.output))
+    print(plain(write_report(options.run, options.output), lines=False))
     return 0
 
 

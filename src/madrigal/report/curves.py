@@ -8,15 +8,19 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from itertools import islice
 from statistics import fmean
+from typing import TypeGuard
 
-from madrigal.report.meanings import SCHEME, Meaning, meaning, place
+from madrigal.report.meanings import MEANINGS, SCHEME, Meaning, meaning, place
 from madrigal.report.runs import Run, is_number, order
 from madrigal.report.variants import Variant
 
 POINTS = 200  # on one curve: more than a small chart can show
 WINDOWS = 25  # a curve is smoothed over 1/25 of its steps
+PANELS = 100  # on one page: more take minutes to draw and nobody looks at them
+CURVES = 40  # in one panel
+LARGEST = 1e100
 RETURN = "component/return_percent"
 
 Series = dict[int, float]
@@ -64,19 +68,27 @@ class Panel:
 
 
 def panels(kinds: Sequence[Variant]) -> list[Panel]:
-    """A panel for everything that was measured, schemes of cooperation left out."""
+    """A panel for everything that was measured, schemes of cooperation left out.
+
+    At most PANELS, known measures before others, each of at most CURVES series for each kind of run.
+    """
     measured = [[_series(run) for run in kind.runs] for kind in kinds]
     keys = dict.fromkeys(key for runs in measured for run in runs for key in run)
     patterns: dict[str, list[str]] = {RETURN: []}
     for key in keys:
         patterns.setdefault(place(key)[0], []).append(key)
-    drawn = []
-    for pattern, held in patterns.items():
-        if pattern != SCHEME:
-            curves = [curve for n, runs in enumerate(measured) for key in held for curve in _curve(key, n, runs)]
-            dots = [dot for n, kind in enumerate(kinds) for dot in _dots(pattern, n, kind)]
-            drawn.append(Panel(pattern, meaning(pattern), tuple(curves), tuple(dots)))
-    return [panel for panel in drawn if panel.curves or panel.dots]
+    patterns.pop(SCHEME, None)
+    ordered = sorted(patterns, key=lambda pattern: pattern not in MEANINGS)
+    made = (_panel(pattern, patterns[pattern][:CURVES], kinds, measured) for pattern in ordered)
+    return list(islice((panel for panel in made if panel.curves or panel.dots), PANELS))
+
+
+def _panel(
+    pattern: str, keys: Sequence[str], kinds: Sequence[Variant], measured: Sequence[Sequence[Mapping[str, Series]]]
+) -> Panel:
+    curves = [curve for n, runs in enumerate(measured) for key in keys for curve in _curve(key, n, runs)]
+    dots = [dot for n, kind in enumerate(kinds) for dot in _dots(pattern, n, kind)]
+    return Panel(pattern, meaning(pattern), tuple(curves), tuple(dots))
 
 
 def shares(kind: Variant) -> dict[str, Curve]:
@@ -103,7 +115,7 @@ def _series(run: Run) -> dict[str, Series]:
     held: dict[str, Series] = {}
     for line in run.steps:
         for key, value in line.record.items():
-            if key != "step" and is_number(value) and isfinite(value):
+            if key != "step" and is_measure(value):
                 held.setdefault(key, {})[line.record["step"]] = value
     return held
 
@@ -168,9 +180,14 @@ def _dots(pattern: str, variant: int, kind: Variant) -> list[Dot]:
     for run in kind.runs:
         for when, result in run.evaluations.items():
             value = held_out(result, pattern.removeprefix("component/")) if pattern.startswith("component/") else None
-            if value and isfinite(value[0]):
+            if value and all(map(is_measure, value)):
                 found.setdefault(_step(when, run), []).append(value)
     return [Dot(variant, step, *together(values)) for step, values in sorted(found.items())]
+
+
+def is_measure(value: object) -> TypeGuard[int | float]:
+    """Whether a value is a number that can be drawn; 1e308 is none, since scales around it overflow."""
+    return is_number(value) and abs(value) < LARGEST
 
 
 def together(values: Sequence[tuple[float, float, float]]) -> tuple[float, float, float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from madrigal.report.charts import Look, described, draw_changes, draw_panel, draw_shares, swatch
-from madrigal.report.curves import Curve, Panel, agents, panels, shares, window
+from madrigal.report.curves import PANELS, Curve, Panel, agents, panels, shares, window
 from madrigal.report.markup import NOTHING, Html, element, join, text
 from madrigal.report.meanings import AGENTS, LEARNING, MEANINGS, MORE, OUTCOME, SECTIONS, section
 from madrigal.report.results import changes, results
@@ -40,6 +40,9 @@ def curves(kinds: Sequence[Variant]) -> Html:
                 parts.append(element("details", {}, element("summary", {}, text(title)), said, grid))
             else:
                 parts.append(join([element("h3", {}, text(title)), said, grid]))
+    if len(drawn) >= PANELS:
+        few = f"Only {PANELS} charts are drawn; the other records are in steps.jsonl."
+        parts.append(element("p", {"class": "said"}, text(few)))
     return join([element("p", {"class": "said"}, text(explained(kinds))), *parts]) if parts else NOTHING
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +14,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+
+from madrigal.evaluation.alarms import Alarm
+from madrigal.evaluation.early import EarlyAlarms
+from madrigal.report.plain import plain, plain_text
 
 PERCENTS = (
     "structure",
@@ -36,6 +42,9 @@ SKIPPED = {
     "syntax_correct",
 }
 MOST = 8
+SILENCE = 30.0  # seconds without a line, where there is no terminal
+ABOVE_ALL = 100.0001  # percent: beyond the best, rounding aside
+LINES, LETTERS = 6, 360  # of a prompt or an answer at the end of a run
 
 
 def shown(components: Iterable[str]) -> list[str]:
@@ -45,48 +54,117 @@ def shown(components: Iterable[str]) -> list[str]:
 
 
 class Progress:
-    """A live line of figures on a terminal, a plain line now and then elsewhere. A `Watcher` of training."""
+    """A live line of figures on a terminal, plain lines elsewhere, at least one every half minute. A `Watcher`.
 
-    def __init__(self, console: Console, steps: int, title: str) -> None:
-        self.console, self.steps, self.title = console, steps, title
+    Warnings come as soon as the records show a reason for them. Where the run ends, `close` it.
+
+    Args:
+        title: what the lines are of; the run's folder, say.
+        best: the most that a round can return; infinity where it is not known.
+        quiet: show warnings only.
+        silence: the longest time without a line, in seconds, where there is no terminal.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        steps: int,
+        title: str,
+        *,
+        best: float = math.inf,
+        quiet: bool = False,
+        silence: float = SILENCE,
+    ) -> None:
+        self.console, self.steps, self.title, self.quiet, self.silence = console, steps, title, quiet, silence
+        self.alarms = EarlyAlarms(best)
         self.recent: deque[Mapping[str, Any]] = deque(maxlen=10)
         self.live: Live | None = None
-        self.began = self.first = 0.0
+        self.began = self.spoke = self.entered = 0.0
         self.made = 0
+        self.doing, self.following = "", "training"
+        self.closed = threading.Event()
+        self.clock: threading.Thread | None = None
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the live line, and lines about what takes long."""
+        self.closed.set()
+        self._still()
+        if self.clock is not None:
+            self.clock.join()
 
     def stage(self, name: str) -> None:
-        self._close()
-        self.console.print(f"[dim]{self.title}:[/dim] {name} ...")
+        self._still()
+        if name.startswith("note: "):  # something to know, not something that begins
+            self._say(f"{self.title}: {name}", always=True)
+            return
+        self._enter(name)
+        self._say(f"{self.title}: {name} ...", "dim")
 
     def step(self, record: Mapping[str, Any]) -> None:
+        now = time.perf_counter()
         if not self.recent:
-            self.began = time.perf_counter() - record["seconds"]
+            self.began = now - record["seconds"]
         self.recent.append(record)
         self.made += 1
-        if self.console.is_terminal:
+        self._warn(self.alarms(record))
+        self.following = f"step {record['step'] + 2} of {self.steps}"
+        self._enter(self.following)
+        if self.console.is_terminal and not self.quiet:
             if self.live is None:
                 self.live = Live(console=self.console, refresh_per_second=4)
                 self.live.start()
             self.live.update(self._table(record))
-        elif record["step"] % 10 == 0 or record["step"] + 1 == self.steps:
-            self.console.print(self._line(record), soft_wrap=True)
+        elif record["step"] % 10 == 0 or record["step"] + 1 == self.steps or now - self.spoke >= self.silence / 2:
+            self._say(self._line(record))
 
     def evaluated(self, when: str, result: Any) -> None:
-        self._close()
-        self.console.print(
+        self._still()
+        self._say(
             f"  held-out return {when}: {result.return_percent:.1f} % "
             f"[{result.low:.1f}, {result.high:.1f}] on {result.examples} examples"
         )
+        self._enter(self.following)
+        if result.return_percent > ABOVE_ALL:
+            text = f"held-out examples return {result.return_percent:.4g} % of the best that the task states"
+            self._warn([Alarm("return out of range", "warning", None, f"{text}; correct its best_return or reward")])
 
-    def _close(self) -> None:
+    def _enter(self, doing: str) -> None:
+        """Notes what begins now; where nobody looks at a terminal, a clock says when it takes long."""
+        self.doing, self.entered = doing, time.perf_counter()
+        if self.clock is None and not (self.quiet or self.console.is_terminal):
+            self.clock = threading.Thread(target=self._tick, daemon=True)
+            self.clock.start()
+
+    def _tick(self) -> None:
+        while not self.closed.wait(self.silence / 4):
+            now = time.perf_counter()
+            if now - self.spoke >= self.silence * 3 / 4:
+                self._say(f"  {self.doing}: {_clock(now - self.entered)} so far")
+
+    def _warn(self, alarms: Iterable[Alarm]) -> None:
+        for alarm in alarms:
+            step = "" if alarm.step is None else f"step {alarm.step + 1}, "
+            self._say(f"WARNING: {step}{alarm.name}: {alarm.text}", "bold red", always=True)
+
+    def _say(self, line: str, style: str = "", *, always: bool = False) -> None:
+        self.spoke = time.perf_counter()
+        if always or not self.quiet:
+            self.console.print(plain_text(self.console, line, style, lines=False), soft_wrap=True)
+
+    def _still(self) -> None:
         if self.live is not None:
             self.live.stop()
             self.live = None
 
     def _left(self, record: Mapping[str, Any]) -> str:
         each = (time.perf_counter() - self.began) / self.made
-        left = int(each * (self.steps - record["step"] - 1))
-        return f"{left // 60}:{left % 60:02d}"
+        return _clock(each * (self.steps - record["step"] - 1))
 
     def _figures(self) -> dict[str, float]:
         parts = shown(k.removeprefix("component/") for k in self.recent[-1] if k.startswith("component/"))
@@ -105,9 +183,13 @@ class Progress:
         cells |= {name: f"{value:.2f}" for name, value in self._figures().items()}
         cells |= {"tokens/s": f"{speed:.0f}", "left": self._left(record)}
         for name in cells:
-            table.add_column(name, justify="right")
+            table.add_column(plain_text(self.console, name, lines=False), justify="right")
         table.add_row(*cells.values())
         return table
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 def before_after(evaluations: Mapping[str, Any]) -> Table:
@@ -121,7 +203,9 @@ def before_after(evaluations: Mapping[str, Any]) -> Table:
     for name in shown(name for when in times for name in evaluations[when]["components"]):
         if name != "return_percent":
             unit = " %" if name in PERCENTS else ""
-            table.add_row(f"{name}{unit}", *(_cell(evaluations[when], name) for when in times))
+            table.add_row(
+                Text(plain(f"{name}{unit}", lines=False)), *(_cell(evaluations[when], name) for when in times)
+            )
     returns = [f"{e['return_percent']:.1f} [{e['low']:.1f}, {e['high']:.1f}]" for e in map(evaluations.get, times) if e]
     table.add_row("normalised return %", *returns, style="bold")
     table.add_row("tokens/s", *(f"{evaluations[when]['tokens_per_second']:.0f}" for when in times))
@@ -138,12 +222,24 @@ def _cell(evaluation: Mapping[str, Any], name: str) -> str:
 
 
 def show_transcript(console: Console, title: str, episode: Mapping[str, Any]) -> None:
-    """One episode: the last observation of each agent, and what it said."""
-    console.rule(f"[bold]{title}[/bold] example {episode['example']}, reward {episode['reward']:.2f}", align="left")
+    """One episode: what each agent said, and below it, once and dim, what they were asked; long texts are cut."""
+    heading = plain_text(console, title, "bold", lines=False)
+    about = f" example {episode['example']}, reward {episode['reward']:.2f}"
+    console.rule(heading.append_text(plain_text(console, about, "not bold", lines=False)), align="left")
     for turn in episode["turns"]:
-        if turn["round"] == 0:
-            console.print(Text(_clip(turn["prompt"][-1]["content"]), style="dim"))
-        console.print(Text(f"{turn['agent']}:", style="bold"), Text(_clip(turn["text"])))
+        console.print(plain_text(console, f"{turn['agent']}:", "bold", lines=False))
+        console.print(plain_text(console, _cut(turn["text"])))
+    prompts = dict.fromkeys(turn["prompt"][-1]["content"] for turn in episode["turns"] if turn["round"] == 0)
+    for prompt in prompts if len(prompts) == 1 else _without_repeats(list(prompts)):
+        console.print(plain_text(console, f"asked: {_cut(prompt)}", "dim"))
+
+
+def _without_repeats(prompts: Sequence[str]) -> list[str]:
+    """Prompts that differ in their ends only: the first as it is, of the others what differs."""
+    first, *others = [prompt.splitlines() for prompt in prompts]
+    seen = set(first)
+    news = ["\n".join(line for line in other if line not in seen) for other in others]
+    return [prompts[0], *(text for text in news if text.strip())]
 
 
 def pick_transcripts(episodes: Sequence[Mapping[str, Any]], count: int = 2) -> list[Mapping[str, Any]]:
@@ -155,5 +251,10 @@ def pick_transcripts(episodes: Sequence[Mapping[str, Any]], count: int = 2) -> l
     return sorted(held, key=lambda e: abs(e["reward"] - mean))[:count]
 
 
-def _clip(text: str, limit: int = 700) -> str:
-    return text if len(text) <= limit else text[:limit] + " ..."
+def _cut(text: str) -> str:
+    """The beginning of a text and its end, which may hold the instruction or the answer."""
+    kept = [line for line in text.strip().splitlines() if line.strip()]
+    if len(kept) > LINES:
+        kept = [*kept[: LINES - 2], "...", kept[-1]]
+    short = "\n".join(kept)
+    return short if len(short) <= LETTERS else f"{short[: LETTERS * 2 // 3]} ... {short[-LETTERS // 3 :]}"

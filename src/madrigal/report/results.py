@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from madrigal.report.curves import agents, held_out, together
+from madrigal.report.curves import agents, held_out, is_measure, together
 from madrigal.report.markup import NOTHING, Html, element, table, text
+from madrigal.report.origin import origin
 from madrigal.report.progress import PERCENTS, shown
 from madrigal.report.runs import Run, is_number, task_of
 from madrigal.report.variants import Variant, flat
@@ -33,7 +34,7 @@ FACTS = {
 
 
 def facts(runs: Sequence[Run]) -> dict[str, str]:
-    """The settings that matter most, each with all its values."""
+    """The settings that matter most and what the runs took, each with all its values."""
     settings = [dict(flat(run.settings)) for run in runs]
     found = {
         "Task": [task_of(run) for run in runs],
@@ -41,6 +42,8 @@ def facts(runs: Sequence[Run]) -> dict[str, str]:
         "Models": [value for one in settings for key, value in one.items() if _names_a_model(key)],
         **{label: [one[key] for one in settings if key in one] for label, key in FACTS.items()},
     }
+    origins = [origin(run) for run in runs]
+    found |= {label: [one[label] for one in origins if label in one] for one in origins for label in one}
     return {label: ", ".join(dict.fromkeys(values)) for label, values in found.items() if any(values)}
 
 
@@ -81,7 +84,7 @@ def changes(kind: Variant) -> list[tuple[str, Ends, Ends]]:
     found = []
     for name in dict.fromkeys(names):
         before, after = (_held(kind.runs, when, name) for when in TIMES)
-        if before and after:
+        if before and after and all(map(is_measure, (*before, *after))):
             found.append((name.removesuffix("_percent").replace("_", " "), before, after))
     return found
 

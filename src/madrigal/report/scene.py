@@ -8,7 +8,6 @@ rich, and what a terminal would act on is spelled out.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import takewhile
 from statistics import fmean
@@ -17,23 +16,9 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from madrigal.report.plain import plain_text
 from madrigal.rollout import Judge, Play, Speak
 from madrigal.types import AgentId, Completion, Message, Messages, Step, joint_reward
-
-ACTING = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode's control, format, surrogate, and line and paragraph separators
-HARMLESS = "\n\t\u200c\u200d"  # the last two join letters of some scripts, and parts of emoji
-
-
-def plain(text: str) -> str:
-    r"""Spells out every character that a terminal would act on instead of showing it; lines and tabs stay.
-
-    >>> print(plain("red \x1b[31m, back \r, turned \u202e"))
-    red \x1b[31m, back \r, turned \u202e
-    """
-    return "".join(
-        c.encode("unicode_escape").decode() if unicodedata.category(c) in ACTING and c not in HARMLESS else c
-        for c in text
-    )
 
 
 def shown(moves: Play, scene: Scene) -> Play:
@@ -158,8 +143,7 @@ class Scene:
         return f"{agent} (you)" if agent in self.seats else agent
 
     def _text(self, text: str, style: str = "") -> Text:
-        encoding = self.console.encoding
-        return Text(plain(text).encode(encoding, "backslashreplace").decode(encoding), style=style)
+        return plain_text(self.console, text, style)
 
 
 def news(prompt: Messages, known: Messages) -> Messages:

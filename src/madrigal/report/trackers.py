@@ -2,12 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from madrigal.report.log import Tracker
 from madrigal.types import ConfigError
+
+PACKAGES = {
+    "tensorboard": ("torch.utils.tensorboard", "madrigal[tb]"),
+    "wandb": ("wandb", "madrigal[wandb]"),
+    "trackio": ("trackio", "madrigal[trackio]"),
+}
+
+
+def check_trackers(kinds: Sequence[str]) -> None:
+    """Finds out whether trackers can be begun, before anything is loaded or made.
+
+    Raises:
+        ConfigError: if a package is not installed, or wandb would ask for a key on the terminal.
+    """
+    for kind in kinds:
+        module = _package(kind)
+        if kind == "wandb" and not _has_key(module):
+            raise ConfigError(
+                "records.trackers: wandb is not logged in; run: wandb login, or set WANDB_MODE=offline to send it later"
+            )
+
+
+def _package(kind: str) -> Any:
+    name, extra = PACKAGES[kind]
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ConfigError(f"records.trackers: {kind} is not installed; pip install '{extra}'") from error
+
+
+def _has_key(wandb: Any) -> bool:
+    """Whether wandb needs no key now, has one in the environment, or one from an earlier login."""
+    if os.environ.get("WANDB_MODE", "") in ("offline", "disabled", "dryrun"):
+        return True
+    return bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
 
 
 def make_tracker(kind: str, folder: Path, settings: Mapping[str, Any]) -> Tracker:
@@ -20,11 +57,7 @@ def make_tracker(kind: str, folder: Path, settings: Mapping[str, Any]) -> Tracke
 
 
 def _tensorboard(folder: Path, settings: Mapping[str, Any]) -> Tracker:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ConfigError("records.trackers: tensorboard is not installed; pip install 'madrigal[tb]'") from error
-    writer: Any = SummaryWriter(str(folder / "tensorboard"))
+    writer: Any = _package("tensorboard").SummaryWriter(str(folder / "tensorboard"))
 
     def track(step: int, numbers: Mapping[str, float]) -> None:
         for name, value in numbers.items():
@@ -35,11 +68,14 @@ def _tensorboard(folder: Path, settings: Mapping[str, Any]) -> Tracker:
 
 
 def _wandb(folder: Path, settings: Mapping[str, Any]) -> Tracker:
+    wandb = _package("wandb")
     try:
-        import wandb  # type: ignore[import-not-found,unused-ignore]
-    except ImportError as error:
-        raise ConfigError("records.trackers: wandb is not installed; pip install 'madrigal[wandb]'") from error
-    run = wandb.init(project="madrigal", name=folder.name, dir=str(folder), config=dict(settings))
+        run = wandb.init(project="madrigal", name=folder.name, dir=str(folder), config=dict(settings))
+    except wandb.Error as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"records.trackers: wandb could not begin ({reason}); run: wandb login, or set WANDB_MODE=offline"
+        ) from error
 
     def track(step: int, numbers: Mapping[str, float]) -> None:
         run.log({**numbers, "step": step})
@@ -48,11 +84,7 @@ def _wandb(folder: Path, settings: Mapping[str, Any]) -> Tracker:
 
 
 def _trackio(folder: Path, settings: Mapping[str, Any]) -> Tracker:
-    try:
-        import trackio  # type: ignore[import-not-found,unused-ignore]
-    except ImportError as error:
-        raise ConfigError("records.trackers: trackio is not installed; pip install 'madrigal[trackio]'") from error
-    run = trackio.init(project="madrigal", name=folder.name, config=dict(settings), resume="allow")
+    run = _package("trackio").init(project="madrigal", name=folder.name, config=dict(settings), resume="allow")
 
     def track(step: int, numbers: Mapping[str, float]) -> None:
         run.log(dict(numbers), step=step)

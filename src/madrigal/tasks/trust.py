@@ -1,45 +1,76 @@
-"""What a file may not ask for in silence: code of somebody's own, and no sandbox around code of models.
-
-Knows: which settings of a task reach beyond training. Does not know: whether a person or a file said so.
-"""
+"""What a file may not ask for in silence: own code, no sandbox around code of models, and sending anything away."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import Coding
+from madrigal.tasks.discussion.debate import Debate
 from madrigal.tasks.office.services import Office
 from madrigal.tasks.own import Own
 from madrigal.types import ConfigError
 
 TRUST = "--trust"
-FLAGS = ("--task.path", "--task.unconfined")  # whoever types one of these has asked for it
+SENDING = ("wandb", "trackio")  # trackers that may send what they are given to a server
 
 
-def reach(config: TaskConfig) -> str:
-    """What a task of these settings does to the machine besides being played; "" for nothing.
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Something that settings ask of the machine besides training.
+
+    Attributes:
+        text: what it is, to follow "asks to".
+        flag: the setting behind it; whoever types it has asked for it.
+    """
+
+    text: str
+    flag: str
+
+
+def wishes(config: TaskConfig, trackers: Sequence[str] = ()) -> Iterator[Wish]:
+    """Everything that a task of these settings, and these trackers, do to the machine besides training."""
+    if isinstance(config, Own):
+        yield Wish(f"import and run the code of {config.path}", "--task.path")
+    if isinstance(config, Coding | Office) and config.unconfined:
+        yield Wish("switch off the sandbox around code that models write (task.unconfined)", "--task.unconfined")
+    if isinstance(config, Coding) and config.feedback == "expert_edits":
+        place = config.expert.base_url or "the default endpoint of OpenAI's protocol"
+        key = config.expert.key_variable
+        yield Wish(f"send the key in {key} and what the team writes to {place}", "--task.expert.base-url")
+    if isinstance(config, Debate) and config.verifier.kind == "http":
+        yield Wish(f"send questions and answers to {config.verifier.url}", "--task.verifier.url")
+    if sending := [name for name in trackers if name in SENDING]:
+        yield Wish(f"send settings and numbers to {' and '.join(sending)}", "--records.trackers")
+
+
+def reach(config: TaskConfig, trackers: Sequence[str] = (), typed: Collection[str] = ()) -> str:
+    """All wishes in one phrase, those left out whose flag was typed; "" where there is none.
 
     >>> reach(Own("divide.py:task"))
     'import and run the code of divide.py:task'
     """
-    if isinstance(config, Own):
-        return f"import and run the code of {config.path}"
-    if isinstance(config, Coding | Office) and config.unconfined:
-        return "switch off the sandbox around code that models write (task.unconfined)"
-    return ""
+    return " and to ".join(wish.text for wish in wishes(config, trackers) if wish.flag not in typed)
 
 
-def check_trust(config: TaskConfig, where: str | Path) -> None:
+def check_trust(
+    config: TaskConfig, where: str | Path, trackers: Sequence[str] = (), typed: Collection[str] = ()
+) -> None:
     """Refuses settings read from `where` that reach beyond training.
+
+    Args:
+        trackers: of the experiment, where its numbers will be tracked.
+        typed: flags on the command line: what they set was not asked for by the file alone.
 
     Raises:
         ConfigError: saying what would be done, and how to allow it.
     """
-    if wish := reach(config):
+    if wish := reach(config, trackers, typed):
         raise ConfigError(f"{where} asks to {wish}; look at it first, and allow it with {TRUST}")
 
 
-def trusting(command: str, config: TaskConfig) -> str:
+def trusting(command: str, config: TaskConfig, trackers: Sequence[str] = ()) -> str:
     """A command to show a user, with the flag that settings like these will need when they come from a file."""
-    return f"{command} {TRUST}" if reach(config) else command
+    return f"{command} {TRUST}" if reach(config, trackers) else command

@@ -23,11 +23,13 @@ from madrigal.assemble import pick_device
 from madrigal.engines.transformers import generate
 from madrigal.policies.local import LocalPolicy, PolicyConfig, load_policy
 from madrigal.report.arguments import flags, quietly, unknown_flag
+from madrigal.report.plain import plain_text
 from madrigal.sampling import Sampling
 from madrigal.tasks.discussion.debate import Debate, DebateTask, question_of
 from madrigal.tasks.discussion.verifier import Verifier
 from madrigal.types import ConfigError
 from madrigal.verifier.calibration import Calibration, calibration
+from madrigal.verifier.journal import Journal, counted
 from madrigal.verifier.model import Body, load_verifier, new_verifier
 from madrigal.verifier.rows import Row, check_apart, load_rows, write_rows
 from madrigal.verifier.samples import Ask, Gathering, Say, gather
@@ -43,6 +45,7 @@ USAGE = """usage: madrigal verifier <command> ...
 
 settings of each: madrigal verifier COMMAND --help
 """
+FEW = 40  # questions that a starter model is asked by default: enough to see how it goes, within minutes
 C = TypeVar("C")
 
 
@@ -55,9 +58,10 @@ class Data:
         model: whose answers; best those of the model whose answers the verifier will judge.
         task: where the questions come from; agents and rounds do not matter.
         split: of the questions. A check needs other questions than training.
-        questions: the first so many of them; 0 takes all.
+        questions: the first so many of them; 0 takes all. By default all, and 40 for starter models.
         max_new_tokens: the longest answer.
         gather: how often and how the model is asked.
+        resume: go on with a gathering that was stopped.
         device: auto, cpu or cuda.
     """
 
@@ -65,9 +69,10 @@ class Data:
     model: str = "starter:small"
     task: Debate = field(default_factory=Debate)
     split: Literal["train", "test"] = "train"
-    questions: int = 0
+    questions: int | None = None
     max_new_tokens: int = 300
     gather: Gathering = field(default_factory=Gathering)
+    resume: bool = False
     device: str = "auto"
 
 
@@ -163,23 +168,38 @@ def data_command(asked: Data) -> int:
     """Gathers answers, writes them, and says what came."""
     console = Console()
     task, split = DebateTask(asked.task), asked.split
-    examples = task.examples(split)[: asked.questions or None]
+    count = asked.questions if asked.questions is not None else FEW * asked.model.startswith("starter:")
+    examples = task.examples(split)[: count or None]
     questions = {example.id: question_of(example, asked.task) for example in examples}
+    settings = {**asdict(asked), "questions": count} | dict.fromkeys(("file", "resume", "device"))
+    journal = Journal(asked.file, settings, resume=asked.resume)
     policy = load_policy("generator", PolicyConfig(model=asked.model, trainable=False), pick_device(asked.device))
-    with console.status(f"asking {asked.model} {len(questions)} questions"):
-        rows = gather(questions, speaker(policy, asked), asked.gather)
+
+    def tell(line: str) -> None:
+        console.print(plain_text(console, line, lines=False), soft_wrap=True)
+
+    plainly = asked.gather.samples * len(questions)
+    tell(
+        f"asking {asked.model} {len(questions)} questions, {asked.gather.samples} times each; {journal.count} answers "
+        "are there already"
+    )
+    say = counted(speaker(policy, asked), max(0, plainly - journal.count), tell)
+    try:
+        rows = gather(questions, journal.recording(say), asked.gather)
+    except KeyboardInterrupt:
+        tell(f"stopped; the answers so far are in {journal.path}: go on with the same command and --resume")
+        return 130
     if not rows:
+        journal.remove()
         raise ConfigError(
             "verifier data: no question got both right and wrong answers; raise --gather.samples or --gather.tries, or "
             "take --gather.aid beginning for a model that cannot be told"
         )
     write_rows(rows, asked.file)
+    journal.remove()
     answered = len({row.id for row in rows})
     ways = ", ".join(f"{count} {way}" for way, count in Counter(row.way for row in rows).items())
-    console.print(
-        f"{asked.file}: {len(rows)} answers, half of them right, to {answered} of {len(questions)} questions ({ways})",
-        soft_wrap=True,
-    )
+    tell(f"{asked.file}: {len(rows)} answers, half of them right, to {answered} of {len(questions)} questions ({ways})")
     return 0
 
 

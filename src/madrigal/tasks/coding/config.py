@@ -16,10 +16,10 @@ class ExpertConfig:
     """An OpenAI-compatible endpoint that proposes edits between turns.
 
     Attributes:
-        base_url: of the endpoint; empty means the client's own default.
+        base_url: of the endpoint, http or https; empty takes OPENAI_BASE_URL, or else OpenAI's.
         model: the name that the endpoint knows the model by.
         key_variable: the environment variable that holds the key; the key itself is never stored. Its name ends in
-            _API_KEY, so that an experiment from elsewhere cannot send any other variable to its endpoint.
+            _API_KEY. An experiment from elsewhere that names an endpoint needs --trust: the key is sent there.
     """
 
     base_url: str = ""
@@ -30,6 +30,10 @@ class ExpertConfig:
         if not re.fullmatch(r"\w*_API_KEY", self.key_variable):
             raise ConfigError(
                 f"task.expert.key_variable: expected a variable whose name ends in _API_KEY, got {self.key_variable!r}"
+            )
+        if self.base_url and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", self.base_url):
+            raise ConfigError(
+                f"task.expert.base_url: expected one like https://api.openai.com/v1, got {self.base_url!r}"
             )
 
 

@@ -1,10 +1,6 @@
 """An expert that reads the team's program and advises each agent: any OpenAI-compatible endpoint.
 
-Knows: how the expert is asked, how its JSON is read, how often it is asked again.
-Does not know: agents' prompts, rewards.
-
-`openai` is imported here alone, and only when a connection is opened. The key is read from an environment
-variable and kept by the client; no record and no message holds it.
+The key is read from an environment variable when the endpoint is opened; no record and no message holds it.
 
 References:
     Liu et al., 2025, arXiv:2508.04652: expert guidance as a source of feedback between turns.
@@ -12,7 +8,6 @@ References:
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import time
@@ -21,12 +16,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from madrigal.tasks.coding.config import ExpertConfig
+from madrigal.tasks.post import PostError, post
 from madrigal.types import ConfigError, EngineError
 
 MAX_TOKENS = 2048  # the authors' configuration, as are the two numbers below
 TEMPERATURE = 0.3
 TRIES = 3
-SECONDS = 60.0
+SECONDS = 60.0  # for one whole answer
+LARGEST = 1 << 20  # bytes of an answer
+ENDPOINT = "https://api.openai.com/v1"  # where neither the settings nor OPENAI_BASE_URL name one
 
 QUESTION = """\
 Two programmers solve one problem together: a helper writes the function aux, and a main programmer writes the
@@ -108,35 +106,59 @@ def read_edits(reply: str) -> tuple[str, str]:
     raise EngineError(f"expected JSON with the texts aux and main from the expert, got {reply[:80]!r}")
 
 
-def open_expert(config: ExpertConfig) -> Expert:
-    """Connects to an endpoint; what comes back can be handed to a task.
+def open_expert(config: ExpertConfig, pause: Callable[[float], None] = time.sleep) -> Expert:
+    """What asks an endpoint; it can be handed to a task.
+
+    Args:
+        pause: waits between tries; see `consult`.
 
     Raises:
-        ConfigError: if `openai` is not installed, no model is named, or there is no key in the environment.
+        ConfigError: if no model is named, or there is no usable key in the environment.
     """
-    try:
-        openai: Any = importlib.import_module("openai")
-    except ImportError as error:
-        raise ConfigError("expert edits need the openai client: pip install 'madrigal[api]'") from error
-    key = os.environ.get(config.key_variable, "")
+    key = os.environ.get(config.key_variable, "").strip()
     if not key or not config.model:
         raise ConfigError(
             f"the expert needs a model and a key: got the model {config.model!r} and "
             f"{'a' if key else 'no'} key in {config.key_variable}; set both"
         )
-    client = openai.OpenAI(api_key=key, base_url=config.base_url or None, max_retries=0, timeout=SECONDS)
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError(f"expected a key of plain ASCII characters in {config.key_variable}; set it again")
+    url = f"{(config.base_url or os.environ.get('OPENAI_BASE_URL', '') or ENDPOINT).rstrip('/')}/chat/completions"
+    headers = {"Authorization": f"Bearer {key}"}
 
     def ask(question: str) -> str:
+        wish = {
+            "model": config.model,
+            "messages": [{"role": "user", "content": question}],
+            "max_tokens": MAX_TOKENS,
+            "temperature": TEMPERATURE,
+        }
         try:
-            reply = client.chat.completions.create(
-                model=config.model,
-                messages=[{"role": "user", "content": question}],
-                max_tokens=MAX_TOKENS,
-                temperature=TEMPERATURE,
-            )
-        except openai.OpenAIError as error:
-            # The words of the error are left out: some endpoints repeat a part of the key in them.
-            raise EngineError(f"the expert {config.model} did not answer: {type(error).__name__}") from None
-        return str(reply.choices[0].message.content or "") if reply.choices else ""
+            status, content = post(url, wish, seconds=SECONDS, largest=LARGEST, headers=headers)
+        except PostError as error:
+            raise EngineError(f"the expert {config.model} did not answer: {error}") from None
+        if status != 200:
+            # The words of the refusal are left out: some endpoints repeat a part of the key in them.
+            raise EngineError(f"the expert {config.model} did not answer: status {status}")
+        return read_completion(content)
 
-    return lambda problem, code: consult(ask, problem, code)
+    return lambda problem, code: consult(ask, problem, code, pause)
+
+
+def read_completion(content: bytes) -> str:
+    """The text of the first choice in a chat completion.
+
+    >>> read_completion(b'{"choices": [{"message": {"content": "sort first"}}]}')
+    'sort first'
+
+    Raises:
+        EngineError: if it is anything else: a page of a proxy, another kind of JSON, no text.
+    """
+    try:
+        reply: Any = json.loads(content)
+    except (ValueError, RecursionError):
+        reply = None
+    match reply:
+        case {"choices": [{"message": {"content": str(text)}}, *_]}:
+            return text
+    raise EngineError(f"expected a chat completion with a text from the expert, got {content[:60]!r}")

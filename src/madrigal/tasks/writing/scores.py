@@ -164,6 +164,27 @@ def score(first: str, second: str, thresholds: Thresholds) -> Score:
     return Score(structure, length, vocabulary, consistency, coherence, earned[passed], passed)
 
 
+def shut_gate(first: str, second: str, thresholds: Thresholds) -> str:
+    """The gate that ends what two texts earn, with what was measured and expected; "" where all are open.
+
+    >>> shut_gate("Too short.", "Too short as well.", TLDR)
+    'structure: expected 8 to 256 words of each, got 2 and 4'
+    """
+    counts = len(first.split()), len(second.split())
+    if not all(thresholds.fewest <= count <= thresholds.most for count in counts):
+        bounds = f"{thresholds.fewest} to {thresholds.most}"
+        return f"structure: expected {bounds} words of each, got {counts[0]} and {counts[1]}"
+    ratios = (
+        ("length ratio", thresholds.length, length_ratio(first, second)),
+        ("vocabulary ratio", thresholds.vocabulary, unique_ratio(first, second, thresholds.exclude_stopwords)),
+    )
+    for name, band, ratio in ratios:
+        if not band.holds(ratio):
+            bounds = f"{band.low:g} to {band.high:g}" if band.high < math.inf else f"at least {band.low:g}"
+            return f"{name}: expected {bounds}, got {ratio:.2f}"
+    return ""
+
+
 def length_ratio(first: str, second: str) -> float:
     """Characters of the second text over those of the first, blanks included; 0 where the first is empty."""
     return len(second) / len(first) if first else 0.0

@@ -21,6 +21,7 @@ from madrigal.tasks.writing.scores import (
     Thresholds,
     length_ratio,
     score,
+    shut_gate,
     unique_ratio,
 )
 from madrigal.tasks.writing.single import WRITER, arxiv_single_prompt, split_parts, tldr_single_prompt
@@ -107,6 +108,7 @@ class WritingTask:
     def step(self, state: Example, actions: Mapping[AgentId, str]) -> Step[Example]:
         first, second = self.parts(actions)
         result = score(first, second, self.thresholds)
+        gate = shut_gate(first, second, self.thresholds)
         words = {f"words/{agent}": float(len(actions[agent].split())) for agent in self.agents}
         return Step(
             state,
@@ -116,6 +118,7 @@ class WritingTask:
             details={
                 "length_ratio": length_ratio(first, second),
                 "unique_ratio": unique_ratio(first, second),
+                **({"shut_gate": gate} if gate else {}),
             },
         )
 

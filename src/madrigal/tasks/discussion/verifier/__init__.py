@@ -8,7 +8,6 @@ another process, reached over HTTP (`client`); the model itself is in `madrigal.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -54,6 +53,7 @@ def verified(verifier: Verifier, question: Question, answers: Sequence[str]) -> 
         raise RewardError(f"verifier: expected one score for each of {len(answers)} answers, got {len(scores)}")
     for score in scores:
         number = isinstance(score, (int, float)) and not isinstance(score, bool)
-        if not number or not (math.isfinite(score) and 0 <= score <= 1):
-            raise RewardError(f"verifier: expected scores from 0 to 1, got {score!r}; it gives probabilities")
+        # Compared, not converted: an integer of 400 digits is no float.
+        if not (number and 0 <= score <= 1):
+            raise RewardError(f"verifier: expected scores from 0 to 1, got {repr(score)[:40]}; it gives probabilities")
     return tuple(float(score) for score in scores)
