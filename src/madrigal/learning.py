@@ -108,7 +108,7 @@ class Learning:
 
 
 def examples_in(groups: Sequence[Group[Any]], stage: Sequence[Sample]) -> float:
-    """The number of examples that the mean of one policy's stage runs over, once for each agent that the policy speaks for.
+    """The number of examples in the mean of one policy's stage, once for each agent that the policy speaks for.
 
         J = 1/N sum_n  1/G sum_g  sum_t A log pi          for each agent; the mean over its agents
 

@@ -146,7 +146,7 @@ def sum_per_sequence(
     return (torch.where(mask, terms, torch.zeros_like(terms)).sum(-1) * weights).sum()
 
 
-def mean_per_token(terms: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], tokens: float) -> Float[Tensor, ""]:
+def mean_per_token(terms: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], tokens: float | int) -> Float[Tensor, ""]:
     """Averages over all tokens of the update, so that long and short answers weigh by their length.
 
     `tokens` counts the whole update, not this micro-batch.
