@@ -99,6 +99,7 @@ def load_examples(
     split: Split,
     columns: Mapping[str, str],
     embedded: Callable[[Split], Sequence[Example]],
+    optional: Sequence[str] = (),
 ) -> tuple[Example, ...]:
     """Makes the examples of a split, from the source or, where it says so, from the embedded corpus.
 
@@ -108,6 +109,7 @@ def load_examples(
     Args:
         columns: for each field of Example.data the column that it is read from.
         embedded: the corpus that comes with the library; slices of the source select from it too.
+        optional: further columns, taken where a row has them.
     """
     if source.data == EMBEDDED:
         mine, _ = _parts(source, split)
@@ -116,7 +118,7 @@ def load_examples(
         examples = embedded(split)
         return tuple(examples[i] for i in _choose(source, split, len(examples), shared=False))
     stamp = _stamp(_file_name(source, split)) if _is_file(source.data) else 0
-    return _examples(source, split, tuple(columns.items()), Path.cwd(), stamp)
+    return _examples(source, split, tuple(columns.items()), Path.cwd(), stamp, tuple(optional))
 
 
 def read_rows(name: str) -> list[dict[str, Any]]:
@@ -154,7 +156,12 @@ def _own_ids(rows: Any) -> Counter[str]:
 
 @lru_cache(maxsize=16)
 def _examples(
-    source: Source, split: Split, columns: tuple[tuple[str, str], ...], folder: Path, stamp: int
+    source: Source,
+    split: Split,
+    columns: tuple[tuple[str, str], ...],
+    folder: Path,
+    stamp: int,
+    optional: tuple[str, ...] = (),
 ) -> tuple[Example, ...]:
     """Cached; `folder`, from which relative names are seen, and `stamp` tell one file from another."""
     rows, chosen, where, shared = _open(source, split)
@@ -168,7 +175,8 @@ def _examples(
         cut = _cut(row, [column for _, column in columns], f"{where}, row {i}")
         name = row_id(row, i, split)
         name = row_id({}, i, split) if known[name] > 1 else name
-        examples.append(Example(name, {field: cut[column] for field, column in columns}))
+        more = {column: row[column] for column in optional if row.get(column)}
+        examples.append(Example(name, {field: cut[column] for field, column in columns} | more))
     return tuple(examples)
 
 
