@@ -10,10 +10,9 @@ Does not know: prompts, rounds, feedback, how a test is run (the sandbox is give
 | 3 tests | passed / total | |
 | bonus | 0.5 main calls aux; 1.0 and is no thin wrapper; -0.5 ignores a result | one test passed, aux |
 
-Two deviations from the published code, on purpose. There a main function that never mentions aux is "not a
-thin wrapper" and earns the 1.0; here the 1.0 needs the call, for a bonus paid without cooperation is not one.
-And there the check for ignored results is a pattern that hardly ever matches; here it is the syntax-tree
-check that the published code keeps for its feedback.
+A deviation from the published code, on purpose: there the check for ignored results is a pattern that hardly ever
+matches; here it is the syntax-tree check that the published code keeps for its feedback. docs/papers.md lists how the
+readings of functions, calls and tests differ.
 
 References:
     Liu et al., 2025, "LLM Collaboration with Multi-Agent Reinforcement Learning", arXiv:2508.04652.
