@@ -197,7 +197,9 @@ class _Slices:
         """The tests that the last `count` statements make, without doubles."""
         places = range(len(self._statements) - count, len(self._statements))
         found, size = dict[UnitTest, None](), 0
-        for test in filter(None, map(self._test, places)):
+        for test in map(self._test, places):
+            if test is None:
+                continue
             size += len(test.source) if isinstance(test, CheckTest) else len(test.arguments)
             if size > _MOST_TEXT:
                 raise ValueError(f"more than {_MOST_TEXT} characters of tests")

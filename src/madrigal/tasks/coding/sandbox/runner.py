@@ -42,7 +42,7 @@ import random
 import sys
 import types
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Never
 
 from .channel import receive_frame, send_frame
@@ -55,7 +55,7 @@ ROOM = 64  # bytes that a frame needs beside the value that it carries
 
 
 SETTLE = "__settle__"
-LAZY = (Iterator, type({}.keys()), type({}.values()), type({}.items()))
+LAZY: tuple[type[Iterable[Any]], ...] = (Iterator, type({}.keys()), type({}.values()), type({}.items()))
 NEVER_KEPT = (AssertionError, StopIteration, StopAsyncIteration, BaseExceptionGroup)
 
 
