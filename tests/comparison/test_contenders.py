@@ -75,7 +75,12 @@ def test_the_contenders_of_a_coding_team_with_two_turns() -> None:
         "sequential": (Coding(test_seconds=1.0), Sequential(), 0, ""),
         "discussion": (Coding(test_seconds=1.0), Discussion(), 0, ""),
         "single model": (Coding(turns=2, test_seconds=1.0, agents=("main",)), Parallel(), 0, ""),
-        "tuned single model": (Coding(turns=2, test_seconds=1.0, agents=("main",)), Parallel(), run.steps, "single model"),
+        "tuned single model": (
+            Coding(turns=2, test_seconds=1.0, agents=("main",)),
+            Parallel(),
+            run.steps,
+            "single model",
+        ),
         "team": (Coding(turns=2, test_seconds=1.0), Parallel(), run.steps, ""),
         "team, one turn": (Coding(test_seconds=1.0), Parallel(), run.steps, "parallel"),
         "team, no baseline": (Coding(turns=2, test_seconds=1.0), Parallel(), run.steps, ""),
