@@ -145,7 +145,8 @@ class Crew:
 
     def seconds(self) -> float:
         """The processor time that its processes have used."""
-        return sum(process.seconds() for process in {self._candidate, self._checker})
+        seconds = self._candidate.seconds()
+        return seconds if self._checker is self._candidate else seconds + self._checker.seconds()
 
     def timer(self, seconds: float, end: float) -> Allowance:
         """The time of one test, or of loading: at most `seconds` of the processor, and no later than `end`."""
