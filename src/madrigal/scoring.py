@@ -25,7 +25,7 @@ from madrigal.types import ConfigError, Example, TaskError, joint_reward
 
 
 def score_command(arguments: list[str]) -> int:
-    """madrigal score TASK --data FILE --answers FILE [--output FILE] [--aux-required] [--unconfined]"""
+    """madrigal score TASK --data FILE --answers FILE [--output FILE] [--aux-required] [--test-seconds N] ..."""
     parser = argparse.ArgumentParser(
         prog="madrigal score",
         description="Score given joint answers without any model. Answers are lines of JSON: an id of the data and "
@@ -36,12 +36,20 @@ def score_command(arguments: list[str]) -> int:
     parser.add_argument("--answers", required=True, help="a .jsonl file: id, answers")
     parser.add_argument("--output", type=Path, help="where the scored lines go; the screen by default")
     parser.add_argument("--aux-required", action="store_true", help="coding: level 1 needs both functions")
+    parser.add_argument("--test-seconds", type=float, help="coding: processor time of one test; 10 by default")
+    parser.add_argument("--program-seconds", type=float, help="coding: that of all tests together; 60 by default")
     parser.add_argument("--unconfined", action="store_true", help="coding: run even where code cannot be confined")
     options = parse(parser, arguments)
     entry = _entry(options.task)
     config = entry.config
     if isinstance(config, Coding):
-        config = replace(config, aux_required=options.aux_required, unconfined=options.unconfined)
+        config = replace(
+            config,
+            aux_required=options.aux_required,
+            unconfined=options.unconfined,
+            test_seconds=config.test_seconds if options.test_seconds is None else options.test_seconds,
+            program_seconds=config.program_seconds if options.program_seconds is None else options.program_seconds,
+        )
     with entry.open(config) as task:
         examples = _examples(task, options.data, entry.columns)
         answers = list(_answers(options.answers, examples, task))

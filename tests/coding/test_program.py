@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -75,8 +77,84 @@ def test_the_wanted_function_is_not_an_extra() -> None:
     assert clean(f"{AUX}\n\ndef b(:\n\ndef c(:") == AUX
 
 
-def test_a_broken_function_before_a_whole_one_is_kept() -> None:
-    assert clean(f"def first(:\n    pass\n\n{AUX}") == f"def first(:\n    pass\n\n{AUX}"
+@pytest.mark.parametrize("stray", ["def first(:\n    pass", "def helper(x):", "def helper(x):\n    return [\n"])
+def test_a_stray_broken_function_is_dropped_wherever_it_stands(stray: str) -> None:
+    assert clean(f"{stray}\n\n{AUX}") == clean(f"{stray}\n\n{AUX}", "aux") == clean(f"{AUX}\n\n{stray}") == AUX
+    assert clean(stray, "aux") == ""
+
+
+SUM = "def total(xs):\n    return sum(x * x for x in xs)"
+FENCED_TEXT = "```python\nimport math\ntotal([1, 2])\n```"
+DOCUMENTED = f'def total(xs):\n    """Squares.\n\n{FENCED_TEXT}\n    """\n    return sum(x * x for x in xs)'
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (DOCUMENTED, DOCUMENTED),
+        (f"```python\n{DOCUMENTED}\n```\nDone.", DOCUMENTED),
+        (f"```{SUM}\n```", SUM),
+        (f"Here:\n```python {SUM}```\nIt's it.", SUM),
+        (f"\ufeff{SUM}", SUM),
+        (f"```\n\ufeff{SUM}\n```", SUM),
+        (f"{SUM}\n\nprint(total([1]))\nassert total([1]) == 2\nn = int(input())", SUM),
+    ],
+    ids=[
+        "fence in a docstring",
+        "the same, fenced",
+        "on the fence",
+        "one fence after another",
+        "mark",
+        "mark",
+        "trials",
+    ],
+)
+def test_no_code_is_lost_and_no_trial_is_run(answer: str, code: str) -> None:
+    assert clean(answer) == code
+
+
+@pytest.mark.parametrize(
+    "setup",
+    [
+        "SQ = {}\n\nfor i in range(9):\n    SQ[i] = i * i",
+        "def make():\n    return {i: i * i for i in range(9)}\n\nSQ = make()",
+        "class Table(dict):\n    pass\n\nSQ = Table()\n\nSQ.update({i: i * i for i in range(9)})",
+        "try:\n    from fast import SQ\nexcept ImportError:\n    SQ = {i: i * i for i in range(9)}",
+        "Point = namedtuple('Point', 'table')\n\nSQ = Point({i: i * i for i in range(9)}).table",
+    ],
+    ids=["loop", "own call", "instance", "guarded import", "named tuple of the prompt"],
+)
+def test_what_sets_up_a_name_that_a_function_reads_stays(setup: str) -> None:
+    text = f"{setup}\n\ndef total(xs):\n    return sum(SQ[x] for x in xs)"
+    assert clean(text) == text
+    assert clean(f"{setup}\n\n{AUX}").count("SQ") <= setup.partition("\n\nfor")[0].count("SQ")
+
+
+def test_a_name_that_is_only_local_needs_no_setting_up() -> None:
+    assert clean(f"x = int(input())\ny = aux(3)\n{AUX}") == AUX
+
+
+def test_main_cannot_replace_the_helpers_aux_through_the_names_of_the_program() -> None:
+    main = "class _:\n    globals()['aux'] = lambda x: 9\n\ndef f(x):\n    return aux(x) or 0"
+    names: dict[str, Any] = {}
+    exec(combine("", "f", main, AUX), names)
+    assert names["f"](1) == 2
+
+
+LONG = {
+    "broken lines at the margin": "def f(x:\n" + "a\n" * 5000,
+    "comments": "def f(x):\n" + "# c\n" * 5000,
+    "statements": "\n".join(f"y{i} = 1" for i in range(5000)),
+    "quotes": "'''\n\"\"\"\n" * 3000,
+    "fences": "```\ndef f(x):\n```\n" * 1000,
+}
+
+
+@pytest.mark.parametrize("text", LONG.values(), ids=LONG)
+def test_a_long_text_is_read_in_linear_time(text: str) -> None:
+    started = time.process_time()
+    clean(text, "f")
+    assert time.process_time() - started < 1.0  # 0.1 s; by parsing what is left line by line 1.4 s and more
 
 
 @pytest.mark.parametrize(

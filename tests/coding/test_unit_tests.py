@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from madrigal.tasks.coding.problem import Problem, parameters, problem_of, shown, unit_tests
-from madrigal.tasks.coding.sandbox import CallTest, CheckTest, Program
+from madrigal.tasks.coding.sandbox import CallTest, CheckTest, Program, Sandbox
+from madrigal.tasks.coding.soundness import check_problems
 from madrigal.types import Example, TaskError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -105,6 +107,60 @@ def test_a_parameter_of_another_name_is_bound_to_the_candidate() -> None:
     assert unit_tests(source) == (CallTest("(1,)", "2"), CheckTest("f = candidate\nassert f(1) > 0"))
 
 
+def test_what_sets_up_is_kept_and_what_calls_check_is_not() -> None:
+    source = (
+        "import random\ntry:\n    import numpy\nexcept ImportError:\n    numpy = None\nrandom.seed(3)\n"
+        "X = random.random()\n" + check("assert candidate(X) == X", "assert candidate(numpy) is None") + "check(f)\n"
+    )
+    seeded, guarded = unit_tests(source)
+    assert isinstance(seeded, CheckTest) and seeded.source.splitlines() == [
+        *("import random", "random.seed(3)", "X = random.random()", "assert candidate(X) == X"),
+    ]
+    assert isinstance(guarded, CheckTest) and guarded.source.startswith("try:\n    import numpy")
+
+
+def test_an_assert_on_an_argument_brings_the_assert_that_hands_it_over() -> None:
+    lines = ("xs = [2, 1]", "assert candidate(xs) is None", "assert candidate(3) == 4", "assert xs == [1, 2]")
+    *_, last = unit_tests(check(*lines))
+    assert last == CheckTest("xs = [2, 1]\nassert candidate(xs) is None\nassert xs == [1, 2]")
+
+
+@pytest.mark.parametrize("package", ["numpy", "pytest"])
+def test_tests_that_need_another_package_are_refused(package: str) -> None:
+    source = f"import {package} as p\n" + check("assert p.near(candidate(1))")
+    with pytest.raises(TaskError, match=f"import {package}"):
+        unit_tests(source)
+    assert unit_tests(f"import {package} as p\n" + check("assert candidate(1) == 2")) == (CallTest("(1,)", "2"),)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"assert candidate(1) == {'+'.join(['1'] * 900)}",
+        f"assert candidate(1) == {'not ' * 900}1",
+        f"assert candidate(1){'.real' * 2000} == 1",
+        f"assert candidate(1) == {hex(10**6000)}",
+    ],
+    ids=["sum", "not", "attributes", "digits"],
+)
+def test_tests_that_nest_too_deeply_are_refused_in_one_line(line: str) -> None:
+    with pytest.raises(TaskError, match=r"taken apart|parse") as caught:
+        unit_tests(check(line))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_literal_too_deep_to_cross_is_left_to_a_check() -> None:
+    (test,) = unit_tests(check(f"assert candidate(1) == {'[' * 150 + ']' * 150}"))
+    assert isinstance(test, CheckTest)
+
+
+def test_many_tests_are_taken_apart_in_linear_time() -> None:
+    lines = [line for n in range(4000) for line in (f"x{n} = {n}", f"assert candidate(x{n}) == {n}")]
+    started = time.process_time()
+    assert len(unit_tests(check(*lines))) == 4000
+    assert time.process_time() - started < 4.0  # 0.4 s, and 20 s where every statement is looked at for every test
+
+
 @pytest.mark.parametrize(
     "source",
     ["", "def check(candidate):\n    pass", "x = 1", "def check():\n    assert f(1)", "def check(candidate:"],
@@ -161,6 +217,34 @@ def test_a_missing_field_is_named() -> None:
         problem_of(Example("a", {"prompt": "def f():", "entry_point": "f"}))
     with pytest.raises(TaskError, match="helper's name"):
         problem_of(Example("a", {"prompt": "def aux():", "entry_point": "aux", "test": "t"}))
+    with pytest.raises(TaskError, match="text in prompt, got half a character"):
+        problem_of(Example("a", {"prompt": "def f(): '\ud83d'", "entry_point": "f", "test": "t"}))
+
+
+ROW = {"prompt": "def f(x):\n    'Doubles.'\n", "entry_point": "f", "test": check("assert candidate(2) == 4")}
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"canonical_solution": "    return x * 2\n"}, ""),
+        ({"canonical_solution": "def f(x):\n    return x * 2\n"}, ""),
+        ({}, ""),
+        ({"canonical_solution": "    return x * 3\n"}, "expected 4, got 6"),
+        ({"test": check("assert near(candidate(2))")}, "'near' is not defined"),
+        ({"test": check("assert candidate(near) == 1")}, "'near' is not defined"),
+        ({"test": check("assert candidate(lambda: 1) == 1")}, "not plain data"),
+    ],
+)
+def test_a_row_whose_tests_no_answer_can_pass_is_refused(more: dict[str, str], words: str) -> None:
+    example = Example("HumanEval/9", {**ROW, **more})
+    with Sandbox(workers=1, allow_unconfined=True) as sandbox:
+        if not words:
+            check_problems([example], sandbox)
+            return
+        with pytest.raises(TaskError, match="HumanEval/9") as caught:
+            check_problems([example], sandbox)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.skipif(not HUMAN_EVAL.is_file(), reason="HumanEval is not here; name its folder in MADRIGAL_DATA")

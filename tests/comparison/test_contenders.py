@@ -70,17 +70,22 @@ def test_the_contenders_of_a_coding_team_with_two_turns() -> None:
     """Ways to talk are compared in one turn, as in the paper; the untrained team and the single model get both."""
     run = recipe("coding-two-turns")
     assert {name: (c.run.task, c.run.topology, c.run.steps, c.costs) for name, c in of(run, CODERS).items()} == {
-        "untrained team": (Coding(turns=2), Parallel(), 0, ""),
-        "parallel": (Coding(), Parallel(), 0, ""),
-        "sequential": (Coding(), Sequential(), 0, ""),
-        "discussion": (Coding(), Discussion(), 0, ""),
-        "single model": (Coding(turns=2, agents=("main",)), Parallel(), 0, ""),
-        "tuned single model": (Coding(turns=2, agents=("main",)), Parallel(), run.steps, "single model"),
-        "team": (Coding(turns=2), Parallel(), run.steps, ""),
-        "team, one turn": (Coding(), Parallel(), run.steps, "parallel"),
-        "team, no baseline": (Coding(turns=2), Parallel(), run.steps, ""),
-        "helper swapped": (Coding(turns=2), Parallel(), run.steps, ""),
-        "main swapped": (Coding(turns=2), Parallel(), run.steps, ""),
+        "untrained team": (Coding(turns=2, test_seconds=1.0), Parallel(), 0, ""),
+        "parallel": (Coding(test_seconds=1.0), Parallel(), 0, ""),
+        "sequential": (Coding(test_seconds=1.0), Sequential(), 0, ""),
+        "discussion": (Coding(test_seconds=1.0), Discussion(), 0, ""),
+        "single model": (Coding(turns=2, test_seconds=1.0, agents=("main",)), Parallel(), 0, ""),
+        "tuned single model": (
+            Coding(turns=2, test_seconds=1.0, agents=("main",)),
+            Parallel(),
+            run.steps,
+            "single model",
+        ),
+        "team": (Coding(turns=2, test_seconds=1.0), Parallel(), run.steps, ""),
+        "team, one turn": (Coding(test_seconds=1.0), Parallel(), run.steps, "parallel"),
+        "team, no baseline": (Coding(turns=2, test_seconds=1.0), Parallel(), run.steps, ""),
+        "helper swapped": (Coding(turns=2, test_seconds=1.0), Parallel(), run.steps, ""),
+        "main swapped": (Coding(turns=2, test_seconds=1.0), Parallel(), run.steps, ""),
     }
 
 

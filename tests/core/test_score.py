@@ -103,3 +103,9 @@ def test_bad_data_is_one_line(capsys: pytest.CaptureFixture[str], task: str, row
     assert cli.run(["score", task, *files, "--unconfined"]) == 2
     err = capsys.readouterr().err
     assert hint in err and err.count("\n") == 1
+
+
+def test_time_limits_of_code_are_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    for flag in ("--test-seconds", "--program-seconds"):
+        assert cli.run(["score", "coding", "--data", "embedded", "--answers", "none.jsonl", flag, "0"]) == 2
+        assert f"task.{flag[2:].replace('-', '_')}: expected seconds above 0" in capsys.readouterr().err

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import textwrap
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -153,6 +154,37 @@ GUARDED = "def f(xs):\n    if not xs:\n        return 0\n    return aux(xs)"
 )
 def test_nothing_is_recognised_where_nothing_can_be(aux: str, main: str) -> None:
     assert schemes(aux, main, "f") == frozenset()
+
+
+def doubling(line: str) -> str:
+    steps = [f"a{i + 1} = {line.format(a=f'a{i}')}" for i in range(40)]
+    return "def f(x):\n    " + "\n    ".join(["a0 = aux(x)", *steps, "return a40"])
+
+
+WALRUSES = "def f(x):\n    return " + "(a:=" * 150 + "aux(x)" + ")" * 150
+CHAIN = ["a0 = aux(x)", *(f"a{i} = a{i - 1}" for i in range(300, 0, -1)), "return a300"]
+SLOW = {
+    "or": doubling("{a} or {a}"),
+    "format": doubling("f'{{{a}}}{{{a}}}'"),
+    "if": doubling("{a} if {a} else {a}"),
+    "min": doubling("min({a}, 1) or {a}"),
+    "str": doubling("str({a}) or {a}"),
+    "walruses": WALRUSES,
+    "walruses of many names": WALRUSES.replace("(a:=", "({}:=").format(*(f"a{i}" for i in range(150))),
+    "a chain backwards": "def f(x):\n    " + "\n    ".join(CHAIN),
+    "elifs": "def f(x):\n    if x == 0: return aux(0)\n"
+    + "".join(f"    elif x == {i}: return aux({i})\n" for i in range(1, 110)),
+    "aux within aux": "def f(x):\n    return " + "aux(" * 90 + "x" + ")" * 90,
+    "results thrown over": "def f(x):\n" + "    y = aux(x)\n" * 250 + "    return y",
+}
+
+
+@pytest.mark.parametrize("kind", SLOW)
+def test_no_answer_stops_the_reader(kind: str) -> None:
+    started = time.process_time()
+    score_pair(PROBLEM, AUX, SLOW[kind], Passes())
+    # Each took from seconds to for ever; 0.03 s for the doublings, 0.15 s for what nests 150 deep.
+    assert time.process_time() - started < (0.2 if "a40" in SLOW[kind] else 1.0)
 
 
 # Uses that the labelled halves lack, and what code that others wrote has shown; not counted in precision and recall.

@@ -70,10 +70,27 @@ def test_rest_is_not_run_after_three_timeouts() -> None:
 
 @confined
 def test_program_ends_with_its_own_time() -> None:
-    source = "import time\ndef f(x):\n    time.sleep(0.15)\n    return x"
+    source = "from time import process_time as t\ndef f(x):\n  end = t() + 0.15\n  while t() < end: x\n  return x"
     with Sandbox(Limits(seconds=0.4, test_seconds=0.3), workers=1) as sandbox:
         verdicts = sandbox.run(Program(source, "f", (CallTest("(1,)", "1"),) * 20))
     assert {verdict.outcome for verdict in verdicts[4:]} == {"timeout"}
+    assert {verdict.outcome for verdict in verdicts[:1]} == {"passed"}
+
+
+@confined
+def test_a_test_may_take_its_time_of_the_processor_however_long_that_is_by_the_clock() -> None:
+    source = "import time\ndef f(x):\n    time.sleep(x)\n    return x"
+    with Sandbox(Limits(seconds=10.0, test_seconds=0.1, patience=6.0), workers=1) as sandbox:
+        verdicts = sandbox.run(Program(source, "f", (CallTest("(0.2,)", "0.2"), CallTest("(5.0,)", "5.0"))))
+    assert [verdict.outcome for verdict in verdicts] == ["passed", "timeout"]
+
+
+@confined
+def test_two_loops_do_not_cost_the_tests_after_them() -> None:
+    source = "def f(x):\n    while x < 2: pass\n    return x"
+    with Sandbox(Limits(test_seconds=0.1), workers=1) as sandbox:
+        verdicts = sandbox.run(Program(source, "f", tuple(CallTest(f"({n},)", str(n)) for n in range(4))))
+    assert [verdict.outcome for verdict in verdicts] == ["timeout", "timeout", "passed", "passed"]
 
 
 @confined
@@ -116,7 +133,7 @@ def test_dead_server_is_replaced() -> None:
 def test_nothing_is_left_after_close() -> None:
     before = descriptors(), children(), threading.active_count()
     for _ in range(2):
-        with Sandbox(Limits(seconds=0.2), workers=2) as sandbox:
+        with Sandbox(Limits(seconds=0.2, test_seconds=0.2), workers=2) as sandbox:
             sandbox.run_many([DOUBLE, Program(LOOP, "f", DOUBLE.tests)] * 3)
             assert len(children()) == len(before[1]) + 2  # the servers; no program outlives its verdict
         sandbox.close()

@@ -66,7 +66,7 @@ def coding() -> Experiment:
     """A helper and a main function, judged by unit tests in the sandbox."""
     return Experiment(
         recipe="coding",
-        task=Coding(),
+        task=Coding(test_seconds=1.0),
         team=STARTER,
         algorithm=Magrpo(width=8, kl=0.01),
         sampling=Sampling(max_new_tokens=128),
@@ -82,7 +82,7 @@ def coding_two_turns() -> Experiment:
     """The same with feedback from a syntax check and the unit tests between two turns."""
     return Experiment(
         recipe="coding-two-turns",
-        task=Coding(turns=2),
+        task=Coding(turns=2, test_seconds=1.0),
         team=STARTER,
         # With positive rewards a team that succeeds at once would earn less than one that fails first.
         algorithm=Magrpo(width=8, kl=0.01, reward_shift=-4.0),

@@ -108,6 +108,7 @@ def load_examples(
     embedded: Callable[[Split], Sequence[Example]] | None = None,
     *,
     texts: bool = False,
+    optional: Sequence[str] = (),
 ) -> tuple[Example, ...]:
     """Makes the examples of a split, from the source or, where it says so, from the embedded corpus.
 
@@ -118,11 +119,12 @@ def load_examples(
         columns: for each field of Example.data the column that it is read from.
         embedded: the corpus that a task brings along, where it does; slices of the source select from it too.
         texts: every column must hold text: a chat of one message becomes that message, a number its digits.
+        optional: further columns, taken where a row has them.
     """
     if source.data == EMBEDDED:
         return _embedded(source, split, embedded)
     changed = stamp(source.data, _parts(source, split)[0].name)
-    return _examples(source, split, tuple(columns.items()), texts, Path.cwd(), changed)
+    return _examples(source, split, tuple(columns.items()), texts, Path.cwd(), changed, tuple(optional))
 
 
 def read_rows(name: str) -> list[dict[str, Any]]:
@@ -171,7 +173,13 @@ def _embedded(source: Source, split: Split, corpus: Callable[[Split], Sequence[E
 
 @lru_cache(maxsize=16)
 def _examples(
-    source: Source, split: Split, columns: tuple[tuple[str, str], ...], texts: bool, folder: Path, changed: int
+    source: Source,
+    split: Split,
+    columns: tuple[tuple[str, str], ...],
+    texts: bool,
+    folder: Path,
+    changed: int,
+    optional: tuple[str, ...] = (),
 ) -> tuple[Example, ...]:
     """Cached; `folder`, from which relative names are seen, and `changed` tell one file from another."""
     chosen = _open(source, split)
@@ -183,7 +191,8 @@ def _examples(
     for i, row in _rows_of(chosen, source, [column for _, column in columns], texts=texts):
         name = row_id(chosen.rows[i], i, split)
         name = row_id({}, i, split) if known[name] > 1 else name
-        examples.append(Example(name, {field: row[column] for field, column in columns}))
+        more = {column: chosen.rows[i][column] for column in optional if chosen.rows[i].get(column)}
+        examples.append(Example(name, {field: row[column] for field, column in columns} | more))
     return tuple(examples)
 
 

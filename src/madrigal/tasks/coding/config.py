@@ -49,7 +49,10 @@ class Coding:
         sandbox_slice: failing tests shown: 1 the first, 0 all, negative that many from the end.
         aux_required: the paper's wording of level 1 needs both functions; its code does not.
         agents: ("helper", "main"), or ("main",) for one model that writes everything.
-        program_seconds, memory_mb: what one program may use in the sandbox.
+        test_seconds: processor time of one test; after three that ran out of it the rest counts as timeout. The
+            numbers are the paper's; a program that loops costs 30 seconds with them.
+        program_seconds: processor time of one program with all its tests.
+        memory_mb: what one program may use in the sandbox.
         unconfined: run model-written code even where the machine cannot confine it.
         expert: who proposes edits in the mode "expert_edits".
     """
@@ -61,7 +64,8 @@ class Coding:
     sandbox_slice: int = 1
     aux_required: bool = False
     agents: tuple[str, ...] = ("helper", "main")
-    program_seconds: float = 2.0
+    test_seconds: float = 10.0
+    program_seconds: float = 60.0
     memory_mb: int = 512
     unconfined: bool = False
     expert: ExpertConfig = field(default_factory=ExpertConfig)
@@ -71,8 +75,11 @@ class Coding:
             raise ConfigError(f"task.turns: expected at least 1, got {self.turns}")
         if self.agents not in {("helper", "main"), ("main",)}:
             raise ConfigError(f"task.agents: expected helper and main, or main alone, got {', '.join(self.agents)}")
-        if not 0 < self.program_seconds < math.inf or self.memory_mb < 64:
-            raise ConfigError("task.program_seconds must be positive and finite, and task.memory_mb at least 64")
+        for name, seconds in (("test_seconds", self.test_seconds), ("program_seconds", self.program_seconds)):
+            if not 0 < seconds < math.inf:
+                raise ConfigError(f"task.{name}: expected seconds above 0 and finite, got {seconds}")
+        if self.memory_mb < 64:
+            raise ConfigError(f"task.memory_mb: expected at least 64, got {self.memory_mb}")
         if self.feedback == "expert_edits" and self.turns > 1 and not self.expert.model:
             raise ConfigError(
                 "task.feedback expert_edits: name a model with --task.expert.model and its --task.expert.base-url"

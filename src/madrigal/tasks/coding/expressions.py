@@ -84,9 +84,9 @@ def answers(main: ast.AST) -> list[ast.expr]:
     return [n.value for n in ast.walk(main) if isinstance(n, ast.Return | ast.Yield) and n.value is not None]
 
 
-def bindings(tree: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
-    """Each target of an assignment in a tree, with the value that it takes."""
-    for node in ast.walk(tree):
+def bindings(nodes: Iterable[ast.AST]) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """Each target of the assignments among some nodes, with the value that it takes."""
+    for node in nodes:
         match node:
             case ast.Assign(targets=targets, value=value):
                 yield from ((target, value) for target in targets)
@@ -102,13 +102,6 @@ def stored(*trees: ast.AST) -> set[str]:
 def loaded(*trees: ast.AST) -> set[str]:
     """Every name that trees read."""
     return {node.id for node in _names(trees) if isinstance(node.ctx, ast.Load)}
-
-
-def is_constant_name(tree: ast.AST, name: str) -> bool:
-    """Whether all that a name takes in a tree is one constant."""
-    stores = [node for node in _names([tree]) if node.id == name and isinstance(node.ctx, ast.Store)]
-    taken = [value for target, value in bindings(tree) if isinstance(target, ast.Name) and target.id == name]
-    return len(stores) == len(taken) == 1 and is_constant(taken[0])
 
 
 def exits(block: list[ast.stmt]) -> bool:

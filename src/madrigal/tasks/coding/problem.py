@@ -1,8 +1,5 @@
 """A programming problem, and its unit tests one by one; read off the syntax tree, nothing is executed.
 
-Knows: HumanEval's schema (prompt, entry_point, test) and how `check(candidate)` is written.
-Does not know: agents, answers, how a test is run.
-
 Every assert becomes a test of its own, so that an answer earns the share of them that it passes; the
 published reward does the same line by line, which loses loops and values computed beforehand.
 
@@ -14,18 +11,24 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
+import sys
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from heapq import heapify, heappop, heappush
 
-from madrigal.tasks.coding.program import AUX, bound_names, find_function, parse
-from madrigal.tasks.coding.sandbox import CallTest, CheckTest
+from madrigal.tasks.coding.program import AUX, bound_names, changed_names, find_function, parse
+from madrigal.tasks.coding.sandbox import CallTest, CheckTest, literals
 from madrigal.tasks.coding.score import Fault
 from madrigal.types import Example, TaskError
 
 UnitTest = CallTest | CheckTest
 
 _CANDIDATE = "candidate"
+_LONE = re.compile("[\ud800-\udfff]")
+_MOST_TEXT = 1 << 24  # characters of all tests of one problem
 _FIELDS = ("prompt", "entry_point", "test")
 
 
@@ -57,6 +60,11 @@ def problem_of(example: Example) -> Problem:
                 f"example {example.id}: expected text in {', '.join(_FIELDS)}, got {value!r} in {field}; "
                 "give examples in HumanEval's schema"
             )
+        if lone := _LONE.search(value):
+            raise TaskError(
+                f"example {example.id}: expected Unicode text in {field}, got half a character ({lone[0]!r}) at "
+                f"{lone.start()}; mend the row or leave it out"
+            )
     if example.data["entry_point"] == AUX:
         raise TaskError(f"example {example.id}: the entry point is {AUX!r}, the helper's name; rename it")
     return Problem(*(example.data[field] for field in _FIELDS))
@@ -74,6 +82,8 @@ def check_problem(example: Example) -> None:
         unit_tests(problem.test)
     except TaskError as error:
         raise TaskError(f"example {example.id}: {error}; mend it or leave it out") from error
+    except RecursionError as error:
+        raise TaskError(f"example {example.id}: its prompt is nested too deeply; mend it or leave it out") from error
 
 
 def parameters(problem: Problem) -> str:
@@ -128,13 +138,25 @@ def unit_tests(test: str) -> tuple[UnitTest, ...]:
     check = next((n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "check"), None)
     if check is None or not check.args.args:
         raise TaskError(f"expected a function `check(candidate)` in the tests, got {test[:80]!r}")
-    before = [node for node in tree.body if bound_names(node) and node is not check]
     given = check.args.args[0].arg
-    tests = (_test([*before, *check.body[:i]], node, given) for i, node in enumerate(check.body))
-    found = tuple(dict.fromkeys(test for test in tests if test is not None))
+    try:
+        found = _Slices([*_set_up(tree, check), *check.body], given).tests(len(check.body))
+    except (RecursionError, MemoryError, ValueError) as error:  # nested, or a number too long to print
+        reason = str(error) or type(error).__name__
+        raise TaskError(f"expected tests that can be taken apart, got {test[:80]!r} ({reason})") from error
     if not found:
         raise TaskError(f"expected at least one assert on {given} in check, got {test[:80]!r}")
+    if foreign := sorted({name for one in found for name in _foreign(one)}):
+        raise TaskError(
+            f"expected tests that need the standard library alone, got tests that import {', '.join(foreign)}; "
+            "the sandbox has no other package"
+        )
     return found
+
+
+def _set_up(tree: ast.Module, check: ast.FunctionDef) -> list[ast.stmt]:
+    """What stands around `check` and may be needed by its tests; not what calls it, nor a docstring."""
+    return [node for node in tree.body if node is not check and check.name not in _names(node)]
 
 
 def shown(test: UnitTest) -> str:
@@ -150,23 +172,102 @@ def shown(test: UnitTest) -> str:
     return f"assert {ast.unparse(last.test)}" if isinstance(last, ast.Assert) else ast.unparse(last)
 
 
-def _test(before: Sequence[ast.stmt], statement: ast.stmt, given: str) -> UnitTest | None:
-    """Makes one test of a statement, or None where it tests nothing."""
-    if isinstance(statement, ast.Return) or bound_names(statement):
-        return None
-    needed = _needed(before, statement)
-    if isinstance(statement, ast.Assert):
-        involved: list[ast.AST] = [*needed, statement.test]
-    else:
-        involved = [*needed, statement]
-        if not any(isinstance(node, ast.Assert | ast.Raise) for tree in involved for node in ast.walk(tree)):
+class _Slices:
+    """The statements that make a test, and for each the earlier ones that it depends on.
+
+    A slice goes backwards along the names; what each statement reads and changes is looked up once, and only
+    statements that change a name that is asked for are visited.
+    """
+
+    def __init__(self, statements: Sequence[ast.stmt], given: str) -> None:
+        self._statements = statements
+        self._given = given
+        self._names = [_names(statement) for statement in statements]
+        self._texts: dict[int, str] = {}
+        self._writers = defaultdict[str, list[int]](list)
+        self._askers = defaultdict[str, list[int]](list)
+        for place, statement in enumerate(statements):
+            for name in _touched(statement):
+                self._writers[name].append(place)
+            if isinstance(statement, ast.Assert) and given in self._names[place]:
+                for name in self._names[place] - {given}:
+                    self._askers[name].append(place)
+
+    def tests(self, count: int) -> tuple[UnitTest, ...]:
+        """The tests that the last `count` statements make, without doubles."""
+        places = range(len(self._statements) - count, len(self._statements))
+        found, size = dict[UnitTest, None](), 0
+        for test in map(self._test, places):
+            if test is None:
+                continue
+            size += len(test.source) if isinstance(test, CheckTest) else len(test.arguments)
+            if size > _MOST_TEXT:
+                raise ValueError(f"more than {_MOST_TEXT} characters of tests")
+            found[test] = None
+        return tuple(found)
+
+    def _test(self, place: int) -> UnitTest | None:
+        """Makes one test of a statement, or None where it tests nothing."""
+        statement = self._statements[place]
+        if isinstance(statement, ast.Return) or bound_names(statement):
             return None
-    if not any(given in _names(tree) for tree in involved):
-        return None
-    if isinstance(statement, ast.Assert) and (call := _call_test(statement.test, given)):
-        return call
-    alias = [] if given == _CANDIDATE else [f"{given} = {_CANDIDATE}"]
-    return CheckTest("\n".join([*alias, *(ast.unparse(node) for node in [*needed, statement])]))
+        needed = self._needed(place, self._writers)
+        if self._given not in self._names[place] and not any(self._given in self._names[i] for i in needed):
+            # `assert candidate(xs) is None` before `assert xs == [1, 2]`: what is tested is the argument.
+            needed = self._needed(place, self._askers) if isinstance(statement, ast.Assert) else []
+            if not needed:
+                return None
+            needed = sorted({*needed, *(i for one in needed for i in self._needed(one, self._writers))})
+        if isinstance(statement, ast.Assert):
+            if call := _call_test(statement.test, self._given):
+                return call
+        elif not any(map(_may_fail, [statement, *(self._statements[i] for i in needed)])):
+            return None
+        alias = [] if self._given == _CANDIDATE else [f"{self._given} = {_CANDIDATE}"]
+        return CheckTest("\n".join([*alias, *(self._text(i) for i in [*needed, place])]))
+
+    def _needed(self, place: int, changers: Mapping[str, list[int]]) -> list[int]:
+        """The places of the earlier statements that a statement depends on, in order."""
+        waiting = [-i for i in self._changers(place, changers)]
+        heapify(waiting)
+        found = set[int]()
+        while waiting:
+            earlier = -heappop(waiting)
+            if earlier not in found:
+                found.add(earlier)
+                for i in self._changers(earlier, self._writers):
+                    heappush(waiting, -i)
+        return sorted(found)
+
+    def _changers(self, place: int, changers: Mapping[str, list[int]]) -> Iterator[int]:
+        for name in self._names[place] - {self._given}:
+            places = changers.get(name, [])
+            yield from places[: bisect_left(places, place)]
+
+    def _text(self, place: int) -> str:
+        if place not in self._texts:
+            self._texts[place] = ast.unparse(self._statements[place])
+        return self._texts[place]
+
+
+def _may_fail(statement: ast.stmt) -> bool:
+    return any(isinstance(node, ast.Assert | ast.Raise) for node in ast.walk(statement))
+
+
+def _foreign(test: UnitTest) -> set[str]:
+    """The packages that a test imports and the sandbox lacks; an import that a `try` guards does not count."""
+    if isinstance(test, CallTest) or "import" not in test.source:
+        return set()
+    found, waiting = set[str](), list[ast.AST](ast.parse(test.source).body)
+    while waiting:
+        match node := waiting.pop():
+            case ast.Import(names=aliases):
+                found |= {alias.name.partition(".")[0] for alias in aliases}
+            case ast.ImportFrom(module=str(module), level=0):
+                found.add(module.partition(".")[0])
+        if not isinstance(node, ast.Try):
+            waiting += ast.iter_child_nodes(node)
+    return found - sys.stdlib_module_names
 
 
 def _call_test(test: ast.expr, given: str) -> CallTest | None:
@@ -183,19 +284,10 @@ def _call_test(test: ast.expr, given: str) -> CallTest | None:
 def _is_literal(node: ast.expr) -> bool:
     try:
         ast.literal_eval(node)
+        literals.parse(ast.unparse(node))
     except (ValueError, TypeError):
         return False
     return True
-
-
-def _needed(before: Sequence[ast.stmt], statement: ast.stmt) -> list[ast.stmt]:
-    """The earlier statements that this one depends on, in order: a slice backwards along the names."""
-    names, found = _names(statement), list[ast.stmt]()
-    for earlier in reversed(before):
-        if names & _touched(earlier):
-            found.insert(0, earlier)
-            names |= _names(earlier)
-    return found
 
 
 def _touched(statement: ast.stmt) -> set[str]:
@@ -209,7 +301,7 @@ def _touched(statement: ast.stmt) -> set[str]:
             return _names(target)
         case ast.Expr() | ast.For() | ast.While() | ast.If() | ast.With() | ast.Try():
             tests = any(isinstance(node, ast.Assert) for node in ast.walk(statement))
-            return set() if tests else _names(statement)
+            return set() if tests else _names(statement) | changed_names(statement)
     return bound_names(statement)
 
 

@@ -1,11 +1,11 @@
 """From what two agents said to one program; all of it is read off the syntax tree, nothing is executed.
 
-Knows: how to clean an answer, find a function in it, and join prompt, helper and main into one source.
-Does not know: what main does with aux (usage), unit tests, rewards.
-
 A text that does not parse is read piece by piece: each top-level statement on its own, and only a function
-that is itself broken is recognised by its `def` line. So a broken main function is *found* and then fails at
+that is itself broken is recognized by its `def` line. So a broken main function is *found* and then fails at
 the syntax level, as in the published reward, where functions are extracted by pattern and parsed afterwards.
+
+A model writes what is read here, in the trainer's own process: every text is parsed a bounded number of times, and
+what is longer than LONGEST characters is cut.
 
 References:
     Liu et al., 2025, "LLM Collaboration with Multi-Agent Reinforcement Learning", arXiv:2508.04652.
@@ -20,23 +20,34 @@ import re
 import textwrap
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from madrigal.tasks.coding.score import Fault
 
 AUX = "aux"
+LONGEST = 100_000  # characters of an answer
+MOST_CUTS = 30  # times that one broken block is cut shorter and parsed again
+MOST_FENCES = 3  # further fences that a fenced block may hold inside of its strings
 
 _FENCE = re.compile(r"^[ \t]*```.*$", re.MULTILINE)
+# Code on the line of a fence: "```def f(x):", "```python import math", and "return x```" at the end.
+_CODE_AFTER_FENCE = re.compile(r"^([ \t]*```(?:python3?|py)?)[ \t]*(?=(?:async\s+def|def|class|import|from|@)\s)", re.M)
+_FENCE_AFTER_CODE = re.compile(r"(?<=[^\s`])[ \t]*(```)[ \t]*$", re.M)
 _CODE = re.compile(r"^[ \t]*(?:async\s+def|def|class|import|from)\s", re.MULTILINE)
 _START = re.compile(
     r"@|(?:async\s+)?def\s|class\s|import\s|from\s+\S+\s+import\b|[^\W\d]\w*\s*(?::[^=]*)?=(?!=)",
 )
+_MARK = re.compile("^\ufeff+", re.MULTILINE)  # a byte-order mark, which no parser takes
+_UNREADABLE = re.compile("[\x00\ud800-\udfff]")
 _DEF = re.compile(r"^def\s+(\w+)\s*\(", re.MULTILINE)
 _RETURN = re.compile(r"\breturn[ \t]+\S")
-_PURE = frozenset(vars(builtins)) - frozenset(
-    {"breakpoint", "compile", "eval", "exec", "exit", "help", "input", "open", "print", "quit", "__import__"}
-)
+# What a statement at the top level may not name: it would end the program, wait for someone, or reach past the team.
+_EFFECTS = frozenset({"breakpoint", "compile", "eval", "exec", "exit", "help", "input", "open", "quit", "__import__"})
+_REACHING = frozenset({"globals", "locals", "vars", "setattr", "delattr", "__dict__", "modules"})
+_PURE = frozenset(vars(builtins)) - _EFFECTS - _REACHING - {"print"}
 
 
 _QUIET = threading.Lock()  # warning filters are global, and tasks step in many threads
@@ -85,18 +96,22 @@ def parse(source: str) -> ast.Module | Fault:
     except SyntaxError as error:
         return Fault(error.msg or "invalid syntax", error.lineno or 0, error.offset or 0)
     except ValueError as error:
-        return Fault(str(error) or "not a text")
+        place = _UNREADABLE.search(source)
+        return Fault(str(error) or "not a text", source.count("\n", 0, place.start()) + 1 if place else 0)
     except (RecursionError, MemoryError):
         return Fault("nested too deeply")
 
 
 def clean(completion: str, wanted: str = "") -> str:
-    """Keeps the imports and definitions of an answer: no markdown, no prose, no calls at the top level.
+    """Keeps the imports and definitions of an answer, with what they need; no markdown, no prose, no trials.
 
-    Kept are imports, functions, classes and assignments that call nothing but builtins and imports. A function at
-    the end that does not parse is dropped where a complete one stands before it, for then the limit on tokens has
-    cut an extra. The function `wanted` is dropped only where an earlier one of its name is complete: a sole broken
-    function stays, so that the syntax level sees it.
+    Kept are imports, functions, classes, assignments that call nothing but builtins and imports, and whatever else
+    sets up a name that a function reads: a loop that fills a table, a guarded import, an instance. Calls, prints and
+    asserts at the top level go, and so does what needs input or reaches into the names of the program.
+
+    A function that does not parse is dropped: the limit on tokens has cut an extra. The function `wanted` is
+    dropped only where another one of its name is complete: a sole broken function stays, so that the syntax level
+    sees it.
 
     >>> print(clean("Sure!\\n```python\\ndef aux(x):\\n    return x + 1\\n```\\nIt adds one."))
     def aux(x):
@@ -105,15 +120,16 @@ def clean(completion: str, wanted: str = "") -> str:
     return join(kept(completion, wanted))
 
 
+@lru_cache(maxsize=64)  # one answer is cleaned, joined and shown
 def kept(completion: str, wanted: str = "") -> tuple[Piece, ...]:
     """The pieces that `clean` joins."""
     found = pieces(_unfenced(completion))
-    imported = {name for piece in found if _is_import(piece.node) for name in piece.names}
-    found = tuple(piece for piece in found if _is_definition(piece, imported))
     complete = {name for piece in found if isinstance(piece.node, ast.FunctionDef) for name in piece.names}
-    while complete and found[-1].node is None and not found[-1].names & ({wanted} - complete):
-        found = found[:-1]
-    return found
+    if wanted:
+        found = tuple(piece for piece in found if piece.node or piece.names & ({wanted} - complete))
+    elif complete:
+        found = tuple(piece for piece in found if piece.node)
+    return _needed(found)
 
 
 def join(parts: Iterable[Piece]) -> str:
@@ -121,11 +137,12 @@ def join(parts: Iterable[Piece]) -> str:
     return "\n\n".join(piece.text for piece in parts)
 
 
+@lru_cache(maxsize=64)
 def pieces(source: str) -> tuple[Piece, ...]:
     """Cuts a text into top-level statements; broken ones are kept where they are functions."""
     tree = parse(source)
     if isinstance(tree, ast.Module):
-        return tuple(_piece(source, node) for node in tree.body)
+        return _cut(source, tree)
     return tuple(piece for block in _blocks(source.split("\n")) for piece in _tolerant(block))
 
 
@@ -175,6 +192,27 @@ def bound_names(node: ast.stmt) -> set[str]:
     return set()
 
 
+def changed_names(tree: ast.AST) -> set[str]:
+    """Every name in a statement that may have another value after it: bound, defined, or changed in place."""
+    found = set[str]()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+                found.add(name)
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef() | ast.Import() | ast.ImportFrom():
+                found |= bound_names(node)
+            case ast.ExceptHandler(name=str(name)):
+                found.add(name)
+            case (
+                ast.Subscript(value=base, ctx=ast.Store() | ast.Del())
+                | ast.Attribute(value=base, ctx=ast.Store() | ast.Del())
+            ):
+                found |= _root(base)
+            case ast.Call(func=ast.Attribute(value=base)):
+                found |= _root(base)
+    return found
+
+
 def preamble(prompt: str, entry_point: str) -> str:
     """The imports and definitions that a prompt brings (`poly` of HumanEval/32)."""
     return join(_given(prompt, entry_point))
@@ -184,13 +222,17 @@ def combine(prompt: str, entry_point: str, main: str, helper: str | None = None)
     """Joins the prompt's imports and definitions, the helper's answer and main's into one program.
 
     The team's aux is the helper's: whatever main binds to that name at the top level is left out, and so is
-    the entry point where the helper wrote it. With `helper` None a single agent wrote everything, and may
+    the entry point where the helper wrote it. Where main reaches into the names of the program (`globals()`), the
+    helper's aux is defined once more at the end. With `helper` None a single agent wrote everything, and may
     call a function of its own aux.
     """
     own = frozenset[str]() if helper is None else frozenset({AUX})
-    parts = _given(prompt, entry_point)
-    parts += [piece for piece in kept(helper or "", AUX) if entry_point not in piece.names]
-    parts += [piece for piece in kept(main, entry_point) if not piece.names & own]
+    parts = [*_given(prompt, entry_point)]
+    helpers = [piece for piece in kept(helper or "", AUX) if entry_point not in piece.names]
+    mains = [piece for piece in kept(main, entry_point) if not piece.names & own]
+    parts += [*helpers, *mains]
+    if any(piece.node and _named(piece.node) & (_REACHING | _EFFECTS) for piece in mains):
+        parts += [piece for piece in helpers if piece.names & own]
     return join(sorted(parts, key=lambda piece: not _is_future(piece.node)))
 
 
@@ -206,20 +248,51 @@ def syntax_fault(program: str, answers: Mapping[str, str]) -> Fault | None:
     return whole
 
 
-def _given(prompt: str, entry_point: str) -> list[Piece]:
-    return [piece for piece in kept(prompt) if piece.node is not None and entry_point not in piece.names]
+@lru_cache(maxsize=1024)
+def _given(prompt: str, entry_point: str) -> tuple[Piece, ...]:
+    return tuple(piece for piece in kept(prompt) if piece.node is not None and entry_point not in piece.names)
 
 
 def _unfenced(completion: str) -> str:
-    text = completion.replace("\r\n", "\n").replace("\r", "\n")
-    parts = [_level(part) for part in _FENCE.split(text)]
-    if len(parts) == 1:
-        return parts[0]
-    for chosen in (parts[1::2], parts[::2]):
-        code = [part for part in chosen if _CODE.search(part)]
+    """The code of an answer: what is fenced and holds code, else what stands around the fences.
+
+    A text that is a program as it stands is taken whole, with the fences in its strings.
+    """
+    text = _level(_MARK.sub("", _plain_lines(completion[:LONGEST])))
+    if "```" not in text or isinstance(parse(text), ast.Module):
+        return text
+    text = _FENCE_AFTER_CODE.sub(r"\n\1", _CODE_AFTER_FENCE.sub(r"\1\n", text))
+    lines = text.split("\n")
+    fences = [place for place, line in enumerate(lines) if _FENCE.match(line)]
+    inside, outside = _sides(lines, fences)
+    for chosen in (inside, outside):
+        code = [part for part in map(_level, chosen) if _CODE.search(part)]
         if code:
             return "\n\n".join(code)
     return ""
+
+
+def _sides(lines: Sequence[str], fences: Sequence[int]) -> tuple[list[str], list[str]]:
+    """What stands between pairs of fences, and what stands outside of them.
+
+    A block goes on to a later fence where it parses up to there, and not up to an earlier one.
+    """
+    inside, outside, start, place = list[str](), list[str](), 0, 0
+    while place < len(fences):
+        first = fences[place]
+        outside.append("\n".join(lines[start:first]))
+        ends = [*fences[place + 1 : place + 2 + MOST_FENCES], len(lines)][: 1 + MOST_FENCES]
+        blocks = ["\n".join(lines[first + 1 : end]) for end in ends]
+        whole = (i for i, block in enumerate(blocks) if isinstance(parse(_level(block)), ast.Module))
+        taken = next(whole, 0)
+        inside.append(blocks[taken])
+        start, place = ends[taken] + 1, place + taken + 2
+    outside.append("\n".join(lines[start:]))
+    return inside, outside
+
+
+def _plain_lines(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _level(part: str) -> str:
@@ -229,11 +302,22 @@ def _level(part: str) -> str:
     return bare if _START.match(bare) else part
 
 
-def _piece(source: str, node: ast.stmt) -> Piece:
+def _cut(source: str, tree: ast.Module) -> tuple[Piece, ...]:
+    """Each statement with its text; the line and column of a node count from 1 and in bytes."""
+    lines = _plain_lines(source).split("\n")
+    return tuple(Piece(_text(lines, node), node) for node in tree.body)
+
+
+def _text(lines: Sequence[str], node: ast.stmt) -> str:
+    first, column = node.lineno, node.col_offset
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-        return Piece("\n".join(source.split("\n")[first - 1 : node.end_lineno]), node)
-    return Piece(ast.get_source_segment(source, node) or "", node)
+        first, column = min([first, *(decorator.lineno for decorator in node.decorator_list)]), 0
+    last = node.end_lineno or first
+    text = [line.encode() for line in lines[first - 1 : last]]
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        text[-1] = text[-1][: node.end_col_offset]  # a comment after a definition's last line stays
+    text[0] = text[0][column:]
+    return b"\n".join(text).decode()
 
 
 def _blocks(lines: list[str]) -> Iterator[list[str]]:
@@ -248,14 +332,54 @@ def _tolerant(block: list[str]) -> tuple[Piece, ...]:
     """Reads a block up to the last line where it parses; without one it is a broken function, or nothing."""
     header = next((i for i, line in enumerate(block) if not line.startswith("@")), 0)
     cuts = [i for i, line in enumerate(block) if i > header and line[:1].strip()]
-    for end in (len(block), *reversed(cuts)):
-        text = "\n".join(block[:end]).rstrip()
+    ends = [*cuts, len(block)]
+    for _ in range(MOST_CUTS):
+        if not ends:
+            break
+        text = "\n".join(block[: ends.pop()]).rstrip()
         tree = parse(text)
         if isinstance(tree, ast.Module):
-            return tuple(_piece(text, node) for node in tree.body)
+            return _cut(text, tree)
+        # No text that holds the line of the fault parses.
+        del ends[bisect_left(ends, tree.line) if tree.line else len(ends) :]
     prose = [i for i in cuts if block[i][0] not in ")]}"]
     text = "\n".join(block[: prose[0] if prose else len(block)]).rstrip()
     return (Piece(text, None),) if _DEF.search(text) else ()
+
+
+def _needed(found: Sequence[Piece]) -> tuple[Piece, ...]:
+    """The definitions among some pieces, and every other statement that sets up a name that one of them reads."""
+    imported = {name for piece in found if _is_import(piece.node) for name in piece.names}
+    chosen = {place for place, piece in enumerate(found) if _is_definition(piece, imported)}
+    if len(chosen) == len(found):
+        return tuple(found)
+    names = {name for place in chosen for name in _free_names(found[place].node)}
+    for place in reversed(range(len(found))):
+        node = found[place].node
+        if place not in chosen and node is not None and _sets_up(node) and changed_names(node) & names:
+            chosen.add(place)
+            names |= _loaded(node)
+    return tuple(found[place] for place in sorted(chosen))
+
+
+def _free_names(node: ast.stmt | None) -> set[str]:
+    """The names that a definition takes from outside: those that it reads and does not bind."""
+    match node:
+        case None | ast.Import() | ast.ImportFrom():
+            return set()
+        case ast.FunctionDef() | ast.AsyncFunctionDef():
+            parameters = {part.arg for part in ast.walk(node) if isinstance(part, ast.arg)}
+            declared = {name for part in ast.walk(node) if isinstance(part, ast.Global) for name in part.names}
+            stored = {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and _is_stored(part)}
+            return (_loaded(node) - parameters - stored) | declared
+    return _loaded(node)
+
+
+def _sets_up(node: ast.stmt) -> bool:
+    """Whether a statement may run when the program is loaded: no assert, no `__main__` block, nothing with effects."""
+    if isinstance(node, ast.Assert | ast.Return | ast.Raise | ast.Delete):
+        return False
+    return not _named(node) & (_EFFECTS | _REACHING | {"__name__"})
 
 
 def _is_definition(piece: Piece, imported: set[str]) -> bool:
@@ -273,7 +397,26 @@ def _is_harmless(function: ast.expr, imported: set[str]) -> bool:
         function = function.value
     if not isinstance(function, ast.Name):
         return isinstance(function, ast.Constant)
-    return function.id in imported or (function.id in _PURE)
+    return function.id in imported or function.id in _PURE
+
+
+def _named(tree: ast.AST) -> set[str]:
+    """Every name and attribute that a tree reads."""
+    return _loaded(tree) | {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+
+
+def _loaded(tree: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and not _is_stored(node)}
+
+
+def _is_stored(node: ast.Name) -> bool:
+    return not isinstance(node.ctx, ast.Load)
+
+
+def _root(node: ast.expr) -> set[str]:
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return {node.id} if isinstance(node, ast.Name) else set()
 
 
 def _is_import(node: ast.stmt | None) -> bool:

@@ -10,10 +10,9 @@ Does not know: prompts, rounds, feedback, how a test is run (the sandbox is give
 | 3 tests | passed / total | |
 | bonus | 0.5 main calls aux; 1.0 and is no thin wrapper; -0.5 ignores a result | one test passed, aux |
 
-Two deviations from the published code, on purpose. There a main function that never mentions aux is "not a
-thin wrapper" and earns the 1.0; here the 1.0 needs the call, for a bonus paid without cooperation is not one.
-And there the check for ignored results is a pattern that hardly ever matches; here it is the syntax-tree
-check that the published code keeps for its feedback.
+A deviation from the published code, on purpose: there the check for ignored results is a pattern that hardly ever
+matches; here it is the syntax-tree check that the published code keeps for its feedback. docs/papers.md lists how the
+readings of functions, calls and tests differ.
 
 References:
     Liu et al., 2025, "LLM Collaboration with Multi-Agent Reinforcement Learning", arXiv:2508.04652.
@@ -28,7 +27,7 @@ from typing import Protocol
 from madrigal.tasks.coding.problem import Problem, UnitTest, shown, unit_tests
 from madrigal.tasks.coding.program import AUX, Function, clean, combine, find_function, preamble, syntax_fault
 from madrigal.tasks.coding.sandbox import CallTest, Program, Verdict
-from madrigal.tasks.coding.schemes import SCHEMES, schemes
+from madrigal.tasks.coding.schemes import SCHEMES, schemes_of
 from madrigal.tasks.coding.score import Findings, Judged, Score
 from madrigal.tasks.coding.usage import is_thin_wrapper, usage_of
 from madrigal.types import RewardError
@@ -65,8 +64,7 @@ def score_pair(problem: Problem, helper: str, main: str, judge: Judge, *, aux_re
     aux = find_function(texts["helper"], AUX)
     function = find_function(texts["main"], problem.entry_point)
     found = _findings(problem, function, combine(problem.prompt, problem.entry_point, main, helper), texts)
-    cooperation = schemes(texts["helper"], texts["main"], problem.entry_point)
-    found = replace(found, aux_missing=_missing(aux, AUX), schemes=cooperation)
+    found = replace(found, aux_missing=_missing(aux, AUX), schemes=_cooperation(found, aux, function))
     score = Score(
         found,
         aux=0.0 if found.aux_missing else AUX_FOUND,
@@ -152,6 +150,13 @@ def _findings(problem: Problem, main: Function | None, program: str, texts: Mapp
         return found
     usage, misuse = usage_of(main.node)
     return replace(found, usage=usage, misuse=misuse, thin=is_thin_wrapper(main.node))
+
+
+def _cooperation(found: Findings, aux: Function | None, main: Function | None) -> frozenset[str]:
+    """The schemes of a pair of functions; none where one is missing, nothing parses, or aux plays no part."""
+    if found.fault or aux is None or main is None or main.node is None:
+        return frozenset()
+    return schemes_of(main.node)
 
 
 def _missing(function: Function | None, name: str) -> str:

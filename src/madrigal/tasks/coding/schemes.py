@@ -27,12 +27,10 @@ from dataclasses import dataclass
 from madrigal.tasks.coding.expressions import (
     IN_PLACE,
     answers,
-    bindings,
     delivered,
     exits,
     finished,
     is_constant,
-    is_constant_name,
     loaded,
     name_of,
     stored,
@@ -41,7 +39,7 @@ from madrigal.tasks.coding.flow import CHOOSING, Comprehension, Flow, Loop, read
 from madrigal.tasks.coding.program import AUX, find_function, parse
 from madrigal.tasks.coding.score import Fault
 
-LONGEST = 2500  # nodes of a main function, some 300 lines; the time to read one grows with the square
+LONGEST = 1500  # nodes of a main function, some 150 lines; the time to read one grows with the square at worst
 
 
 def schemes(aux_code: str, main_code: str, entry_point: str) -> frozenset[str]:
@@ -58,11 +56,16 @@ def schemes(aux_code: str, main_code: str, entry_point: str) -> frozenset[str]:
     aux, main = find_function(aux_code, AUX), find_function(main_code, entry_point)
     if aux is None or main is None or main.node is None:
         return frozenset()
-    if sum(1 for _ in ast.walk(main.node)) > LONGEST:
+    return schemes_of(main.node)
+
+
+def schemes_of(main: ast.FunctionDef) -> frozenset[str]:
+    """Names the schemes of a main function whose `aux` is known to be there; empty where it is too long."""
+    if sum(1 for _ in ast.walk(main)) > LONGEST:
         return frozenset()
     try:
-        flow = read_flow(main.node)
-        return frozenset(name for name, holds in RULES.items() if flow and holds(flow))
+        flow = read_flow(main)
+        return frozenset(name for name, holds in RULES.items() if holds(flow)) if flow else frozenset()
     except RecursionError:  # a sum of a thousand terms parses, and is as many levels deep
         return frozenset()
 
@@ -78,7 +81,7 @@ class Branch:
 
 def is_fallback(flow: Flow) -> bool:
     """Main has an answer of its own for where aux fails, or its result will not do."""
-    for node in ast.walk(flow.main):
+    for node in flow.nodes:
         match node:
             case ast.Try(body=body, handlers=handlers) if flow.uses(*body):
                 if any(not isinstance(handler.body[-1], ast.Raise) for handler in handlers):
@@ -89,8 +92,7 @@ def is_fallback(flow: Flow) -> bool:
                     return True
     checks = [branch for branch in _branches(flow) if isinstance(branch.node, ast.If | ast.IfExp | ast.BoolOp)]
     return any(
-        flow.is_about(check.test)
-        and any(_keeps(flow, side) for side in check.sides)
+        any(_keeps(flow, side) for side in check.sides)
         and any(not _keeps(flow, side) and _computes(flow, side) for side in check.sides)
         for check in checks
     )
@@ -110,8 +112,7 @@ def is_coordinator(flow: Flow) -> bool:
 def is_strategy_filter(flow: Flow) -> bool:
     """The verdict of aux chooses, and no way chosen uses it for anything else."""
     return any(
-        flow.is_about(branch.test)
-        and not any(flow.carries(value) for side in branch.sides for value in side)
+        not any(flow.carries(value) for side in branch.sides for value in side)
         and not any(_is_gathered(flow, name) for name in loaded(branch.test) & (flow.results | flow.verdicts))
         for branch in _branches(flow)
     )
@@ -127,23 +128,25 @@ SCHEMES = tuple(RULES)
 
 
 def _branches(flow: Flow) -> Iterator[Branch]:
-    for node in ast.walk(flow.main):
+    """The branches whose test is about aux; what their sides deliver is looked up for no others."""
+    for node in flow.nodes:
         match node:
-            case ast.If(test=test, body=body):
+            case ast.If(test=test, body=body) if flow.is_about(test):
                 yield Branch(node, test, (delivered(body), _otherwise(flow, node)))
-            case ast.While(test=test, body=body):
+            case ast.While(test=test, body=body) if flow.is_about(test):
                 yield Branch(node, test, (delivered(body), delivered(flow.rest(node))))
-            case ast.IfExp(test=test, body=one, orelse=other):
+            case ast.IfExp(test=test, body=one, orelse=other) if flow.is_about(test):
                 yield Branch(node, test, ([one], [other]))
-            case ast.BoolOp(op=ast.Or(), values=[first, *others]) if not flow.decides(node):
+            case ast.BoolOp(op=ast.Or(), values=[first, *others]) if flow.is_about(first) and not flow.decides(node):
                 yield Branch(node, first, ([first], others))
-            case ast.Match(subject=test, cases=cases):
+            case ast.Match(subject=test, cases=cases) if flow.is_about(test):
                 yield Branch(node, test, tuple(delivered(case.body) for case in cases))
             case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp():
                 made = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
-                yield from (Branch(node, test, (made,)) for part in node.generators for test in part.ifs)
+                tests = (test for part in node.generators for test in part.ifs)
+                yield from (Branch(node, test, (made,)) for test in tests if flow.is_about(test))
             case ast.Subscript() | ast.Call():
-                yield from (Branch(node, test, ()) for test in flow.deciding(node))
+                yield from (Branch(node, test, ()) for test in flow.deciding(node) if flow.is_about(test))
 
 
 def _otherwise(flow: Flow, node: ast.If) -> list[ast.expr]:
@@ -167,7 +170,7 @@ def _computes(flow: Flow, side: list[ast.expr]) -> bool:
 def _is_work(flow: Flow, value: ast.expr) -> bool:
     match value:
         case ast.Name(id=name):
-            return name in stored(flow.main) and not is_constant_name(flow.main, name)
+            return name in flow.names.stored and name not in flow.names.constants
         case ast.Subscript(value=ast.Name(), slice=index):
             return not is_constant(index)
         case ast.Tuple(elts=parts) | ast.List(elts=parts):
@@ -178,7 +181,7 @@ def _is_work(flow: Flow, value: ast.expr) -> bool:
 def _guards(flow: Flow) -> bool:
     """An edge case is met by an untainted test, and aux is used on one side of it only; no base case of a recursion."""
     return not flow.recursive_calls() and any(
-        not any(flow.repeats(node)) and not flow.decides(node) and _is_guard(flow, node) for node in ast.walk(flow.main)
+        _is_guard(flow, node) and not any(flow.repeats(node)) and not flow.decides(node) for node in flow.nodes
     )
 
 
@@ -201,18 +204,17 @@ def _is_guard(flow: Flow, node: ast.AST) -> bool:
 def _tidies(flow: Flow) -> bool:
     """A parameter is stripped, sorted, converted or swapped before it is handed to aux."""
     parameters = {node.arg for node in ast.walk(flow.main.args) if isinstance(node, ast.arg)}
-    for call in _whole(flow):
-        given = [*call.args, *(keyword.value for keyword in call.keywords)]
-        if any(_is_tidy(value) and not flow.is_about(value) for value in given):
-            return True
-        wanted = loaded(*given) & parameters
-        for node in ast.walk(flow.main):
-            match node:
-                case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in wanted and _is_tidy(value):
+    given = [value for call in _whole(flow) for value in [*call.args, *(word.value for word in call.keywords)]]
+    if any(_is_tidy(value) and not flow.is_about(value) for value in given):
+        return True
+    wanted = loaded(*given) & parameters
+    for node in flow.nodes:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in wanted and _is_tidy(value):
+                return True
+            case ast.If(test=test, body=body) if not flow.uses(*body) and stored(*body) & wanted:
+                if not flow.is_about(test) and not any(flow.repeats(node)):
                     return True
-                case ast.If(test=test, body=body) if not flow.is_about(test) and not any(flow.repeats(node)):
-                    if not flow.uses(*body) and stored(*body) & wanted:
-                        return True
     return False
 
 
@@ -225,18 +227,17 @@ def _finishes(flow: Flow) -> bool:
     whole = flow.of(_whole(flow))
     given = answers(flow.main)
     names = loaded(*(value for value in given if isinstance(value, ast.Name))) & whole.results
-    taken = [v for target, v in bindings(flow.main) if isinstance(target, ast.Name) and target.id in names]
+    taken = [value for name in names for value in flow.names.values[name]]
     in_place = [
         node.func.value.id
-        for node in ast.walk(flow.main)
+        for node in flow.nodes
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in IN_PLACE
         if isinstance(node.func.value, ast.Name)
     ]
     if any(map(whole.is_finished, [*given, *taken])) or names & set(in_place):
         return True
     return any(
-        whole.is_about(branch.test)
-        and any(_keeps(whole, side) for side in branch.sides)
+        any(_keeps(whole, side) for side in branch.sides)
         and any(not _keeps(whole, side) and not any(_is_work(whole, v) for v in side) for side in branch.sides)
         for branch in _branches(whole)
         if not isinstance(branch.node, Loop | Comprehension)
@@ -264,11 +265,9 @@ def _is_piecewise(flow: Flow, call: ast.Call) -> bool:
 
 def _is_gathered(flow: Flow, name: str) -> bool:
     """Whether a name is read for more than a decision, and not just returned out of a loop."""
-    reads = [node for node in ast.walk(flow.main) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
     return any(
         not flow.decides(node) and not (isinstance(flow.above[node], ast.Return) and any(flow.repeats(node)))
-        for node in reads
-        if node.id == name
+        for node in flow.names.reads.get(name, ())
     )
 
 

@@ -29,11 +29,9 @@ def open_coding(config: Coding) -> Iterator[CodingTask]:
 
 
 def _limits(config: Coding) -> Limits:
-    """One test may take half of what the whole program may."""
-    seconds = config.program_seconds
     return Limits(
-        seconds=seconds,
-        test_seconds=max(1.0, seconds / 2),
-        cpu_seconds=math.ceil(seconds),
+        seconds=config.program_seconds,
+        test_seconds=config.test_seconds,
+        cpu_seconds=math.ceil(config.program_seconds) + 1,
         memory_mb=config.memory_mb,
     )

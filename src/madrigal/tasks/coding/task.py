@@ -1,8 +1,5 @@
 """Joint programming: a helper writes `aux`, a main agent the function that was asked for, tests judge both.
 
-Knows: what each agent is shown in each round, what a joint answer is worth, when an episode ends.
-Does not know: how code is confined (the judge is given), who hears whom (a topology), how anyone learns.
-
 An example: Example("HumanEval/23", {"prompt": 'def strlen(string: str) -> int: ...',
 "entry_point": "strlen", "test": "def check(candidate): ..."}).
 
@@ -14,6 +11,7 @@ References:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +25,7 @@ from madrigal.tasks.coding.program import clean
 from madrigal.tasks.coding.prompts import CODING_AGENTS, helper_prompt, main_prompt
 from madrigal.tasks.coding.reward import BEST_ALONE, BEST_PAIR, Judge, metrics, score_alone, score_pair
 from madrigal.tasks.coding.score import Score
+from madrigal.tasks.coding.soundness import SOLUTION, check_problems
 from madrigal.tasks.data import EMBEDDED, load_examples
 from madrigal.types import (
     AgentId,
@@ -123,7 +122,7 @@ class CodingTask:
 
     def step(self, state: CodingState, actions: Mapping[AgentId, str]) -> Step[CodingState]:
         problem = problem_of(state.example)
-        score = self._score(problem, actions)
+        score = self._score(state.example, problem, actions)
         done = Round({agent: actions[agent] for agent in self.agents}, score)
         ending: Ending = "solved" if score.solved else ""
         if not ending and len(state.rounds) + 1 >= self.horizon:
@@ -142,13 +141,16 @@ class CodingTask:
         after = replace(state, rounds=(*state.rounds, done))
         return Step(after, joint(self.agents, score.reward), ending, numbers, details)
 
-    def _score(self, problem: Problem, actions: Mapping[AgentId, str]) -> Score:
+    def _score(self, example: Example, problem: Problem, actions: Mapping[AgentId, str]) -> Score:
         missing = [agent for agent in self.agents if agent not in actions]
         if missing:
             raise TaskError(f"task {self.name}: expected an answer of {', '.join(missing)}, got {sorted(actions)}")
-        if self.agents == ALONE:
-            return score_alone(problem, actions[MAIN], self.judge)
-        return score_pair(problem, actions[HELPER], actions[MAIN], self.judge, aux_required=self.aux_required)
+        try:
+            if self.agents == ALONE:
+                return score_alone(problem, actions[MAIN], self.judge)
+            return score_pair(problem, actions[HELPER], actions[MAIN], self.judge, aux_required=self.aux_required)
+        except TaskError as error:
+            raise TaskError(f"example {example.id}: {error}; mend it or leave it out") from error
 
 
 def coding_task(config: Coding, judge: Judge, expert: Expert | None = None) -> CodingTask:
@@ -158,10 +160,10 @@ def coding_task(config: Coding, judge: Judge, expert: Expert | None = None) -> C
         ConfigError, TaskError: if the settings contradict each other or the data cannot be read.
     """
     columns = {name: name for name in ("prompt", "entry_point", "test")}
-    train, test = (load_examples(config.source, split, columns, _programs) for split in SPLITS)
+    train, test = (load_examples(config.source, split, columns, _programs, (SOLUTION,)) for split in SPLITS)
     if config.source.data != EMBEDDED:
-        for example in (*train, *test):
-            check_problem(example)
+        check_problems((*train, *test), judge, os.cpu_count() or 1)
+        train, test = (tuple(map(_without_solution, examples)) for examples in (train, test))
     return CodingTask(
         train=train,
         test=test,
@@ -188,6 +190,10 @@ def first_prompt(problem: Problem, agent: AgentId, *, alone: bool = False) -> st
         return f"{problem.prompt.strip()}\n\nWrite {name}. Code only.\ndef {name}({given}):"
     write = helper_prompt if agent == HELPER else main_prompt
     return write(problem.prompt, problem.entry_point, given)
+
+
+def _without_solution(example: Example) -> Example:
+    return replace(example, data={name: value for name, value in example.data.items() if name != SOLUTION})
 
 
 def _programs(split: Split) -> Sequence[Example]:

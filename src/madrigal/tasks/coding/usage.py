@@ -13,8 +13,11 @@ References:
 from __future__ import annotations
 
 import ast
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
+from madrigal.tasks.coding.expressions import stored
 from madrigal.tasks.coding.program import AUX
 from madrigal.tasks.coding.score import Usage
 
@@ -57,15 +60,24 @@ def ignored_result(main: ast.FunctionDef) -> str:
     A call goes unused that stands alone as a statement, that is assigned to a name never read, or whose name
     is assigned again before it is read. A branch that may read it counts as reading it.
     """
+    reads, ends = _reading_order(main)
     for block in _statement_lists(main):
-        for index, statement in enumerate(block):
+        rebound = dict[str, int]()
+        faults = list[str]()
+        for statement in reversed(block):
             if isinstance(statement, ast.Expr) and _is_call(statement.value):
-                return "its result is thrown away"
+                faults.append("its result is thrown away")
             names = _assigned(statement)
-            if names and not any(_reads(main, name) for name in names):
-                return f"{names[0]} is never read"
-            if names and all(_overwritten(block[index + 1 :], name) for name in names):
-                return f"{names[0]} is assigned again before it is read"
+            if names and reads.keys().isdisjoint(names):
+                faults.append(f"{names[0]} is never read")
+            elif names and all(
+                _is_read_late(reads.get(name, ()), ends[statement], rebound.get(name)) for name in names
+            ):
+                faults.append(f"{names[0]} is assigned again before it is read")
+            if isinstance(statement, ast.Assign | ast.AnnAssign):
+                rebound |= dict.fromkeys(stored(statement), ends[statement])
+        if faults:
+            return faults[-1]
     return ""
 
 
@@ -90,37 +102,53 @@ def _unpacked(target: ast.expr) -> Iterator[ast.expr]:
         yield target.value if isinstance(target, ast.Starred) else target
 
 
-def _overwritten(rest: Sequence[ast.stmt], name: str) -> bool:
-    for statement in rest:
-        if _reads(statement, name):
-            return False
-        if isinstance(statement, ast.Assign | ast.AnnAssign) and _binds(statement, name):
-            return True
-    return False
+def _reading_order(main: ast.FunctionDef) -> tuple[dict[str, list[int]], dict[ast.AST, int]]:
+    """Where each name is read, and where each statement ends, as places in the order of the source.
+
+    `x += 1` reads x.
+    """
+    reads, ends = defaultdict[str, list[int]](list), dict[ast.AST, int]()
+    waiting: list[tuple[ast.AST, bool]] = [(main, False)]
+    place = 0
+    while waiting:
+        place += 1
+        node, is_over = waiting.pop()
+        if is_over:
+            ends[node] = place
+            continue
+        match node:
+            case ast.Name(id=name, ctx=ast.Load()) | ast.AugAssign(target=ast.Name(id=name)):
+                reads[name].append(place)
+        if isinstance(node, ast.stmt):
+            waiting.append((node, True))
+        waiting += [(child, False) for child in reversed([*ast.iter_child_nodes(node)])]
+    return dict(reads), ends
 
 
-def _reads(tree: ast.AST, name: str) -> bool:
-    return any(
-        (isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load))
-        or (isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and node.target.id == name)
-        for node in ast.walk(tree)
-    )
-
-
-def _binds(tree: ast.AST, name: str) -> bool:
-    return any(
-        isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Store) for node in ast.walk(tree)
-    )
+def _is_read_late(reads: Sequence[int], start: int, rebound: int | None) -> bool:
+    """Whether a name is bound again, at `rebound`, before its first reading after `start`."""
+    first = bisect_left(reads, start)
+    return rebound is not None and (first == len(reads) or rebound < reads[first])
 
 
 def shadows_aux(main: ast.FunctionDef) -> bool:
-    """Whether the function binds an `aux` of its own, so that the name is not the teammate's."""
-    return _binds(main, AUX) or any(
-        (isinstance(node, ast.arg) and node.arg == AUX)
-        or (isinstance(node, ast.alias) and (node.asname or node.name) == AUX)
-        or (isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name == AUX)
-        for node in ast.walk(main)
-    )
+    """Whether the function binds an `aux` of its own, also as `globals()["aux"]`; the name is not the teammate's."""
+    return any(_binds_aux(node) for node in ast.walk(main))
+
+
+def _binds_aux(node: ast.AST) -> bool:
+    match node:
+        case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name):
+            return name == AUX
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return name == AUX
+        case ast.alias(name=name, asname=other):
+            return (other or name) == AUX
+        case ast.Subscript(slice=ast.Constant(value=key), ctx=ast.Store()):
+            return key == AUX
+        case ast.Call(func=ast.Name(id="setattr"), args=[_, ast.Constant(value=key), *_]):
+            return key == AUX
+    return False
 
 
 def _statement_lists(main: ast.FunctionDef) -> Iterator[list[ast.stmt]]:
@@ -136,6 +164,10 @@ def _has_call(tree: ast.AST) -> bool:
 
 def _is_call(node: ast.AST) -> bool:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == AUX
+
+
+def _is_aux(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value == AUX
 
 
 def _is_name(node: ast.expr) -> bool:

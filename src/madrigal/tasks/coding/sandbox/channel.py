@@ -1,6 +1,6 @@
 """Frames of plain values over a stream socket: four bytes of length, then `literals.encode`.
 
-The confined side blocks and uses bare descriptors; the parent's side has a deadline for every byte and a bound for
+The confined side blocks and uses bare descriptors; the parent's side has a timer for every byte and a bound for
 every length, and turns whatever goes wrong into LostError.
 
 Only the standard library: the confined processes import this file.
@@ -11,12 +11,15 @@ from __future__ import annotations
 import os
 import socket
 import struct
-import time
-from typing import Literal
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, Protocol, TypeVar
 
 from .literals import decode, encode
 
+SHORTEST_WAIT = 0.002  # seconds
 _HEADER = struct.Struct("!I")
+T = TypeVar("T")
 
 
 class LostError(Exception):
@@ -63,33 +66,35 @@ def _read(descriptor: int, length: int) -> bytes:
     return b"".join(parts)
 
 
-def send(connection: socket.socket, message: tuple[object, ...], deadline: float) -> None:
-    """Writes one message from the parent's side before the deadline, in seconds of time.monotonic().
+class Timer(Protocol):
+    """Says how many seconds are left to wait at most before it is to be asked again; 0 or less: no more."""
+
+    def left(self) -> float: ...
+
+
+def send(connection: socket.socket, message: tuple[object, ...], timer: Timer) -> None:
+    """Writes one message from the parent's side while the timer has time left.
 
     Raises:
         LostError: where the other side does not read it.
     """
     data = encode(message)
-    try:
-        connection.settimeout(_left(deadline))
-        connection.sendall(_HEADER.pack(len(data)) + data)
-    except TimeoutError:
-        raise LostError("late") from None
-    except OSError:
-        raise LostError("ended") from None
+    rest = memoryview(_HEADER.pack(len(data)) + data)
+    while rest:
+        rest = rest[_in_time(connection, timer, partial(connection.send, rest)) :]
 
 
-def receive(connection: socket.socket, most: int, deadline: float) -> tuple[object, ...]:
-    """Reads one message of at most `most` bytes on the parent's side before the deadline, and trusts none of it.
+def receive(connection: socket.socket, most: int, timer: Timer) -> tuple[object, ...]:
+    """Reads one message of at most `most` bytes on the parent's side while there is time, and trusts none of it.
 
     Raises:
         LostError: where it is late, cut, too long or no tuple of plain values.
     """
-    (length,) = _HEADER.unpack(_take(connection, _HEADER.size, deadline))
+    (length,) = _HEADER.unpack(_take(connection, _HEADER.size, timer))
     if length > most:
         raise LostError("nonsense")
     try:
-        message = decode(_take(connection, length, deadline))
+        message = decode(_take(connection, length, timer))
     except ValueError:
         raise LostError("nonsense") from None
     if not isinstance(message, tuple):
@@ -97,26 +102,25 @@ def receive(connection: socket.socket, most: int, deadline: float) -> tuple[obje
     return message
 
 
-def _take(connection: socket.socket, length: int, deadline: float) -> bytes:
+def _take(connection: socket.socket, length: int, timer: Timer) -> bytes:
     parts = []
-    try:
-        while length:
-            connection.settimeout(_left(deadline))
-            part = connection.recv(length)
-            if not part:
-                raise LostError("ended")
-            parts.append(part)
-            length -= len(part)
-    except TimeoutError:
-        raise LostError("late") from None
-    except OSError:
-        raise LostError("ended") from None
+    while length:
+        part = _in_time(connection, timer, partial(connection.recv, length))
+        if not part:
+            raise LostError("ended")
+        parts.append(part)
+        length -= len(part)
     return b"".join(parts)
 
 
-def _left(deadline: float) -> float:
-    """Seconds until the deadline; a socket's timeout of 0 would mean something else."""
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
+def _in_time(connection: socket.socket, timer: Timer, act: Callable[[], T]) -> T:
+    """Sends or receives once; what is ready is taken even where the time has run out meanwhile."""
+    while (left := timer.left()) > 0:
+        try:
+            connection.settimeout(max(left, SHORTEST_WAIT))
+            return act()
+        except TimeoutError:
+            continue
+        except OSError:
+            raise LostError("ended") from None
+    raise LostError("late")

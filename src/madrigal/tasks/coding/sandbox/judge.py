@@ -15,13 +15,14 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from madrigal.types import EngineError, TaskError
 
-from .channel import LostError
+from .channel import LostError, Timer
 from .literals import parse
 from .records import CallTest, CheckTest, Limits, Program, Verdict
 from .server import ForkServer, Process
@@ -49,25 +50,42 @@ def judge(program: Program, limits: Limits, server: ForkServer) -> tuple[Verdict
     A process that is late or dies is replaced for the next test; a program that does not load is not tried again.
 
     Raises:
-        TaskError: for a CallTest that is not written in literals.
+        TaskError: for a CallTest that is not written in literals, and a check that fails by itself.
         EngineError: where a process cannot be confined.
         ServerLostError: where the server is gone.
     """
     cases = [_read(test) for test in program.tests]
-    end = time.monotonic() + limits.seconds
+    end = time.monotonic() + limits.seconds * limits.patience
+    spent = 0.0
     verdicts: list[Verdict] = []
     while len(verdicts) < len(cases):
         late = sum(verdict.outcome == "timeout" for verdict in verdicts)
-        if late >= MOST_TIMEOUTS or time.monotonic() >= end:
+        if late >= MOST_TIMEOUTS or spent >= limits.seconds or time.monotonic() >= end:
             return _filled(verdicts, _LATE, len(cases))
         with Crew(program, limits, server) as crew:
-            problem = crew.load(min(end, time.monotonic() + limits.test_seconds))
+            problem = crew.load(crew.timer(limits.seconds - spent, end))
             if problem is not None:
                 return _filled(verdicts, problem, len(cases))
             while not crew.lost and len(verdicts) < len(cases):
-                deadline = min(end, time.monotonic() + limits.test_seconds)
-                verdicts.append(crew.judge(cases[len(verdicts)], deadline))
+                timer = crew.timer(limits.seconds - spent - crew.seconds(), end)
+                verdicts.append(crew.judge(cases[len(verdicts)], timer))
+        spent += crew.seconds()
     return tuple(verdicts)
+
+
+class Allowance:
+    """What one test has left: of the processor's time by its processes, and by the clock.
+
+    A process cannot use more of the first than passes by the clock, so that waiting for what is left is never too long.
+    """
+
+    def __init__(self, used: Callable[[], float], seconds: float, end: float) -> None:
+        self._used = used
+        self._most = used() + seconds
+        self._end = end
+
+    def left(self) -> float:
+        return min(self._most - self._used(), self._end - time.monotonic())
 
 
 def _filled(verdicts: list[Verdict], rest: Verdict, total: int) -> tuple[Verdict, ...]:
@@ -96,8 +114,9 @@ class Crew:
     def __init__(self, program: Program, limits: Limits, server: ForkServer) -> None:
         self.lost = False
         self._program = program
+        self._limits = limits
         self._server = server
-        self._most = limits.output_bytes + _OVERHEAD
+        self._most = 2 * limits.output_bytes + _OVERHEAD  # a value, and what became of the arguments
         self._number = 0
         self._processes = contextlib.ExitStack()
         self._candidate = self._fork()
@@ -117,72 +136,88 @@ class Crew:
         self._processes.callback(process.stop)
         return process
 
-    def load(self, deadline: float) -> Verdict | None:
+    def seconds(self) -> float:
+        """The processor time that its processes have used."""
+        seconds = self._candidate.seconds()
+        return seconds if self._checker is self._candidate else seconds + self._checker.seconds()
+
+    def timer(self, seconds: float, end: float) -> Allowance:
+        """The time of one test, or of loading: at most `seconds` of the processor, and no later than `end`."""
+        most = min(seconds, self._limits.test_seconds)
+        return Allowance(self.seconds, most, min(end, time.monotonic() + most * self._limits.patience))
+
+    def load(self, timer: Timer) -> Verdict | None:
         """Runs the prelude and the source; the verdict on every test where that fails."""
         program = self._program
         message = ("candidate", program.prelude, program.source, program.entry_point)
         try:
-            return self._introduce(self._candidate, message, deadline)
+            return self._introduce(self._candidate, message, timer)
         except LostError as lost:
             return self._lose(lost, self._candidate)
 
-    def judge(self, case: Call | CheckTest, deadline: float) -> Verdict:
+    def judge(self, case: Call | CheckTest, timer: Timer) -> Verdict:
         """Puts one test to the program."""
         if isinstance(case, Call):
-            return self._judge_call(case, deadline)
+            return self._judge_call(case, timer)
         try:
-            return self._judge_check(case, self._checker, deadline)
+            return self._judge_check(case, self._checker, timer)
         except LostError as lost:
             return self._lose(lost, self._checker)
 
-    def _judge_call(self, case: Call, deadline: float) -> Verdict:
-        answer = self._ask(case.arguments, {}, deadline)
+    def _judge_call(self, case: Call, timer: Timer) -> Verdict:
+        answer = self._ask(case.arguments, {}, timer, watch=False)
         match answer:
             case Verdict():
                 return answer
-            case (_, "value", value) if value == case.expected:
+            case (_, "value", value, _) if value == case.expected:
                 return Verdict("passed")
-            case (_, "value", value):
+            case (_, "value", value, _):
                 return Verdict("failed", f"AssertionError: expected {_show(case.expected)}, got {_show(value)}")
             case _:
                 return Verdict("error", _sentence(*map(str, answer[2:])))
 
-    def _judge_check(self, case: CheckTest, checker: Process, deadline: float) -> Verdict:
+    def _judge_check(self, case: CheckTest, checker: Process, timer: Timer) -> Verdict:
         if not self._introduced:
             self._introduced = True
             message = ("checker", self._program.prelude, self._program.entry_point)
-            problem = self._introduce(checker, message, deadline)
+            problem = self._introduce(checker, message, timer)
             if problem is not None:
                 self.lost = True
                 return problem
-        checker.send((self._number, case.source), deadline)
+        checker.send((self._number, case.source), timer)
         while True:
-            match checker.receive(_MOST_CHECK_BYTES, deadline):
+            match checker.receive(_MOST_CHECK_BYTES, timer):
                 case ("call", tuple(arguments), dict(keywords)):
-                    answer = self._ask(arguments, keywords, deadline)
+                    answer = self._ask(arguments, keywords, timer, watch=True)
                     if isinstance(answer, Verdict):
                         return answer
-                    checker.send(answer, deadline)
+                    checker.send(answer, timer)
                 case ("verdict", _, "passed", _):
                     return Verdict("passed")
                 case ("verdict", _, "failed", str(text)):
                     return Verdict("failed", _sentence(text))
                 case ("verdict", _, "error", str(text)):
                     return Verdict("error", _sentence(text))
+                case ("verdict", _, "broken", str(text)):
+                    raise TaskError(
+                        f"expected a test that runs, but it fails before it asks for an answer ({_sentence(text)}): "
+                        f"{case.source[-80:]!r}"
+                    )
                 case _:
                     raise LostError("nonsense")
 
     def _ask(
-        self, arguments: tuple[object, ...], keywords: dict[object, object], deadline: float
+        self, arguments: tuple[object, ...], keywords: dict[object, object], timer: Timer, *, watch: bool
     ) -> tuple[object, ...] | Verdict:
         """The candidate's answer to one call, or the verdict where it has none."""
         self._number += 1
         try:
-            self._candidate.send((self._number, arguments, keywords), deadline)
-            answer = self._candidate.receive(self._most, deadline)
+            self._candidate.send((self._number, arguments, keywords, watch), timer)
+            answer = self._candidate.receive(self._most, timer)
             match answer:
                 case (
-                    (self._number, "value", _)
+                    (self._number, "value", _, None | (tuple(), dict()))
+                    | (self._number, "items", list(), None | (tuple(), dict()))
                     | (self._number, "foreign", str())
                     | (self._number, "raised", str(), str())
                 ):
@@ -192,16 +227,16 @@ class Crew:
         except LostError as lost:
             return self._lose(lost, self._candidate)
 
-    def _introduce(self, process: Process, message: tuple[object, ...], deadline: float) -> Verdict | None:
-        process.send(message, deadline)
-        match process.receive(self._most, deadline):
+    def _introduce(self, process: Process, message: tuple[object, ...], timer: Timer) -> Verdict | None:
+        process.send(message, timer)
+        match process.receive(self._most, timer):
             case ("ready",):
                 pass
             case ("unconfined", why):
                 raise EngineError(f"Expected a process under seccomp, but {why}; allow_unconfined=True goes without.")
             case _:
                 raise LostError("nonsense")
-        match process.receive(self._most, deadline):
+        match process.receive(self._most, timer):
             case ("loaded",):
                 return None
             case ("raised", str(kind), str(text)):

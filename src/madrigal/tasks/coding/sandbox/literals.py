@@ -1,7 +1,7 @@
 """The only thing that crosses a process boundary: plain values, as tokens between bytes that no UTF-8 text has.
 
-Covered: None, bool, int, float (nan, inf and -0.0 included), complex, str, bytes, list, tuple, set, frozenset, dict,
-nested up to DEPTH. Counter, defaultdict and OrderedDict arrive as the dict that they equal.
+Covered: None, bool, int, float (nan, inf and -0.0 included), complex, str, bytes, bytearray, range, list, tuple, set,
+frozenset, deque, dict, nested up to DEPTH. Counter, defaultdict and OrderedDict arrive as the dict that they equal.
 Not covered, on purpose: every other type and every subclass, for it could bring its own `__eq__`.
 
 Why not pickle or marshal: they run code, or trust what they read. Why not `ast.literal_eval` or JSON: their recursion
@@ -13,7 +13,7 @@ Only the standard library: the confined processes import this file as well.
 from __future__ import annotations
 
 import ast
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from types import NoneType
 from typing import Any
@@ -21,19 +21,28 @@ from typing import Any
 DEPTH = 100
 SEPARATOR = b"\xff"
 
-_SCALARS: dict[type, Callable[[Any], bytes]] = {
-    NoneType: lambda _: b"N",
-    bool: lambda value: b"T" if value else b"F",
-    int: lambda value: b"i%x" % value,
-    float: lambda value: b"f" + repr(value).encode(),
-    complex: lambda value: f"c{value.real!r} {value.imag!r}".encode(),
-    str: lambda value: b"s" + value.encode("utf-8", "surrogatepass"),
-    bytes: lambda value: b"b" + value.hex().encode(),
+# By identity: a metaclass may give a class the hash of int.
+_SCALARS: dict[int, Callable[[Any], bytes]] = {
+    id(NoneType): lambda _: b"N",
+    id(bool): lambda value: b"T" if value else b"F",
+    id(int): lambda value: b"i%x" % value,
+    id(float): lambda value: b"f" + repr(value).encode(),
+    id(complex): lambda value: f"c{value.real!r} {value.imag!r}".encode(),
+    id(str): lambda value: b"s" + value.encode("utf-8", "surrogatepass"),
+    id(bytes): lambda value: b"b" + value.hex().encode(),
+    id(bytearray): lambda value: b"B" + value.hex().encode(),
+    id(range): lambda value: b"r%x %x %x" % (value.start, value.stop, value.step),
 }
-_SERIES: dict[type, bytes] = {list: b"l", tuple: b"t", set: b"S", frozenset: b"Z"}
-_BUILD: dict[bytes, Callable[[list[object]], object]] = {b"l": list, b"t": tuple, b"S": set, b"Z": frozenset}
-_SIZED = frozenset({str, bytes, list, tuple, set, frozenset})
-_MAPPINGS = frozenset({dict, Counter, defaultdict, OrderedDict})
+_SERIES: dict[int, bytes] = {id(list): b"l", id(tuple): b"t", id(set): b"S", id(frozenset): b"Z", id(deque): b"q"}
+_BUILD: dict[bytes, Callable[[list[object]], object]] = {
+    b"l": list,
+    b"t": tuple,
+    b"S": set,
+    b"Z": frozenset,
+    b"q": deque,
+}
+_SIZED = frozenset(map(id, (str, bytes, bytearray, list, tuple, set, frozenset, deque)))
+_MAPPINGS = frozenset(map(id, (dict, Counter, defaultdict, OrderedDict)))
 
 
 class NotPlainError(ValueError):
@@ -57,7 +66,7 @@ def encode(value: object, most: int = 2**31) -> bytes:
 
 
 def _write(value: object, tokens: list[bytes], most: int, depth: int) -> None:
-    kind = type(value)
+    kind = id(type(value))
     if len(tokens) > most or (kind in _SIZED and len(value) > most):  # type: ignore[arg-type]
         raise NotPlainError("a value that is too large")
     if depth < 0:
@@ -65,7 +74,7 @@ def _write(value: object, tokens: list[bytes], most: int, depth: int) -> None:
     scalar = _SCALARS.get(kind)
     if scalar is not None:
         tokens.append(scalar(value))
-    elif isinstance(value, list | tuple | set | frozenset) and kind in _SERIES:
+    elif isinstance(value, list | tuple | set | frozenset | deque) and kind in _SERIES:
         tokens.append(b"%b%d" % (_SERIES[kind], len(value)))
         for item in value:
             _write(item, tokens, most, depth - 1)
@@ -75,7 +84,7 @@ def _write(value: object, tokens: list[bytes], most: int, depth: int) -> None:
             for item in pair:
                 _write(item, tokens, most, depth - 1)
     else:
-        raise NotPlainError(f"a value of type {kind.__name__} that is not plain data")
+        raise NotPlainError(f"a value of type {type(value).__name__} that is not plain data")
 
 
 def decode(data: bytes) -> object:
@@ -120,6 +129,10 @@ def _scalar(tag: bytes, text: bytes) -> object:
             return None
         case b"b":
             return bytes.fromhex(text.decode())
+        case b"B":
+            return bytearray.fromhex(text.decode())
+        case b"r":
+            return range(*(int(part, 16) for part in text.split()))
         case b"c":
             real, imaginary = text.split()
             return complex(float(real), float(imaginary))

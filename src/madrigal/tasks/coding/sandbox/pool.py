@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
-from madrigal.types import EngineError
+from madrigal.types import EngineError, TaskError
 
 from .judge import judge
 from .records import Limits, Program, Verdict
@@ -36,6 +36,8 @@ class Worker:
                 return judge(program, self._limits, self._server)
             except ServerLostError:
                 self.close()
+            except TaskError:  # of a test that cannot be run, after a whole exchange
+                raise
             except BaseException:
                 self.close()  # an exchange that was cut short leaves an answer in the pipe
                 raise
@@ -76,7 +78,7 @@ class Sandbox:
         """One verdict per test, in order. Blocks; may be called from many threads.
 
         Raises:
-            TaskError: for a test that is not written in literals.
+            TaskError: for a test that is not written in literals, or fails by itself.
             EngineError: after close(), or where no fork server can be kept alive.
         """
         worker = self._idle.get()

@@ -18,12 +18,16 @@ Messages, in the order of a conversation:
     parent -> candidate   ("candidate", prelude, source, entry point)
     candidate -> parent   ("ready",) | ("unconfined", why)           sent before any foreign code runs
                           ("loaded",) | ("raised", type, text)
-    parent -> candidate   (number, arguments, keywords)
-    candidate -> parent   (number, "value", value) | (number, "foreign", text) | (number, "raised", type, text)
+    parent -> candidate   (number, arguments, keywords, watch)
+    candidate -> parent   (number, "value", value, changed) | (number, "items", [...], changed)
+                          (number, "foreign", text) | (number, "raised", type, text)
     parent -> checker     ("checker", prelude, entry point)           answered like a candidate's first message
                           (number, check)
     checker -> parent     ("call", arguments, keywords)               answered by (number, "value", ...) and so on
                           ("verdict", number, outcome, text)
+
+`watch` is said for checks alone. Then `changed` are arguments and keywords as the candidate left them, or None where
+it left them as they were, and an iterator, which cannot cross, comes as the "items" that it yields.
 
 Only the standard library: the confined processes import this file.
 """
@@ -32,22 +36,26 @@ from __future__ import annotations
 
 import ast
 import builtins
+import itertools
 import os
 import random
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Never
 
 from .channel import receive_frame, send_frame
 from .guards import Settings, confine_child
-from .literals import NotPlainError
+from .literals import NotPlainError, encode
 
 CLIP = 300
 RECURSION = 5000
 ROOM = 64  # bytes that a frame needs beside the value that it carries
 
 
+SETTLE = "__settle__"
+LAZY: tuple[type[Iterable[Any]], ...] = (Iterator, type({}.keys()), type({}.values()), type({}.items()))
 NEVER_KEPT = (AssertionError, StopIteration, StopAsyncIteration, BaseExceptionGroup)
 
 
@@ -96,8 +104,8 @@ def _serve_candidate(descriptor: int, most: int, prelude: str, source: str, entr
     problem = _attempt(lambda: _define(module, prelude, source, entry))
     send_frame(descriptor, ("raised", *problem) if problem else ("loaded",))
     while not problem:
-        number, arguments, keywords = receive_frame(descriptor)
-        _answer(descriptor, most, module, entry, number, arguments, keywords)
+        number, *question = receive_frame(descriptor)
+        _answer(descriptor, most, vars(module)[entry], number, *question)
 
 
 def _define(module: types.ModuleType, prelude: str, source: str, entry: str) -> None:
@@ -107,13 +115,18 @@ def _define(module: types.ModuleType, prelude: str, source: str, entry: str) -> 
         raise NameError(f"name {entry!r} is not defined")
 
 
-def _answer(
-    descriptor: int, most: int, module: types.ModuleType, entry: str, number: object, arguments: Any, keywords: Any
-) -> None:
+def _answer(descriptor: int, most: int, entry: Any, number: object, arguments: Any, keywords: Any, watch: Any) -> None:
     def call() -> None:
-        value = vars(module)[entry](*arguments, **keywords)
+        before = encode((arguments, keywords)) if watch else b""
+        value, kind = entry(*arguments, **keywords), "value"
         try:
-            send_frame(descriptor, (number, "value", value), most + ROOM)
+            if watch and isinstance(value, LAZY):
+                value, kind = list(itertools.islice(value, most)), "items"
+            after = encode((arguments, keywords)) if watch else b""
+            changed = (arguments, keywords) if before != after else None
+            send_frame(
+                descriptor, (number, kind, value, changed), most + ROOM + (min(most, len(after)) if changed else 0)
+            )
         except NotPlainError as error:
             send_frame(descriptor, (number, "foreign", f"returned {error}"))
 
@@ -125,22 +138,42 @@ def _answer(
 def _serve_checker(descriptor: int, prelude: str, entry: str) -> None:
     module = _module("check")
     caught: set[str] = set()
-    problem = _attempt(lambda: _execute(prelude, "<prelude>", vars(module), caught))
+    problem = _attempt(lambda: _execute(ast.parse(prelude), "<prelude>", vars(module), caught))
     send_frame(descriptor, ("raised", *problem) if problem else ("loaded",))
     always = frozenset(caught)
-    candidate = _proxy(descriptor, caught)
-    vars(module).update({"candidate": candidate, entry: candidate})
+    candidate = Proxy(descriptor, caught)
+    vars(module).update({"candidate": candidate.ask, entry: candidate.ask, SETTLE: candidate.settle})
     while not problem:
         number, source = receive_frame(descriptor)
         caught.intersection_update(always)
-        send_frame(descriptor, ("verdict", number, *_check(str(source), dict(vars(module)), caught)))
+        candidate.answers = 0
+        outcome, text = _check(str(source), dict(vars(module)), caught)
+        candidate.settle()
+        if outcome != "passed" and not candidate.answers:
+            outcome = "broken"
+        send_frame(descriptor, ("verdict", number, outcome, text))
 
 
-def _execute(source: str, file: str, namespace: dict[str, Any], caught: set[str]) -> None:
+def _execute(tree: ast.Module, file: str, namespace: dict[str, Any], caught: set[str]) -> None:
     """Runs the data set's own code; before, adds to `caught` what it may catch."""
-    tree = ast.parse(source, file)
     caught.update(_named(tree))
     exec(compile(tree, file, "exec", dont_inherit=True), namespace)
+
+
+def _settling(tree: ast.Module) -> ast.Module:
+    """Calls SETTLE after each simple statement with a call in it; from then on changed arguments are seen."""
+    for node in list(ast.walk(tree)):
+        for _, block in ast.iter_fields(node):
+            if isinstance(block, list) and block and isinstance(block[0], ast.stmt):
+                block[:] = [part for statement in block for part in _settled(statement)]
+    return ast.fix_missing_locations(tree)
+
+
+def _settled(statement: ast.stmt) -> list[ast.stmt]:
+    simple = isinstance(statement, ast.Expr | ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Assert)
+    if not simple or not any(isinstance(node, ast.Call) for node in ast.walk(statement)):
+        return [statement]
+    return [statement, ast.copy_location(ast.Expr(ast.Call(ast.Name(SETTLE, ast.Load()), [], [])), statement)]
 
 
 def _named(tree: ast.AST) -> Iterator[str]:
@@ -157,21 +190,56 @@ def _named(tree: ast.AST) -> Iterator[str]:
         waiting.extend(ast.iter_child_nodes(node))
 
 
-def _proxy(descriptor: int, caught: set[str]) -> Callable[..., object]:
-    def candidate(*arguments: object, **keywords: object) -> object:
+class Proxy:
+    """The candidate as a check sees it.
+
+    Attributes:
+        answers: how many it has given to this check.
+    """
+
+    def __init__(self, descriptor: int, caught: set[str]) -> None:
+        self.answers = 0
+        self._descriptor = descriptor
+        self._caught = caught
+        self._changes: list[tuple[object, object]] = []
+
+    def ask(self, *arguments: object, **keywords: object) -> object:
+        """The candidate's value; raises what it raised."""
         try:
-            send_frame(descriptor, ("call", arguments, keywords))
+            send_frame(self._descriptor, ("call", arguments, keywords))
         except NotPlainError as error:
             raise TypeError(f"the check passes {error}") from None
-        _, kind, *rest = receive_frame(descriptor)
-        if kind == "value":
-            return rest[0]
+        _, kind, *rest = receive_frame(self._descriptor)
+        self.answers += 1
         if kind == "foreign":
             raise CandidateError("", str(rest[0]))
-        name, text = map(str, rest)
-        raise _exception(name, text, caught)
+        if kind == "raised":
+            name, text = map(str, rest)
+            raise _exception(name, text, self._caught)
+        value, changed = rest
+        if isinstance(changed, tuple):
+            self._changes += zip(arguments, changed[0], strict=False)
+            self._changes += [(keywords[name], new) for name, new in changed[1].items() if name in keywords]
+        return iter(value) if kind == "items" and isinstance(value, list) else value
 
-    return candidate
+    def settle(self) -> None:
+        """Makes the arguments of past calls what the candidate made of them."""
+        for old, new in self._changes:
+            _renew(old, new)
+        self._changes.clear()
+
+
+def _renew(old: Any, new: Any) -> None:
+    if type(old) is not type(new):
+        return
+    if isinstance(old, list | bytearray):
+        old[:] = new
+    elif isinstance(old, dict | set):
+        old.clear()
+        old.update(new)
+    elif isinstance(old, deque):
+        old.clear()
+        old.extend(new)
 
 
 def _exception(name: str, text: str, caught: set[str]) -> Exception:
@@ -187,7 +255,7 @@ def _exception(name: str, text: str, caught: set[str]) -> Exception:
 
 def _check(source: str, namespace: dict[str, Any], caught: set[str]) -> tuple[str, str]:
     try:
-        _execute(source, "<check>", namespace, caught)
+        _execute(_settling(ast.parse(source, "<check>")), "<check>", namespace, caught)
     except CandidateError as error:
         return "error", _phrase(error.kind, str(error))
     except BaseException as error:  # noqa: BLE001 (SystemExit included: a check passes where it runs to its end)

@@ -84,6 +84,7 @@ def main(settings_text: str) -> None:
     settings: Settings = json.loads(settings_text)
     _forget_start()
     granted = confine_server()
+    _forget_place()
     control = socket.socket(fileno=settings["control"])
     control.send(json.dumps(granted).encode())
     control.settimeout(1.0)
@@ -113,6 +114,16 @@ def _forget_start() -> None:
     sys.argv[:] = [""]
     os.chdir("/")
     gc.freeze()
+
+
+def _forget_place() -> None:
+    """Clears where the interpreter lies, after Landlock was told; `sys.path` is what imports need, and stays."""
+    sys.orig_argv[:] = [""]
+    places = ("executable", "_base_executable", "prefix", "base_prefix", "exec_prefix", "base_exec_prefix")
+    vars(sys).update(dict.fromkeys(places, ""))
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "sandbox":
+            vars(module).update({"__file__": "", "__path__": [], "__spec__": None, "__cached__": None})
 
 
 def _loop(control: socket.socket, settings: Settings, parent: int) -> None:
