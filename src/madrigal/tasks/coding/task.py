@@ -160,7 +160,7 @@ def coding_task(config: Coding, judge: Judge, expert: Expert | None = None) -> C
         ConfigError, TaskError: if the settings contradict each other or the data cannot be read.
     """
     columns = {name: name for name in ("prompt", "entry_point", "test")}
-    train, test = (load_examples(config.source, split, columns, _programs, (SOLUTION,)) for split in SPLITS)
+    train, test = (load_examples(config.source, split, columns, _programs, optional=(SOLUTION,)) for split in SPLITS)
     if config.source.data != EMBEDDED:
         check_problems((*train, *test), judge, os.cpu_count() or 1)
         train, test = (tuple(map(_without_solution, examples)) for examples in (train, test))
