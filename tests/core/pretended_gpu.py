@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils._device import _device_constructors
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from madrigal import assemble
 
@@ -59,7 +59,7 @@ class OnGpu(Tensor):
             found = op(*args, **kwargs)
         if name.startswith(ACROSS) and not isinstance(args[0], OnGpu):
             return found
-        return tree_map(on_gpu, found)
+        return on_gpu(found) if isinstance(found, Tensor) else tree_map(on_gpu, found)
 
     def tolist(self) -> Any:
         return self.cpu().tolist()
@@ -100,12 +100,12 @@ def _refuse_mixed(name: str, args: Any, kwargs: Any) -> None:
     if name.startswith(ACROSS):
         return
     # As in torch a single number may come from the processor, and so may an index into something on the GPU.
-    leaves = tree_leaves((args[:1], args[2:], kwargs) if name.startswith(INDEXED) else (args, kwargs))
-    strangers = [one for one in leaves if isinstance(one, Tensor) and not isinstance(one, OnGpu) and one.dim()]
+    given = [*(args[:1] + args[2:] if name.startswith(INDEXED) else args), *kwargs.values()]
+    leaves = [one for part in given for one in (part if isinstance(part, list | tuple) else (part,))]
+    strangers = [one for one in leaves if isinstance(one, Tensor) and type(one) is not OnGpu and one.dim()]
     if strangers or any(isinstance(one, torch.Generator) for one in leaves):
-        raise MixedDevicesError(
-            f"{name}: expected all tensors on {GPU}, got {[tuple(one.shape) for one in strangers]} on cpu"
-        )
+        shapes = [tuple(one.shape) for one in strangers]
+        raise MixedDevicesError(f"{name}: expected all tensors on {GPU}, got {shapes} on the processor")
 
 
 def _waits(name: str, args: Any) -> bool:

@@ -108,7 +108,7 @@ def with_adapters(run: Experiment) -> Experiment:
 
 
 def with_critics(run: Experiment) -> Experiment:
-    return replace(run, algorithm=replace(MAPPO, width=2, epochs=2, kl=0.01))
+    return replace(run, algorithm=replace(MAPPO, width=2, kl=0.01), prompts=1)
 
 
 def with_critics_on_a_shared_base(run: Experiment) -> Experiment:
