@@ -24,7 +24,7 @@ ROUNDING = 1e-4  # of log-probs, in nats; it moves the borders between tokens by
 def plain_logits(policy: LocalPolicy, prompt: Sequence[int], answer: Sequence[int]) -> Tensor:
     """[T + 1, V] before each token of an answer and after it, by one plain pass."""
     with torch.no_grad():
-        logits: Tensor = policy.model(input_ids=torch.tensor([[*prompt, *answer]])).logits[0]
+        logits: Tensor = policy.activate()(input_ids=torch.tensor([[*prompt, *answer]])).logits[0]
     return logits[len(prompt) - 1 :]
 
 

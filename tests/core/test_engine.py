@@ -73,8 +73,10 @@ def test_answers_do_not_depend_on_the_token_budget(talker: LocalPolicy) -> None:
 
 
 def test_equal_seeds_give_equal_answers_and_others_differ(policy: LocalPolicy) -> None:
-    one, again, other = generate(policy, [chat("a")] * 3, [5, 5, 6], Sampling(max_new_tokens=16))
-    assert one.token_ids == again.token_ids != other.token_ids
+    sampling = Sampling(max_new_tokens=16)
+    one, again, other = generate(policy, [chat("a")] * 3, [5, 5, 6], sampling)
+    assert_same_answers(policy, [one], [again], sampling, [5])
+    assert one.token_ids != other.token_ids
 
 
 def test_the_end_token_is_scored_and_nothing_after_it(talker: LocalPolicy) -> None:

@@ -3,7 +3,8 @@
 Knows: token ids, key-value caches. Does not know: agents, tasks, groups.
 
 A prompt that several siblings share is read once and its cache copied; rows that have ended are dropped from the
-batch as it shrinks; each row draws from its own seed, so that its answer does not depend on the rows beside it.
+batch as it shrinks; each row draws from its own seed, so that its answer does not depend on the rows beside it, but
+for rounding: a draw that lies on the border of two tokens may fall on either side.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def generate(
     """Answers prompts with a policy's present weights.
 
     Args:
-        seeds: one per prompt; equal prompts with equal seeds get equal answers.
+        seeds: one per prompt; equal prompts with equal seeds get equal answers, to rounding.
         token_budget: the most padded tokens (prompt and answer) held in one batch.
 
     Raises:
