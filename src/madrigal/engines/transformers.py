@@ -3,8 +3,9 @@
 Knows: token ids, key-value caches. Does not know: agents, tasks, groups.
 
 A prompt that several siblings share is read once and its cache copied; rows that have ended are dropped from the
-batch as it shrinks; each row draws from its own seed, so that its answer does not depend on the rows beside it, but
-for rounding: a draw that lies on the border of two tokens may fall on either side.
+batch as it shrinks (on a GPU they are looked for every few tokens); each row draws from its own seed, so that its
+answer does not depend on the rows beside it, but for rounding: a draw that lies on the border of two tokens may fall
+on either side.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ def _generate(
     tokens = torch.zeros((len(encoded), limit), dtype=torch.long, device=device)
     logprobs = torch.zeros((len(encoded), limit), device=device)
     over = torch.zeros(len(encoded), dtype=torch.bool, device=device)
-    present, seconds = list(range(len(encoded))), [0.0] * len(encoded)
+    present, seconds = list(range(len(encoded))), [0.0] * len(encoded)  # rows in the batch; when each ended
     for t in range(limit):
         token, logprob = draw(rows.logits, uniform[index, t], sampling)
         tokens[index, t], logprobs[index, t] = token, logprob
@@ -173,11 +174,9 @@ def _generate(
                 rows.select(keep)
                 index, token, over = index[keep], token[keep], over[keep]
         rows.advance(token)
+    answers, nats = tokens.tolist(), logprobs.tolist()
     total = time.perf_counter() - began
-    return [
-        _completion(policy, *answer, lasted or total)
-        for *answer, lasted in zip(encoded, tokens.tolist(), logprobs.tolist(), seconds, strict=True)
-    ]
+    return [_completion(policy, encoded[i], answers[i], nats[i], lasted or total) for i, lasted in enumerate(seconds)]
 
 
 def _read(policy: LocalPolicy, model: Any, encoded: Sequence[tuple[int, ...]], room: int) -> _Rows | Decoder:
