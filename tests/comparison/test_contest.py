@@ -200,7 +200,7 @@ def alike(texts: list[str], those: list[str], others: list[str]) -> bool:
     either side.
     """
     same, foreign = (sum(map(str.__eq__, texts, group)) for group in (those, others))
-    return len(texts) == len(those) == len(others) > 3 and same >= len(texts) - 1 > foreign
+    return len(texts) == len(those) == len(others) > 2 and same >= len(texts) - 1 > foreign
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
