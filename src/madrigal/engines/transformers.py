@@ -3,17 +3,21 @@
 Knows: token ids, key-value caches. Does not know: agents, tasks, groups.
 
 A prompt that several siblings share is read once and its cache copied; rows that have ended are dropped from the
-batch as it shrinks; each row draws from its own seed, so that its answer does not depend on the rows beside it.
+batch as it shrinks (on a GPU they are looked for every few tokens); each row draws from its own seed, so that its
+answer does not depend on the rows beside it, but for rounding: a draw that lies on the border of two tokens may fall
+on either side.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers.cache_utils import Cache, DynamicLayer
 
 from madrigal.batch import prompt_levels
@@ -25,6 +29,7 @@ from madrigal.sampling import Sampling, check_finite, draw
 from madrigal.types import Completion, EngineError, Messages
 
 KEPT = 7 / 8  # rows that ended are dropped when no larger share is left: each time, the cache is copied
+GPU_LOOK = 16  # tokens between two looks at which rows have ended: at each, a GPU stands still until it has answered
 
 
 class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
@@ -64,16 +69,21 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 class _Rows:
     """The rows still being written, by the library's own code: for any architecture, device and adapter."""
 
-    def __init__(self, model: Any, cache: Cache, mask: Tensor, logits: Tensor, prompt_of: Tensor) -> None:
-        self.model, self.cache, self.mask, self.logits, self.position = model, cache, mask, logits, mask.sum(-1)
+    def __init__(self, model: Any, cache: Cache, seen: Tensor, logits: Tensor, prompt_of: Tensor) -> None:
+        # Of a mask with two dimensions the library asks at every token whether all of it is True, and the processor
+        # waits for the answer. It takes none, or one with four dimensions, as it is.
+        self.mask = None if bool(seen.all()) else seen[:, None, None]
+        self.model, self.cache, self.logits, self.position = model, cache, logits, seen.sum(-1)
         self.select(prompt_of)
 
     def select(self, keep: Tensor) -> None:
-        self.mask, self.position, self.logits = self.mask[keep], self.position[keep], self.logits[keep]
+        self.mask = None if self.mask is None else self.mask[keep]
+        self.position, self.logits = self.position[keep], self.logits[keep]
         self.cache.batch_select_indices(keep)
 
     def advance(self, token: Tensor) -> None:
-        self.mask = torch.cat([self.mask, self.mask.new_ones((len(token), 1))], dim=-1)
+        if self.mask is not None:
+            self.mask = functional.pad(self.mask, (0, 1), value=True)
         output = self.model(
             input_ids=token[:, None],
             attention_mask=self.mask,
@@ -94,7 +104,7 @@ def generate(
     """Answers prompts with a policy's present weights.
 
     Args:
-        seeds: one per prompt; equal prompts with equal seeds get equal answers.
+        seeds: one per prompt; equal prompts with equal seeds get equal answers, to rounding.
         token_budget: the most padded tokens (prompt and answer) held in one batch.
 
     Raises:
@@ -138,36 +148,37 @@ def _generate(
     policy: LocalPolicy, encoded: Sequence[tuple[int, ...]], seeds: Sequence[int], sampling: Sampling
 ) -> list[Completion]:
     began = time.perf_counter()
-    model, limit = policy.activate(), sampling.max_new_tokens
-    ends = torch.tensor(sorted(policy.ends), device=policy.device)
-    uniform = _uniform(seeds, limit).to(policy.device)
-    rows, index = _read(policy, model, encoded, limit), torch.arange(len(encoded), device=policy.device)
-    tokens = torch.zeros((len(encoded), limit), dtype=torch.long, device=policy.device)
-    logprobs = torch.zeros((len(encoded), limit), device=policy.device)
-    length, seconds, stopped = [limit] * len(encoded), [0.0] * len(encoded), [False] * len(encoded)
+    model, limit, device = policy.activate(), sampling.max_new_tokens, policy.device
+    every = GPU_LOOK if device.type == "cuda" else 1
+    ends = torch.tensor(sorted(policy.ends), device=device)
+    uniform = _uniform(seeds, limit).to(device)
+    rows, index = _read(policy, model, encoded, limit), torch.arange(len(encoded), device=device)
+    tokens = torch.zeros((len(encoded), limit), dtype=torch.long, device=device)
+    logprobs = torch.zeros((len(encoded), limit), device=device)
+    over = torch.zeros(len(encoded), dtype=torch.bool, device=device)
+    present, seconds = list(range(len(encoded))), [0.0] * len(encoded)  # rows in the batch; when each ended
     for t in range(limit):
         token, logprob = draw(rows.logits, uniform[index, t], sampling)
         check_finite(logprob, f"policy {policy.name}")
         tokens[index, t], logprobs[index, t] = token, logprob
-        over = torch.isin(token, ends)
-        for i in index[over].tolist():
-            if not stopped[i]:
-                length[i], seconds[i], stopped[i] = t + 1, time.perf_counter() - began, True
-        left = stopped.count(False)
-        if not left or t + 1 == limit:
+        over = over | (token[:, None] == ends).any(dim=-1)
+        if t + 1 == limit:
             break
-        if left <= KEPT * len(index):
-            keep = torch.tensor([n for n, i in enumerate(index.tolist()) if not stopped[i]], device=policy.device)
-            rows.select(keep)
-            index, token = index[keep], token[keep]
+        if (t + 1) % every == 0:
+            now, ended = time.perf_counter() - began, over.tolist()
+            for row in itertools.compress(present, ended):
+                seconds[row] = seconds[row] or now
+            left = [n for n, done in enumerate(ended) if not done]
+            if not left:
+                break
+            if len(left) <= KEPT * len(present):
+                keep, present = torch.tensor(left, device=device), [present[n] for n in left]
+                rows.select(keep)
+                index, token, over = index[keep], token[keep], over[keep]
         rows.advance(token)
+    answers, nats = tokens.tolist(), logprobs.tolist()
     total = time.perf_counter() - began
-    ids, nats = tokens.tolist(), logprobs.tolist()
-    alone = limit == 1  # a single token is a whole answer, with no room to say that it ends
-    return [
-        _completion(policy, encoded[i], ids[i][:n], nats[i][:n], stopped[i] or alone, seconds[i] or total)
-        for i, n in enumerate(length)
-    ]
+    return [_completion(policy, encoded[i], answers[i], nats[i], lasted or total) for i, lasted in enumerate(seconds)]
 
 
 def _read(policy: LocalPolicy, model: Any, encoded: Sequence[tuple[int, ...]], room: int) -> _Rows | Decoder:
@@ -179,7 +190,7 @@ def _read(policy: LocalPolicy, model: Any, encoded: Sequence[tuple[int, ...]], r
         return Decoder(model, prompts, prompt_of, room)
     cache = Cache(layers=[RoomyLayer() for _ in range(model.config.num_hidden_layers)])  # type: ignore[no-untyped-call]
     logits, seen = read_prompts(model, prompts, cache)
-    return _Rows(model, cache, seen.long(), logits, prompt_of)
+    return _Rows(model, cache, seen, logits, prompt_of)
 
 
 def _uniform(seeds: Sequence[int], count: int) -> Tensor:
@@ -189,20 +200,20 @@ def _uniform(seeds: Sequence[int], count: int) -> Tensor:
 
 
 def _completion(
-    policy: LocalPolicy,
-    prompt_ids: tuple[int, ...],
-    tokens: list[int],
-    logprobs: list[float],
-    whole: bool,
-    seconds: float,
+    policy: LocalPolicy, prompt_ids: tuple[int, ...], tokens: list[int], logprobs: list[float], seconds: float
 ) -> Completion:
-    finish: Literal["stop", "length"] = "stop" if whole else "length"
+    """An answer up to its first end token; what was drawn after that, before the row was dropped, is nothing."""
+    limit, ends = len(tokens), policy.ends
+    length = next((n for n, token in enumerate(tokens, 1) if token in ends), limit)
+    tokens = tokens[:length]
+    # A single token is a whole answer, with no room to say that it ends.
+    finish: Literal["stop", "length"] = "stop" if tokens[-1] in ends or limit == 1 else "length"
     text = policy.decode(tokens)
     return Completion(
         text=text,
         prompt_ids=prompt_ids,
         token_ids=tuple(tokens),
-        logprobs=tuple(logprobs),
+        logprobs=tuple(logprobs[:length]),
         finish=finish,
         seconds=seconds,
         version=policy.version,

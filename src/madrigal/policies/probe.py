@@ -104,17 +104,18 @@ def _switches(config: Any) -> list[int]:
 
 
 def check_cache(model: Any, name: str) -> None:
-    """Lets a model read two tokens, and looks at what its cache holds of them.
+    """Lets a model read two tokens and one more, and looks at what its cache holds of the two.
 
     Raises:
-        EngineError: if that is not two keys and values in every layer, or not for long.
+        EngineError: if that is not two keys and values in every layer, or not for long, or it does not take the mask
+            that the engine gives it.
     """
     try:
         layers, held, window = model.config.num_hidden_layers, _held(model), _window(model)
     except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise EngineError(
-            f"model {name}: reading two tokens into a plain key-value cache failed ({reason}). {HELP}"
+            f"model {name}: reading three tokens into a plain key-value cache failed ({reason}). {HELP}"
         ) from error
     if held != [2] * layers:
         raise EngineError(
@@ -136,7 +137,7 @@ def check_cache(model: Any, name: str) -> None:
 
 @torch.no_grad()
 def _held(model: Any) -> list[int]:
-    """How many keys each layer that has any holds, after two tokens."""
+    """How many keys each layer that has any holds, after two tokens; one more is read as the engine does."""
     tokens = torch.zeros((1, 2), dtype=torch.long, device=model.device)
     cache = DynamicCache()
     model(
@@ -148,7 +149,15 @@ def _held(model: Any) -> list[int]:
         logits_to_keep=1,
     )
     read: list[Any] = cache.layers
-    return [layer.keys.shape[-2] for layer in read if layer.keys is not None]
+    held = [layer.keys.shape[-2] for layer in read if layer.keys is not None]
+    model(
+        input_ids=tokens[:, :1],
+        attention_mask=torch.ones((1, 1, 1, 3), dtype=torch.bool, device=model.device),
+        position_ids=torch.full((1, 1), 2, device=model.device),
+        past_key_values=cache,
+        use_cache=True,
+    )
+    return held
 
 
 def _window(model: Any) -> int:

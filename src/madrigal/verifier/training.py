@@ -40,7 +40,7 @@ class Training:
     Attributes:
         lr: peak learning rate. The starter models, a thousand times smaller than the paper's, need 3e-3.
         epochs: passes over the answers.
-        batch: answers read at once; memory, never the result, depends on it.
+        batch: answers read at once; memory depends on it, the result to rounding only.
         accumulate: such batches per optimiser step.
         warmup: optimiser steps of linear rise.
         tokens: which tokens of an answer bear its label: "all" as in the paper, or the "last" alone. Early tokens of
