@@ -141,7 +141,7 @@ class Descent:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Takes up a state written by `state`.
+        """Takes up a state written by `state`: weights and moments; rates are those of the present settings.
 
         Raises:
             ConfigError: if its parameters are not these.
@@ -158,3 +158,6 @@ class Descent:
         self._follow()
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.last_epoch = state["schedule"]["last_epoch"]
+        for group, scale in zip(self.optimiser.param_groups, self.schedule.lr_lambdas, strict=True):
+            lr = self.config.lr * scale(self.schedule.last_epoch)
+            group.update(lr=lr, betas=self.config.betas, weight_decay=self.config.weight_decay)

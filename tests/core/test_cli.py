@@ -17,9 +17,9 @@ import torch
 
 from madrigal import cli, commands
 from madrigal.config import read_experiment, to_json
+from madrigal.folders import held, held_free
 from madrigal.policies.local import Lora, PolicyConfig, load_model
 from madrigal.recipes import RECIPES, recipe
-from madrigal.report.log import free_name, new_run
 from madrigal.report.progress import before_after, shown
 from madrigal.task import SingleRound
 from madrigal.tasks.own import Own, load_own
@@ -92,7 +92,7 @@ def write(name: str, *rows: Any) -> str:
         ("train arxiv --task.variant x", "invalid choice 'x' for argument '--task.variant'"),
         ("train tldr --topology foo", "argument --topology: invalid choice: 'foo'"),
         ("score tldr", "the following arguments are required: --data, --answers"),
-        ("evaluate", "the following arguments are required: run"),
+        ("evaluate", "the following arguments are required: RUN|RECIPE"),
         ("list --jsn", "unknown setting --jsn: did you mean --json?"),
         ("train tldr --steps -1", "steps: expected 0 or more, got -1"),
         ("train tldr --prompts 0", "prompts: expected at least 1"),
@@ -102,7 +102,17 @@ def write(name: str, *rows: Any) -> str:
         ("train tldr --task.source.data nowhere.jsonl", "expected a file, found none"),
         ("train tldr --task.source.data posts.csv", "expected a file .jsonl, .json or .parquet"),
         ("train tldr --resume", "--resume: expected a run at runs/tldr, found none"),
-        ("evaluate runs/none", "expected an experiment at runs/none, found none"),
+        ("evaluate runs/none", "there is no file or folder runs/none"),
+        ("evaluate tldrr", "unknown recipe 'tldrr': did you mean tldr"),
+        ("evaluate tldr --stepz 3", "unknown setting --stepz: did you mean --steps?"),
+        ("evaluate tldr --step 3", "--step names a checkpoint of a run, tldr is none"),
+        ("train runs/typo/experiment.json", "there is no file or folder runs/typo/experiment.json"),
+        ("train typo.json", "there is no file or folder typo.json"),
+        ("train divide.py", "there is no file divide.py"),
+        ("train tldr --name ../up", "--name: expected letters, digits"),
+        ("train tldr --from runs/none", "--from: expected a run with a saved team, found none at runs/none/team"),
+        ("train tldr --team.seats.bob.modl x", "unknown setting --team.seats.bob.modl: did you mean"),
+        ("train tldr --team.seats.bob.lora.rank 2", "team.seats: bob is no agent of tldr"),
     ],
 )
 def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str], arguments: str, hint: str) -> None:
@@ -124,11 +134,16 @@ def test_a_run_folder_that_exists_is_not_overwritten(capsys: pytest.CaptureFixtu
 
 def test_a_run_that_never_began_leaves_its_name_free() -> None:
     Path("runs/mine").mkdir(parents=True)
-    assert new_run(Path("runs"), "mine") == Path("runs/mine") and free_name(Path("runs"), "mine") == "mine"
+    Path("runs/mine/.lock").touch()  # as a kill leaves it
+    with held_free(Path("runs"), "mine") as place:
+        assert place.folder == Path("runs/mine")
+    Path("runs/mine").mkdir(exist_ok=True)
     Path("runs/mine/experiment.json").write_text(to_json(recipe("tldr")))
-    assert free_name(Path("runs"), "mine") == "mine-2"
-    with pytest.raises(ConfigError, match="runs/mine exists"):
-        new_run(Path("runs"), "mine")
+    with held_free(Path("runs"), "mine") as place:
+        assert place.folder == Path("runs/mine-2")
+    assert not Path("runs/mine-2").exists()
+    with pytest.raises(ConfigError, match="runs/mine exists"), held(Path("runs/mine")):
+        pass
 
 
 def test_overwrite_spares_a_folder_that_is_no_run(capsys: pytest.CaptureFixture[str]) -> None:
@@ -245,7 +260,7 @@ def test_a_task_is_opened_once_and_before_the_run_folder_is_made(
     assert cli.run(["train", "own.py:task", *settings, "--steps", "0"]) == 0
     assert Path("openings").read_text() == "False\n"
     run = read_experiment(Path("runs/own"))
-    assert train(run, Path("runs/own"))
+    assert train(run, Path("runs/own"), overwrite=True)
     assert Path("openings").read_text() == "False\nTrue\n"
     assert cli.run(["evaluate", "runs/own", "--trust"]) == 0
     assert Path("openings").read_text() == "False\nTrue\nTrue\n"
@@ -352,7 +367,7 @@ def test_an_agent_may_bear_the_name_of_a_module(model_folder: Path) -> None:
 
 def test_overwrite_without_a_name_takes_the_recipes_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     began: list[tuple[str, bool]] = []
-    monkeypatch.setattr(commands, "_train", lambda _, run, folder, *, resume: began.append((str(folder), resume)) or 0)
+    monkeypatch.setattr(commands, "_train", lambda _, run, place: began.append((str(place.folder), place.begun)) or 0)
     made = []
     for place, name in enumerate(("tldr", "tldr-2", "tldr-10", "tldr-late", "other")):
         file = Path("runs", name, "experiment.json")
@@ -365,7 +380,7 @@ def test_overwrite_without_a_name_takes_the_recipes_folder(monkeypatch: pytest.M
     assert cli.run(["train", "tldr", "--resume"]) == 0
     assert cli.run(["train", "tldr", "--overwrite"]) == 0
     assert began == [("runs/tldr-10", True), ("runs/tldr-2", True), ("runs/tldr", False)]
-    assert not made[0].exists() and made[1].exists()
+    assert made[0].exists() and made[1].exists()  # nothing was recorded: the run that was to be replaced is back
 
 
 def test_own_components_are_shown_after_the_known_ones() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeGuard
 
 from madrigal.types import ConfigError
@@ -121,7 +121,7 @@ def task_of(run: Run) -> str:
     """What a run is about: the task's kind, and its name or place where one kind has several."""
     task = run.settings.get("task")
     parts = [task.get(key) for key in ("kind", "name", "path")] if isinstance(task, Mapping) else []
-    words = [str(part) for part in parts if part]
+    words = [PurePath(str(part)).name for part in parts if part]  # a run may have been moved
     new = [word for place, word in enumerate(words) if word.lower() not in map(str.lower, words[:place])]
     return " ".join(new) or "unknown"
 
