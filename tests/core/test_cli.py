@@ -15,12 +15,14 @@ import pytest
 import tiny
 import torch
 
+import madrigal
 from madrigal import cli, commands
 from madrigal.config import read_experiment, to_json
 from madrigal.folders import held, held_free
 from madrigal.policies.local import Lora, PolicyConfig, load_model
 from madrigal.recipes import RECIPES, recipe
 from madrigal.report.progress import before_after, shown
+from madrigal.settings import start_of, with_settings
 from madrigal.task import SingleRound
 from madrigal.tasks.own import Own, load_own
 from madrigal.train import train
@@ -415,3 +417,89 @@ def test_help_is_no_error_and_no_command_is(capsys: pytest.CaptureFixture[str]) 
 def test_an_error_cannot_act_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["evaluate", "runs/\x1b[31mred"]) == 2
     assert "\x1b" not in (err := capsys.readouterr().err) and "\\x1b[31mred" in err
+
+
+def test_a_model_that_is_not_there_loses_no_run_and_leaves_no_folder(
+    capsys: pytest.CaptureFixture[str], loads_models: None
+) -> None:
+    """A finished run was gone once --overwrite had failed; a new one left an empty folder behind."""
+    Path("runs/tldr/team").mkdir(parents=True)
+    Path("runs/tldr/experiment.json").write_text(to_json(recipe("tldr")))
+    bad = ("--task.source.data", write("posts.jsonl", *POSTS), "--team.policy.model", "./none")
+    refused(capsys, "train", "tldr", "--overwrite", *bad)
+    assert sorted(path.name for path in Path("runs/tldr").iterdir()) == ["experiment.json", "team"]
+    refused(capsys, "train", "tldr", *bad)
+    assert [path.name for path in Path("runs").iterdir()] == ["tldr"]
+
+
+def test_the_task_in_a_file_is_proposed(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("divide.py").write_text("raise SystemExit\nword = 1\ntask = word\n")
+    assert "name the task in divide.py, too: divide.py:task" in refused(capsys, "train", "divide.py")
+    Path("divide.py").write_text("def reward(): ...\nclass Words: ...\n")
+    assert "divide.py:Words" in refused(capsys, "train", "divide.py")
+
+
+def test_a_run_whose_path_holds_a_colon_is_a_run() -> None:
+    Path("runs/exp:1").mkdir(parents=True)
+    Path("runs/exp:1/experiment.json").write_text(to_json(recipe("tldr")))
+    assert start_of("runs/exp:1") == recipe("tldr")
+
+
+def test_a_recipes_name_is_no_path(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("../../up", "/anywhere", ["x"], ""):
+        Path("mine.json").write_text(json.dumps(json.loads(to_json(recipe("tldr"))) | {"recipe": name}))
+        refused(capsys, "train", "mine.json")
+    assert not Path("runs").exists()
+
+
+def test_single_seats_are_set_by_flags_on_top_of_the_common_policy() -> None:
+    flags = [
+        "--team.policy.pad-token",
+        "x",
+        "--team.seats.main.model",
+        "m",
+        "--team.seats.main.no-trainable",
+        "--steps",
+        "3",
+    ]
+    run = with_settings(recipe("coding"), [*flags, "--team.seats.aux_1.lora.rank=4"], "train", ())
+    common = replace(recipe("coding").team.policy, pad_token="x")
+    assert run.steps == 3 and run.team.policy == common
+    assert run.team.seats["main"] == replace(common, model="m", trainable=False)
+    assert run.team.seats["aux_1"] == replace(common, lora=Lora(4))
+
+
+@pytest.mark.parametrize("words", [["--version"], ["version"]])
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    assert cli.run(words) == 0
+    assert capsys.readouterr().out == f"madrigal {madrigal.__version__}\n"
+
+
+def test_help_explains_every_flag_of_train(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["help"]) == 0 and "usage: madrigal" in capsys.readouterr().out
+    assert cli.run(["train", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for flag, word in {"--resume": "go on", "--overwrite": "replace", "--runs": "where", "--from": "begin"}.items():
+        assert flag in shown and word in shown
+
+
+def test_any_error_of_the_system_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise OSError(30, "Read-only file system", "runs/x")
+
+    monkeypatch.setattr(commands, "dispatch", fail)
+    assert "Read-only file system: 'runs/x'" in refused(capsys, "train", "tldr")
+
+
+def test_a_recipe_is_evaluated_before_any_training(
+    capsys: pytest.CaptureFixture[str], loads_models: None, model_folder: Path
+) -> None:
+    settings = ["--team.policy.model", str(model_folder), "--team.device", "cpu", "--evaluation.examples", "1"]
+    settings += ["--task.source.data", write("posts.jsonl", *POSTS), "--sampling.max-new-tokens", "3"]
+    assert cli.run(["evaluate", "tldr", "--json", *settings]) == 0
+    assert json.loads(capsys.readouterr().out)["examples"] == 1
+    assert cli.run(["train", "tldr", "--steps", "0", *settings]) == 0
+    out = capsys.readouterr().out
+    assert "runs/tldr/evaluation.json" in out and "runs/tldr/team" not in out

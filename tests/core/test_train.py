@@ -411,14 +411,29 @@ def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(run: Experiment,
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_says_how_to_go_on_and_exits_with_130(run: Experiment, whole: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_saves_says_how_to_go_on_and_exits_with_its_code(
+    run: Experiment, whole: Path, tmp_path: Path, signum: signal.Signals
+) -> None:
     (tmp_path / "given.json").write_text(to_json(run))
     child, folder = start(tmp_path, seconds=0.2), tmp_path / "run"
     wait_for(child, lambda: len(read_lines(folder / "steps.jsonl")) > 0)
-    child.send_signal(signal.SIGINT)
+    child.send_signal(signum)
     out, err = child.communicate(timeout=60)
-    assert child.returncode == 130, err
+    assert child.returncode == 128 + signum, err
     assert f"Go on with: madrigal train {folder} --resume --trust\n" in out
     assert "Traceback" not in err and list((folder / "checkpoints").glob("step-*"))
+    assert evaluate_run(folder, trust=True)[0].examples == 2
     assert train(run, folder, resume=True)
     assert_same_run(folder, whole)
+
+
+@pytest.mark.slow
+def test_a_signal_before_there_is_anything_to_save_leaves_no_team(run: Experiment, tmp_path: Path) -> None:
+    (tmp_path / "given.json").write_text(to_json(run))
+    child = start(tmp_path, seconds=0)
+    wait_for(child, lambda: (tmp_path / "run" / ".lock").is_file())
+    child.send_signal(signal.SIGTERM)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 143 and "Traceback" not in err
+    assert not (tmp_path / "run" / "team").exists() and not (tmp_path / "run" / ".lock").exists()
