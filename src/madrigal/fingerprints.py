@@ -18,7 +18,7 @@ from madrigal.config import Experiment
 from madrigal.policies.local import resolve_model
 from madrigal.task import Task
 from madrigal.tasks.own import Own
-from madrigal.types import Split
+from madrigal.types import ConfigError, Split
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 CONFIGS = {"config.json", "generation_config.json", "adapter_config.json"}
@@ -34,6 +34,8 @@ def fingerprints(run: Experiment, task: Task[Any]) -> dict[str, str]:
     models = {name: _parts_of(name) for name in set(places.values()) if name}
     for place, name in places.items():
         found |= {f"the {part} of {place}": digest for part, digest in models.get(name, {}).items()}
+    if run.team.start:
+        found["team.start"] = _digest(_contents(sorted(Path(run.team.start).glob("*/*.safetensors"))))
     if isinstance(run.task, Own) and (file := _source(run.task.path)).is_file():
         found[CODE] = _digest([file.read_bytes()])
     return found
@@ -70,12 +72,12 @@ def _parts_of(model: str) -> dict[str, str]:
 
 def _folder_of(model: str) -> Path | None:
     """Where a model lies: its folder, or the snapshot of a hub name in the cache."""
-    place = Path(resolve_model(model))
-    if place.is_dir():
-        return place
     try:
+        place = Path(resolve_model(model))
+        if place.is_dir():
+            return place
         config = cached_file(str(place), "config.json", local_files_only=True)
-    except (OSError, ValueError):  # it is loaded for the first time
+    except (ConfigError, OSError, ValueError):  # it is gone, or was never loaded
         return None
     return Path(config).parent if config else None
 

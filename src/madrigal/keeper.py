@@ -124,7 +124,7 @@ class Keeper:
 
     @contextmanager
     def keeping(self, step: int, memory: Any) -> Iterator[None]:
-        """Where a step fails before any weight has moved, what was before it is saved; the error goes on."""
+        """Saves what was before a step, or an evaluation, that fails before any weight has moved; the error goes on."""
         pool, moves = self.partners.state(), self._moves()
         try:
             yield

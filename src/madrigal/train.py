@@ -119,7 +119,8 @@ def train_in(
                 watch.step(record)
                 step += 1
                 if is_due(step, run.evaluation.every) and step < run.steps:
-                    judged(f"step-{step}", step)
+                    with keeper.keeping(step, memory):
+                        judged(f"step-{step}", step)
                 if is_due(step, run.records.checkpoint_every) or step == run.steps:
                     keeper.save(step, memory)
             if step == run.steps:

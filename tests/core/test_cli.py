@@ -462,7 +462,8 @@ def test_single_seats_are_set_by_flags_on_top_of_the_common_policy() -> None:
         "--steps",
         "3",
     ]
-    run = with_settings(recipe("coding"), [*flags, "--team.seats.aux_1.lora.rank=4"], "train", ())
+    flags.append("--team.seats.aux_1.lora.rank=4")
+    run = with_settings(recipe("coding"), flags, "train", ())
     common = replace(recipe("coding").team.policy, pad_token="x")
     assert run.steps == 3 and run.team.policy == common
     assert run.team.seats["main"] == replace(common, model="m", trainable=False)
