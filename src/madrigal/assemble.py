@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from madrigal.algorithms.catalog import AlgorithmConfig, name_of
 from madrigal.branching import check_branching
@@ -176,9 +179,34 @@ def make_team(config: TeamConfig, agents: tuple[AgentId, ...], seed: int) -> Tea
         policy = load_policy(name, chosen, device, base=base, seed=derive(seed, "adapter", name) % 2**31)
         if chosen.lora.rank:
             bases[key] = policy.model
+        if config.start:
+            take_up(policy, Path(config.start) / place)
         return policy
 
     return _seated(config, agents, load)
+
+
+def take_up(policy: LocalPolicy, folder: Path) -> None:
+    """Gives a policy the weights that `LocalPolicy.save` wrote for one of the same shape, whole or an adapter.
+
+    Raises:
+        EngineError: if there are none, or they are of another model.
+    """
+    files = sorted(folder.glob("adapter_model.safetensors" if policy.adapter else "model*.safetensors"))
+    if not files:
+        kind = "adapter" if policy.adapter else "weights"
+        raise EngineError(f"team.start: expected saved {kind} for {policy.name} at {folder}, found none")
+    try:
+        weights = {name: tensor for file in files for name, tensor in load_file(file).items()}
+        if policy.adapter:
+            fit: Any = set_peft_model_state_dict(policy.model, weights, policy.adapter)
+        else:  # tied weights are saved once
+            fit = policy.model.load_state_dict(weights, strict=False)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise EngineError(f"team.start: {folder} does not fit {policy.name}: {reason}") from error
+    if fit.unexpected_keys:
+        raise EngineError(f"team.start: {folder} does not fit {policy.name}: it has no {fit.unexpected_keys[0]}")
 
 
 def load_team(folder: Path, config: TeamConfig, agents: tuple[AgentId, ...]) -> Team:

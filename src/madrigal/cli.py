@@ -1,17 +1,19 @@
-"""The command line: train, evaluate, compare, play, score, verifier, list."""
+"""The command line: what is typed, and what becomes of an error."""
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 
 USAGE = """usage: madrigal <command> ...
 
-  train RECIPE [--name N] [--runs DIR] [--resume] [--overwrite] [--trust] [--quiet] [--any.setting value]
+  train RECIPE [--name N] [--runs DIR] [--resume] [--overwrite] [--from RUN] [--trust] [--quiet]
+               [--any.setting value]
                        train a team; RECIPE is a name (madrigal list), a run folder, an experiment.json or an own
                        task as file.py:name; every setting can be overridden (madrigal train RECIPE --help)
-  evaluate RUN [--json] [--trust]             repeat the held-out evaluation of a saved team
+  evaluate RUN [--step N] [--json] [--trust]  repeat the held-out evaluation of a saved team, or of a checkpoint
+  evaluate RECIPE [--json] [--any.setting value]   evaluate the models that a recipe starts from
+  export RUN [--step N] [--output DIR] [--trust]   make a team of a checkpoint
   compare RECIPE [--seeds N ...] [--samples N] [--only NAME ...] [--json] [--any.setting value]
                        train and play the team and its baselines on equal budget; or compare RUN RUN... as they are
   play RECIPE|RUN [--example ID | --split test|train] [--episodes N] [--seat AGENT ...] [--untrained] [--json]
@@ -21,6 +23,7 @@ USAGE = """usage: madrigal <command> ...
   score TASK --data FILE --answers FILE       score given joint answers without any model
   verifier data|train|check|serve             a learned verifier of answers: its data, training, calibration, server
   list [--json]                               tasks, recipes, algorithms, topologies
+  version                                     what this is
 
 --trust lets a file or run folder import own code, switch off the sandbox, or send to an expert or tracker
 
@@ -33,14 +36,22 @@ def main() -> None:
     # Spinning OpenMP threads make runs on shared cores many times slower; this must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    sys.exit(run(sys.argv[1:]))
+    from madrigal.signals import ending_cleanly
+
+    with ending_cleanly():
+        sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """Runs one command and returns the exit code."""
-    if not arguments or arguments[0] in {"-h", "--help"}:
+    if not arguments or arguments[0] in {"-h", "--help", "help"}:
         print(USAGE, end="")
         return 0 if arguments else 2
+    if arguments[0] in {"--version", "version"}:
+        from madrigal import __version__
+
+        print(f"madrigal {__version__}")
+        return 0
     from madrigal.types import MadrigalError
 
     try:
@@ -58,10 +69,7 @@ def run(arguments: list[str]) -> int:
         print("madrigal: stopped; what the last checkpoint holds is safe, go on with --resume", file=sys.stderr)
         return 130
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
         from madrigal.report.plain import plain
 
-        message = plain(error, lines=False)
-        print(f"madrigal: error: the disk is full: {message}; free some space and resume", file=sys.stderr)
+        print(f"madrigal: error: {plain(error, lines=False)}", file=sys.stderr)
         return 2

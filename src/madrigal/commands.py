@@ -10,6 +10,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +23,31 @@ from madrigal.assemble import prepare
 from madrigal.compare import compare_command
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.evaluate import Evaluation
-from madrigal.held_out import evaluate_run
+from madrigal.folders import Held, held, held_free, is_part
+from madrigal.held_out import evaluate_experiment, evaluate_run
+from madrigal.keeper import export
 from madrigal.play import play_command
 from madrigal.recipes import RECIPES, unknown
 from madrigal.recipes.embedded import own
-from madrigal.report.arguments import parse, quietly
+from madrigal.report.arguments import parse, quietly, unknown_flag
 from madrigal.report.command import report_command
-from madrigal.report.log import free_name, new_run, read_lines
+from madrigal.report.log import RunLog, read_lines
 from madrigal.report.plain import plain_text
 from madrigal.report.progress import Progress, before_after, pick_transcripts, show_transcript
 from madrigal.report.trackers import check_trackers
+from madrigal.resume import FREE
 from madrigal.scoring import score_command
-from madrigal.settings import check_asked, start_of, with_settings
+from madrigal.settings import check_asked, from_run, start_of, with_settings
+from madrigal.signals import exit_code
 from madrigal.task import Task
 from madrigal.tasks.catalog import TASKS
 from madrigal.tasks.trust import trusting
 from madrigal.topology import TOPOLOGIES
-from madrigal.train import train_on
+from madrigal.train import train_in
 from madrigal.types import ConfigError
 from madrigal.verifier.command import verifier_command
 
-OPTIONS = ("--algorithm", "--topology", "--name", "--runs", "--resume", "--overwrite", "--trust", "--quiet")
+OPTIONS = ("--algorithm", "--topology", "--name", "--runs", "--resume", "--overwrite", "--from", "--trust", "--quiet")
 
 
 def dispatch(command: str, arguments: list[str]) -> int:
@@ -54,6 +59,7 @@ def dispatch(command: str, arguments: list[str]) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": train_command,
         "evaluate": evaluate_command,
+        "export": export_command,
         "score": score_command,
         "list": list_command,
         "compare": compare_command,
@@ -70,23 +76,17 @@ def dispatch(command: str, arguments: list[str]) -> int:
 
 def train_command(arguments: list[str]) -> int:
     """madrigal train RECIPE|RUN|FILE|file.py:task [options] [settings]"""
-    parser = argparse.ArgumentParser(prog="madrigal train", add_help=False, allow_abbrev=False)
-    parser.add_argument("recipe", nargs="?", default="")
-    parser.add_argument("--name", default="")
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--overwrite", action="store_true")
-    parser.add_argument("--trust", action="store_true")
-    parser.add_argument("--quiet", action="store_true")
-    parser.add_argument("--topology", choices=TOPOLOGIES)
-    parser.add_argument("--algorithm", default="")
+    parser = _train_parser()
     options, settings = quietly(lambda: parser.parse_known_args(arguments))
-    if not options.recipe and {"-h", "--help"} & set(settings):
+    if {"-h", "--help"} & set(settings):
         parser.print_help()
-        print(f"\nrecipes: {', '.join(RECIPES)}\nsettings of one: madrigal train RECIPE --help")
-        return 0
+        print(f"\nrecipes: {', '.join(RECIPES)}\nsettings of one: madrigal train RECIPE --help\n")
+        if not options.recipe:
+            return 0
     if not options.recipe or options.recipe.startswith("-"):
         raise ConfigError(f"train: name a recipe, a run folder or an experiment.json; recipes are {', '.join(RECIPES)}")
+    if options.name and not is_part(options.name):
+        raise ConfigError(f"--name: expected letters, digits, '_', '.' and '-', got {options.name!r}; see also --runs")
     folder = _resumed_folder(options) if options.resume else None
     start = read_experiment(folder) if folder else start_of(options.recipe)
     if options.algorithm and options.algorithm not in ALGORITHMS:
@@ -95,18 +95,46 @@ def train_command(arguments: list[str]) -> int:
         start = dataclasses.replace(start, algorithm=instead_of(start.algorithm, options.algorithm))
     if options.topology:
         start = dataclasses.replace(start, topology=TOPOLOGIES[options.topology][0])
+    if options.start:
+        start = from_run(start, options.start)
     run = with_settings(start, settings, f"madrigal train {options.recipe}", OPTIONS)
     if not options.trust:
         check_asked(run, options.recipe, settings, folder or options.recipe)
     check_trackers(run.records.trackers)
-    with prepare(run) as task:
-        folder = folder or _new_folder(options, run)
-        return _train(task, run, folder, resume=options.resume, quiet=options.quiet)
+    with prepare(run) as task, _held(options, run, folder) as place:
+        return _train(task, run, place, quiet=options.quiet)
 
 
-def _new_folder(options: argparse.Namespace, run: Experiment) -> Path:
-    name = options.name or (run.recipe if options.overwrite else free_name(options.runs, run.recipe))
-    return new_run(options.runs, name, overwrite=options.overwrite)
+def _train_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="madrigal train", description="Train a team.", add_help=False, allow_abbrev=False
+    )
+    what = "a recipe, a run folder, an experiment.json, or an own task as file.py:name"
+    parser.add_argument("recipe", nargs="?", default="", help=what, metavar="RECIPE|RUN|FILE|file.py:task")
+    parser.add_argument("--name", default="", help="the run's folder below --runs; by default the recipe's name")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders lie (default: runs)")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help=f"go on with a run from its newest checkpoint; {', '.join(FREE)} may change, --steps 200 makes more steps",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the run in that folder")
+    parser.add_argument(
+        "--from", dest="start", type=Path, metavar="RUN", help="begin with the trained team of another run"
+    )
+    parser.add_argument("--trust", action="store_true", help="let a file import own code, or switch off the sandbox")
+    parser.add_argument("--topology", choices=TOPOLOGIES, help="who hears whom within a round")
+    parser.add_argument("--algorithm", default="", metavar="NAME", help="how credit is given; madrigal list has them")
+    return parser
+
+
+def _held(options: argparse.Namespace, run: Experiment, folder: Path | None) -> AbstractContextManager[Held]:
+    """The folder that a run is written to, held."""
+    if folder:
+        return held(folder, resume=True)
+    if options.name or options.overwrite:
+        return held(options.runs / (options.name or run.recipe), overwrite=options.overwrite)
+    return held_free(options.runs, run.recipe)
 
 
 def _resumed_folder(options: argparse.Namespace) -> Path:
@@ -129,14 +157,14 @@ def _newest(runs: Path, name: str) -> str:
     return max(begun, key=lambda run: (begun[run], len(run), run), default=name)
 
 
-def _train(task: Task[Any], run: Experiment, folder: Path, *, resume: bool, quiet: bool = False) -> int:
-    console = Console()
+def _train(task: Task[Any], run: Experiment, place: Held, *, quiet: bool = False) -> int:
+    console, folder = Console(), place.folder
     with Progress(console, run.steps, folder.name, best=task.best_return, quiet=quiet) as watch:
-        done = train_on(task, run, folder, resume=resume, watch=watch)
-    if not done:
+        signum = train_in(task, run, place, watch=watch)
+    if signum:
         again = trusting(f"madrigal train {folder} --resume", run.task, run.records.trackers)
         console.print(plain_text(console, f"Stopped and saved. Go on with: {again}", lines=False), soft_wrap=True)
-        return 130
+        return exit_code(signum)
     show_run(console, run, folder, quiet=quiet)
     return 0
 
@@ -148,7 +176,7 @@ def show_run(console: Console, run: Experiment, folder: Path, *, quiet: bool = F
         for number, episode in enumerate(pick_transcripts(episodes), start=1):
             show_transcript(console, f"Transcript {number} after training:", episode)
         console.print()
-    console.print(before_after(json.loads((folder / "evaluation.json").read_text())))
+    console.print(before_after(RunLog(folder).evaluations()))
     if not quiet:
         console.rule("Files", align="left")
     for line, remark in [(str(folder), "")] if quiet else _files(run, folder):
@@ -157,7 +185,7 @@ def show_run(console: Console, run: Experiment, folder: Path, *, quiet: bool = F
 
 
 def _files(run: Experiment, folder: Path) -> list[tuple[str, str]]:
-    """What lies in a run folder, and what can be done with it; a run of no steps saves no team."""
+    """What lies in a run folder, and what can be done with it."""
     again = trusting(f"madrigal train {folder}/experiment.json", run.task, run.records.trackers)
     named = {
         "experiment.json": f"every setting; run it again: {again}",
@@ -166,29 +194,72 @@ def _files(run: Experiment, folder: Path) -> list[tuple[str, str]]:
         "evaluation.json": "held-out results; repeat them: " + trusting(f"madrigal evaluate {folder}", run.task),
         "team": "each agent, loadable with AutoModelForCausalLM.from_pretrained",
     }
-    there = [(str(folder / name), what) for name, what in named.items() if run.steps or name != "team"]
+    there = [(str(folder / name), what) for name, what in named.items() if (folder / name).exists()]
     return [*there, ("", f"Look at it in a browser: madrigal report {folder}")]
 
 
+class Notes:
+    """A watcher that prints on stderr what a reader of an evaluation must know, and nothing else."""
+
+    def stage(self, name: str) -> None:
+        if name.startswith("note: "):
+            print(f"madrigal: {name}", file=sys.stderr)
+
+    def step(self, record: Any) -> None: ...
+
+    def evaluated(self, when: str, result: Evaluation) -> None: ...
+
+
 def evaluate_command(arguments: list[str]) -> int:
-    """madrigal evaluate RUN [--json] [--trust]"""
-    parser = argparse.ArgumentParser(prog="madrigal evaluate", description="Evaluate a run's saved team again.")
-    parser.add_argument("run", type=Path)
+    """madrigal evaluate RUN [--step N] [--json] [--trust] | madrigal evaluate RECIPE [--json] [settings]"""
+    parser = argparse.ArgumentParser(
+        prog="madrigal evaluate",
+        description="Evaluate a run's saved team again, or the models that a recipe starts from.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", metavar="RUN|RECIPE")
+    parser.add_argument("--step", type=int, help="evaluate the checkpoint of this step instead of the saved team")
     parser.add_argument("--json", action="store_true")
     parser.add_argument(
         "--trust", action="store_true", help="allow what the run's file asks for: own code, no sandbox, an expert"
     )
-    options = parse(parser, arguments)
-    result, _ = evaluate_run(options.run, trust=options.trust)
+    options, settings = quietly(lambda: parser.parse_known_args(arguments))
+    folder, command = Path(options.run), f"madrigal evaluate {options.run}"
+    if options.run in RECIPES or not folder.is_dir():
+        result, _ = evaluate_experiment(_untrained(options, settings, command))
+    elif settings:
+        known = ("--step", "--json", "--trust")
+        raise ConfigError(f"evaluate: a run has its own settings; {unknown_flag(settings, known, 'madrigal evaluate')}")
+    else:
+        result, _ = evaluate_run(folder, Notes(), trust=options.trust, step=options.step)
     if options.json:
         print(json.dumps(dataclasses.asdict(result), indent=2))
     else:
-        _show(result)
+        Console().print(before_after({"after" if folder.is_dir() else "before": dataclasses.asdict(result)}))
     return 0
 
 
-def _show(result: Evaluation) -> None:
-    Console().print(before_after({"after": dataclasses.asdict(result)}))
+def _untrained(options: argparse.Namespace, settings: list[str], command: str) -> Experiment:
+    if options.step is not None:
+        raise ConfigError(f"evaluate: --step names a checkpoint of a run, {options.run} is none")
+    run = with_settings(start_of(options.run), settings, command, ("--json", "--trust"))
+    if not options.trust:
+        check_asked(run, options.run, settings, options.run)
+    return run
+
+
+def export_command(arguments: list[str]) -> int:
+    """madrigal export RUN [--step N] [--output DIR] [--trust]"""
+    parser = argparse.ArgumentParser(prog="madrigal export", description="Make a team of a checkpoint of a run.")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--step", type=int, help="the checkpoint's step; the newest by default")
+    parser.add_argument(
+        "--output", type=Path, help="where to; by default RUN/team where there is none yet, else RUN/team-step-N"
+    )
+    parser.add_argument("--trust", action="store_true", help="allow what the run's file asks for: own code, no sandbox")
+    options = parse(parser, arguments)
+    print(export(options.run, options.step, options.output, trust=options.trust))
+    return 0
 
 
 def list_command(arguments: list[str]) -> int:

@@ -1,13 +1,11 @@
-"""The whole of an experiment as one frozen record, and its JSON.
-
-Knows: every part's own settings record. Does not know: how any of them works, nor recipes' numbers.
-"""
+"""The whole of an experiment as one frozen record, and its JSON."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal, get_args
 
 import cattrs
@@ -16,6 +14,8 @@ from cattrs.strategies import configure_tagged_union
 from madrigal.algorithms.catalog import AlgorithmConfig
 from madrigal.algorithms.magrpo import Magrpo
 from madrigal.evaluation.evaluate import EvaluationConfig
+from madrigal.files import parse_json, read_json
+from madrigal.folders import is_part
 from madrigal.optimiser import Optimiser
 from madrigal.partners import PartnerConfig
 from madrigal.policies.critic import CriticConfig
@@ -25,6 +25,10 @@ from madrigal.tasks.catalog import TaskConfig
 from madrigal.topology import Parallel, TopologyConfig
 from madrigal.tradeoff import Tradeoff
 from madrigal.types import ConfigError
+
+PLACES = ("path", "data", "model", "start")  # settings that may name a file
+NAMES = ("", "embedded")  # what they say where they name none
+NEAR = 3  # folders above a moved experiment.json, and last parts of a name, that are tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class TeamConfig:
             others, as many as the task has rounds is one each (MAPoRL).
         chat_template: render prompts by the tokenizer's chat template where it has one; the authors used plain text.
         device: "auto" takes a GPU where there is one.
+        start: the folder of a saved team whose weights the policies begin with; "" leaves those of their models.
     """
 
     policy: PolicyConfig = field(default_factory=PolicyConfig)
@@ -50,6 +55,7 @@ class TeamConfig:
     rounds: int = 1
     chat_template: bool = True
     device: str = "auto"
+    start: str = ""
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
@@ -92,7 +98,7 @@ class Experiment:
     """Everything that decides the numbers of a run.
 
     Attributes:
-        recipe: the name it goes by.
+        recipe: the name it goes by, and its run folder's: one part of a path.
         steps: training steps; each plays, credits, updates and syncs once.
         prompts: examples per step, each played `algorithm.width` times.
         seed: every other seed derives from it.
@@ -116,6 +122,8 @@ class Experiment:
     threads: int = 0
 
     def __post_init__(self) -> None:
+        if not is_part(self.recipe):
+            raise ConfigError(f"recipe: expected a name of letters, digits, '_', '.' and '-', got {self.recipe!r}")
         if self.steps < 0:
             raise ConfigError(f"steps: expected 0 or more, got {self.steps}")
         if self.prompts < 1:
@@ -126,8 +134,8 @@ class Experiment:
 
 def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
-    # Their own conversions would read 2.7 as 2 and "false" as True.
-    for kind in (int, bool):
+    # Their own conversions would read 2.7 as 2, "false" as True and a list as its text.
+    for kind in (int, bool, str):
         converter.register_structure_hook(kind, _as_written)
     configure_tagged_union(TaskConfig, converter, tag_name="kind")
     configure_tagged_union(TopologyConfig, converter, tag_name="kind")
@@ -164,18 +172,21 @@ def from_json(text: str, where: str = "experiment") -> Experiment:
     Raises:
         ConfigError: naming what is unknown or of the wrong type.
     """
+    return _structured(parse_json(text, where), where)
+
+
+def _structured(data: Any, where: str) -> Experiment:
+    _check_kinds(data, where)
     try:
-        data: Any = json.loads(text)
-        _check_kinds(data, where)
         return _converter().structure(data, Experiment)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{where}: expected JSON, line {error.lineno} is not: {error.msg}") from error
     except cattrs.BaseValidationError as error:
         raise ConfigError(f"{where}: {'; '.join(cattrs.transform_error(error))}") from error
 
 
 def read_experiment(path: Path) -> Experiment:
     """Reads experiment.json, given itself or its run folder.
+
+    Files that it names are looked for beside it, too, where they are not found: both may have been moved.
 
     Raises:
         ConfigError: if there is none, it cannot be read, or a setting in it is wrong.
@@ -184,9 +195,61 @@ def read_experiment(path: Path) -> Experiment:
     if not file.is_file():
         raise ConfigError(f"expected an experiment at {file}, found none; give a run folder or an experiment.json")
     try:
-        return from_json(file.read_text("utf-8-sig"), str(file))
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{file}: expected JSON in UTF-8, line {line} is not; save it as UTF-8") from error
-    except OSError as error:
-        raise ConfigError(f"{file}: the experiment could not be read: {error.strerror}") from error
+        data = _with_places(read_json(file), lambda place: _beside(place, file))
+    except RecursionError as error:
+        raise ConfigError(f"{file}: expected settings, got lists too deep to be read") from error
+    return _structured(data, str(file))
+
+
+def with_absolute_places(run: Experiment) -> Experiment:
+    """The same experiment with every file that it names relative to the present folder named from the root."""
+    data = _converter().unstructure(run, Experiment)
+    return _converter().structure(_with_places(data, absolute), Experiment)
+
+
+def without_places(run: Experiment) -> Experiment:
+    """The same experiment without the places of its files, for a comparison that looks at their content."""
+    data = _converter().unstructure(run, Experiment)
+    return _converter().structure(_with_places(data, lambda place: "x:x"), Experiment)
+
+
+def _with_places(data: Any, change: Callable[[str], str]) -> Any:
+    """Settings in which every text that names a file or folder is changed."""
+    if isinstance(data, list):
+        return [_with_places(inner, change) for inner in data]
+    if not isinstance(data, dict):
+        return data
+    return {
+        key: change(value) if key in PLACES and isinstance(value, str) and value else _with_places(value, change)
+        for key, value in data.items()
+    }
+
+
+def absolute(name: str) -> str:
+    """The name of a file, a folder, or an own task as file.py:name, from the root; others are no files' and stay."""
+    return name if Path(name).is_absolute() else _seen_from(Path.cwd(), name) or name
+
+
+def _beside(name: str, file: Path) -> str:
+    """Where a file lies that experiment.json names: there, or as near to it as when both were moved together."""
+    if _seen_from(Path(), name):
+        return name
+    ending = PurePath(name).parts[-NEAR:]
+    for folder in file.resolve().parents[:NEAR]:
+        for first in range(len(ending)):
+            if found := _seen_from(folder, str(PurePath(*ending[first:]))):
+                return found
+    return name
+
+
+def _seen_from(folder: Path, name: str) -> str:
+    """The name seen from a folder, where there is such a file; else ""."""
+    if name in NAMES or name.startswith(("~", "starter:")):
+        return ""
+    file, marked, task = name.partition(".py:")
+    tries = [folder / f"{file}{'.py' if marked else ''}".replace("{split}", split) for split in ("train", "test")]
+    try:
+        there = any(path.exists() for path in tries)
+    except (OSError, ValueError):  # longer than any file's name
+        return ""
+    return f"{folder / file}{'.py:' if marked else ''}{task}" if there else ""

@@ -20,12 +20,13 @@ from typing import Any
 
 from madrigal.assemble import prepare
 from madrigal.branching import Branching
-from madrigal.config import Experiment, read_experiment
+from madrigal.config import Experiment, read_experiment, with_absolute_places
 from madrigal.evaluation.comparison import Played
 from madrigal.held_out import Silent, Watcher
 from madrigal.outcomes import difference, is_finished, outcome
 from madrigal.recipes.contenders import TEAM, UNTRAINED, Contender, contenders, left_out, matched, with_base
-from madrigal.train import stop_on_interrupt, train
+from madrigal.signals import stop_on_signals
+from madrigal.train import train
 from madrigal.types import AgentId, ConfigError
 
 Announce = Callable[[str, Experiment], Watcher]
@@ -116,7 +117,7 @@ def open_contest(
 
 def _check_same(contest: Contest, one: Contender, place: Path) -> None:
     written = place / "experiment.json"
-    if written.is_file() and (told := difference(_final(contest, one), read_experiment(written))):
+    if written.is_file() and (told := difference(with_absolute_places(_final(contest, one)), read_experiment(written))):
         raise ConfigError(
             f"{place} holds a run with other settings ({told}); name another folder with --name, or replace what is "
             "there with --overwrite"
@@ -129,7 +130,7 @@ def play_all(contest: Contest, announce: Announce = lambda title, run: Silent())
     Returns:
         False when Ctrl-C stopped it; the same call goes on.
     """
-    with stop_on_interrupt() as stop:
+    with stop_on_signals() as stop:
         for seed in contest.seeds:
             for order, one in enumerate(contest.contenders(seed)):
                 place = contest.place(seed, one.name)

@@ -5,16 +5,21 @@ Knows: which examples an experiment evaluates and how often. Does not know: trai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from madrigal.assemble import check_prompts, load_team, make_team, prepare, voices
+from madrigal.checkpoint import checkpoints, load_checkpoint, newest_checkpoint
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.evaluate import Evaluation, evaluate, percent_of_best
+from madrigal.fingerprints import differences, fingerprints
 from madrigal.measure import Record, transcript
+from madrigal.policies.local import LocalPolicy
+from madrigal.provenance import read_about
 from madrigal.rollout import Judger, Speaker
 from madrigal.task import Task
 from madrigal.tasks.trust import check_trust, trusting
@@ -60,11 +65,23 @@ def evaluate_on(task: Task[Any], run: Experiment, speak: Speaker, judge: Judger)
     ]
 
 
-def evaluate_run(folder: Path, watch: Watcher | None = None, *, trust: bool = False) -> tuple[Evaluation, list[Record]]:
+def evaluate_experiment(run: Experiment, watch: Watcher | None = None) -> tuple[Evaluation, list[Record]]:
+    """Evaluates the models that an experiment starts from."""
+    use_threads(run.threads)
+    with prepare(run) as task:
+        (watch or Silent()).stage("loading the team")
+        return _evaluated(make_team(run.team, task.agents, run.seed), run, task)
+
+
+def evaluate_run(
+    folder: Path, watch: Watcher | None = None, *, trust: bool = False, step: int | None = None
+) -> tuple[Evaluation, list[Record]]:
     """Repeats the last evaluation of a run: from its saved team, or, where nothing was trained, from the base models.
 
     Args:
+        watch: is told, too, what is no longer as it was when the run began.
         trust: let the run's file import an own task, go without the sandbox, or send to an expert or verifier.
+        step: evaluate the checkpoint of this step instead of the saved team.
 
     Raises:
         ConfigError: if the run has no saved team yet, or asks for what needs trust.
@@ -72,14 +89,60 @@ def evaluate_run(folder: Path, watch: Watcher | None = None, *, trust: bool = Fa
     run = read_experiment(folder)
     if not trust:
         check_trust(run.task, folder)
-    check_saved(folder, run)
+    if step is None:
+        check_saved(folder, run)
     use_threads(run.threads)
+    watch = watch or Silent()
     with prepare(run) as task:
-        (watch or Silent()).stage("loading the team")
-        team = team_of(folder, run, task.agents)
-        check_prompts(run, task, team, held_out(run, task))
-        with voices(run, task, team) as (speak, judge):
-            return evaluate_on(task, run, speak, judge)
+        for notice in notices(folder, run, task, step):
+            watch.stage(notice)
+        watch.stage("loading the team")
+        agents = task.agents
+        team = team_of(folder, run, agents) if step is None else team_at(folder, run, agents, step)
+        return _evaluated(team, run, task)
+
+
+def _evaluated(team: Team, run: Experiment, task: Task[Any]) -> tuple[Evaluation, list[Record]]:
+    check_prompts(run, task, team, held_out(run, task))
+    with voices(run, task, team) as (speak, judge):
+        return evaluate_on(task, run, speak, judge)
+
+
+def notices(folder: Path, run: Experiment, task: Task[Any], step: int | None = None) -> list[str]:
+    """What a reader of an evaluation must know: what has changed since training, and a team that is not the last."""
+    about = read_about(folder)
+    changed = differences(about.get("fingerprints", {}), fingerprints(run, task))
+    told = [f"note: {name} is not what the run was started with" for name in changed]
+    made = about.get("team_step", run.steps)
+    if step is None and made != run.steps:
+        told.append(f"note: this is the team after {made} of {run.steps} steps")
+    return told
+
+
+def team_at(folder: Path, run: Experiment, agents: tuple[AgentId, ...], step: int | None = None) -> Team:
+    """The team of a checkpoint of a run, the newest by default.
+
+    Raises:
+        ConfigError: if there is no such checkpoint, or it is damaged or of other policies.
+    """
+    there = dict(checkpoints(folder / "checkpoints"))
+    if not there or (step is not None and step not in there):
+        known = f"; there is {', '.join(f'step {number}' for number in there)}" if there else ""
+        raise ConfigError(f"run {folder}: there is no checkpoint{'' if step is None else f' of step {step}'}{known}")
+    learners, _ = load_checkpoint(there[max(there) if step is None else step])
+    team = make_team(run.team, agents, run.seed)
+    for policy in team.trainable:
+        _put(policy, learners.get(policy.name, {}).get("parameters", {}), folder)
+    return team
+
+
+@torch.no_grad()
+def _put(policy: LocalPolicy, saved: Mapping[str, Tensor], folder: Path) -> None:
+    own = policy.parameters()
+    if {name: one.shape for name, one in saved.items()} != {name: one.shape for name, one in own.items()}:
+        raise ConfigError(f"run {folder}: the checkpoint does not hold the weights of {policy.name}")
+    for name, parameter in own.items():
+        parameter.copy_(saved[name])
 
 
 def check_saved(folder: Path, run: Experiment, otherwise: str = "") -> None:
@@ -93,6 +156,8 @@ def check_saved(folder: Path, run: Experiment, otherwise: str = "") -> None:
     """
     if run.steps and not (folder / "team").is_dir():
         again = trusting(f"madrigal train {folder} --resume", run.task, run.records.trackers)
+        if newest_checkpoint(folder / "checkpoints"):
+            otherwise = f", or make one of the newest checkpoint: madrigal export {folder}{otherwise}"
         raise ConfigError(f"run {folder}: there is no saved team yet; finish it with: {again}{otherwise}")
 
 

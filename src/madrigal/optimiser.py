@@ -78,12 +78,13 @@ class Descent:
 
     Attributes:
         owner: whose parameters they are, for errors: "policy ann".
+        moves: optimizer steps made since it was made.
         masters: what the optimiser moves, by name. bfloat16 has 8 bits of precision: steps of 5e-6 would be rounded
             away, so that parameters of less than float32 have copies here, and follow them.
     """
 
     def __init__(self, owner: str, parameters: Mapping[str, nn.Parameter], config: Optimiser) -> None:
-        self.owner, self.parameters, self.config = owner, parameters, config
+        self.owner, self.parameters, self.config, self.moves = owner, parameters, config, 0
         self.masters = {n: p if p.dtype == torch.float32 else p.detach().float() for n, p in parameters.items()}
         self.optimiser = AdamW(
             self.masters.values(),
@@ -129,6 +130,7 @@ class Descent:
         for group in self.optimiser.param_groups:
             group["lr"] = lr
         self.optimiser.step()
+        self.moves += 1
         self._follow()
         self._check_finite()
         return {"gradient_norm": norm, "lr": lr}
@@ -157,7 +159,7 @@ class Descent:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Takes up a state written by `state`.
+        """Takes up a state written by `state`: weights and moments; rates are those of the present settings.
 
         Raises:
             ConfigError: if its parameters are not these.
@@ -173,3 +175,5 @@ class Descent:
                 master.copy_(saved[name])
         self._follow()
         self.optimiser.load_state_dict(state["optimiser"])
+        for group in self.optimiser.param_groups:  # settings that may have changed since
+            group.update(lr=self.config.lr, betas=self.config.betas, weight_decay=self.config.weight_decay)

@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _is_run(name: str) -> bool:
-    return name not in RECIPES and ":" not in name and Path(name).is_dir()
+    return name not in RECIPES and Path(name).is_dir()
 
 
 def _experiment(options: argparse.Namespace, settings: list[str]) -> Experiment:
@@ -129,7 +129,7 @@ def _experiment(options: argparse.Namespace, settings: list[str]) -> Experiment:
         if options.topology:
             start = replace(start, topology=TOPOLOGIES[options.topology][0])
         run = with_settings(start, settings, f"madrigal play {name}", OPTIONS)
-    if not options.trust and name not in RECIPES and ":" not in name:
+    if not options.trust and name not in RECIPES and (Path(name).exists() or ":" not in name):
         check_trust(run.task, name)
     if _saved_team(options, run):
         check_saved(Path(name), run, ", or play the models that it starts from with --untrained")

@@ -1,58 +1,65 @@
-"""Training: play, credit, update, sync, again and again; and beside the line: log, evaluate, save.
-
-Knows: the order of things. Does not know: any algorithm, task or model in particular.
-"""
+"""Training: play, credit, update, sync, again and again; and beside the line: log, evaluate, save."""
 
 from __future__ import annotations
 
 import dataclasses
 import random
-import shutil
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from madrigal.algorithms import reported
 from madrigal.assemble import check_prompts, make_team, prepare, voices
 from madrigal.assemble_learning import check_histories, make_learning
-from madrigal.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
-from madrigal.config import Experiment, to_json
+from madrigal.config import Experiment, with_absolute_places
+from madrigal.folders import Held, held
 from madrigal.forest import branch
 from madrigal.held_out import Silent, Watcher, evaluate_on, held_out, use_threads
-from madrigal.learning import Learning
+from madrigal.keeper import Keeper, is_due
 from madrigal.measure import step_record, transcripts
-from madrigal.partners import POOL, Partners
+from madrigal.partners import Partners
 from madrigal.report.log import RunLog
 from madrigal.report.trackers import make_tracker
-from madrigal.rollout import Judger, Speaker
+from madrigal.rollout import Judger, Speaker, Utterance
 from madrigal.seeds import derive
+from madrigal.signals import Stop, stop_on_signals
 from madrigal.task import Task
-from madrigal.team import Team
-from madrigal.types import ConfigError, Example, Group, Point, TrainingError
+from madrigal.types import Completion, Example, Group, Point
 from madrigal.without import leaving_one_out, paying_differences
 
-Stop = Callable[[], bool]
+
+class StoppedError(Exception):
+    """Somebody asked to stop while the team was evaluated, between two steps."""
 
 
 def train(
-    run: Experiment, folder: Path, *, resume: bool = False, watch: Watcher | None = None, stop: Stop | None = None
+    run: Experiment,
+    folder: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    watch: Watcher | None = None,
+    stop: Stop | None = None,
 ) -> bool:
-    """Runs one experiment in its folder, which exists.
+    """Runs one experiment in its folder, which is made where there is none.
 
     Args:
-        stop: says whether to stop after the present step, where the caller minds Ctrl-C; None minds it here.
+        resume: go on with the run in the folder, if there is one.
+        overwrite: replace the run in the folder.
+        stop: says whether to stop after the present step, where the caller minds signals; None minds them here.
 
     Returns:
-        True when all steps were made, False when Ctrl-C ended the run early; it is saved and can be resumed then.
+        True when all steps were made, False when a signal ended the run early; it is saved then, its team too, and can
+        be resumed.
+
+    Raises:
+        ConfigError: if the folder holds a run and neither was asked for, or another process trains there.
     """
     with prepare(run) as task:
-        return train_on(task, run, folder, resume=resume, watch=watch, stop=stop)
+        return train_on(task, run, folder, resume=resume, overwrite=overwrite, watch=watch, stop=stop)
 
 
 def train_on(
@@ -61,61 +68,82 @@ def train_on(
     folder: Path,
     *,
     resume: bool = False,
+    overwrite: bool = False,
     watch: Watcher | None = None,
     stop: Stop | None = None,
 ) -> bool:
-    """`train` on a task that `prepare` has opened. Every step is four verbs: play, credit, update, sync."""
-    watch = watch or Silent()
+    """`train` on a task that `prepare` has opened."""
+    with held(folder, resume=resume, overwrite=overwrite, beside=True) as place:
+        return not train_in(task, run, place, watch=watch, stop=stop)
+
+
+def train_in(
+    task: Task[Any], run: Experiment, place: Held, *, watch: Watcher | None = None, stop: Stop | None = None
+) -> int:
+    """`train_on` in a folder that is held. Every step is four verbs: play, credit, update, sync.
+
+    Returns:
+        0 when all steps were made, else what `stop` said: the signal that ended the run early.
+    """
+    watch, run = watch or Silent(), with_absolute_places(run)
     use_threads(run.threads)
-    log = RunLog(folder)
-    saved = _saved(log, run) if resume else None
+    keeper = Keeper(place, run, watch, task)
     watch.stage("loading the team")
     team = make_team(run.team, task.agents, run.seed)
     check_prompts(run, task, team, [*_trained(run, task), *held_out(run, task)])
     learning = make_learning(run, team)
     check_histories(run, task, learning.critics, _trained(run, task))
-    log = RunLog(folder, [make_tracker(t, folder, dataclasses.asdict(run)) for t in run.records.trackers])
+    log = RunLog(place.folder, [make_tracker(t, place.folder, dataclasses.asdict(run)) for t in run.records.trackers])
     partners = Partners(run.team.partners, team.seats)
-    start: tuple[Any, int] = _restored(saved, learning, partners) if saved else (run.algorithm.begin(), 0)
-    memory, first = start
-    if saved is None:  # only now: what cannot be loaded leaves no run behind
-        (folder / "experiment.json").write_text(to_json(run))
-    log.rewind(first)
-    minded = stop_on_interrupt() if stop is None else nullcontext(stop)
+    memory, step = keeper.take_up(log, learning, partners)  # only now: what cannot be loaded leaves no run behind
+    minded, ended = stop_on_signals() if stop is None else nullcontext(stop), False
     with voices(run, task, team) as (speak, judge), minded as interrupted:
-        judged = _Evaluator(run, task, speak, judge, log, watch)
-        if first == 0 and run.steps:
-            judged("before", 0)
-        if first < run.steps:
-            watch.stage("training")
-        step, stopping = first, interrupted()
-        while step < run.steps and not stopping:
-            began = time.perf_counter()
-            partners.remember(step)
-            groups = _play(run, task, step, partners, speak, judge)
-            readings = learning.read(groups)
-            stages, memory = run.algorithm.credit(groups, memory, readings)
-            updates = learning.update(groups, stages, readings, run.optimiser.scale(step, run.steps))
-            # sync: the engines of local policies read the learners' own weights, and `stale` proves it.
-            record = step_record(step, time.perf_counter() - began, groups, stages, updates)
-            record |= reported(run.algorithm, memory)
-            log.step(record, transcripts(step, groups, stages, run.records.transcripts))
-            watch.step(record)
-            step += 1
-            if _due(step, run.evaluation.every) and step < run.steps:
-                judged(f"step-{step}", step)
-            stopping = interrupted()
-            if _due(step, run.records.checkpoint_every) or step == run.steps or stopping:
-                _save(log, learning, partners, memory, step, run)
-        if step < run.steps:
-            if step == first:  # stopped before the first step: what was made so far is worth keeping too
-                _save(log, learning, partners, memory, step, run)
-            return False
-        judged("after", step)
-    if run.steps:
-        watch.stage("saving the team")
-        save_team(team, folder / "team")
-    return True
+        judged = _Evaluator(run, task, _until(interrupted, speak), judge, log, watch, place)
+        try:
+            if run.steps and (missing := keeper.lacks(step)):
+                judged(missing, step)
+            if step < run.steps:
+                watch.stage("training")
+            while step < run.steps and not interrupted():
+                began = time.perf_counter()
+                with keeper.keeping(step, memory):
+                    partners.remember(step)
+                    groups = _play(run, task, step, partners, speak, judge)
+                    readings = learning.read(groups)
+                    stages, memory = run.algorithm.credit(groups, memory, readings)
+                    updates = learning.update(groups, stages, readings, run.optimiser.scale(step, run.steps))
+                # sync: the engines of local policies read the learners' own weights, and `stale` proves it.
+                record = step_record(step, time.perf_counter() - began, groups, stages, updates)
+                record |= reported(run.algorithm, memory)
+                log.step(record, transcripts(step, groups, stages, run.records.transcripts))
+                watch.step(record)
+                step += 1
+                if is_due(step, run.evaluation.every) and step < run.steps:
+                    with keeper.keeping(step, memory):
+                        judged(f"step-{step}", step)
+                if is_due(step, run.records.checkpoint_every) or step == run.steps:
+                    keeper.save(step, memory)
+            if step == run.steps:
+                judged("after", step)
+                ended = True
+        except StoppedError:
+            pass  # there is nothing half done: the weights are those after the last step
+        if run.steps:
+            keeper.save(step, memory)
+        if step:
+            keeper.save_team(team, step)
+    return 0 if ended else int(interrupted())
+
+
+def _until(interrupted: Stop, speak: Speaker) -> Speaker:
+    """A speaker that is asked no more when somebody wants to stop: an evaluation may take longer than a step."""
+
+    def answer(wanted: Sequence[Utterance]) -> Sequence[Completion]:
+        if interrupted():
+            raise StoppedError
+        return speak(wanted)
+
+    return answer
 
 
 def examples_of(step: int, examples: Sequence[Example], count: int, seed: int) -> list[Example]:
@@ -129,52 +157,6 @@ def examples_of(step: int, examples: Sequence[Example], count: int, seed: int) -
             random.Random(derive(seed, "epoch", epoch)).shuffle(orders[epoch])
         chosen.append(examples[orders[epoch][place]])
     return chosen
-
-
-def save_team(team: Team, folder: Path) -> None:
-    """Writes the team beside `folder` first and renames, so that a saved team is always whole.
-
-    Raises:
-        TrainingError: if the disk is full or not writable; the last checkpoint is whole.
-    """
-    draft = folder.with_name(f".{folder.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
-        draft.mkdir(parents=True)
-        team.save(draft)
-        shutil.rmtree(folder, ignore_errors=True)
-        draft.rename(folder)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise TrainingError(
-            f"team {folder} could not be written ({error}); free some space and resume: the last checkpoint is whole"
-        ) from error
-
-
-@contextmanager
-def stop_on_interrupt() -> Iterator[Stop]:
-    """Turns the first Ctrl-C into a wish to stop after the present step; the second one ends at once."""
-    asked = False
-
-    def ask(signum: int, frame: Any) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    try:
-        before = signal.signal(signal.SIGINT, ask)
-    except ValueError:  # not the main thread: whoever owns it also owns Ctrl-C
-        yield lambda: False
-        return
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0
 
 
 def _play(
@@ -207,45 +189,11 @@ class _Evaluator:
     judge: Judger
     log: RunLog
     watch: Watcher
+    place: Held
 
     def __call__(self, when: str, step: int) -> None:
         self.watch.stage(f"evaluating {when}")
         result, shown = evaluate_on(self.task, self.run, self.speak, self.judge)
         self.log.evaluation(when, dataclasses.asdict(result), shown, step)
+        self.place.settle()
         self.watch.evaluated(when, result)
-
-
-def _save(log: RunLog, learning: Learning, partners: Partners, memory: Any, step: int, run: Experiment) -> None:
-    state = {"memory": memory, "experiment": to_json(run)}
-    states = learning.states() | ({POOL: partners.state()} if run.team.partners.share else {})
-    save_checkpoint(log.checkpoints, step, states, state, run.records.keep)
-
-
-Saved = tuple[dict[str, dict[str, Any]], dict[str, Any]]
-
-
-def _saved(log: RunLog, run: Experiment) -> Saved | None:
-    """The newest checkpoint, checked before any model is loaded; without one the run begins anew.
-
-    Raises:
-        ConfigError: if it is damaged, or was made with other settings.
-    """
-    path = newest_checkpoint(log.checkpoints)
-    if path is None:
-        return None
-    states, state = load_checkpoint(path)
-    if state["experiment"] != to_json(run):
-        raise ConfigError(
-            f"checkpoint {path} was made with other settings than this run's; resume without overrides, or start a new "
-            "run with another --name"
-        )
-    return states, state
-
-
-def _restored(saved: Saved, learning: Learning, partners: Partners) -> tuple[Any, int]:
-    """Takes up a checkpoint: memory and first step."""
-    states, state = saved
-    learning.restore({name: held for name, held in states.items() if name != POOL})
-    if POOL in states:
-        partners.restore(states[POOL])
-    return state["memory"], int(state["step"])

@@ -75,7 +75,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ("compare tldr --json --csv", "not allowed with argument --json"),
         ("compare tldr arxiv", "expected an experiment at tldr, found none; give a run folder"),
         ("compare tldr 5", "expected an experiment at tldr"),
-        ("compare runs/none", "unknown recipe 'runs/none'"),
+        ("compare runs/none", "there is no file or folder runs/none"),
     ],
 )
 def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str], arguments: str, hint: str) -> None:

@@ -15,12 +15,14 @@ import pytest
 import tiny
 import torch
 
+import madrigal
 from madrigal import cli, commands
 from madrigal.config import read_experiment, to_json
+from madrigal.folders import held, held_free
 from madrigal.policies.local import Lora, PolicyConfig, load_model
 from madrigal.recipes import RECIPES, recipe
-from madrigal.report.log import free_name, new_run
 from madrigal.report.progress import before_after, shown
+from madrigal.settings import start_of, with_settings
 from madrigal.task import SingleRound
 from madrigal.tasks.own import Own, load_own
 from madrigal.train import train
@@ -92,7 +94,7 @@ def write(name: str, *rows: Any) -> str:
         ("train arxiv --task.variant x", "invalid choice 'x' for argument '--task.variant'"),
         ("train tldr --topology foo", "argument --topology: invalid choice: 'foo'"),
         ("score tldr", "the following arguments are required: --data, --answers"),
-        ("evaluate", "the following arguments are required: run"),
+        ("evaluate", "the following arguments are required: RUN|RECIPE"),
         ("list --jsn", "unknown setting --jsn: did you mean --json?"),
         ("train tldr --steps -1", "steps: expected 0 or more, got -1"),
         ("train tldr --prompts 0", "prompts: expected at least 1"),
@@ -102,7 +104,17 @@ def write(name: str, *rows: Any) -> str:
         ("train tldr --task.source.data nowhere.jsonl", "expected a file, found none"),
         ("train tldr --task.source.data posts.tsv", "expected a file .jsonl, .json, .parquet or .csv"),
         ("train tldr --resume", "--resume: expected a run at runs/tldr, found none"),
-        ("evaluate runs/none", "expected an experiment at runs/none, found none"),
+        ("evaluate runs/none", "there is no file or folder runs/none"),
+        ("evaluate tldrr", "unknown recipe 'tldrr': did you mean tldr"),
+        ("evaluate tldr --stepz 3", "unknown setting --stepz: did you mean --steps?"),
+        ("evaluate tldr --step 3", "--step names a checkpoint of a run, tldr is none"),
+        ("train runs/typo/experiment.json", "there is no file or folder runs/typo/experiment.json"),
+        ("train typo.json", "there is no file or folder typo.json"),
+        ("train divide.py", "there is no file divide.py"),
+        ("train tldr --name ../up", "--name: expected letters, digits"),
+        ("train tldr --from runs/none", "--from: expected a run with a saved team, found none at runs/none/team"),
+        ("train tldr --team.seats.bob.modl x", "unknown setting --team.seats.bob.modl: did you mean"),
+        ("train tldr --team.seats.bob.lora.rank 2", "team.seats: bob is no agent of tldr"),
     ],
 )
 def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str], arguments: str, hint: str) -> None:
@@ -124,11 +136,16 @@ def test_a_run_folder_that_exists_is_not_overwritten(capsys: pytest.CaptureFixtu
 
 def test_a_run_that_never_began_leaves_its_name_free() -> None:
     Path("runs/mine").mkdir(parents=True)
-    assert new_run(Path("runs"), "mine") == Path("runs/mine") and free_name(Path("runs"), "mine") == "mine"
+    Path("runs/mine/.lock").touch()  # as a kill leaves it
+    with held_free(Path("runs"), "mine") as place:
+        assert place.folder == Path("runs/mine")
+    Path("runs/mine").mkdir(exist_ok=True)
     Path("runs/mine/experiment.json").write_text(to_json(recipe("tldr")))
-    assert free_name(Path("runs"), "mine") == "mine-2"
-    with pytest.raises(ConfigError, match="runs/mine exists"):
-        new_run(Path("runs"), "mine")
+    with held_free(Path("runs"), "mine") as place:
+        assert place.folder == Path("runs/mine-2")
+    assert not Path("runs/mine-2").exists()
+    with pytest.raises(ConfigError, match="runs/mine exists"), held(Path("runs/mine")):
+        pass
 
 
 def test_overwrite_spares_a_folder_that_is_no_run(capsys: pytest.CaptureFixture[str]) -> None:
@@ -245,7 +262,7 @@ def test_a_task_is_opened_once_and_before_the_run_folder_is_made(
     assert cli.run(["train", "own.py:task", *settings, "--steps", "0"]) == 0
     assert Path("openings").read_text() == "False\n"
     run = read_experiment(Path("runs/own"))
-    assert train(run, Path("runs/own"))
+    assert train(run, Path("runs/own"), overwrite=True)
     assert Path("openings").read_text() == "False\nTrue\n"
     assert cli.run(["evaluate", "runs/own", "--trust"]) == 0
     assert Path("openings").read_text() == "False\nTrue\nTrue\n"
@@ -353,7 +370,7 @@ def test_an_agent_may_bear_the_name_of_a_module(model_folder: Path) -> None:
 def test_overwrite_without_a_name_takes_the_recipes_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     began: list[tuple[str, bool]] = []
     monkeypatch.setattr(
-        commands, "_train", lambda _, run, folder, **options: began.append((str(folder), options["resume"])) or 0
+        commands, "_train", lambda _, run, place, **options: began.append((str(place.folder), place.begun)) or 0
     )
     made = []
     for place, name in enumerate(("tldr", "tldr-2", "tldr-10", "tldr-late", "other")):
@@ -367,7 +384,7 @@ def test_overwrite_without_a_name_takes_the_recipes_folder(monkeypatch: pytest.M
     assert cli.run(["train", "tldr", "--resume"]) == 0
     assert cli.run(["train", "tldr", "--overwrite"]) == 0
     assert began == [("runs/tldr-10", True), ("runs/tldr-2", True), ("runs/tldr", False)]
-    assert not made[0].exists() and made[1].exists()
+    assert made[0].exists() and made[1].exists()  # nothing was recorded: the run that was to be replaced is back
 
 
 def test_own_components_are_shown_after_the_known_ones() -> None:
@@ -402,3 +419,90 @@ def test_help_is_no_error_and_no_command_is(capsys: pytest.CaptureFixture[str]) 
 def test_an_error_cannot_act_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["evaluate", "runs/\x1b[31mred"]) == 2
     assert "\x1b" not in (err := capsys.readouterr().err) and "\\x1b[31mred" in err
+
+
+def test_a_model_that_is_not_there_loses_no_run_and_leaves_no_folder(
+    capsys: pytest.CaptureFixture[str], loads_models: None
+) -> None:
+    """A finished run was gone once --overwrite had failed; a new one left an empty folder behind."""
+    Path("runs/tldr/team").mkdir(parents=True)
+    Path("runs/tldr/experiment.json").write_text(to_json(recipe("tldr")))
+    bad = ("--task.source.data", write("posts.jsonl", *POSTS), "--team.policy.model", "./none")
+    refused(capsys, "train", "tldr", "--overwrite", *bad)
+    assert sorted(path.name for path in Path("runs/tldr").iterdir()) == ["experiment.json", "team"]
+    refused(capsys, "train", "tldr", *bad)
+    assert [path.name for path in Path("runs").iterdir()] == ["tldr"]
+
+
+def test_the_task_in_a_file_is_proposed(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("divide.py").write_text("raise SystemExit\nword = 1\ntask = word\n")
+    assert "name the task in divide.py, too: divide.py:task" in refused(capsys, "train", "divide.py")
+    Path("divide.py").write_text("def reward(): ...\nclass Words: ...\n")
+    assert "divide.py:Words" in refused(capsys, "train", "divide.py")
+
+
+def test_a_run_whose_path_holds_a_colon_is_a_run() -> None:
+    Path("runs/exp:1").mkdir(parents=True)
+    Path("runs/exp:1/experiment.json").write_text(to_json(recipe("tldr")))
+    assert start_of("runs/exp:1") == recipe("tldr")
+
+
+def test_a_recipes_name_is_no_path(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("../../up", "/anywhere", ["x"], ""):
+        Path("mine.json").write_text(json.dumps(json.loads(to_json(recipe("tldr"))) | {"recipe": name}))
+        refused(capsys, "train", "mine.json")
+    assert not Path("runs").exists()
+
+
+def test_single_seats_are_set_by_flags_on_top_of_the_common_policy() -> None:
+    flags = [
+        "--team.policy.pad-token",
+        "x",
+        "--team.seats.main.model",
+        "m",
+        "--team.seats.main.no-trainable",
+        "--steps",
+        "3",
+    ]
+    flags.append("--team.seats.aux_1.lora.rank=4")
+    run = with_settings(recipe("coding"), flags, "train", ())
+    common = replace(recipe("coding").team.policy, pad_token="x")
+    assert run.steps == 3 and run.team.policy == common
+    assert run.team.seats["main"] == replace(common, model="m", trainable=False)
+    assert run.team.seats["aux_1"] == replace(common, lora=Lora(4))
+
+
+@pytest.mark.parametrize("words", [["--version"], ["version"]])
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    assert cli.run(words) == 0
+    assert capsys.readouterr().out == f"madrigal {madrigal.__version__}\n"
+
+
+def test_help_explains_every_flag_of_train(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["help"]) == 0 and "usage: madrigal" in capsys.readouterr().out
+    assert cli.run(["train", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for flag, word in {"--resume": "go on", "--overwrite": "replace", "--runs": "where", "--from": "begin"}.items():
+        assert flag in shown and word in shown
+
+
+def test_any_error_of_the_system_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise OSError(30, "Read-only file system", "runs/x")
+
+    monkeypatch.setattr(commands, "dispatch", fail)
+    assert "Read-only file system: 'runs/x'" in refused(capsys, "train", "tldr")
+
+
+def test_a_recipe_is_evaluated_before_any_training(
+    capsys: pytest.CaptureFixture[str], loads_models: None, model_folder: Path
+) -> None:
+    settings = ["--team.policy.model", str(model_folder), "--team.device", "cpu", "--evaluation.examples", "1"]
+    settings += ["--task.source.data", write("posts.jsonl", *POSTS), "--sampling.max-new-tokens", "3"]
+    assert cli.run(["evaluate", "tldr", "--json", *settings]) == 0
+    assert json.loads(capsys.readouterr().out)["examples"] == 1
+    assert cli.run(["train", "tldr", "--steps", "0", *settings]) == 0
+    out = capsys.readouterr().out
+    assert "runs/tldr/evaluation.json" in out and "runs/tldr/team" not in out

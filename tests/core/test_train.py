@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -9,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +28,7 @@ from madrigal.assemble import check_prompts, prepare
 from madrigal.config import Experiment, RecordsConfig, TeamConfig, from_json, to_json
 from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.held_out import evaluate_run
+from madrigal.keeper import save_team
 from madrigal.learner import Optimiser
 from madrigal.partners import PartnerConfig
 from madrigal.policies.local import PolicyConfig
@@ -37,7 +38,7 @@ from madrigal.task import SingleRound
 from madrigal.tasks.own import Own
 from madrigal.team import Team
 from madrigal.tradeoff import Tradeoff
-from madrigal.train import _trained, examples_of, save_team, train
+from madrigal.train import _trained, examples_of, train
 from madrigal.types import ConfigError, EngineError, Example, Messages, TrainingError
 
 TASK = '''
@@ -127,7 +128,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 def test_a_run_folder_holds_all_that_is_promised(whole: Path, run: Experiment) -> None:
-    names = {"experiment.json", "steps.jsonl", "episodes.jsonl", "evaluation.json", "checkpoints", "team"}
+    names = {"experiment.json", "run.json", "steps.jsonl", "episodes.jsonl", "evaluation.json", "checkpoints", "team"}
     assert {p.name for p in whole.iterdir()} == names
     assert {p.name for p in (whole / "team").iterdir()} == {"ann", "bob", "team.json"}
     assert from_json((whole / "experiment.json").read_text()) == run
@@ -209,15 +210,20 @@ def test_resuming_a_finished_run_changes_nothing(run: Experiment, whole: Path, t
     assert_same_run(folder, whole)
 
 
-def test_a_wish_to_stop_is_seen_once_per_step_so_that_the_last_step_is_saved(
-    run: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("patience", [0, 2, 6, 8, 11])
+def test_a_run_that_is_stopped_at_any_moment_saves_its_last_step_and_resumes(
+    run: Experiment, whole: Path, tmp_path: Path, patience: int
 ) -> None:
-    """Ctrl-C at the worst moment: the third time that training asks is the first time it hears of it."""
-    wishes = iter([False, False, True, True])
-    monkeypatch.setattr("madrigal.train.stop_on_interrupt", lambda: nullcontext(lambda: next(wishes)))
-    assert not train(replace(run, records=RecordsConfig(checkpoint_every=0)), tmp_path)
-    (saved,) = (tmp_path / "checkpoints").glob("step-*")
-    assert saved.name == f"step-{len(read_lines(tmp_path / 'steps.jsonl'))}"
+    """Before the first evaluation, within one, between two steps: a signal that is seen at the n-th look."""
+    looks = itertools.count()
+    rarely = replace(run, records=RecordsConfig(checkpoint_every=0))
+    folder = tmp_path / "run"
+    assert not train(rarely, folder, stop=lambda: int(next(looks) >= patience))
+    made = len(read_lines(folder / "steps.jsonl"))
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == [f"step-{made}"]
+    assert (folder / "team").is_dir() == (made > 0)
+    assert train(rarely, folder, resume=True)
+    assert_same_run(folder, whole)
 
 
 def test_other_settings_cannot_resume(run: Experiment, tmp_path: Path) -> None:
@@ -405,14 +411,29 @@ def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(run: Experiment,
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_says_how_to_go_on_and_exits_with_130(run: Experiment, whole: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_saves_says_how_to_go_on_and_exits_with_its_code(
+    run: Experiment, whole: Path, tmp_path: Path, signum: signal.Signals
+) -> None:
     (tmp_path / "given.json").write_text(to_json(run))
     child, folder = start(tmp_path, seconds=0.2), tmp_path / "run"
     wait_for(child, lambda: len(read_lines(folder / "steps.jsonl")) > 0)
-    child.send_signal(signal.SIGINT)
+    child.send_signal(signum)
     out, err = child.communicate(timeout=60)
-    assert child.returncode == 130, err
+    assert child.returncode == 128 + signum, err
     assert f"Go on with: madrigal train {folder} --resume --trust\n" in out
     assert "Traceback" not in err and list((folder / "checkpoints").glob("step-*"))
+    assert evaluate_run(folder, trust=True)[0].examples == 2
     assert train(run, folder, resume=True)
     assert_same_run(folder, whole)
+
+
+@pytest.mark.slow
+def test_a_signal_before_there_is_anything_to_save_leaves_no_team(run: Experiment, tmp_path: Path) -> None:
+    (tmp_path / "given.json").write_text(to_json(run))
+    child = start(tmp_path, seconds=0)
+    wait_for(child, lambda: (tmp_path / "run" / ".lock").is_file())
+    child.send_signal(signal.SIGTERM)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 143 and "Traceback" not in err
+    assert not (tmp_path / "run" / "team").exists() and not (tmp_path / "run" / ".lock").exists()

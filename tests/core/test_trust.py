@@ -39,7 +39,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty folder with an own task, a run of it, and a run without a sandbox; no run goes further than its task."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(commands, "_train", lambda task, run, folder, **options: 0)
+    monkeypatch.setattr(commands, "_train", lambda task, run, place, **options: 0)
     monkeypatch.setattr(commands, "check_trackers", lambda names: None)
     Path("mine.py").write_text(TASK)
     coding = recipe("coding")
@@ -112,7 +112,7 @@ def test_evaluation_of_a_trusted_run_goes_on_to_its_team(
 ) -> None:
     trusted: list[bool] = []
 
-    def evaluate(folder: Path, *, trust: bool) -> tuple[Evaluation, list[object]]:
+    def evaluate(folder: Path, watch: object, *, trust: bool, step: int | None) -> tuple[Evaluation, list[object]]:
         trusted.append(trust)
         raise ConfigError("far enough")
 

@@ -12,13 +12,13 @@ from tiny import chat, load
 
 from madrigal.assemble import check_experiment, load_team, make_team
 from madrigal.config import Experiment, TeamConfig, from_json, to_json
+from madrigal.keeper import save_team
 from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig
 from madrigal.recipes.contenders import contenders
 from madrigal.rollout import Utterance
 from madrigal.sampling import Sampling
 from madrigal.tasks.discussion.debate import Debate, DebateTask
 from madrigal.team import Team
-from madrigal.train import save_team
 from madrigal.types import Completion, ConfigError, Turn
 
 # peft asks transformers by a name that the latter is about to drop.

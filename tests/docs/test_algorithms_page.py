@@ -11,6 +11,7 @@ import pytest
 from madrigal import cli, commands
 from madrigal.algorithms.catalog import ALGORITHMS, name_of
 from madrigal.config import Experiment
+from madrigal.folders import Held
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/algorithms.md").read_text()
@@ -48,7 +49,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Experiment]:
     """What would have been trained, by commands that stop where training begins."""
     found: list[Experiment] = []
 
-    def stop(task: Any, run: Experiment, folder: Path, *, resume: bool) -> int:
+    def stop(task: Any, run: Experiment, place: Held) -> int:
         found.append(run)
         return 0
 

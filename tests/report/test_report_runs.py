@@ -93,6 +93,12 @@ def test_a_run_that_goes_on_says_how_far_it_is(tmp_path: Path) -> None:
     assert run.notices == ("This run has not ended: 5 of 80 steps are recorded.",)
 
 
+def test_steps_that_are_missing_are_told(run: Path) -> None:
+    lines = (run / "steps.jsonl").read_text().splitlines(keepends=True)
+    (run / "steps.jsonl").write_text("".join(lines[:7] + lines[9:]))
+    assert read_run(run).notices == ("steps.jsonl: 2 of 60 steps are missing.",)
+
+
 def test_a_run_that_has_just_begun_has_no_steps(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path / "run", steps=0, planned=80))
     assert run.made == 0 and "No training step is recorded, so there are no curves." in run.notices

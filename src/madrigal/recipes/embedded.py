@@ -5,6 +5,7 @@ The numbers are ours, found by trials on held-out examples (docs/results.md); th
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def coding_two_turns() -> Experiment:
 def own(path: str) -> Experiment:
     """A user's own task, "file.py:name", on the starter models; a start, to be overridden."""
     return Experiment(
-        recipe=Path(path.rpartition(":")[0]).stem,
+        recipe=re.sub(r"[^\w.-]+", "-", Path(path.rpartition(":")[0]).stem),
         task=Own(path),
         team=STARTER,
         algorithm=Magrpo(width=8, kl=0.01),

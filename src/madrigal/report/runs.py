@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeGuard
 
 from madrigal.types import ConfigError
@@ -114,14 +114,14 @@ def read_run(folder: Path, name: str = "") -> Run:
     comparison = _nearest("comparison.json", [folder, *folder.resolve().parents[:2]], notices)
     contender = str(_nearest("contender.json", [folder], notices).get("name", ""))
     run = Run(name or folder.name, folder, settings, steps, episodes, evaluations, comparison, (), contender)
-    return replace(run, notices=(*_state(run), *notices, *broken_steps, *broken_episodes))
+    return replace(run, notices=(*_state(run), *_gaps(run), *notices, *broken_steps, *broken_episodes))
 
 
 def task_of(run: Run) -> str:
     """What a run is about: the task's kind, and its name or place where one kind has several."""
     task = run.settings.get("task")
     parts = [task.get(key) for key in ("kind", "name", "path")] if isinstance(task, Mapping) else []
-    words = [str(part) for part in parts if part]
+    words = [PurePath(str(part)).name for part in parts if part]  # a run may have been moved
     new = [word for place, word in enumerate(words) if word.lower() not in map(str.lower, words[:place])]
     return " ".join(new) or "unknown"
 
@@ -216,7 +216,7 @@ def is_number(value: object) -> TypeGuard[int | float]:
 
 def _flaw_of_step(record: Record) -> str:
     step = record.get("step")
-    return "" if isinstance(step, int) and 0 <= step < HUGE else "names no step"
+    return "" if type(step) is int and 0 <= step < HUGE else "names no step"
 
 
 def _flaw_of_episode(record: Record) -> str:
@@ -230,6 +230,12 @@ def _flaw_of_episode(record: Record) -> str:
 
 def _is_turn(turn: object) -> bool:
     return isinstance(turn, dict) and isinstance(turn.get("agent"), str) and isinstance(turn.get("text"), str)
+
+
+def _gaps(run: Run) -> list[str]:
+    """Whether lines are missing between those that are there."""
+    missing = run.made - len({line.record["step"] for line in run.steps})
+    return [f"steps.jsonl: {missing} of {run.made} steps are missing."] if missing else []
 
 
 def _state(run: Run) -> list[str]:

@@ -1,0 +1,70 @@
+"""Signals that ask a run to end: Ctrl-C, SIGTERM of a batch system, SIGHUP of a terminal that was closed."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+Stop = Callable[[], int]
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """Turns the first signal into a wish to stop after the present step; the second one ends at once.
+
+    Yields:
+        The number of the signal that came, 0 while there is none.
+    """
+    came = 0
+
+    def ask(signum: int, frame: Any) -> None:
+        nonlocal came
+        if came:
+            end(signum, frame)
+        came = signum
+
+    with _handled((signal.SIGINT, *ENDING), ask):
+        yield lambda: came
+
+
+def end(signum: int, frame: Any) -> None:
+    """Ends the process through every `finally`, so that nothing is left behind."""
+    if signum == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(exit_code(signum))
+
+
+def exit_code(signum: int) -> int:
+    """What a shell reports of a program that a signal ended.
+
+    >>> exit_code(signal.SIGTERM)
+    143
+    """
+    return 128 + signum
+
+
+@contextmanager
+def ending_cleanly() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the process as Ctrl-C does."""
+    with _handled(ENDING, end):
+        yield
+
+
+@contextmanager
+def _handled(signums: tuple[signal.Signals, ...], handler: Callable[[int, Any], None]) -> Iterator[None]:
+    before = {}
+    try:
+        for signum in signums:
+            if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup
+                before[signum] = signal.signal(signum, handler)
+    except ValueError:  # not the main thread: whoever owns it also owns its signals
+        pass
+    try:
+        yield
+    finally:
+        for signum, former in before.items():
+            signal.signal(signum, former)
