@@ -20,7 +20,7 @@ from typing import Any
 import learning
 from madrigal.algorithms.catalog import ALGORITHMS
 from madrigal.evaluation.statistics import Interval, bootstrap, hierarchical_bootstrap
-from madrigal.report.log import read_lines
+from madrigal.runs.log import read_lines
 
 REFUSED = 2  # the exit code of a mistake in the settings
 # What some algorithms need beside the recipe, so that all can be tried on one task.

@@ -28,26 +28,26 @@ from typing import Any
 import torch
 
 from madrigal.algorithms.maporl import Maporl
-from madrigal.assemble import prepare, voices
+from madrigal.build.experiment import prepare, voices
 from madrigal.config import Experiment, RecordsConfig, TeamConfig
-from madrigal.engines.transformers import generate
 from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.evaluation.statistics import hierarchical_bootstrap
-from madrigal.held_out import evaluate_on, team_of
+from madrigal.maths.sampling import Sampling
 from madrigal.policies.critic import CriticConfig
+from madrigal.policies.generate import generate
 from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig, load_policy
 from madrigal.recipes import recipe
-from madrigal.report.log import read_lines
-from madrigal.sampling import Sampling
-from madrigal.seeds import derive
-from madrigal.starter.mixture import Row
-from madrigal.starter.recipe import losses, save
-from madrigal.starter.rows import collate, encode
+from madrigal.rollouts.seeds import derive
+from madrigal.runs.log import read_lines
 from madrigal.tasks.discussion import domains
 from madrigal.tasks.discussion.answers import result_of
 from madrigal.tasks.discussion.debate import Debate, DebateTask
-from madrigal.train import train
+from madrigal.training.held_out import evaluate_on, team_of
+from madrigal.training.train import train
 from madrigal.types import Example
+from pretraining.mixture import Row
+from pretraining.recipe import losses, save
+from pretraining.rows import collate, encode
 
 DOMAIN, OTHER = "groups", "amounts"
 TASK = Debate(rounds=2, calculations=2, domain=DOMAIN)

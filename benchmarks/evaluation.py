@@ -16,9 +16,9 @@ from dataclasses import replace
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from madrigal.assemble import make_team, prepare, voices
-from madrigal.held_out import evaluate_on, use_threads
+from madrigal.build.experiment import make_team, prepare, voices
 from madrigal.recipes import recipe
+from madrigal.training.held_out import evaluate_on, use_threads
 
 
 def main() -> None:

@@ -29,9 +29,9 @@ from typing import Any
 from learning import run
 from madrigal.config import read_experiment
 from madrigal.evaluation.statistics import Interval, bootstrap
-from madrigal.report.log import read_lines
-from madrigal.topology import Topology
-from madrigal.tradeoff import frontier, response
+from madrigal.rollouts.reward_weights import frontier, response
+from madrigal.rollouts.topology import Topology
+from madrigal.runs.log import read_lines
 from madrigal.types import Completion, Turn
 
 FIGURES = {

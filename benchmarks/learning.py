@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from madrigal.evaluation.statistics import Interval, bootstrap
-from madrigal.report.log import read_lines
+from madrigal.runs.log import read_lines
 
 
 def main() -> None:

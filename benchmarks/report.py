@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from madrigal.report.command import write_report
+from madrigal.commands.report import write_report
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "report"))
 from chromium import chromium, find_chromium

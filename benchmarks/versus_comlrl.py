@@ -32,17 +32,17 @@ from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 
 from flops import Work, products, rate
 from madrigal.algorithms.magrpo import Magrpo
-from madrigal.forest import branch
-from madrigal.learner import Learner, Optimiser
+from madrigal.learning.learner import Learner, Optimiser
+from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import LocalPolicy
-from madrigal.rollout import judge_in_threads
-from madrigal.sampling import Sampling
-from madrigal.starter.corpora import papers, posts
-from madrigal.starter.tokenizer import PAD, VOCABULARY, train_tokenizer
-from madrigal.task import joint
-from madrigal.team import Team
-from madrigal.topology import Parallel
+from madrigal.policies.team import Team
+from madrigal.rollouts.play import judge_in_threads
+from madrigal.rollouts.task import joint
+from madrigal.rollouts.topology import Parallel
+from madrigal.rollouts.tree import branch
+from madrigal.tasks.embedded import papers, posts
 from madrigal.types import Example, Message, Messages, Point, Readings, Sample, Step, Turn
+from pretraining.tokenizer import PAD, VOCABULARY, train_tokenizer
 
 INSTALL = "pip install --no-deps comlrl==1.4.3 && pip install wandb"
 AGENTS = ("short", "long")

@@ -15,8 +15,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from madrigal.report.log import read_lines
-from madrigal.starter.corpora import posts
+from madrigal.runs.log import read_lines
+from madrigal.tasks.embedded import posts
 from madrigal.types import Example
 
 DRAWN = 6000

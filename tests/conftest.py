@@ -11,12 +11,12 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from jaxtyping import install_import_hook
 
 CHECKED = (
-    "madrigal.advantages",
+    "madrigal.maths.advantages",
     "madrigal.algorithms.incentives",
     "madrigal.algorithms.influence",
     "madrigal.algorithms.mutual_information",
-    "madrigal.batch",
-    "madrigal.losses",
+    "madrigal.maths.batch",
+    "madrigal.maths.losses",
     "madrigal.verifier.training",
 )
 install_import_hook(CHECKED, "beartype.beartype")

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from madrigal import cli
-from madrigal.task import check_task
+from madrigal.rollouts.task import check_task
 from madrigal.tasks.catalog import OPENERS, OWN, TASKS, TaskConfig
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.office.services import Office

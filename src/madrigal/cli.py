@@ -36,7 +36,7 @@ def main() -> None:
     # Spinning OpenMP threads make runs on shared cores many times slower; this must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from madrigal.signals import ending_cleanly
+    from madrigal.runs.signals import ending_cleanly
 
     with ending_cleanly():
         sys.exit(run(sys.argv[1:]))
@@ -55,11 +55,11 @@ def run(arguments: list[str]) -> int:
     from madrigal.types import MadrigalError
 
     try:
-        from madrigal import commands
+        from madrigal.commands import train as commands
 
         return commands.dispatch(arguments[0], arguments[1:])
     except MadrigalError as error:
-        from madrigal.report.plain import plain  # an error may quote what a model wrote
+        from madrigal.runs.plain import plain  # an error may quote what a model wrote
 
         print(f"madrigal: error: {plain(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
@@ -69,7 +69,7 @@ def run(arguments: list[str]) -> int:
         print("madrigal: stopped; what the last checkpoint holds is safe, go on with --resume", file=sys.stderr)
         return 130
     except OSError as error:
-        from madrigal.report.plain import plain
+        from madrigal.runs.plain import plain
 
         print(f"madrigal: error: {plain(error, lines=False)}", file=sys.stderr)
         return 2

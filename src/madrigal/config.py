@@ -14,16 +14,16 @@ from cattrs.strategies import configure_tagged_union
 from madrigal.algorithms.catalog import AlgorithmConfig
 from madrigal.algorithms.magrpo import Magrpo
 from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.files import parse_json, read_json
-from madrigal.folders import is_part
-from madrigal.optimiser import Optimiser
-from madrigal.partners import PartnerConfig
+from madrigal.learning.optimizer import Optimiser
+from madrigal.learning.snapshots import PartnerConfig
+from madrigal.maths.sampling import Sampling
 from madrigal.policies.critic import CriticConfig
 from madrigal.policies.local import PolicyConfig
-from madrigal.sampling import Sampling
+from madrigal.rollouts.reward_weights import Tradeoff
+from madrigal.rollouts.topology import Parallel, TopologyConfig
+from madrigal.runs.files import parse_json, read_json
+from madrigal.runs.folders import is_part
 from madrigal.tasks.catalog import TaskConfig
-from madrigal.topology import Parallel, TopologyConfig
-from madrigal.tradeoff import Tradeoff
 from madrigal.types import ConfigError
 
 PLACES = ("path", "data", "model", "start")  # settings that may name a file

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from madrigal.task import SingleRound
+from madrigal.rollouts.task import SingleRound
 from madrigal.types import Completion, Example
 
 WORDS = ("sun", "moon", "star", "comet", "earth", "mars", "venus", "titan", "ceres", "vesta", "io", "dione")

@@ -12,16 +12,18 @@ from typing import Any, NoReturn
 import pytest
 import relay
 
-from madrigal import analyse, cli, held_out
+from madrigal import cli
+from madrigal.commands import analyze as analyse
 from madrigal.config import Experiment, TeamConfig, to_json
 from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.held_out import evaluate_run
+from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig
+from madrigal.policies.team import Team
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own
-from madrigal.sampling import Sampling
-from madrigal.team import Team
-from madrigal.topology import Parallel, Sequential
+from madrigal.rollouts.topology import Parallel, Sequential
+from madrigal.training import held_out
+from madrigal.training.held_out import evaluate_run
 from madrigal.types import Completion, Messages
 
 Screen = pytest.CaptureFixture[str]
@@ -84,7 +86,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
         return [relay.answer(policy.name, p[-1].content, seed, mirrored=id(policy) in mirrored) for p, seed in pairs]
 
     monkeypatch.setattr(held_out, "load_team", noted)
-    monkeypatch.setattr("madrigal.team.generate", say)
+    monkeypatch.setattr("madrigal.policies.team.generate", say)
 
 
 def printed(capsys: Screen, *arguments: str) -> list[str]:
@@ -276,7 +278,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> NoReturn:
         raise AssertionError("a model was about to be loaded")
 
-    monkeypatch.setattr("madrigal.assemble.load_policy", refuse)
+    monkeypatch.setattr("madrigal.build.experiment.load_policy", refuse)
 
 
 def test_mistakes_are_one_line_before_any_model(

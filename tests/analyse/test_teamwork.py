@@ -13,10 +13,10 @@ import relay
 from madrigal.evaluation.cooperation import Trial
 from madrigal.evaluation.statistics import Interval
 from madrigal.evaluation.teamwork import ALONE, UNHEARD, Teamwork, remembering, take_apart
-from madrigal.rollout import Speaker, Utterance
-from madrigal.task import SingleRound, Task
+from madrigal.rollouts.play import Speaker, Utterance
+from madrigal.rollouts.task import SingleRound, Task
+from madrigal.rollouts.topology import Parallel, Sequential, Topology
 from madrigal.tasks.discussion.gsm8k import Gsm8k, Gsm8kTask
-from madrigal.topology import Parallel, Sequential, Topology
 from madrigal.types import Completion, ConfigError, Example, RewardError, Step
 
 ALL, NONE = Interval(100.0, 100.0, 100.0), Interval(0.0, 0.0, 0.0)

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 
-from madrigal.task import check_task
+from madrigal.rollouts.task import check_task
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.coding.config import FeedbackMode as ConfiguredMode
 from madrigal.tasks.coding.expert import Edits

@@ -17,9 +17,9 @@ import tiny
 from madrigal.algorithms.magrpo import Magrpo
 from madrigal.config import Experiment, RecordsConfig, TeamConfig
 from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.learner import Optimiser
+from madrigal.learning.learner import Optimiser
+from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import PolicyConfig
-from madrigal.sampling import Sampling
 from madrigal.tasks.data import Source
 from madrigal.tasks.discussion.gsm8k import Gsm8k
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from madrigal.compare.statistics import Played
 from madrigal.config import Experiment, to_json
-from madrigal.evaluation.comparison import Played
 
 
 def said(

@@ -17,10 +17,10 @@ from made import write_run
 
 from madrigal import cli
 from madrigal.config import Experiment, to_json
-from madrigal.held_out import Silent
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own
 from madrigal.tasks.coding.config import Coding
+from madrigal.training.held_out import Silent
 
 TLDR = replace(recipe("tldr"), steps=2, prompts=8)
 
@@ -37,7 +37,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> NoReturn:
         raise AssertionError("a model was about to be loaded")
 
-    monkeypatch.setattr("madrigal.assemble.load_policy", refuse)
+    monkeypatch.setattr("madrigal.build.experiment.load_policy", refuse)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -182,7 +182,7 @@ def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(
 
     make: Callable[..., Silent] = lambda *_: Presses()  # noqa: E731
     with monkeypatch.context() as patch:
-        patch.setattr("madrigal.compare.Progress", make)
+        patch.setattr("madrigal.commands.compare.Progress", make)
         assert cli.run(given) == 130
     out, err = capsys.readouterr()
     assert "Stopped; the same command goes on from what is saved in runs/compare-sums." in out and not err

@@ -10,19 +10,19 @@ from made import said
 
 from madrigal.algorithms.magrpo import Magrpo
 from madrigal.algorithms.reinforce import Reinforce
-from madrigal.branching import Branching
+from madrigal.compare.contenders import Contender, alone, as_large_as, contenders, left_out, matched, with_base
+from madrigal.compare.run import training_tokens
+from madrigal.compare.statistics import Played
 from madrigal.config import Experiment, TeamConfig
-from madrigal.contest import training_tokens
-from madrigal.evaluation.comparison import Played
+from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import Lora, PolicyConfig
 from madrigal.recipes import recipe
-from madrigal.recipes.contenders import Contender, alone, as_large_as, contenders, left_out, matched, with_base
 from madrigal.recipes.embedded import own
-from madrigal.sampling import Sampling
+from madrigal.rollouts.branching import Branching
+from madrigal.rollouts.topology import Discussion, Parallel, Sequential
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.discussion.gsm8k import Gsm8k
 from madrigal.tasks.writing.task import Arxiv, Tldr
-from madrigal.topology import Discussion, Parallel, Sequential
 
 PAIR = ("concise", "detailed")
 CODERS = ("helper", "main")

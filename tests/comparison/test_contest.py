@@ -15,14 +15,14 @@ import torch
 from made import write_lines
 from safetensors.torch import load_file
 
+from madrigal.compare.outcomes import outcome, rows_of_contest
+from madrigal.compare.run import Contest, clear, open_contest, play_all, slug
+from madrigal.compare.statistics import RETURN, SPEED, TIME
 from madrigal.config import Experiment, read_experiment
-from madrigal.contest import Contest, clear, open_contest, play_all, slug
-from madrigal.evaluation.comparison import RETURN, SPEED, TIME
-from madrigal.held_out import Silent, evaluate_run
-from madrigal.learner import Optimiser
-from madrigal.outcomes import outcome, rows_of_contest
+from madrigal.learning.learner import Optimiser
 from madrigal.policies.local import Lora
-from madrigal.report.log import read_lines
+from madrigal.runs.log import read_lines
+from madrigal.training.held_out import Silent, evaluate_run
 from madrigal.types import ConfigError
 
 PLAYED = ["untrained-team", "sequential", "discussion", "single-model"]

@@ -11,15 +11,15 @@ import pytest
 from made import write_lines, write_run
 
 from madrigal.algorithms.magrpo import Magrpo
+from madrigal.compare.outcomes import difference, is_finished, outcome, rows_of_contest, rows_of_runs
+from madrigal.compare.statistics import RETURN, SPEED, TIME
 from madrigal.config import Experiment, to_json
-from madrigal.evaluation.comparison import RETURN, SPEED, TIME
 from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.outcomes import difference, is_finished, outcome, rows_of_contest, rows_of_runs
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own
-from madrigal.report.log import read_lines
+from madrigal.rollouts.topology import Discussion
+from madrigal.runs.log import read_lines
 from madrigal.tasks.writing.task import Arxiv
-from madrigal.topology import Discussion
 from madrigal.types import ConfigError
 
 TLDR = replace(recipe("tldr"), steps=2, prompts=8, algorithm=Magrpo(width=8, kl=0.02))

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from madrigal.config import Experiment
-from madrigal.report.log import read_lines
-from madrigal.train import train
+from madrigal.runs.log import read_lines
+from madrigal.training.train import train
 
 CLOCKS = ("seconds", "tokens_per_second", "agent/ann/seconds", "agent/bob/seconds")
 

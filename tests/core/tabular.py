@@ -17,14 +17,14 @@ from torch import Tensor
 from torch.optim import Adam
 
 from madrigal.algorithms import Algorithm
-from madrigal.batch import Batch, PolicyOutput, make_batch
-from madrigal.forest import branch
-from madrigal.histories import company
-from madrigal.rollout import Judge, Utterance
-from madrigal.task import Task
-from madrigal.topology import Topology
+from madrigal.learning.histories import company
+from madrigal.maths.batch import Batch, PolicyOutput, make_batch
+from madrigal.rollouts.counterfactual_rewards import leaving_one_out
+from madrigal.rollouts.play import Judge, Utterance
+from madrigal.rollouts.task import Task
+from madrigal.rollouts.topology import Topology
+from madrigal.rollouts.tree import branch
 from madrigal.types import Completion, Episode, Group, Messages, Point, Reading, Readings, Sample, Step, Turn
-from madrigal.without import leaving_one_out
 
 ROWS = 64
 

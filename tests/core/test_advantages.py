@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from madrigal.advantages import (
+from madrigal.maths.advantages import (
     active_score,
     greedy,
     group_mean,

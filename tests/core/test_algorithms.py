@@ -15,10 +15,10 @@ from madrigal.algorithms.magrpo import Magrpo
 from madrigal.algorithms.maporl import Maporl
 from madrigal.algorithms.reinforce import Reinforce
 from madrigal.algorithms.self_play import SelfPlay
-from madrigal.assemble import check_needs
+from madrigal.build.experiment import check_needs
 from madrigal.config import from_json, to_json
 from madrigal.recipes import RECIPES, recipe
-from madrigal.task import SingleRound
+from madrigal.rollouts.task import SingleRound
 from madrigal.types import ConfigError, Example
 
 TASK = SingleRound(
@@ -94,7 +94,7 @@ def test_a_task_that_cannot_give_what_is_needed_is_refused(
     needs: Needs, complaint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asking: Any = Asking(wants=needs)
-    monkeypatch.setattr("madrigal.assemble.name_of", lambda algorithm: "asking")
+    monkeypatch.setattr("madrigal.build.experiment.name_of", lambda algorithm: "asking")
     with pytest.raises(ConfigError, match=complaint):
         check_needs(asking, TASK)
     check_needs(Magrpo(), TASK)

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tiny import CPU, chat
 
-from madrigal.batch import make_batch, micro_batches, pad_rows, prompt_levels
+from madrigal.maths.batch import make_batch, micro_batches, pad_rows, prompt_levels
 from madrigal.types import Completion, Sample, Turn
 
 

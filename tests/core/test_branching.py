@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from madrigal.algorithms.siblings import nodes
-from madrigal.branching import Branching, check_branching
-from madrigal.forest import branch
-from madrigal.measure import paths, stretches
-from madrigal.rollout import Utterance, speaking_order
-from madrigal.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
+from madrigal.rollouts.branching import Branching, check_branching
+from madrigal.rollouts.play import Utterance, speaking_order
+from madrigal.rollouts.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
+from madrigal.rollouts.tree import branch
+from madrigal.runs.records import paths, stretches
 from madrigal.types import Completion, ConfigError, Group, Message, Point, Step, Turn
 
 State = tuple[str, ...]

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from madrigal.algorithms.siblings import nodes
-from madrigal.branching import Branching
-from madrigal.forest import branch
-from madrigal.measure import paths
-from madrigal.rollout import Judge, Speak, Utterance, decide, play
-from madrigal.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
+from madrigal.rollouts.branching import Branching
+from madrigal.rollouts.play import Judge, Speak, Utterance, decide, play
+from madrigal.rollouts.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
+from madrigal.rollouts.tree import branch
+from madrigal.runs.records import paths
 from madrigal.types import Completion, Episode, Group, Message, Point, Step, Turn
 
 State = tuple[str, ...]

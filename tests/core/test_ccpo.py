@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from madrigal.advantages import standard_score
 from madrigal.algorithms import reported
 from madrigal.algorithms.ccpo import Ccpo, History, sigmoid
-from madrigal.branching import Branching
-from madrigal.task import joint
+from madrigal.maths.advantages import standard_score
+from madrigal.rollouts.branching import Branching
+from madrigal.rollouts.task import joint
 from madrigal.types import Completion, ConfigError, Episode, Group, Point, Readings, Sample, Step, Turn
 
 AGENTS = ("ann", "bob")

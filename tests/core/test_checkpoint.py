@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import pytest
 import torch
 
-from madrigal.checkpoint import load_checkpoint, newest_checkpoint, newest_whole, save_checkpoint
+from madrigal.runs.checkpoint import load_checkpoint, newest_checkpoint, newest_whole, save_checkpoint
 from madrigal.types import ConfigError, TrainingError
 
 LEARNERS: dict[str, dict[str, Any]] = {

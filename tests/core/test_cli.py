@@ -16,16 +16,17 @@ import tiny
 import torch
 
 import madrigal
-from madrigal import cli, commands
+from madrigal import cli
+from madrigal.commands import train as commands
+from madrigal.commands.settings import start_of, with_settings
 from madrigal.config import read_experiment, to_json
-from madrigal.folders import held, held_free
 from madrigal.policies.local import Lora, PolicyConfig, load_model
 from madrigal.recipes import RECIPES, recipe
 from madrigal.report.progress import before_after, shown
-from madrigal.settings import start_of, with_settings
-from madrigal.task import SingleRound
+from madrigal.rollouts.task import SingleRound
+from madrigal.runs.folders import held, held_free
 from madrigal.tasks.own import Own, load_own
-from madrigal.train import train
+from madrigal.training.train import train
 from madrigal.types import ConfigError, EngineError, Example, TaskError
 
 POSTS = [{"prompt": f"Post {n}: my dog ate my homework."} for n in range(4)]
@@ -41,7 +42,7 @@ def no_model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])  # folders of own tasks stay on it
     if "loads_models" not in request.fixturenames:
-        monkeypatch.setattr("madrigal.assemble.load_policy", refuse)
+        monkeypatch.setattr("madrigal.build.experiment.load_policy", refuse)
 
 
 @pytest.fixture
@@ -220,7 +221,7 @@ def test_a_gpu_that_is_not_there_is_one_line(
 
 
 OWN = """
-from madrigal.task import SingleRound
+from madrigal.rollouts.task import SingleRound
 from madrigal.types import Example
 x, y = Example("x", {}), Example("y", {})
 def reward(example, said):

@@ -15,8 +15,8 @@ import pytest
 from tabular import climb
 
 from madrigal.algorithms.catalog import ALGORITHMS
-from madrigal.task import joint
-from madrigal.topology import TOPOLOGIES
+from madrigal.rollouts.task import joint
+from madrigal.rollouts.topology import TOPOLOGIES
 from madrigal.types import Example, Message, Messages, Split, Step, Turn
 
 UTILITY = ((10.0, 7.0), (7.0, 0.0))

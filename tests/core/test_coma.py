@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from madrigal.advantages import group_mean, leave_one_out
 from madrigal.algorithms.coma import Coma, counterfactuals
 from madrigal.algorithms.magrpo import Magrpo
-from madrigal.branching import Branching
-from madrigal.task import joint
+from madrigal.maths.advantages import group_mean, leave_one_out
+from madrigal.rollouts.branching import Branching
+from madrigal.rollouts.task import joint
 from madrigal.types import Completion, ConfigError, Episode, Group, Point, Readings, Step, Turn
 
 NAMES = ("ann", "bob", "cat")

@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from madrigal.algorithms.magrpo import Magrpo
-from madrigal.assemble import check_experiment
+from madrigal.build.experiment import check_experiment
 from madrigal.config import Experiment, RecordsConfig, TeamConfig, from_json, read_experiment, to_json
 from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.policies.local import Lora, PolicyConfig
 from madrigal.recipes import RECIPES, recipe
-from madrigal.seeds import derive
-from madrigal.task import SingleRound
+from madrigal.rollouts.seeds import derive
+from madrigal.rollouts.task import SingleRound
+from madrigal.rollouts.topology import Sequential
 from madrigal.tasks.coding.config import ExpertConfig
 from madrigal.tasks.own import Own
-from madrigal.topology import Sequential
 from madrigal.types import ConfigError, Example, TaskError
 
 RUN = Experiment("own", Own("task.py:task"))

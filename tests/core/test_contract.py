@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from madrigal.rollout import Game, Judge, drive, play
-from madrigal.task import SingleRound, Task, check_step, check_task, joint
+from madrigal.rollouts.play import Game, Judge, drive, play
+from madrigal.rollouts.task import SingleRound, Task, check_step, check_task, joint
+from madrigal.rollouts.topology import Parallel
 from madrigal.tasks.guarded import Guarded
-from madrigal.topology import Parallel
 from madrigal.types import Completion, Example, Message, Messages, Point, RewardError, Split, Step, TaskError, Turn
 
 ADA, BOB = Example("ada", {"word": "sun"}), Example("bob", {"word": "moon"})

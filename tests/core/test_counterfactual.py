@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from madrigal.algorithms.counterfactual import Counterfactual, against_all, against_the_others, leaves
 from madrigal.algorithms.magrpo import Magrpo
 from madrigal.algorithms.rloo import Rloo
-from madrigal.branching import Branching
-from madrigal.forest import branch, weigh
-from madrigal.learning import examples_in
-from madrigal.rollout import Utterance
-from madrigal.task import joint
-from madrigal.topology import Parallel, Sequential
+from madrigal.learning.learners import examples_in
+from madrigal.rollouts.branching import Branching
+from madrigal.rollouts.play import Utterance
+from madrigal.rollouts.task import joint
+from madrigal.rollouts.topology import Parallel, Sequential
+from madrigal.rollouts.tree import branch, weigh
 from madrigal.types import Completion, ConfigError, Episode, Group, Message, Point, Readings, Sample, Step, Turn
 
 AGENTS = ("ann", "bob")

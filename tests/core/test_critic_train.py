@@ -16,20 +16,20 @@ from tiny import answers, same, weights
 from madrigal.algorithms import CriticNeed
 from madrigal.algorithms.actor_critic import COLLM_CC, COLLM_DC, IPPO, MAPPO, ActorCritic
 from madrigal.algorithms.magrpo import Magrpo
-from madrigal.assemble import load_team
-from madrigal.checkpoint import load_checkpoint, newest_checkpoint
+from madrigal.build.experiment import load_team
 from madrigal.config import Experiment, RecordsConfig, TeamConfig
-from madrigal.critics import Critics
 from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.learner import Learner
-from madrigal.learning import Learning
-from madrigal.optimiser import Optimiser
+from madrigal.learning.critics import Critics
+from madrigal.learning.learner import Learner
+from madrigal.learning.learners import Learning
+from madrigal.learning.optimizer import Optimiser
+from madrigal.maths.sampling import Sampling
 from madrigal.policies.critic import CriticConfig
 from madrigal.policies.local import Lora, PolicyConfig
-from madrigal.sampling import Sampling
+from madrigal.policies.team import Team
+from madrigal.runs.checkpoint import load_checkpoint, newest_checkpoint
 from madrigal.tasks.own import Own
-from madrigal.team import Team
-from madrigal.train import train
+from madrigal.training.train import train
 from madrigal.types import ConfigError, Episode, Group, Point, Turn
 
 # peft asks transformers by a name that the latter is about to drop.

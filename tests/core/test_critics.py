@@ -16,20 +16,19 @@ from tiny import chat
 
 from madrigal.algorithms.actor_critic import COLLM_CC, COLLM_DC, IPPO, MAPPO, ActorCritic
 from madrigal.algorithms.magrpo import Magrpo
-from madrigal.assemble import make_team
-from madrigal.assemble_learning import check_histories, make_critics, make_learning
+from madrigal.build.experiment import make_team
+from madrigal.build.learners import check_histories, make_critics, make_learning
 from madrigal.config import Experiment, TeamConfig
-from madrigal.critics import CENTRAL, Critics
-from madrigal.histories import as_shown, company, joint_history
-from madrigal.optimiser import Optimiser
+from madrigal.learning.critics import CENTRAL, Critics
+from madrigal.learning.histories import as_shown, company, joint_history
+from madrigal.learning.optimizer import Optimiser
+from madrigal.maths.sampling import Sampling
 from madrigal.policies.adapters import adapter_name
 from madrigal.policies.critic import CriticConfig
 from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig
-from madrigal.sampling import Sampling
-from madrigal.starter.tokenizer import train_tokenizer
-from madrigal.task import SingleRound
+from madrigal.policies.team import Team
+from madrigal.rollouts.task import SingleRound
 from madrigal.tasks.own import Own
-from madrigal.team import Team
 from madrigal.types import (
     Completion,
     ConfigError,
@@ -44,6 +43,7 @@ from madrigal.types import (
     Step,
     Turn,
 )
+from pretraining.tokenizer import train_tokenizer
 
 # peft asks transformers by a name that the latter is about to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")

@@ -13,11 +13,11 @@ from kin import MODELS, build
 from tiny import chat
 
 from madrigal.engines import transformers as engine
-from madrigal.engines.decoder import Decoder
-from madrigal.engines.transformers import generate
+from madrigal.maths.sampling import Sampling
+from madrigal.policies.decoder import Decoder
+from madrigal.policies.generate import generate
 from madrigal.policies.llama import supports
 from madrigal.policies.local import LocalPolicy, Lora
-from madrigal.sampling import Sampling
 from madrigal.types import Completion
 
 TEXTS = ("a", "the cat sat on the mat", "zebra " * 20, "1 + 1 =", "mice")

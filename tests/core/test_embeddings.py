@@ -11,10 +11,10 @@ import tiny
 import torch
 from torch import Tensor
 
-from madrigal.embeddings import Embedder, embedder_of, projected, shown_text
+from madrigal.learning.embeddings import Embedder, embedder_of, projected, shown_text
 from madrigal.policies.embedding import mean_hidden, policy_encoder
 from madrigal.policies.local import LocalPolicy, Lora
-from madrigal.team import Team
+from madrigal.policies.team import Team
 from madrigal.types import Completion, Episode, Group, Message, Point, Step, Turn
 
 ROWS = [(5, 6, 7, 8, 9), (10,), (11, 12), (5, 6)]

@@ -10,9 +10,9 @@ import torch
 from borders import assert_same_answers, assert_same_tokens, plain_logits
 from tiny import answers, chat
 
-from madrigal.engines.transformers import RoomyLayer, generate
+from madrigal.maths.sampling import Sampling, warp
+from madrigal.policies.generate import RoomyLayer, generate
 from madrigal.policies.local import LocalPolicy
-from madrigal.sampling import Sampling, warp
 from madrigal.types import Completion, EngineError
 
 TEXTS = ("a", "the cat sat on the mat", "zebra " * 20, "1 + 1 =", "mice")

@@ -26,9 +26,9 @@ from madrigal.algorithms.multi_turn_grpo import MultiTurnGrpo
 from madrigal.algorithms.reinforce import Reinforce
 from madrigal.algorithms.remax import Remax
 from madrigal.algorithms.rloo import Rloo
-from madrigal.batch import PolicyOutput, make_batch
-from madrigal.branching import Branching
-from madrigal.forest import weigh
+from madrigal.maths.batch import PolicyOutput, make_batch
+from madrigal.rollouts.branching import Branching
+from madrigal.rollouts.tree import weigh
 from madrigal.types import (
     Completion,
     ConfigError,

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from madrigal.folders import PREVIOUS, held, held_free, is_part
+from madrigal.runs.folders import PREVIOUS, held, held_free, is_part
 from madrigal.types import ConfigError
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from madrigal.folders import held
+from madrigal.runs.folders import held
 with held(Path(sys.argv[1]), resume=True):
     print("held", flush=True)
     time.sleep(60)

@@ -18,11 +18,11 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GPT2Config, OPTConfig
 
 from madrigal.algorithms.magrpo import Magrpo
-from madrigal.batch import Batch, PolicyOutput, make_batch
-from madrigal.learner import Learner, Optimiser
-from madrigal.losses import Chosen, entropy
+from madrigal.learning.learner import Learner, Optimiser
+from madrigal.maths.batch import Batch, PolicyOutput, make_batch
+from madrigal.maths.losses import Chosen, entropy
+from madrigal.maths.sampling import Sampling, warp
 from madrigal.policies.local import LocalPolicy, Lora
-from madrigal.sampling import Sampling, warp
 from madrigal.types import ConfigError, EngineError, Sample, TrainingError
 
 # peft asks transformers by a name that the latter is about to drop.

@@ -15,12 +15,12 @@ from madrigal.algorithms import Algorithm, reported
 from madrigal.algorithms.catalog import ALGORITHMS, instead_of
 from madrigal.algorithms.magrpo import Magrpo
 from madrigal.algorithms.pmic import Pmic
-from madrigal.branching import Branching
-from madrigal.forest import branch
-from madrigal.rollout import Judge, Utterance
-from madrigal.topology import Parallel
+from madrigal.rollouts.branching import Branching
+from madrigal.rollouts.counterfactual_rewards import leaving_one_out
+from madrigal.rollouts.play import Judge, Utterance
+from madrigal.rollouts.topology import Parallel
+from madrigal.rollouts.tree import branch
 from madrigal.types import Completion, Group, Message, Point, Reading, Readings, Step, Turn
-from madrigal.without import leaving_one_out
 
 AGENTS = ("ann", "bob")
 PAGE = (Path(__file__).parents[2] / "docs/algorithms.md").read_text()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from madrigal.losses import (
+from madrigal.maths.losses import (
     clipped_surrogate,
     entropy,
     k3,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from madrigal.algorithms.magrpo import Magrpo
-from madrigal.batch import Batch, PolicyOutput, prompt_levels
+from madrigal.maths.batch import Batch, PolicyOutput, prompt_levels
 from madrigal.types import Completion, ConfigError, Episode, Group, Message, Point, Readings, Sample, Step, Turn
 
 AGENTS = ("ann", "bob")

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from madrigal.algorithms.magrpo import Magrpo
-from madrigal.branching import Branching, check_branching
-from madrigal.forest import branch
-from madrigal.rollout import Utterance, speaking_order
-from madrigal.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
+from madrigal.rollouts.branching import Branching, check_branching
+from madrigal.rollouts.play import Utterance, speaking_order
+from madrigal.rollouts.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
+from madrigal.rollouts.tree import branch
 from madrigal.types import Completion, ConfigError, Group, Message, Point, Readings, Step, Turn
 
 SIZES = (2, 3, 5, 8)

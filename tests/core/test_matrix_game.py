@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from madrigal.algorithms.magrpo import Magrpo
-from madrigal.forest import branch
-from madrigal.rollout import Utterance
-from madrigal.seeds import derive
-from madrigal.topology import Parallel
+from madrigal.rollouts.play import Utterance
+from madrigal.rollouts.seeds import derive
+from madrigal.rollouts.topology import Parallel
+from madrigal.rollouts.tree import branch
 from madrigal.types import Completion, Group, Message, Point, Readings, Sample, Step
 
 AGENTS = ("row", "column")

@@ -12,11 +12,11 @@ import pytest
 from madrigal.algorithms.ccpo import Ccpo
 from madrigal.algorithms.counterfactual import Counterfactual
 from madrigal.algorithms.magrpo import Magrpo
-from madrigal.branching import Branching
-from madrigal.forest import branch
-from madrigal.measure import paths, step_record, stretches, transcripts
-from madrigal.rollout import Utterance
-from madrigal.topology import Sequential
+from madrigal.rollouts.branching import Branching
+from madrigal.rollouts.play import Utterance
+from madrigal.rollouts.topology import Sequential
+from madrigal.rollouts.tree import branch
+from madrigal.runs.records import paths, step_record, stretches, transcripts
 from madrigal.types import Completion, Group, Message, Point, Readings, Step, Turn
 
 AGENTS = ("ann", "bob")

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from madrigal.algorithms.catalog import name_of
+from madrigal.commands.settings import start_of
 from madrigal.policies.local import PolicyConfig
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own
-from madrigal.settings import start_of
-from madrigal.topology import Sequential
+from madrigal.rollouts.topology import Sequential
 from madrigal.types import ConfigError
 
 

@@ -22,8 +22,8 @@ from madrigal.algorithms.mutual_information.estimators import Dual, dual_from_js
 from madrigal.algorithms.mutual_information.networks import fresh
 from madrigal.algorithms.mutual_information.pairs import Pair, scale_of
 from madrigal.algorithms.pmic import Pmic, pairs_of
-from madrigal.task import joint
-from madrigal.topology import Parallel
+from madrigal.rollouts.task import joint
+from madrigal.rollouts.topology import Parallel
 from madrigal.types import (
     Completion,
     ConfigError,

@@ -11,14 +11,14 @@ import pytest
 from runs import StopsBefore, numbers
 
 from madrigal.algorithms.pmic import Pmic
-from madrigal.checkpoint import load_checkpoint, newest_checkpoint
 from madrigal.config import Experiment, RecordsConfig, TeamConfig
 from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.optimiser import Optimiser
+from madrigal.learning.optimizer import Optimiser
+from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import PolicyConfig
-from madrigal.sampling import Sampling
+from madrigal.runs.checkpoint import load_checkpoint, newest_checkpoint
 from madrigal.tasks.own import Own
-from madrigal.train import train
+from madrigal.training.train import train
 
 TASK = '''
 from dataclasses import dataclass

@@ -17,18 +17,18 @@ from tiny import TEXTS, chat, load
 from madrigal.algorithms.actor_critic import MAPPO
 from madrigal.algorithms.magrpo import Magrpo
 from madrigal.algorithms.self_play import SelfPlay
-from madrigal.assemble import make_team
+from madrigal.build.experiment import make_team
 from madrigal.config import Experiment, RecordsConfig, TeamConfig
-from madrigal.engines.transformers import GPU_LOOK, generate
 from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.optimiser import Optimiser
-from madrigal.partners import PartnerConfig
+from madrigal.learning.optimizer import Optimiser
+from madrigal.learning.snapshots import PartnerConfig
+from madrigal.maths.sampling import Sampling
 from madrigal.policies.critic import CriticConfig
+from madrigal.policies.generate import GPU_LOOK, generate
 from madrigal.policies.local import Lora, PolicyConfig, load_policy
-from madrigal.sampling import Sampling
 from madrigal.tasks.games.kuhn import Kuhn
 from madrigal.tasks.own import Own
-from madrigal.train import train
+from madrigal.training.train import train
 from madrigal.types import Completion
 
 # peft asks transformers by a name that the latter is about to drop.
@@ -188,7 +188,7 @@ def test_looking_seldom_for_ended_rows_changes_no_answer(
     model_folder: Path, gpu: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seldom = answers(model_folder, 40, GPU)
-    monkeypatch.setattr("madrigal.engines.transformers.GPU_LOOK", 1)
+    monkeypatch.setattr("madrigal.policies.generate.GPU_LOOK", 1)
     often = answers(model_folder, 40, GPU)
     assert {one.finish for one in seldom} == {"stop", "length"} and len({len(one.token_ids) for one in seldom}) > 3
     assert_same_answers(load(model_folder), seldom, often, Sampling(max_new_tokens=40), range(6))

@@ -12,7 +12,7 @@ from test_batch import sample
 from tiny import CPU
 from torch import Tensor
 
-from madrigal.batch import Batch, make_batch
+from madrigal.maths.batch import Batch, make_batch
 from madrigal.policies import llama, reading, slopes
 from madrigal.policies.local import LocalPolicy
 from madrigal.types import Sample

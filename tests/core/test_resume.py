@@ -15,25 +15,25 @@ from runs import numbers
 from safetensors.torch import load_file
 
 from madrigal.algorithms.magrpo import Magrpo
-from madrigal.assemble import make_team, prepare
-from madrigal.checkpoint import load_checkpoint
+from madrigal.build.experiment import make_team, prepare
+from madrigal.commands.settings import from_run
 from madrigal.config import Experiment, RecordsConfig, TeamConfig, read_experiment, to_json
 from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.held_out import Silent, evaluate_run, notices
-from madrigal.keeper import export
-from madrigal.learner import Optimiser
+from madrigal.learning.learner import Optimiser
+from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import Lora, PolicyConfig
-from madrigal.report.log import read_lines
-from madrigal.sampling import Sampling
-from madrigal.settings import from_run
+from madrigal.runs.checkpoint import load_checkpoint
+from madrigal.runs.log import read_lines
 from madrigal.tasks.own import Own, _load
-from madrigal.train import _play, train
+from madrigal.training.held_out import Silent, evaluate_run, notices
+from madrigal.training.saving import export
+from madrigal.training.train import _play, train
 from madrigal.types import ConfigError, EngineError, RewardError, TrainingError
 
 TASK = """
 import json
 from pathlib import Path
-from madrigal.task import SingleRound
+from madrigal.rollouts.task import SingleRound
 from madrigal.types import Example
 
 def reward(example, said):
@@ -227,7 +227,7 @@ def test_an_error_in_a_step_saves_what_was_before_it(
         return _play(*arguments)
 
     with monkeypatch.context() as patch, pytest.raises(RewardError, match="no number"):
-        patch.setattr("madrigal.train._play", fail)
+        patch.setattr("madrigal.training.train._play", fail)
         train(rarely, broken)
     assert [path.name for path in (broken / "checkpoints").iterdir()] == ["step-2"]
     assert train(rarely, broken, resume=True)
@@ -271,7 +271,7 @@ def test_lines_that_were_lost_are_told(make: Make, done: Path) -> None:
 def test_records_that_cannot_be_read_are_one_line_before_a_model_is_loaded(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str, told: str
 ) -> None:
-    monkeypatch.setattr("madrigal.train.make_team", lambda *_: pytest.fail("a model was about to be loaded"))
+    monkeypatch.setattr("madrigal.training.train.make_team", lambda *_: pytest.fail("a model was about to be loaded"))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "experiment.json").write_text(to_json(make()))
     (tmp_path / "run" / name).write_text(text)

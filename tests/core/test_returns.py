@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from madrigal.advantages import returns_to_go
-from madrigal.returns import END, Ahead, gae, td
+from madrigal.maths.advantages import returns_to_go
+from madrigal.maths.returns import END, Ahead, gae, td
 
 NUMBER = st.floats(-10, 10)
 SHARE = st.floats(0, 1)

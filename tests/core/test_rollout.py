@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from madrigal.branching import Branching, check_branching
-from madrigal.forest import branch
-from madrigal.rollout import Game, Judge, Speak, Utterance, drive, play
-from madrigal.rollout import judge_in_threads as in_threads
-from madrigal.task import SingleRound, check_step
-from madrigal.topology import Parallel, Sequential, Topology
+from madrigal.rollouts.branching import Branching, check_branching
+from madrigal.rollouts.play import Game, Judge, Speak, Utterance, drive, play
+from madrigal.rollouts.play import judge_in_threads as in_threads
+from madrigal.rollouts.task import SingleRound, check_step
+from madrigal.rollouts.topology import Parallel, Sequential, Topology
+from madrigal.rollouts.tree import branch
 from madrigal.types import Completion, ConfigError, Episode, Example, Group, Message, Point, RewardError, Step, Turn
 
 State = tuple[str, ...]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from madrigal.sampling import BLOCK, Sampling, _cut_ranked, draw, warp
+from madrigal.maths.sampling import BLOCK, Sampling, _cut_ranked, draw, warp
 from madrigal.types import ConfigError
 
 PROBS = (0.4, 0.3, 0.2, 0.1)

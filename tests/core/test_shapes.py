@@ -8,7 +8,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from madrigal import advantages, batch, losses
+from madrigal.maths import advantages, batch, losses
 
 BT, B = torch.zeros(2, 3), torch.zeros(2)
 WRONG = {

@@ -15,16 +15,16 @@ from tiny import CPU, chat, same, samples_of, weights
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from madrigal.algorithms.magrpo import Magrpo
-from madrigal.assemble import load_team, make_team
-from madrigal.assemble_learning import make_learning
+from madrigal.build.experiment import load_team, make_team
+from madrigal.build.learners import make_learning
 from madrigal.config import Experiment, TeamConfig
-from madrigal.keeper import save_team
-from madrigal.optimiser import Optimiser
+from madrigal.learning.optimizer import Optimiser
+from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig
-from madrigal.rollout import Utterance
-from madrigal.sampling import Sampling
+from madrigal.policies.team import Team
+from madrigal.rollouts.play import Utterance
 from madrigal.tasks.own import Own
-from madrigal.team import Team
+from madrigal.training.saving import save_team
 from madrigal.types import ConfigError, EngineError, Readings
 
 # peft asks transformers by a name that the latter is about to drop.

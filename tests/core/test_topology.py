@@ -14,16 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from madrigal.algorithms.magrpo import Magrpo
-from madrigal.assemble import check_experiment, prepare
-from madrigal.branching import Branching
+from madrigal.build.experiment import check_experiment, prepare
 from madrigal.config import Experiment, from_json, to_json
-from madrigal.forest import branch
 from madrigal.recipes.embedded import own
-from madrigal.rollout import Game, Utterance, drive, play
-from madrigal.task import SingleRound, check_task
-from madrigal.tasks.coordinating import Coordinating, coordinated
-from madrigal.tasks.discussion.gsm8k import Gsm8k
-from madrigal.topology import (
+from madrigal.rollouts.branching import Branching
+from madrigal.rollouts.play import Game, Utterance, drive, play
+from madrigal.rollouts.task import SingleRound, check_task
+from madrigal.rollouts.topology import (
     Asynchronous,
     Coordinated,
     Discussion,
@@ -33,6 +30,9 @@ from madrigal.topology import (
     TopologyConfig,
     last_word,
 )
+from madrigal.rollouts.tree import branch
+from madrigal.tasks.coordinating import Coordinating, coordinated
+from madrigal.tasks.discussion.gsm8k import Gsm8k
 from madrigal.types import Completion, ConfigError, Episode, Example, Message, Point, Readings, Step, Turn
 
 Heard = dict[tuple[str, int], tuple[frozenset[tuple[str, int]], float]]  # of each agent's n-th turn: what, and when

@@ -24,26 +24,26 @@ from safetensors.torch import load_file
 from madrigal.algorithms.independent_grpo import IndependentGrpo
 from madrigal.algorithms.leave_one_out_team import LeaveOneOutTeam
 from madrigal.algorithms.magrpo import Magrpo
-from madrigal.assemble import check_prompts, prepare
+from madrigal.build.experiment import check_prompts, prepare
 from madrigal.config import Experiment, RecordsConfig, TeamConfig, from_json, to_json
 from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.held_out import evaluate_run
-from madrigal.keeper import save_team
-from madrigal.learner import Optimiser
-from madrigal.partners import PartnerConfig
+from madrigal.learning.learner import Optimiser
+from madrigal.learning.snapshots import PartnerConfig
+from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import PolicyConfig
-from madrigal.report.log import read_lines
-from madrigal.sampling import Sampling
-from madrigal.task import SingleRound
+from madrigal.policies.team import Team
+from madrigal.rollouts.reward_weights import Tradeoff
+from madrigal.rollouts.task import SingleRound
+from madrigal.runs.log import read_lines
 from madrigal.tasks.own import Own
-from madrigal.team import Team
-from madrigal.tradeoff import Tradeoff
-from madrigal.train import _trained, examples_of, train
+from madrigal.training.held_out import evaluate_run
+from madrigal.training.saving import save_team
+from madrigal.training.train import _trained, examples_of, train
 from madrigal.types import ConfigError, EngineError, Example, Messages, TrainingError
 
 TASK = '''
 import os, time
-from madrigal.task import SingleRound
+from madrigal.rollouts.task import SingleRound
 from madrigal.types import Example
 
 def reward(example, said):
@@ -181,7 +181,7 @@ def test_the_same_run_twice_gives_the_same_numbers(run: Experiment, whole: Path,
 def test_the_number_of_threads_that_judge_does_not_matter(
     run: Experiment, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("madrigal.assemble.os.cpu_count", lambda: 8)
+    monkeypatch.setattr("madrigal.build.experiment.os.cpu_count", lambda: 8)
     assert_same_run(trained(run, tmp_path / "again"), whole)
 
 

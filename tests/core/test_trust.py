@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from madrigal import cli, commands
+from madrigal import cli
+from madrigal.commands import train as commands
 from madrigal.config import to_json
 from madrigal.evaluation.evaluate import Evaluation
 from madrigal.recipes import recipe
@@ -25,7 +26,7 @@ from madrigal.types import ConfigError
 TASK = """
 from pathlib import Path
 Path("imported").write_text("yes")
-from madrigal.task import SingleRound
+from madrigal.rollouts.task import SingleRound
 from madrigal.types import Example
 x, y = Example("x", {}), Example("y", {})
 task = SingleRound("words", ("ann",), (x,), (y,), lambda example, agent: "?", lambda example, said: 0.0)

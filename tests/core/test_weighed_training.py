@@ -9,17 +9,17 @@ import pytest
 from madrigal.algorithms.leave_one_out_team import LeaveOneOutTeam
 from madrigal.config import Experiment, RecordsConfig, TeamConfig
 from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.learner import Optimiser
+from madrigal.learning.learner import Optimiser
+from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import PolicyConfig
-from madrigal.report.log import read_lines
-from madrigal.sampling import Sampling
+from madrigal.rollouts.reward_weights import Tradeoff, overlap
+from madrigal.rollouts.topology import Sequential
+from madrigal.runs.log import read_lines
 from madrigal.tasks.own import Own
-from madrigal.topology import Sequential
-from madrigal.tradeoff import Tradeoff, overlap
-from madrigal.train import train
+from madrigal.training.train import train
 
 TASK = '''
-from madrigal.task import SingleRound
+from madrigal.rollouts.task import SingleRound
 from madrigal.types import Example
 
 def reward(example, said):

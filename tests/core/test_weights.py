@@ -22,13 +22,13 @@ from madrigal.algorithms.dr_mas import DrMas
 from madrigal.algorithms.magrpo import Magrpo
 from madrigal.algorithms.multi_turn_grpo import MultiTurnGrpo
 from madrigal.algorithms.rloo import Rloo
-from madrigal.assemble_learning import NOBODY
-from madrigal.batch import weight_of
-from madrigal.critics import Critics
-from madrigal.forest import branch
-from madrigal.learning import Learning, examples_in
-from madrigal.rollout import Judge, Utterance
-from madrigal.topology import Sequential
+from madrigal.build.learners import NOBODY
+from madrigal.learning.critics import Critics
+from madrigal.learning.learners import Learning, examples_in
+from madrigal.maths.batch import weight_of
+from madrigal.rollouts.play import Judge, Utterance
+from madrigal.rollouts.topology import Sequential
+from madrigal.rollouts.tree import branch
 from madrigal.types import Completion, Episode, Group, Message, Point, Readings, Sample, Step, Turn
 
 Shares = dict[int, float]  # by identity of what was said

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from madrigal.engines.transformers import generate
+from madrigal.maths.sampling import Sampling
+from madrigal.policies.generate import generate
 from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig, load_policy
-from madrigal.sampling import Sampling
-from madrigal.starter.tokenizer import train_tokenizer
 from madrigal.types import Completion, Message, Messages, Sample, Turn
+from pretraining.tokenizer import train_tokenizer
 
 CPU = torch.device("cpu")
 WHOLE = Lora(rank=0)

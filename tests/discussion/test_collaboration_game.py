@@ -26,7 +26,7 @@ import torch
 from torch.optim import Adam
 
 from madrigal.algorithms.maporl import Maporl
-from madrigal.batch import PolicyOutput, make_batch
+from madrigal.maths.batch import PolicyOutput, make_batch
 from madrigal.types import Completion, Episode, Group, Point, Reading, Readings, Sample, Step, Turn
 
 AGENTS = ("ann", "bob")

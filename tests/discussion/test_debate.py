@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from madrigal.compare.contenders import alone, one_round
 from madrigal.config import Experiment, from_json, to_json
-from madrigal.recipes.contenders import alone, one_round
-from madrigal.rollout import Game, Utterance, drive, play
-from madrigal.task import check_task, rewards_of
+from madrigal.rollouts.play import Game, Utterance, drive, play
+from madrigal.rollouts.task import check_task, rewards_of
+from madrigal.rollouts.topology import Discussion
 from madrigal.tasks.catalog import open_task
 from madrigal.tasks.data import Source
 from madrigal.tasks.discussion import domains
@@ -23,7 +24,6 @@ from madrigal.tasks.discussion.debate import Debate, DebateState, DebateTask
 from madrigal.tasks.discussion.prompts import BANDS, question_prompt, rebuttal, score_words
 from madrigal.tasks.discussion.quality import flaw_of, goes_in_circles
 from madrigal.tasks.discussion.verifier import Question
-from madrigal.topology import Discussion
 from madrigal.types import Completion, ConfigError, Example, Point, RewardError, Step, TaskError, Turn
 
 DATA = Path(os.environ.get("MADRIGAL_DATA", Path(__file__).parents[2].parent / "shared" / "data"))

@@ -15,17 +15,17 @@ from madrigal import cli
 from madrigal.algorithms.maporl import Maporl
 from madrigal.config import Experiment, TeamConfig
 from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.held_out import evaluate_run
-from madrigal.optimiser import Optimiser
+from madrigal.learning.optimizer import Optimiser
+from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import Lora, PolicyConfig
-from madrigal.report.log import read_lines
-from madrigal.sampling import Sampling
+from madrigal.runs.log import read_lines
 from madrigal.tasks.data import Source
 from madrigal.tasks.discussion.debate import Debate, DebateTask
 from madrigal.tasks.discussion.verifier import Question, service
 from madrigal.tasks.discussion.verifier.config import VerifierConfig
 from madrigal.tasks.discussion.verifier.service import open_verifier, serving
-from madrigal.train import train, train_on
+from madrigal.training.held_out import evaluate_run
+from madrigal.training.train import train, train_on
 from madrigal.types import ConfigError, EngineError
 from madrigal.verifier.model import Body, load_verifier, new_verifier
 from madrigal.verifier.rows import Row, write_rows

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from madrigal.task import check_task
+from madrigal.rollouts.task import check_task
 from madrigal.tasks.data import Source
 from madrigal.tasks.discussion.gsm8k import Dialog, Gsm8k, Gsm8kTask, gsm8k_task
 from madrigal.tasks.discussion.prompts import question_prompt
@@ -85,7 +85,7 @@ def test_impossible_settings_are_refused() -> None:
 
 @pytest.mark.parametrize("config", [Gsm8k(), Gsm8k(agents=("only",), rounds=3)])
 def test_the_embedded_problems_keep_the_contract(config: Gsm8k) -> None:
-    pytest.importorskip("madrigal.starter.corpora.arithmetic")
+    pytest.importorskip("madrigal.tasks.embedded.arithmetic")
     check_task(Gsm8kTask(config))
 
 

@@ -236,7 +236,7 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], complaint: st
 
 
 def test_the_loss_is_the_clipped_surrogate_over_tokens() -> None:
-    from madrigal.batch import PolicyOutput, make_batch
+    from madrigal.maths.batch import PolicyOutput, make_batch
 
     (stage,) = credit(replace(PLAIN, trace=1.0), group(debate(TWO)))
     batch = make_batch(stage, 0, torch.device("cpu"))

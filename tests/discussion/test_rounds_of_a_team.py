@@ -10,15 +10,15 @@ import torch
 from borders import assert_same_answers
 from tiny import chat, load
 
-from madrigal.assemble import check_experiment, load_team, make_team
+from madrigal.build.experiment import check_experiment, load_team, make_team
+from madrigal.compare.contenders import contenders
 from madrigal.config import Experiment, TeamConfig, from_json, to_json
-from madrigal.keeper import save_team
+from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig
-from madrigal.recipes.contenders import contenders
-from madrigal.rollout import Utterance
-from madrigal.sampling import Sampling
+from madrigal.policies.team import Team
+from madrigal.rollouts.play import Utterance
 from madrigal.tasks.discussion.debate import Debate, DebateTask
-from madrigal.team import Team
+from madrigal.training.saving import save_team
 from madrigal.types import Completion, ConfigError, Turn
 
 # peft asks transformers by a name that the latter is about to drop.

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from madrigal import cli, commands
+from madrigal import cli
 from madrigal.algorithms.catalog import ALGORITHMS, name_of
+from madrigal.commands import train as commands
 from madrigal.config import Experiment
-from madrigal.folders import Held
+from madrigal.runs.folders import Held
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/algorithms.md").read_text()

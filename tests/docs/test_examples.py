@@ -14,19 +14,19 @@ from pathlib import Path
 import pytest
 
 from madrigal.algorithms.catalog import ALGORITHMS
-from madrigal.assemble import prepare
-from madrigal.branching import Branching
+from madrigal.build.experiment import prepare
 from madrigal.cli import run
 from madrigal.config import Experiment, from_json, to_json
-from madrigal.forest import branch
 from madrigal.recipes import RECIPES
 from madrigal.recipes.embedded import own
-from madrigal.rollout import Utterance, judge_in_threads
-from madrigal.starter.mixture import DOMAINS, WEIGHTS
-from madrigal.task import check_task
+from madrigal.rollouts.branching import Branching
+from madrigal.rollouts.play import Utterance, judge_in_threads
+from madrigal.rollouts.task import check_task
+from madrigal.rollouts.topology import Parallel
+from madrigal.rollouts.tree import branch
 from madrigal.tasks.catalog import open_task
-from madrigal.topology import Parallel
 from madrigal.types import Completion, Point
+from pretraining.mixture import DOMAINS, WEIGHTS
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))

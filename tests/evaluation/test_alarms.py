@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from madrigal.evaluation.alarms import Alarm, Thresholds, alarms
-from madrigal.evaluation.windows import Series, owned, series
+from madrigal.evaluation.series import Series, owned, series
 
 STEPS = 90
 Record = dict[str, Any]

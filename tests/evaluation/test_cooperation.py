@@ -12,10 +12,10 @@ import pytest
 from madrigal.evaluation.ablations import Muffled, Told, muffled, seated
 from madrigal.evaluation.cooperation import Trial, cross_play, leave_messages_out, leave_one_agent_out, play_trial
 from madrigal.evaluation.statistics import Interval
-from madrigal.rollout import Speaker, Utterance
-from madrigal.task import SingleRound, Task, check_task
+from madrigal.rollouts.play import Speaker, Utterance
+from madrigal.rollouts.task import SingleRound, Task, check_task
+from madrigal.rollouts.topology import Parallel, Sequential, Topology
 from madrigal.tasks.discussion.gsm8k import Gsm8k, Gsm8kTask
-from madrigal.topology import Parallel, Sequential, Topology
 from madrigal.types import Completion, ConfigError, Example, Step, Turn
 
 WORDS = ("sun", "moon", "star", "comet")

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from madrigal.evaluation.cooperation import Trial
 from madrigal.evaluation.fidelity import compared_with_the_others, fidelity, ranks, spearman
-from madrigal.rollout import Judge, Utterance
-from madrigal.task import SingleRound
-from madrigal.topology import Parallel, Sequential, Topology
+from madrigal.rollouts.play import Judge, Utterance
+from madrigal.rollouts.task import SingleRound
+from madrigal.rollouts.topology import Parallel, Sequential, Topology
 from madrigal.types import Completion, ConfigError, Example, Step
 
 AGENTS = ("ann", "bob")

@@ -11,10 +11,10 @@ import pytest
 
 from madrigal.evaluation.cooperation import Trial
 from madrigal.evaluation.influence import influence, mutual_information, symbol
-from madrigal.rollout import Utterance
-from madrigal.task import SingleRound
+from madrigal.rollouts.play import Utterance
+from madrigal.rollouts.task import SingleRound
+from madrigal.rollouts.topology import Parallel, Sequential, Topology
 from madrigal.tasks.discussion.gsm8k import Gsm8k, Gsm8kTask
-from madrigal.topology import Parallel, Sequential, Topology
 from madrigal.types import Completion, ConfigError, Example, Step
 
 EXAMPLES = tuple(Example(f"x{n}", {"question": f"What is {n} + 1?", "answer": str(n + 1)}) for n in range(3))

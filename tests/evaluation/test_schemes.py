@@ -17,12 +17,12 @@ from programs_held import HELD
 from programs_seen import PAPER, SEEN
 
 from madrigal.report.progress import before_after, shown
-from madrigal.starter.corpora import programs, programs_styles
 from madrigal.tasks.coding.problem import Problem
 from madrigal.tasks.coding.reward import metrics, score_alone, score_pair
 from madrigal.tasks.coding.sandbox import Program, Verdict
 from madrigal.tasks.coding.schemes import LONGEST, SCHEMES, schemes
 from madrigal.tasks.coding.task import CodingTask
+from madrigal.tasks.embedded import programs, programs_styles
 from madrigal.types import Example
 
 ROOT = Path(__file__).parents[2]

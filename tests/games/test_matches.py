@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from madrigal.evaluation.games import match, scripted
-from madrigal.rollout import Judge, Utterance
-from madrigal.task import SingleRound
+from madrigal.rollouts.play import Judge, Utterance
+from madrigal.rollouts.task import SingleRound
 from madrigal.tasks.games.kuhn import Kuhn, equilibrium_player
 from madrigal.tasks.games.opponent import open_table
 from madrigal.tasks.games.players import random_player

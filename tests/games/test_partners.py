@@ -11,19 +11,19 @@ import pytest
 import torch
 
 from madrigal.algorithms.self_play import SelfPlay
-from madrigal.branching import Branching
-from madrigal.checkpoint import load_checkpoint, save_checkpoint
-from madrigal.forest import branch
-from madrigal.learner import Learner
-from madrigal.optimiser import Optimiser
-from madrigal.partners import PartnerConfig, Partners, changed, copy_of
+from madrigal.learning.learner import Learner
+from madrigal.learning.optimizer import Optimiser
+from madrigal.learning.snapshots import PartnerConfig, Partners, changed, copy_of
+from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig, load_policy
-from madrigal.rollout import Judge, Utterance
-from madrigal.sampling import Sampling
+from madrigal.policies.team import Team
+from madrigal.rollouts.branching import Branching
+from madrigal.rollouts.play import Judge, Utterance
+from madrigal.rollouts.topology import Parallel
+from madrigal.rollouts.tree import branch
+from madrigal.runs.checkpoint import load_checkpoint, save_checkpoint
 from madrigal.tasks.games.kuhn import Kuhn
 from madrigal.tasks.games.table import Table
-from madrigal.team import Team
-from madrigal.topology import Parallel
 from madrigal.types import Completion, ConfigError, Message, Point, Readings, Step
 
 SEATS = ("first", "second")

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from madrigal.algorithms import reported
 from madrigal.algorithms.self_play import SelfPlay
-from madrigal.assemble import check_needs
-from madrigal.checkpoint import load_checkpoint, save_checkpoint
+from madrigal.build.experiment import check_needs
 from madrigal.config import from_json, to_json
 from madrigal.recipes import recipe
+from madrigal.runs.checkpoint import load_checkpoint, save_checkpoint
 from madrigal.tasks.catalog import open_task
 from madrigal.types import Completion, ConfigError, Episode, Group, Message, Point, Readings, Sample, Step, Turn
 

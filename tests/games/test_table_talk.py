@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from madrigal.evaluation.evaluate import evaluate
-from madrigal.rollout import Judge, Utterance
-from madrigal.task import Task, check_task, rewards_of
+from madrigal.rollouts.play import Judge, Utterance
+from madrigal.rollouts.task import Task, check_task, rewards_of
+from madrigal.rollouts.topology import Parallel
 from madrigal.tasks.catalog import TASKS
 from madrigal.tasks.games.kuhn import Kuhn
 from madrigal.tasks.games.mixture import Games, games_task
@@ -22,7 +23,6 @@ from madrigal.tasks.games.opponent import open_table
 from madrigal.tasks.games.players import moves_told, random_player
 from madrigal.tasks.games.rules import PLAYERS, House
 from madrigal.tasks.games.tictactoe import TicTacToe
-from madrigal.topology import Parallel
 from madrigal.types import Completion, ConfigError, Example, Message, Step, TaskError
 
 HOUSE = House(retries=1, penalty=0.25)

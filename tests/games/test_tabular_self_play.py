@@ -15,11 +15,11 @@ import pytest
 
 from madrigal.algorithms.self_play import SelfPlay
 from madrigal.evaluation.exploitability import KNOWN, expected, exploitability
-from madrigal.forest import branch
-from madrigal.rollout import Judge, Utterance
+from madrigal.rollouts.play import Judge, Utterance
+from madrigal.rollouts.topology import Parallel
+from madrigal.rollouts.tree import branch
 from madrigal.tasks.games.kuhn import Kuhn, held_told
 from madrigal.tasks.games.table import Table
-from madrigal.topology import Parallel
 from madrigal.types import Completion, Point, Readings, Step
 
 STEPS, RATE, ENTROPY, SKIPPED = 500, 8.0, 0.01, 150

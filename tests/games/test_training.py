@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from madrigal.checkpoint import load_checkpoint, newest_checkpoint
 from madrigal.config import Experiment
 from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.recipes import recipe
+from madrigal.runs.checkpoint import load_checkpoint, newest_checkpoint
 from madrigal.tasks.games.mixture import Games
-from madrigal.train import train
+from madrigal.training.train import train
 
 
 def small(name: str) -> Experiment:

@@ -21,10 +21,10 @@ from safetensors.torch import load_file
 
 from madrigal.algorithms.catalog import ALGORITHMS, instead_of
 from madrigal.config import Experiment
+from madrigal.policies.starter import model_path
 from madrigal.recipes import recipe
-from madrigal.report.log import read_lines
-from madrigal.starter import model_path
-from madrigal.train import train
+from madrigal.runs.log import read_lines
+from madrigal.training.train import train
 
 # Recipes on starter models; tldr, debate and kuhn are run as magrpo, maporl and self_play.
 RECIPES = ["arxiv", "coding", "coding-two-turns", "gsm8k", "debate-no-verifier", "tictactoe", "office"]

@@ -14,10 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from premises import HALF, POST, PROBLEM, RIGHT, SUMMARY, Judge, Make
 
+from madrigal.compare.contenders import alone, one_round
 from madrigal.recipes import recipe
-from madrigal.recipes.contenders import alone, one_round
-from madrigal.rollout import Game, drive, play
-from madrigal.task import check_task
+from madrigal.rollouts.play import Game, drive, play
+from madrigal.rollouts.task import check_task
+from madrigal.rollouts.topology import Parallel, Sequential
 from madrigal.tasks.catalog import open_task
 from madrigal.tasks.office.board import Board, OfficeState
 from madrigal.tasks.office.primitives import PRIMITIVES, Bench, perform
@@ -25,7 +26,6 @@ from madrigal.tasks.office.roles import ALONE, ROLES, Action, actions_of, usual
 from madrigal.tasks.office.services import Office
 from madrigal.tasks.office.task import OfficeTask
 from madrigal.tasks.trust import reach
-from madrigal.topology import Parallel, Sequential
 from madrigal.types import Completion, ConfigError, Point, Step, TaskError
 
 

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from madrigal.assemble import check_experiment
+from madrigal.build.experiment import check_experiment
 from madrigal.config import from_json, to_json
 from madrigal.evaluation.ablations import Muffled, muffled
 from madrigal.evaluation.evaluate import percent_of_best, response_seconds
 from madrigal.recipes import recipe
-from madrigal.rollout import Game, Judge, Utterance, drive, play
-from madrigal.task import SingleRound
-from madrigal.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
-from madrigal.tradeoff import Talk, Tradeoff, frontier, measure, overlap, response, weighed
+from madrigal.rollouts.play import Game, Judge, Utterance, drive, play
+from madrigal.rollouts.reward_weights import Talk, Tradeoff, frontier, measure, overlap, response, weighed
+from madrigal.rollouts.task import SingleRound
+from madrigal.rollouts.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
 from madrigal.types import Completion, ConfigError, Episode, Example, Point, Step, Turn
 
 ADA = Example("ada", {})

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from madrigal.algorithms.leave_one_out_team import LeaveOneOutTeam
 from madrigal.algorithms.magrpo import Magrpo
-from madrigal.forest import branch
-from madrigal.rollout import Judge
-from madrigal.topology import Parallel, Sequential, Topology
-from madrigal.tradeoff import Tradeoff, weighed
+from madrigal.rollouts.counterfactual_rewards import leaving_one_out, paying_differences
+from madrigal.rollouts.play import Judge
+from madrigal.rollouts.reward_weights import Tradeoff, weighed
+from madrigal.rollouts.topology import Parallel, Sequential, Topology
+from madrigal.rollouts.tree import branch
 from madrigal.types import Completion, ConfigError, Episode, Group, Message, Point, Readings, Step, TrainingError, Turn
-from madrigal.without import leaving_one_out, paying_differences
 
 AGENTS = ("ann", "bob", "cat")
 Advantages = dict[tuple[str, int, int], float]  # of agent, sibling, round

@@ -14,16 +14,17 @@ import pytest
 import torch
 from talking import Types
 
-from madrigal import assemble, cli
-from madrigal.assemble import make_team
+from madrigal import cli
+from madrigal.build import experiment as assemble
+from madrigal.build.experiment import make_team
 from madrigal.config import Experiment, TeamConfig, to_json
 from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.held_out import evaluate_run
+from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import LocalPolicy, PolicyConfig
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own
-from madrigal.sampling import Sampling
 from madrigal.tasks.coding.config import Coding
+from madrigal.training.held_out import evaluate_run
 
 Screen = pytest.CaptureFixture[str]
 
@@ -286,7 +287,7 @@ def test_ctrl_c_while_models_speak(capsys: Screen, settings: list[str], monkeypa
     def interrupt(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("madrigal.team.generate", interrupt)
+    monkeypatch.setattr("madrigal.policies.team.generate", interrupt)
     assert cli.run(["play", "talk.py:task", *settings]) == 130
     captured = capsys.readouterr()
     assert captured.out.endswith("\nNo episode was finished.\n") and not captured.err

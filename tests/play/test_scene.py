@@ -9,11 +9,11 @@ from collections.abc import Mapping
 import pytest
 from rich.console import Console
 
-from madrigal.report.plain import plain
-from madrigal.report.scene import Scene, news, outline, shown
-from madrigal.rollout import Game, drive, play
-from madrigal.task import SingleRound
-from madrigal.topology import Discussion, Parallel, Topology
+from madrigal.commands.scene import Scene, news, outline, shown
+from madrigal.rollouts.play import Game, drive, play
+from madrigal.rollouts.task import SingleRound
+from madrigal.rollouts.topology import Discussion, Parallel, Topology
+from madrigal.runs.plain import plain
 from madrigal.types import Completion, Example, Message, Messages, Point, RewardError
 
 AT_ONCE = Parallel()

@@ -9,7 +9,7 @@ import pytest
 from chromium import Page
 from synthetic import AGENTS, write_run
 
-from madrigal.report.command import write_report
+from madrigal.commands.report import write_report
 
 PICTURES = Path(__file__).parents[2] / ".artefacts" / "report"
 HOSTILE = (

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from synthetic import write_run
 
-from madrigal.report.command import report_command, write_report
+from madrigal.commands.report import report_command, write_report
 from madrigal.types import ConfigError
 
 

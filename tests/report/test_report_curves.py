@@ -13,14 +13,14 @@ from xml.etree import ElementTree
 import pytest
 from synthetic import write_run
 
+from madrigal.commands.report import write_report
 from madrigal.report.charts import Look, draw_panel
-from madrigal.report.command import write_report
 from madrigal.report.curves import CURVES, PANELS, POINTS, Curve, Dot, Panel, panels, shares, smoothed, thinned, window
 from madrigal.report.meanings import Meaning
 from madrigal.report.origin import origin
 from madrigal.report.results import facts
-from madrigal.report.runs import read_runs
-from madrigal.report.variants import variants
+from madrigal.runs.read import read_runs
+from madrigal.runs.variants import variants
 
 
 def made(folder: Path, steps: list[dict[str, Any]], **settings: Any) -> Path:

@@ -16,7 +16,7 @@ from synthetic import write_run
 
 from madrigal.report.document import document
 from madrigal.report.markup import element, fill, text
-from madrigal.report.runs import read_runs
+from madrigal.runs.read import read_runs
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>{{script}}'\"&\x1b[31m\u202e"
 

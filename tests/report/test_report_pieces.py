@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from madrigal.measure import transcript
 from madrigal.policies.chat import ChatFormat
-from madrigal.policies.spelling import Speller
-from madrigal.starter import model_path
+from madrigal.policies.starter import model_path
+from madrigal.policies.token_pieces import Speller
+from madrigal.runs.records import transcript
 from madrigal.types import Completion, Episode, Message, Point, Step, Turn
 
 TEXTS = (
@@ -81,5 +81,5 @@ def test_reports_import_no_torch() -> None:
     import subprocess
     import sys
 
-    code = "import sys, madrigal.report.command; sys.exit('torch' in sys.modules)"
+    code = "import sys, madrigal.commands.report; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent).returncode == 0

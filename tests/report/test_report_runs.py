@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from synthetic import write_run
 
-from madrigal.report.runs import read_lines, read_run, read_runs, task_of
-from madrigal.report.variants import variants
+from madrigal.runs.read import read_lines, read_run, read_runs, task_of
+from madrigal.runs.variants import variants
 from madrigal.types import ConfigError
 
 

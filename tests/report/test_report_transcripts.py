@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from synthetic import write_run
 
-from madrigal.report.runs import Line, Run, read_run
 from madrigal.report.transcripts import LONGEST, evenly, pack, schemes
+from madrigal.runs.read import Line, Run, read_run
 
 
 def unpacked(block: str) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from madrigal.report.log import RunLog, read_lines
-from madrigal.report.trackers import check_trackers, make_tracker
+from madrigal.runs.log import RunLog, read_lines
+from madrigal.runs.trackers import check_trackers, make_tracker
 from madrigal.types import ConfigError
 
 SETTINGS = {"steps": 3}

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from madrigal.starter.corpora import arithmetic, papers, posts, programs
-from madrigal.starter.corpora.grammar import expand, held_out, with_opening
+from madrigal.tasks.embedded import arithmetic, papers, posts, programs
+from madrigal.tasks.embedded.grammar import expand, held_out, with_opening
 from madrigal.types import Example, Split
 
 CORPORA = {"posts": posts, "papers": papers, "programs": programs, "arithmetic": arithmetic}

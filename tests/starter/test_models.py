@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from madrigal.starter import SIZES, model_path
-from madrigal.starter.mixture import Row
-from madrigal.starter.recipe import config_of, learning_rate
-from madrigal.starter.rows import encode
+from madrigal.policies.starter import SIZES, model_path
 from madrigal.types import ConfigError, Message
+from pretraining.mixture import Row
+from pretraining.recipe import config_of, learning_rate
+from pretraining.rows import encode
 
 MEGABYTE = 1_000_000
 TOKENIZER = AutoTokenizer.from_pretrained(model_path("small"))

@@ -8,11 +8,11 @@ import random
 
 import pytest
 
-from madrigal.starter.corpora import programs, programs_styles
-from madrigal.starter.repair import TrustedJudge, reply, second_round
 from madrigal.tasks.coding.problem import parameters, problem_of, unit_tests
 from madrigal.tasks.coding.reward import score_pair
+from madrigal.tasks.embedded import programs, programs_styles
 from madrigal.types import Example
+from pretraining.repair import TrustedJudge, reply, second_round
 
 EXAMPLES = (*programs.examples("train")[:120], *programs.examples("test")[:80])
 

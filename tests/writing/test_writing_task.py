@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from madrigal.task import check_task
+from madrigal.rollouts.task import check_task
 from madrigal.tasks.data import Source
 from madrigal.tasks.writing.prompts import arxiv_prompt, tldr_prompt
 from madrigal.tasks.writing.scores import ARXIV_EARLY, ARXIV_LATER, TLDR, score
@@ -96,13 +96,13 @@ def test_impossible_settings_are_refused() -> None:
 
 @pytest.mark.parametrize("agents", [("concise", "detailed"), ("writer",)])
 def test_embedded_posts_keep_the_contract(agents: tuple[str, ...]) -> None:
-    pytest.importorskip("madrigal.starter.corpora.posts")
+    pytest.importorskip("madrigal.tasks.embedded.posts")
     check_task(tldr_task(Tldr(agents=agents)))
 
 
 @pytest.mark.parametrize("agents", [("background", "method"), ("writer",)])
 def test_embedded_papers_keep_the_contract(agents: tuple[str, ...]) -> None:
-    pytest.importorskip("madrigal.starter.corpora.papers")
+    pytest.importorskip("madrigal.tasks.embedded.papers")
     check_task(arxiv_task(Arxiv(agents=agents)))
 
 

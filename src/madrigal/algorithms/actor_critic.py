@@ -39,9 +39,9 @@ from madrigal.algorithms.checks import check_finite, check_least, check_loss, ch
 from madrigal.algorithms.minibatches import in_minibatches
 from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates
-from madrigal.batch import Batch, PolicyOutput
-from madrigal.branching import Branching
-from madrigal.returns import END, Ahead, gae
+from madrigal.maths.batch import Batch, PolicyOutput
+from madrigal.maths.returns import END, Ahead, gae
+from madrigal.rollouts.branching import Branching
 from madrigal.types import AgentId, ConfigError, Episode, Group, Readings, Sample, Step, Turn, joint_reward
 
 Memory = dict[str, float]

@@ -28,14 +28,14 @@ from typing import Any
 
 from torch import Tensor
 
-from madrigal.advantages import standard_score
 from madrigal.algorithms import Needs
 from madrigal.algorithms.checks import check_finite, check_least, check_loss, check_positive, check_share, check_width
 from madrigal.algorithms.episodes import whole_return
 from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates, compared, in_stages
-from madrigal.batch import Batch, PolicyOutput
-from madrigal.branching import Branching
+from madrigal.maths.advantages import standard_score
+from madrigal.maths.batch import Batch, PolicyOutput
+from madrigal.rollouts.branching import Branching
 from madrigal.types import AgentId, Episode, Group, Readings, Sample
 
 Memory = dict[str, Any]

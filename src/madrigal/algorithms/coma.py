@@ -29,13 +29,13 @@ from typing import Literal
 
 from torch import Tensor
 
-from madrigal.advantages import group_mean, leave_one_out
 from madrigal.algorithms import Needs
 from madrigal.algorithms.checks import check_finite, check_least, check_loss, check_share, check_width
 from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Baseline, Siblings, Updates, compared, in_stages, joint_returns, siblings
-from madrigal.batch import Batch, PolicyOutput
-from madrigal.branching import Branching
+from madrigal.maths.advantages import group_mean, leave_one_out
+from madrigal.maths.batch import Batch, PolicyOutput
+from madrigal.rollouts.branching import Branching
 from madrigal.types import Group, Readings, Sample
 
 Memory = dict[str, float]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from madrigal.advantages import returns_to_go
 from madrigal.algorithms.siblings import Baseline, compared
+from madrigal.maths.advantages import returns_to_go
 from madrigal.types import Episode, Group, Sample, joint_reward
 
 Measure = Callable[[Episode[object]], float]

@@ -27,13 +27,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from madrigal.advantages import group_mean, standardise
 from madrigal.algorithms import Needs
 from madrigal.algorithms.checks import check_finite, check_loss, check_share, check_width
 from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Returns, Updates, compared, in_stages, joint_returns, siblings
-from madrigal.batch import Batch, PolicyOutput
-from madrigal.branching import Branching
+from madrigal.maths.advantages import group_mean, standardise
+from madrigal.maths.batch import Batch, PolicyOutput
+from madrigal.rollouts.branching import Branching
 from madrigal.types import AgentId, Episode, Group, Readings, Sample, Step, TrainingError, joint_reward
 
 Memory = dict[str, float]
@@ -134,7 +134,7 @@ def difference(step: Step[object], agent: AgentId) -> float:
     if not step.without:
         raise TrainingError(
             "leave_one_out_team: expected rounds that were also judged without each agent (Step.without), got none; "
-            "play them with the judge of madrigal.without.leaving_one_out"
+            "play them with the judge of madrigal.rollouts.counterfactual_rewards.leaving_one_out"
         )
     found = joint_reward(step) - step.without.get(agent, joint_reward(step))
     if not math.isfinite(found):

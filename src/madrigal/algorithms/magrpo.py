@@ -21,13 +21,13 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from madrigal.advantages import group_mean, standardise
 from madrigal.algorithms import Needs
 from madrigal.algorithms.checks import check_finite, check_least, check_loss, check_share, check_width
 from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates, credit_siblings, joint_returns
-from madrigal.batch import Batch, PolicyOutput
-from madrigal.branching import Branching
+from madrigal.maths.advantages import group_mean, standardise
+from madrigal.maths.batch import Batch, PolicyOutput
+from madrigal.rollouts.branching import Branching
 from madrigal.types import Group, Readings, Sample
 
 Memory = dict[str, float]

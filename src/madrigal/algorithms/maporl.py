@@ -33,9 +33,9 @@ from madrigal.algorithms.influence import Horizon, Share, influence_aware
 from madrigal.algorithms.minibatches import in_minibatches
 from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates
-from madrigal.batch import Batch, PolicyOutput
-from madrigal.branching import Branching
-from madrigal.returns import gae
+from madrigal.maths.batch import Batch, PolicyOutput
+from madrigal.maths.returns import gae
+from madrigal.rollouts.branching import Branching
 from madrigal.types import ConfigError, Episode, Group, Reading, Readings, Sample, TrainingError, Turn
 
 Memory = dict[str, int]

@@ -23,13 +23,13 @@ from typing import Literal
 
 from torch import Tensor
 
-from madrigal.advantages import group_mean, margin, quality
 from madrigal.algorithms import Needs
 from madrigal.algorithms.checks import check_finite, check_loss, check_positive, check_width
 from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates, credit_siblings
-from madrigal.batch import Batch, PolicyOutput
-from madrigal.branching import Branching
+from madrigal.maths.advantages import group_mean, margin, quality
+from madrigal.maths.batch import Batch, PolicyOutput
+from madrigal.rollouts.branching import Branching
 from madrigal.types import AgentId, Episode, Group, Readings, RewardError, Sample, joint_reward
 
 Memory = dict[str, float]

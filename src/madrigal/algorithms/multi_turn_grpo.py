@@ -22,14 +22,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from madrigal.advantages import standard_score
 from madrigal.algorithms import Needs
 from madrigal.algorithms.checks import check_finite, check_loss, check_share, check_width
 from madrigal.algorithms.episodes import inherited, turns_alike, turns_averaged, whole_return
 from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates, in_stages
-from madrigal.batch import Batch, PolicyOutput
-from madrigal.branching import Branching
+from madrigal.maths.advantages import standard_score
+from madrigal.maths.batch import Batch, PolicyOutput
+from madrigal.rollouts.branching import Branching
 from madrigal.types import Group, Readings, Sample
 
 Memory = dict[str, float]

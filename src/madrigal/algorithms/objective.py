@@ -9,8 +9,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from madrigal import losses
-from madrigal.batch import Batch, PolicyOutput
+from madrigal.maths import losses
+from madrigal.maths.batch import Batch, PolicyOutput
 
 Reduction = Literal["sequence", "token"]
 

@@ -34,7 +34,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from madrigal.advantages import group_mean, returns_to_go
 from madrigal.algorithms import Needs
 from madrigal.algorithms.checks import check_finite, check_least, check_loss, check_positive, check_share, check_width
 from madrigal.algorithms.episodes import whole_return
@@ -43,8 +42,9 @@ from madrigal.algorithms.mutual_information.estimators import Dual, Fitting, dua
 from madrigal.algorithms.mutual_information.pairs import Pair, Vector, Within, comparable, scale_of
 from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Returns, Updates, credit_siblings
-from madrigal.batch import Batch, PolicyOutput
-from madrigal.branching import Branching
+from madrigal.maths.advantages import group_mean, returns_to_go
+from madrigal.maths.batch import Batch, PolicyOutput
+from madrigal.rollouts.branching import Branching
 from madrigal.types import AgentId, ConfigError, Episode, Group, Readings, RewardError, Sample, Turn, joint_reward
 
 Memory = dict[str, Any]

@@ -23,8 +23,8 @@ from madrigal.algorithms import Needs
 from madrigal.algorithms.checks import check_finite, check_loss, check_share, check_width
 from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates, in_stages, joint_returns, siblings
-from madrigal.batch import Batch, PolicyOutput
-from madrigal.branching import Branching
+from madrigal.maths.batch import Batch, PolicyOutput
+from madrigal.rollouts.branching import Branching
 from madrigal.types import Group, Readings, Sample
 
 Memory = dict[str, float]

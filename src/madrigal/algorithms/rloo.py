@@ -19,13 +19,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from madrigal.advantages import leave_one_out
 from madrigal.algorithms import Needs
 from madrigal.algorithms.checks import check_finite, check_loss, check_share, check_width
 from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates, credit_siblings, joint_returns
-from madrigal.batch import Batch, PolicyOutput
-from madrigal.branching import Branching
+from madrigal.maths.advantages import leave_one_out
+from madrigal.maths.batch import Batch, PolicyOutput
+from madrigal.rollouts.branching import Branching
 from madrigal.types import Group, Readings, Sample
 
 Memory = dict[str, float]

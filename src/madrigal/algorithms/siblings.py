@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from madrigal.advantages import mean_over_partners, returns_to_go
+from madrigal.maths.advantages import mean_over_partners, returns_to_go
 from madrigal.types import AgentId, Episode, Group, Sample, Step, Turn, joint_reward
 
 Returns = Callable[[Episode[object], AgentId], Sequence[float]]  # one per round of the stretch

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from madrigal.rollout import Judge, Judger, Play, Speak, Speaker, Utterance
-from madrigal.task import Task, Wrapper
+from madrigal.rollouts.play import Judge, Judger, Play, Speak, Speaker, Utterance
+from madrigal.rollouts.task import Task, Wrapper
 from madrigal.types import AgentId, Completion, Example, Messages, Split, Step, Turn
 
 S = TypeVar("S")

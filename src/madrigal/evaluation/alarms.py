@@ -22,7 +22,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from madrigal.evaluation.metrics import distinct_n, overlap
-from madrigal.evaluation.windows import Series, number_in, owned, series
+from madrigal.evaluation.series import Series, number_in, owned, series
 
 Record = Mapping[str, Any]
 

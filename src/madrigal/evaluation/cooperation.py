@@ -23,9 +23,9 @@ from typing import Any
 from madrigal.evaluation.ablations import Muffled, Retell, muffled, saying, seated
 from madrigal.evaluation.evaluate import percent_of_best
 from madrigal.evaluation.statistics import Comparison, Interval, hierarchical_bootstrap, paired_bootstrap
-from madrigal.rollout import Game, Judger, Play, Speaker, drive, play
-from madrigal.task import Task
-from madrigal.topology import Topology
+from madrigal.rollouts.play import Game, Judger, Play, Speaker, drive, play
+from madrigal.rollouts.task import Task
+from madrigal.rollouts.topology import Topology
 from madrigal.types import AgentId, ConfigError, Episode, Example, Point
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from madrigal.evaluation.alarms import Alarm
-from madrigal.evaluation.windows import number_in
+from madrigal.evaluation.series import number_in
 
 Record = Mapping[str, Any]
 SLOWER = "lower the learning rate (5e-6 fits most models whose every weight is trained), or raise the KL weight"

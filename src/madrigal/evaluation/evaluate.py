@@ -12,9 +12,9 @@ from statistics import fmean
 from typing import Any
 
 from madrigal.evaluation.statistics import bootstrap
-from madrigal.rollout import Game, Judger, Speaker, Utterance, drive, play
-from madrigal.task import Task
-from madrigal.topology import Topology
+from madrigal.rollouts.play import Game, Judger, Speaker, Utterance, drive, play
+from madrigal.rollouts.task import Task
+from madrigal.rollouts.topology import Topology
 from madrigal.types import Completion, ConfigError, Episode, Example, Point, joint_reward
 
 

@@ -30,7 +30,7 @@ from typing import Any
 
 from madrigal.evaluation.cooperation import Trial
 from madrigal.evaluation.statistics import Interval, bootstrap
-from madrigal.rollout import Game, Play, decide, drive, end_of, play
+from madrigal.rollouts.play import Game, Play, decide, drive, end_of, play
 from madrigal.types import AgentId, ConfigError, Episode, Point, joint_reward
 
 

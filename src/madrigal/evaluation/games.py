@@ -12,10 +12,10 @@ from typing import Any
 
 from madrigal.evaluation.ablations import seated
 from madrigal.evaluation.statistics import Interval, bootstrap
-from madrigal.rollout import Game, Judger, Speaker, Utterance, drive, play
-from madrigal.task import Task, rewards_of
+from madrigal.rollouts.play import Game, Judger, Speaker, Utterance, drive, play
+from madrigal.rollouts.task import Task, rewards_of
+from madrigal.rollouts.topology import Parallel
 from madrigal.tasks.games.players import Player
-from madrigal.topology import Parallel
 from madrigal.types import AgentId, Completion, ConfigError, Episode, Example, Point
 
 

@@ -31,8 +31,8 @@ from typing import Any
 
 from madrigal.evaluation.cooperation import Trial
 from madrigal.evaluation.statistics import Interval, bootstrap
-from madrigal.rollout import Game, Play, Speak, Utterance, drive, play
-from madrigal.seeds import derive
+from madrigal.rollouts.play import Game, Play, Speak, Utterance, drive, play
+from madrigal.rollouts.seeds import derive
 from madrigal.types import AgentId, Completion, ConfigError, Episode, Messages, Point, Turn
 
 SYMBOLS = 64

@@ -24,9 +24,9 @@ from madrigal.evaluation.evaluate import percent_of_best
 from madrigal.evaluation.influence import Influence, influence
 from madrigal.evaluation.metrics import token_shares
 from madrigal.evaluation.statistics import Interval, bootstrap, holm
-from madrigal.rollout import Judge, Judger, Speaker, Utterance
-from madrigal.task import Task
-from madrigal.topology import Parallel
+from madrigal.rollouts.play import Judge, Judger, Speaker, Utterance
+from madrigal.rollouts.task import Task
+from madrigal.rollouts.topology import Parallel
 from madrigal.types import AgentId, Completion, ConfigError, Episode, RewardError, Step
 
 CHANGES = {

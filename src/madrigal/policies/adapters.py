@@ -13,7 +13,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from madrigal.policies.probe import check_weights, loading
+from madrigal.policies.check_model import check_weights, loading
 from madrigal.types import ConfigError
 
 

@@ -15,10 +15,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from madrigal.batch import Batch
+from madrigal.maths.batch import Batch
+from madrigal.maths.sampling import check_finite
+from madrigal.policies.forward import Reader, call
 from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig, load_policy
-from madrigal.policies.reading import Reader, call
-from madrigal.sampling import check_finite
 from madrigal.types import ConfigError
 
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from madrigal.batch import pad_rows
+from madrigal.maths.batch import pad_rows
 from madrigal.policies.local import LocalPolicy
 
 Ids = tuple[int, ...]

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM
 
-from madrigal.batch import Level
-from madrigal.policies.slopes import gated, inherited, normed
+from madrigal.maths.batch import Level
+from madrigal.policies.fused import gated, inherited, normed
 
 FAMILY = (LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
 ROTATIONS = ("default", "linear", "llama3")  # those whose angles do not depend on the length read so far

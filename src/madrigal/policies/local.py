@@ -19,9 +19,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from madrigal.policies.adapters import Lora as Lora
 from madrigal.policies.adapters import adapter_name, adapter_parameters, is_adapted, load_adapter, new_adapter
 from madrigal.policies.chat import ChatFormat
-from madrigal.policies.probe import check_cache, check_rows, check_weights, context_of, loading
-from madrigal.policies.spelling import Speller
-from madrigal.starter import model_path
+from madrigal.policies.check_model import check_cache, check_rows, check_weights, context_of, loading
+from madrigal.policies.starter import model_path
+from madrigal.policies.token_pieces import Speller
 from madrigal.types import ConfigError, EngineError, Messages
 
 STARTER = "starter:"

@@ -12,11 +12,11 @@ from dataclasses import replace
 from madrigal.algorithms.maporl import Maporl
 from madrigal.config import Experiment, TeamConfig
 from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.optimiser import Optimiser
+from madrigal.learning.optimizer import Optimiser
+from madrigal.maths.sampling import Sampling
 from madrigal.policies.critic import CriticConfig
 from madrigal.policies.local import Lora, PolicyConfig
 from madrigal.recipes.embedded import CAREFUL, STARTER
-from madrigal.sampling import Sampling
 from madrigal.tasks.data import Source
 from madrigal.tasks.discussion.debate import Debate
 from madrigal.tasks.discussion.verifier.config import VerifierConfig

@@ -12,9 +12,9 @@ from pathlib import Path
 from madrigal.algorithms.magrpo import Magrpo
 from madrigal.config import Experiment, RecordsConfig, TeamConfig
 from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.learner import Optimiser
+from madrigal.learning.learner import Optimiser
+from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import PolicyConfig
-from madrigal.sampling import Sampling
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.discussion.gsm8k import Gsm8k
 from madrigal.tasks.own import Own

@@ -9,10 +9,10 @@ from __future__ import annotations
 from madrigal.algorithms.leave_one_out_team import LeaveOneOutTeam
 from madrigal.config import Experiment
 from madrigal.evaluation.evaluate import EvaluationConfig
+from madrigal.maths.sampling import Sampling
 from madrigal.recipes.embedded import CAREFUL, STARTER
-from madrigal.sampling import Sampling
+from madrigal.rollouts.reward_weights import Tradeoff
 from madrigal.tasks.office.services import Office
-from madrigal.tradeoff import Tradeoff
 
 
 def office() -> Experiment:

@@ -10,8 +10,8 @@ from typing import Any
 from madrigal.algorithms.catalog import ALGORITHMS, instead_of
 from madrigal.config import Experiment, from_json, to_json
 from madrigal.recipes.embedded import own
+from madrigal.rollouts.topology import TOPOLOGIES
 from madrigal.tasks.own import Own, beside
-from madrigal.topology import TOPOLOGIES
 from madrigal.types import ConfigError
 
 NAME = "experiment"

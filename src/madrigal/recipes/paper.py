@@ -11,9 +11,9 @@ from dataclasses import replace
 from madrigal.algorithms.magrpo import Magrpo
 from madrigal.config import Experiment, TeamConfig
 from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.learner import Optimiser
+from madrigal.learning.learner import Optimiser
+from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import PolicyConfig
-from madrigal.sampling import Sampling
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.data import Source
 from madrigal.tasks.writing.task import Arxiv, Tldr

@@ -13,8 +13,8 @@ from statistics import fmean
 from typing import TypeGuard
 
 from madrigal.report.meanings import MEANINGS, SCHEME, Meaning, meaning, place
-from madrigal.report.runs import Run, is_number, order
-from madrigal.report.variants import Variant
+from madrigal.runs.read import Run, is_number, order
+from madrigal.runs.variants import Variant
 
 POINTS = 200  # on one curve: more than a small chart can show
 WINDOWS = 25  # a curve is smoothed over 1/25 of its steps

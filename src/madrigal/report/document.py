@@ -18,9 +18,9 @@ from typing import Protocol
 from madrigal.report.figures import curves, outcomes, scheme_shares
 from madrigal.report.markup import NOTHING, Html, element, fill, join, text
 from madrigal.report.results import all_settings, comparison, facts, headline
-from madrigal.report.runs import Run
 from madrigal.report.transcripts import Packed, pack
-from madrigal.report.variants import variants
+from madrigal.runs.read import Run
+from madrigal.runs.variants import variants
 
 THEME = "theme.js"  # runs before the page is drawn, so that it does not flash
 SCRIPTS = ("unpack.js", "filters.js", "list.js", "tokens.js", "episode.js", "viewer.js")

@@ -13,7 +13,7 @@ from madrigal.report.markup import NOTHING, Html, element, join, text
 from madrigal.report.meanings import AGENTS, LEARNING, MEANINGS, MORE, OUTCOME, SECTIONS, section
 from madrigal.report.results import changes, results
 from madrigal.report.svg import QUIET, SERIES
-from madrigal.report.variants import Variant
+from madrigal.runs.variants import Variant
 
 TEAM = ("", "team")  # curves of all agents together: ink, as they belong to none of them
 SCHEMES = ("fallback", "decorator", "coordinator", "strategy filter", "none")

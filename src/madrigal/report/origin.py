@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from madrigal.report.runs import Run, is_number
+from madrigal.runs.read import Run, is_number
 
 
 def origin(run: Run) -> dict[str, str]:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from madrigal.evaluation.alarms import Alarm
 from madrigal.evaluation.early import EarlyAlarms
-from madrigal.report.plain import plain, plain_text
+from madrigal.runs.plain import plain, plain_text
 
 PERCENTS = (
     "structure",

@@ -12,8 +12,8 @@ from madrigal.report.curves import agents, held_out, is_measure, together
 from madrigal.report.markup import NOTHING, Html, element, table, text
 from madrigal.report.origin import origin
 from madrigal.report.progress import PERCENTS, shown
-from madrigal.report.runs import Run, is_number, task_of
-from madrigal.report.variants import Variant, flat
+from madrigal.runs.read import Run, is_number, task_of
+from madrigal.runs.variants import Variant, flat
 
 Ends = tuple[float, float, float]  # mean, low, high
 TIMES = ("before", "after")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from madrigal.report.runs import Line, Run, is_number
+from madrigal.runs.read import Line, Run, is_number
 
 LIMIT = 4_000_000  # characters of the block, so that a page with its charts stays below 5 MB
 LONGEST = 20_000  # characters of one text

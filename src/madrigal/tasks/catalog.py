@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from madrigal.task import Task
+from madrigal.rollouts.task import Task
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.coding.services import open_coding
 from madrigal.tasks.discussion.debate import Debate, open_debate

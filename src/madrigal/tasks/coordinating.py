@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from madrigal.task import Task, Wrapper
-from madrigal.topology import Coordinated, Topology
+from madrigal.rollouts.task import Task, Wrapper
+from madrigal.rollouts.topology import Coordinated, Topology
 from madrigal.types import AgentId, Example, Message, Messages, Split, Step, Turn, joint_reward
 
 S = TypeVar("S")

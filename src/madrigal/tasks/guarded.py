@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from madrigal.task import Task, Wrapper, check_step, explain
-from madrigal.task.contract import answers_given, oddity
+from madrigal.rollouts.task import Task, Wrapper, check_step, explain
+from madrigal.rollouts.task.contract import answers_given, oddity
 from madrigal.types import (
     AgentId,
     Example,

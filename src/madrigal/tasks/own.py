@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from madrigal.task import Task, check_task, explain
+from madrigal.rollouts.task import Task, check_task, explain
 from madrigal.tasks.guarded import Guarded
 from madrigal.types import ConfigError, MadrigalError, TaskError
 

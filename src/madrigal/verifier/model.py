@@ -24,10 +24,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from madrigal.batch import pad_rows
+from madrigal.maths.batch import pad_rows
+from madrigal.policies.check_model import check_weights
 from madrigal.policies.critic import Critic, ScalarHead, load_critic
 from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig, load_policy, load_saved_adapter
-from madrigal.policies.probe import check_weights
 from madrigal.tasks.discussion.prompts import question_prompt
 from madrigal.tasks.discussion.verifier import Question
 from madrigal.types import ConfigError, Message, RewardError

@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from madrigal.seeds import derive
+from madrigal.rollouts.seeds import derive
 from madrigal.tasks.discussion.answers import result_of
 from madrigal.tasks.discussion.verifier import Question
 from madrigal.tasks.discussion.verifier.exact import exact

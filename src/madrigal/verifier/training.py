@@ -23,9 +23,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from madrigal.losses import mean_per_token
-from madrigal.optimiser import Descent, Optimiser
-from madrigal.seeds import derive
+from madrigal.learning.optimizer import Descent, Optimiser
+from madrigal.maths.losses import mean_per_token
+from madrigal.rollouts.seeds import derive
 from madrigal.types import ConfigError
 from madrigal.verifier.model import LearnedVerifier
 from madrigal.verifier.rows import Row

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from madrigal.task import joint
+from madrigal.rollouts.task import joint
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.coding.expert import Edits, Expert
 from madrigal.tasks.coding.feedback import FEEDBACK_MODES, Exchange, FeedbackMode, next_messages
@@ -197,7 +197,7 @@ def _without_solution(example: Example) -> Example:
 
 
 def _programs(split: Split) -> Sequence[Example]:
-    from madrigal.starter.corpora import programs
+    from madrigal.tasks.embedded import programs
 
     return programs.examples(split)
 

@@ -20,7 +20,7 @@ from functools import partial
 from statistics import fmean
 from typing import Literal
 
-from madrigal.task import Rewards
+from madrigal.rollouts.task import Rewards
 from madrigal.tasks.data import EMBEDDED, Source, load_examples
 from madrigal.tasks.discussion import domains
 from madrigal.tasks.discussion.answers import outcome, result_of

@@ -14,8 +14,8 @@ import functools
 import random
 from typing import Any, Literal
 
-from madrigal.starter.corpora import arithmetic
-from madrigal.starter.corpora.grammar import example_set
+from madrigal.tasks.embedded import arithmetic
+from madrigal.tasks.embedded.grammar import example_set
 from madrigal.types import Example, Split
 
 Domain = Literal["all", "groups", "amounts"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from madrigal.task import joint
+from madrigal.rollouts.task import joint
 from madrigal.tasks.data import Source, load_examples
 from madrigal.tasks.discussion.answers import extract_answer, is_correct, majority
 from madrigal.tasks.discussion.prompts import question_prompt
@@ -126,6 +126,6 @@ def _quote(speaker: AgentId, text: str, listener: AgentId = "") -> str:
 
 
 def _arithmetic(split: Split) -> Sequence[Example]:
-    from madrigal.starter.corpora import arithmetic
+    from madrigal.tasks.embedded import arithmetic
 
     return arithmetic.examples(split)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import permutations, product
 from typing import Literal
 
-from madrigal.seeds import derive
+from madrigal.rollouts.seeds import derive
 from madrigal.tasks.games.moves import named_move
 from madrigal.tasks.games.players import Player
 from madrigal.tasks.games.rules import ASK, NUM_EXAMPLES, Deal, House

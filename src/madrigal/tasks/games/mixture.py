@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, Literal
 
-from madrigal.task import Rewards
+from madrigal.rollouts.task import Rewards
 from madrigal.tasks.games.kuhn import Kuhn
 from madrigal.tasks.games.negotiation import Negotiation
 from madrigal.tasks.games.opponent import Opposed, open_table

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from madrigal.seeds import derive
+from madrigal.rollouts.seeds import derive
 from madrigal.tasks.games.moves import bracketed
 from madrigal.tasks.games.players import Player
 from madrigal.tasks.games.rules import NUM_EXAMPLES, Deal, House

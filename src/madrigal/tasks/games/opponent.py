@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from madrigal.seeds import derive
-from madrigal.task import Wrapper
+from madrigal.rollouts.seeds import derive
+from madrigal.rollouts.task import Wrapper
 from madrigal.tasks.games.players import Player, random_player
 from madrigal.tasks.games.rules import PLAYERS, Game, Opponent
 from madrigal.tasks.games.table import Seen, Table, zero_sum

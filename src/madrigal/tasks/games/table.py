@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from madrigal.task import Rewards
+from madrigal.rollouts.task import Rewards
 from madrigal.tasks.games.rules import PLAYERS, Game, numbered
 from madrigal.types import AgentId, Ending, Example, Message, Messages, Split, Step, Turn
 

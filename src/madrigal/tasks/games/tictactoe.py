@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from madrigal.seeds import derive
+from madrigal.rollouts.seeds import derive
 from madrigal.tasks.games.moves import named_move
 from madrigal.tasks.games.players import Player
 from madrigal.tasks.games.rules import ASK, Deal, House

@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from madrigal.task import joint
+from madrigal.rollouts.task import joint
 from madrigal.tasks.office.acts import act
 from madrigal.tasks.office.board import OfficeState, Worth
 from madrigal.tasks.office.primitives import PRIMITIVES, Bench

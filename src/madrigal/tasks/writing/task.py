@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from madrigal.task import joint
+from madrigal.rollouts.task import joint
 from madrigal.tasks.data import Source, load_examples
 from madrigal.tasks.writing.prompts import ARXIV_AGENTS, TLDR_AGENTS, arxiv_prompt, tldr_prompt
 from madrigal.tasks.writing.scores import (
@@ -186,12 +186,12 @@ def _arxiv_prompt(agent: AgentId, abstract: str) -> str:
 
 
 def _posts(split: Split) -> Sequence[Example]:
-    from madrigal.starter.corpora import posts
+    from madrigal.tasks.embedded import posts
 
     return posts.examples(split)
 
 
 def _papers(split: Split) -> Sequence[Example]:
-    from madrigal.starter.corpora import papers
+    from madrigal.tasks.embedded import papers
 
     return papers.examples(split)

@@ -1,0 +1,298 @@
+"""From settings to live parts: the one place where configs become tasks, policies, learners.
+
+Knows: every config and what it builds. Does not know: the training loop.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from madrigal.algorithms.catalog import AlgorithmConfig, name_of
+from madrigal.config import Experiment, TeamConfig
+from madrigal.policies.local import LocalPolicy, PolicyConfig, load_policy, load_saved_adapter, resolve_model
+from madrigal.policies.team import Team, folder_of
+from madrigal.rollouts.branching import check_branching
+from madrigal.rollouts.play import Judger, Speaker, judge_in_threads, speaking_order
+from madrigal.rollouts.reward_weights import Tradeoff, weighed
+from madrigal.rollouts.seeds import derive
+from madrigal.rollouts.task import Task, check_agents, check_examples, rewards_of
+from madrigal.rollouts.topology import Asynchronous, Coordinated, Parallel, Sequential, TopologyConfig
+from madrigal.tasks.catalog import open_task
+from madrigal.tasks.coordinating import coordinated
+from madrigal.types import AgentId, ConfigError, EngineError, Example, Messages
+
+AS_IT_COMES = Tradeoff()
+
+
+@contextmanager
+def prepare(run: Experiment) -> Iterator[Task[Any]]:
+    """Opens the task of a run and checks all that can be checked without a model and without a run folder.
+
+    Raises:
+        ConfigError, TaskError, RewardError, EngineError: one line each.
+    """
+    pick_device(run.team.device)
+    with open_task(run.task) as plain:
+        task = coordinated(plain, run.topology)
+        check_experiment(run, task)
+        yield task
+
+
+def check_experiment(run: Experiment, task: Task[Any]) -> None:
+    """Finds what cannot work before any model is loaded.
+
+    Raises:
+        ConfigError, TaskError: one line each.
+    """
+    check_agents(task)
+    check_needs(run.algorithm, task, run.reward)
+    check_branching(run.algorithm.branching, speaking_order(run.topology, task.agents), task.horizon)
+    policies = (
+        [run.team.policy] if run.team.shared else [run.team.seats.get(agent, run.team.policy) for agent in task.agents]
+    )
+    if run.steps and not any(policy.trainable for policy in policies):
+        raise ConfigError("team: no policy is trainable; let one learn, or set steps to 0 to evaluate only")
+    strangers = set(run.team.seats) - set(task.agents)
+    if strangers:
+        raise ConfigError(
+            f"team.seats: {', '.join(strangers)} is no agent of {task.name}; expected {', '.join(task.agents)}"
+        )
+    if run.team.rounds > task.horizon:
+        raise ConfigError(
+            f"team.rounds: expected at most as many as {task.name} has, {task.horizon}, got {run.team.rounds}"
+        )
+    check_topology(run.topology, task)
+    episodes = run.prompts * run.algorithm.branching.width
+    if run.steps and episodes < run.algorithm.needs.minibatches:
+        raise ConfigError(
+            f"algorithm.minibatches: {run.algorithm.needs.minibatches} mini-batches need as many episodes, a step has "
+            f"{episodes} (prompts x width); lower it, or raise prompts"
+        )
+    if run.steps and run.sampling.greedy:
+        raise ConfigError(
+            "sampling.greedy: training needs answers that differ, the most likely words are always the same; leave it "
+            "off, or set steps to 0 to evaluate only"
+        )
+    if run.reward != AS_IT_COMES and rewards_of(task) == "zero-sum":
+        raise ConfigError(f"reward: the rewards of {task.name} sum up to zero; leave its weights as they come")
+    if run.algorithm.branching.crossed and not isinstance(run.topology, Parallel):
+        raise ConfigError("algorithm.crossed needs agents that speak at once; use the parallel topology")
+    if run.algorithm.needs.critic and run.critic.model:
+        resolve_model(run.critic.model)
+    check_examples(task, "train")
+    check_examples(task, "test")
+
+
+def check_topology(topology: TopologyConfig, task: Task[Any]) -> None:
+    """Refuses an order of speech that does not fit the agents of a task.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    agents = ", ".join(task.agents)
+    match topology:
+        case Sequential(order) if order and sorted(order) != sorted(task.agents):
+            raise ConfigError(
+                f"topology.order: expected every agent of {task.name} once ({agents}), got {', '.join(order)}"
+            )
+        case Asynchronous(budget=budget) if 0 < budget < len(task.agents):
+            raise ConfigError(
+                f"topology.budget: expected a turn for each of {agents}, {len(task.agents)} or more, got {budget}"
+            )
+        case Coordinated(coordinator) if coordinator not in task.agents or len(task.agents) < 2:
+            raise ConfigError(
+                f"topology.coordinator: expected {coordinator} and somebody to call among the agents of {task.name}, "
+                f"got {agents}"
+            )
+
+
+def check_needs(algorithm: AlgorithmConfig, task: Task[Any], reward: Tradeoff = AS_IT_COMES) -> None:
+    """Refuses a task, or a way to pay, that cannot give what an algorithm learns from.
+
+    Raises:
+        ConfigError: naming both, what is asked for and what there is.
+    """
+    needs, name = algorithm.needs, name_of(algorithm)
+    given = "own" if reward.share == "difference" else rewards_of(task)
+    otherwise = f", or {needs.otherwise}" if needs.otherwise else ""
+    if needs.rewards not in ("any", given):
+        wanted = {"own": "a reward of its own for every agent", "zero-sum": "rewards that sum up to zero"}
+        paid = ", --reward.share difference (what each agent's words add)" if needs.rewards == "own" else ""
+        raise ConfigError(
+            f"algorithm {name} needs {wanted[needs.rewards]}, the rewards of {task.name} are {given}; take another "
+            f"task{paid}, or an algorithm for these rewards (madrigal list){otherwise}"
+        )
+    if reward.share == "difference" and not (needs.reads_own or needs.without):
+        raise ConfigError(
+            f"reward.share: algorithm {name} reads the joint reward, of which differences leave nothing; leave it at "
+            "task, or take an algorithm of own rewards (independent_grpo, ippo, collm_dc, maporl)"
+        )
+    if needs.without and reward.share == "difference":
+        raise ConfigError(f"algorithm {name} takes the differences itself; leave reward.share at task")
+    if len(task.agents) < needs.agents:
+        raise ConfigError(
+            f"algorithm {name} needs at least {needs.agents} agents, {task.name} has {len(task.agents)}; take another "
+            f"task{otherwise}"
+        )
+    if task.horizon < needs.rounds:
+        raise ConfigError(
+            f"algorithm {name} needs at least {needs.rounds} rounds, {task.name} has {task.horizon}; give it more "
+            f"turns{otherwise}"
+        )
+
+
+def pick_device(name: str) -> torch.device:
+    """The device to compute on; "auto" is a GPU where there is one.
+
+    Raises:
+        ConfigError: if a GPU is asked for and there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"team.device: {name} was asked for but torch sees no GPU; use auto or cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"team.device: expected auto, cpu or cuda, got {name!r}") from error
+
+
+def make_team(config: TeamConfig, agents: tuple[AgentId, ...], seed: int) -> Team:
+    """Loads the policies of a team; adapters on the same model share one copy of it."""
+    device = pick_device(config.device)
+    bases: dict[tuple[str, str], Any] = {}
+
+    def load(name: str, chosen: PolicyConfig, place: str) -> LocalPolicy:
+        key = (chosen.model, chosen.dtype)
+        base = bases.get(key) if chosen.lora.rank else None
+        policy = load_policy(name, chosen, device, base=base, seed=derive(seed, "adapter", name) % 2**31)
+        if chosen.lora.rank:
+            bases[key] = policy.model
+        if config.start:
+            take_up(policy, Path(config.start) / place)
+        return policy
+
+    return _seated(config, agents, load)
+
+
+def take_up(policy: LocalPolicy, folder: Path) -> None:
+    """Gives a policy the weights that `LocalPolicy.save` wrote for one of the same shape, whole or an adapter.
+
+    Raises:
+        EngineError: if there are none, or they are of another model.
+    """
+    files = sorted(folder.glob("adapter_model.safetensors" if policy.adapter else "model*.safetensors"))
+    if not files:
+        kind = "adapter" if policy.adapter else "weights"
+        raise EngineError(f"team.start: expected saved {kind} for {policy.name} at {folder}, found none")
+    try:
+        weights = {name: tensor for file in files for name, tensor in load_file(file).items()}
+        if policy.adapter:
+            fit: Any = set_peft_model_state_dict(policy.model, weights, policy.adapter)
+        else:  # tied weights are saved once
+            fit = policy.model.load_state_dict(weights, strict=False)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise EngineError(f"team.start: {folder} does not fit {policy.name}: {reason}") from error
+    if fit.unexpected_keys:
+        raise EngineError(f"team.start: {folder} does not fit {policy.name}: it has no {fit.unexpected_keys[0]}")
+
+
+def load_team(folder: Path, config: TeamConfig, agents: tuple[AgentId, ...]) -> Team:
+    """Loads a team that `Team.save` wrote.
+
+    Raises:
+        EngineError: if an agent's folder is missing.
+    """
+    for agent in agents:
+        if not (folder / agent).is_dir():
+            raise EngineError(f"team {folder}: expected a folder for agent {agent}, found none; is this a saved team?")
+    device = pick_device(config.device)
+    bases: dict[tuple[str, str], Any] = {}
+    return _seated(config, agents, lambda name, chosen, place: _load_saved(name, folder / place, chosen, device, bases))
+
+
+def _seated(
+    config: TeamConfig, agents: Sequence[AgentId], load: Callable[[str, PolicyConfig, str], LocalPolicy]
+) -> Team:
+    """Seats what `load` makes of a name, settings and the folder of a saved team that it may lie in.
+
+    Who does not learn is the same in every round.
+    """
+    rounds: list[dict[AgentId, LocalPolicy]] = []
+    for index in range(config.rounds):
+        if config.shared:
+            seats = dict.fromkeys(agents, load(folder_of("team", index), config.policy, folder_of(agents[0], index)))
+        else:
+            chosen = {agent: config.seats.get(agent, config.policy) for agent in agents}
+            seats = {
+                agent: load(folder_of(agent, index), chosen[agent], folder_of(agent, index))
+                if chosen[agent].trainable or not index
+                else rounds[0][agent]
+                for agent in agents
+            }
+        for policy in seats.values():
+            policy.chat_template = config.chat_template
+        rounds.append(seats)
+    return Team(rounds[0], config.shared, tuple(rounds[1:]))
+
+
+def _load_saved(
+    name: str, folder: Path, config: PolicyConfig, device: torch.device, bases: dict[tuple[str, str], Any]
+) -> LocalPolicy:
+    """One policy of a saved team, to speak and not to learn; adapters share the model in `bases`."""
+    if not config.lora.rank:
+        return load_policy(name, replace(config, model=str(folder), trainable=False), device)
+    key = (config.model, config.dtype)
+    policy = load_saved_adapter(name, folder, config, device, base=bases.get(key))
+    bases[key] = policy.model
+    return policy
+
+
+def check_prompts(run: Experiment, task: Task[Any], team: Team, examples: Iterable[Example]) -> None:
+    """Finds a prompt of the first round that leaves no room for the longest answer, before anything is played.
+
+    What agents hear within the round, and what later rounds add, is known and checked only when it is drawn.
+
+    Raises:
+        EngineError: naming example, agent, both lengths and what to do.
+    """
+    room, seen = run.sampling.max_new_tokens, set[tuple[str, Messages]]()
+    for example in examples:
+        state = task.reset(example)
+        for agent in task.acting(state):
+            policy, prompt = team.seats[agent], task.observe(state, agent, ())
+            if (policy.name, prompt) in seen:
+                continue
+            seen.add((policy.name, prompt))
+            try:
+                length = len(policy.encode(prompt))
+            except EngineError as error:
+                raise EngineError(f"example {example.id}, agent {agent}: {error}") from error
+            if length + room > policy.context:
+                raise EngineError(
+                    f"example {example.id}, agent {agent}: its prompt of {length} tokens and an answer of up to {room} "
+                    f"do not fit the model's context of {policy.context}; shorten the example or leave it out, lower "
+                    "sampling.max_new_tokens, or take a model with a longer context"
+                )
+
+
+@contextmanager
+def voices(run: Experiment, task: Task[Any], team: Team) -> Iterator[tuple[Speaker, Judger]]:
+    """What play needs from outside: answers from the team, steps from the task, both with their pools."""
+    models = {id(policy.model) for policy in team.policies}
+    beside = len(models) == len(team.policies) > 1 and team.policies[0].device.type == "cpu"
+    with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as judges, ThreadPoolExecutor(len(models)) as pool:
+        judge = weighed(judge_in_threads(task, judges), run.reward, run.topology, task)
+        yield team.speaker(run.sampling, pool if beside else None), judge

@@ -1,0 +1,130 @@
+"""From settings to all that learns: a learner for each trainable policy, and critics where an algorithm asks for any.
+
+Knows: settings of team, optimiser and critics, what an algorithm needs. Does not know: the training loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from madrigal.algorithms import CriticNeed
+from madrigal.config import Experiment, TeamConfig
+from madrigal.learning.critics import CENTRAL, CriticLearner, Critics
+from madrigal.learning.embeddings import embedder_of
+from madrigal.learning.learner import Learner
+from madrigal.learning.learners import Learning
+from madrigal.policies.critic import Critic, load_critic
+from madrigal.policies.local import LocalPolicy, PolicyConfig
+from madrigal.policies.team import Team
+from madrigal.rollouts.seeds import derive
+from madrigal.rollouts.task import Task
+from madrigal.types import Completion, ConfigError, Example, Turn
+
+NOBODY = CriticNeed("own", "turn")  # what nobody is asked, where an algorithm learns without critics
+
+
+def make_learning(run: Experiment, team: Team) -> Learning:
+    """Every learner of a run, each with its own optimiser; nobody learns in a run without steps.
+
+    Raises:
+        ConfigError, EngineError: if there is no such critic as is asked for.
+    """
+    needs, algorithm = run.algorithm.needs, run.algorithm
+    return Learning(
+        team,
+        make_learners(run, team) if run.steps else {},
+        make_critics(run, team),
+        algorithm.loss,
+        past=needs.reference == "credit" and run.steps > 0,
+        embedder=embedder_of(team, run.optimiser.token_budget) if needs.embeddings and run.steps else None,
+    )
+
+
+def make_learners(run: Experiment, team: Team) -> dict[str, Learner]:
+    """One learner per trainable policy."""
+    reference = run.algorithm.needs.reference
+    return {p.name: Learner(p, run.optimiser, run.sampling, reference=reference) for p in team.trainable}
+
+
+def make_critics(run: Experiment, team: Team) -> Critics:
+    """Loads a critic for each trainable policy, or one for all of them; adapters on one model share one copy of it.
+
+    Raises:
+        ConfigError: if a critic that reads answers token by token knows other tokens than who gave them.
+        EngineError: if its model cannot be loaded.
+    """
+    need = run.algorithm.needs.critic
+    if need is None or not run.steps:
+        return Critics(NOBODY, {}, team, {})
+    central = {CENTRAL: team.trainable}
+    judged = central if need.sees == "joint" else {f"critic-{policy.name}": (policy,) for policy in team.trainable}
+    optimiser = replace(run.optimiser, lr=run.optimiser.lr if run.critic.lr is None else run.critic.lr)
+    bases = {_key(_config_of(run.team, team, p)): p.model for p in team.trainable if p.adapter}
+    learners, fluent = {}, {}
+    for name, policies in judged.items():
+        config = _critic_config(run, _config_of(run.team, team, policies[0]))
+        base = bases.get(_key(config)) if config.lora.rank else None
+        seed = derive(run.seed, "adapter", name) % 2**31
+        critic = load_critic(name, config, policies[0].device, base=base, seed=seed)
+        critic.body.chat_template = run.team.chat_template
+        if config.lora.rank:
+            bases[_key(config)] = critic.body.model
+        fluent[name] = _fluent(critic, team.trainable)
+        if need.at == "token":
+            _check_fluent(config.model, [policy.name for policy in policies if policy.name not in fluent[name]])
+        learners[name] = CriticLearner(critic, optimiser, need)
+    return Critics(need, learners, team, fluent)
+
+
+def check_histories(run: Experiment, task: Task[Any], critics: Critics, examples: Iterable[Example]) -> None:
+    """Finds a first round that is too long for a critic, before anything is played.
+
+    A critic with its policy's own model and prompt has as much room as the policy.
+
+    Raises:
+        EngineError: naming example, critic, both lengths and what to do.
+    """
+    need = critics.need
+    if not critics.learners or (need.sees == "own" and not run.critic.model):
+        return
+    room = run.sampling.max_new_tokens if need.at == "token" else 0
+    for example in examples:
+        state = task.reset(example)
+        turns = {a: Turn(a, task.observe(state, a, ()), Completion("")) for a in task.acting(state)}
+        for turn in turns.values():
+            name = critics.critic_of(turn)
+            if name in critics.learners:
+                critics.check_length(name, critics.shown(name, turn, turns, task.agents), example.id, room)
+
+
+def _config_of(config: TeamConfig, team: Team, policy: LocalPolicy) -> PolicyConfig:
+    """The settings that a policy was loaded by."""
+    seated = [(agent, one) for seats in (team.seats, *team.later) for agent, one in seats.items()]
+    agent = next(agent for agent, one in seated if one is policy)
+    return config.policy if config.shared else config.seats.get(agent, config.policy)
+
+
+def _critic_config(run: Experiment, judged: PolicyConfig) -> PolicyConfig:
+    return replace(judged, model=run.critic.model or judged.model, lora=run.critic.lora, trainable=True)
+
+
+def _key(config: PolicyConfig) -> tuple[str, str]:
+    """What two adapters must have in common to share a model."""
+    return config.model, config.dtype
+
+
+def _fluent(critic: Critic, policies: Sequence[LocalPolicy]) -> frozenset[str]:
+    """The policies whose tokens mean the same to a critic."""
+    known = critic.body.tokenizer.get_vocab()
+    return frozenset(policy.name for policy in policies if policy.tokenizer.get_vocab() == known)
+
+
+def _check_fluent(model: str, strangers: Sequence[str]) -> None:
+    if strangers:
+        raise ConfigError(
+            f"critic.model {model}: expected the vocabulary of all policies whose answers it reads token by token, but "
+            f"{', '.join(strangers)} has another one; name a model of the same family, or take an algorithm that asks "
+            "once a turn (collm_dc, collm_cc)"
+        )

@@ -1,0 +1,216 @@
+"""`madrigal analyse`: does a team cooperate, or do its agents merely coexist?
+
+Knows: the command line, run folders, how results are shown. Does not know: what is asked of a team
+(evaluation.teamwork). It reads run folders and writes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from madrigal.build.experiment import check_prompts, prepare, voices
+from madrigal.commands.arguments import parse
+from madrigal.commands.scene import Scene
+from madrigal.compare.outcomes import difference
+from madrigal.config import Experiment, read_experiment
+from madrigal.evaluation.alarms import Alarm, alarms
+from madrigal.evaluation.cooperation import Trial
+from madrigal.evaluation.metrics import credit_shares
+from madrigal.evaluation.statistics import Interval
+from madrigal.evaluation.teamwork import CHANGES, Drop, Teamwork, take_apart
+from madrigal.policies.team import Team
+from madrigal.rollouts.task import Task
+from madrigal.runs.read import Record, is_number, read_run
+from madrigal.tasks.trust import check_trust
+from madrigal.training.held_out import check_saved, team_of, use_threads
+from madrigal.types import AgentId, ConfigError, Example
+
+WIDTH = 140  # of a table that no terminal bounds
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What the records of a run's training say.
+
+    Attributes:
+        credit: each agent's part of the credit given in the recorded episodes.
+        alarms: what looks wrong.
+        notices: what is missing in the files, or could not be read.
+    """
+
+    credit: dict[AgentId, float]
+    alarms: tuple[Alarm, ...]
+    notices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What was found: of the team by playing, of its training by reading; both of the first run."""
+
+    runs: tuple[str, ...]
+    team: Teamwork
+    training: Training
+
+
+def analyse_command(arguments: list[str]) -> int:
+    """madrigal analyse RUN [RUN...] [--examples N] [--json] [--trust]"""
+    parser = argparse.ArgumentParser(
+        prog="madrigal analyse",
+        description="Take a trained team apart: what is lost without an agent, without its messages, and with the "
+        "agents of another run of the same task (give several runs); how much messages change what is done; alarms.",
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("--examples", type=int, default=50, help="held-out examples that are played (default 50)")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "--trust", action="store_true", help="let a file import own code, drop the sandbox, send to an expert"
+    )
+    options = parse(parser, arguments)
+    if options.examples < 2:
+        raise ConfigError(f"--examples: expected at least 2, got {options.examples}")
+    with Console(stderr=True).status("reading") as status:  # shows nothing where there is no terminal
+        found = analyse(options.runs, options.examples, trust=options.trust, stage=status.update)
+    if options.json:
+        print(json.dumps(asdict(found), indent=2, allow_nan=False))
+    else:
+        _show(found)
+    return 0
+
+
+def analyse(
+    places: Sequence[Path], examples: int, *, trust: bool = False, stage: Callable[[str], None] = lambda doing: None
+) -> Analysis:
+    """Takes the team of the first run apart, and lets it play with the agents of the others.
+
+    Args:
+        examples: held-out examples to play; all where there are fewer.
+        trust: let a run's file import an own task, or go without the sandbox.
+        stage: is told what is being done.
+
+    Raises:
+        ConfigError: if a run has no team, is of another task or given twice, or there are fewer than two examples.
+    """
+    runs = _read(places, trust=trust)
+    first, run = places[0], runs[places[0]]
+    use_threads(run.threads)
+    with ExitStack() as stack:
+        task = stack.enter_context(prepare(run))
+        chosen = task.examples("test")[:examples]
+        if len(chosen) < 2:
+            raise ConfigError(f"task {task.name}: expected at least 2 held-out examples to compare, got {len(chosen)}")
+        stage("loading")
+        teams = {place: _team(place, other, task, chosen) for place, other in runs.items()}
+        speakers = {place: teams[place].speaker(other.sampling) for place, other in runs.items()}
+        speakers[first], judge = stack.enter_context(voices(run, task, teams[first]))
+        trial = Trial(task, run.topology, chosen, speakers[first], judge, run.seed)
+        team = take_apart(trial, {str(place): speak for place, speak in speakers.items()}, stage)
+    return Analysis(tuple(map(str, places)), team, read_training(first))
+
+
+def read_training(place: Path) -> Training:
+    """What a run's records say; what arithmetic cannot take in them is left out, with a notice."""
+    run = read_run(place)
+    steps = [{key: value for key, value in line.record.items() if _is_finite(value)} for line in run.steps]
+    judged = [(line, _is_sound(line.record)) for line in run.episodes]
+    episodes = [line.record for line, sound in judged if sound]
+    broken = [line.number for line, sound in judged if not sound]
+    where = f"{len(broken)} of {len(judged)} transcripts, first in line {broken[0]}" if broken else ""
+    told = [f"episodes.jsonl: a step or an advantage is no number in {where}; they are left out."] if broken else []
+    return Training(
+        credit=credit_shares([record for record in episodes if "evaluation" not in record]),
+        alarms=tuple(alarms([step for step in steps if "step" in step], run.evaluations, episodes)),
+        notices=(*run.notices, *told),
+    )
+
+
+def _is_sound(record: Record) -> bool:
+    """Whether a transcript's step and advantages can be reckoned with."""
+    credited = [turn.get("advantage", "") for turn in record["turns"]]
+    return _is_finite(record["step"]) and all(one is None or _is_finite(one) for one in credited)
+
+
+def _is_finite(value: object) -> bool:
+    return is_number(value) and isfinite(value)
+
+
+def _read(places: Sequence[Path], *, trust: bool) -> dict[Path, Experiment]:
+    """The experiments of runs that can play together, checked before anything is loaded."""
+    if len({place.resolve() for place in places}) < len(places):
+        raise ConfigError("analyse: expected every run once, got one of them twice")
+    runs: dict[Path, Experiment] = {}
+    for place in places:
+        if place.is_file():
+            raise ConfigError(f"analyse: expected a run folder, got the file {place}")
+        run = runs[place] = read_experiment(place)
+        if not trust:
+            check_trust(run.task, place)
+        first = runs[places[0]]
+        if told := difference(first, replace(first, task=run.task, topology=run.topology)):
+            raise ConfigError(
+                f"analyse: {place} cannot play with {places[0]}: {told}; give runs of one task with the same settings"
+            )
+        check_saved(place, run)
+    return runs
+
+
+def _team(place: Path, run: Experiment, task: Task[Any], examples: Sequence[Example]) -> Team:
+    """A run's team, whose prompts leave room for answers."""
+    team = team_of(place, run, task.agents)
+    check_prompts(run, task, team, examples)
+    return team
+
+
+def _show(found: Analysis) -> None:
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDTH
+    scene, team = Scene(console), found.team  # names and texts of files may hold anything: a scene shows them as text
+    scene.heading(f"On {team.examples} held-out examples the normalised return is {_ends(team.return_percent)} %.", "")
+    if team.drops:
+        console.print(_table(team.drops))
+    for line in _lines(team, found.training):
+        scene.heading(line, "")
+
+
+def _lines(team: Teamwork, training: Training) -> Iterator[str]:
+    for speaker, listeners in team.influence.items():
+        for listener, one in listeners.items():
+            measured = f"Influence of {speaker} on {listener}: {_ends(one.nats, 3)} nats"
+            yield f"{measured}; a listener that repeats the message has {one.copied:.3f}."
+    if cross := team.cross_play:
+        returns = f"{cross.crossed:z.1f} %, among themselves {cross.own:z.1f} %"
+        yield f"With agents of other runs the return is {returns}: a gap of {_ends(cross.gap)} points."
+    for what, shares in (("tokens", team.tokens), ("credit", training.credit)):
+        if shares:
+            yield f"Share of {what}: " + ", ".join(f"{agent} {100 * part:.0f} %" for agent, part in shares.items())
+    yield from team.notices
+    yield from training.notices
+    for alarm in training.alarms:
+        at_step = f" (step {alarm.step})" if alarm.step is not None else ""
+        yield f"{alarm.level}: {alarm.name}{at_step}: {alarm.text}"
+    if not training.alarms:
+        yield "No alarms."
+
+
+def _table(drops: Sequence[Drop]) -> Table:
+    table = Table(title="What the return loses, in points", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for name in ("agent", "change", "loss [95 %]", "p (Holm)"):
+        table.add_column(name, justify="left" if name in {"agent", "change"} else "right")
+    for drop in drops:
+        table.add_row(drop.agent, CHANGES[drop.change], _ends(drop.loss), f"{drop.corrected:.3g}")
+    return table
+
+
+def _ends(interval: Interval, digits: int = 1) -> str:
+    mean, low, high = (f"{value:z.{digits}f}" for value in (interval.mean, interval.low, interval.high))
+    return f"{mean} [{low}, {high}]"

@@ -1,0 +1,140 @@
+"""From words on the command line to an experiment: where it starts from, and what is changed in it.
+
+Knows: recipes, files, flags. Does not know: what is done with the experiment.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+
+from madrigal.commands.arguments import flags, quietly, unknown_flag
+from madrigal.config import Experiment, absolute, read_experiment
+from madrigal.recipes import RECIPES, recipe
+from madrigal.recipes.own_file import own_experiment
+from madrigal.tasks.own import Own
+from madrigal.tasks.trust import check_trust
+from madrigal.types import ConfigError
+
+SEATS = "--team.seats."
+
+
+def start_of(name: str) -> Experiment:
+    """A recipe by name, an experiment from a file or run folder, or an own task as file.py:name."""
+    if name in RECIPES:
+        return recipe(name)
+    path = Path(name)
+    if name.endswith(".py"):
+        raise ConfigError(_unnamed(path))
+    if path.exists():
+        return read_experiment(path)
+    if ":" in name:
+        return own_experiment(name)
+    if "/" in name or name.endswith(".json"):
+        raise ConfigError(f"there is no file or folder {name}; name a run folder, an experiment.json or a recipe")
+    return recipe(name)
+
+
+def from_run(start: Experiment, folder: Path) -> Experiment:
+    """The experiment with policies that begin with the weights of a run's saved team.
+
+    Raises:
+        ConfigError: if there is no team.
+    """
+    team = folder if (folder / "team.json").is_file() else folder / "team"
+    if not (team / "team.json").is_file():
+        raise ConfigError(
+            f"--from: expected a run with a saved team, found none at {team}; make one of a checkpoint with: madrigal "
+            f"export {folder}"
+        )
+    return dataclasses.replace(start, team=dataclasses.replace(start.team, start=str(team)))
+
+
+def _unnamed(path: Path) -> str:
+    """What to type where the file of an own task is named, but not the task in it."""
+    if not path.is_file():
+        return f"there is no file {path}; an own task is named as file.py:name"
+    try:
+        body = ast.parse(path.read_bytes()).body
+    except (OSError, SyntaxError, ValueError, RecursionError):  # told when it is imported
+        body = []
+    targets = [target for part in body if isinstance(part, ast.Assign) for target in part.targets]
+    names = [target.id for target in targets if isinstance(target, ast.Name)]
+    names += [part.name for part in body if isinstance(part, ast.FunctionDef | ast.ClassDef)]
+    name = "task" if "task" in names or not names else names[-1]
+    return f"name the task in {path}, too: {path}:{name}"
+
+
+def with_settings(start: Experiment, settings: list[str], command: str, options: Sequence[str]) -> Experiment:
+    """The experiment with what the command line changes in it; `options` are the command's own flags, for the help.
+
+    Raises:
+        ConfigError: if there is no such setting.
+    """
+    plain, seats = _apart(settings)
+    run, strangers = _parsed(start, plain, command, options)
+    if seats and not strangers:
+        # Only now are the settings known that a seat has where its own flags say nothing.
+        named = {_agent_of(word): run.team.policy for word in seats if word.startswith(SEATS)}
+        team = dataclasses.replace(run.team, seats=named | run.team.seats)
+        run, strangers = _parsed(dataclasses.replace(run, team=team), seats, command, options)
+    if strangers:
+        raise ConfigError(unknown_flag(strangers, [*options, *flags(dataclasses.asdict(run))], command))
+    return run
+
+
+def _parsed(
+    start: Experiment, settings: list[str], command: str, options: Sequence[str]
+) -> tuple[Experiment, list[str]]:
+    return quietly(
+        lambda: tyro.cli(
+            tyro.conf.AvoidSubcommands[Experiment],
+            prog=command,
+            description=f"Settings of the experiment. Besides these: {', '.join(options)}. What is set for team.policy "
+            f"can be set for a single seat: {SEATS}AGENT.model.",
+            default=start,
+            args=settings,
+            return_unknown_args=True,
+        )
+    )
+
+
+def _apart(settings: list[str]) -> tuple[list[str], list[str]]:
+    """What is said of single seats, apart from all else: a flag and the words up to the next one."""
+    sides: tuple[list[str], list[str]] = ([], [])
+    side = 0
+    for word in settings:
+        if word.startswith("--"):
+            side = int(word.startswith(SEATS))
+        sides[side].append(word)
+    return sides
+
+
+def _agent_of(flag: str) -> str:
+    """The seat that a flag names; no agent has a hyphen in its name.
+
+    >>> _agent_of("--team.seats.main-agent.model=x")
+    'main_agent'
+    """
+    return flag.removeprefix(SEATS).partition("=")[0].partition(".")[0].replace("-", "_")
+
+
+def check_asked(run: Experiment, name: str, settings: list[str], where: str | Path) -> None:
+    """Refuses what a file asks for beyond training; recipes are ours, and what was typed was not asked for by a file.
+
+    Args:
+        name, settings: what was typed.
+        where: the experiment was read from.
+
+    Raises:
+        ConfigError: saying what would be done, and how to allow it.
+    """
+    typed = {word.partition("=")[0].replace("_", "-") for word in settings}
+    if run.task in (Own(name), Own(absolute(name))):
+        typed.add("--task.path")
+    if str(where) != name or name not in RECIPES:
+        check_trust(run.task, where, run.records.trackers, typed)

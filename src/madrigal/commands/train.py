@@ -1,0 +1,299 @@
+"""What the commands of the command line do."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from madrigal.algorithms.catalog import ALGORITHMS, instead_of
+from madrigal.build.experiment import prepare
+from madrigal.commands.analyze import analyse_command
+from madrigal.commands.arguments import parse, quietly, unknown_flag
+from madrigal.commands.compare import compare_command
+from madrigal.commands.play import play_command
+from madrigal.commands.report import report_command
+from madrigal.commands.score import score_command
+from madrigal.commands.settings import check_asked, from_run, start_of, with_settings
+from madrigal.commands.verifier import verifier_command
+from madrigal.config import Experiment, read_experiment
+from madrigal.evaluation.evaluate import Evaluation
+from madrigal.recipes import RECIPES, unknown
+from madrigal.recipes.embedded import own
+from madrigal.report.progress import Progress, before_after, pick_transcripts, show_transcript
+from madrigal.rollouts.task import Task
+from madrigal.rollouts.topology import TOPOLOGIES
+from madrigal.runs.folders import Held, held, held_free, is_part
+from madrigal.runs.log import RunLog, read_lines
+from madrigal.runs.plain import plain_text
+from madrigal.runs.signals import exit_code
+from madrigal.runs.trackers import check_trackers
+from madrigal.tasks.catalog import TASKS
+from madrigal.tasks.trust import trusting
+from madrigal.training.held_out import evaluate_experiment, evaluate_run
+from madrigal.training.resume import FREE
+from madrigal.training.saving import export
+from madrigal.training.train import train_in
+from madrigal.types import ConfigError
+
+OPTIONS = ("--algorithm", "--topology", "--name", "--runs", "--resume", "--overwrite", "--from", "--trust", "--quiet")
+
+
+def dispatch(command: str, arguments: list[str]) -> int:
+    """Runs a command by name.
+
+    Raises:
+        ConfigError: if there is none of that name.
+    """
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "train": train_command,
+        "evaluate": evaluate_command,
+        "export": export_command,
+        "score": score_command,
+        "list": list_command,
+        "compare": compare_command,
+        "analyse": analyse_command,
+        "report": report_command,
+        "play": play_command,
+        "verifier": verifier_command,
+    }
+    if command not in commands:
+        raise ConfigError(unknown("command", command, list(commands)))
+    _quiet()
+    return commands[command](arguments)
+
+
+def train_command(arguments: list[str]) -> int:
+    """madrigal train RECIPE|RUN|FILE|file.py:task [options] [settings]"""
+    parser = _train_parser()
+    options, settings = quietly(lambda: parser.parse_known_args(arguments))
+    if {"-h", "--help"} & set(settings):
+        parser.print_help()
+        print(f"\nrecipes: {', '.join(RECIPES)}\nsettings of one: madrigal train RECIPE --help\n")
+        if not options.recipe:
+            return 0
+    if not options.recipe or options.recipe.startswith("-"):
+        raise ConfigError(f"train: name a recipe, a run folder or an experiment.json; recipes are {', '.join(RECIPES)}")
+    if options.name and not is_part(options.name):
+        raise ConfigError(f"--name: expected letters, digits, '_', '.' and '-', got {options.name!r}; see also --runs")
+    folder = _resumed_folder(options) if options.resume else None
+    start = read_experiment(folder) if folder else start_of(options.recipe)
+    if options.algorithm and options.algorithm not in ALGORITHMS:
+        raise ConfigError(unknown("algorithm", options.algorithm, list(ALGORITHMS)))
+    if options.algorithm:
+        start = dataclasses.replace(start, algorithm=instead_of(start.algorithm, options.algorithm))
+    if options.topology:
+        start = dataclasses.replace(start, topology=TOPOLOGIES[options.topology][0])
+    if options.start:
+        start = from_run(start, options.start)
+    run = with_settings(start, settings, f"madrigal train {options.recipe}", OPTIONS)
+    if not options.trust:
+        check_asked(run, options.recipe, settings, folder or options.recipe)
+    check_trackers(run.records.trackers)
+    with prepare(run) as task, _held(options, run, folder) as place:
+        return _train(task, run, place, quiet=options.quiet)
+
+
+def _train_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="madrigal train", description="Train a team.", add_help=False, allow_abbrev=False
+    )
+    what = "a recipe, a run folder, an experiment.json, or an own task as file.py:name"
+    parser.add_argument("recipe", nargs="?", default="", help=what, metavar="RECIPE|RUN|FILE|file.py:task")
+    parser.add_argument("--name", default="", help="the run's folder below --runs; by default the recipe's name")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders lie (default: runs)")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help=f"go on with a run from its newest checkpoint; {', '.join(FREE)} may change, --steps 200 makes more steps",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the run in that folder")
+    parser.add_argument(
+        "--from", dest="start", type=Path, metavar="RUN", help="begin with the trained team of another run"
+    )
+    parser.add_argument("--trust", action="store_true", help="let a file import own code, or switch off the sandbox")
+    parser.add_argument("--topology", choices=TOPOLOGIES, help="who hears whom within a round")
+    parser.add_argument("--algorithm", default="", metavar="NAME", help="how credit is given; madrigal list has them")
+    return parser
+
+
+def _held(options: argparse.Namespace, run: Experiment, folder: Path | None) -> AbstractContextManager[Held]:
+    """The folder that a run is written to, held."""
+    if folder:
+        return held(folder, resume=True)
+    if options.name or options.overwrite:
+        return held(options.runs / (options.name or run.recipe), overwrite=options.overwrite)
+    return held_free(options.runs, run.recipe)
+
+
+def _resumed_folder(options: argparse.Namespace) -> Path:
+    given = Path(options.recipe)
+    folder: Path = given if given.is_dir() else options.runs / (options.name or _newest(options.runs, options.recipe))
+    if not (folder / "experiment.json").is_file():
+        raise ConfigError(f"--resume: expected a run at {folder}, found none; see what is in {options.runs}/")
+    return folder
+
+
+def _newest(runs: Path, name: str) -> str:
+    """Of the runs NAME, NAME-2, NAME-3, ... the one begun last; `name` is a recipe, a run or an own task."""
+    name = own(name).recipe if ":" in name else name
+    pattern = re.compile(rf"{re.escape(name)}(-\d+)?")
+    begun = {
+        file.parent.name: file.stat().st_mtime_ns
+        for file in runs.glob("*/experiment.json")
+        if pattern.fullmatch(file.parent.name)
+    }
+    return max(begun, key=lambda run: (begun[run], len(run), run), default=name)
+
+
+def _train(task: Task[Any], run: Experiment, place: Held, *, quiet: bool = False) -> int:
+    console, folder = Console(), place.folder
+    with Progress(console, run.steps, folder.name, best=task.best_return, quiet=quiet) as watch:
+        signum = train_in(task, run, place, watch=watch)
+    if signum:
+        again = trusting(f"madrigal train {folder} --resume", run.task, run.records.trackers)
+        console.print(plain_text(console, f"Stopped and saved. Go on with: {again}", lines=False), soft_wrap=True)
+        return exit_code(signum)
+    show_run(console, run, folder, quiet=quiet)
+    return 0
+
+
+def show_run(console: Console, run: Experiment, folder: Path, *, quiet: bool = False) -> None:
+    """The end of a run: two transcripts, results before and after, and where everything lies; the last two if quiet."""
+    if not quiet:
+        episodes = read_lines(folder / "episodes.jsonl")
+        for number, episode in enumerate(pick_transcripts(episodes), start=1):
+            show_transcript(console, f"Transcript {number} after training:", episode)
+        console.print()
+    console.print(before_after(RunLog(folder).evaluations()))
+    if not quiet:
+        console.rule("Files", align="left")
+    for line, remark in [(str(folder), "")] if quiet else _files(run, folder):
+        entry = plain_text(console, f"  {line}  ", lines=False)
+        console.print(entry.append_text(plain_text(console, remark, "dim", lines=False)), soft_wrap=True)
+
+
+def _files(run: Experiment, folder: Path) -> list[tuple[str, str]]:
+    """What lies in a run folder, and what can be done with it."""
+    again = trusting(f"madrigal train {folder}/experiment.json", run.task, run.records.trackers)
+    named = {
+        "experiment.json": f"every setting; run it again: {again}",
+        "steps.jsonl": "one line per training step",
+        "episodes.jsonl": "transcripts with reward and advantage per turn",
+        "evaluation.json": "held-out results; repeat them: " + trusting(f"madrigal evaluate {folder}", run.task),
+        "team": "each agent, loadable with AutoModelForCausalLM.from_pretrained",
+    }
+    there = [(str(folder / name), what) for name, what in named.items() if (folder / name).exists()]
+    return [*there, ("", f"Look at it in a browser: madrigal report {folder}")]
+
+
+class Notes:
+    """A watcher that prints on stderr what a reader of an evaluation must know, and nothing else."""
+
+    def stage(self, name: str) -> None:
+        if name.startswith("note: "):
+            print(f"madrigal: {name}", file=sys.stderr)
+
+    def step(self, record: Any) -> None: ...
+
+    def evaluated(self, when: str, result: Evaluation) -> None: ...
+
+
+def evaluate_command(arguments: list[str]) -> int:
+    """madrigal evaluate RUN [--step N] [--json] [--trust] | madrigal evaluate RECIPE [--json] [settings]"""
+    parser = argparse.ArgumentParser(
+        prog="madrigal evaluate",
+        description="Evaluate a run's saved team again, or the models that a recipe starts from.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", metavar="RUN|RECIPE")
+    parser.add_argument("--step", type=int, help="evaluate the checkpoint of this step instead of the saved team")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "--trust", action="store_true", help="allow what the run's file asks for: own code, no sandbox, an expert"
+    )
+    options, settings = quietly(lambda: parser.parse_known_args(arguments))
+    folder, command = Path(options.run), f"madrigal evaluate {options.run}"
+    if options.run in RECIPES or not folder.is_dir():
+        result, _ = evaluate_experiment(_untrained(options, settings, command))
+    elif settings:
+        known = ("--step", "--json", "--trust")
+        raise ConfigError(f"evaluate: a run has its own settings; {unknown_flag(settings, known, 'madrigal evaluate')}")
+    else:
+        result, _ = evaluate_run(folder, Notes(), trust=options.trust, step=options.step)
+    if options.json:
+        print(json.dumps(dataclasses.asdict(result), indent=2))
+    else:
+        Console().print(before_after({"after" if folder.is_dir() else "before": dataclasses.asdict(result)}))
+    return 0
+
+
+def _untrained(options: argparse.Namespace, settings: list[str], command: str) -> Experiment:
+    if options.step is not None:
+        raise ConfigError(f"evaluate: --step names a checkpoint of a run, {options.run} is none")
+    run = with_settings(start_of(options.run), settings, command, ("--json", "--trust"))
+    if not options.trust:
+        check_asked(run, options.run, settings, options.run)
+    return run
+
+
+def export_command(arguments: list[str]) -> int:
+    """madrigal export RUN [--step N] [--output DIR] [--trust]"""
+    parser = argparse.ArgumentParser(prog="madrigal export", description="Make a team of a checkpoint of a run.")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--step", type=int, help="the checkpoint's step; the newest by default")
+    parser.add_argument(
+        "--output", type=Path, help="where to; by default RUN/team where there is none yet, else RUN/team-step-N"
+    )
+    parser.add_argument("--trust", action="store_true", help="allow what the run's file asks for: own code, no sandbox")
+    options = parse(parser, arguments)
+    print(export(options.run, options.step, options.output, trust=options.trust))
+    return 0
+
+
+def list_command(arguments: list[str]) -> int:
+    """madrigal list [--json]"""
+    parser = argparse.ArgumentParser(prog="madrigal list", description="What there is to choose from.")
+    parser.add_argument("--json", action="store_true")
+    options = parse(parser, arguments)
+    recipes = {name: (make.__doc__ or "").split("\n")[0] for name, make in RECIPES.items()}
+    topologies = {name: what for name, (_, what) in TOPOLOGIES.items()}
+    tasks = {name: entry.what for name, entry in TASKS.items()}
+    algorithms = {name: what for name, (_, what) in ALGORITHMS.items()}
+    lists = {"tasks": tasks, "recipes": recipes, "algorithms": algorithms, "topologies": topologies}
+    if options.json:
+        print(json.dumps(lists, indent=2))
+        return 0
+    console = Console()
+    for title, rows in lists.items():
+        table = Table(title=title, title_justify="left", show_header=False, box=None)
+        for name, what in rows.items():
+            table.add_row(f"  {name}", what)
+        console.print(table)
+    return 0
+
+
+def _quiet() -> None:
+    """Libraries below speak only of errors; progress belongs to Madrigal's own view."""
+    for name in ("transformers", "datasets", "peft", "httpx", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # peft asks transformers by a name that the latter is about to drop.
+    warnings.filterwarnings("ignore", ".*gradient_checkpointing.*", FutureWarning)
+    from transformers.utils import logging as hub_logging
+
+    hub_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    if not sys.stderr.isatty():
+        from datasets.utils.logging import disable_progress_bar
+
+        disable_progress_bar()

@@ -1,0 +1,218 @@
+"""What a trained team is compared with, as data: each contender is a task, a topology and a team, played or trained.
+
+Knows: how one experiment becomes another. Does not know: how any of them is run, or tabled.
+
+References:
+    Liu et al., 2025, arXiv:2508.04652, section on baselines: single model, fine-tuned single model, parallel generation
+    (naive concatenation), sequential pipeline, one-round discussion. Untrained where nothing else is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from madrigal.algorithms.catalog import instead_of
+from madrigal.algorithms.magrpo import Magrpo
+from madrigal.config import Experiment, TeamConfig
+from madrigal.policies.local import Lora, PolicyConfig
+from madrigal.rollouts.topology import Discussion, Parallel, Sequential, TopologyConfig
+from madrigal.tasks.catalog import TaskConfig
+from madrigal.tasks.coding.config import Coding
+from madrigal.tasks.coding.task import ALONE
+from madrigal.tasks.discussion.debate import Debate
+from madrigal.tasks.discussion.gsm8k import Gsm8k
+from madrigal.tasks.office.services import Office
+from madrigal.tasks.writing.single import WRITER
+from madrigal.tasks.writing.task import Arxiv, Tldr
+from madrigal.types import AgentId
+
+TEAM, UNTRAINED, SINGLE, TUNED = "team", "untrained team", "single model", "tuned single model"
+ONE_TURN, NO_BASELINE = "team, one turn", "team, no baseline"
+# How an untrained team may talk within one turn.
+WAYS: dict[str, tuple[TopologyConfig, str]] = {
+    "parallel": (Parallel(), "untrained, everyone at once: naive concatenation"),
+    "sequential": (Sequential(), "untrained, one after the other, hearing what was said"),
+    "discussion": (Discussion(), "untrained, everyone twice, having heard the first answers; the second count"),
+}
+# One model with about the parameters of two.
+AS_LARGE_AS_TWO = {
+    "starter:small": "starter:large",
+    "Qwen/Qwen3-1.7B": "Qwen/Qwen3-4B",
+    "Qwen/Qwen2.5-Coder-3B": "Qwen/Qwen2.5-Coder-7B",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One row of the table.
+
+    Attributes:
+        what: what it is, in one line.
+        run: the experiment that trains it, or with 0 steps only plays it.
+        costs: the untrained contender that shows what one of its episodes costs, where that is not what one of the
+            team's does; its training then gets as many more or fewer examples.
+        swapped: play the trained team with this seat given back to its base model.
+    """
+
+    name: str
+    what: str
+    run: Experiment
+    costs: str = ""
+    swapped: AgentId = ""
+
+
+def contenders(run: Experiment, agents: Sequence[AgentId], single: str = "") -> list[Contender]:
+    """The trained team and all that it is compared with, in the order in which they are made.
+
+    Args:
+        run: the experiment that trains the team.
+        agents: the seats of its task.
+        single: the model that has to do the work alone; by default the one with the parameters of the whole team.
+    """
+    plain = run.topology == Parallel() and one_round(run.task) == run.task and len(agents) > 1
+    same = "the same prompts and models, not trained" + (": parallel generation" if plain else "")
+    return [
+        Contender(UNTRAINED, same, _untrained(run)),
+        *_other_ways_to_talk(run, len(agents)),
+        *_alone(run, agents, single),
+        Contender(TEAM, "trained together on the joint reward", run),
+        *_one_turn(run),
+        *_no_baseline(run, agents),
+        *_swapped(run, agents),
+    ]
+
+
+def _untrained(run: Experiment) -> Experiment:
+    return replace(run, steps=0)
+
+
+def _other_ways_to_talk(run: Experiment, agents: int) -> Iterator[Contender]:
+    """Untrained, in one turn, as in the paper."""
+    # How play branches is a way to train: crossed answers and trees may refuse to be, or grow too large, in other ways.
+    plain = run.algorithm.branching.at == "start" and not run.algorithm.branching.crossed
+    algorithm = run.algorithm if plain else Magrpo()
+    base = _untrained(replace(run, task=one_round(run.task), algorithm=algorithm))
+    for name, (topology, what) in WAYS.items():
+        talk = agents > 1 or topology == Parallel()
+        if talk and (base.task, topology) != (run.task, run.topology):
+            yield Contender(name, what, replace(base, topology=topology))
+
+
+def _alone(run: Experiment, agents: Sequence[AgentId], single: str) -> Iterator[Contender]:
+    """One model of the team's size; it may write as much as all of them together."""
+    task = alone(run.task)
+    model = single or as_large_as(run.team, agents)
+    if task is None or not model or len(agents) == 1:
+        return
+    team = TeamConfig(
+        policy=replace(run.team.policy, model=model, trainable=True),
+        chat_template=run.team.chat_template,
+        device=run.team.device,
+    )
+    sampling = replace(run.sampling, max_new_tokens=len(agents) * run.sampling.max_new_tokens)
+    algorithm = run.algorithm if run.algorithm.needs.agents == 1 else instead_of(run.algorithm, "magrpo")
+    tuned = replace(run, task=task, topology=Parallel(), team=team, sampling=sampling, algorithm=algorithm)
+    yield Contender(SINGLE, f"{model} does it all, not trained", _untrained(tuned))
+    yield Contender(TUNED, f"{model} does it all, trained alone: GRPO's group baseline", tuned, costs=SINGLE)
+
+
+def _one_turn(run: Experiment) -> Iterator[Contender]:
+    task = one_round(run.task)
+    if task != run.task:
+        costs = next((name for name, (topology, _) in WAYS.items() if topology == run.topology), "")
+        what = "trained as the team, without feedback and further turns"
+        yield Contender(ONE_TURN, what, replace(run, task=task), costs)
+
+
+def _no_baseline(run: Experiment, agents: Sequence[AgentId]) -> Iterator[Contender]:
+    """What the group is for: the same training on raw returns. Only MAGRPO promises something here."""
+    group = run.algorithm
+    if len(agents) > 1 and isinstance(group, Magrpo) and not (group.tree or group.crossed):
+        plain = replace(run, algorithm=instead_of(run.algorithm, "reinforce"))
+        yield Contender(NO_BASELINE, "trained as the team, by raw REINFORCE instead of a group's baseline", plain)
+
+
+def _swapped(run: Experiment, agents: Sequence[AgentId]) -> Iterator[Contender]:
+    """Seats that were not trained are their base model already; a seat with a policy for each round is not swapped."""
+    trained = [agent for agent in agents if policy_of(run.team, agent).trainable]
+    for agent in trained if len(agents) > 1 and run.team.rounds == 1 else ():
+        yield Contender(f"{agent} swapped", f"trained, but {agent} is its base model", run, swapped=agent)
+
+
+def left_out(run: Experiment, agents: Sequence[AgentId], single: str = "") -> str:
+    """Why no single model is among the contenders, in one sentence; "" where there is one."""
+    names = " + ".join(dict.fromkeys(policy_of(run.team, agent).model for agent in agents))
+    if len(agents) == 1:
+        return "The team has one agent, so it is not compared with a single model."
+    if alone(run.task) is None:
+        return "The single model is left out: the task does not say how one agent does everybody's part."
+    if not single and not as_large_as(run.team, agents):
+        return (
+            f"The single model is left out: none is known with as many parameters as {len(agents)} seats of {names}; "
+            "name one with --single."
+        )
+    return ""
+
+
+def as_large_as(team: TeamConfig, agents: Sequence[AgentId]) -> str:
+    """The model with as many parameters as a whole team, "" where none is known.
+
+    One policy in all seats, and adapters on one model, have the parameters of that model.
+    """
+    policies = [policy_of(team, agent) for agent in agents]
+    models = {policy.model for policy in policies}
+    if len(models) > 1:
+        return ""
+    (model,) = models
+    if team.shared or all(policy.lora.rank for policy in policies):
+        return model
+    return AS_LARGE_AS_TWO.get(model, "") if len(agents) == 2 else ""
+
+
+def policy_of(team: TeamConfig, agent: AgentId) -> PolicyConfig:
+    """What sits in a seat."""
+    return team.policy if team.shared else team.seats.get(agent, team.policy)
+
+
+def alone(task: TaskConfig) -> TaskConfig | None:
+    """The same task for one agent that does everybody's part; None where nobody said how."""
+    match task:
+        case Coding():
+            return replace(task, agents=ALONE)
+        case Gsm8k() | Debate():
+            return replace(task, agents=task.agents[:1])
+        case Tldr() | Arxiv():
+            return replace(task, agents=WRITER)
+        case Office():
+            return replace(task, alone=True)
+        case _:
+            return None
+
+
+def one_round(task: TaskConfig) -> TaskConfig:
+    """The same task without further turns."""
+    match task:
+        case Coding():
+            return replace(task, turns=1)
+        case Gsm8k() | Debate() | Office():
+            return replace(task, rounds=1)
+        case _:
+            return task
+
+
+def matched(run: Experiment, team: float, own: float) -> Experiment:
+    """A contender's training with as many tokens a step as the team's, at the same number of updates.
+
+    Args:
+        team, own: tokens that training generates for one example, as measured before training.
+    """
+    return replace(run, prompts=max(1, round(run.prompts * team / own)))
+
+
+def with_base(run: Experiment, agents: Sequence[AgentId], swapped: AgentId, saved: Path) -> Experiment:
+    """Plays a saved team with one seat given back to its base model; every seat holds a model of its own."""
+    seats = {agent: replace(policy_of(run.team, agent), lora=Lora(), trainable=False) for agent in agents}
+    trained = {agent: replace(seats[agent], model=str(saved / agent)) for agent in agents if agent != swapped}
+    return replace(_untrained(run), team=replace(run.team, seats=seats | trained, shared=False))

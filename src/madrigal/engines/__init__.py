@@ -1,1 +1,0 @@
-"""Engines: how a policy's answers are computed."""

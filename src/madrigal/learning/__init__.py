@@ -1,0 +1,1 @@
+"""All that learns: optimizers, policies, critics, older selves."""

@@ -1,0 +1,87 @@
+"""Embeddings of the turns of a step: what was shown and what was said, as short vectors for credit to read.
+
+Knows: turns, a team, an encoder for each policy. Does not know: how credit is given, what the vectors are compared for.
+
+What was said is read without the prompt: in its company every answer would tell of the prompt, whatever its words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from madrigal.algorithms.siblings import nodes
+from madrigal.policies.embedding import Encoder, policy_encoder
+from madrigal.policies.team import Team
+from madrigal.types import Group, Messages, Turn
+
+DIMENSIONS = 32  # ours: enough to tell texts apart, few enough to keep thousands of them in a checkpoint
+Vector = tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedder:
+    """Encoders in the seats of a team.
+
+    Attributes:
+        team: who took a turn.
+        encoders: by name of the policy; none where no algorithm asks, and then nothing is read.
+        dimensions: of the vectors that are returned.
+    """
+
+    team: Team
+    encoders: Mapping[str, Encoder]
+    dimensions: int = DIMENSIONS
+
+    def read(self, groups: Sequence[Group[Any]]) -> dict[int, tuple[Vector, Vector]]:
+        """By identity of the turn, what was shown and what was said in it."""
+        turns: dict[str, list[Turn]] = {name: [] for name in self.encoders}
+        for group in nodes(groups):
+            for turn in (turn for episode in group.episodes for turn in episode.turns):
+                name = self.team.policy_of(turn.agent, turn.round).name
+                if name in turns:
+                    turns[name].append(turn)
+        return {key: pair for name, mine in turns.items() if mine for key, pair in self._embedded(name, mine).items()}
+
+    def _embedded(self, name: str, turns: Sequence[Turn]) -> dict[int, tuple[Vector, Vector]]:
+        """Each distinct text is read once: siblings were shown the same."""
+        texts = list(dict.fromkeys(text for turn in turns for text in (shown_text(turn.prompt), turn.completion.text)))
+        rows = projected(self.encoders[name](texts), self.dimensions)
+        vectors = {text: tuple(row) for text, row in zip(texts, rows.tolist(), strict=True)}
+        return {id(turn): (vectors[shown_text(turn.prompt)], vectors[turn.completion.text]) for turn in turns}
+
+
+def embedder_of(team: Team, budget: int) -> Embedder:
+    """Every policy reads its own turns, with the weights that it has now.
+
+    Args:
+        budget: the most padded tokens that are read at once.
+    """
+    return Embedder(team, {policy.name: policy_encoder(policy, budget) for policy in team.policies})
+
+
+def shown_text(prompt: Messages) -> str:
+    """A prompt as one text, without the marks of a chat template, which are the same in all prompts."""
+    return "\n\n".join(message.content for message in prompt)
+
+
+def projected(vectors: Float[Tensor, "B D"], dimensions: int) -> Float[Tensor, "B E"]:
+    """Vectors in fewer dimensions, by a random matrix that depends on both numbers of dimensions alone.
+
+        y = P x        P of shape [E, D], entries N(0, 1/E)
+
+    Lengths and angles stay about what they were, and nothing has to be learned or stored. In float64, so that what is
+    written down as JSON comes back the same.
+
+    References:
+        Johnson and Lindenstrauss, 1984, "Extensions of Lipschitz mappings into a Hilbert space".
+    """
+    draw = torch.Generator().manual_seed(vectors.shape[1])
+    matrix = torch.randn((dimensions, vectors.shape[1]), generator=draw, dtype=torch.float64) / dimensions**0.5
+    short: Tensor = vectors.to("cpu", torch.float64) @ matrix.t()
+    return short

@@ -1,0 +1,1 @@
+"""Maths as pure functions on tensors and lists."""

@@ -1,0 +1,1 @@
+"""Play: tasks, topologies, episodes, trees of groups, rewards."""

@@ -1,0 +1,225 @@
+"""Play: from a point to an episode.
+
+Knows: tasks and topologies. Does not know: models, nor how experience branches (`forest`). `play` does no I/O: it
+yields what it wants said or judged and is sent the replies, so that local models, remote ones and tests by hand fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
+
+from madrigal.rollouts.seeds import derive
+from madrigal.rollouts.task import Task, check_step
+from madrigal.rollouts.task.contract import outlived
+from madrigal.rollouts.topology import Topology
+from madrigal.types import AgentId, Completion, Episode, Messages, Point, Step, TaskError, Turn, joint_reward
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True)
+class Speak:
+    """A request: these agents, these prompts, all at once, after `said` turns of this round."""
+
+    prompts: Mapping[AgentId, Messages]
+    round: int
+    said: int
+
+
+@dataclass(frozen=True, slots=True)
+class Judge(Generic[S]):
+    """A request: what does the task say to this joint action?
+
+    Attributes:
+        turns: all that was said in the round, for judgers that measure it (see `tradeoff`); tasks see actions only.
+    """
+
+    state: S
+    actions: Mapping[AgentId, str]
+    turns: tuple[Turn, ...] = field(default=(), compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One answer wanted from one agent, with the seed that its sampling starts from, or its most likely words."""
+
+    agent: AgentId
+    prompt: Messages
+    seed: int
+    greedy: bool = False
+    round: int = 0
+
+
+Key = tuple[object, ...]
+Play = Generator[Speak | Judge[Any], Any, Episode[Any]]
+Speaker = Callable[[Sequence[Utterance]], Sequence[Completion]]
+Judger = Callable[[Sequence[Judge[Any]]], Sequence[Step[Any]]]
+
+
+def play(
+    task: Task[S], topology: Topology, start: Point[S], rounds: int | None = None, silent: Collection[AgentId] = ()
+) -> Play:
+    """Plays one episode from a point, as a generator that does no I/O.
+
+    Yields `Speak` and expects a completion per agent, yields `Judge` and expects the task's step.
+
+    Args:
+        rounds: stop after so many rounds; None plays to the end.
+        silent: agents that are not asked; nobody hears them, and their action is "".
+
+    Raises:
+        RewardError, TaskError: if a step breaks the contract (`check_step`), or the episode outlives the horizon.
+    """
+    here, turns, steps = start, list[Turn](), list[Step[S]]()
+    while rounds is None or len(steps) < rounds:
+        acting = task.acting(here.state)
+        speaking = [agent for agent in acting if agent not in silent]
+        while speakers := topology.speakers(speaking, here.said):
+            spoken = yield from _speak(task, topology, here, speakers)
+            here, turns = replace(here, said=here.said + spoken), [*turns, *spoken]
+        step = yield from _judge(task, here)
+        steps.append(step)
+        here = Point(here.example, step.state, round=here.round + 1)
+        if step.ending:
+            break
+    return Episode(start, tuple(turns), tuple(steps))
+
+
+def decide(task: Task[S], topology: Topology, start: Point[S]) -> Play:
+    """Plays a single decision: the next agent speaks, and where that closes the joint action the task judges it.
+
+    Agents that speak at the same time decide one after the other, without hearing each other. A generator like `play`,
+    from a point whose round is not closed; the stretch has no step where others have still to speak.
+    """
+    acting = task.acting(start.state)
+    spoken = yield from _speak(task, topology, start, topology.speakers(acting, start.said)[:1])
+    here = replace(start, said=start.said + spoken)
+    if topology.speakers(acting, here.said):
+        return Episode(start, spoken, ())
+    step = yield from _judge(task, here)
+    return Episode(start, spoken, (step,))
+
+
+def _speak(
+    task: Task[S], topology: Topology, here: Point[S], speakers: Sequence[AgentId]
+) -> Generator[Speak, Mapping[AgentId, Completion], tuple[Turn, ...]]:
+    heard = {agent: topology.hears(agent, here.said) for agent in speakers}
+    prompts = {agent: task.observe(here.state, agent, heard[agent]) for agent in speakers}
+    replies = yield Speak(prompts, here.round, len(here.said))
+    index, after = here.round, len(here.said)
+    return tuple(Turn(agent, prompts[agent], replies[agent], index, _clock(heard[agent]), after) for agent in speakers)
+
+
+def _judge(task: Task[S], here: Point[S]) -> Generator[Judge[S], Step[S], Step[S]]:
+    # Not every topology lets everybody speak; the task still judges one action of each.
+    spoken = {turn.agent: turn.completion.text for turn in here.said}
+    step = yield Judge(here.state, dict.fromkeys(task.acting(here.state), "") | spoken, here.said)
+    if not step.ending and here.round + 1 >= task.horizon:
+        raise TaskError(outlived(task, here.example))
+    return check_step(task, step)
+
+
+def end_of(stretch: Episode[S]) -> Point[S] | None:
+    """The point at which a stretch stopped and from which play goes on; None where the episode is over."""
+    start = stretch.start
+    if not stretch.steps:
+        return replace(start, said=start.said + stretch.turns)
+    last = stretch.steps[-1]
+    return None if last.ending else Point(start.example, last.state, round=start.round + len(stretch.steps))
+
+
+def speaking_order(topology: Topology, agents: Sequence[AgentId]) -> tuple[AgentId, ...]:
+    """Who decides at each place of one round, if nobody takes any time.
+
+    >>> from madrigal.rollouts.topology import Sequential
+    >>> speaking_order(Sequential(("bob", "ann")), ("ann", "bob"))
+    ('bob', 'ann')
+    """
+    said: tuple[Turn, ...] = ()
+    while speakers := topology.speakers(agents, said):
+        said += tuple(Turn(agent, (), Completion("")) for agent in speakers)
+    return tuple(turn.agent for turn in said)
+
+
+def _clock(heard: Sequence[Turn]) -> float:
+    """An agent begins when the last of those it listens to has finished."""
+    return max((turn.started + turn.completion.seconds for turn in heard), default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Game:
+    """A play under way.
+
+    Attributes:
+        key: what its seeds derive from.
+        first: replies already at hand for its first request (crossed joint actions).
+        greedy: everyone takes the most likely words.
+        choice: which answers its first ones are, by agent (`Episode.choice`).
+    """
+
+    moves: Play
+    key: Key
+    first: Mapping[AgentId, Completion] | None = None
+    greedy: bool = False
+    choice: tuple[int, ...] = ()
+
+
+def drive(games: Sequence[Game], speak: Speaker, judge: Judger) -> list[Episode[Any]]:
+    """Advances all games in lock-step: one call to `speak` and one to `judge` per tick, for all of them together."""
+    done: dict[int, Episode[Any]] = {}
+    asked: dict[int, Speak | Judge[Any]] = {}
+
+    def send(index: int, reply: object) -> None:
+        try:
+            asked[index] = games[index].moves.send(reply)
+        except StopIteration as stop:
+            asked.pop(index, None)
+            done[index] = stop.value
+
+    for index, game in enumerate(games):
+        send(index, None)
+        if game.first is not None:
+            send(index, game.first)
+    while asked:
+        judging = [(i, request) for i, request in asked.items() if isinstance(request, Judge)]
+        if judging:
+            for (i, _), step in zip(judging, judge([request for _, request in judging]), strict=True):
+                send(i, step)
+        speaking = [(i, request) for i, request in asked.items() if isinstance(request, Speak)]
+        wanted = [u for i, request in speaking for u in utterances(request, games[i].key, greedy=games[i].greedy)]
+        replies = iter(speak(wanted) if wanted else ())
+        for i, request in speaking:
+            send(i, {agent: next(replies) for agent in request.prompts})
+    return [done[index] for index in range(len(games))]
+
+
+def utterances(request: Speak, key: Key, *, greedy: bool = False) -> list[Utterance]:
+    """What is wanted of each agent of a request; every seed derives from the key, the place and the agent."""
+    return [
+        Utterance(agent, prompt, derive(*key, request.round, request.said, agent), greedy, request.round)
+        for agent, prompt in request.prompts.items()
+    ]
+
+
+def stopping(judge: Judger, threshold: float) -> Judger:
+    """A judger that ends an episode as solved once the joint reward of a round exceeds a threshold."""
+
+    def judge_and_stop(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
+        return [
+            replace(step, ending="solved") if not step.ending and joint_reward(step) > threshold else step
+            for step in judge(requests)
+        ]
+
+    return judge_and_stop
+
+
+def judge_in_threads(task: Task[Any], pool: ThreadPoolExecutor) -> Judger:
+    """Steps of one tick run together in a pool, so that slow ones (unit tests, a remote expert) overlap."""
+
+    def judge(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
+        return list(pool.map(lambda request: task.step(request.state, request.actions), requests))
+
+    return judge

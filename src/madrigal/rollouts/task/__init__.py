@@ -1,0 +1,20 @@
+"""Tasks: what one is (`protocol`), what it promises (`contract`), and the shortest way to one (`single`)."""
+
+from madrigal.rollouts.task.contract import check_agents, check_examples, check_step, check_task, explain
+from madrigal.rollouts.task.protocol import Rewards, Task, Wrapper, joint, rewards_of, scripted_in
+from madrigal.rollouts.task.single import SingleRound
+
+__all__ = [
+    "Rewards",
+    "SingleRound",
+    "Task",
+    "Wrapper",
+    "check_agents",
+    "check_examples",
+    "check_step",
+    "check_task",
+    "explain",
+    "joint",
+    "rewards_of",
+    "scripted_in",
+]

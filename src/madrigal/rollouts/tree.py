@@ -1,0 +1,199 @@
+"""Forests: groups of episodes that part where experience branches.
+
+Knows: how siblings part, in chains or in trees, aligned or crossed, and which of them go on. Does not know: how one
+episode is played (`rollout`), what anything was worth, models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Generic, TypeVar
+
+from madrigal.rollouts.branching import Branching, Follow
+from madrigal.rollouts.play import (
+    Game,
+    Judger,
+    Key,
+    Play,
+    Speak,
+    Speaker,
+    Utterance,
+    decide,
+    drive,
+    end_of,
+    play,
+    speaking_order,
+    stopping,
+    utterances,
+)
+from madrigal.rollouts.task import Task
+from madrigal.rollouts.topology import Topology
+from madrigal.types import AgentId, Completion, ConfigError, Episode, Group, Point, joint_reward
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True)
+class _World(Generic[S]):
+    """All that stays the same while a forest grows."""
+
+    task: Task[S]
+    topology: Topology
+    branching: Branching
+    speak: Speaker
+    judge: Judger
+
+
+def branch(
+    task: Task[S],
+    topology: Topology,
+    origins: Sequence[Point[S]],
+    branching: Branching,
+    speak: Speaker,
+    judge: Judger,
+    key: Key = (),
+) -> list[Group[S]]:
+    """Plays one group of episodes from each origin, all groups in lock-step.
+
+    Args:
+        key: what the seeds derive from, besides the origin's place and example and the branch.
+
+    Raises:
+        ConfigError: if joint actions are to be crossed where agents do not speak all at once.
+    """
+    keys = [(*key, place, origin.example) for place, origin in enumerate(origins)]
+    if branching.stop_above is not None:
+        judge = stopping(judge, branching.stop_above)
+    groups = _branch(_World(task, topology, branching, speak, judge), origins, keys)
+    return [weigh(group, branching.follow) for group in groups]
+
+
+def weigh(group: Group[S], follow: Follow = "all", reach: float = 1.0) -> Group[S]:
+    """Gives turns their weight: the chance `reach` with which play comes to the group, divided among its siblings.
+
+    Siblings that end early keep their share, as zeros of the mean. Where only one sibling goes on, it stands for all.
+    """
+    answers = len({e.choice[:1] or n for n, e in enumerate(group.episodes)})  # of each agent; fewer where crossed
+    share = reach / len(group.episodes)
+    below = share if follow == "all" else reach
+
+    def weighted(episode: Episode[S]) -> Episode[S]:
+        first = episode.start.round
+        turns = tuple(replace(t, weight=reach / answers if t.round == first else share) for t in episode.turns)
+        then = None if episode.then is None else weigh(episode.then, follow, below)
+        return replace(episode, turns=turns, then=then)
+
+    return replace(group, episodes=tuple(map(weighted, group.episodes)))
+
+
+def _branch(world: _World[S], origins: Sequence[Point[S]], keys: Sequence[Key]) -> list[Group[S]]:
+    if world.branching.crossed:
+        families = [_crossed(world, *each) for each in zip(origins, keys, _answers(world, origins, keys), strict=True)]
+    else:
+        families = [_aligned(world, origin, key) for origin, key in zip(origins, keys, strict=True)]
+    greedy = [_greedy(world, origin, key) for origin, key in zip(origins, keys, strict=True)]
+    solo = [_solo(world, origin, key) for origin, key in zip(origins, keys, strict=True)]
+    played = iter(drive([game for each in (*families, *greedy, *solo) for game in each], world.speak, world.judge))
+
+    def those_of(games: Sequence[Sequence[Game]]) -> list[list[Episode[S]]]:
+        return [[replace(next(played), choice=game.choice) for game in each] for each in games]
+
+    siblings, likely, alone = those_of(families), those_of(greedy), those_of(solo)
+    if world.branching.at != "start":
+        siblings = _grow(world, siblings, [[game.key for game in family] for family in families])
+    return [
+        Group(origin, tuple(siblings[n]), world.task.agents, next(iter(likely[n]), None), tuple(alone[n]))
+        for n, origin in enumerate(origins)
+    ]
+
+
+def _aligned(world: _World[S], origin: Point[S], key: Key) -> list[Game]:
+    """The siblings at one origin, each with words of its own."""
+    width = world.branching.width
+    if world.branching.at == "turn":
+        agent = world.topology.speakers(world.task.acting(origin.state), origin.said)[0]
+        width = world.branching.alternatives(len(origin.said), agent)
+    choices = [(k,) * len(world.task.agents) for k in range(width)]
+    return [Game(_stretch(world, origin, k), (*key, *choice), choice=choice) for k, choice in enumerate(choices)]
+
+
+def _stretch(world: _World[S], origin: Point[S], sibling: int) -> Play:
+    """What one sibling plays: to the next branching point, or to the end."""
+    branching = world.branching
+    if branching.at == "turn" and (branching.follow == "all" or sibling == 0):
+        return decide(world.task, world.topology, origin)
+    return play(world.task, world.topology, origin, 1 if branching.at == "round" else None)
+
+
+def _crossed(
+    world: _World[S], origin: Point[S], key: Key, answers: Mapping[AgentId, Sequence[Completion]]
+) -> list[Game]:
+    """The siblings at one origin: every combination of its agents' answers."""
+    games = []
+    for choice in product(range(world.branching.width), repeat=len(world.task.agents)):
+        first = {agent: answers[agent][k] for agent, k in zip(world.task.agents, choice, strict=True)}
+        games.append(Game(_stretch(world, origin, 0), (*key, *choice), first, choice=choice))
+    return games
+
+
+def _greedy(world: _World[S], origin: Point[S], key: Key) -> list[Game]:
+    """Where it is asked for, an episode to the end in which everyone takes the most likely words."""
+    moves = play(world.task, world.topology, origin)
+    return [Game(moves, (*key, "greedy"), greedy=True)] if world.branching.greedy else []
+
+
+def _solo(world: _World[S], origin: Point[S], key: Key) -> list[Game]:
+    """Where it is asked for, beside each sibling an episode in which only the last speaker says anything."""
+    task, topology = world.task, world.topology
+    if not world.branching.solo:
+        return []
+    reasoner = speaking_order(topology, task.acting(origin.state))[-1]
+    silent = [agent for agent in task.agents if agent != reasoner]
+    return [Game(play(task, topology, origin, silent=silent), (*key, "solo", k)) for k in range(world.branching.width)]
+
+
+def _grow(world: _World[S], families: list[list[Episode[S]]], keys: Sequence[Sequence[Key]]) -> list[list[Episode[S]]]:
+    """Hangs a group of children under every stretch that goes on."""
+    going = [(n, k) for n, family in enumerate(families) for k in _going(family, world.branching.follow)]
+    origins = [point for n, k in going if (point := end_of(families[n][k])) is not None]
+    if not going:
+        return families
+    groups = _branch(world, origins, [keys[n][k] for n, k in going])
+    then = dict(zip(going, groups, strict=True))
+    return [[replace(one, then=then.get((n, k))) for k, one in enumerate(each)] for n, each in enumerate(families)]
+
+
+def _going(family: Sequence[Episode[S]], follow: Follow) -> list[int]:
+    """Which of the siblings go on: those that are not over, or the best if it is not."""
+    chosen: Sequence[int] = range(len(family))
+    if follow == "best":
+        chosen = [max(chosen, key=lambda k: joint_reward(family[k].steps[-1]))]
+    return [k for k in chosen if end_of(family[k]) is not None]
+
+
+def _answers(
+    world: _World[S], origins: Sequence[Point[S]], keys: Sequence[Key]
+) -> list[dict[AgentId, list[Completion]]]:
+    """The K answers of every agent to its first prompt at each origin, before they are crossed."""
+    task, width = world.task, world.branching.width
+    wanted: list[Utterance] = []
+    for origin, key in zip(origins, keys, strict=True):
+        request = next(play(task, world.topology, origin))
+        if not isinstance(request, Speak) or set(request.prompts) != set(task.agents):
+            raise ConfigError(
+                "branching: crossed joint actions need all agents to speak at once; use the parallel topology or "
+                "aligned joint actions"
+            )
+        for k in range(width):
+            wanted += utterances(request, (*key, "crossed", k))
+    replies = iter(world.speak(wanted))
+    answers: list[dict[AgentId, list[Completion]]] = []
+    for _ in origins:
+        mine: dict[AgentId, list[Completion]] = {agent: [] for agent in task.agents}
+        for _ in range(width):
+            for agent in task.agents:
+                mine[agent].append(next(replies))
+        answers.append(mine)
+    return answers

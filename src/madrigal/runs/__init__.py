@@ -1,0 +1,1 @@
+"""Run folders: what is written, read, saved and tracked."""

@@ -1,0 +1,187 @@
+"""Checkpoints of a whole team: complete or absent, never half there.
+
+A checkpoint is a folder `step-N` with one file per learner, `state.json`, and `manifest.json` with the sha256 of every
+file. It is written under another name, flushed to the disk, and renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from madrigal.runs.files import flush, read_object, remedy, remove_folder
+from madrigal.types import ConfigError, TrainingError
+
+Learners = dict[str, dict[str, Any]]
+Checkpoint = tuple[Learners, dict[str, Any]]
+
+
+def save_checkpoint(
+    folder: Path, step: int, learners: Mapping[str, dict[str, Any]], state: Mapping[str, Any], keep: int = 2
+) -> Path:
+    """Writes `folder/step-N` atomically and removes all but the newest `keep` checkpoints.
+
+    Raises:
+        TrainingError: if a number in it is not finite, or the disk is full or not writable; older checkpoints are
+            untouched then.
+    """
+    final, draft = folder / f"step-{step}", folder / f".step-{step}.draft"
+    check_finite(learners, f"checkpoint {final}")
+    try:
+        _sweep(folder)
+        draft.mkdir(parents=True)
+        for name, learner in learners.items():
+            torch.save(learner, draft / f"{name}.pt")
+        (draft / "state.json").write_text(json.dumps({**state, "step": step}))
+        sums = {file.name: _sha256(file) for file in sorted(draft.iterdir())}
+        (draft / "manifest.json").write_text(json.dumps(sums, indent=2))
+        for file in draft.iterdir():
+            flush(file)
+        remove_folder(final)
+        draft.rename(final)
+        flush(folder)
+    except (OSError, RuntimeError) as error:
+        # torch reports a failed write as RuntimeError.
+        shutil.rmtree(draft, ignore_errors=True)
+        before = checkpoints(folder)
+        last = f"{before[-1][1].name} is whole" if before else "there is no checkpoint yet"
+        raise TrainingError(f"checkpoint {final} could not be written ({error}); {remedy(error)}: {last}") from error
+    for _, old in checkpoints(folder)[:-keep]:
+        remove_folder(old)
+    return final
+
+
+def check_finite(learners: Mapping[str, Any], where: str) -> None:
+    """Refuses weights, or moments of an optimizer, that are not finite numbers.
+
+    Raises:
+        TrainingError: naming the learner and the first such tensor.
+    """
+    for name, learner in learners.items():
+        for place, tensor in _tensors(learner):
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise TrainingError(
+                    f"{where}: {place} of {name} holds numbers that are not finite, so it is not saved; what was saved "
+                    "before is good: resume from it with a lower --optimiser.lr"
+                )
+
+
+def _tensors(value: object, place: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Every tensor in nested dictionaries and lists, and where it lies."""
+    if isinstance(value, Tensor):
+        yield place, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _tensors(inner, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from _tensors(inner, f"{place}[{number}]")
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Reads a checkpoint after checking every file against the manifest.
+
+    Returns:
+        The learners' states by name, and the state written beside them.
+
+    Raises:
+        ConfigError: if a file is missing, truncated, changed or of another step, or a number is not finite.
+    """
+    _check_files(path)
+    learners = {file.stem: _load(file) for file in sorted(path.glob("*.pt"))}
+    state = read_object(path / "state.json")
+    if f"step-{state.get('step')}" != path.name:
+        raise _damaged(path, f"state.json says that it is of step {state.get('step')!r}")
+    try:
+        check_finite(learners, f"checkpoint {path}")
+    except TrainingError as error:
+        raise _damaged(path, "its weights are not finite numbers") from error
+    return learners, state
+
+
+def _check_files(path: Path) -> None:
+    try:
+        sums = read_object(path / "manifest.json")
+    except ConfigError as error:
+        raise _damaged(path, "expected a manifest.json, found none that can be read") from error
+    files = {file.name for file in path.iterdir()} - {"manifest.json"}
+    if "state.json" not in sums or files - sums.keys():
+        raise _damaged(path, "expected a manifest.json that names every file, state.json among them")
+    for name, expected in sums.items():
+        if name not in files or _sha256(path / name) != expected:
+            raise _damaged(path, f"{name} is missing, truncated or changed (its sha256 is not the manifest's)")
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        learner = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, LookupError, AttributeError, pickle.UnpicklingError) as error:
+        raise _damaged(file.parent, f"{file.name} is no file of torch.save that holds weights alone") from error
+    if not isinstance(learner, dict):
+        raise _damaged(file.parent, f"{file.name} holds no learner's state")
+    return learner
+
+
+def _damaged(path: Path, why: str) -> ConfigError:
+    return ConfigError(f"checkpoint {path}: {why}; remove this folder and resume from an earlier checkpoint")
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The complete checkpoint of the highest step, or None."""
+    found = checkpoints(folder)
+    return found[-1][1] if found else None
+
+
+def newest_whole(folder: Path, tell: Callable[[str], None]) -> Checkpoint | None:
+    """The newest checkpoint that can be read, or None where there is none at all.
+
+    Args:
+        tell: is told of each newer one that is damaged.
+
+    Raises:
+        ConfigError: if all are damaged.
+    """
+    found = checkpoints(folder)[::-1]
+    for place, (_, path) in enumerate(found):
+        try:
+            return load_checkpoint(path)
+        except ConfigError as error:
+            if place + 1 == len(found):
+                raise
+            tell(f"{str(error).partition(';')[0]}; going on from {found[place + 1][1].name}")
+    return None
+
+
+def checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """Step and folder of every checkpoint, the oldest first."""
+    paths = folder.glob("step-*") if folder.is_dir() else ()
+    named = [(path.name.removeprefix("step-"), path) for path in paths]
+    # isdecimal takes other scripts' digits too, and int takes leading zeros.
+    return sorted((int(step), path) for step, path in named if step.isascii() and step.isdecimal() and _is_plain(step))
+
+
+def _is_plain(step: str) -> bool:
+    return len(step) < 16 and str(int(step)) == step
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what a kill left of checkpoints that were being written or removed."""
+    for pattern in (".step-*.draft", ".step-*.removed"):
+        for path in folder.glob(pattern):
+            shutil.rmtree(path)
+
+
+def _sha256(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:  # a folder, say
+        return ""

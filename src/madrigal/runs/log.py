@@ -1,0 +1,163 @@
+"""The records of a run while they grow: steps.jsonl, episodes.jsonl, evaluation.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from madrigal.runs.files import flush, parse_json, read_object, remedy, write_whole
+from madrigal.types import ConfigError, TrainingError
+
+Record = Mapping[str, Any]
+Tracker = Callable[[int, Mapping[str, float]], None]
+STEPS, EPISODES, EVALUATION = "steps.jsonl", "episodes.jsonl", "evaluation.json"
+LAST = "after"  # the evaluation when all steps are made
+
+
+class RunLog:
+    """Owns a run folder's records; every line is written when the call returns, and on the disk after `flush`."""
+
+    def __init__(self, folder: Path, trackers: Sequence[Tracker] = ()) -> None:
+        self.folder, self.trackers = folder, tuple(trackers)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    def step(self, record: Record, episodes: Sequence[Record]) -> None:
+        """Appends one step and its transcripts."""
+        self._append(EPISODES, episodes)
+        self._append(STEPS, [record])
+        self._track(int(record["step"]), record, "train")
+
+    def evaluations(self) -> dict[str, Any]:
+        """What is filed in evaluation.json, by name.
+
+        Raises:
+            ConfigError: if it cannot be read.
+        """
+        path = self.folder / EVALUATION
+        return read_object(path) if path.exists() else {}
+
+    def evaluation(self, when: str, result: Record, episodes: Sequence[Record], step: int) -> None:
+        """Files an evaluation under its name in evaluation.json; transcripts go to episodes.jsonl."""
+        self._write(EVALUATION, json.dumps({**self.evaluations(), when: dict(result)}, indent=2) + "\n")
+        self._append(EPISODES, [{"evaluation": when, "step": step, **e} for e in episodes])
+        self._track(step, result, "evaluation")
+
+    def flush(self) -> None:
+        """Waits until all records are on the disk, so that no checkpoint is ahead of them."""
+        for name in (STEPS, EPISODES):
+            if (self.folder / name).is_file():
+                flush(self.folder / name)
+
+    def check(self, step: int) -> list[str]:
+        """What is wrong with the records of a run that goes on from `step`, in a sentence each.
+
+        Raises:
+            ConfigError: if a file cannot be read at all.
+        """
+        self.evaluations()
+        read_steps(self.folder / EPISODES)
+        steps = {record["step"] for record in read_steps(self.folder / STEPS)}
+        if not (missing := sorted(set(range(step)) - steps)):
+            return []
+        return [f"{STEPS} lacks {len(missing)} of the {step} steps that were made ({_spans(missing)})"]
+
+    def rewind(self, step: int, extended: bool = False) -> None:
+        """Forgets what was recorded from `step` on: a resumed run writes it again.
+
+        Args:
+            extended: the run had ended here and now goes on; its last evaluation becomes one in between.
+        """
+        between = f"step-{step}"
+        for name in (STEPS, EPISODES):
+            records = read_steps(self.folder / name)
+            if extended:
+                records = [r | {"evaluation": between} if r.get("evaluation") == LAST else r for r in records]
+            # An evaluation after step N carries N itself and was made before the checkpoint of step N; only the one
+            # after all steps comes later, and is always made again.
+            held = [r for r in records if r.get("evaluation") != LAST]
+            kept = [r for r in held if r["step"] < step + (step > 0 and "evaluation" in r)]
+            if records or (self.folder / name).exists():
+                self._write(name, "".join(json.dumps(r) + "\n" for r in kept))
+        results = self.evaluations()
+        if extended and LAST in results:
+            results[between] = results[LAST]
+        kept_results = {when: result for when, result in results.items() if not _is_after(when, step)}
+        if kept_results != results or LAST in results:
+            self._write(EVALUATION, json.dumps(kept_results, indent=2) + "\n")
+
+    def _write(self, name: str, text: str) -> None:
+        try:
+            write_whole(self.folder / name, text)
+        except OSError as error:
+            raise self._unwritten(name, error) from error
+
+    def _append(self, name: str, records: Sequence[Record]) -> None:
+        try:
+            with (self.folder / name).open("a") as stream:
+                stream.writelines(json.dumps(record) + "\n" for record in records)
+        except OSError as error:
+            raise self._unwritten(name, error) from error
+
+    def _unwritten(self, name: str, error: OSError) -> TrainingError:
+        return TrainingError(f"{self.folder / name} could not be written: {error.strerror}; {remedy(error)}")
+
+    def _track(self, step: int, record: Record, prefix: str) -> None:
+        numbers = {f"{prefix}/{k}": float(v) for k, v in record.items() if isinstance(v, (int, float))}
+        for tracker in self.trackers:
+            tracker(step, numbers)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a JSONL file; a last line cut off by a kill is left out.
+
+    Raises:
+        ConfigError: if any other line is no JSON object.
+    """
+    if not path.is_file():
+        return []
+    lines = path.read_bytes().splitlines()
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = parse_json(line, "")
+        except ConfigError as error:
+            if number == len(lines):
+                break
+            raise ConfigError(f"{path}: line {number} is not JSON; mend or remove that line") from error
+        if not isinstance(record, dict):
+            raise ConfigError(f"{path}: line {number} is no JSON object; mend or remove that line")
+        records.append(record)
+    return records
+
+
+def read_steps(path: Path) -> list[dict[str, Any]]:
+    """The records of a JSONL file, each of which says of which step it is.
+
+    Raises:
+        ConfigError: if a line cannot be read, or names no step.
+    """
+    records = read_lines(path)
+    for number, record in enumerate(records, start=1):
+        if type(record.get("step")) is not int:
+            raise ConfigError(f"{path}: record {number} names no step; mend or remove that line")
+    return records
+
+
+def _is_after(when: str, step: int) -> bool:
+    """Whether an evaluation was made later than after `step` steps."""
+    made = when.removeprefix("step-")
+    return when == LAST or (made.isdecimal() and int(made) > step)
+
+
+def _spans(numbers: Sequence[int]) -> str:
+    """The first and last of some numbers, in a few words.
+
+    >>> _spans([1]), _spans([1, 2, 7])
+    ('1', '1 to 7')
+    """
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"

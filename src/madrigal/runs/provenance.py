@@ -1,0 +1,68 @@
+"""run.json: by what a run was made, when, on what machine, and what was changed in it since."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import madrigal
+from madrigal.runs.files import read_object
+
+FILE = "run.json"
+LIBRARIES = ("torch", "transformers", "peft")
+
+
+def session(step: int, device: torch.device, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """What is written down of one stretch of a run: a start, or a resumption at `step`.
+
+    Args:
+        changes: settings that are others from this step on, as [before, now].
+    """
+    return {
+        "step": step,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "madrigal": madrigal.__version__,
+        "commit": commit(Path(__file__).parent),
+        "machine": {
+            "system": platform.platform(),
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "python": platform.python_version(),
+            **{name: version(name) for name in LIBRARIES},
+        },
+        "changes": dict(changes),
+    }
+
+
+def commit(folder: Path) -> str:
+    """The commit of the sources in a folder, marked where they were changed since; "" where git does not know them."""
+    try:
+        if not _git(folder, "ls-files", "__init__.py"):
+            return ""
+        return _git(folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """What run.json of a run folder says; {} for a run made before there was one.
+
+    Raises:
+        ConfigError: if it cannot be read.
+    """
+    file = folder / FILE
+    return read_object(file) if file.exists() else {}

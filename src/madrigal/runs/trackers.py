@@ -1,0 +1,92 @@
+"""TensorBoard, Weights & Biases and Trackio, where they are installed."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from madrigal.runs.log import Tracker
+from madrigal.types import ConfigError
+
+PACKAGES = {
+    "tensorboard": ("torch.utils.tensorboard", "madrigal[tb]"),
+    "wandb": ("wandb", "madrigal[wandb]"),
+    "trackio": ("trackio", "madrigal[trackio]"),
+}
+
+
+def check_trackers(kinds: Sequence[str]) -> None:
+    """Finds out whether trackers can be begun, before anything is loaded or made.
+
+    Raises:
+        ConfigError: if a package is not installed, or wandb would ask for a key on the terminal.
+    """
+    for kind in kinds:
+        module = _package(kind)
+        if kind == "wandb" and not _has_key(module):
+            raise ConfigError(
+                "records.trackers: wandb is not logged in; run: wandb login, or set WANDB_MODE=offline to send it later"
+            )
+
+
+def _package(kind: str) -> Any:
+    name, extra = PACKAGES[kind]
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ConfigError(f"records.trackers: {kind} is not installed; pip install '{extra}'") from error
+
+
+def _has_key(wandb: Any) -> bool:
+    """Whether wandb needs no key now, has one in the environment, or one from an earlier login."""
+    if os.environ.get("WANDB_MODE", "") in ("offline", "disabled", "dryrun"):
+        return True
+    return bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
+
+
+def make_tracker(kind: str, folder: Path, settings: Mapping[str, Any]) -> Tracker:
+    """A function that sends numbers to a tracker.
+
+    Raises:
+        ConfigError: if its package is not installed.
+    """
+    return {"tensorboard": _tensorboard, "wandb": _wandb, "trackio": _trackio}[kind](folder, settings)
+
+
+def _tensorboard(folder: Path, settings: Mapping[str, Any]) -> Tracker:
+    writer: Any = _package("tensorboard").SummaryWriter(str(folder / "tensorboard"))
+
+    def track(step: int, numbers: Mapping[str, float]) -> None:
+        for name, value in numbers.items():
+            writer.add_scalar(name, value, step)
+        writer.flush()
+
+    return track
+
+
+def _wandb(folder: Path, settings: Mapping[str, Any]) -> Tracker:
+    wandb = _package("wandb")
+    try:
+        run = wandb.init(project="madrigal", name=folder.name, dir=str(folder), config=dict(settings))
+    except wandb.Error as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"records.trackers: wandb could not begin ({reason}); run: wandb login, or set WANDB_MODE=offline"
+        ) from error
+
+    def track(step: int, numbers: Mapping[str, float]) -> None:
+        run.log({**numbers, "step": step})
+
+    return track
+
+
+def _trackio(folder: Path, settings: Mapping[str, Any]) -> Tracker:
+    run = _package("trackio").init(project="madrigal", name=folder.name, config=dict(settings), resume="allow")
+
+    def track(step: int, numbers: Mapping[str, float]) -> None:
+        run.log(dict(numbers), step=step)
+
+    return track

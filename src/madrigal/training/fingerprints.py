@@ -1,0 +1,104 @@
+"""Fingerprints of what a run was started with: rows of data, base models, tokenizers, the code of an own task.
+
+Settings name these by path; a fingerprint says whether the same still lies behind the name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers.utils.hub import cached_file
+
+from madrigal.config import Experiment
+from madrigal.policies.local import resolve_model
+from madrigal.rollouts.task import Task
+from madrigal.tasks.own import Own
+from madrigal.types import ConfigError, Split
+
+SPLITS: tuple[Split, ...] = ("train", "test")
+CONFIGS = {"config.json", "generation_config.json", "adapter_config.json"}
+WEIGHTS, SPELLING = {".safetensors", ".bin"}, {".json", ".jinja", ".model", ".txt"}
+CODE = "the code of the task"
+
+
+def fingerprints(run: Experiment, task: Task[Any]) -> dict[str, str]:
+    """By what it is of, the sha256 of its content; what has no file on this machine is left out."""
+    found = {f"the {split} data": _digest(_rows(task, split)) for split in SPLITS}
+    places = {"team.policy": run.team.policy.model, "critic": run.critic.model}
+    places |= {f"team.seats.{agent}": policy.model for agent, policy in run.team.seats.items()}
+    models = {name: _parts_of(name) for name in set(places.values()) if name}
+    for place, name in places.items():
+        found |= {f"the {part} of {place}": digest for part, digest in models.get(name, {}).items()}
+    if run.team.start:
+        found["team.start"] = _digest(_contents(sorted(Path(run.team.start).glob("*/*.safetensors"))))
+    if isinstance(run.task, Own) and (file := _source(run.task.path)).is_file():
+        found[CODE] = _digest([file.read_bytes()])
+    return found
+
+
+def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What is another than it was, of all that both know."""
+    return [name for name, digest in now.items() if before.get(name, digest) != digest]
+
+
+def _rows(task: Task[Any], split: Split) -> Iterator[bytes]:
+    for example in task.examples(split):
+        yield json.dumps([example.id, _plain(example.data)]).encode()
+
+
+def _plain(value: object) -> object:
+    """The same in every process: an object of a user's own stands for its type, since its text may name an address."""
+    if isinstance(value, Mapping):
+        return sorted(([str(key), _plain(inner)] for key, inner in value.items()), key=lambda pair: str(pair[0]))
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value if value is None or isinstance(value, str | int | float) else type(value).__name__
+
+
+def _parts_of(model: str) -> dict[str, str]:
+    """Fingerprints of a model's weights with their config, and of its tokenizer with its chat template."""
+    if (folder := _folder_of(model)) is None:
+        return {}
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    weights = [file for file in files if file.suffix in WEIGHTS or file.name in CONFIGS]
+    spelling = [file for file in files if file.suffix in SPELLING and file not in weights and "index" not in file.name]
+    return {"base model": _digest(_contents(weights)), "tokenizer": _digest(_contents(spelling))}
+
+
+def _folder_of(model: str) -> Path | None:
+    """Where a model lies: its folder, or the snapshot of a hub name in the cache."""
+    try:
+        place = Path(resolve_model(model))
+        if place.is_dir():
+            return place
+        config = cached_file(str(place), "config.json", local_files_only=True)
+    except (ConfigError, OSError, ValueError):  # it is gone, or was never loaded
+        return None
+    return Path(config).parent if config else None
+
+
+def _contents(files: Iterable[Path]) -> Iterator[bytes]:
+    for file in files:
+        with file.open("rb") as stream:
+            yield f"{file.name}\0".encode() + hashlib.file_digest(stream, "sha256").digest()
+
+
+def _source(path: str) -> Path:
+    """The file of an own task: "file.py:name" or "package.module:name", imported before."""
+    name = path.rpartition(":")[0]
+    if name.endswith(".py"):
+        return Path(name)
+    spec = importlib.util.find_spec(name)
+    return Path(spec.origin or "") if spec else Path()
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()

@@ -1,0 +1,126 @@
+"""Going on with a run: from which checkpoint, with which settings, and whether all is as it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from madrigal.config import Experiment, from_json, read_experiment, to_json, with_absolute_places, without_places
+from madrigal.runs.checkpoint import Learners, newest_whole
+from madrigal.runs.provenance import read_about
+from madrigal.training.fingerprints import CODE, differences
+from madrigal.types import ConfigError
+
+# What changes neither the shape of anything that a checkpoint holds nor what the run is about.
+FREE = ("steps", "prompts", "threads", "sampling", "optimiser", "evaluation", "records")
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a run goes on from.
+
+    Attributes:
+        step: how many steps were made.
+        experiment: the settings that they were made with.
+        learners: their states by name; None where no checkpoint was written yet.
+        memory: the algorithm's.
+        fingerprints: of data, models and code at the start; empty in old runs.
+        changes: settings that are others now, as [before, now].
+    """
+
+    step: int
+    experiment: Experiment
+    learners: Learners | None = None
+    memory: Any = None
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def extended(self) -> bool:
+        """Whether the run had made all its steps and is to make more."""
+        return self.step == self.experiment.steps > 0 and "steps" in self.changes
+
+
+def find_saved(folder: Path, run: Experiment, now: Mapping[str, str], tell: Tell) -> Saved | None:
+    """What a run folder holds to go on from, checked before any model is loaded; None where no run has begun.
+
+    Args:
+        run: the settings to go on with.
+        now: fingerprints of what lies behind its names.
+        tell: is told of what was changed, and of what is damaged and can be done without.
+
+    Raises:
+        ConfigError: if all checkpoints are damaged, or the run cannot go on with these settings, data or models.
+    """
+    checkpoint = newest_whole(folder / "checkpoints", tell)
+    if checkpoint is None and not (folder / "experiment.json").is_file():
+        return None
+    learners, state = checkpoint or (None, {"step": 0, "experiment": None, "memory": None})
+    if not {"experiment", "memory"} <= state.keys():
+        raise ConfigError(f"checkpoint step-{state['step']} of {folder} lacks settings or memory; remove it and resume")
+    text = state["experiment"]
+    before = from_json(str(text), f"checkpoint step-{state['step']}") if checkpoint else read_experiment(folder)
+    known = state.get("fingerprints") or read_about(folder).get("fingerprints") or {}
+    _check_content(folder, known, now, tell)
+    changes = _changes(before, run, known=bool(known))
+    _check_changes(folder, changes, run, state["step"])
+    if changes and checkpoint:
+        tell(_announced(before, run, changes, state["step"]))
+    return Saved(state["step"], before, learners, state["memory"], known, changes)
+
+
+def state_of(run: Experiment, memory: Any, fingerprints: Mapping[str, str]) -> dict[str, Any]:
+    """What a checkpoint holds beside its learners."""
+    return {"memory": memory, "experiment": to_json(run), "fingerprints": dict(fingerprints)}
+
+
+def _check_content(folder: Path, known: Mapping[str, str], now: Mapping[str, str], tell: Tell) -> None:
+    changed = differences(known, now)
+    if CODE in changed:  # a mistake in it is mended, and the run goes on
+        tell(f"{CODE} is not what this run was started with; going on with the new one")
+    if others := [name for name in changed if name != CODE]:
+        raise ConfigError(
+            f"run {folder}: {' and '.join(others)} {'is' if len(others) == 1 else 'are'} not what it was started with; "
+            "put back what was there, or start a new run, from this team with --from"
+        )
+
+
+def _changes(before: Experiment, run: Experiment, *, known: bool) -> dict[str, Any]:
+    """Settings that differ, as [before, now]; where files lie is none where their content is known."""
+    comparable = without_places if known else with_absolute_places
+    old, new = (_flat(json.loads(to_json(comparable(one)))) for one in (before, run))
+    both = {key: [old.get(key), new.get(key)] for key in sorted(old.keys() | new.keys())}
+    return {key: pair for key, pair in both.items() if pair[0] != pair[1]}
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def _check_changes(folder: Path, changes: Mapping[str, Any], run: Experiment, step: int) -> None:
+    fixed = [key for key in changes if key.partition(".")[0] not in FREE]
+    if fixed:
+        old, new = changes[fixed[0]]
+        raise ConfigError(
+            f"run {folder} was made with other settings: {fixed[0]} was {old!r}, not {new!r}; on resume only these may "
+            f"change: {', '.join(FREE)}; for others start a new run, from this team with --from"
+        )
+    if run.steps < step:
+        raise ConfigError(
+            f"run {folder} has made {step} steps already, expected --steps {step} or more, got {run.steps}; a team of "
+            f"an earlier step is made by: madrigal export {folder} --step N"
+        )
+
+
+def _announced(before: Experiment, run: Experiment, changes: Mapping[str, Any], step: int) -> str:
+    listed = ", ".join(f"{key} {old} -> {new}" for key, (old, new) in changes.items())
+    anew = before.steps != run.steps and (run.optimiser.schedule != "constant")
+    laid = f"; the learning rate's {run.optimiser.schedule} schedule is laid out anew for {run.steps} steps"
+    return f"from step {step} on with other settings ({listed}){laid if anew else ''}"

@@ -1,0 +1,199 @@
+"""What a run leaves in its folder beside its records: settings, run.json, checkpoints, the team."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from madrigal.build.experiment import pick_device, prepare
+from madrigal.config import Experiment, read_experiment, to_json
+from madrigal.learning.learners import Learning
+from madrigal.learning.snapshots import POOL, Partners
+from madrigal.policies.team import Team
+from madrigal.rollouts.task import Task
+from madrigal.runs.checkpoint import check_finite, checkpoints, save_checkpoint
+from madrigal.runs.files import remedy, remove_folder, write_whole
+from madrigal.runs.folders import Held
+from madrigal.runs.log import RunLog
+from madrigal.runs.provenance import FILE, read_about, session
+from madrigal.tasks.trust import check_trust
+from madrigal.training.fingerprints import fingerprints
+from madrigal.training.held_out import Watcher, team_at
+from madrigal.training.resume import Saved, find_saved, state_of
+from madrigal.types import ConfigError, MadrigalError, TrainingError
+
+
+class Keeper:
+    """Owns a run folder's checkpoints, and takes up the one that a run goes on from.
+
+    Attributes:
+        saved_at: the step of the newest checkpoint, -1 while there is none.
+    """
+
+    def __init__(self, place: Held, run: Experiment, watch: Watcher, task: Task[Any]) -> None:
+        """Looks at what the folder holds, before any model is loaded.
+
+        Raises:
+            ConfigError: if the run in it cannot go on with these settings, data or models, or cannot be read.
+        """
+        self.place, self.run, self.watch = place, run, watch
+        self.prints = fingerprints(run, task)
+        self.saved: Saved | None = None
+        if place.begun:
+            self.saved = find_saved(place.folder, run, self.prints, watch.stage)
+        self.saved_at = -1
+        if self.saved is not None:
+            for flaw in RunLog(place.folder).check(self.saved.step):
+                watch.stage(flaw)
+
+    def take_up(self, log: RunLog, learning: Learning, partners: Partners) -> tuple[Any, int]:
+        """Restores what was saved, writes down that the run begins or goes on; returns memory and first step.
+
+        Raises:
+            ConfigError: if the checkpoint is of other learners.
+        """
+        self.log, self.learning, self.partners = log, learning, partners
+        memory, first, changes = self.run.algorithm.begin(), 0, {}
+        if self.saved is not None:
+            changes = dict(self.saved.changes)
+            if self.saved.learners is not None:
+                memory, first = self.saved.memory, self.saved.step
+                self.saved_at = first
+                self._restore(self.saved.learners)
+        self._write(first, changes)
+        log.rewind(first, extended=self.saved is not None and self.saved.extended)
+        return memory, first
+
+    def _restore(self, learners: dict[str, dict[str, Any]]) -> None:
+        try:
+            self.learning.restore({name: held for name, held in learners.items() if name != POOL})
+            if POOL in learners:
+                self.partners.restore(learners[POOL])
+        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise ConfigError(
+                f"checkpoint step-{self.saved_at} of {self.place.folder} does not fit this run's learners "
+                f"({type(error).__name__}); remove it and resume from an earlier one"
+            ) from error
+
+    def _write(self, step: int, changes: dict[str, Any]) -> None:
+        folder = self.place.folder
+        about = read_about(folder) if self.saved is not None else {}
+        sessions = [*about.get("sessions", []), session(step, pick_device(self.run.team.device), changes)]
+        self._write_about(about | {"sessions": sessions, "fingerprints": self.prints})
+        self._write_file("experiment.json", to_json(self.run))
+
+    def _write_about(self, about: dict[str, Any]) -> None:
+        self._write_file(FILE, json.dumps(about, indent=2) + "\n")
+
+    def _write_file(self, name: str, text: str) -> None:
+        try:
+            write_whole(self.place.folder / name, text)
+        except OSError as error:
+            raise TrainingError(
+                f"{self.place.folder / name} could not be written: {error.strerror}; {remedy(error)}"
+            ) from error
+
+    def lacks(self, first: int) -> str:
+        """The evaluation that a run has to make before its next step; "" where it was made."""
+        if first == 0:
+            return "before"
+        due = is_due(first, self.run.evaluation.every) and first < self.run.steps
+        return f"step-{first}" if due and f"step-{first}" not in self.log.evaluations() else ""
+
+    def save(self, step: int, memory: Any) -> None:
+        """Writes a checkpoint, after the records that belong to it; not again where there is one of this step.
+
+        Raises:
+            TrainingError: if the disk is full or not writable, or a weight is not a finite number.
+        """
+        if step == self.saved_at:
+            return
+        self.log.flush()
+        pool = {POOL: self.partners.state()} if self.run.team.partners.share else {}
+        state = state_of(self.run, memory, self.prints)
+        save_checkpoint(self.log.checkpoints, step, self.learning.states() | pool, state, self.run.records.keep)
+        self.saved_at = step
+        self.place.settle()
+
+    @contextmanager
+    def keeping(self, step: int, memory: Any) -> Iterator[None]:
+        """Saves what was before a step, or an evaluation, that fails before any weight has moved; the error goes on."""
+        pool, moves = self.partners.state(), self._moves()
+        try:
+            yield
+        except (MadrigalError, OSError, RuntimeError):
+            if step and step != self.saved_at and self._moves() == moves:
+                self.watch.stage(f"saving the {step} steps before the error")
+                self.partners.restore(pool)
+                with contextlib.suppress(TrainingError):  # what stopped the run is told
+                    self.save(step, memory)
+            raise
+
+    def _moves(self) -> dict[str, int]:
+        """How many updates each learner has made."""
+        return {name: learner.descent.moves for name, learner in self.learning.everyone.items()}
+
+    def save_team(self, team: Team, step: int) -> None:
+        """Writes the team, and of which step it is."""
+        self.watch.stage("saving the team")
+        save_team(team, self.place.folder / "team")
+        self._write_about(read_about(self.place.folder) | {"team_step": step})
+
+
+def is_due(step: int, every: int) -> bool:
+    """Whether something that is done every so many steps, 0 for never, is to be done after a step."""
+    return every > 0 and step % every == 0
+
+
+def save_team(team: Team, folder: Path) -> None:
+    """Writes the team beside `folder` first and renames, so that a saved team is always whole.
+
+    Raises:
+        TrainingError: if a weight is not a finite number, or the disk is full or not writable.
+    """
+    check_finite({policy.name: policy.parameters() for policy in team.trainable}, f"team {folder}")
+    draft = folder.with_name(f".{folder.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        draft.mkdir(parents=True)
+        team.save(draft)
+        remove_folder(folder)
+        draft.rename(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise TrainingError(
+            f"team {folder} could not be written ({error}); {remedy(error)}: the last checkpoint is whole"
+        ) from error
+
+
+def export(folder: Path, step: int | None = None, output: Path | None = None, *, trust: bool = False) -> Path:
+    """Makes a team of a checkpoint of a run, the newest by default, and returns where it is.
+
+    Args:
+        output: by default the run's own team where there is none yet, else team-step-N beside it.
+        trust: let the run's file import an own task, or go without the sandbox.
+
+    Raises:
+        ConfigError: if there is no such checkpoint, or something else lies where it is to go.
+    """
+    run = read_experiment(folder)
+    if not trust:
+        check_trust(run.task, folder)
+    known = [number for number, _ in checkpoints(folder / "checkpoints")]
+    wanted = known[-1] if step is None and known else step
+    own = folder / "team"
+    target = output or (folder / f"team-step-{wanted}" if own.exists() else own)
+    if target.exists() and not (target / "team.json").is_file():
+        raise ConfigError(f"--output: {target} exists and is no team; name another folder")
+    with prepare(run) as task:
+        save_team(team_at(folder, run, task.agents, wanted), target)
+    if target == own:
+        write_whole(folder / FILE, json.dumps(read_about(folder) | {"team_step": wanted}, indent=2) + "\n")
+    return target

@@ -1,0 +1,199 @@
+"""Training: play, credit, update, sync, again and again; and beside the line: log, evaluate, save."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from madrigal.algorithms import reported
+from madrigal.build.experiment import check_prompts, make_team, prepare, voices
+from madrigal.build.learners import check_histories, make_learning
+from madrigal.config import Experiment, with_absolute_places
+from madrigal.learning.snapshots import Partners
+from madrigal.rollouts.counterfactual_rewards import leaving_one_out, paying_differences
+from madrigal.rollouts.play import Judger, Speaker, Utterance
+from madrigal.rollouts.seeds import derive
+from madrigal.rollouts.task import Task
+from madrigal.rollouts.tree import branch
+from madrigal.runs.folders import Held, held
+from madrigal.runs.log import RunLog
+from madrigal.runs.records import step_record, transcripts
+from madrigal.runs.signals import Stop, stop_on_signals
+from madrigal.runs.trackers import make_tracker
+from madrigal.training.held_out import Silent, Watcher, evaluate_on, held_out, use_threads
+from madrigal.training.saving import Keeper, is_due
+from madrigal.types import Completion, Example, Group, Point
+
+
+class StoppedError(Exception):
+    """Somebody asked to stop while the team was evaluated, between two steps."""
+
+
+def train(
+    run: Experiment,
+    folder: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    watch: Watcher | None = None,
+    stop: Stop | None = None,
+) -> bool:
+    """Runs one experiment in its folder, which is made where there is none.
+
+    Args:
+        resume: go on with the run in the folder, if there is one.
+        overwrite: replace the run in the folder.
+        stop: says whether to stop after the present step, where the caller minds signals; None minds them here.
+
+    Returns:
+        True when all steps were made, False when a signal ended the run early; it is saved then, its team too, and can
+        be resumed.
+
+    Raises:
+        ConfigError: if the folder holds a run and neither was asked for, or another process trains there.
+    """
+    with prepare(run) as task:
+        return train_on(task, run, folder, resume=resume, overwrite=overwrite, watch=watch, stop=stop)
+
+
+def train_on(
+    task: Task[Any],
+    run: Experiment,
+    folder: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    watch: Watcher | None = None,
+    stop: Stop | None = None,
+) -> bool:
+    """`train` on a task that `prepare` has opened."""
+    with held(folder, resume=resume, overwrite=overwrite, beside=True) as place:
+        return not train_in(task, run, place, watch=watch, stop=stop)
+
+
+def train_in(
+    task: Task[Any], run: Experiment, place: Held, *, watch: Watcher | None = None, stop: Stop | None = None
+) -> int:
+    """`train_on` in a folder that is held. Every step is four verbs: play, credit, update, sync.
+
+    Returns:
+        0 when all steps were made, else what `stop` said: the signal that ended the run early.
+    """
+    watch, run = watch or Silent(), with_absolute_places(run)
+    use_threads(run.threads)
+    keeper = Keeper(place, run, watch, task)
+    watch.stage("loading the team")
+    team = make_team(run.team, task.agents, run.seed)
+    check_prompts(run, task, team, [*_trained(run, task), *held_out(run, task)])
+    learning = make_learning(run, team)
+    check_histories(run, task, learning.critics, _trained(run, task))
+    log = RunLog(place.folder, [make_tracker(t, place.folder, dataclasses.asdict(run)) for t in run.records.trackers])
+    partners = Partners(run.team.partners, team.seats)
+    memory, step = keeper.take_up(log, learning, partners)  # only now: what cannot be loaded leaves no run behind
+    minded, ended = stop_on_signals() if stop is None else nullcontext(stop), False
+    with voices(run, task, team) as (speak, judge), minded as interrupted:
+        judged = _Evaluator(run, task, _until(interrupted, speak), judge, log, watch, place)
+        try:
+            if run.steps and (missing := keeper.lacks(step)):
+                judged(missing, step)
+            if step < run.steps:
+                watch.stage("training")
+            while step < run.steps and not interrupted():
+                began = time.perf_counter()
+                with keeper.keeping(step, memory):
+                    partners.remember(step)
+                    groups = _play(run, task, step, partners, speak, judge)
+                    readings = learning.read(groups)
+                    stages, memory = run.algorithm.credit(groups, memory, readings)
+                    updates = learning.update(groups, stages, readings, run.optimiser.scale(step, run.steps))
+                # sync: the engines of local policies read the learners' own weights, and `stale` proves it.
+                record = step_record(step, time.perf_counter() - began, groups, stages, updates)
+                record |= reported(run.algorithm, memory)
+                log.step(record, transcripts(step, groups, stages, run.records.transcripts))
+                watch.step(record)
+                step += 1
+                if is_due(step, run.evaluation.every) and step < run.steps:
+                    with keeper.keeping(step, memory):
+                        judged(f"step-{step}", step)
+                if is_due(step, run.records.checkpoint_every) or step == run.steps:
+                    keeper.save(step, memory)
+            if step == run.steps:
+                judged("after", step)
+                ended = True
+        except StoppedError:
+            pass  # there is nothing half done: the weights are those after the last step
+        if run.steps:
+            keeper.save(step, memory)
+        if step:
+            keeper.save_team(team, step)
+    return 0 if ended else int(interrupted())
+
+
+def _until(interrupted: Stop, speak: Speaker) -> Speaker:
+    """A speaker that is asked no more when somebody wants to stop: an evaluation may take longer than a step."""
+
+    def answer(wanted: Sequence[Utterance]) -> Sequence[Completion]:
+        if interrupted():
+            raise StoppedError
+        return speak(wanted)
+
+    return answer
+
+
+def examples_of(step: int, examples: Sequence[Example], count: int, seed: int) -> list[Example]:
+    """The examples of a step, a function of its arguments: passes over the data, each in its own order, cut up."""
+    chosen = []
+    orders: dict[int, list[int]] = {}
+    for position in range(step * count, (step + 1) * count):
+        epoch, place = divmod(position, len(examples))
+        if epoch not in orders:
+            orders[epoch] = list(range(len(examples)))
+            random.Random(derive(seed, "epoch", epoch)).shuffle(orders[epoch])
+        chosen.append(examples[orders[epoch][place]])
+    return chosen
+
+
+def _play(
+    run: Experiment, task: Task[Any], step: int, partners: Partners, speak: Speaker, judge: Judger
+) -> list[Group[Any]]:
+    examples = examples_of(step, task.examples("train"), run.prompts, run.seed)
+    origins = [Point(example.id, task.reset(example)) for example in examples]
+    paid = paying_differences(judge) if run.reward.share == "difference" else judge
+    judging = leaving_one_out(paid) if run.algorithm.needs.without else paid
+    return [
+        group
+        for table in partners.seatings(origins, speak, (run.seed, step))
+        for group in branch(task, run.topology, table.origins, run.algorithm.branching, table.speak, judging, table.key)
+    ]
+
+
+def _trained(run: Experiment, task: Task[Any]) -> list[Example]:
+    """The distinct examples of all steps: the first pass over the data meets them all."""
+    examples = task.examples("train")
+    return examples_of(0, examples, min(run.steps * run.prompts, len(examples)), run.seed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Evaluator:
+    """Evaluates, files and shows; the same way before, during and after training."""
+
+    run: Experiment
+    task: Task[Any]
+    speak: Speaker
+    judge: Judger
+    log: RunLog
+    watch: Watcher
+    place: Held
+
+    def __call__(self, when: str, step: int) -> None:
+        self.watch.stage(f"evaluating {when}")
+        result, shown = evaluate_on(self.task, self.run, self.speak, self.judge)
+        self.log.evaluation(when, dataclasses.asdict(result), shown, step)
+        self.place.settle()
+        self.watch.evaluated(when, result)
