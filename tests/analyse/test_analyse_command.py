@@ -330,7 +330,7 @@ def test_a_normalised_return_that_is_no_number_is_one_line(capsys: Screen, run: 
     Path("relay.py").write_text(text + NAN)
     (run / "experiment.json").write_text(run.joinpath("experiment.json").read_text().replace(":task", ":nameless"))
     line = refused(capsys, "runs/a", "--trust", "--json")
-    assert "the metric return_percent must be a finite number, got nan" in line
+    assert "the metric 'return_percent' must be a finite number, got nan" in line
 
 
 NAN = """

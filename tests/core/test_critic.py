@@ -131,7 +131,7 @@ def test_gradients_are_those_of_the_mean_squared_error(model_folder: Path, rank:
     errors = [values - torch.tensor(sample.token_returns) for values, sample in loops]
     (0.25 * torch.cat(errors).square().mean()).backward()
     expected = {name: p.grad.clone() for name, p in critic.parameters().items() if p.grad is not None}
-    found = gradients(CriticLearner(critic, replace(FREE, token_budget=budget), 1, NEED), samples)
+    found = gradients(CriticLearner(critic, replace(FREE, token_budget=budget), NEED), samples)
     assert found.keys() == expected.keys() and "head" in found
     for name, slope in expected.items():
         torch.testing.assert_close(found[name], slope, atol=2e-5, rtol=1e-3)
@@ -152,7 +152,7 @@ def test_a_critic_learns_what_it_is_told(model_folder: Path) -> None:
     """Returns that depend on prompt and place: the loss falls to a hundredth, and their variance is explained."""
     critic = critic_of(model_folder)
     samples = lessons(critic, tiny.load(model_folder))
-    learner = CriticLearner(critic, replace(FREE, lr=3e-3), 40, NEED)
+    learner = CriticLearner(critic, replace(FREE, lr=3e-3), NEED)
     reports = [learner.update([samples]) for _ in range(40)]
     assert reports[-1]["loss"] < 0.01 * reports[0]["loss"]
     assert reports[-1]["explained_variance"] > 0.98 > reports[0]["explained_variance"]
@@ -163,12 +163,12 @@ def test_a_clip_stops_the_push_where_values_have_moved_enough(model_folder: Path
     critic = critic_of(model_folder)
     said = answers(tiny.load(model_folder), PLAIN)
     ten = [lesson(one, (10.0,) * len(one.token_ids), (0.0,) * len(one.token_ids)) for one in said]
-    learner = CriticLearner(critic, replace(FREE, lr=3e-3), 100, NEED)
+    learner = CriticLearner(critic, replace(FREE, lr=3e-3), NEED)
     while learner.update([ten])["value"] < 3:
         pass
     norms = []
     for clip in (0.1, 100.0, None):
-        trial = CriticLearner(critic, replace(FREE, lr=1e-12, weight_decay=0.0), 1, replace(NEED, clip=clip))
+        trial = CriticLearner(critic, replace(FREE, lr=1e-12, weight_decay=0.0), replace(NEED, clip=clip))
         norms.append(trial.update([ten])["gradient_norm"])
     assert norms[0] == 0.0 and norms[1] == pytest.approx(norms[2]) and norms[2] > 0.1
 
@@ -178,7 +178,7 @@ def test_a_return_that_is_no_number_is_refused_and_nothing_moves(model_folder: P
     critic = critic_of(model_folder)
     samples = [replace(one, token_returns=(bad,) * len(one.token_returns)) for one in lessons(critic, critic.body)]
     before = {name: p.detach().clone() for name, p in critic.parameters().items()}
-    with pytest.raises(TrainingError, match=r"critic critic-ann: the loss is .* the weights were not changed"):
+    with pytest.raises(TrainingError, match=r"critic critic-ann: the loss is .* the optimizer step was not made"):
         CriticLearner(critic, FREE, NEED).update([samples])
     assert all(torch.equal(p, before[name]) for name, p in critic.parameters().items())
 
@@ -199,7 +199,7 @@ def test_a_critic_beside_a_policy_is_an_adapter_on_its_model_and_leaves_it_as_it
 def test_the_output_layer_of_the_model_is_neither_changed_nor_asked(model_folder: Path, rank: int) -> None:
     critic = critic_of(model_folder, rank)
     turns = [sample.turn for sample in samples_of(answers(tiny.load(model_folder), PLAIN))]
-    words, learner = critic.body.model.get_output_embeddings(), CriticLearner(critic, FREE, 1, NEED)
+    words, learner = critic.body.model.get_output_embeddings(), CriticLearner(critic, FREE, NEED)
     expected = learner.read(turns)
     words.register_forward_pre_hook(lambda *_: pytest.fail("the output layer was asked"))
     assert learner.read(turns) == expected
@@ -212,7 +212,7 @@ def test_output_that_is_not_finite_names_the_critic(model_folder: Path) -> None:
         critic.head.weight[0, 3] = float("inf")
     turns = [sample.turn for sample in samples_of(answers(tiny.load(model_folder), PLAIN))]
     with pytest.raises(EngineError, match="critic critic-ann: the model's output is not finite"):
-        CriticLearner(critic, FREE, 1, NEED).read(turns)
+        CriticLearner(critic, FREE, NEED).read(turns)
 
 
 @KINDS
@@ -239,7 +239,7 @@ def test_recomputed_activations_do_not_change_the_gradient(model_folder: Path) -
     for checkpointing in (False, True):
         critic = critic_of(model_folder)
         samples = lessons(critic, tiny.load(model_folder))
-        learner = CriticLearner(critic, replace(FREE, gradient_checkpointing=checkpointing), 1, NEED)
+        learner = CriticLearner(critic, replace(FREE, gradient_checkpointing=checkpointing), NEED)
         found.append(gradients(learner, samples))
     for name, slope in found[0].items():
         torch.testing.assert_close(found[1][name], slope, atol=2e-5, rtol=1e-3)
@@ -249,7 +249,7 @@ def test_steps_too_small_for_bfloat16_are_kept_in_float32(model_folder: Path) ->
     """The head is in float32 anyway: its first step of Adam is the rate in every direction."""
     critic = load_critic("critic-ann", PolicyConfig(model=str(model_folder), dtype="bfloat16"), CPU)
     samples = lessons(critic, tiny.load(model_folder))
-    CriticLearner(critic, replace(FREE, lr=1e-5, weight_decay=0.0), 1, NEED).update([samples])
+    CriticLearner(critic, replace(FREE, lr=1e-5, weight_decay=0.0), NEED).update([samples])
     assert critic.head.weight.dtype == torch.float32
     assert critic.head.weight.abs().tolist()[0] == pytest.approx([1e-5] * 32, rel=1e-3)
 

@@ -160,7 +160,7 @@ def test_gradient_checkpointing_leaves_dropout_off(policy: LocalPolicy, config: 
     policy = other_model(policy, config)
     samples, found = samples_of(answers(policy, PLAIN)), []
     for checkpointing in (False, True):
-        learner = Learner(policy, replace(FREE, lr=1e-12, gradient_checkpointing=checkpointing), PLAIN, 1)
+        learner = Learner(policy, replace(FREE, lr=1e-12, gradient_checkpointing=checkpointing), PLAIN)
         found.append(gradients(learner, samples))
     assert distance(found[1], found[0]) < 1e-4
 
@@ -169,7 +169,7 @@ def test_a_model_that_cannot_recompute_is_refused_before_training(policy: LocalP
     policy.model = torch.nn.Sequential(torch.nn.Linear(1, 1))
     policy.model.config = GPT2Config()
     with pytest.raises(ConfigError, match=r"policy ann: optimiser.gradient_checkpointing is set, but .* gpt2 model"):
-        Learner(policy, replace(FREE, gradient_checkpointing=True), PLAIN, 1)
+        Learner(policy, replace(FREE, gradient_checkpointing=True), PLAIN)
 
 
 def test_output_that_is_not_finite_blames_the_model(policy: LocalPolicy) -> None:
@@ -177,7 +177,7 @@ def test_output_that_is_not_finite_blames_the_model(policy: LocalPolicy) -> None
     with torch.no_grad():
         policy.model.model.norm.weight[3] = math.nan
     with pytest.raises(EngineError, match="policy ann: the model's output is not finite"):
-        Learner(policy, FREE, PLAIN, 1).update([samples], Magrpo().loss)
+        Learner(policy, FREE, PLAIN).update([samples], Magrpo().loss)
 
 
 def test_the_last_token_is_trained(policy: LocalPolicy) -> None:

@@ -157,13 +157,3 @@ def test_tables_of_recipes_hold_the_recipes_numbers() -> None:
 def test_shares_of_the_starter_corpora() -> None:
     rows = re.findall(r"^\| (\w+) \| (\d+) % \|", (ROOT / "docs/starter.md").read_text(), re.MULTILINE)
     assert {name: int(share) for name, share in rows} == dict(zip(DOMAINS, WEIGHTS, strict=True))
-
-
-def test_quoted_errors_are_in_the_code() -> None:
-    source = "".join(file.read_text() for file in (ROOT / "src").rglob("*.py"))
-    # Messages are put together from literals: join them, and drop what is filled in.
-    joined = re.sub(r'"\s*\n\s*f?"', "", source)
-    headings = re.findall(r'^### "(.*)"$', (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
-    assert len(headings) >= 8
-    parts = [part.strip() for heading in headings for part in heading.split("...") if part.strip()]
-    assert [part for part in parts if part not in joined] == []

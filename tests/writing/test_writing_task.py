@@ -115,7 +115,7 @@ def papers() -> tuple[WritingTask, WritingTask]:
 def test_real_abstracts_load_and_score() -> None:
     for task in papers():
         check_task(task)
-        assert (len(task.examples("train")), len(task.examples("test"))) == (400, 100)
+        assert len(task.examples("train")) >= 400 and len(task.examples("test")) == 100
         for example in task.examples("train"):
             shown = task.observe(example, task.agents[0], ())[0].content
             step = task.step(example, dict.fromkeys(task.agents, shown))

@@ -122,7 +122,9 @@ def _train_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--from", dest="start", type=Path, metavar="RUN", help="begin with the trained team of another run"
     )
-    parser.add_argument("--trust", action="store_true", help="let a file import own code, or switch off the sandbox")
+    what = "let a file import own code, switch off the sandbox, or send to an expert or tracker"
+    parser.add_argument("--trust", action="store_true", help=what)
+    parser.add_argument("--quiet", action="store_true", help="no progress, no transcripts: results and warnings only")
     parser.add_argument("--topology", choices=TOPOLOGIES, help="who hears whom within a round")
     parser.add_argument("--algorithm", default="", metavar="NAME", help="how credit is given; madrigal list has them")
     return parser

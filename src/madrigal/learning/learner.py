@@ -86,6 +86,7 @@ class Learner:
     def _step(
         self, samples: Sequence[Sample], total: float, loss: LossFunction, scale: float, *, first: bool
     ) -> dict[str, float]:
+        total = total or total_weight(samples)
         tokens, weighted = _tokens(samples), weighted_tokens(samples) / total
         self.descent.forget()
         sums = {"loss": 0.0, "entropy": 0.0, "stale": 0.0}

@@ -152,7 +152,7 @@ def _held(model: Any) -> list[int]:
     held = [layer.keys.shape[-2] for layer in read if layer.keys is not None]
     model(
         input_ids=tokens[:, :1],
-        attention_mask=torch.ones((1, 1, 1, 3), dtype=torch.bool, device=model.device),
+        attention_mask=torch.zeros((1, 1, 1, 3), dtype=model.dtype, device=model.device),
         position_ids=torch.full((1, 1), 2, device=model.device),
         past_key_values=cache,
         use_cache=True,

@@ -71,8 +71,9 @@ class _Rows:
 
     def __init__(self, model: Any, cache: Cache, seen: Tensor, logits: Tensor, prompt_of: Tensor) -> None:
         # Of a mask with two dimensions the library asks at every token whether all of it is True, and the processor
-        # waits for the answer. It takes none, or one with four dimensions, as it is.
-        self.mask = None if bool(seen.all()) else seen[:, None, None]
+        # waits for the answer. It takes none, or one with four dimensions, as it is: what is added to the scores, for
+        # plain attention adds whatever it is given.
+        self.mask = None if bool(seen.all()) else added_mask(seen, model.dtype)
         self.model, self.cache, self.logits, self.position = model, cache, logits, seen.sum(-1)
         self.select(prompt_of)
 
@@ -83,7 +84,7 @@ class _Rows:
 
     def advance(self, token: Tensor) -> None:
         if self.mask is not None:
-            self.mask = functional.pad(self.mask, (0, 1), value=True)
+            self.mask = functional.pad(self.mask, (0, 1))
         output = self.model(
             input_ids=token[:, None],
             attention_mask=self.mask,
@@ -92,6 +93,13 @@ class _Rows:
             use_cache=True,
         )
         self.logits, self.position = output.logits[:, -1], self.position + 1
+
+
+def added_mask(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """[R 1 1 T] what is added to attention scores: 0 where `seen` [R T] is True, else the smallest number there is."""
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)[
+        :, None, None
+    ]
 
 
 def generate(
@@ -159,7 +167,6 @@ def _generate(
     present, seconds = list(range(len(encoded))), [0.0] * len(encoded)  # rows in the batch; when each ended
     for t in range(limit):
         token, logprob = draw(rows.logits, uniform[index, t], sampling)
-        check_finite(logprob, f"policy {policy.name}")
         tokens[index, t], logprobs[index, t] = token, logprob
         over = over | (token[:, None] == ends).any(dim=-1)
         if t + 1 == limit:
@@ -176,6 +183,7 @@ def _generate(
                 rows.select(keep)
                 index, token, over = index[keep], token[keep], over[keep]
         rows.advance(token)
+    check_finite(logprobs, f"policy {policy.name}")
     answers, nats = tokens.tolist(), logprobs.tolist()
     total = time.perf_counter() - began
     return [_completion(policy, encoded[i], answers[i], nats[i], lasted or total) for i, lasted in enumerate(seconds)]
