@@ -97,9 +97,8 @@ class _Rows:
 
 def added_mask(seen: Tensor, dtype: torch.dtype) -> Tensor:
     """[R 1 1 T] what is added to attention scores: 0 where `seen` [R T] is True, else the smallest number there is."""
-    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)[
-        :, None, None
-    ]
+    nothing = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+    return nothing.masked_fill(~seen, torch.finfo(dtype).min)[:, None, None]
 
 
 def generate(
