@@ -16,14 +16,14 @@ from made import write_lines
 from safetensors.torch import load_file
 
 from madrigal.compare.outcomes import outcome, rows_of_contest
-from madrigal.compare.run import Contest, clear, open_contest, play_all, slug
+from madrigal.compare.run import Contest, open_contest, play_all, replacing, slug
 from madrigal.compare.statistics import RETURN, SPEED, TIME
 from madrigal.config import Experiment, read_experiment
 from madrigal.learning.learner import Optimiser
 from madrigal.policies.local import Lora
 from madrigal.runs.log import read_lines
 from madrigal.training.held_out import Silent, evaluate_run
-from madrigal.types import ConfigError
+from madrigal.types import ConfigError, EngineError
 
 PLAYED = ["untrained-team", "sequential", "discussion", "single-model"]
 NAMES = [*PLAYED, "tuned-single-model", "team", "team-no-baseline", "first-swapped", "second-swapped"]
@@ -341,17 +341,21 @@ def test_nothing_to_train_is_nothing_to_compare(sums: Experiment, tmp_path: Path
         opened(replace(sums, steps=0), tmp_path)
 
 
-def test_only_the_folder_of_a_comparison_is_cleared(cut: Callable[..., Path], tmp_path: Path) -> None:
-    folder = cut()
-    (folder / "comparison.md").write_text("")
-    (folder / "notes.txt").write_text("mine")
-    with pytest.raises(ConfigError, match=r"holds notes.txt, so it is not the folder of a comparison"):
-        clear(folder)
-    assert (folder / "seed-0" / "team" / "team").is_dir()
-    (folder / "notes.txt").unlink()
-    clear(folder)
-    assert not folder.exists()
-    clear(tmp_path / "none")
+def test_what_is_replaced_is_gone_only_when_a_new_run_has_begun(tmp_path: Path) -> None:
+    folder = tmp_path / "compare-tldr"
+    (folder / "seed-0").mkdir(parents=True)
+    (folder / "seed-0" / "notes.txt").write_text("old")
+    with pytest.raises(EngineError), replacing(folder):
+        raise EngineError("no such model")
+    assert (folder / "seed-0" / "notes.txt").read_text() == "old"
+    with replacing(folder):
+        (folder / "seed-0" / "team").mkdir(parents=True)
+        (folder / "seed-0" / "team" / "experiment.json").write_text("{}")
+    assert not (folder / "seed-0" / "notes.txt").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["compare-tldr"]
+    (folder / "letters.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="letters.txt"), replacing(folder):
+        pass
 
 
 def test_a_corrupt_line_stops_with_its_place_and_loses_nothing(sums: Experiment, cut: Callable[..., Path]) -> None:

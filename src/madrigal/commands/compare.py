@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from rich.console import Console
 from madrigal.commands.arguments import quietly
 from madrigal.commands.settings import check_asked, start_of, with_settings
 from madrigal.compare.outcomes import rows_of_contest, rows_of_runs
-from madrigal.compare.run import clear, open_contest, play_all
+from madrigal.compare.run import open_contest, play_all, replacing
 from madrigal.compare.statistics import Row
 from madrigal.compare.table import as_csv, as_markdown, as_record, as_tables
 from madrigal.config import Experiment
@@ -121,8 +122,11 @@ def _contest(options: argparse.Namespace, settings: list[str], console: Console)
     _check_k(options, run)
     check_trackers(run.records.trackers)
     folder = options.runs / (options.name or f"compare-{run.recipe}")
-    if options.overwrite:
-        clear(folder)
+    with replacing(folder) if options.overwrite else nullcontext():
+        return _play(options, run, folder, console)
+
+
+def _play(options: argparse.Namespace, run: Experiment, folder: Path, console: Console) -> int:
     contest = open_contest(
         run, folder, options.seeds, samples=options.samples, single=options.single, only=options.only
     )

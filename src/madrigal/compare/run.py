@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -186,16 +187,27 @@ def training_tokens(played: Played, branching: Branching) -> float:
     return fmean(asked(record["turns"]) for record in played.transcripts) / branching.width
 
 
-def clear(folder: Path) -> None:
-    """Removes the folder of a comparison.
+@contextmanager
+def replacing(folder: Path) -> Iterator[None]:
+    """Puts the comparison in a folder aside, and removes it for good once a run of the new one has begun.
 
     Raises:
-        ConfigError: if it holds anything else.
+        ConfigError: if the folder holds anything else.
     """
     strange = [path.name for path in folder.glob("*") if not path.name.startswith(("seed-", "comparison."))]
     if strange:
         raise ConfigError(
             f"{folder} holds {strange[0]}, so it is not the folder of a comparison; choose another --name"
         )
+    aside = folder.with_name(f".{folder.name}.previous")
     if folder.exists():
-        shutil.rmtree(folder)
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
+    try:
+        yield
+    finally:
+        if any(folder.glob("seed-*/*/experiment.json")):
+            shutil.rmtree(aside, ignore_errors=True)
+        elif aside.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            aside.rename(folder)

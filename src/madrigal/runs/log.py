@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +107,18 @@ class RunLog:
         return TrainingError(f"{self.folder / name} could not be written: {error.strerror}; {remedy(error)}")
 
     def _track(self, step: int, record: Record, prefix: str) -> None:
-        numbers = {f"{prefix}/{k}": float(v) for k, v in record.items() if isinstance(v, (int, float))}
+        numbers = dict(_numbers(record, prefix))
         for tracker in self.trackers:
             tracker(step, numbers)
+
+
+def _numbers(record: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, float]]:
+    """The numbers of a record by their paths: "evaluation/components/structure"."""
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}/{key}")
+        elif isinstance(value, (int, float)):
+            yield f"{prefix}/{key}", float(value)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
