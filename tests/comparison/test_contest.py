@@ -354,7 +354,7 @@ def test_what_is_replaced_is_gone_only_when_a_new_run_has_begun(tmp_path: Path) 
     assert not (folder / "seed-0" / "notes.txt").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["compare-tldr"]
     (folder / "letters.txt").write_text("mine")
-    with pytest.raises(ConfigError, match="letters.txt"), replacing(folder):
+    with pytest.raises(ConfigError, match=r"letters\.txt"), replacing(folder):
         pass
 
 
