@@ -31,7 +31,7 @@ from datasets import Dataset
 from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 
 from flops import Work, products, rate
-from madrigal.algorithms.magrpo import Magrpo
+from madrigal.algorithms.group import GroupRelative
 from madrigal.learning.learner import Learner, Optimiser
 from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import LocalPolicy
@@ -175,7 +175,7 @@ class Ours:
     def __init__(self, cell: Cell, texts: Sequence[str], tokenizer: Any, *, beside: bool) -> None:
         self.beside = beside
         self.task = Rewrite(tuple(texts), cell.turns)
-        self.algorithm = Magrpo(width=cell.group, tree=cell.turns > 1, updates="turn")
+        self.algorithm = GroupRelative(width=cell.group, tree=cell.turns > 1, updates="turn")
         self.sampling = Sampling(max_new_tokens=cell.new_tokens)
         models = make_models(cell.parameters, tokenizer)
         self.policies = [

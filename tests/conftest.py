@@ -12,7 +12,6 @@ from jaxtyping import install_import_hook
 
 CHECKED = (
     "madrigal.maths.advantages",
-    "madrigal.algorithms.incentives",
     "madrigal.algorithms.influence",
     "madrigal.algorithms.mutual_information",
     "madrigal.maths.batch",

@@ -12,7 +12,7 @@ import cattrs
 from cattrs.strategies import configure_tagged_union
 
 from madrigal.algorithms.catalog import AlgorithmConfig
-from madrigal.algorithms.magrpo import Magrpo
+from madrigal.algorithms.group import GroupRelative
 from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.learning.optimizer import Optimiser
 from madrigal.learning.snapshots import PartnerConfig
@@ -109,7 +109,7 @@ class Experiment:
     task: TaskConfig
     topology: TopologyConfig = field(default_factory=Parallel)
     team: TeamConfig = field(default_factory=TeamConfig)
-    algorithm: AlgorithmConfig = field(default_factory=Magrpo)
+    algorithm: AlgorithmConfig = field(default_factory=GroupRelative)
     reward: Tradeoff = field(default_factory=Tradeoff)
     sampling: Sampling = field(default_factory=Sampling)
     optimiser: Optimiser = field(default_factory=Optimiser)
@@ -140,7 +140,7 @@ def _converter() -> cattrs.Converter:
     configure_tagged_union(TaskConfig, converter, tag_name="kind")
     configure_tagged_union(TopologyConfig, converter, tag_name="kind")
     # Files written when there was one algorithm do not name it.
-    configure_tagged_union(AlgorithmConfig, converter, tag_name="kind", default=Magrpo)
+    configure_tagged_union(AlgorithmConfig, converter, tag_name="kind", default=GroupRelative)
     return converter
 
 

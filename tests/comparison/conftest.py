@@ -14,7 +14,7 @@ sys.path.append(str(Path(__file__).parents[1] / "core"))
 
 import tiny
 
-from madrigal.algorithms.magrpo import Magrpo
+from madrigal.algorithms.group import GroupRelative
 from madrigal.config import Experiment, RecordsConfig, TeamConfig
 from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.learning.learner import Optimiser
@@ -51,7 +51,7 @@ def sums(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Experi
         recipe="sums",
         task=Gsm8k(source=Source(str(file), train="train[:5]", test="train[5:]")),
         team=TeamConfig(policy=PolicyConfig(model=str(model_folder)), device="cpu"),
-        algorithm=Magrpo(width=8),
+        algorithm=GroupRelative(width=8),
         sampling=Sampling(max_new_tokens=5),
         optimiser=Optimiser(lr=1e-2),
         evaluation=EvaluationConfig(examples=3, timed=1),

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from made import said
 
-from madrigal.algorithms.magrpo import Magrpo
-from madrigal.algorithms.reinforce import Reinforce
+from madrigal.algorithms.group import REINFORCE, GroupRelative
 from madrigal.compare.contenders import Contender, alone, as_large_as, contenders, left_out, matched, with_base
 from madrigal.compare.run import training_tokens
 from madrigal.compare.statistics import Played
@@ -59,7 +58,7 @@ def test_all_else_is_as_in_the_team() -> None:
     run = recipe("tldr")
     for one in contenders(run, PAIR):
         if one.name == "team, no baseline":
-            assert one.run == replace(run, algorithm=Reinforce(width=8, kl=0.01))
+            assert one.run == replace(run, algorithm=replace(REINFORCE, width=8, kl=0.01))
             continue
         kept = (one.run.algorithm, one.run.optimiser, one.run.evaluation, one.run.prompts, one.run.seed, one.run.recipe)
         assert kept == (run.algorithm, run.optimiser, run.evaluation, run.prompts, run.seed, run.recipe)
@@ -100,7 +99,7 @@ def test_a_team_that_talks_otherwise_is_compared_with_the_remaining_ways() -> No
 
 
 def test_crossed_joint_actions_do_not_keep_others_from_talking() -> None:
-    run = replace(recipe("tldr"), algorithm=Magrpo(crossed=True))
+    run = replace(recipe("tldr"), algorithm=GroupRelative(crossed=True))
     assert [one.run.algorithm.crossed for one in contenders(run, PAIR)] == [
         True,
         False,

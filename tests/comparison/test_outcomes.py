@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from made import write_lines, write_run
 
-from madrigal.algorithms.magrpo import Magrpo
+from madrigal.algorithms.group import GroupRelative
 from madrigal.compare.outcomes import difference, is_finished, outcome, rows_of_contest, rows_of_runs
 from madrigal.compare.statistics import RETURN, SPEED, TIME
 from madrigal.config import Experiment, to_json
@@ -22,7 +22,7 @@ from madrigal.runs.log import read_lines
 from madrigal.tasks.writing.task import Arxiv
 from madrigal.types import ConfigError
 
-TLDR = replace(recipe("tldr"), steps=2, prompts=8, algorithm=Magrpo(width=8, kl=0.02))
+TLDR = replace(recipe("tldr"), steps=2, prompts=8, algorithm=GroupRelative(width=8, kl=0.02))
 
 
 def write(place: Path, run: Experiment = TLDR, *values: float, **about: Any) -> Path:
@@ -155,7 +155,11 @@ def test_seeds_of_one_experiment_are_one_row(tmp_path: Path) -> None:
 
 
 def test_settings_that_differ_are_in_the_name(tmp_path: Path) -> None:
-    kinds = [TLDR, replace(TLDR, algorithm=Magrpo(width=8, kl=0.0)), replace(TLDR, algorithm=Magrpo(width=4, kl=0.02))]
+    kinds = [
+        TLDR,
+        replace(TLDR, algorithm=GroupRelative(width=8, kl=0.0)),
+        replace(TLDR, algorithm=GroupRelative(width=4, kl=0.02)),
+    ]
     places = [write(tmp_path / str(n), run) for n, run in enumerate(kinds)]
     rows, _ = rows_of_runs(places)
     assert [row.name for row in rows] == [
@@ -173,7 +177,7 @@ def test_what_does_not_change_the_training_makes_no_other_row(tmp_path: Path) ->
 
 
 def test_where_too_much_differs_the_folder_is_the_name(tmp_path: Path) -> None:
-    other = replace(TLDR, prompts=1, steps=3, algorithm=Magrpo(width=2, kl=0.5))
+    other = replace(TLDR, prompts=1, steps=3, algorithm=GroupRelative(width=2, kl=0.5))
     places = [write(tmp_path / "a"), write(tmp_path / "b", other)]
     assert [row.name for row in rows_of_runs(places)[0]] == [f"tldr ({place})" for place in places]
 

@@ -11,22 +11,20 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from madrigal.maths.advantages import (
-    active_score,
     greedy,
     group_mean,
+    group_zscore,
     leave_one_out,
     margin,
     mean_over_partners,
     quality,
     returns_to_go,
-    standard_score,
-    standardise,
+    standardize,
 )
 
 value = st.floats(-100, 100)
 rows = st.integers(2, 6).flatmap(lambda k: st.lists(st.lists(value, min_size=k, max_size=k), min_size=1, max_size=3))
 groups = rows.map(lambda r: torch.tensor(r, dtype=torch.float64))
-steps = st.lists(value, min_size=2, max_size=8).map(lambda r: torch.tensor(r, dtype=torch.float64))
 share = st.floats(0, 1)
 
 
@@ -53,11 +51,18 @@ def test_leave_one_out_by_hand() -> None:
     assert leave_one_out(torch.tensor([[1.0, 2.0, 6.0]])).tolist() == [[-3, -1.5, 4.5]]
 
 
-def test_standardise_by_hand() -> None:
-    spread = math.sqrt(14 / 3)
-    torch.testing.assert_close(
-        standardise(torch.tensor([[-2.0, -1.0, 3.0]])), torch.tensor([[-2 / spread, -1 / spread, 3 / spread]])
-    )
+def test_standardize_by_hand() -> None:
+    """Squares sum up to 14, over 3 - 1 or 3; the epsilon is added to the deviation."""
+    row = torch.tensor([[-2.0, -1.0, 3.0]], dtype=torch.float64)
+    torch.testing.assert_close(standardize(row), row / (math.sqrt(7) + 1e-4))
+    torch.testing.assert_close(standardize(row, ddof=0, epsilon=0.0), row / math.sqrt(14 / 3))
+    torch.testing.assert_close(standardize(row, epsilon=math.sqrt(7)), row / (2 * math.sqrt(7)))
+
+
+def test_the_epsilon_keeps_a_group_of_nearly_equal_returns_small() -> None:
+    """0, 0, 0 and 1e-5 have a sample deviation of 5e-6."""
+    row = torch.tensor([[0.0, 0.0, 0.0, 1e-5]], dtype=torch.float64)
+    assert group_zscore(row)[0].tolist() == pytest.approx([-2.5 / 105] * 3 + [7.5 / 105])
 
 
 @given(groups)
@@ -77,16 +82,18 @@ def test_baselines_do_not_see_a_shift(returns: Tensor, shift: float) -> None:
 
 
 @given(groups)
-def test_standardised_rows_have_unit_population_spread_or_are_zero(returns: Tensor) -> None:
-    centred = group_mean(returns)
-    for row, before in zip(standardise(centred), centred, strict=True):
-        flat = float(before.std(correction=0)) <= 1e-6
-        assert bool((row == 0).all()) if flat else float(row.std(correction=0)) == pytest.approx(1, abs=1e-9)
+def test_standardized_rows_have_unit_sample_spread_or_are_zero(returns: Tensor) -> None:
+    centered = group_mean(returns)
+    for row, before in zip(standardize(centered, epsilon=0.0), centered, strict=True):
+        flat = float(before.std()) <= 1e-9
+        assert bool((row == 0).all()) if flat else float(row.std()) == pytest.approx(1, abs=1e-9)
 
 
-def test_a_constant_group_has_no_advantage() -> None:
-    returns = torch.full((1, 4), 0.7)
-    assert standardise(group_mean(returns)).tolist() == [[0, 0, 0, 0]]
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("equal", [0.1, 0.7, 5.9])
+def test_what_rounding_leaves_of_equal_returns_is_no_spread(equal: float, size: int) -> None:
+    row = torch.full((1, size), equal, dtype=torch.float64)
+    assert standardize(row - row.mean(), epsilon=0.0).tolist() == [[0] * size]
 
 
 def test_greedy_by_hand() -> None:
@@ -99,36 +106,13 @@ def test_a_greedy_baseline_at_the_mean_is_the_group_mean(returns: Tensor) -> Non
     torch.testing.assert_close(greedy(returns, returns.mean(dim=-1)), group_mean(returns))
 
 
-def test_standard_score_by_hand() -> None:
-    assert standard_score(torch.tensor([[1.0, 3.0], [5.0, 5.0]])).tolist() == [[-1, 1], [0, 0]]
-    root = math.sqrt(8 / 3)
-    torch.testing.assert_close(
-        standard_score(torch.tensor([[0.0, 2.0, 4.0]])), torch.tensor([[-2 / root, 0.0, 2 / root]])
-    )
-
-
-def test_active_score_by_hand() -> None:
-    """Mean 2, squared deviations 1 + 1 + 4 over 3 - 1: a deviation of the square root of 3, not of 2."""
-    returns, root = torch.tensor([1.0, 1.0, 4.0], dtype=torch.float64), math.sqrt(3)
-    expected = torch.tensor([-1 / root, -1 / root, 2 / root], dtype=torch.float64)
-    torch.testing.assert_close(active_score(returns, epsilon=0.0), expected)
-    torch.testing.assert_close(active_score(returns, epsilon=root), expected / 2)  # added to the deviation
-    assert active_score(returns, remove_std=True).tolist() == [-1, -1, 2]
-
-
-@pytest.mark.parametrize("returns", [[], [3.0], [0.7, 0.7, 0.7]])
-def test_steps_that_cannot_be_told_apart_have_no_active_score(returns: list[float]) -> None:
-    for remove_std in (False, True):
-        scores = active_score(torch.tensor(returns, dtype=torch.float64), remove_std=remove_std).tolist()
-        assert scores == pytest.approx([0.0] * len(returns), abs=1e-9)
-
-
-@given(steps)
-def test_active_scores_have_mean_0_and_sample_variance_1(returns: Tensor) -> None:
-    scores = active_score(returns, epsilon=0.0) if float(returns.std()) > 1e-3 else None
-    if scores is not None:
-        assert float(scores.mean()) == pytest.approx(0, abs=1e-9)
-        assert float(scores.var(correction=1)) == pytest.approx(1, abs=1e-9)
+def test_group_zscore_by_hand() -> None:
+    returns = torch.tensor([[1.0, 3.0], [5.0, 5.0]], dtype=torch.float64)
+    assert group_zscore(returns, epsilon=0.0).tolist() == [
+        [pytest.approx(-(0.5**0.5)), pytest.approx(0.5**0.5)],
+        [0, 0],
+    ]
+    assert group_zscore(returns, ddof=0, epsilon=0.0).tolist() == [[-1, 1], [0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +138,7 @@ def test_quality_pays_for_rising_above_the_complement_of_what_was(reward: float,
     assert quality(reward, earlier, alpha=1.0) == pytest.approx(2 * reward + earlier - 1)
 
 
-@pytest.mark.parametrize("baseline", [group_mean, leave_one_out, standard_score])
+@pytest.mark.parametrize("baseline", [group_mean, leave_one_out, group_zscore])
 def test_an_only_child_is_refused(baseline: object) -> None:
     with pytest.raises(ValueError, match="at least 2 siblings, got 1"):
         baseline(torch.zeros(3, 1))  # type: ignore[operator]

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from madrigal.algorithms import Needs, Reporting, reported
-from madrigal.algorithms.at_grpo import AtGrpo
-from madrigal.algorithms.catalog import ALGORITHMS, instead_of, name_of
-from madrigal.algorithms.magrpo import Magrpo
+from madrigal.algorithms.catalog import ALGORITHMS, name_of, switch_algorithm
+from madrigal.algorithms.group import AT_GRPO, MAGRPO, REINFORCE, GroupRelative
 from madrigal.algorithms.maporl import Maporl
-from madrigal.algorithms.reinforce import Reinforce
 from madrigal.algorithms.self_play import SelfPlay
 from madrigal.build.experiment import check_needs
+from madrigal.commands.settings import with_settings
 from madrigal.config import from_json, to_json
 from madrigal.recipes import RECIPES, recipe
 from madrigal.rollouts.task import SingleRound
@@ -26,58 +26,57 @@ TASK = SingleRound(
 )
 
 
-@dataclass(frozen=True)
-class Asking(Magrpo):
-    wants: Needs = field(default_factory=Needs)
-
-    @property
-    def needs(self) -> Needs:
-        return self.wants
-
-
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_an_experiment_with_any_algorithm_is_read_back_as_it_was(name: str) -> None:
     start = recipe("tldr")
-    run = replace(start, algorithm=instead_of(start.algorithm, name))
+    run = replace(start, algorithm=switch_algorithm(start.algorithm, name))
     assert from_json(to_json(run)) == run
-    assert name_of(run.algorithm) == name
+    assert json.loads(to_json(run))["algorithm"]["name"] == name_of(run.algorithm) == name
+
+
+def test_the_name_of_an_algorithm_is_no_setting() -> None:
+    with pytest.raises(ConfigError, match=r"unknown setting --algorithm\.name: ") as refused:
+        with_settings(recipe("tldr"), ["--algorithm.name", "rloo"], "madrigal train tldr", ["--algorithm"])
+    assert "did you mean --algorithm.name" not in str(refused.value)
 
 
 def test_a_file_from_before_there_were_several_means_magrpo() -> None:
     run = recipe("tldr")
     written = json.loads(to_json(run))
-    assert written["algorithm"].pop("kind") == "Magrpo"
+    assert written["algorithm"].pop("kind") == "GroupRelative"
     assert from_json(json.dumps(written)) == run
 
 
 def test_what_a_recipe_says_of_the_task_outlasts_a_change_of_algorithm() -> None:
-    changed = instead_of(Magrpo(width=6, kl=0.03, discount=0.9, reward_shift=-4.0, standardise=True), "reinforce")
-    assert changed == Reinforce(width=6, kl=0.03, discount=0.9, reward_shift=-4.0)
-    assert instead_of(Magrpo(clip=0.2), "magrpo") == Magrpo(clip=0.2)
+    changed = switch_algorithm(
+        GroupRelative(width=6, kl=0.03, discount=0.9, reward_shift=-4.0, scale="group"), "reinforce"
+    )
+    assert changed == replace(REINFORCE, width=6, kl=0.03, discount=0.9, reward_shift=-4.0)
+    assert switch_algorithm(GroupRelative(clip=0.2), "magrpo") == GroupRelative(clip=0.2)
 
 
 def test_a_width_of_one_stays_with_methods_that_compare_nothing() -> None:
-    assert instead_of(Maporl(width=1, kl=0.0), "magrpo") == Magrpo()
-    assert instead_of(Maporl(width=3, kl=0.0), "magrpo") == Magrpo(width=3)
-    assert instead_of(Reinforce(width=1, discount=0.5), "self_play") == SelfPlay()
+    assert switch_algorithm(Maporl(width=1, kl=0.0), "magrpo") == MAGRPO
+    assert switch_algorithm(Maporl(width=3, kl=0.0), "magrpo") == GroupRelative(width=3)
+    assert switch_algorithm(replace(REINFORCE, width=1, discount=0.5), "self_play") == SelfPlay()
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 @pytest.mark.parametrize("start", RECIPES)
 def test_any_recipe_can_be_given_any_algorithm(start: str, name: str) -> None:
-    changed = instead_of(recipe(start).algorithm, name)
+    changed = switch_algorithm(recipe(start).algorithm, name)
     assert name_of(changed) == name
 
 
 def test_what_an_algorithm_reports_is_logged_under_its_heading_and_most_report_nothing() -> None:
     assert reported(SelfPlay(), {"kuhn/first": 0.25}) == {"algorithm/baseline/kuhn/first": 0.25}
-    assert reported(Magrpo(), {}) == {}
+    assert reported(MAGRPO, {}) == {}
     reporting = {name for name, (algorithm, _) in ALGORITHMS.items() if isinstance(algorithm, Reporting)}
     assert {"ccpo", "pmic", "self_play"} <= reporting
 
 
 def test_a_need_that_a_setting_brought_says_which_one() -> None:
-    assert AtGrpo(local=True).needs.otherwise == "leave algorithm.local off"
+    assert replace(AT_GRPO, own_weight=1.0).needs.otherwise == "leave algorithm.own_weight at 0"
     assert {name for name, (algorithm, _) in ALGORITHMS.items() if algorithm.needs.otherwise} == {"pmic"}
 
 
@@ -90,11 +89,8 @@ def test_a_need_that_a_setting_brought_says_which_one() -> None:
         (Needs(rounds=2), "needs at least 2 rounds, greet has 1"),
     ],
 )
-def test_a_task_that_cannot_give_what_is_needed_is_refused(
-    needs: Needs, complaint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asking: Any = Asking(wants=needs)
-    monkeypatch.setattr("madrigal.build.experiment.name_of", lambda algorithm: "asking")
+def test_a_task_that_cannot_give_what_is_needed_is_refused(needs: Needs, complaint: str) -> None:
+    asking: Any = SimpleNamespace(name="asking", needs=needs)
     with pytest.raises(ConfigError, match=complaint):
         check_needs(asking, TASK)
-    check_needs(Magrpo(), TASK)
+    check_needs(MAGRPO, TASK)

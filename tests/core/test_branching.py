@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from madrigal.algorithms.siblings import nodes
+from madrigal.algorithms.siblings import all_groups
 from madrigal.rollouts.branching import Branching, check_branching
 from madrigal.rollouts.play import Utterance, speaking_order
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
@@ -54,7 +54,7 @@ def grow(task: Any, branching: Branching, topology: Topology, origins: int = 1) 
 def asked_for(group: Group[Any]) -> dict[tuple[int, int], int]:
     """Answers by round and place in it, each counted once, however many episodes share it."""
     found = defaultdict[tuple[int, int], set[int]](set)
-    greedy = [node.greedy for node in nodes([group]) if node.greedy is not None]
+    greedy = [node.greedy for node in all_groups([group]) if node.greedy is not None]
     for episode in [*paths([group]), *greedy, *group.solo]:
         for index in {turn.round for turn in episode.turns}:
             spoken = [turn for turn in episode.turns if turn.round == index]

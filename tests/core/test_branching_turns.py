@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from madrigal.algorithms.siblings import nodes
+from madrigal.algorithms.siblings import all_groups
 from madrigal.rollouts.branching import Branching
 from madrigal.rollouts.play import Judge, Speak, Utterance, decide, play
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
@@ -116,7 +116,7 @@ def test_alternatives_differ_in_their_words_and_in_nothing_before_them(
     topology: Topology, agents: tuple[str, ...]
 ) -> None:
     (group,), _ = grow(Diary(agents), topology=topology)
-    for node in nodes([group]):
+    for node in all_groups([group]):
         first = [episode.turns[0] for episode in node.episodes]
         assert len({(turn.agent, turn.prompt, turn.round, turn.started) for turn in first}) == 1
         assert len({turn.completion.text for turn in first}) == len(first) == 2
@@ -155,7 +155,7 @@ def test_in_a_game_only_the_player_to_move_decides() -> None:
     (group,), voice = grow(Turnwise(horizon=3))
     assert [len(call) for call in voice.calls] == [2, 4, 8]
     assert [{turn.agent for turn in path.turns} for path in paths([group])] == [{"ann", "bob"}] * 8
-    assert all(len(episode.steps) == 1 for node in nodes([group]) for episode in node.episodes)
+    assert all(len(episode.steps) == 1 for node in all_groups([group]) for episode in node.episodes)
 
 
 def test_one_call_per_place_for_all_examples_together() -> None:
@@ -199,14 +199,14 @@ def test_a_reward_above_the_threshold_ends_a_branch_of_a_tree() -> None:
 
 def test_only_one_agents_words_are_varied() -> None:
     (group,), _ = grow(Diary(("ann", "bob", "cat")), Branching(3, at="turn", vary=("bob",)))
-    assert [len(node.episodes) for node in nodes([group])] == [1, 3, 1, 1, 1]
-    assert {node.episodes[0].turns[0].agent for node in nodes([group]) if len(node.episodes) > 1} == {"bob"}
+    assert [len(node.episodes) for node in all_groups([group])] == [1, 3, 1, 1, 1]
+    assert {node.episodes[0].turns[0].agent for node in all_groups([group]) if len(node.episodes) > 1} == {"bob"}
 
 
 def test_where_one_goes_on_the_others_are_played_to_their_end() -> None:
     (group,), voice = grow(Diary(horizon=2), Branching(3, at="turn", follow="one"))
-    assert [len(node.episodes) for node in nodes([group])] == [3, 3, 3, 3]
-    for node in nodes([group]):
+    assert [len(node.episodes) for node in all_groups([group])] == [3, 3, 3, 3]
+    for node in all_groups([group]):
         branching, *others = node.episodes
         assert all(other.then is None and other.steps[-1].ending == "horizon" for other in others)
         assert len(branching.turns) == 1
@@ -216,7 +216,7 @@ def test_where_one_goes_on_the_others_are_played_to_their_end() -> None:
 def test_only_the_best_of_a_round_goes_on() -> None:
     (group,), voice = grow(Diary(horizon=3), Branching(4, at="round", follow="best"))
     assert [len(call) for call in voice.calls] == [4, 4] * 3
-    for node in nodes([group]):
+    for node in all_groups([group]):
         rewards = [episode.steps[0].rewards["ann"] for episode in node.episodes]
         gone_on = [n for n, episode in enumerate(node.episodes) if episode.then is not None]
         assert gone_on == ([rewards.index(max(rewards))] if node.origin.round < 2 else [])

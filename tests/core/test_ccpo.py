@@ -12,7 +12,7 @@ import torch
 
 from madrigal.algorithms import reported
 from madrigal.algorithms.ccpo import Ccpo, History, sigmoid
-from madrigal.maths.advantages import standard_score
+from madrigal.maths.advantages import group_zscore
 from madrigal.rollouts.branching import Branching
 from madrigal.rollouts.task import joint
 from madrigal.types import Completion, ConfigError, Episode, Group, Point, Readings, Sample, Step, Turn
@@ -90,13 +90,14 @@ def test_with_history_rewards_are_shaped_by_hand() -> None:
 
 def test_both_rewards_are_normalised_within_their_own_group() -> None:
     found, _ = credited(BOTH, BOTH.begin(), dyad(*PAIRS), dyad([0.0, 5.0], [0.0, 0.0], name="other "))
-    half = math.sqrt(0.5)  # the standard deviation of 1, 0, 0, -1
+    half = math.sqrt(2 / 3) + 1e-4  # the sample deviation of 1, 0, 0, -1
     assert [found[f"ann{k}"].advantage for k in range(4)] == pytest.approx([1 / half, 0, 0, -1 / half])
-    assert [found[f"bob{k}"].advantage for k in range(4)] == pytest.approx([1, -1, 1, -1])
-    assert [found[f"annother {k}"].advantage for k in range(2)] == pytest.approx([-1, 1])
+    of_bob, of_two = 0.5 / (math.sqrt(1 / 3) + 1e-4), 2.5 / (math.sqrt(12.5) + 1e-4)
+    assert [found[f"bob{k}"].advantage for k in range(4)] == pytest.approx([of_bob, -of_bob, of_bob, -of_bob])
+    assert [found[f"annother {k}"].advantage for k in range(2)] == pytest.approx([-of_two, of_two])
     for agent in AGENTS:
         row = torch.tensor([[found[f"{agent}{k}"].ret for k in range(4)]], dtype=torch.float64)
-        assert standard_score(row)[0].tolist() == pytest.approx([found[f"{agent}{k}"].advantage for k in range(4)])
+        assert group_zscore(row)[0].tolist() == pytest.approx([found[f"{agent}{k}"].advantage for k in range(4)])
 
 
 def test_a_thinker_that_always_adds_the_same_gets_nothing() -> None:

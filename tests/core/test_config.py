@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from madrigal.algorithms.magrpo import Magrpo
+from madrigal.algorithms.group import GroupRelative
 from madrigal.build.experiment import check_experiment
 from madrigal.config import Experiment, RecordsConfig, TeamConfig, from_json, read_experiment, to_json
 from madrigal.evaluation.evaluate import EvaluationConfig
@@ -37,7 +37,7 @@ def test_every_kind_of_setting_comes_back() -> None:
         RUN,
         topology=Sequential(("b", "a")),
         team=TeamConfig(PolicyConfig("m", lora=Lora(4, 8, ("q",))), {"a": PolicyConfig("n", trainable=False)}),
-        algorithm=Magrpo(clip=0.2, tree=True),
+        algorithm=GroupRelative(clip=0.2, tree=True),
         records=RecordsConfig(trackers=("wandb",)),
     )
     assert from_json(to_json(run)) == run
@@ -131,8 +131,11 @@ def duet(train: tuple[str, ...] = ("x",), test: tuple[str, ...] = ("y",)) -> Sin
         (replace(RUN, topology=Sequential(("ann", "cat"))), "topology.order"),
         (replace(RUN, topology=Sequential(("ann",))), "topology.order"),
         (replace(RUN, topology=Sequential(("ann", "bob", "ann"))), "topology.order"),
-        (replace(RUN, topology=Sequential(), algorithm=Magrpo(crossed=True)), "parallel topology"),
-        (replace(RUN, algorithm=Magrpo(width=20, crossed=True)), "400 episodes per example exceed the limit of 256"),
+        (replace(RUN, topology=Sequential(), algorithm=GroupRelative(crossed=True)), "parallel topology"),
+        (
+            replace(RUN, algorithm=GroupRelative(width=20, crossed=True)),
+            "400 episodes per example exceed the limit of 256",
+        ),
     ],
 )
 def test_what_cannot_work_is_found_before_any_model_is_loaded(run: Experiment, problem: str) -> None:

@@ -15,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from madrigal.algorithms.counterfactual import Counterfactual, against_all, against_the_others, leaves
-from madrigal.algorithms.magrpo import Magrpo
-from madrigal.algorithms.rloo import Rloo
+from madrigal.algorithms.group import MAGRPO, RLOO
 from madrigal.learning.learners import examples_in
 from madrigal.rollouts.branching import Branching
 from madrigal.rollouts.play import Utterance
@@ -250,8 +249,8 @@ def test_without_replay_messages_are_compared_whatever_was_said_before_them() ->
     credit = credited(Counterfactual(replay=False), group)
     assert credit["bob0"] == credit["ann0"] == (-3.0, 1.0) and credit["bob2"] == (4.5, 6.0)
     for ours, theirs in (
-        (Counterfactual(replay=False), Rloo()),
-        (Counterfactual(replay=False, baseline="full_mean"), Magrpo()),
+        (Counterfactual(replay=False), RLOO),
+        (Counterfactual(replay=False, baseline="full_mean"), MAGRPO),
     ):
         assert ours.credit([group], {}, Readings())[0] == theirs.credit([group], {}, Readings())[0]
 
@@ -347,5 +346,5 @@ def noise(algorithm: Any, agent: str) -> float:
 
 def test_a_tree_is_for_the_later_speaker_and_costs_the_first() -> None:
     """8 episodes each: bob's answers are compared beside the same word of ann's, ann's words are two and not eight."""
-    assert noise(Counterfactual(), "bob") < 0.2 * noise(Rloo(width=8), "bob")
-    assert noise(Counterfactual(), "ann") > 2 * noise(Rloo(width=8), "ann")
+    assert noise(Counterfactual(), "bob") < 0.2 * noise(replace(RLOO, width=8), "bob")
+    assert noise(Counterfactual(), "ann") > 2 * noise(replace(RLOO, width=8), "ann")

@@ -15,7 +15,7 @@ from tiny import answers, same, weights
 
 from madrigal.algorithms import CriticNeed
 from madrigal.algorithms.actor_critic import COLLM_CC, COLLM_DC, IPPO, MAPPO, ActorCritic
-from madrigal.algorithms.magrpo import Magrpo
+from madrigal.algorithms.group import MAGRPO
 from madrigal.build.experiment import load_team
 from madrigal.config import Experiment, RecordsConfig, TeamConfig
 from madrigal.evaluation.evaluate import EvaluationConfig
@@ -209,7 +209,7 @@ def test_credit_reads_what_the_policy_would_have_said_at_the_start(model_folder:
     team = Team({"ann": policy})
     nobody = Critics(CriticNeed("own", "turn"), {}, team, {})
     learner = Learner(policy, Optimiser(), sampling, reference="credit")
-    learning = Learning(team, {"ann": learner}, nobody, Magrpo().loss, past=True)
+    learning = Learning(team, {"ann": learner}, nobody, MAGRPO.loss, past=True)
     before = weights(policy)
     with torch.no_grad():
         for name, parameter in policy.parameters().items():

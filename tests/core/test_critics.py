@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tiny import chat
 
 from madrigal.algorithms.actor_critic import COLLM_CC, COLLM_DC, IPPO, MAPPO, ActorCritic
-from madrigal.algorithms.magrpo import Magrpo
+from madrigal.algorithms.group import MAGRPO
 from madrigal.build.experiment import make_team
 from madrigal.build.learners import check_histories, make_critics, make_learning
 from madrigal.config import Experiment, TeamConfig
@@ -292,7 +292,7 @@ def test_prompts_are_read_as_they_were_given_and_encoded_where_nobody_knows_how(
 
 
 def test_an_algorithm_without_critics_has_none(model_folder: Path) -> None:
-    run = replace(experiment(model_folder, MAPPO), algorithm=Magrpo())
+    run = replace(experiment(model_folder, MAPPO), algorithm=MAGRPO)
     critics = make_critics(run, make_team(run.team, AGENTS, 0))
     played = group(episode(critics.team, {"ann": "a cat", "bob": "a dog"}))
     assert critics.read([played]) == {} == dict(critics.learners)

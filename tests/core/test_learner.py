@@ -17,7 +17,7 @@ from tiny import CPU, answers, same, samples_of, weights
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GPT2Config, OPTConfig
 
-from madrigal.algorithms.magrpo import Magrpo
+from madrigal.algorithms.group import MAGRPO, GroupRelative
 from madrigal.learning.learner import Learner, Optimiser
 from madrigal.maths.batch import Batch, PolicyOutput, make_batch
 from madrigal.maths.losses import Chosen, entropy
@@ -59,7 +59,7 @@ def gradients(learner: Learner, samples: Sequence[Sample]) -> dict[str, Tensor]:
         seen.update({name: p.grad.clone() for name, p in learner.descent.masters.items() if p.grad is not None})
 
     handle = learner.descent.optimiser.register_step_pre_hook(look)
-    learner.update([samples], Magrpo().loss)
+    learner.update([samples], MAGRPO.loss)
     handle.remove()
     return seen
 
@@ -177,7 +177,7 @@ def test_output_that_is_not_finite_blames_the_model(policy: LocalPolicy) -> None
     with torch.no_grad():
         policy.model.model.norm.weight[3] = math.nan
     with pytest.raises(EngineError, match="policy ann: the model's output is not finite"):
-        Learner(policy, FREE, PLAIN).update([samples], Magrpo().loss)
+        Learner(policy, FREE, PLAIN).update([samples], MAGRPO.loss)
 
 
 def test_the_last_token_is_trained(policy: LocalPolicy) -> None:
@@ -199,7 +199,7 @@ def test_a_positive_advantage_makes_an_answer_likelier_and_a_negative_one_unlike
     learner = Learner(policy, Optimiser(lr=1e-3), PLAIN)
     batch = whole_batch(policy, samples)
     before = (learner.score(batch).logprobs * batch.mask).sum(-1).detach()
-    learner.update([samples], Magrpo().loss)
+    learner.update([samples], MAGRPO.loss)
     moved = (learner.score(batch).logprobs * batch.mask).sum(-1) - before
     assert [sample.advantage > 0 for sample in samples] == (moved > 0).tolist() == [True, False]
 
@@ -211,7 +211,7 @@ def test_stale_samples_are_refused_and_nothing_moves(policy: LocalPolicy) -> Non
     before = weights(policy)
     learner = Learner(policy, FREE, PLAIN)
     with pytest.raises(TrainingError, match="the sampler does not hold the trained weights"):
-        learner.update([samples], Magrpo().loss)
+        learner.update([samples], MAGRPO.loss)
     assert same(weights(policy), before) and policy.version == 0 and not learner.descent.optimiser.state
 
 
@@ -236,20 +236,20 @@ def test_an_advantage_that_is_not_a_number_is_refused(policy: LocalPolicy) -> No
     before = weights(policy)
     samples = [replace(s, advantage=math.nan) for s in samples_of(answers(policy, PLAIN))]
     with pytest.raises(TrainingError):
-        Learner(policy, FREE, PLAIN).update([samples], Magrpo().loss)
+        Learner(policy, FREE, PLAIN).update([samples], MAGRPO.loss)
     assert same(weights(policy), before)
 
 
 def test_samples_without_tokens_are_no_step(policy: LocalPolicy) -> None:
     mute = [replace(one, token_ids=(), logprobs=()) for one in answers(policy, PLAIN)]
-    assert Learner(policy, FREE, PLAIN).update([samples_of(mute), []], Magrpo().loss) == {}
+    assert Learner(policy, FREE, PLAIN).update([samples_of(mute), []], MAGRPO.loss) == {}
     assert policy.version == 0
 
 
 def test_every_stage_is_one_step_and_the_version_counts_them(policy: LocalPolicy) -> None:
     learner = Learner(policy, FREE, PLAIN)
     stages = [samples_of(answers(policy, PLAIN, each=1))] * 2
-    assert learner.update(stages, Magrpo().loss)["sequences"] == 3
+    assert learner.update(stages, MAGRPO.loss)["sequences"] == 3
     assert policy.version == 2
     assert answers(policy, PLAIN)[0].version == 2
 
@@ -273,7 +273,7 @@ def test_the_rate_of_the_schedule_is_the_one_used(policy: LocalPolicy) -> None:
     learner = Learner(policy, Optimiser(lr=1e-6, warmup=1, schedule="linear"), PLAIN)
     samples = samples_of(answers(policy, PLAIN))
     scales = [learner.config.scale(step, 3) for step in range(3)]
-    rates = [learner.update([samples], Magrpo().loss, scale=scale)["lr"] for scale in scales]
+    rates = [learner.update([samples], MAGRPO.loss, scale=scale)["lr"] for scale in scales]
     assert rates == pytest.approx([0.5e-6, 1e-6, 0.0])
 
 
@@ -286,7 +286,7 @@ def test_large_gradients_are_cut_to_the_norm(policy: LocalPolicy) -> None:
 def test_the_reference_costs_nothing_at_the_start_and_pulls_back_later(policy: LocalPolicy) -> None:
     learner = Learner(policy, replace(FREE, stale_tolerance=1e9), PLAIN, reference="loss")
     samples = [replace(s, advantage=0.0) for s in samples_of(answers(policy, PLAIN, each=4))]
-    loss = Magrpo(kl=1.0).loss
+    loss = GroupRelative(kl=1.0).loss
     assert abs(learner.update([samples], loss)["loss"]) < 1e-6
     with torch.no_grad():
         policy.model.model.norm.weight.mul_(1.3)
@@ -314,7 +314,7 @@ def test_an_update_moves_this_seats_adapter_only(model_folder: Path) -> None:
     Learner(bob, Optimiser(lr=1e-2, weight_decay=0.1), PLAIN)
     before = weights(ann)
     for _ in range(2):
-        learner.update([samples_of(answers(ann, PLAIN))], Magrpo(kl=0.1).loss)
+        learner.update([samples_of(answers(ann, PLAIN))], GroupRelative(kl=0.1).loss)
         answers(bob, PLAIN)
     moved = {name for name, weight in weights(ann).items() if not torch.equal(weight, before[name])}
     assert moved == set(ann.parameters()) and all(".@ann@." in name for name in moved)
@@ -336,11 +336,11 @@ def test_a_restored_learner_goes_on_with_the_same_numbers(model_folder: Path) ->
     config = Optimiser(lr=1e-3, warmup=2, schedule="cosine")
     one, other = (Learner(tiny.load(model_folder), config, PLAIN) for _ in range(2))
     for _ in range(2):
-        one.update([samples_of(answers(one.policy, PLAIN))], Magrpo().loss)
+        one.update([samples_of(answers(one.policy, PLAIN))], MAGRPO.loss)
     other.restore(copy.deepcopy(one.state()))  # as a file would be
     for learner in (one, other):
         for _ in range(2):
-            learner.update([samples_of(answers(learner.policy, PLAIN))], Magrpo().loss)
+            learner.update([samples_of(answers(learner.policy, PLAIN))], MAGRPO.loss)
     assert same(weights(one.policy), weights(other.policy)) and other.policy.version == 4
 
 
@@ -348,7 +348,7 @@ def test_steps_too_small_for_bfloat16_are_kept_in_float32(model_folder: Path) ->
     """The first step of Adam is lr in every direction: 1e-5 where bfloat16 holds steps of 2e-3 around 0.3."""
     learner = Learner(tiny.load(model_folder, dtype="bfloat16"), Optimiser(lr=1e-5, weight_decay=0.0), PLAIN)
     before = {name: master.clone() for name, master in learner.descent.masters.items()}
-    learner.update([samples_of(answers(learner.policy, PLAIN))], Magrpo().loss)
+    learner.update([samples_of(answers(learner.policy, PLAIN))], MAGRPO.loss)
     moved = {name: (learner.descent.masters[name] - start).abs().max().item() for name, start in before.items()}
     assert max(moved.values()) == pytest.approx(1e-5, rel=0.02)
     for name, parameter in learner.descent.parameters.items():

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from madrigal.algorithms import Algorithm, reported
-from madrigal.algorithms.catalog import ALGORITHMS, instead_of
-from madrigal.algorithms.magrpo import Magrpo
+from madrigal.algorithms.catalog import ALGORITHMS, switch_algorithm
+from madrigal.algorithms.group import MAGRPO
 from madrigal.algorithms.pmic import Pmic
 from madrigal.rollouts.branching import Branching
 from madrigal.rollouts.counterfactual_rewards import leaving_one_out
@@ -91,7 +91,7 @@ def readings(algorithm: Algorithm[Any], groups: Sequence[Group[Any]]) -> Reading
 @cache
 def ledger_of(name: str) -> list[tuple[str, int, tuple[float, ...]]]:
     """What an algorithm as it comes, at width 4, credits on the ledger: agent, round, advantage of each token."""
-    algorithm: Algorithm[Any] = instead_of(Magrpo(), name)
+    algorithm: Algorithm[Any] = switch_algorithm(MAGRPO, name)
     groups, memory = played(algorithm.branching), algorithm.begin()
     if isinstance(algorithm, Pmic):  # it begins as MAGRPO and pays its bonus once it has seen enough
         algorithm = replace(algorithm, start=2)
@@ -119,7 +119,7 @@ def test_no_two_algorithms_credit_alike(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_what_is_reported_is_a_number_and_has_its_place_on_the_page(name: str) -> None:
-    algorithm: Algorithm[Any] = instead_of(Magrpo(), name)
+    algorithm: Algorithm[Any] = switch_algorithm(MAGRPO, name)
     groups = played(algorithm.branching)
     _, memory = algorithm.credit(groups, algorithm.begin(), readings(algorithm, groups))
     told = reported(algorithm, memory)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from madrigal.algorithms.magrpo import Magrpo
+from madrigal.algorithms.group import GroupRelative
 from madrigal.rollouts.play import Utterance
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.topology import Parallel
@@ -55,7 +55,7 @@ def tempting(row: int, column: int) -> tuple[float, float]:
 
 
 def together(groups: Sequence[Group[Any]]) -> list[Sample]:
-    (stage,), _ = Magrpo(width=8).credit(groups, {}, Readings())
+    (stage,), _ = GroupRelative(width=8).credit(groups, {}, Readings())
     return stage
 
 
@@ -81,7 +81,7 @@ def learn(task: Matrix, credit: Callable[[Sequence[Group[Any]]], list[Sample]], 
     for step in range(steps):
         judge = lambda wanted: [task.step(r.state, r.actions) for r in wanted]  # noqa: E731
         origins = [Point(f"x{n}", None) for n in range(2)]
-        groups = branch(task, Parallel(), origins, Magrpo(width=8).branching, speak, judge, (seed, step))  # type: ignore[arg-type]
+        groups = branch(task, Parallel(), origins, GroupRelative(width=8).branching, speak, judge, (seed, step))  # type: ignore[arg-type]
         for sample in (samples := credit(groups)):
             table = logits[sample.turn.agent]
             slope = torch.eye(2)[int(sample.turn.completion.text)] - table.softmax(0)

@@ -11,7 +11,7 @@ import pytest
 
 from madrigal.algorithms.ccpo import Ccpo
 from madrigal.algorithms.counterfactual import Counterfactual
-from madrigal.algorithms.magrpo import Magrpo
+from madrigal.algorithms.group import GroupRelative
 from madrigal.rollouts.branching import Branching
 from madrigal.rollouts.play import Utterance
 from madrigal.rollouts.topology import Sequential
@@ -88,7 +88,7 @@ def test_a_tree_of_decisions_has_a_spread_although_its_first_stretch_earns_nothi
     assert step_record(0, 1.0, groups, [], {})["group/spread"] > 0
 
 
-@pytest.mark.parametrize("algorithm", [Magrpo(width=2, tree=True), Counterfactual(), Counterfactual(tree=False)])
+@pytest.mark.parametrize("algorithm", [GroupRelative(width=2, tree=True), Counterfactual(), Counterfactual(tree=False)])
 def test_transcripts_of_a_tree_go_from_its_root_to_its_leaves(algorithm: Any) -> None:
     groups = played(algorithm.branching)
     stages, _ = algorithm.credit(groups, algorithm.begin(), Readings())

@@ -15,7 +15,7 @@ import torch
 from tabular import climb
 
 from madrigal.algorithms import reported
-from madrigal.algorithms.magrpo import Magrpo
+from madrigal.algorithms.group import GroupRelative
 from madrigal.algorithms.mutual_information.bounds import gaussian_weights, score_weights
 from madrigal.algorithms.mutual_information.buffers import Buffers, buffers_from_json
 from madrigal.algorithms.mutual_information.estimators import Dual, dual_from_json
@@ -147,7 +147,7 @@ def test_no_bonus_before_the_positive_buffer_is_large_enough() -> None:
         "x", [(0.0, 0.0, 0.0, 0.0), (2.0, 1.0, 1.0, 2.0)], [(0.0, 0.0, 0.0, 0.0), (4.0, -1.0, 0.0, 0.0)]
     )
     early, late = Pmic(width=2, beta=3.0, start=3), Pmic(width=2, beta=3.0, start=2)
-    plain, _ = Magrpo(width=2).credit([played], {}, readings)
+    plain, _ = GroupRelative(width=2).credit([played], {}, readings)
     stages, memory = early.credit([played], known_memory(), readings)
     assert advantages(stages) == advantages(plain) and memory["last"]["paid"] == 0.0
     # This step's entries count from the next one on.
@@ -181,7 +181,7 @@ def test_a_bonus_of_weight_zero_is_magrpo(settings: dict[str, Any]) -> None:
     for step in range(3):
         groups, readings = made_up(step)
         stages, memory = algorithm.credit(groups, memory, readings)
-        assert advantages(stages) == advantages(Magrpo(**settings).credit(groups, {}, readings)[0])
+        assert advantages(stages) == advantages(GroupRelative(**settings).credit(groups, {}, readings)[0])
     assert memory["last"]["paid"] == 1.0 and memory["last"]["lower"] != 0.0
 
 

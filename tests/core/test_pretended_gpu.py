@@ -15,7 +15,7 @@ from pretended_gpu import gpu as gpu
 from tiny import TEXTS, chat, load
 
 from madrigal.algorithms.actor_critic import MAPPO
-from madrigal.algorithms.magrpo import Magrpo
+from madrigal.algorithms.group import GroupRelative
 from madrigal.algorithms.self_play import SelfPlay
 from madrigal.build.experiment import make_team
 from madrigal.config import Experiment, RecordsConfig, TeamConfig
@@ -79,7 +79,7 @@ def run(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Experim
         recipe="odd",
         task=Own(f"{file}:task"),
         team=TeamConfig(policy=PolicyConfig(model=str(model_folder))),
-        algorithm=Magrpo(width=2, kl=0.01),
+        algorithm=GroupRelative(width=2, kl=0.01),
         sampling=Sampling(max_new_tokens=4),
         optimiser=Optimiser(lr=1e-4, token_budget=200),
         evaluation=EvaluationConfig(examples=1, timed=0),

@@ -14,7 +14,7 @@ import torch
 from runs import numbers
 from safetensors.torch import load_file
 
-from madrigal.algorithms.magrpo import Magrpo
+from madrigal.algorithms.group import GroupRelative
 from madrigal.build.experiment import make_team, prepare
 from madrigal.commands.settings import from_run
 from madrigal.config import Experiment, RecordsConfig, TeamConfig, read_experiment, to_json
@@ -67,7 +67,7 @@ def experiment_in(home: Path, model: Path) -> Experiment:
         recipe="odd",
         task=Own(f"{home}/odd.py:task"),
         team=TeamConfig(policy=PolicyConfig(model=str(home / "model")), device="cpu"),
-        algorithm=Magrpo(width=2, kl=0.01),
+        algorithm=GroupRelative(width=2, kl=0.01),
         sampling=Sampling(max_new_tokens=4),
         optimiser=Optimiser(lr=1e-3),
         evaluation=EvaluationConfig(examples=1, timed=0),
@@ -157,7 +157,7 @@ def test_what_changes_shapes_or_the_task_is_refused_with_and_without_a_checkpoin
     for change, name in (
         ({"seed": 1}, "seed was 0, not 1"),
         ({"team": replace(make().team, shared=True)}, "team.shared was False"),
-        ({"algorithm": Magrpo(width=3)}, "algorithm.kl was 0.01"),
+        ({"algorithm": GroupRelative(width=3)}, "algorithm.kl was 0.01"),
     ):
         with pytest.raises(ConfigError, match=f"other settings: {name}"):
             train(make(**change), done, resume=True)

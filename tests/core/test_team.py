@@ -14,7 +14,7 @@ from peft import PeftModel
 from tiny import CPU, chat, same, samples_of, weights
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from madrigal.algorithms.magrpo import Magrpo
+from madrigal.algorithms.group import GroupRelative
 from madrigal.build.experiment import load_team, make_team
 from madrigal.build.learners import make_learning
 from madrigal.config import Experiment, TeamConfig
@@ -159,7 +159,7 @@ def updated(team: Team, agents: Sequence[str], run: Experiment) -> dict[str, dic
 
 
 def test_a_shared_policy_learns_once_from_both_seats(model_folder: Path) -> None:
-    run = Experiment("own", Own("x:y"), optimiser=Optimiser(lr=1e-3), algorithm=Magrpo(width=2))
+    run = Experiment("own", Own("x:y"), optimiser=Optimiser(lr=1e-3), algorithm=GroupRelative(width=2))
     shared = Team(dict.fromkeys(AGENTS, tiny.load(model_folder, "team")), shared=True)
     alone = Team({"ann": tiny.load(model_folder, "team")})
     assert updated(shared, AGENTS, run)["team"]["sequences"] == 6

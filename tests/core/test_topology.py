@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from madrigal.algorithms.magrpo import Magrpo
+from madrigal.algorithms.group import GroupRelative
 from madrigal.build.experiment import check_experiment, prepare
 from madrigal.config import Experiment, from_json, to_json
 from madrigal.recipes.embedded import own
@@ -366,7 +366,7 @@ def test_a_coordinator_learns_to_call_who_knows_and_nobody_else() -> None:
     for step in range(60):
         origins = [Point("x", None)] * 2
         groups = branch(task, Coordinated("boss", turns=2), origins, Branching(8), speak, judge, (step,))  # type: ignore[arg-type]
-        (stage,), _ = Magrpo(width=8).credit(groups, {}, Readings())
+        (stage,), _ = GroupRelative(width=8).credit(groups, {}, Readings())
         for sample in stage:
             if sample.turn.agent == "boss":
                 table, now = tables[sample.turn.prompt[0].content], chances(sample.turn.prompt[0].content)

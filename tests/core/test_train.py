@@ -21,9 +21,7 @@ from runs import StopsBefore, numbers, trained
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from madrigal.algorithms.independent_grpo import IndependentGrpo
-from madrigal.algorithms.leave_one_out_team import LeaveOneOutTeam
-from madrigal.algorithms.magrpo import Magrpo
+from madrigal.algorithms.group import INDEPENDENT_GRPO, LEAVE_ONE_OUT_TEAM, GroupRelative
 from madrigal.build.experiment import check_prompts, prepare
 from madrigal.config import Experiment, RecordsConfig, TeamConfig, from_json, to_json
 from madrigal.evaluation.evaluate import EvaluationConfig
@@ -95,7 +93,7 @@ def run(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Experim
         recipe="odd",
         task=Own(f"{file}:task"),
         team=TeamConfig(policy=PolicyConfig(model=str(model_folder)), device="cpu"),
-        algorithm=Magrpo(width=3, kl=0.01),
+        algorithm=GroupRelative(width=3, kl=0.01),
         sampling=Sampling(temperature=0.9, top_p=0.95, max_new_tokens=6),
         optimiser=Optimiser(lr=1e-3, warmup=1, schedule="linear"),
         evaluation=EvaluationConfig(examples=2, every=2, timed=1),
@@ -279,7 +277,7 @@ def test_older_selves_take_seats_and_are_saved(run: Experiment, whole: Path, tmp
 
 
 def test_own_rewards_for_a_task_that_has_one_for_all(run: Experiment, tmp_path: Path) -> None:
-    independent = replace(run, algorithm=IndependentGrpo(width=3), steps=1)
+    independent = replace(run, algorithm=replace(INDEPENDENT_GRPO, width=3), steps=1)
     with pytest.raises(ConfigError, match=r"the rewards of odd are joint; take .* --reward.share difference"):
         train(independent, tmp_path)
     folder = trained(replace(independent, reward=Tradeoff(share="difference")), tmp_path / "run")
@@ -290,7 +288,7 @@ def test_own_rewards_for_a_task_that_has_one_for_all(run: Experiment, tmp_path: 
     ]
     assert any(own["ann"] != own["bob"] for own in paid)
     with pytest.raises(ConfigError, match="leave_one_out_team takes the differences itself"):
-        train(replace(run, algorithm=LeaveOneOutTeam(), reward=Tradeoff(share="difference")), tmp_path)
+        train(replace(run, algorithm=LEAVE_ONE_OUT_TEAM, reward=Tradeoff(share="difference")), tmp_path)
 
 
 def test_a_disk_that_fills_up_stops_with_one_line(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from madrigal.algorithms.leave_one_out_team import LeaveOneOutTeam
+from madrigal.algorithms.group import LEAVE_ONE_OUT_TEAM
 from madrigal.config import Experiment, RecordsConfig, TeamConfig
 from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.learning.learner import Optimiser
@@ -41,7 +42,7 @@ def folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         task=Own(f"{file}:task"),
         topology=Sequential(),
         team=TeamConfig(policy=PolicyConfig(model=str(model_folder)), device="cpu"),
-        algorithm=LeaveOneOutTeam(width=3, share=1, scale="none"),
+        algorithm=replace(LEAVE_ONE_OUT_TEAM, width=3, joint_weight=0.0, difference_weight=1.0, scale="none"),
         reward=WEIGHTS,
         sampling=Sampling(temperature=1.0, max_new_tokens=6),
         optimiser=Optimiser(lr=1e-4),

@@ -9,19 +9,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from madrigal.algorithms import Algorithm
-from madrigal.algorithms.at_grpo import AtGrpo
 from madrigal.algorithms.counterfactual import Counterfactual
-from madrigal.algorithms.dr_mas import DrMas
-from madrigal.algorithms.magrpo import Magrpo
-from madrigal.algorithms.multi_turn_grpo import MultiTurnGrpo
-from madrigal.algorithms.rloo import Rloo
+from madrigal.algorithms.group import AT_GRPO, DR_MAS, MULTI_TURN_GRPO, RLOO, GroupRelative
 from madrigal.build.learners import NOBODY
 from madrigal.learning.critics import Critics
 from madrigal.learning.learners import Learning, examples_in
@@ -143,17 +139,17 @@ ROUNDS = {key: f"{name}-{key[-1]}" for key, name in OWN.items()}
 @pytest.mark.parametrize(
     "algorithm",
     [
-        Magrpo(width=4),
-        Magrpo(width=8, updates="episode"),
-        Magrpo(width=2, tree=True, leaf_limit=999),
-        Magrpo(width=2, tree=True, leaf_limit=999, updates="episode"),
-        Rloo(width=4, updates="episode"),
-        DrMas(width=4),
-        MultiTurnGrpo(width=4),
+        GroupRelative(width=4),
+        GroupRelative(width=8, updates="episode"),
+        GroupRelative(width=2, tree=True, leaf_limit=999),
+        GroupRelative(width=2, tree=True, leaf_limit=999, updates="episode"),
+        replace(RLOO, width=4, updates="episode"),
+        replace(DR_MAS, width=4),
+        replace(MULTI_TURN_GRPO, width=4),
         Counterfactual(fanout=(), width=2, leaf_limit=999),
         Counterfactual(fanout=(), width=2, leaf_limit=999, updates="turn"),
     ],
-    ids=lambda a: f"{type(a).__name__}-{a.updates}-{a.branching.at}",
+    ids=lambda a: f"{a.name}-{a.updates}-{a.branching.at}",
 )
 def test_every_turn_counts_as_the_formula_says(
     algorithm: Algorithm[Any], silent: int, policies: Mapping[str, str]
@@ -166,7 +162,7 @@ def test_every_turn_counts_as_the_formula_says(
 
 
 def test_where_the_best_goes_on_it_stands_for_all() -> None:
-    (stage,) = by_the_learners(AtGrpo(width=4), play(AtGrpo(width=4), Race(limit=9)), OWN)
+    (stage,) = by_the_learners(replace(AT_GRPO, width=4), play(replace(AT_GRPO, width=4), Race(limit=9)), OWN)
     ann = [share for sample, share in zip(stage[0], stage[1].values(), strict=True) if sample.turn.agent == "ann"]
     assert ann == pytest.approx([1 / 12] * 4 * 3 * 5)  # of four candidates, in three examples, in each of five rounds
 

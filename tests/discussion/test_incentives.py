@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from madrigal.algorithms.incentives import incentives, others_right
+from madrigal.algorithms.influence import incentives, others_right
 
 ALPHA, BETA = (1.0, 10.0), (100.0, 1000.0)
 R, W = True, False

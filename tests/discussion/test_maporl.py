@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from madrigal.algorithms.maporl import Maporl
-from madrigal.algorithms.whitening import whitened
+from madrigal.algorithms.objective import whitened
 from madrigal.types import (
     Completion,
     ConfigError,
@@ -224,9 +224,9 @@ def test_what_a_run_must_have() -> None:
     [
         ({"score_discount": 1.5}, "algorithm.score_discount: expected 0 to 1, got 1.5"),
         ({"trace": -1.0}, "algorithm.trace"),
-        ({"epochs": 0}, "algorithm.epochs and algorithm.minibatches: expected at least 1, got 0 and 8"),
+        ({"epochs": 0}, "algorithm.epochs: expected at least 1, got 0"),
         ({"alpha0": float("nan")}, "algorithm.alpha0: expected None or a finite number"),
-        ({"focus_steps": -1}, "expected 0 or more"),
+        ({"focus_steps": -1}, "algorithm.focus_steps: expected at least 0"),
         ({"width": 0}, "algorithm.width"),
     ],
 )

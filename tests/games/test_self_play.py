@@ -180,8 +180,7 @@ def test_recipes_are_read_back(name: str) -> None:
 def test_the_paper_is_the_default() -> None:
     paper = SelfPlay()
     assert (paper.alpha, paper.role_baseline, paper.update_first, paper.kl) == (0.95, True, False, 0)
-    assert (paper.updates, paper.reduction, paper.needs.rewards, paper.needs.agents) == (
-        "episode",
+    assert (paper.reduction, paper.needs.rewards, paper.needs.agents) == (
         "sequence",
         "zero-sum",
         2,

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from madrigal.algorithms.catalog import ALGORITHMS, instead_of
+from madrigal.algorithms.catalog import ALGORITHMS, switch_algorithm
 from madrigal.config import Experiment
 from madrigal.policies.starter import model_path
 from madrigal.recipes import recipe
@@ -48,7 +48,7 @@ CLOCKS = ("seconds", "tokens_per_second")
 def tiny(name: str, base: str) -> Experiment:
     """Two steps of two prompts of a recipe; with another algorithm, or, by its own name, with its own."""
     run = recipe(base)
-    algorithm = run.algorithm if name == base else instead_of(run.algorithm, name)
+    algorithm = run.algorithm if name == base else switch_algorithm(run.algorithm, name)
     longest = 160 if base == "arxiv" else 64  # shorter ones earn nothing
     changes: dict[str, Any] = {"width": 3 if algorithm.branching.width > 1 else 1}
     if name == "pmic":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import sqrt
 from typing import Any
 
@@ -10,14 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from madrigal.algorithms.leave_one_out_team import LeaveOneOutTeam
-from madrigal.algorithms.magrpo import Magrpo
+from madrigal.algorithms.group import LEAVE_ONE_OUT_TEAM, MAGRPO, GroupRelative
 from madrigal.rollouts.counterfactual_rewards import leaving_one_out, paying_differences
 from madrigal.rollouts.play import Judge
 from madrigal.rollouts.reward_weights import Tradeoff, weighed
 from madrigal.rollouts.topology import Parallel, Sequential, Topology
 from madrigal.rollouts.tree import branch
-from madrigal.types import Completion, ConfigError, Episode, Group, Message, Point, Readings, Step, TrainingError, Turn
+from madrigal.types import Completion, Episode, Group, Message, Point, Readings, Step, TrainingError, Turn
 
 AGENTS = ("ann", "bob", "cat")
 Advantages = dict[tuple[str, int, int], float]  # of agent, sibling, round
@@ -121,11 +121,12 @@ def chains(*rows: Sequence[tuple[float, Mapping[str, float]]]) -> Group[str]:
     return Group(Point("x", ""), tuple(episodes), AGENTS)
 
 
-def credited(algorithm: LeaveOneOutTeam | Magrpo, *groups: Group[str]) -> Advantages:
+def credited(algorithm: GroupRelative, *groups: Group[str]) -> Advantages:
     stages, _ = algorithm.credit(groups, {}, Readings())
     return {(s.turn.agent, int(s.turn.completion.text), s.turn.round): s.advantage for stage in stages for s in stage}
 
 
+ADDED = replace(LEAVE_ONE_OUT_TEAM, width=2, joint_weight=0.0, difference_weight=1.0, scale="none")
 ROUND = chains(
     [(8.0, {"ann": 2.0, "bob": 6.0, "cat": 8.0})],
     [(4.0, {"ann": 2.0, "bob": 6.0, "cat": 0.0})],
@@ -134,7 +135,7 @@ ROUND = chains(
 
 def test_the_own_part_by_hand() -> None:
     """D of ann: 6, 2; of bob: 2, -2; of cat: 0, 4."""
-    assert credited(LeaveOneOutTeam(width=2, share=1, scale="none"), ROUND) == {
+    assert credited(ADDED, ROUND) == {
         ("ann", 0, 0): 2,
         ("ann", 1, 0): -2,
         ("bob", 0, 0): 2,
@@ -146,7 +147,7 @@ def test_the_own_part_by_hand() -> None:
 
 def test_the_mixture_by_hand() -> None:
     """X of cat, a quarter its own part: 6 + 0, 3 + 1."""
-    found = credited(LeaveOneOutTeam(width=2, share=0.25, scale="none"), ROUND)
+    found = credited(replace(ADDED, joint_weight=0.75, difference_weight=0.25), ROUND)
     assert found["cat", 0, 0] == -found["cat", 1, 0] == 1
     assert found["ann", 0, 0] == found["bob", 0, 0] == 2
 
@@ -157,18 +158,19 @@ def test_later_rounds_count_in_the_joint_part_only() -> None:
         [(1.0, {"ann": 0.0}), (10.0, {"ann": 7.0})],
         [(2.0, {"ann": 0.0}), (20.0, {"ann": 15.0})],
     )
-    found = credited(LeaveOneOutTeam(width=2, share=0.5, scale="none"), group)
+    found = credited(replace(LEAVE_ONE_OUT_TEAM, width=2, scale="none"), group)
     assert found == {("ann", 0, 0): -3.0, ("ann", 1, 0): 3.0, ("ann", 0, 1): -3.0, ("ann", 1, 1): 3.0}
-    shifted = LeaveOneOutTeam(width=2, share=0.5, scale="none", discount=0.5, reward_shift=7.0)
+    shifted = replace(LEAVE_ONE_OUT_TEAM, width=2, scale="none", discount=0.5, reward_shift=7.0)
     assert credited(shifted, group)["ann", 1, 0] == ((12 - 6) / 2 + (2 - 1) / 2) / 2
 
 
 def test_the_batch_is_scaled_as_one() -> None:
-    """Two groups with deviations of 2 and 0: the root of the mean square of all advantages is 2 / sqrt(2)."""
+    """Two groups: six advantages of 2 either way and six of 0, so that squares sum up to 24, over 12 - 1."""
     flat = chains([(5.0, {"ann": 1.0, "bob": 1.0, "cat": 1.0})], [(5.0, {"ann": 1.0, "bob": 1.0, "cat": 1.0})])
-    stages, _ = LeaveOneOutTeam(width=2, share=1).credit([ROUND, flat], {}, Readings())
+    stages, _ = replace(ADDED, scale="batch").credit([ROUND, flat], {}, Readings())
     found = [sample.advantage for stage in stages for sample in stage]
-    assert sorted(found) == pytest.approx([-sqrt(2)] * 3 + [0] * 6 + [sqrt(2)] * 3)
+    scaled = 2 / (sqrt(24 / 11) + 1e-4)
+    assert sorted(found) == pytest.approx([-scaled] * 3 + [0] * 6 + [scaled] * 3)
 
 
 @pytest.mark.parametrize("reward", [0.1, 0.3, 5.9])
@@ -176,19 +178,21 @@ def test_the_batch_is_scaled_as_one() -> None:
 def test_where_all_answers_are_worth_the_same_rounding_is_not_blown_up(reward: float, width: int) -> None:
     """The mean of seven times 5.9 is not 5.9: what is left over is no spread to divide by."""
     group = chains(*([(reward, {"ann": 0.3 * reward, "bob": 0.1, "cat": 0.0})] for _ in range(width)))
-    assert set(credited(LeaveOneOutTeam(width=width), group).values()) == {0.0}
+    assert set(credited(replace(LEAVE_ONE_OUT_TEAM, width=width), group).values()) == {0.0}
 
 
 def test_each_group_can_be_scaled_by_itself() -> None:
-    found = credited(LeaveOneOutTeam(width=2, share=0.25, scale="group"), ROUND)
-    assert sorted(map(abs, found.values())) == pytest.approx([1] * 6)
+    found = credited(replace(ADDED, scale="group"), ROUND)
+    assert sorted(map(abs, found.values())) == pytest.approx([2 / (sqrt(8) + 1e-4)] * 6)
 
 
 @given(st.lists(st.floats(-9, 9), min_size=2, max_size=5))
 def test_without_an_own_part_it_is_magrpo(rewards: list[float]) -> None:
     group = chains(*([(reward, dict.fromkeys(AGENTS, 0.0))] for reward in rewards))
-    assert credited(LeaveOneOutTeam(share=0, scale="none"), group) == pytest.approx(credited(Magrpo(), group))
-    assert not LeaveOneOutTeam(share=0).needs.without and LeaveOneOutTeam().needs.without
+    assert credited(
+        replace(LEAVE_ONE_OUT_TEAM, joint_weight=1.0, difference_weight=0.0, scale="none"), group
+    ) == pytest.approx(credited(MAGRPO, group))
+    assert not MAGRPO.needs.without and LEAVE_ONE_OUT_TEAM.needs.without
 
 
 @pytest.mark.parametrize("topology", [Parallel(), Sequential()])
@@ -197,7 +201,7 @@ def test_in_a_sum_an_answer_is_worth_its_own_number(topology: Topology, seed: in
     """What teammates add is the same with and without the agent, whatever they say: no noise of theirs is left."""
     task: Any = Sum(horizon=2)
     speak = lambda wanted: [Completion(str(u.seed % 10), (1,), (2,), (-1.0,)) for u in wanted]  # noqa: E731
-    algorithm = LeaveOneOutTeam(width=3, share=1, scale="none")
+    algorithm = replace(ADDED, width=3)
     judge = leaving_one_out(judge_of(task))
     groups = branch(task, topology, [Point("x", 0)], algorithm.branching, speak, judge, (seed,))
     stages, _ = algorithm.credit(groups, {}, Readings())
@@ -212,16 +216,10 @@ def test_in_a_sum_an_answer_is_worth_its_own_number(topology: Topology, seed: in
 def test_rounds_that_nobody_judged_again_are_refused() -> None:
     group = chains([(1.0, {})], [(2.0, {})])
     with pytest.raises(TrainingError, match=r"judged without each agent \(Step.without\), got none"):
-        LeaveOneOutTeam().credit([group], {}, Readings())
+        LEAVE_ONE_OUT_TEAM.credit([group], {}, Readings())
 
 
 def test_a_reward_that_is_no_number_without_an_agent_is_refused() -> None:
     group = chains([(1.0, {"ann": float("nan")})], [(2.0, {"ann": 0.0})])
     with pytest.raises(TrainingError, match="a finite reward without ann, got nan"):
-        LeaveOneOutTeam().credit([group], {}, Readings())
-
-
-@pytest.mark.parametrize("wrong", [{"share": 1.5}, {"width": 1}, {"discount": 2}, {"clip": 0}])
-def test_settings_that_cannot_work_are_refused(wrong: Mapping[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=f"algorithm.{next(iter(wrong))}"):
-        LeaveOneOutTeam(**wrong)
+        LEAVE_ONE_OUT_TEAM.credit([group], {}, Readings())

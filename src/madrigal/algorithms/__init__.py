@@ -1,8 +1,9 @@
-"""Algorithms: how experience branches, how credit is given, what is minimised. One small file each.
+"""Algorithms: how experience branches, how credit is given, what is minimized.
 
-What several share: `siblings` and `episodes` (what is compared with what), `objective` (what is minimised),
-`whitening` and `minibatches` (the stages of PPO), `checks` (what settings may be). `mutual_information` holds the parts
-of `pmic`, `influence` and `incentives` those of `maporl`; `catalog` names all algorithms.
+`group` holds all that compare answers with siblings and nothing else, `actor_critic` those with a critic; the others
+have a file each. What several share: `siblings` (what is compared with what), `objective` (what is minimized, and in
+which steps), `checks` (what settings may be). `influence` holds parts of `maporl`, `mutual_information` those of
+`pmic`; `catalog` names all algorithms.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
+import tyro
 from torch import Tensor
 
 from madrigal.maths.batch import Batch, PolicyOutput
@@ -18,6 +20,7 @@ from madrigal.rollouts.branching import Branching
 from madrigal.types import Group, Readings, Sample
 
 M = TypeVar("M")
+Name = tyro.conf.Suppress[str]  # a setting that files keep and the command line does not offer
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,11 @@ class Algorithm(Protocol[M]):
     """
 
     @property
+    def name(self) -> str:
+        """What the catalog, files of runs and reports call it."""
+        ...
+
+    @property
     def branching(self) -> Branching:
         """How many siblings part, and where."""
         ...
@@ -90,11 +98,11 @@ class Algorithm(Protocol[M]):
         ...
 
     def credit(self, groups: Sequence[Group[object]], memory: M, readings: Readings) -> tuple[list[list[Sample]], M]:
-        """Turns groups into samples, in stages: each stage is one optimiser step, in this order."""
+        """Turns groups into samples, in stages: each stage is one optimizer step, in this order."""
         ...
 
     def loss(self, output: PolicyOutput, batch: Batch) -> Tensor:
-        """The scalar to minimise on one micro-batch."""
+        """The scalar to minimize on one micro-batch."""
         ...
 
 

@@ -1,7 +1,5 @@
 """Actor-critic: an answer is compared with what a critic expected of it. IPPO, MAPPO, CoLLM-DC and CoLLM-CC.
 
-Knows: groups of episodes, what critics say of their turns. Does not know: models, tasks, what a critic is.
-
 Four published methods are one, with other settings:
 
     method     critic sees      is asked     advantage         loss                reward
@@ -34,11 +32,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from madrigal.algorithms import CriticNeed, Needs
-from madrigal.algorithms.checks import check_finite, check_least, check_loss, check_positive, check_share, check_width
-from madrigal.algorithms.minibatches import in_minibatches
-from madrigal.algorithms.objective import Reduction, objective
-from madrigal.algorithms.siblings import Updates
+from madrigal.algorithms import CriticNeed, Name, Needs
+from madrigal.algorithms.checks import check_least, check_positive, check_share, check_usual
+from madrigal.algorithms.objective import Reduction, in_minibatches, objective
 from madrigal.maths.batch import Batch, PolicyOutput
 from madrigal.maths.returns import END, Ahead, gae
 from madrigal.rollouts.branching import Branching
@@ -52,6 +48,7 @@ class ActorCritic:
     """One agent's policy gradient with a critic; as it comes, MAPPO.
 
     Attributes:
+        name: of the preset that it started from.
         sees: what the critic reads in training: the "own" prompt of the agent that it judges, or the "joint" history,
             the prompts of all agents of the round. Agents need no critic when they are at work.
         at: whether it is asked before each "token" of an answer, or once per "turn".
@@ -67,14 +64,15 @@ class ActorCritic:
         clip: PPO's range on the ratio to the log-probs at sampling; None is the plain policy gradient.
         kl: weight of the k3 estimate of KL(policy || reference) in the loss, nats per token.
         value_weight: of the critic's loss, half the squared error; CoLLM's 0.6 of the whole square is 1.2 here. It
-            matters only where gradients are clipped, because a critic has an optimiser of its own.
+            matters only where gradients are clipped, because a critic has an optimizer of its own.
         value_clip: how far from what it said before the update a value is pushed, in units of reward; MAPoRL has 0.2,
             C3 0.5, CoLLM none. None does not clip.
         epochs: how often a step's answers are learned from: MAPoRL 4, C3 1.
-        minibatches: optimiser steps per epoch; the episodes of a step are dealt out to them whole. MAPoRL 8, MAPPO 1.
+        minibatches: optimizer steps per epoch; the episodes of a step are dealt out to them whole. MAPoRL 8, MAPPO 1.
         reduction: "token" averages over tokens; "sequence" sums over an answer, which is one action.
     """
 
+    name: Name = "mappo"
     sees: Literal["own", "joint"] = "joint"
     at: Literal["token", "turn"] = "token"
     reward: Literal["joint", "own"] = "joint"
@@ -92,11 +90,8 @@ class ActorCritic:
     reduction: Reduction = "token"
 
     def __post_init__(self) -> None:
-        check_width(self.width, least=1)
-        check_share("discount", self.discount, "1.0 is usual")
+        check_usual(self.width, self.discount, self.reward_shift, self.clip, self.kl, least=1)
         check_share("trace", self.trace, "0.95 and 1 are usual along tokens, 0 along turns")
-        check_loss(self.clip, self.kl)
-        check_finite(reward_shift=self.reward_shift)
         check_positive("0.5 is usual", value_weight=self.value_weight, value_clip=self.value_clip)
         check_least(1, epochs=self.epochs, minibatches=self.minibatches)
         if self.epochs > 1 and self.clip is None:
@@ -113,11 +108,6 @@ class ActorCritic:
     @property
     def branching(self) -> Branching:
         return Branching(self.width)
-
-    @property
-    def updates(self) -> Updates:
-        """All rounds at once; how often is said by `epochs` and `minibatches`."""
-        return "episode"
 
     @property
     def needs(self) -> Needs:
@@ -173,8 +163,8 @@ def _credited(turn: Turn, values: Sequence[float], advantages: Sequence[float]) 
 
 
 MAPPO = ActorCritic()
-IPPO = ActorCritic(sees="own", reward="own")
+IPPO = ActorCritic("ippo", sees="own", reward="own")
 COLLM_CC = ActorCritic(
-    at="turn", trace=0.0, whiten=False, clip=None, value_weight=1.2, value_clip=None, reduction="sequence"
+    "collm_cc", at="turn", trace=0.0, whiten=False, clip=None, value_weight=1.2, value_clip=None, reduction="sequence"
 )
-COLLM_DC = replace(COLLM_CC, sees="own", reward="own")
+COLLM_DC = replace(COLLM_CC, name="collm_dc", sees="own", reward="own")

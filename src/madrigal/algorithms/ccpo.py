@@ -1,14 +1,11 @@
 """CCPO: what the thinker adds to the reasoner, who also solves every example alone.
 
-Knows: chains of a joint reward, and beside each one the reasoner's own. Does not know: models, tasks, how they were
-played.
-
     D  = R_joint - R_solo                                         pair k of an example with pair k
     r1 = tanh(alpha * z(D))                                       thinker: everyone who speaks before the last
     g  = sigmoid(eta * mu_D / (sigma_D + eps))                    does thinking help, so far?
     r2 = g * z(R_joint) + (1 - g) * z(R_solo)                     reasoner: who speaks last
     z(x) = (x - mu_x) / (sigma_x + eps)                           history, see `History`
-    A_i = (r_i - mean r_i) / std r_i                              over the rollouts of an example, GRPO
+    A_i = (r_i - mean r_i) / (std r_i + epsilon)                  over the rollouts of an example, GRPO
 
 These are the formulas that the public code executes; a docstring in the same file of it describes Shapley values, which
 it does not compute. Until there is history r1 = D and r2 = R_joint. An agent that falls silent is something the others
@@ -24,16 +21,16 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from statistics import fmean, pvariance
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
-from madrigal.algorithms import Needs
-from madrigal.algorithms.checks import check_finite, check_least, check_loss, check_positive, check_share, check_width
-from madrigal.algorithms.episodes import whole_return
+from madrigal.algorithms import Name, Needs
+from madrigal.algorithms.checks import check_least, check_positive, check_share, check_usual
 from madrigal.algorithms.objective import Reduction, objective
-from madrigal.algorithms.siblings import Updates, compared, in_stages
-from madrigal.maths.advantages import standard_score
+from madrigal.algorithms.siblings import Updates, advantages_of, optimizer_steps, whole_return
+from madrigal.maths.advantages import EPSILON as TRL_EPSILON
+from madrigal.maths.advantages import group_zscore
 from madrigal.maths.batch import Batch, PolicyOutput
 from madrigal.rollouts.branching import Branching
 from madrigal.types import AgentId, Episode, Group, Readings, Sample
@@ -78,6 +75,7 @@ class Ccpo:
     """CCPO with the settings of the public code; who thinks and who reasons is the speaking order.
 
     Attributes:
+        name: what the catalog calls it.
         width: joint rollouts of an example, each beside one of the reasoner alone; 4 in the public code.
         alpha: sensitivity of the thinker's reward.
         eta: sharpness of the reasoner's gate.
@@ -85,21 +83,26 @@ class Ccpo:
         history: outcomes that must have been seen before they are normalised.
         alternate: steps after which training passes from thinker to reasoner and back, 10 in the public code; 0 trains
             both at once.
+        ddof: 1 divides the rewards of a role by the sample's deviation, as TRL does; 0 by the population's.
+        epsilon: added to that deviation; TRL's.
         discount: of later rounds' rewards; the paper has one round.
         reward_shift: added to every reward.
         clip: PPO's clip range on the ratio to the log-probs at sampling. The public code takes one ratio per turn;
             this is one per token, and the default is PPO's.
         kl: weight of the k3 estimate of KL(policy || reference) in the loss, nats per token; off in the public code.
-        updates: one optimiser step per "episode", or one per "turn", last turn first.
+        updates: one optimizer step per "episode", or one per "turn", last turn first.
         reduction: "sequence" sums log-probs over an answer; "token" averages over tokens.
     """
 
+    name: Name = "ccpo"
     width: int = 4
     alpha: float = 1.0
     eta: float = 1.0
     decay: float = 0.99
     history: int = 10
     alternate: int = 10
+    ddof: Literal[0, 1] = 1
+    epsilon: float = TRL_EPSILON
     discount: float = 1.0
     reward_shift: float = 0.0
     clip: float | None = 0.2
@@ -108,12 +111,10 @@ class Ccpo:
     reduction: Reduction = "sequence"
 
     def __post_init__(self) -> None:
-        check_width(self.width)
+        check_usual(self.width, self.discount, self.reward_shift, self.clip, self.kl)
         check_share("decay", self.decay, "the public code has 0.99")
-        check_share("discount", self.discount, "1.0 is usual")
-        check_loss(self.clip, self.kl)
-        check_finite(reward_shift=self.reward_shift)
         check_positive("the public code has 1.0", alpha=self.alpha, eta=self.eta)
+        check_least(0, "TRL has 1e-4", epsilon=self.epsilon)
         check_least(0, "the public code has 10", history=self.history, alternate=self.alternate)
 
     @property
@@ -143,7 +144,7 @@ class Ccpo:
         fresh = zip(*[(joint - solo, joint, solo) for each in pairs for joint, solo in each], strict=True)
         after = [history.after(values, self.decay) for history, values in zip(known, fresh, strict=True)]
         rows = {name: list(astuple(history)) for name, history in zip(HISTORIES, after, strict=True)}
-        return in_stages(samples, self.updates), {"step": memory["step"] + 1, **rows}
+        return optimizer_steps(samples, self.updates), {"step": memory["step"] + 1, **rows}
 
     def report(self, memory: Memory) -> dict[str, float]:
         """What thinking has brought so far: moving averages in units of reward, and the reasoner's gate, 0 to 1."""
@@ -172,7 +173,7 @@ class Ccpo:
     def _credited(self, group: Group[object], rewards: Sequence[tuple[float, float]]) -> Iterator[Sample]:
         """Samples of all turns, each role compared with its own siblings."""
         roles = [list(role) for role in zip(*rewards, strict=True)]
-        advantages = [compared(role, standard_score) for role in roles]
+        advantages = [advantages_of(role, lambda row: group_zscore(row, self.ddof, self.epsilon)) for role in roles]
         for k, episode in enumerate(group.episodes):
             for turn in episode.turns:
                 role = int(turn.agent == reasoner(group))

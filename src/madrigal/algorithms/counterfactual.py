@@ -1,7 +1,5 @@
 """C3, contextual counterfactual credit: what one message was worth, all that was said before it held fixed.
 
-Knows: trees of decisions with a joint reward. Does not know: models, tasks, how trees were played.
-
     R_j = mean return of all that came of alternative j             a_1 .. a_K given in one and the same context h
     A_j = R_j - sum_{k != j} n_k R_k / sum_{k != j} n_k             n_k episodes came of alternative k
 
@@ -25,10 +23,10 @@ from typing import Literal
 
 from torch import Tensor
 
-from madrigal.algorithms import Needs
-from madrigal.algorithms.checks import check_finite, check_least, check_loss, check_share
+from madrigal.algorithms import Name, Needs
+from madrigal.algorithms.checks import check_least, check_usual
 from madrigal.algorithms.objective import Reduction, objective
-from madrigal.algorithms.siblings import Updates, credit_siblings, in_stages, joint_returns
+from madrigal.algorithms.siblings import Updates, credit_siblings, joint_returns, optimizer_steps
 from madrigal.maths.advantages import group_mean, leave_one_out
 from madrigal.maths.batch import Batch, PolicyOutput
 from madrigal.rollouts.branching import Branching
@@ -43,6 +41,7 @@ class Counterfactual:
     """C3 with the paper's choices as defaults; every departure is a visible option.
 
     Attributes:
+        name: what the catalog calls it.
         width: alternatives of a decision whose place `fanout` does not name; 4 as in the paper's second version.
         fanout: alternatives by place in a round's speaking order; (2, 4) is the released setting for a reasoner and an
             actor, 8 episodes an example. () takes `width` everywhere. A decision with one alternative has advantage 0.
@@ -60,11 +59,12 @@ class Counterfactual:
         clip: PPO's clip range on the ratio to the log-probs at sampling; 0.2 in the paper.
         kl: weight of the k3 estimate of KL(policy || reference) in the loss, nats per token; the paper starts an
             adaptive penalty at 0.01.
-        updates: one optimiser step per "episode", or one per "turn", last turn first.
+        updates: one optimizer step per "episode", or one per "turn", last turn first.
         reduction: "sequence" sums log-probs over an answer; "token" averages over tokens. Not found; the default is
             ours.
     """
 
+    name: Name = "counterfactual"
     width: int = 4
     fanout: tuple[int, ...] = (2, 4)
     agents: tuple[AgentId, ...] = ()
@@ -94,9 +94,7 @@ class Counterfactual:
                 "algorithm.replay: without it play does not branch at decisions, so algorithm.agents must be empty and "
                 "algorithm.tree true; take one of these back"
             )
-        check_share("discount", self.discount, "the paper has 1.0")
-        check_loss(self.clip, self.kl)
-        check_finite(reward_shift=self.reward_shift)
+        check_usual(self.width, self.discount, self.reward_shift, self.clip, self.kl, least=1)
         check_least(1, leaf_limit=self.leaf_limit)
 
     @property
@@ -128,7 +126,7 @@ class Counterfactual:
             baseline = leave_one_out if self.baseline == "leave_one_out" else group_mean
             return credit_siblings(groups, returns, baseline, self.updates), memory
         samples = [sample for group in groups for sample in self._decisions(group)]
-        return in_stages(samples, self.updates), memory
+        return optimizer_steps(samples, self.updates), memory
 
     def _decisions(self, group: Group[object]) -> Iterator[Sample]:
         """Samples of one decision and all that follow it."""

@@ -1,8 +1,5 @@
 """MAPoRL: multi-agent PPO on discussions, where an answer is paid for what the others make of it.
 
-Knows: groups of episodes with a score for every answer, what critics and the reference policy say of its tokens.
-Does not know: verifiers, prompts, models, how groups were played.
-
     reward of an answer      influence-aware score + incentives, or a penalty for an answer that is none
     reward of token i        r_i = -kl * (log pi - log pi_ref), and the answer's reward on its last token
     advantages               GAE along the tokens of that answer alone, then whitened per round and agent
@@ -26,17 +23,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from madrigal.algorithms import CriticNeed, Needs
-from madrigal.algorithms.checks import check_finite, check_loss, check_share, check_width
-from madrigal.algorithms.incentives import incentives
-from madrigal.algorithms.influence import Horizon, Share, influence_aware
-from madrigal.algorithms.minibatches import in_minibatches
-from madrigal.algorithms.objective import Reduction, objective
-from madrigal.algorithms.siblings import Updates
+from madrigal.algorithms import CriticNeed, Name, Needs
+from madrigal.algorithms.checks import check_finite, check_least, check_share, check_usual
+from madrigal.algorithms.influence import Horizon, Share, incentives, influence_aware
+from madrigal.algorithms.objective import Reduction, in_minibatches, objective
 from madrigal.maths.batch import Batch, PolicyOutput
 from madrigal.maths.returns import gae
 from madrigal.rollouts.branching import Branching
-from madrigal.types import ConfigError, Episode, Group, Reading, Readings, Sample, TrainingError, Turn
+from madrigal.types import Episode, Group, Reading, Readings, Sample, TrainingError, Turn
 
 Memory = dict[str, int]
 RIGHT = 0.5  # a score above it counts as right where the task does not say what was right; the code's threshold
@@ -47,6 +41,7 @@ class Maporl:
     """MAPoRL with the settings of the public code as defaults.
 
     Attributes:
+        name: what the catalog calls it.
         width: discussions of each example; they are not compared with each other, so one will do.
         score_discount: `rule_discount`, the weight of the next round's scores in an answer's reward.
         horizon: which scores count: a "discounted_sum" of this and later rounds, those of the "last" round, or those of
@@ -65,7 +60,7 @@ class Maporl:
         whiten: give the advantages of each round and agent mean 0 and variance 1.
         clip: PPO's range on the ratio to the log-probs at sampling.
         epochs: how often a step's answers are learned from.
-        minibatches: optimiser steps per epoch; the discussions of a step are dealt out to them whole.
+        minibatches: optimizer steps per epoch; the discussions of a step are dealt out to them whole.
         first_round: the first round, from 0, whose answers are learned from; 1 trains the rebuttals only.
         focus_steps: train one round at a time, so many steps each, the last round first; 0 trains all of them in every
             step. The code has 40.
@@ -73,6 +68,7 @@ class Maporl:
         reduction: "token" averages over tokens; "sequence" sums over an answer.
     """
 
+    name: Name = "maporl"
     width: int = 1
     score_discount: float = 0.3
     horizon: Horizon = "discounted_sum"
@@ -98,27 +94,17 @@ class Maporl:
     reduction: Reduction = "token"
 
     def __post_init__(self) -> None:
-        check_width(self.width, least=1)
+        check_usual(self.width, clip=self.clip, kl=self.kl, least=1)
         check_share("score_discount", self.score_discount, "the public code has 0.3")
         check_share("token_discount", self.token_discount, "the public code has 1")
         check_share("trace", self.trace, "the public code has 0.95")
-        check_loss(self.clip, self.kl)
         check_finite(alpha0=self.alpha0, alpha1=self.alpha1, beta0=self.beta0, beta1=self.beta1, penalty=self.penalty)
-        if self.epochs < 1 or self.minibatches < 1:
-            raise ConfigError(
-                f"algorithm.epochs and algorithm.minibatches: expected at least 1, got {self.epochs} and "
-                f"{self.minibatches}; the public code has 4 and 8"
-            )
-        if self.first_round < 0 or self.focus_steps < 0 or self.focus_start < 0:
-            raise ConfigError("algorithm.first_round, focus_steps and focus_start: expected 0 or more")
+        check_least(1, "the public code has 4 and 8", epochs=self.epochs, minibatches=self.minibatches)
+        check_least(0, first_round=self.first_round, focus_steps=self.focus_steps, focus_start=self.focus_start)
 
     @property
     def branching(self) -> Branching:
         return Branching(self.width)
-
-    @property
-    def updates(self) -> Updates:
-        return "episode"
 
     @property
     def needs(self) -> Needs:

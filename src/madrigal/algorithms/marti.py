@@ -1,7 +1,5 @@
 """MARTI's reward shaping: an answer is paid for what it adds to those of earlier rounds.
 
-Knows: groups of episodes with a reward for each answer. Does not know: models, tasks, how groups were played.
-
     margin    R' = R + alpha * (R - Q)
     quality   R' = R + alpha * (Q * R - (1 - Q) * (1 - R))          Q the mean of rewards of earlier rounds
     outcome   R' + beta * (the agent's reward in the last round)    added in every round, the first included
@@ -23,8 +21,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from madrigal.algorithms import Needs
-from madrigal.algorithms.checks import check_finite, check_loss, check_positive, check_width
+from madrigal.algorithms import Name, Needs
+from madrigal.algorithms.checks import check_finite, check_positive, check_usual
 from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates, credit_siblings
 from madrigal.maths.advantages import group_mean, margin, quality
@@ -41,6 +39,7 @@ class Marti:
     """MARTI's shaping before a group baseline.
 
     Attributes:
+        name: what the catalog calls it.
         width: G, the episodes of each example. Not found in the notes on the code; the default is ours.
         shaping: "margin" or "quality".
         alpha: weight of the shaping; the code has 0.5.
@@ -51,10 +50,11 @@ class Marti:
         best_reward: what the best answer earns; rewards are divided by it first, since "quality" reads shares.
         clip: PPO's clip range on the ratio to the log-probs at sampling; None is the plain policy gradient.
         kl: weight of the k3 estimate of KL(policy || reference) in the loss, nats per token.
-        updates: one optimiser step per "episode", or one per "turn", last turn first.
+        updates: one optimizer step per "episode", or one per "turn", last turn first.
         reduction: "sequence" sums log-probs over an answer; "token" averages over tokens.
     """
 
+    name: Name = "marti"
     width: int = 4
     shaping: Literal["margin", "quality"] = "margin"
     alpha: float = 0.5
@@ -68,8 +68,7 @@ class Marti:
     reduction: Reduction = "sequence"
 
     def __post_init__(self) -> None:
-        check_width(self.width)
-        check_loss(self.clip, self.kl)
+        check_usual(self.width, clip=self.clip, kl=self.kl)
         check_finite(alpha=self.alpha, beta=self.beta)
         check_positive(best_reward=self.best_reward)
 

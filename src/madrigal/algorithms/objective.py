@@ -1,22 +1,26 @@
-"""The objective that most algorithms share: a policy gradient, with or without PPO's clip, and a KL term.
-
-Knows: log-probs, advantages, how terms are reduced. Does not know: where the advantages come from.
-"""
+"""What is minimized, and in which steps: a policy gradient, PPO's clip, a KL term, mini-batches."""
 
 from __future__ import annotations
 
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain, islice
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from madrigal.maths import losses
 from madrigal.maths.batch import Batch, PolicyOutput
+from madrigal.types import AgentId, Sample
 
 Reduction = Literal["sequence", "token"]
 
 
 def objective(output: PolicyOutput, batch: Batch, *, clip: float | None, kl: float, reduction: Reduction) -> Tensor:
-    """The scalar to minimise on one micro-batch.
+    """The scalar to minimize on one micro-batch.
 
     Args:
         clip: PPO's range on the ratio to the log-probs at sampling; None is the plain policy gradient.
@@ -33,3 +37,61 @@ def objective(output: PolicyOutput, batch: Batch, *, clip: float | None, kl: flo
     if reduction == "token":
         return losses.mean_per_token(terms * batch.weights[:, None], batch.mask, batch.tokens)
     return losses.sum_per_sequence(terms, batch.mask, batch.weights)
+
+
+def in_minibatches(
+    episodes: Sequence[Sequence[Sample]], *, whiten: bool, minibatches: int, epochs: int
+) -> list[list[Sample]]:
+    """A stage for each mini-batch of each epoch, from the credited samples of each episode.
+
+    Every epoch deals episodes out to its mini-batches whole: teammates learn from a joint action together. The first
+    deals them in order, each later one in an order of its own. A mini-batch of m of M episodes estimates the mean over
+    all of them, so its samples count M / m.
+
+    Args:
+        whiten: first put the advantages of all of them on one scale, for each agent and round by itself.
+    """
+    rest = iter(whitened(list(chain(*episodes))) if whiten else chain(*episodes))
+    whole = [list(islice(rest, len(several))) for several in episodes]
+    stages = [deal for epoch in range(epochs) for deal in _dealt(whole, minibatches, epoch)]
+    return [_counting(deal, len(whole)) for deal in stages if deal]
+
+
+def _dealt(episodes: Sequence[Sequence[Sample]], hands: int, epoch: int) -> list[list[Sequence[Sample]]]:
+    order = list(episodes)
+    if epoch:
+        random.Random(epoch).shuffle(order)
+    return [order[n::hands] for n in range(hands)]
+
+
+def _counting(deal: Sequence[Sequence[Sample]], total: int) -> list[Sample]:
+    return [replace(sample, weight=sample.weight * total / len(deal)) for sample in chain(*deal)]
+
+
+def whitened(samples: Sequence[Sample], epsilon: float = 1e-8) -> list[Sample]:
+    """Gives the token advantages of each agent and round mean 0 and variance 1 (ddof 1) over the whole update.
+
+        A' = (A - mean) / sqrt(var + epsilon)
+
+    Rounds differ in how well their critic knows them; on one scale, none of them drowns the others. A single token has
+    nothing to be compared with and gets 0.
+
+    References:
+        PPO as in the public code of arXiv:2502.18439, which whitens per turn and agent.
+    """
+    tokens: dict[tuple[int, AgentId], list[float]] = defaultdict(list)
+    for sample in samples:
+        tokens[sample.turn.round, sample.turn.agent] += sample.token_advantages
+    scales = {key: _scale(values, epsilon) for key, values in tokens.items()}
+    return [_scaled(sample, *scales[sample.turn.round, sample.turn.agent]) for sample in samples]
+
+
+def _scale(values: Sequence[float], epsilon: float) -> tuple[float, float]:
+    row = torch.tensor(values, dtype=torch.float64)
+    variance = float(row.var(correction=1)) if len(values) > 1 else 0.0
+    return float(row.mean()), (variance + epsilon) ** -0.5
+
+
+def _scaled(sample: Sample, mean: float, factor: float) -> Sample:
+    advantages = tuple((value - mean) * factor for value in sample.token_advantages)
+    return replace(sample, advantage=sum(advantages) / len(advantages), token_advantages=advantages)

@@ -1,8 +1,5 @@
 """PMIC: a bonus for what state and joint action share in good episodes, a malus for what they share in poor ones.
 
-Knows: groups of episodes with a joint reward, embeddings of what was shown and said. Does not know: models, tasks, what
-made the embeddings.
-
     R'_t = R_t + alpha * L_t - beta * C_t           then MAGRPO's group mean over returns to go of R'
 
     s   what the team was shown before anybody spoke in the round
@@ -34,14 +31,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from madrigal.algorithms import Needs
-from madrigal.algorithms.checks import check_finite, check_least, check_loss, check_positive, check_share, check_width
-from madrigal.algorithms.episodes import whole_return
+from madrigal.algorithms import Name, Needs
+from madrigal.algorithms.checks import check_finite, check_least, check_positive, check_usual
 from madrigal.algorithms.mutual_information.buffers import Buffers, buffers_from_json
 from madrigal.algorithms.mutual_information.estimators import Dual, Fitting, dual_from_json, new_dual
 from madrigal.algorithms.mutual_information.pairs import Pair, Vector, Within, comparable, scale_of
 from madrigal.algorithms.objective import Reduction, objective
-from madrigal.algorithms.siblings import Returns, Updates, credit_siblings
+from madrigal.algorithms.siblings import Returns, Updates, credit_siblings, whole_return
 from madrigal.maths.advantages import group_mean, returns_to_go
 from madrigal.maths.batch import Batch, PolicyOutput
 from madrigal.rollouts.branching import Branching
@@ -56,6 +52,7 @@ class Pmic:
     """PMIC over MAGRPO's group mean.
 
     Attributes:
+        name: what the catalog calls it.
         width: G, the episodes of each example, as in MAGRPO.
         alpha: weight of the lower bound, in units of reward per nat; the public demo has 0.01.
         beta: weight of the upper bound; the public demo has 0.1.
@@ -77,10 +74,11 @@ class Pmic:
         reward_shift: added to every reward.
         clip: PPO's clip range on the ratio to the log-probs at sampling; None is the plain policy gradient.
         kl: weight of the k3 estimate of KL(policy || reference) in the loss, nats per token.
-        updates: one optimiser step per "turn", last turn first, or one per "episode".
+        updates: one optimizer step per "turn", last turn first, or one per "episode".
         reduction: "sequence" sums log-probs over an answer; "token" averages over tokens.
     """
 
+    name: Name = "pmic"
     width: int = 4
     alpha: float = 0.01
     beta: float = 0.1
@@ -101,10 +99,8 @@ class Pmic:
     reduction: Reduction = "sequence"
 
     def __post_init__(self) -> None:
-        check_width(self.width)
-        check_share("discount", self.discount, "1.0 is usual")
-        check_loss(self.clip, self.kl)
-        check_finite(reward_shift=self.reward_shift, alpha=self.alpha, beta=self.beta)
+        check_usual(self.width, self.discount, self.reward_shift, self.clip, self.kl)
+        check_finite(alpha=self.alpha, beta=self.beta)
         check_least(2, start=self.start, capacity=self.capacity, batch=self.batch)
         check_least(1, window=self.window, fits=self.fits)
         check_positive(estimator_lr=self.estimator_lr, bonus_clip=self.bonus_clip)

@@ -1,7 +1,5 @@
 """Self-play of zero-sum games with role-conditioned advantages (RAE), as in SPIRAL.
 
-Knows: groups of episodes in which each agent has a reward of its own. Does not know: games, models, who sits opposite.
-
     A_{G,p}(tau) = R_p(tau) - b_{G,p}                          R_p the whole return of role p in game G
     b_{G,p}     <- alpha b_{G,p} + (1 - alpha) R_p(tau)        after every episode; b starts at 0
     grad J = E[ sum_p sum_{t in turns of p} A_{G,p}(tau) grad log pi(y_t | s_t, p, G) ]
@@ -21,10 +19,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from madrigal.algorithms import Needs
-from madrigal.algorithms.checks import check_loss, check_share, check_width
+from madrigal.algorithms import Name, Needs
+from madrigal.algorithms.checks import check_share, check_usual
 from madrigal.algorithms.objective import Reduction, objective
-from madrigal.algorithms.siblings import Updates, in_stages
+from madrigal.algorithms.siblings import optimizer_steps
 from madrigal.maths.batch import Batch, PolicyOutput
 from madrigal.rollouts.branching import Branching
 from madrigal.types import AgentId, Episode, Group, Readings, Sample
@@ -43,6 +41,7 @@ class SelfPlay:
     code makes two, with a clip range of 0.2.
 
     Attributes:
+        name: what the catalog calls it.
         width: episodes of each deal; they are not compared with each other, so one will do.
         alpha: how much of the old baseline is kept; the paper has 0.95.
         role_baseline: False credits the return itself; the paper's ablation, whose reasoning collapses.
@@ -54,6 +53,7 @@ class SelfPlay:
         reduction: "sequence" sums log-probs over an answer (the paper); "token" averages over tokens.
     """
 
+    name: Name = "self_play"
     width: int = 1
     alpha: float = 0.95
     role_baseline: bool = True
@@ -63,14 +63,8 @@ class SelfPlay:
     reduction: Reduction = "sequence"
 
     def __post_init__(self) -> None:
-        check_width(self.width, least=1)
+        check_usual(self.width, kl=self.kl, least=1)
         check_share("alpha", self.alpha, "the paper has 0.95")
-        check_loss(None, self.kl)
-
-    @property
-    def updates(self) -> Updates:
-        """All turns of a role have one advantage, and are learned from at once."""
-        return "episode"
 
     @property
     def branching(self) -> Branching:
@@ -93,7 +87,7 @@ class SelfPlay:
                 for agent in group.agents:
                     mine, memory = self._credited(episode, agent, memory)
                     samples += mine
-        return in_stages(samples, "episode"), memory
+        return optimizer_steps(samples, "episode"), memory
 
     def report(self, memory: Memory) -> dict[str, float]:
         """The baseline of each role: what it usually comes to in its game, in units of reward."""

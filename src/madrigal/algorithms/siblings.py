@@ -1,7 +1,7 @@
-"""Answers that parted at one point and what each came to: what every baseline over siblings is computed from.
+"""Answers that are compared with each other, and what each came to: what every group baseline is computed from.
 
-Knows: groups, forests of them, returns. Does not know: which baseline is taken, what is minimised. Where whole episodes
-are compared instead, see `episodes`.
+Three ways to group them: answers that parted at one point (`siblings`), all of an agent's turns of whole episodes
+(`broadcast_return`), or those turns one by one (the same, step by step).
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ Updates = Literal["turn", "episode"]
 
 @dataclass(frozen=True, slots=True)
 class Siblings:
-    """The answers of one agent in one round of one group.
+    """Answers of one agent that are compared with each other.
 
     Attributes:
         group: where they parted.
-        agent, round: whose answers they are, and of which round of the episode.
-        turns: for each answer what was said: one turn, or several where an agent speaks more than once in a round.
+        agent, round: whose answers they are, and the round of the episode from which their returns count.
+        turns: for each answer what was said: one turn, or several where an agent speaks more than once.
         returns: what each answer came to; where joint actions are crossed, the mean over those that it is in.
+        weights: what each counts beside its turns' own weight; () is 1 for all.
     """
 
     group: Group[object]
@@ -38,28 +39,30 @@ class Siblings:
     round: int
     turns: tuple[tuple[Turn, ...], ...]
     returns: tuple[float, ...]
+    weights: tuple[float, ...] = ()
 
     def credited(self, advantages: Sequence[float]) -> Iterator[Sample]:
         """Samples of these answers, given the advantage of each."""
-        for turns, value, advantage in zip(self.turns, self.returns, advantages, strict=True):
+        weights = self.weights or (1.0,) * len(self.turns)
+        for turns, value, advantage, weight in zip(self.turns, self.returns, advantages, weights, strict=True):
             for turn in turns:
-                yield Sample(turn, advantage, value)
+                yield Sample(turn, advantage, value, weight)
 
 
 def siblings(groups: Sequence[Group[object]], returns: Returns) -> Iterator[Siblings]:
-    """Every set of answers that can be compared with each other, parents before children.
+    """Every set of answers of one agent in one round of one group, parents before children.
 
     Siblings that ended earlier took no decision in a round and are not among its answers; neither are agents that did
     not act.
     """
-    for group in nodes(groups):
+    for group in all_groups(groups):
         for seat, agent in enumerate(group.agents):
             values = [returns(episode, agent) for episode in group.episodes]
             for offset in range(max(map(len, values))):
                 live = [i for i, row in enumerate(values) if len(row) > offset]
-                found = _answers(group, seat, offset, live, [values[i][offset] for i in live])
-                if found.turns:
-                    yield found
+                answers = _answers(group, seat, offset, live, [values[i][offset] for i in live])
+                if answers.turns:
+                    yield answers
 
 
 def _answers(group: Group[object], seat: int, offset: int, live: Sequence[int], returns: Sequence[float]) -> Siblings:
@@ -76,17 +79,40 @@ def _answers(group: Group[object], seat: int, offset: int, live: Sequence[int], 
     return Siblings(group, agent, index, tuple(t for t, _ in spoken), tuple(v for _, v in spoken))
 
 
+def broadcast_return(
+    groups: Sequence[Group[object]], returns: Returns, *, step_by_step: bool = False, average_turns: bool = False
+) -> Iterator[Siblings]:
+    """Whole chains compared by what they came to from their first round; every turn of an agent gets the result.
+
+    Args:
+        step_by_step: each turn is an answer of its own, so that an agent that acts twice in an episode counts twice in
+            the comparison, and one that is silent not at all; else every episode counts once, silent or not.
+        average_turns: a turn of an episode of T rounds counts 1/T.
+    """
+    for group in groups:
+        for agent in group.agents:
+            spoken = [(turns, episode) for episode in group.episodes for turns in _shares(episode, agent, step_by_step)]
+            values = tuple(returns(episode, agent)[0] for _, episode in spoken)
+            weights = tuple(1 / len(episode.steps) if average_turns else 1.0 for _, episode in spoken)
+            yield Siblings(group, agent, group.origin.round, tuple(turns for turns, _ in spoken), values, weights)
+
+
+def _shares(episode: Episode[object], agent: AgentId, step_by_step: bool) -> list[tuple[Turn, ...]]:
+    turns = tuple(turn for turn in episode.turns if turn.agent == agent)
+    return [(turn,) for turn in turns] if step_by_step else [turns]
+
+
 def credit_siblings(
     groups: Sequence[Group[object]], returns: Returns, baseline: Baseline, updates: Updates
 ) -> list[list[Sample]]:
     """Stages of samples in which every answer is compared with its siblings."""
     samples = [
-        sample for each in siblings(groups, returns) for sample in each.credited(compared(each.returns, baseline))
+        sample for each in siblings(groups, returns) for sample in each.credited(advantages_of(each.returns, baseline))
     ]
-    return in_stages(samples, updates)
+    return optimizer_steps(samples, updates)
 
 
-def compared(returns: Sequence[float], baseline: Baseline) -> list[float]:
+def advantages_of(returns: Sequence[float], baseline: Baseline) -> list[float]:
     """The advantage of each return in its group; an only one has nothing to be compared with and gets 0."""
     if len(returns) < 2:
         return [0.0] * len(returns)
@@ -94,50 +120,45 @@ def compared(returns: Sequence[float], baseline: Baseline) -> list[float]:
     return advantages
 
 
-def joint_returns(discount: float = 1.0, shift: float = 0.0) -> Returns:
-    """Returns to go of the joint reward; at a branching point of a tree the mean over the children goes on.
+def returns_of(reward: Callable[[Step[object], AgentId], float], discount: float = 1.0) -> Returns:
+    """Returns to go of a reward; at a branching point of a tree the mean over the children goes on.
 
     A stretch that stops in the middle of its round has earned nothing yet and comes to what its children come to.
     """
-    return _returns(lambda step, agent: joint_reward(step), discount, shift)
 
-
-def own_returns(discount: float = 1.0, shift: float = 0.0) -> Returns:
-    """Returns to go of each agent's own reward, likewise."""
-    return _returns(lambda step, agent: step.rewards[agent], discount, shift)
-
-
-def _returns(reward: Callable[[Step[object], AgentId], float], discount: float, shift: float) -> Returns:
     def returns(episode: Episode[object], agent: AgentId) -> Sequence[float]:
-        rewards = [reward(step, agent) + shift for step in episode.steps]
-        tail = _tail(episode, agent, returns)
-        return returns_to_go(rewards, discount, tail) or [tail]
+        below = episode.then.episodes if episode.then else ()
+        tail = sum(returns(child, agent)[0] for child in below) / len(below) if below else 0.0
+        return returns_to_go([reward(step, agent) for step in episode.steps], discount, tail) or [tail]
 
     return returns
 
 
-def _tail(episode: Episode[object], agent: AgentId, returns: Returns) -> float:
-    """The mean return of the children: what a tree bootstraps with."""
-    if episode.then is None:
-        return 0.0
-    children = episode.then.episodes
-    return sum(returns(child, agent)[0] for child in children) / len(children)
+def joint_returns(discount: float = 1.0, shift: float = 0.0) -> Returns:
+    """Returns to go of the joint reward."""
+    return returns_of(lambda step, agent: joint_reward(step) + shift, discount)
 
 
-def in_stages(samples: Sequence[Sample], updates: Updates) -> list[list[Sample]]:
-    """One optimiser step per round, last round first (Algorithm 1 of MAGRPO), or one for the whole episode.
+def whole_return(discount: float = 1.0, shift: float = 0.0) -> Callable[[Episode[object]], float]:
+    """The joint return of an episode from its first round."""
+    returns = joint_returns(discount, shift)
+    return lambda episode: returns(episode, "")[0]
 
-    The last minimises the sum over rounds of what the first minimise one after the other.
+
+def optimizer_steps(samples: Sequence[Sample], updates: Updates) -> list[list[Sample]]:
+    """One optimizer step per round, last round first (Algorithm 1 of MAGRPO), or one for the whole episode.
+
+    The last minimizes the sum over rounds of what the first minimize one after the other.
     """
-    stages: dict[int, list[Sample]] = defaultdict(list)
+    rounds: dict[int, list[Sample]] = defaultdict(list)
     for sample in samples:
-        stages[sample.turn.round].append(sample)
-    ordered = [stages[index] for index in sorted(stages, reverse=True)]
-    return [[sample for stage in ordered for sample in stage]] if updates == "episode" and ordered else ordered
+        rounds[sample.turn.round].append(sample)
+    ordered = [rounds[index] for index in sorted(rounds, reverse=True)]
+    return [[sample for each in ordered for sample in each]] if updates == "episode" and ordered else ordered
 
 
-def nodes(groups: Sequence[Group[object]]) -> Iterator[Group[object]]:
+def all_groups(groups: Sequence[Group[object]]) -> Iterator[Group[object]]:
     """Every group of a forest, parents first."""
     for group in groups:
         yield group
-        yield from nodes([episode.then for episode in group.episodes if episode.then is not None])
+        yield from all_groups([episode.then for episode in group.episodes if episode.then is not None])

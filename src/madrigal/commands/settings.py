@@ -83,7 +83,7 @@ def with_settings(start: Experiment, settings: list[str], command: str, options:
         team = dataclasses.replace(run.team, seats=named | run.team.seats)
         run, strangers = _parsed(dataclasses.replace(run, team=team), seats, command, options)
     if strangers:
-        raise ConfigError(unknown_flag(strangers, [*options, *flags(dataclasses.asdict(run))], command))
+        raise ConfigError(unknown_flag(strangers, [*options, *_flags(run)], command))
     return run
 
 
@@ -121,6 +121,11 @@ def _agent_of(flag: str) -> str:
     'main_agent'
     """
     return flag.removeprefix(SEATS).partition("=")[0].partition(".")[0].replace("-", "_")
+
+
+def _flags(run: Experiment) -> list[str]:
+    """What may be set; the name of an algorithm is chosen by --algorithm."""
+    return [flag for flag in flags(dataclasses.asdict(run)) if flag != "--algorithm.name"]
 
 
 def check_asked(run: Experiment, name: str, settings: list[str], where: str | Path) -> None:

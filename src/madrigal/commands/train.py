@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from madrigal.algorithms.catalog import ALGORITHMS, instead_of
+from madrigal.algorithms.catalog import ALGORITHMS, switch_algorithm
 from madrigal.build.experiment import prepare
 from madrigal.commands.analyze import analyse_command
 from madrigal.commands.arguments import parse, quietly, unknown_flag
@@ -92,7 +92,7 @@ def train_command(arguments: list[str]) -> int:
     if options.algorithm and options.algorithm not in ALGORITHMS:
         raise ConfigError(unknown("algorithm", options.algorithm, list(ALGORITHMS)))
     if options.algorithm:
-        start = dataclasses.replace(start, algorithm=instead_of(start.algorithm, options.algorithm))
+        start = dataclasses.replace(start, algorithm=switch_algorithm(start.algorithm, options.algorithm))
     if options.topology:
         start = dataclasses.replace(start, topology=TOPOLOGIES[options.topology][0])
     if options.start:

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from madrigal.algorithms.catalog import instead_of
-from madrigal.algorithms.magrpo import Magrpo
+from madrigal.algorithms.catalog import switch_algorithm
+from madrigal.algorithms.group import MAGRPO
 from madrigal.config import Experiment, TeamConfig
 from madrigal.policies.local import Lora, PolicyConfig
 from madrigal.rollouts.topology import Discussion, Parallel, Sequential, TopologyConfig
@@ -92,7 +92,7 @@ def _other_ways_to_talk(run: Experiment, agents: int) -> Iterator[Contender]:
     """Untrained, in one turn, as in the paper."""
     # How play branches is a way to train: crossed answers and trees may refuse to be, or grow too large, in other ways.
     plain = run.algorithm.branching.at == "start" and not run.algorithm.branching.crossed
-    algorithm = run.algorithm if plain else Magrpo()
+    algorithm = run.algorithm if plain else MAGRPO
     base = _untrained(replace(run, task=one_round(run.task), algorithm=algorithm))
     for name, (topology, what) in WAYS.items():
         talk = agents > 1 or topology == Parallel()
@@ -112,7 +112,7 @@ def _alone(run: Experiment, agents: Sequence[AgentId], single: str) -> Iterator[
         device=run.team.device,
     )
     sampling = replace(run.sampling, max_new_tokens=len(agents) * run.sampling.max_new_tokens)
-    algorithm = run.algorithm if run.algorithm.needs.agents == 1 else instead_of(run.algorithm, "magrpo")
+    algorithm = run.algorithm if run.algorithm.needs.agents == 1 else switch_algorithm(run.algorithm, "magrpo")
     tuned = replace(run, task=task, topology=Parallel(), team=team, sampling=sampling, algorithm=algorithm)
     yield Contender(SINGLE, f"{model} does it all, not trained", _untrained(tuned))
     yield Contender(TUNED, f"{model} does it all, trained alone: GRPO's group baseline", tuned, costs=SINGLE)
@@ -129,8 +129,8 @@ def _one_turn(run: Experiment) -> Iterator[Contender]:
 def _no_baseline(run: Experiment, agents: Sequence[AgentId]) -> Iterator[Contender]:
     """What the group is for: the same training on raw returns. Only MAGRPO promises something here."""
     group = run.algorithm
-    if len(agents) > 1 and isinstance(group, Magrpo) and not (group.tree or group.crossed):
-        plain = replace(run, algorithm=instead_of(run.algorithm, "reinforce"))
+    if len(agents) > 1 and group.name == "magrpo" and group.branching.at == "start" and not group.branching.crossed:
+        plain = replace(run, algorithm=switch_algorithm(run.algorithm, "reinforce"))
         yield Contender(NO_BASELINE, "trained as the team, by raw REINFORCE instead of a group's baseline", plain)
 
 

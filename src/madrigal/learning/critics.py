@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from madrigal.algorithms import CriticNeed
-from madrigal.algorithms.siblings import nodes
+from madrigal.algorithms.siblings import all_groups
 from madrigal.learning.histories import as_shown, company, joint_history
 from madrigal.learning.learner import check_recomputing, means, read_each, reader, recomputing, side_by_side
 from madrigal.learning.optimizer import Descent, Optimiser
@@ -161,7 +161,7 @@ class Critics:
             EngineError: if a history is longer than the critic's context.
         """
         pairs: dict[str, list[tuple[Turn, Turn]]] = {name: [] for name in self.learners}
-        for group in nodes(groups):
+        for group in all_groups(groups):
             for episode in group.episodes:
                 rows: dict[object, Turn] = {}
                 for turn in episode.turns:

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from madrigal.algorithms.siblings import nodes
+from madrigal.algorithms.siblings import all_groups
 from madrigal.policies.embedding import Encoder, policy_encoder
 from madrigal.policies.team import Team
 from madrigal.types import Group, Messages, Turn
@@ -41,7 +41,7 @@ class Embedder:
     def read(self, groups: Sequence[Group[Any]]) -> dict[int, tuple[Vector, Vector]]:
         """By identity of the turn, what was shown and what was said in it."""
         turns: dict[str, list[Turn]] = {name: [] for name in self.encoders}
-        for group in nodes(groups):
+        for group in all_groups(groups):
             for turn in (turn for episode in group.episodes for turn in episode.turns):
                 name = self.team.policy_of(turn.agent, turn.round).name
                 if name in turns:

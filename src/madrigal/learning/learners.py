@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from madrigal.algorithms.siblings import nodes
+from madrigal.algorithms.siblings import all_groups
 from madrigal.learning.critics import CriticLearner, Critics
 from madrigal.learning.embeddings import Embedder
 from madrigal.learning.learner import Learner, LossFunction, side_by_side
@@ -45,7 +45,7 @@ class Learning:
     def read(self, groups: Sequence[Group[Any]]) -> Readings:
         """What critics, reference policies and encoders say of the turns that were played, where credit asks for it."""
         values, past = self.critics.read(groups), dict[int, tuple[float, ...]]()
-        turns = [turn for group in nodes(groups) for episode in group.episodes for turn in episode.turns]
+        turns = [turn for group in all_groups(groups) for episode in group.episodes for turn in episode.turns]
         if self.past:
             said = {name: [turn for turn in turns if self._spoke(name, turn)] for name in self.policies}
             found = side_by_side(
@@ -121,7 +121,7 @@ def examples_in(groups: Sequence[Group[Any]], stage: Sequence[Sample]) -> float:
 
 def _hides(group: Group[Any], agent: AgentId) -> bool:
     """Whether an agent took a turn in an example without showing its tokens."""
-    turns = (turn for each in nodes([group]) for episode in each.episodes for turn in episode.turns)
+    turns = (turn for each in all_groups([group]) for episode in each.episodes for turn in episode.turns)
     return any(turn.agent == agent and not turn.completion.token_ids for turn in turns)
 
 

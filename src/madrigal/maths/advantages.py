@@ -1,7 +1,5 @@
 """Returns and baselines: from rewards to advantages, as pure functions.
 
-Knows: arrays of rewards and returns. Does not know: text, agents, models, who asked.
-
 Shapes: N groups, K siblings of a group, B rows (see types).
 """
 
@@ -12,6 +10,9 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+EPSILON = 1e-4  # added to a deviation before it divides, as in TRL
+ROUNDING = 1e-9  # a deviation up to this is what rounding leaves of equal returns
 
 
 def returns_to_go(rewards: Sequence[float], discount: float = 1.0, tail: float = 0.0) -> list[float]:
@@ -89,25 +90,36 @@ def greedy(returns: Float[Tensor, "N K"], most_likely: Float[Tensor, " N"]) -> F
     return returns - most_likely[:, None]
 
 
-def standardise(advantages: Float[Tensor, "N K"], epsilon: float = 1e-6) -> Float[Tensor, "N K"]:
-    """Divides each row by its population standard deviation; rows without spread become 0.
+def standardize(advantages: Float[Tensor, "N K"], ddof: int = 1, epsilon: float = EPSILON) -> Float[Tensor, "N K"]:
+    """Divides each row by its standard deviation; rows without spread become 0.
 
-    Kept apart from the baselines on purpose: after it, most choices of baseline look alike. Off in MAGRPO's paper, on
-    by default in its later public code.
+        A_k / (std(A) + epsilon)
+
+    As in TRL: the sample deviation (ddof 1), and an epsilon that leaves a group of nearly equal returns a small
+    gradient. Kept apart from the baselines on purpose: after it, most choices of baseline look alike. Off in MAGRPO's
+    paper, on by default in its later public code.
+
+        >>> standardize(torch.tensor([[-1.0, 1.0], [0.0, 0.0]]).double(), epsilon=0.0)[:, 1].tolist()
+        [0.7071067811865475, 0.0]
+
+    Args:
+        ddof: K - ddof is what squared deviations are divided by: 1 for the sample's, 0 for the population's.
 
     References:
-        Shao et al., 2024, "DeepSeekMath" (GRPO), arXiv:2402.03300.
+        Shao et al., 2024, "DeepSeekMath" (GRPO), arXiv:2402.03300; `scale_rewards` of TRL's `GRPOTrainer`.
     """
-    spread = advantages.std(dim=-1, keepdim=True, correction=0)
-    return torch.where(spread > epsilon, advantages / spread.clamp_min(epsilon), torch.zeros_like(advantages))
+    if advantages.shape[-1] <= ddof:
+        return torch.zeros_like(advantages)
+    spread = advantages.std(dim=-1, keepdim=True, correction=ddof)
+    return torch.where(spread > ROUNDING, advantages / (spread + epsilon), torch.zeros_like(advantages))
 
 
-def standard_score(returns: Float[Tensor, "N K"]) -> Float[Tensor, "N K"]:
-    """GRPO's advantage: deviations from the group's mean in units of its population standard deviation.
+def group_zscore(returns: Float[Tensor, "N K"], ddof: int = 1, epsilon: float = EPSILON) -> Float[Tensor, "N K"]:
+    """GRPO's advantage: deviations from the group's mean in units of its standard deviation.
 
-        A_k = (R_k - mean(R)) / std(R)
+        A_k = (R_k - mean(R)) / (std(R) + epsilon)
 
-    A row without spread is 0. Any two groups give gradients of the same size, however small their spread.
+    A row without spread is 0. Any two groups give gradients of about the same size, however small their spread.
 
     Raises:
         ValueError: if K < 2.
@@ -115,35 +127,7 @@ def standard_score(returns: Float[Tensor, "N K"]) -> Float[Tensor, "N K"]:
     References:
         Shao et al., 2024, "DeepSeekMath", arXiv:2402.03300.
     """
-    return standardise(group_mean(returns))
-
-
-def active_score(
-    returns: Float[Tensor, " B"], *, remove_std: bool = False, epsilon: float = 1e-6
-) -> Float[Tensor, " B"]:
-    """Compares the steps in which one agent was active with each other, and with nobody else's.
-
-        A_b = (R_b - mu_k) / (sigma_k + epsilon)          mu_k, sigma_k over agent k's own steps, sigma with ddof 1
-
-    With the mean and deviation of everybody's steps instead, the second moment of agent k's gradient is multiplied by
-    (sigma_k^2 + (mu_k - mu)^2) / sigma^2: an agent that is called mainly in hard or in easy episodes gets inflated
-    gradients. One row per step, so that an agent that acts twice in an episode counts twice. A single step has nothing
-    to be compared with and gets 0; the public code credits it with its raw return.
-
-        >>> active_score(torch.tensor([1.0, 1.0, 4.0]), remove_std=True)
-        tensor([-1., -1.,  2.])
-
-    Args:
-        returns: of the steps in which the agent was active, in the rollouts of one example.
-        remove_std: leave out the division.
-
-    References:
-        Feng et al., 2026, "Dr. MAS", Lemma 4.2, arXiv:2602.08847.
-    """
-    if len(returns) < 2:
-        return torch.zeros_like(returns)
-    centred = returns - returns.mean()
-    return centred if remove_std else centred / (returns.std(correction=1) + epsilon)
+    return standardize(group_mean(returns), ddof, epsilon)
 
 
 def margin(reward: float, earlier: float, alpha: float = 0.5) -> float:

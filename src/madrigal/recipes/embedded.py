@@ -9,7 +9,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from madrigal.algorithms.magrpo import Magrpo
+from madrigal.algorithms.group import GroupRelative
 from madrigal.config import Experiment, RecordsConfig, TeamConfig
 from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.learning.learner import Optimiser
@@ -36,7 +36,7 @@ def tldr() -> Experiment:
         recipe="tldr",
         task=Tldr(),
         team=STARTER,
-        algorithm=Magrpo(width=8, kl=0.01),
+        algorithm=GroupRelative(width=8, kl=0.01),
         sampling=STEADY,
         optimiser=replace(OPTIMISER, lr=7e-4),
         evaluation=EvaluationConfig(examples=100),
@@ -53,7 +53,7 @@ def arxiv() -> Experiment:
         recipe="arxiv",
         task=Arxiv(),
         team=STARTER,
-        algorithm=Magrpo(width=8, kl=0.01),
+        algorithm=GroupRelative(width=8, kl=0.01),
         sampling=replace(STEADY, max_new_tokens=384),
         optimiser=replace(OPTIMISER, lr=5e-4),
         evaluation=EvaluationConfig(examples=64),
@@ -69,7 +69,7 @@ def coding() -> Experiment:
         recipe="coding",
         task=Coding(test_seconds=1.0),
         team=STARTER,
-        algorithm=Magrpo(width=8, kl=0.01),
+        algorithm=GroupRelative(width=8, kl=0.01),
         sampling=Sampling(max_new_tokens=128),
         optimiser=CAREFUL,
         evaluation=EvaluationConfig(examples=100),
@@ -86,7 +86,7 @@ def coding_two_turns() -> Experiment:
         task=Coding(turns=2, test_seconds=1.0),
         team=STARTER,
         # With positive rewards a team that succeeds at once would earn less than one that fails first.
-        algorithm=Magrpo(width=8, kl=0.01, reward_shift=-4.0),
+        algorithm=GroupRelative(width=8, kl=0.01, reward_shift=-4.0),
         sampling=Sampling(max_new_tokens=128),
         optimiser=CAREFUL,
         evaluation=EvaluationConfig(examples=100),
@@ -102,7 +102,7 @@ def own(path: str) -> Experiment:
         recipe=re.sub(r"[^\w.-]+", "-", Path(path.rpartition(":")[0]).stem),
         task=Own(path),
         team=STARTER,
-        algorithm=Magrpo(width=8, kl=0.01),
+        algorithm=GroupRelative(width=8, kl=0.01),
         sampling=Sampling(max_new_tokens=64),
         optimiser=OPTIMISER,
         steps=50,
@@ -117,7 +117,7 @@ def gsm8k() -> Experiment:
         recipe="gsm8k",
         task=Gsm8k(),
         team=STARTER,
-        algorithm=Magrpo(width=8, kl=0.01),
+        algorithm=GroupRelative(width=8, kl=0.01),
         sampling=Sampling(max_new_tokens=96),
         optimiser=CAREFUL,
         evaluation=EvaluationConfig(examples=100),

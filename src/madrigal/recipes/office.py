@@ -6,7 +6,9 @@ published. All numbers here are ours.
 
 from __future__ import annotations
 
-from madrigal.algorithms.leave_one_out_team import LeaveOneOutTeam
+from dataclasses import replace
+
+from madrigal.algorithms.group import LEAVE_ONE_OUT_TEAM
 from madrigal.config import Experiment
 from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.maths.sampling import Sampling
@@ -24,7 +26,7 @@ def office() -> Experiment:
         recipe="office",
         task=Office(),
         team=STARTER,
-        algorithm=LeaveOneOutTeam(width=4, kl=0.01),
+        algorithm=replace(LEAVE_ONE_OUT_TEAM, kl=0.01),
         # A round of starter models lasts about 70 tokens and costs about 0.6: together some 0.08 of the best quality 1.
         reward=Tradeoff(speed=0.05, cost=0.08),
         sampling=Sampling(max_new_tokens=128),

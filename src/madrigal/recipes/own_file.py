@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from madrigal.algorithms.catalog import ALGORITHMS, instead_of
+from madrigal.algorithms.catalog import ALGORITHMS, switch_algorithm
 from madrigal.config import Experiment, from_json, to_json
 from madrigal.recipes.embedded import own
 from madrigal.rollouts.topology import TOPOLOGIES
@@ -49,7 +49,7 @@ def with_dotted(start: Experiment, settings: Mapping[str, Any], where: str) -> E
         start = replace(start, topology=_by_name("topology", TOPOLOGIES, named.pop("topology"), where)[0])
     if isinstance(algorithm := named.get("algorithm"), str):
         _by_name("algorithm", ALGORITHMS, named.pop("algorithm"), where)
-        start = replace(start, algorithm=instead_of(start.algorithm, algorithm))
+        start = replace(start, algorithm=switch_algorithm(start.algorithm, algorithm))
     data = json.loads(to_json(start))
     for name, value in named.items():
         *path, last = name.replace("-", "_").split(".")

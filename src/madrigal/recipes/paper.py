@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from madrigal.algorithms.magrpo import Magrpo
+from madrigal.algorithms.group import MAGRPO
 from madrigal.config import Experiment, TeamConfig
 from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.learning.learner import Optimiser
@@ -18,7 +18,7 @@ from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.data import Source
 from madrigal.tasks.writing.task import Arxiv, Tldr
 
-GROUP = Magrpo(width=4)  # G = 4 in every published configuration
+GROUP = MAGRPO  # G = 4 in every published configuration
 QWEN3 = TeamConfig(policy=PolicyConfig(model="Qwen/Qwen3-1.7B"), chat_template=False)  # section 3.1; plain prompts
 CODER = TeamConfig(policy=PolicyConfig(model="Qwen/Qwen2.5-Coder-3B"), chat_template=False)  # section 3.3
 WRITING = Sampling(temperature=0.7, top_p=0.9, top_k=50, max_new_tokens=256)  # early configs

@@ -20,7 +20,7 @@ TIMES = ("before", "after")
 SPEEDS = {"tokens_per_second": "tokens/s", "response_seconds": "response time, s"}
 FACTS = {
     "Topology": "topology.kind",
-    "Algorithm": "algorithm.kind",
+    "Algorithm": "algorithm.name",
     "Group width": "algorithm.width",
     "KL weight": "algorithm.kl",
     "Steps": "steps",

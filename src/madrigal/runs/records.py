@@ -10,7 +10,7 @@ from itertools import islice
 from statistics import fmean, pstdev
 from typing import Any
 
-from madrigal.algorithms.siblings import nodes
+from madrigal.algorithms.siblings import all_groups
 from madrigal.evaluation.evaluate import mean_metrics
 from madrigal.types import Completion, Episode, Group, Sample, Turn, joint_reward
 
@@ -19,7 +19,7 @@ Record = dict[str, Any]
 
 def stretches(groups: Sequence[Group[Any]]) -> Iterator[Episode[Any]]:
     """Every stretch of play in a forest of groups."""
-    return (episode for group in nodes(groups) for episode in group.episodes)
+    return (episode for group in all_groups(groups) for episode in group.episodes)
 
 
 def paths(groups: Sequence[Group[Any]]) -> Iterator[Episode[Any]]:
@@ -49,7 +49,7 @@ def step_record(
     """
     episodes = list(stretches(groups))
     turns = [turn for episode in episodes for turn in episode.turns]
-    beside = [turn for group in nodes(groups) for episode in _beside(group) for turn in episode.turns]
+    beside = [turn for group in all_groups(groups) for episode in _beside(group) for turn in episode.turns]
     tokens = sum(len(turn.completion.token_ids) for turn in _distinct([*turns, *beside]))
     advantages = [sample.advantage for stage in stages for sample in stage]
     record: Record = {
