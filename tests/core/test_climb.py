@@ -61,12 +61,15 @@ def test_every_algorithm_climbs_over_every_topology(name: str, way: str) -> None
     algorithm: Any = ALGORITHMS[name][0]
     if algorithm.needs.minibatches > 1:  # several steps at once would have climbed before the start is measured
         algorithm = replace(algorithm, width=4, epochs=1, minibatches=1)
+    if name == "pmic":  # its bonus is small beside the reward, so that its estimators need not be good
+        algorithm = replace(algorithm, fits=1, batch=16, start=50, capacity=100)
     if algorithm.branching.crossed and way != "parallel":
         pytest.skip("crossed joint actions need agents that speak at once")
     turnwise = algorithm.branching.at == "turn"
     if turnwise:  # a tree over the four decisions of a discussion would have 128 leaves
         algorithm = replace(algorithm, tree=way in ("parallel", "sequential"))
     game, topology = Matrix(horizon=algorithm.needs.rounds), TOPOLOGIES[way][0]
-    rewards = climb(game, topology, algorithm, steps=STEPS.get(way, 160), prompts=2 if turnwise else 4)
+    prompts = 2 if turnwise or name == "pmic" else 4
+    rewards = climb(game, topology, algorithm, steps=STEPS.get(way, 160), prompts=prompts)
     assert fmean(rewards[:3]) < 7.5
     assert fmean(rewards[-10:]) >= 9.5

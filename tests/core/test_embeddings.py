@@ -11,8 +11,7 @@ import tiny
 import torch
 from torch import Tensor
 
-from madrigal.learning.embeddings import Embedder, embedder_of, projected, shown_text
-from madrigal.policies.embedding import mean_hidden, policy_encoder
+from madrigal.learning.embeddings import Embedder, embedder_of, mean_hidden, policy_encoder, projected, shown_text
 from madrigal.policies.local import LocalPolicy, Lora
 from madrigal.policies.team import Team
 from madrigal.types import Completion, Episode, Group, Message, Point, Step, Turn

@@ -12,27 +12,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from madrigal.algorithms.mutual_information.bounds import (
+from madrigal.algorithms.mutual_information import (
+    Buffers,
+    Dual,
+    Entry,
+    Pairs,
     club_parts,
+    comparable,
     gaussian,
-    gaussian_weights,
     jsd_parts,
+    likelihood,
     log_likelihoods,
-    score_weights,
+    lower_bound,
+    lower_network,
+    new_dual,
     scores,
+    standardized,
+    upper_network,
 )
-from madrigal.algorithms.mutual_information.buffers import Buffers, buffers_from_json
-from madrigal.algorithms.mutual_information.estimators import Dual, Fitting, climbed, likelihood, lower_bound, new_dual
-from madrigal.algorithms.mutual_information.networks import fresh, network_from_json, stepped
-from madrigal.algorithms.mutual_information.pairs import Pair, Standardised, comparable, scale_of
 
 LN2 = math.log(2.0)
 
 
-def fitted(train: Standardised, seen: Standardised) -> tuple[float, float]:
+def fitted(train: Pairs, seen: Pairs) -> tuple[float, float]:
     """Both bounds on pairs that were not learned from, in nats."""
-    dual, how = new_dual(train.s.shape[1], train.u.shape[1]), Fitting(200, 96, 0.02)
-    dual = Dual(climbed(dual.lower, lower_bound, train, how), climbed(dual.upper, likelihood, train, how))
+    dual = new_dual(train.s.shape[1], train.u.shape[1], 0.02)
+    dual.lower.climb(lower_bound, train, 200, 96)
+    dual.upper.climb(likelihood, train, 200, 96)
     lower, upper = dual.parts(seen)
     return float(lower.mean()), float(upper.mean())
 
@@ -41,13 +47,11 @@ def normal(draw: torch.Generator, *shape: int) -> Tensor:
     return torch.randn(shape, generator=draw, dtype=torch.float64)
 
 
-def correlated(rho: float, seed: int, count: int = 400) -> Standardised:
+def correlated(rho: float, seed: int, count: int = 400) -> Pairs:
     """Two normal numbers with a correlation: they share -1/2 ln(1 - rho^2) nats."""
     draw = torch.Generator().manual_seed(seed)
     s = normal(draw, count, 1)
-    return Standardised(
-        s, rho * s + math.sqrt(1 - rho**2) * normal(draw, count, 1), torch.zeros(count, dtype=torch.long)
-    )
+    return Pairs(s, rho * s + math.sqrt(1 - rho**2) * normal(draw, count, 1), torch.zeros(count, dtype=torch.long))
 
 
 def test_bounds_enclose_the_mutual_information_of_gaussians() -> None:
@@ -61,13 +65,13 @@ def test_bounds_of_what_is_independent_are_near_zero() -> None:
     assert abs(lower) < 0.03 and abs(upper) < 0.05
 
 
-def two_tasks(seed: int, within: str) -> Standardised:
+def two_tasks(seed: int, within: str) -> Pairs:
     """Task 0 or 1 shifts both s and u by -2 or 2, and that is all that they share: ln 2 nats."""
     draw = torch.Generator().manual_seed(seed)
     task = torch.arange(400) % 2
     shift = 4.0 * task[:, None] - 2
     s, u = (shift + 0.5 * normal(draw, 400, 2) for _ in range(2))
-    return Standardised(s / 2, u / 2, task if within == "task" else torch.zeros_like(task))
+    return Pairs(s / 2, u / 2, task if within == "task" else torch.zeros_like(task))
 
 
 def test_the_tasks_identity_counts_only_where_tasks_are_compared() -> None:
@@ -98,53 +102,49 @@ def test_no_scores_make_the_lower_bound_more_than_2_ln_2(own: list[float], other
     assert float(jsd_parts(table, torch.ones(count, count, dtype=torch.bool)).mean()) <= 2 * LN2 + 1e-6
 
 
+@torch.no_grad()
 def test_scores_are_of_joint_actions_with_states() -> None:
-    weights = score_weights(2, 3, seed=4)
-    s, u = correlated(0.0, 1, 5).s.expand(5, 2), correlated(0.0, 2, 5).s.expand(5, 3)
-    table = scores(weights, s, u)
+    network, rounds = lower_network(1, 1, seed=4), correlated(0.5, 1, 5)
+    table = scores(network, rounds)
     for i in range(5):
         for j in range(5):
-            assert float(scores(weights, s[j : j + 1], u[i : i + 1])) == pytest.approx(float(table[i, j]))
+            alone = Pairs(rounds.s[j : j + 1], rounds.u[i : i + 1], torch.zeros(1, dtype=torch.long))
+            assert float(scores(network, alone)) == pytest.approx(float(table[i, j]))
 
 
+@torch.no_grad()
 def test_parts_of_the_upper_bound_are_differences_of_log_likelihoods() -> None:
-    weights, rounds = gaussian_weights(1, 2, seed=3), correlated(0.5, 1, 6)
-    u = torch.cat([rounds.u, rounds.s**2], dim=1)
-    near = torch.arange(6)[:, None] // 3 == torch.arange(6)[None] // 3
-    parts = club_parts(weights, rounds.s, u, near)
+    network, rounds = upper_network(1, 2, seed=3), correlated(0.5, 1, 6)
+    rounds = Pairs(rounds.s, torch.cat([rounds.u, rounds.s**2], dim=1), torch.arange(6) // 3)
+    parts = club_parts(network, rounds)
     for i in range(6):
-        alone = rounds.s[i : i + 1].expand(3, 1)
-        mates = u[:3] if i < 3 else u[3:]
-        own = log_likelihoods(weights, rounds.s[i : i + 1], u[i : i + 1])
-        assert float(parts[i]) == pytest.approx(float(own - log_likelihoods(weights, alone, mates).mean()))
+        u, context = rounds.u[:3] if i < 3 else rounds.u[3:], rounds.contexts[:3]
+        mates = log_likelihoods(network, Pairs(rounds.s[i : i + 1].expand(3, 1), u, context))
+        assert float(parts[i]) == pytest.approx(float(log_likelihoods(network, rounds)[i] - mates.mean()))
 
 
+@torch.no_grad()
 def test_the_log_likelihood_is_that_of_a_gaussian() -> None:
-    weights, rounds = gaussian_weights(1, 1, seed=3), correlated(0.5, 1, 4)
-    mean, spread = gaussian(weights, rounds.s)
+    network, rounds = upper_network(1, 1, seed=3), correlated(0.5, 1, 4)
+    mean, spread = gaussian(network, rounds.s)
     assert float(spread.abs().max()) < 1
     true = torch.distributions.Normal(mean, (spread / 2).exp()).log_prob(rounds.u)[:, 0]
-    assert torch.allclose(log_likelihoods(weights, rounds.s, rounds.u) - 0.5 * math.log(2 * math.pi), true)
+    assert torch.allclose(log_likelihoods(network, rounds) - 0.5 * math.log(2 * math.pi), true)
 
 
-def test_a_network_steps_like_adam_and_survives_json() -> None:
-    rounds, start = correlated(0.5, 1, 20), gaussian_weights(1, 1)
-    mine = fresh(start)
-    theirs = {name: value.clone().requires_grad_() for name, value in start.items()}
-    adam = torch.optim.Adam(theirs.values(), lr=0.01)
+def test_an_estimator_goes_on_from_json_as_if_it_had_never_stopped() -> None:
+    rounds = correlated(0.5, 1, 20)
+    whole, cut = new_dual(1, 1, 0.01).upper, new_dual(1, 1, 0.01).upper
+    whole.climb(likelihood, rounds, 6, 8)
     for _ in range(6):
-        mine = stepped(mine, lambda weights: -likelihood(weights, rounds), 0.01)
-        mine = network_from_json(json.loads(json.dumps(mine.to_json())))
-        adam.zero_grad()
-        (-likelihood(theirs, rounds)).backward()  # type: ignore[no-untyped-call]
-        adam.step()
-    assert mine.count == 6
-    for name, value in theirs.items():
-        assert torch.allclose(mine.weights[name], value, rtol=0, atol=1e-12), name
+        cut.climb(likelihood, rounds, 1, 8)
+        state, cut = json.dumps(cut.to_json()), new_dual(1, 1, 0.01).upper
+        cut.load(json.loads(state))
+    assert cut.steps == 6 and cut.to_json() == whole.to_json()
 
 
-def pair(context: str, state: float, *action: float) -> Pair:
-    return Pair(context, (state,), action)
+def entry(value: float, context: str, state: float, *action: float) -> Entry:
+    return {"value": value, "context": context, "state": [state], "action": [*action]}
 
 
 # A return, where it is filed, and the bar that it met: max(lowest positive, mean of all returns before).
@@ -164,41 +164,40 @@ def test_the_bar_by_hand() -> None:
     for n, (value, where, bar) in enumerate(FILED):
         assert buffers.bar == pytest.approx(bar)
         before = buffers
-        buffers = buffers.with_episode(value, [pair(f"{n}", 0.0, 0.0)], capacity=10, window=1000)
+        buffers = buffers.with_episode([entry(value, f"{n}", 0.0, 0.0)], capacity=10, window=1000)
         assert len(buffers.positive) - len(before.positive) == (where == "positive"), value
         assert len(buffers.negative) - len(before.negative) == (where == "negative"), value
-    assert [value for value, _ in buffers.positive] == [2.0, 3.0, 4.0, 9.0]
-    assert [p.context for _, p in buffers.negative] == ["1", "2", "5"]
+    assert [one["value"] for one in buffers.positive] == [2.0, 3.0, 4.0, 9.0]
+    assert [one["context"] for one in buffers.negative] == ["1", "2", "5"]
 
 
 def test_the_bar_remembers_a_window_of_returns() -> None:
     buffers = Buffers()
     for value in (1.0, 9.0, 9.0, 2.0, 2.0):
-        buffers = buffers.with_episode(value, [pair("", 0.0, 0.0)], capacity=10, window=2)
-    assert buffers.recent == (2.0, 2.0) and buffers.bar == 2.0
+        buffers = buffers.with_episode([entry(value, "", 0.0, 0.0)], capacity=10, window=2)
+    assert buffers.recent == [2.0, 2.0] and buffers.bar == 2.0
 
 
 def test_full_buffers_give_up_the_lowest_and_the_oldest() -> None:
     buffers = Buffers()
     for value in (5.0, 6.0, 7.0, 8.0, 1.0, 3.0, 2.0):
-        rounds = [pair(f"{value}", 0.0, 0.0), pair(f"{value}", 1.0, 0.0)]
-        buffers = buffers.with_episode(value, rounds, capacity=3, window=1000)
-    assert [value for value, _ in buffers.positive] == [7.0, 8.0, 8.0]
-    assert [value for value, _ in buffers.negative] == [3.0, 2.0, 2.0]
-    assert buffers_from_json(json.loads(json.dumps(buffers.to_json()))) == buffers
-    assert buffers_from_json({}) == Buffers()
+        rounds = [entry(value, f"{value}", 0.0, 0.0), entry(value, f"{value}", 1.0, 0.0)]
+        buffers = buffers.with_episode(rounds, capacity=3, window=1000)
+    assert [one["value"] for one in buffers.positive] == [7.0, 8.0, 8.0]
+    assert [one["value"] for one in buffers.negative] == [3.0, 2.0, 2.0]
 
 
 def test_where_all_were_shown_the_same_there_is_nothing_to_compare() -> None:
-    pairs = [pair("a", 1.0, 0.0), pair("b", 0.0, 0.0), pair("a", 1.0, 5.0), pair("b", 2.0, 0.0), pair("c", 3.0, 0.0)]
-    assert comparable(pairs, "task") == [1, 3]
-    assert comparable(pairs, "all") == [0, 1, 2, 3, 4]
-    assert comparable(pairs[:1] + pairs[2:3], "all") == []
+    shown = (("a", 1.0), ("b", 0.0), ("a", 1.0), ("b", 2.0), ("c", 3.0))
+    entries = [entry(0.0, context, state, float(n)) for n, (context, state) in enumerate(shown)]
+    assert comparable(entries, "task") == [1, 3]
+    assert comparable(entries, "all") == [0, 1, 2, 3, 4]
+    assert comparable(entries[:1] + entries[2:3], "all") == []
 
 
 def test_what_a_step_draws_keeps_contexts_together_and_depends_on_the_seed() -> None:
     contexts = torch.arange(40) % 10
-    rounds = Standardised(torch.arange(40.0)[:, None], torch.arange(40.0)[:, None], contexts)
+    rounds = Pairs(torch.arange(40.0)[:, None], torch.arange(40.0)[:, None], contexts)
     one, same, other = rounds.drawn(12, seed=1), rounds.drawn(12, seed=1), rounds.drawn(12, seed=2)
     assert sorted(Counter(one.contexts.tolist()).values()) == [4, 4, 4]
     assert torch.equal(one.s, same.s) and not torch.equal(one.s, other.s)
@@ -206,19 +205,20 @@ def test_what_a_step_draws_keeps_contexts_together_and_depends_on_the_seed() -> 
     assert rounds.drawn(40, seed=1) is rounds
 
 
-def test_numbers_are_standardised_over_both_buffers() -> None:
-    buffers = Buffers(((0.0, pair("a", 2.0, 7.0)),), ((0.0, pair("a", 6.0, 7.0)),))
-    rounds = scale_of(buffers.pairs)([pair("a", 8.0, 9.0), pair("b", 4.0, 7.0)], "task")
+def test_numbers_are_standardized_over_both_buffers() -> None:
+    buffers = Buffers([entry(0.0, "a", 2.0, 7.0)], [entry(0.0, "a", 6.0, 7.0)])
+    rounds = standardized([entry(0.0, "a", 8.0, 9.0), entry(0.0, "b", 4.0, 7.0)], buffers, "task")
     assert rounds.s.tolist() == [[2.0], [0.0]]  # mean 4, spread 2
     assert rounds.u.tolist() == [[2.0], [0.0]]  # mean 7, no spread
     assert rounds.contexts.tolist() == [0, 1]
 
 
 def test_the_lower_bound_learns_from_the_positive_buffer_alone_and_the_upper_from_the_negative() -> None:
-    entries = tuple((0.0, pair("a", float(n), -float(n), 1.0)) for n in range(4))
-    dual, how = new_dual(1, 2), Fitting(3, 8, 0.01)
-    good = dual.fitted(Buffers(positive=entries), "task", how)
-    poor = dual.fitted(Buffers(negative=entries), "task", how)
-    assert (good.lower.count, good.upper.count) == (3, 0) and (poor.lower.count, poor.upper.count) == (0, 3)
-    alike = tuple((0.0, pair(f"{n}", 0.0, 0.0, 0.0)) for n in range(4))
-    assert dual.fitted(Buffers(positive=alike), "task", how) is dual
+    def steps(buffers: Buffers) -> tuple[int, int]:
+        dual: Dual = new_dual(1, 2, 0.01)
+        dual.fit(buffers, "task", 3, 8)
+        return dual.lower.steps, dual.upper.steps
+
+    entries = [entry(0.0, "a", float(n), -float(n), 1.0) for n in range(4)]
+    assert steps(Buffers(positive=entries)) == (3, 0) and steps(Buffers(negative=entries)) == (0, 3)
+    assert steps(Buffers(positive=[entry(0.0, f"{n}", 0.0, 0.0, 0.0) for n in range(4)])) == (0, 0)

@@ -16,12 +16,8 @@ from tabular import climb
 
 from madrigal.algorithms import reported
 from madrigal.algorithms.group import GroupRelative
-from madrigal.algorithms.mutual_information.bounds import gaussian_weights, score_weights
-from madrigal.algorithms.mutual_information.buffers import Buffers, buffers_from_json
-from madrigal.algorithms.mutual_information.estimators import Dual, dual_from_json
-from madrigal.algorithms.mutual_information.networks import fresh
-from madrigal.algorithms.mutual_information.pairs import Pair, scale_of
-from madrigal.algorithms.pmic import Pmic, pairs_of
+from madrigal.algorithms.mutual_information import Buffers, Entry, new_dual, standardized
+from madrigal.algorithms.pmic import Pmic, entries_of
 from madrigal.rollouts.task import joint
 from madrigal.rollouts.topology import Parallel
 from madrigal.types import (
@@ -50,8 +46,8 @@ def softplus(x: float) -> float:
     return math.log1p(math.exp(x))
 
 
-def pair(context: str, state: float, *action: float) -> Pair:
-    return Pair(context, (state,), action)
+def entry(value: float, context: str, state: float, *action: float) -> Entry:
+    return {"value": value, "context": context, "state": [state], "action": [*action]}
 
 
 # Credit. An episode is its rounds: reward, what both were shown, what ann and bob said.
@@ -86,13 +82,16 @@ def advantages(stages: Sequence[Sequence[Sample]]) -> list[list[tuple[str, float
 
 def known_memory() -> dict[str, Any]:
     """Buffers of mean 0 and spread 1; T_ij = leaky(ann's u_i) leaky(s_j); q(u | s) has mean (s, 0) and variance 1."""
-    lower = {name: torch.zeros_like(value) for name, value in score_weights(1, 2).items()}
-    upper = {name: torch.zeros_like(value) for name, value in gaussian_weights(1, 2).items()}
+    dual = new_dual(1, 2, 0.01)
+    lower, upper = dual.lower.network.state_dict(), dual.upper.network.state_dict()
+    for value in (*lower.values(), *upper.values()):
+        value.zero_()
     lower["state.weight"][0, 0] = lower["action.weight"][0, 0] = 1.0
-    upper["mean_in.weight"][:2, 0] = torch.tensor([1.0, -1.0])
-    upper["mean_out.weight"][0, :2] = torch.tensor([1.0, -1.0])
-    buffers = Buffers(((0.0, pair("c", 1.0, 1.0, 1.0)), (1.0, pair("c", -1.0, -1.0, -1.0))), (), (0.0, 1.0))
-    return {**buffers.to_json(), **Dual(fresh(lower), fresh(upper)).to_json()}
+    upper["mean.0.weight"][:2, 0] = torch.tensor([1.0, -1.0])
+    upper["mean.2.weight"][0, :2] = torch.tensor([1.0, -1.0])
+    positive = [entry(0.0, "c", 1.0, 1.0, 1.0), entry(1.0, "c", -1.0, -1.0, -1.0)]
+    estimators = {"lower": dual.lower.to_json(), "upper": dual.upper.to_json()}
+    return {"positive": positive, "negative": [], "recent": [0.0, 1.0], **estimators}
 
 
 def known_parts() -> tuple[tuple[float, float], tuple[float, float]]:
@@ -195,20 +194,23 @@ def test_credit_depends_on_memory_and_groups_alone_and_memory_survives_json() ->
         same, again = SMALL.credit(groups, json.loads(json.dumps(again)), readings)
         assert advantages(same) == advantages(stages) and json.dumps(again) == json.dumps(after)
         memory = after
-    assert memory["last"]["paid"] == 1.0 and memory["lower"]["count"] == 12
+    assert memory["last"]["paid"] == 1.0 and memory["lower"]["adam"]["0"]["step"] == 12
     assert len(memory["positive"]) + len(memory["negative"]) > 20
 
 
 def test_estimators_learn_in_training_what_teams_share() -> None:
     """Ann repeats what was shown with noise of half its spread: they share 1/2 ln 5 = 0.80 nats."""
     algorithm, memory = replace(SMALL, capacity=1000, fits=5, batch=64, estimator_lr=0.02), SMALL.begin()
-    for step in range(60):
+    for step in range(40):
         groups, readings = made_up(step)
         _, memory = algorithm.credit(groups, memory, readings)
-    chance, buffers = random.Random(9), buffers_from_json(memory)
+    chance, buffers = random.Random(9), Buffers(memory["positive"], memory["negative"])
     states = [chance.gauss(0, 1) for _ in range(400)]
-    fresh_pairs = [pair("x", state, state + chance.gauss(0, 0.5), chance.gauss(0, 1)) for state in states]
-    lower, upper = dual_from_json(memory).parts(scale_of(buffers.pairs)(fresh_pairs, "task"))
+    unseen = [entry(0.0, "x", state, state + chance.gauss(0, 0.5), chance.gauss(0, 1)) for state in states]
+    dual = new_dual(1, 2, 0.01)
+    dual.lower.load(memory["lower"])
+    dual.upper.load(memory["upper"])
+    lower, upper = dual.parts(standardized(unseen, buffers, "task"))
     assert 0.08 < float(lower.mean()) < 0.5 * math.log(5) < float(upper.mean())
 
 
@@ -219,8 +221,9 @@ def test_the_state_is_what_was_shown_before_anybody_spoke() -> None:
         (Turn("ann", (), Completion("b"), 0, after=2), Reading(shown=(9.0, 9.0), said=(7.0,))),
     ]
     one = Episode(Point("x", 0), tuple(turn for turn, _ in started), (Step(1, {"ann": 0.0}),))
-    (found,) = pairs_of(Group(Point("x", 0), (one,), ("ann", "bob", "cat")), one, Readings(started))
-    assert found == Pair("x, round 0", (1.5, 2.0), (6.0, 0.0, 6.0))  # ann's mean, bob's silence, cat
+    entries = entries_of(Group(Point("x", 0), (one,), ("ann", "bob", "cat")), one, Readings(started), 3.0)
+    expected = {"value": 3.0, "context": "x, round 0", "state": [1.5, 2.0], "action": [6.0, 0.0, 6.0]}
+    assert entries == [expected]  # ann's mean, bob's silence, cat
 
 
 def test_a_turn_without_an_embedding_is_refused() -> None:
@@ -294,7 +297,7 @@ def shared(seen: Sequence[tuple[str, str]]) -> float:
 
 
 def test_a_team_that_is_paid_for_what_it_shares_comes_to_share_more() -> None:
-    algorithm = Pmic(width=8, alpha=0.0, beta=-1.0, start=2, capacity=200, fits=3, batch=32, estimator_lr=0.02)
+    algorithm = Pmic(width=8, alpha=0.0, beta=-1.0, start=2, capacity=200, fits=2, batch=32, estimator_lr=0.02)
     measured = {}
     for name, chosen in {"paid": algorithm, "unpaid": replace(algorithm, beta=0.0)}.items():
         task = Echo()

@@ -94,7 +94,7 @@ def test_a_run_that_was_cut_goes_on_with_the_same_buffers_and_estimators(run: Ex
     last, entry = memory(whole)["last"], memory(whole)["positive"][0]
     # Of 2 examples and 3 siblings the second rounds can be compared, as far as the first was not worded alike.
     assert last["paid"] == 1.0 and 2 <= last["rounds"] <= 6 and last["bonus"] != 0
-    assert [len(part) for part in entry[2:]] == [32, 64]  # the state, and what two agents said
+    assert [len(entry["state"]), len(entry["action"])] == [32, 64]  # the state, and what two agents said
     # The bonus reaches the weights: without it the team goes elsewhere.
     assert train(replace(run, algorithm=replace(run.algorithm, alpha=0.0, beta=0.0)), plain)
     assert numbers(plain)[0] == numbers(whole)[0] and numbers(plain)[-1] != numbers(whole)[-1]

@@ -4,8 +4,8 @@
 
     s   what the team was shown before anybody spoke in the round
     u   what all agents said in the round, one after the other
-    L   a lower bound on I(s; u), learned from superior episodes       (bounds.jsd_parts)
-    C   an upper bound on it, learned from inferior ones               (bounds.club_parts)
+    L   a lower bound on I(s; u), learned from superior episodes       (mutual_information.jsd_parts)
+    C   an upper bound on it, learned from inferior ones               (mutual_information.club_parts)
 
 A team that always answers alike, whatever it is shown, shares nothing with the state; one that answers well is taught
 to be predictable in the way in which good rounds were, and to leave the ways of poor ones. Which episodes are superior
@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -33,18 +34,16 @@ from torch import Tensor
 
 from madrigal.algorithms import Name, Needs
 from madrigal.algorithms.checks import check_finite, check_least, check_positive, check_usual
-from madrigal.algorithms.mutual_information.buffers import Buffers, buffers_from_json
-from madrigal.algorithms.mutual_information.estimators import Dual, Fitting, dual_from_json, new_dual
-from madrigal.algorithms.mutual_information.pairs import Pair, Vector, Within, comparable, scale_of
+from madrigal.algorithms.mutual_information import Buffers, Dual, Entry, Within, comparable, new_dual, standardized
 from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Returns, Updates, credit_siblings, whole_return
 from madrigal.maths.advantages import group_mean, returns_to_go
 from madrigal.maths.batch import Batch, PolicyOutput
 from madrigal.rollouts.branching import Branching
-from madrigal.types import AgentId, ConfigError, Episode, Group, Readings, RewardError, Sample, Turn, joint_reward
+from madrigal.types import AgentId, ConfigError, Episode, Group, Readings, RewardError, Sample, joint_reward
 
 Memory = dict[str, Any]
-Played = Mapping[int, Sequence[Pair]]  # by identity of the episode, a pair for each of its rounds
+Played = Mapping[int, Sequence[Entry]]  # by identity of the episode, an entry for each of its rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +131,25 @@ class Pmic:
         """Pays the bonus, compares siblings as MAGRPO does, then files the episodes and lets the estimators learn.
 
         So the estimators judge rounds that they have not learned from. They are kept in memory with both buffers and
-        the recent returns; `last` tells of this step, see `report`.
+        the recent returns; `last` is what `report` says of this step.
 
         Raises:
             RewardError: if a turn was not embedded.
         """
-        rounds = {id(episode): pairs_of(group, episode, readings) for group in groups for episode in group.episodes}
-        bonuses, last = self._bonuses(rounds, memory)
+        measure = whole_return(self.discount, self.reward_shift)
+        rounds = {
+            id(episode): entries_of(group, episode, readings, measure(episode))
+            for group in groups
+            for episode in group.episodes
+        }
+        buffers, dual = _buffers(memory), self._dual(next(iter(rounds.values()))[0], memory)
+        bonuses, last = self._bonuses(rounds, buffers, dual)
         samples = credit_siblings(groups, self._returns(bonuses), group_mean, self.updates)
-        return samples, {**self._learned(groups, rounds, memory), "last": last}
+        for entries in rounds.values():
+            buffers = buffers.with_episode(entries, self.capacity, self.window)
+        dual.fit(buffers, self.within, self.fits, self.batch)
+        kept = {"positive": buffers.positive, "negative": buffers.negative, "recent": buffers.recent}
+        return samples, {**kept, "lower": dual.lower.to_json(), "upper": dual.upper.to_json(), "last": last}
 
     def report(self, memory: Memory) -> dict[str, float]:
         """What the bonus was made of in the last step, and what is kept.
@@ -149,9 +158,17 @@ class Pmic:
         three over the `rounds` that could be compared; `paid` is 1 once the bonus is paid, 0 before. `positive` and
         `negative` count the entries of both buffers; `bar` is the return that is superior from now on.
         """
-        buffers = buffers_from_json(memory)
+        buffers = _buffers(memory)
         bar = {"bar": buffers.bar} if buffers.positive else {}
         return {**memory.get("last", {}), "positive": len(buffers.positive), "negative": len(buffers.negative), **bar}
+
+    def _dual(self, entry: Entry, memory: Memory) -> Dual:
+        """The estimators that memory holds, or new ones for vectors of an entry's size."""
+        dual = new_dual(len(entry["state"]), len(entry["action"]), self.estimator_lr)
+        if memory:
+            dual.lower.load(memory["lower"])
+            dual.upper.load(memory["upper"])
+        return dual
 
     def _returns(self, bonuses: Mapping[int, Sequence[float]]) -> Returns:
         """Returns to go of the joint reward and the bonus."""
@@ -164,21 +181,19 @@ class Pmic:
 
         return returns
 
-    def _bonuses(self, rounds: Played, memory: Memory) -> tuple[dict[int, list[float]], dict[str, float]]:
-        """By episode the bonus of each of its rounds, and what is to be told of the step."""
-        pairs = [pair for those in rounds.values() for pair in those]
-        paid, places = [0.0] * len(pairs), comparable(pairs, self.within)
+    def _bonuses(self, rounds: Played, buffers: Buffers, dual: Dual) -> tuple[dict[int, list[float]], dict[str, float]]:
+        """By episode the bonus of each of its rounds, and what `report` says of the step."""
+        entries = [entry for those in rounds.values() for entry in those]
+        paid, places = [0.0] * len(entries), comparable(entries, self.within)
         last = {"lower": 0.0, "upper": 0.0, "bonus": 0.0, "rounds": float(len(places)), "paid": 0.0}
-        if memory and places:
-            buffers = buffers_from_json(memory)
-            shown = scale_of(buffers.pairs)([pairs[n] for n in places], self.within)
-            lower, upper = dual_from_json(memory).parts(shown)
+        if buffers.recent and places:
+            lower, upper = dual.parts(standardized([entries[n] for n in places], buffers, self.within))
             on = float(len(buffers.positive) >= self.start)
             bonus = on * (self.alpha * self._tempered(lower) - self.beta * self._tempered(upper))
             for place, value in zip(places, bonus.tolist(), strict=True):
                 paid[place] = value
-            means = (float(parts.mean()) for parts in (lower, upper, bonus))
-            last |= {**dict(zip(("lower", "upper", "bonus"), means, strict=True)), "paid": on}
+            means = {"lower": lower, "upper": upper, "bonus": bonus}
+            last |= {**{name: float(parts.mean()) for name, parts in means.items()}, "paid": on}
         shares = iter(paid)
         return {episode: [next(shares) for _ in those] for episode, those in rounds.items()}, last
 
@@ -188,22 +203,16 @@ class Pmic:
             parts = parts / parts.square().mean().sqrt().clamp_min(1.0)
         return parts if self.bonus_clip is None else parts.clamp(-self.bonus_clip, self.bonus_clip)
 
-    def _learned(self, groups: Sequence[Group[object]], rounds: Played, memory: Memory) -> Memory:
-        """Memory after these episodes were filed and both estimators have made their steps."""
-        buffers, measure = buffers_from_json(memory), whole_return(self.discount, self.reward_shift)
-        for group in groups:
-            for episode in group.episodes:
-                buffers = buffers.with_episode(measure(episode), rounds[id(episode)], self.capacity, self.window)
-        how = Fitting(self.fits, self.batch, self.estimator_lr)
-        dual = dual_from_json(memory) if memory else _first_dual(buffers)
-        return {**buffers.to_json(), **dual.fitted(buffers, self.within, how).to_json()}
-
     def loss(self, output: PolicyOutput, batch: Batch) -> Tensor:
         return objective(output, batch, clip=self.clip, kl=self.kl, reduction=self.reduction)
 
 
-def pairs_of(group: Group[object], episode: Episode[object], readings: Readings) -> list[Pair]:
-    """What was shown and done in each round of an episode.
+def _buffers(memory: Memory) -> Buffers:
+    return Buffers(*(memory.get(name, ()) for name in ("positive", "negative", "recent")))
+
+
+def entries_of(group: Group[object], episode: Episode[object], readings: Readings, value: float) -> list[Entry]:
+    """What was shown and done in each round of an episode, whose return is `value`.
 
     The state is the mean over what the agents were shown who were asked before anybody had spoken in the round: a
     prompt that holds a teammate's words would share them with the joint action. Where an agent speaks more than once in
@@ -212,35 +221,25 @@ def pairs_of(group: Group[object], episode: Episode[object], readings: Readings)
     Raises:
         RewardError: if a turn was not embedded.
     """
-    first = episode.start.round
-    return [
-        _pair(group.agents, [turn for turn in episode.turns if turn.round == first + n], readings, episode, first + n)
-        for n in range(len(episode.steps))
-    ]
+    entries: list[Entry] = []
+    for index in range(episode.start.round, episode.start.round + len(episode.steps)):
+        turns = [turn for turn in episode.turns if turn.round == index]
+        context = f"{episode.start.example}, round {index}"
+        for turn in turns:
+            if not readings[turn].shown or not readings[turn].said:
+                raise RewardError(
+                    f"algorithm pmic: expected an embedding of what agent {turn.agent} was shown and said in round "
+                    f"{index} of example {episode.start.example}, found none; give credit readings with `shown` and "
+                    "`said`"
+                )
+        opening = min(turn.after for turn in turns)
+        state = _mean([readings[turn].shown for turn in turns if turn.after == opening])
+        silence = (0.0,) * len(readings[turns[0]].said)
+        parts = [_mean([readings[t].said for t in turns if t.agent == agent] or [silence]) for agent in group.agents]
+        entries.append({"value": value, "context": context, "state": state, "action": list(chain(*parts))})
+    return entries
 
 
-def _pair(
-    agents: Sequence[AgentId], turns: Sequence[Turn], readings: Readings, episode: Episode[object], index: int
-) -> Pair:
-    for turn in turns:
-        if not readings[turn].shown or not readings[turn].said:
-            raise RewardError(
-                f"algorithm pmic: expected an embedding of what agent {turn.agent} was shown and said in round {index} "
-                f"of example {episode.start.example}, found none; give credit readings with `shown` and `said`"
-            )
-    opening = min(turn.after for turn in turns)
-    state = _mean([readings[turn].shown for turn in turns if turn.after == opening])
-    silence = (0.0,) * len(readings[turns[0]].said)
-    action = [_mean([readings[turn].said for turn in turns if turn.agent == agent] or [silence]) for agent in agents]
-    return Pair(f"{episode.start.example}, round {index}", state, tuple(value for part in action for value in part))
-
-
-def _mean(rows: Sequence[Vector]) -> Vector:
+def _mean(rows: Sequence[Sequence[float]]) -> list[float]:
     mean: list[float] = torch.tensor(rows, dtype=torch.float64).mean(0).tolist()
-    return tuple(mean)
-
-
-def _first_dual(buffers: Buffers) -> Dual:
-    """Estimators for vectors of the size of those that were filed first."""
-    pair = buffers.pairs[0]
-    return new_dual(len(pair.state), len(pair.action))
+    return mean
