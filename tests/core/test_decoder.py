@@ -12,8 +12,8 @@ from borders import assert_same_answers
 from kin import MODELS, build
 from tiny import chat
 
-from madrigal.engines import transformers as engine
 from madrigal.maths.sampling import Sampling
+from madrigal.policies import generate as engine
 from madrigal.policies.decoder import Decoder
 from madrigal.policies.generate import generate
 from madrigal.policies.llama import supports

@@ -13,7 +13,9 @@ from tiny import CPU
 from torch import Tensor
 
 from madrigal.maths.batch import Batch, make_batch
-from madrigal.policies import llama, reading, slopes
+from madrigal.policies import forward as reading
+from madrigal.policies import fused as slopes
+from madrigal.policies import llama
 from madrigal.policies.local import LocalPolicy
 from madrigal.types import Sample
 
