@@ -64,7 +64,7 @@ def test_padding_that_was_said_has_the_gradient_of_the_models_own_code(policy: L
     """None. Its row is zero in a fresh model, where the slope of a norm is 1 / sqrt(eps)."""
     model = build(policy, "llama", pad_token_id=0, tie_word_embeddings=tied)
     assert not bool(model.model.embed_tokens.weight[0].any()) and llama.supports(model)
-    batch = make_batch([sample((5, 6), (5, 0, 7, 9))], 0, 1, 1, CPU)
+    batch = make_batch([sample((5, 6), (5, 0, 7, 9))], 0, CPU)
     (_, found), (_, expected) = (
         read(model, batch, how) for how in (reading.logits_before_actions, reading.logits_in_one_pass)
     )
