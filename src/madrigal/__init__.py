@@ -1,8 +1,93 @@
-"""Madrigal trains teams of language models to collaborate."""
+"""Madrigal trains teams of language models to collaborate.
 
+The names of this module are stable; they are loaded when they are first used, so that `import madrigal` is instant.
+"""
+
+from __future__ import annotations
+
+import importlib
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from madrigal.algorithms.actor_critic import COLLM_CC as COLLM_CC
+    from madrigal.algorithms.actor_critic import COLLM_DC as COLLM_DC
+    from madrigal.algorithms.actor_critic import IPPO as IPPO
+    from madrigal.algorithms.actor_critic import MAPPO as MAPPO
+    from madrigal.algorithms.group import MAGRPO as MAGRPO
+    from madrigal.algorithms.group import REINFORCE as REINFORCE
+    from madrigal.algorithms.group import RLOO as RLOO
+    from madrigal.algorithms.group import GroupRelative as GroupRelative
+    from madrigal.api import Answer as Answer
+    from madrigal.api import TrainedTeam as TrainedTeam
+    from madrigal.api import TrainingResult as TrainingResult
+    from madrigal.api import evaluate as evaluate
+    from madrigal.api import load_team as load_team
+    from madrigal.api import train as train
+    from madrigal.config import Experiment as Experiment
+    from madrigal.recipes import recipe as recipe
+    from madrigal.rollouts.task import SingleRound as SingleRound
+    from madrigal.rollouts.task import Task as Task
+    from madrigal.rollouts.task import check_task as check_task
+    from madrigal.rollouts.task import joint as joint
+    from madrigal.rollouts.topology import Asynchronous as Asynchronous
+    from madrigal.rollouts.topology import Coordinated as Coordinated
+    from madrigal.rollouts.topology import Discussion as Discussion
+    from madrigal.rollouts.topology import Parallel as Parallel
+    from madrigal.rollouts.topology import Sequential as Sequential
+    from madrigal.tasks.data import Source as Source
+    from madrigal.types import ConfigError as ConfigError
+    from madrigal.types import EngineError as EngineError
+    from madrigal.types import Example as Example
+    from madrigal.types import MadrigalError as MadrigalError
+    from madrigal.types import Message as Message
+    from madrigal.types import RewardError as RewardError
+    from madrigal.types import Step as Step
+    from madrigal.types import TaskError as TaskError
+    from madrigal.types import TrainingError as TrainingError
+    from madrigal.types import Turn as Turn
 
 try:
     __version__ = version("madrigal")
 except PackageNotFoundError:  # the sources without an installation
     __version__ = "0+unknown"
+
+_PLACES = {
+    "algorithms.actor_critic": ("COLLM_CC", "COLLM_DC", "IPPO", "MAPPO"),
+    "algorithms.group": ("MAGRPO", "REINFORCE", "RLOO", "GroupRelative"),
+    "api": ("Answer", "TrainedTeam", "TrainingResult", "evaluate", "load_team", "train"),
+    "config": ("Experiment",),
+    "recipes": ("recipe",),
+    "rollouts.task": ("SingleRound", "Task", "check_task", "joint"),
+    "rollouts.topology": ("Asynchronous", "Coordinated", "Discussion", "Parallel", "Sequential"),
+    "tasks.data": ("Source",),
+    "types": (
+        "ConfigError",
+        "EngineError",
+        "Example",
+        "MadrigalError",
+        "Message",
+        "RewardError",
+        "Step",
+        "TaskError",
+        "TrainingError",
+        "Turn",
+    ),
+}
+_MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}
+
+__all__ = [
+    *sorted(_MODULE_OF),
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'madrigal' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"madrigal.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -13,6 +13,8 @@ USAGE = """usage: madrigal <command> ...
                        task as file.py:name; every setting can be overridden (madrigal train RECIPE --help)
   evaluate RUN [--step N] [--json] [--trust]  repeat the held-out evaluation of a saved team, or of a checkpoint
   evaluate RECIPE [--json] [--any.setting value]   evaluate the models that a recipe starts from
+  ask RUN "TEXT" | --input FILE | - [--json] [--seed N] [--greedy] [--trust]
+                       a trained team answers something new; no reference is needed
   export RUN [--step N] [--output DIR] [--trust]   make a team of a checkpoint
   compare RECIPE [--seeds N ...] [--samples N] [--only NAME ...] [--json] [--any.setting value]
                        train and play the team and its baselines on equal budget; or compare RUN RUN... as they are

@@ -10,9 +10,12 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import madrigal
+from madrigal import api
 from madrigal.algorithms.catalog import ALGORITHMS
 from madrigal.build.experiment import prepare
 from madrigal.cli import run
@@ -47,9 +50,18 @@ def write_files(page: str, folder: Path) -> list[Path]:
     return [file for file, _ in files]
 
 
+def train_a_little(what: Any, folder: str | None = None, **settings: Any) -> madrigal.TrainingResult:
+    """What the pages train, in a second."""
+    least = {"steps": 1, "prompts": 1, "algorithm": {"width": 2}, "evaluation": {"examples": 1, "timed": 0}}
+    return api.train(what, folder, **settings | least | {"sampling": {"max_new_tokens": 8}})
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
 def test_python_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(madrigal, "train", train_a_little)
+    if page == "docs/use.md":
+        train_a_little("tldr")
     # Dataclasses look up their module, so the blocks of a page need one.
     module = type(sys)(f"page_{Path(page).stem}")
     monkeypatch.setitem(sys.modules, module.__name__, module)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,14 +36,17 @@ AS_IT_COMES = Tradeoff()
 
 
 @contextmanager
-def prepare(run: Experiment) -> Iterator[Task[Any]]:
+def prepare(run: Experiment, given: Task[Any] | None = None) -> Iterator[Task[Any]]:
     """Opens the task of a run and checks all that can be checked without a model and without a run folder.
+
+    Args:
+        given: the task itself, where it was made by the caller and no file names it.
 
     Raises:
         ConfigError, TaskError, RewardError, EngineError: one line each.
     """
     pick_device(run.team.device)
-    with open_task(run.task) as plain:
+    with open_task(run.task) if given is None else nullcontext(given) as plain:
         task = coordinated(plain, run.topology)
         check_experiment(run, task)
         yield task

@@ -21,6 +21,7 @@ from madrigal.algorithms.catalog import ALGORITHMS, switch_algorithm
 from madrigal.build.experiment import prepare
 from madrigal.commands.analyze import analyse_command
 from madrigal.commands.arguments import parse, quietly, unknown_flag
+from madrigal.commands.ask import ask_command
 from madrigal.commands.compare import compare_command
 from madrigal.commands.play import play_command
 from madrigal.commands.report import report_command
@@ -59,6 +60,7 @@ def dispatch(command: str, arguments: list[str]) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": train_command,
         "evaluate": evaluate_command,
+        "ask": ask_command,
         "export": export_command,
         "score": score_command,
         "list": list_command,

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from madrigal.rollouts.task import Task, Wrapper
+from madrigal.rollouts.task.asking import ask, unjudged
 from madrigal.rollouts.topology import Coordinated, Topology
 from madrigal.types import AgentId, Example, Message, Messages, Split, Step, Turn, joint_reward
 
@@ -42,6 +43,13 @@ class Coordinating(Wrapper, Generic[S]):
 
     def reset(self, example: Example) -> S:
         return self.task.reset(example)
+
+    def ask(self, data: str | Mapping[str, Any]) -> S:
+        return ask(self.task, data)
+
+    def unjudged(self, state: S, actions: Mapping[AgentId, str]) -> Step[S]:
+        step = unjudged(self.task, state, {agent: text for agent, text in actions.items() if agent != self.coordinator})
+        return replace(step, rewards={self.coordinator: 0.0, **step.rewards})
 
     def acting(self, state: S) -> tuple[AgentId, ...]:
         return (self.coordinator, *self.task.acting(state))

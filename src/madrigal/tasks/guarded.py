@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from madrigal.rollouts.task import Task, Wrapper, check_step, explain
+from madrigal.rollouts.task.asking import ASKED, ask, unjudged
 from madrigal.rollouts.task.contract import answers_given, oddity
 from madrigal.types import (
     AgentId,
@@ -52,6 +53,15 @@ class Guarded(Wrapper):
     def reset(self, example: Example) -> _At:
         with self._guard("reset", example.id):
             return _At(example.id, self.task.reset(example))
+
+    def ask(self, data: str | Mapping[str, Any]) -> _At:
+        with self._guard("ask", ASKED):
+            return _At(ASKED, ask(self.task, data))
+
+    def unjudged(self, state: _At, actions: Mapping[AgentId, str]) -> Step[_At]:
+        with self._guard("unjudged", state.example, actions):
+            step = unjudged(self.task, state.state, actions)
+            return replace(step, state=_At(state.example, step.state))
 
     def acting(self, state: _At) -> tuple[AgentId, ...]:
         with self._guard("acting", state.example):

@@ -91,6 +91,8 @@ def _contents(files: Iterable[Path]) -> Iterator[bytes]:
 def _source(path: str) -> Path:
     """The file of an own task: "file.py:name" or "package.module:name", imported before."""
     name = path.rpartition(":")[0]
+    if not name or name == "in-memory":
+        return Path()
     if name.endswith(".py"):
         return Path(name)
     spec = importlib.util.find_spec(name)

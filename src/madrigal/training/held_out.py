@@ -65,16 +65,23 @@ def evaluate_on(task: Task[Any], run: Experiment, speak: Speaker, judge: Judger)
     ]
 
 
-def evaluate_experiment(run: Experiment, watch: Watcher | None = None) -> tuple[Evaluation, list[Record]]:
-    """Evaluates the models that an experiment starts from."""
+def evaluate_experiment(
+    run: Experiment, watch: Watcher | None = None, *, task: Task[Any] | None = None
+) -> tuple[Evaluation, list[Record]]:
+    """Evaluates the models that an experiment starts from, on its task or on a given one."""
     use_threads(run.threads)
-    with prepare(run) as task:
+    with prepare(run, task) as checked:
         (watch or Silent()).stage("loading the team")
-        return _evaluated(make_team(run.team, task.agents, run.seed), run, task)
+        return _evaluated(make_team(run.team, checked.agents, run.seed), run, checked)
 
 
 def evaluate_run(
-    folder: Path, watch: Watcher | None = None, *, trust: bool = False, step: int | None = None
+    folder: Path,
+    watch: Watcher | None = None,
+    *,
+    trust: bool = False,
+    step: int | None = None,
+    task: Task[Any] | None = None,
 ) -> tuple[Evaluation, list[Record]]:
     """Repeats the last evaluation of a run: from its saved team, or, where nothing was trained, from the base models.
 
@@ -82,6 +89,7 @@ def evaluate_run(
         watch: is told, too, what is no longer as it was when the run began.
         trust: let the run's file import an own task, go without the sandbox, or send to an expert or verifier.
         step: evaluate the checkpoint of this step instead of the saved team.
+        task: the task itself, where no file names it.
 
     Raises:
         ConfigError: if the run has no saved team yet, or asks for what needs trust.
@@ -93,13 +101,13 @@ def evaluate_run(
         check_saved(folder, run)
     use_threads(run.threads)
     watch = watch or Silent()
-    with prepare(run) as task:
-        for notice in notices(folder, run, task, step):
+    with prepare(run, task) as checked:
+        for notice in notices(folder, run, checked, step):
             watch.stage(notice)
         watch.stage("loading the team")
-        agents = task.agents
+        agents = checked.agents
         team = team_of(folder, run, agents) if step is None else team_at(folder, run, agents, step)
-        return _evaluated(team, run, task)
+        return _evaluated(team, run, checked)
 
 
 def _evaluated(team: Team, run: Experiment, task: Task[Any]) -> tuple[Evaluation, list[Record]]:

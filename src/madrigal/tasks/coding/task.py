@@ -12,11 +12,13 @@ References:
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from madrigal.rollouts.task import joint
+from madrigal.rollouts.task.asking import ASKED, text_of
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.coding.expert import Edits, Expert
 from madrigal.tasks.coding.feedback import FEEDBACK_MODES, Exchange, FeedbackMode, next_messages
@@ -109,6 +111,16 @@ class CodingTask:
     def reset(self, example: Example) -> CodingState:
         check_problem(example)
         return CodingState(example)
+
+    def ask(self, data: str | Mapping[str, Any]) -> CodingState:
+        """A function to write, as HumanEval prompts for it; feedback needs tests, so that there is one round."""
+        prompt = text_of(data, "prompt")
+        names = re.findall(r"^def (\w+)\s*\(", prompt, re.MULTILINE)
+        if not names:
+            raise ConfigError("a coding team is asked by a prompt with the line `def NAME(...):`, found none")
+        return CodingState(
+            Example(ASKED, {"prompt": prompt, "entry_point": names[-1], "test": "def check(candidate): ..."})
+        )
 
     def acting(self, state: CodingState) -> tuple[AgentId, ...]:
         return self.agents

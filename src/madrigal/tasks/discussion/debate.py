@@ -18,9 +18,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal
 
-from madrigal.rollouts.task import Rewards
+from madrigal.rollouts.task import Rewards, joint
+from madrigal.rollouts.task.asking import ASKED, text_of
 from madrigal.tasks.data import EMBEDDED, Source, load_examples
 from madrigal.tasks.discussion import domains
 from madrigal.tasks.discussion.answers import outcome, result_of
@@ -149,6 +150,22 @@ class DebateTask:
 
     def reset(self, example: Example) -> DebateState:
         return DebateState(example)
+
+    def ask(self, data: str | Mapping[str, Any]) -> DebateState:
+        question = text_of(data, self.config.question, "question")
+        context = {"context": text_of(data, self.config.context, "context")} if self.config.context else {}
+        return DebateState(Example(ASKED, {"question": question, "answer": "", **context}))
+
+    def unjudged(self, state: DebateState, actions: Mapping[AgentId, str]) -> Step[DebateState]:
+        if self.config.score_feedback and self.horizon > 1:
+            raise ConfigError(
+                f"task {self.name}: its agents are shown scores, which need a reference answer; only a debate without "
+                "task.score_feedback can be asked anything new"
+            )
+        answers = tuple(actions[agent] for agent in self.agents)
+        results = tuple(result_of(answer, self.config.choices) for answer in answers)
+        after = DebateState(state.example, (*state.rounds, Said(answers, results, (0.0,) * len(answers))))
+        return Step(after, joint(self.agents, 0.0), "horizon" if len(after.rounds) >= self.horizon else "")
 
     def acting(self, state: DebateState) -> tuple[AgentId, ...]:
         return self.agents

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from madrigal.rollouts.task import joint
+from madrigal.rollouts.task.asking import ASKED, text_of
 from madrigal.tasks.data import Source, load_examples
 from madrigal.tasks.discussion.answers import extract_answer, is_correct, majority
 from madrigal.tasks.discussion.prompts import question_prompt
@@ -79,6 +81,13 @@ class Gsm8kTask:
 
     def reset(self, example: Example) -> Dialog:
         return Dialog(example)
+
+    def ask(self, data: str | Mapping[str, Any]) -> Dialog:
+        return Dialog(Example(ASKED, {"question": text_of(data, self.config.question, "question")}))
+
+    def unjudged(self, state: Dialog, actions: Mapping[AgentId, str]) -> Step[Dialog]:
+        after = Dialog(state.example, (*state.answers, tuple(actions[agent] for agent in self.agents)))
+        return Step(after, joint(self.agents, 0.0), "horizon" if len(after.answers) >= self.horizon else "")
 
     def acting(self, state: Dialog) -> tuple[AgentId, ...]:
         return self.agents

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from madrigal.rollouts.task import joint
+from madrigal.rollouts.task.asking import ASKED, text_of
 from madrigal.tasks.data import Source, load_examples
 from madrigal.tasks.writing.prompts import ARXIV_AGENTS, TLDR_AGENTS, arxiv_prompt, tldr_prompt
 from madrigal.tasks.writing.scores import (
@@ -97,6 +98,9 @@ class WritingTask:
 
     def reset(self, example: Example) -> Example:
         return example
+
+    def ask(self, data: str | Mapping[str, Any]) -> Example:
+        return Example(ASKED, {self.entry: text_of(data, self.column, self.entry)})
 
     def acting(self, state: Example) -> tuple[AgentId, ...]:
         return self.agents
