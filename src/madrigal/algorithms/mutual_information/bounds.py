@@ -1,8 +1,5 @@
 """Two bounds on mutual information that are learned from pairs: a lower one that scores pairs, and CLUB from above.
 
-Knows: pairs of vectors (s, u) and which of them may be compared. Does not know: episodes, rewards, what the vectors are
-embeddings of.
-
 Both bounds are means over pairs, and each pair's part of that mean is what a pair is paid for: the functions below
 return the parts. Which pairs stand for chance is said by a matrix: `together[i, j]` holds where pair j could have been
 pair i's. Comparing within one context (one task, say) measures what is shared given that context:

@@ -1,7 +1,5 @@
 """PMIC's dual progressive buffers: what was seen and done in good episodes, and in poor ones.
 
-Knows: returns, and pairs of vectors with the context that each arose in. Does not know: agents, models, estimators.
-
     an episode is superior (positive) if   R > max( lowest return in the positive buffer,
                                                     mean of the last 1,000 returns before it )
     otherwise inferior (negative)

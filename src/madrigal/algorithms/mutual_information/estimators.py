@@ -1,7 +1,5 @@
 """PMIC's dual estimators: how both bounds learn from the buffers, and what they say of pairs.
 
-Knows: pairs, buffers, networks. Does not know: episodes, rewards, agents.
-
     lower bound   learns from the positive buffer, up the bound itself        (bounds.jsd_parts)
     upper bound   learns from the negative buffer, up the likelihood of u     (bounds.log_likelihoods)
 

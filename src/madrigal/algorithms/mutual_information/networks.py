@@ -1,7 +1,5 @@
 """Networks as dictionaries of tensors: how one is made, how it learns, how it is written down.
 
-Knows: tensors by name, Adam. Does not know: what a network computes, what it learns for.
-
 State in, state out: a step of learning makes a new network, so that a training step that is broken off leaves nothing
 half changed, and a checkpoint is a JSON value.
 """

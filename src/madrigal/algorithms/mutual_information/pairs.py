@@ -1,7 +1,5 @@
 """Pairs of state and joint action, which of them may be compared, and how they become tensors.
 
-Knows: vectors with the context that each arose in. Does not know: episodes, networks, what a bound is.
-
 Vectors are standardised, number by number, over all pairs that are kept, so that what all texts have in common weighs
 nothing.
 """
