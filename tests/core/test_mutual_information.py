@@ -24,12 +24,12 @@ from madrigal.algorithms.mutual_information.bounds import (
 from madrigal.algorithms.mutual_information.buffers import Buffers, buffers_from_json
 from madrigal.algorithms.mutual_information.estimators import Dual, Fitting, climbed, likelihood, lower_bound, new_dual
 from madrigal.algorithms.mutual_information.networks import fresh, network_from_json, stepped
-from madrigal.algorithms.mutual_information.pairs import Pair, Standardised, comparable, scale_of
+from madrigal.algorithms.mutual_information.pairs import Pair, Standardized, comparable, scale_of
 
 LN2 = math.log(2.0)
 
 
-def fitted(train: Standardised, seen: Standardised) -> tuple[float, float]:
+def fitted(train: Standardized, seen: Standardized) -> tuple[float, float]:
     """Both bounds on pairs that were not learned from, in nats."""
     dual, how = new_dual(train.s.shape[1], train.u.shape[1]), Fitting(200, 96, 0.02)
     dual = Dual(climbed(dual.lower, lower_bound, train, how), climbed(dual.upper, likelihood, train, how))
@@ -41,11 +41,11 @@ def normal(draw: torch.Generator, *shape: int) -> Tensor:
     return torch.randn(shape, generator=draw, dtype=torch.float64)
 
 
-def correlated(rho: float, seed: int, count: int = 400) -> Standardised:
+def correlated(rho: float, seed: int, count: int = 400) -> Standardized:
     """Two normal numbers with a correlation: they share -1/2 ln(1 - rho^2) nats."""
     draw = torch.Generator().manual_seed(seed)
     s = normal(draw, count, 1)
-    return Standardised(
+    return Standardized(
         s, rho * s + math.sqrt(1 - rho**2) * normal(draw, count, 1), torch.zeros(count, dtype=torch.long)
     )
 
@@ -61,13 +61,13 @@ def test_bounds_of_what_is_independent_are_near_zero() -> None:
     assert abs(lower) < 0.03 and abs(upper) < 0.05
 
 
-def two_tasks(seed: int, within: str) -> Standardised:
+def two_tasks(seed: int, within: str) -> Standardized:
     """Task 0 or 1 shifts both s and u by -2 or 2, and that is all that they share: ln 2 nats."""
     draw = torch.Generator().manual_seed(seed)
     task = torch.arange(400) % 2
     shift = 4.0 * task[:, None] - 2
     s, u = (shift + 0.5 * normal(draw, 400, 2) for _ in range(2))
-    return Standardised(s / 2, u / 2, task if within == "task" else torch.zeros_like(task))
+    return Standardized(s / 2, u / 2, task if within == "task" else torch.zeros_like(task))
 
 
 def test_the_tasks_identity_counts_only_where_tasks_are_compared() -> None:
@@ -198,7 +198,7 @@ def test_where_all_were_shown_the_same_there_is_nothing_to_compare() -> None:
 
 def test_what_a_step_draws_keeps_contexts_together_and_depends_on_the_seed() -> None:
     contexts = torch.arange(40) % 10
-    rounds = Standardised(torch.arange(40.0)[:, None], torch.arange(40.0)[:, None], contexts)
+    rounds = Standardized(torch.arange(40.0)[:, None], torch.arange(40.0)[:, None], contexts)
     one, same, other = rounds.drawn(12, seed=1), rounds.drawn(12, seed=1), rounds.drawn(12, seed=2)
     assert sorted(Counter(one.contexts.tolist()).values()) == [4, 4, 4]
     assert torch.equal(one.s, same.s) and not torch.equal(one.s, other.s)
@@ -206,7 +206,7 @@ def test_what_a_step_draws_keeps_contexts_together_and_depends_on_the_seed() -> 
     assert rounds.drawn(40, seed=1) is rounds
 
 
-def test_numbers_are_standardised_over_both_buffers() -> None:
+def test_numbers_are_standardized_over_both_buffers() -> None:
     buffers = Buffers(((0.0, pair("a", 2.0, 7.0)),), ((0.0, pair("a", 6.0, 7.0)),))
     rounds = scale_of(buffers.pairs)([pair("a", 8.0, 9.0), pair("b", 4.0, 7.0)], "task")
     assert rounds.s.tolist() == [[2.0], [0.0]]  # mean 4, spread 2

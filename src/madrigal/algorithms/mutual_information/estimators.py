@@ -26,7 +26,7 @@ from madrigal.algorithms.mutual_information.bounds import (
 )
 from madrigal.algorithms.mutual_information.buffers import Buffers, Entry
 from madrigal.algorithms.mutual_information.networks import Network, Weights, fresh, network_from_json, stepped
-from madrigal.algorithms.mutual_information.pairs import Pair, Standardised, Within, comparable, scale_of
+from madrigal.algorithms.mutual_information.pairs import Pair, Standardized, Within, comparable, scale_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Dual:
     lower: Network
     upper: Network
 
-    def parts(self, rounds: Standardised) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
+    def parts(self, rounds: Standardized) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
         """What each pair adds to the lower and to the upper bound, in nats."""
         scored = scores(self.lower.weights, rounds.s, rounds.u)
         upper = club_parts(self.upper.weights, rounds.s, rounds.u, rounds.together)
@@ -88,18 +88,18 @@ def dual_from_json(value: Mapping[str, Any]) -> Dual:
     return Dual(network_from_json(value["lower"]), network_from_json(value["upper"]))
 
 
-def lower_bound(weights: Weights, rounds: Standardised) -> Float[Tensor, ""]:
+def lower_bound(weights: Weights, rounds: Standardized) -> Float[Tensor, ""]:
     """What the lower bound's network maximises: the bound, in nats."""
     return jsd_parts(scores(weights, rounds.s, rounds.u), rounds.together).mean()
 
 
-def likelihood(weights: Weights, rounds: Standardised) -> Float[Tensor, ""]:
+def likelihood(weights: Weights, rounds: Standardized) -> Float[Tensor, ""]:
     """What the upper bound's network maximises: the mean log-likelihood of actions, in nats."""
     return log_likelihoods(weights, rounds.s, rounds.u).mean()
 
 
 def climbed(
-    network: Network, objective: Callable[[Weights, Standardised], Tensor], rounds: Standardised, how: Fitting
+    network: Network, objective: Callable[[Weights, Standardized], Tensor], rounds: Standardized, how: Fitting
 ) -> Network:
     """A network after steps up its objective; what each step draws depends on how many were made before.
 
@@ -110,7 +110,7 @@ def climbed(
     return network
 
 
-def _down(objective: Callable[[Weights, Standardised], Tensor], rounds: Standardised) -> Callable[[Weights], Tensor]:
+def _down(objective: Callable[[Weights, Standardized], Tensor], rounds: Standardized) -> Callable[[Weights], Tensor]:
     return lambda weights: -objective(weights, rounds)
 
 

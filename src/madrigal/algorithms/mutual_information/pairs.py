@@ -1,6 +1,6 @@
 """Pairs of state and joint action, which of them may be compared, and how they become tensors.
 
-Vectors are standardised, number by number, over all pairs that are kept, so that what all texts have in common weighs
+Vectors are standardized, number by number, over all pairs that are kept, so that what all texts have in common weighs
 nothing.
 """
 
@@ -56,8 +56,8 @@ def _context(pair: Pair, within: Within) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Standardised:
-    """Pairs as tensors, standardised.
+class Standardized:
+    """Pairs as tensors, standardized.
 
     Attributes:
         s, u: states and joint actions.
@@ -73,7 +73,7 @@ class Standardised:
         """Which pairs may be compared."""
         return self.contexts[:, None] == self.contexts[None]
 
-    def drawn(self, most: int, seed: int) -> Standardised:
+    def drawn(self, most: int, seed: int) -> Standardized:
         """At most `most` of them, as the seed decides; those of one context stay together as far as they fit."""
         if len(self.contexts) <= most:
             return self
@@ -81,7 +81,7 @@ class Standardised:
         shuffled = torch.randperm(len(self.contexts), generator=draw)
         rank = torch.rand(int(self.contexts.max()) + 1, generator=draw)[self.contexts[shuffled]]
         chosen = shuffled[rank.argsort(stable=True)][:most]
-        return Standardised(self.s[chosen], self.u[chosen], self.contexts[chosen])
+        return Standardized(self.s[chosen], self.u[chosen], self.contexts[chosen])
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +95,13 @@ class Scale:
     state: Float[Tensor, "2 S"]
     action: Float[Tensor, "2 U"]
 
-    def __call__(self, pairs: Sequence[Pair], within: Within) -> Standardised:
-        """Pairs as tensors, standardised."""
+    def __call__(self, pairs: Sequence[Pair], within: Within) -> Standardized:
+        """Pairs as tensors, standardized."""
         s, u = _columns(pairs)
         s, u = s.reshape(len(pairs), self.state.shape[1]), u.reshape(len(pairs), self.action.shape[1])
         numbers = {context: n for n, context in enumerate(dict.fromkeys(_context(pair, within) for pair in pairs))}
         contexts = torch.tensor([numbers[_context(pair, within)] for pair in pairs], dtype=torch.long)
-        return Standardised((s - self.state[0]) / self.state[1], (u - self.action[0]) / self.action[1], contexts)
+        return Standardized((s - self.state[0]) / self.state[1], (u - self.action[0]) / self.action[1], contexts)
 
 
 def scale_of(pairs: Sequence[Pair]) -> Scale:
