@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from madrigal.algorithms.group import COMA, GroupRelative
+from madrigal.algorithms.group import COMA, RLOO, GroupRelative
 from madrigal.algorithms.siblings import Baseline, advantages_of
 from madrigal.maths.advantages import group_mean, leave_one_out
 from madrigal.rollouts.branching import Branching
@@ -121,6 +121,11 @@ def test_what_follows_a_joint_action_is_part_of_its_worth() -> None:
 def test_an_agent_that_makes_no_difference_gets_nothing() -> None:
     credit = credited(replace(COMA, width=2), crossed({(0, 0): 1.0, (0, 1): 1.0, (1, 0): 5.0, (1, 1): 5.0}))
     assert credit == {"ann0": -4.0, "ann1": 4.0, "bob0": 0.0, "bob1": 0.0}
+
+
+def test_alone_it_is_rloo() -> None:
+    group = crossed({(0,): 1.0, (1,): 2.0, (2,): 6.0})
+    assert credited(COMA, group) == credited(RLOO, group) == {"ann0": -3.0, "ann1": -1.5, "ann2": 4.5}
 
 
 def test_how_play_branches() -> None:
