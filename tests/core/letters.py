@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -84,6 +86,7 @@ def spelling() -> PreTrainedTokenizerFast:
 def model_folder() -> Path:
     """Where the model is saved: random, one layer of 16, made once in a process."""
     folder, tokenizer = Path(mkdtemp("letters")), spelling()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     config = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=16,
