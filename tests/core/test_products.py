@@ -10,6 +10,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from itertools import product
@@ -294,3 +295,13 @@ def test_what_cannot_work_is_refused_before_a_model_is_loaded(case: Case) -> Non
     with pytest.raises(ConfigError, match=refusal(case)) as caught, prepare(nowhere):
         pass
     assert "\n" not in str(caught.value)
+
+
+def test_alternatives_of_somebody_frozen_alone_teach_nobody() -> None:
+    run = experiment(("counterfactual", "frozen", "parallel", 1))
+    algorithm: Any = run.algorithm
+    for agents, refused in ((("bob",), True), (("ann",), False), (("ann", "bob"), False)):
+        varied = replace(run, algorithm=replace(algorithm, agents=agents))
+        expected = pytest.raises(ConfigError, match=r"algorithm\.agents: .* bob") if refused else nullcontext()
+        with expected, prepare(varied):
+            pass
