@@ -66,6 +66,12 @@ def check_experiment(run: Experiment, task: Task[Any]) -> None:
     )
     if run.steps and not any(policy.trainable for policy in policies):
         raise ConfigError("team: no policy is trainable; let one learn, or set steps to 0 to evaluate only")
+    varied = run.algorithm.branching.vary
+    if run.steps and varied and not any(run.team.seats.get(a, run.team.policy).trainable for a in varied):
+        raise ConfigError(
+            f"algorithm.agents: only the messages of {', '.join(varied)} are compared, which does not learn; name an "
+            "agent whose policy is trainable"
+        )
     strangers = set(run.team.seats) - set(task.agents)
     if strangers:
         raise ConfigError(
