@@ -14,7 +14,7 @@ from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.maths.sampling import Sampling
 from madrigal.recipes.embedded import CAREFUL, STARTER
 from madrigal.rollouts.reward_weights import Tradeoff
-from madrigal.tasks.office.services import Office
+from madrigal.tasks.office.task import Office
 
 
 def office() -> Experiment:
