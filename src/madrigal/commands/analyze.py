@@ -29,6 +29,7 @@ from madrigal.evaluation.metrics import credit_shares
 from madrigal.evaluation.statistics import Interval
 from madrigal.evaluation.teamwork import CHANGES, Drop, Teamwork, take_apart
 from madrigal.policies.team import Team
+from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.task import Task
 from madrigal.runs.read import Record, is_number, read_run
 from madrigal.tasks.trust import check_trust
@@ -112,7 +113,8 @@ def analyse(
         teams = {place: _team(place, other, task, chosen) for place, other in runs.items()}
         speakers = {place: teams[place].speaker(other.sampling) for place, other in runs.items()}
         speakers[first], judge = stack.enter_context(voices(run, task, teams[first]))
-        trial = Trial(task, run.topology, chosen, speakers[first], judge, run.seed)
+        weighed = rewarded(judge, task, run.topology, run.reward)
+        trial = Trial(task, run.topology, chosen, speakers[first], weighed, run.seed)
         team = take_apart(trial, {str(place): speak for place, speak in speakers.items()}, stage)
     return Analysis(tuple(map(str, places)), team, read_training(first))
 

@@ -13,7 +13,7 @@ from madrigal.config import Experiment
 from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.maths.sampling import Sampling
 from madrigal.recipes.embedded import CAREFUL, STARTER
-from madrigal.rollouts.reward_weights import Tradeoff
+from madrigal.rollouts.rewards import Tradeoff
 from madrigal.tasks.office.task import Office
 
 

@@ -18,6 +18,7 @@ from madrigal.evaluation.evaluate import Evaluation, evaluate, percent_of_best
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
 from madrigal.rollouts.play import Judger, Speaker
+from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.task import Task
 from madrigal.runs.checkpoint import checkpoints, load_checkpoint, newest_checkpoint
 from madrigal.runs.provenance import read_about
@@ -105,7 +106,7 @@ def evaluate_run(
 def _evaluated(team: Team, run: Experiment, task: Task[Any]) -> tuple[Evaluation, list[Record]]:
     check_prompts(run, task, team, held_out(run, task))
     with voices(run, task, team) as (speak, judge):
-        return evaluate_on(task, run, speak, judge)
+        return evaluate_on(task, run, speak, rewarded(judge, task, run.topology, run.reward))
 
 
 def notices(folder: Path, run: Experiment, task: Task[Any], step: int | None = None) -> list[str]:
