@@ -29,7 +29,7 @@ from statistics import fmean, pvariance
 from typing import Any
 
 from madrigal.evaluation.cooperation import Trial
-from madrigal.evaluation.statistics import Interval, bootstrap
+from madrigal.evaluation.statistics import Interval, bootstrap, ranks
 from madrigal.rollouts.play import Game, Play, decide, drive, end_of, play
 from madrigal.types import AgentId, ConfigError, Episode, Point, joint_reward
 
@@ -125,18 +125,6 @@ def spearman(one: Sequence[float], other: Sequence[float]) -> float:
     a, b = centred(ranks(one)), centred(ranks(other))
     spread = math.sqrt(math.fsum(x * x for x in a) * math.fsum(y * y for y in b))
     return math.fsum(x * y for x, y in zip(a, b, strict=True)) / spread if spread else 0.0
-
-
-def ranks(values: Sequence[float]) -> list[float]:
-    """The place of each value in their order, from 1.
-
-    >>> ranks([5.0, 1.0, 5.0])
-    [2.5, 1.0, 2.5]
-    """
-    ordered = sorted(values)
-    first = {value: place for place, value in reversed(list(enumerate(ordered, start=1)))}
-    last = {value: place for place, value in enumerate(ordered, start=1)}
-    return [(first[value] + last[value]) / 2 for value in values]
 
 
 def _until(trial: Trial, start: Point[Any], agent: AgentId) -> Play:
