@@ -55,8 +55,12 @@ def held_out(run: Experiment, task: Task[Any]) -> Sequence[Example]:
 
 
 def evaluate_on(task: Task[Any], run: Experiment, speak: Speaker, judge: Judger) -> tuple[Evaluation, list[Record]]:
-    """Plays them; what was measured, and every transcript with its sample's number and its normalised return."""
-    asked = run.evaluation
+    """Plays them; what was measured, and every transcript with its sample's number and its normalised return.
+
+    Args:
+        judge: the task's own steps; rewards are weighed here.
+    """
+    asked, judge = run.evaluation, rewarded(judge, task, run.topology, run.reward)
     result, episodes = evaluate(
         task, run.topology, held_out(run, task), speak, judge, samples=asked.samples, timed=asked.timed, seed=run.seed
     )
@@ -106,7 +110,7 @@ def evaluate_run(
 def _evaluated(team: Team, run: Experiment, task: Task[Any]) -> tuple[Evaluation, list[Record]]:
     check_prompts(run, task, team, held_out(run, task))
     with voices(run, task, team) as (speak, judge):
-        return evaluate_on(task, run, speak, rewarded(judge, task, run.topology, run.reward))
+        return evaluate_on(task, run, speak, judge)
 
 
 def notices(folder: Path, run: Experiment, task: Task[Any], step: int | None = None) -> list[str]:

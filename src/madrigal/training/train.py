@@ -98,8 +98,7 @@ def train_in(
     memory, step = keeper.take_up(log, learning, partners)  # only now: what cannot be loaded leaves no run behind
     minded, ended = stop_on_signals() if stop is None else nullcontext(stop), False
     with voices(run, task, team) as (speak, judge), minded as interrupted:
-        weighed = rewarded(judge, task, run.topology, run.reward)
-        judged = _Evaluator(run, task, _until(interrupted, speak), weighed, log, watch, place)
+        judged = _Evaluator(run, task, _until(interrupted, speak), judge, log, watch, place)
         try:
             if run.steps and (missing := keeper.lacks(step)):
                 judged(missing, step)
