@@ -1,7 +1,6 @@
 """Is credit true? Whether advantages in one context agree with what messages are worth when played on many times.
 
-Knows: how to draw messages in one context and to play on from each. Does not know: which algorithm is trained, whether
-a message moves anybody; `influence` says that.
+Whether a message moves anybody is for `influence` to say.
 
 In a context h, everything before one agent's message, K alternatives are drawn and each is played on to the end, as C3
 does in training. Playing on many times more tells what they are worth:
