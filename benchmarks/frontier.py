@@ -29,7 +29,7 @@ from typing import Any
 from learning import run
 from madrigal.config import read_experiment
 from madrigal.evaluation.statistics import Interval, bootstrap
-from madrigal.rollouts.reward_weights import frontier, response
+from madrigal.rollouts.rewards import frontier, response
 from madrigal.rollouts.topology import Topology
 from madrigal.runs.log import read_lines
 from madrigal.types import Completion, Turn

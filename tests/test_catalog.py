@@ -12,7 +12,7 @@ from madrigal import cli
 from madrigal.rollouts.task import check_task
 from madrigal.tasks.catalog import OPENERS, OWN, TASKS, TaskConfig
 from madrigal.tasks.coding.config import Coding
-from madrigal.tasks.office.services import Office
+from madrigal.tasks.office.task import Office
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -19,7 +19,7 @@ from madrigal.learning.snapshots import PartnerConfig
 from madrigal.maths.sampling import Sampling
 from madrigal.policies.critic import CriticConfig
 from madrigal.policies.local import PolicyConfig
-from madrigal.rollouts.reward_weights import Tradeoff
+from madrigal.rollouts.rewards import Tradeoff
 from madrigal.rollouts.topology import Parallel, TopologyConfig
 from madrigal.runs.files import parse_json, read_json
 from madrigal.runs.folders import is_part

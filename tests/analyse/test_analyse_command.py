@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from madrigal.policies.team import Team
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own
 from madrigal.rollouts.topology import Parallel, Sequential
+from madrigal.tasks.games.rules import PLAYERS
 from madrigal.training import held_out
 from madrigal.training.held_out import evaluate_run
 from madrigal.types import Completion, Messages
@@ -51,10 +53,10 @@ def episode(step: int, **advantages: float | None) -> dict[str, Any]:
     return {"step": step, "reward": 1.0, "turns": turns}
 
 
-def make_run(name: str, run: Experiment, model_folder: Path) -> Path:
+def make_run(name: str, run: Experiment, model_folder: Path, *agents: str) -> Path:
     """A finished run: 18 quiet steps, in which ann was credited with three times as much as bob."""
     place = Path("runs", name)
-    for agent in relay.AGENTS:
+    for agent in agents or relay.AGENTS:
         shutil.copytree(model_folder, place / "team" / agent)
     (place / "experiment.json").write_text(to_json(run))
     write_lines(place / "steps.jsonl", [{"step": n, "reward": 1.0} for n in range(18)])
@@ -169,7 +171,7 @@ def test_json_holds_everything(capsys: Screen, run: Path, scripted: None) -> Non
     found = as_json(capsys, "runs/a", "runs/copy")
     team, training = found["team"], found["training"]
     all_points = {"mean": 100.0, "low": 100.0, "high": 100.0}
-    assert found.keys() == {"runs", "team", "training"} and found["runs"] == ["runs/a", "runs/copy"]
+    assert found.keys() >= {"runs", "team", "training"} and found["runs"] == ["runs/a", "runs/copy"]
     assert (team["examples"], team["return_percent"]) == (12, all_points)
     assert [(drop["agent"], drop["change"]) for drop in team["drops"]] == [
         (agent, change) for change in ("silent", "borrowed", "deaf") for agent in relay.AGENTS
@@ -190,6 +192,33 @@ def test_as_many_examples_are_played_as_were_asked_for(capsys: Screen, run: Path
     """And not as many as training evaluated, which were 2."""
     found = as_json(capsys, "runs/a", "--examples", "5")
     assert found["team"]["examples"] == 5 and len(found["team"]["influence"]["ann"]["bob"]["contexts"]) == 5
+
+
+# Games, and credit
+
+
+def test_two_runs_of_a_game_play_each_other(
+    capsys: Screen, folder: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who always passes loses every bet, one chip a hand; against its like it wins what its cards win."""
+    kuhn = recipe("kuhn").task
+    for name in ("a", "b"):
+        make_run(name, replace(experiment(model_folder), task=kuhn, topology=Parallel()), model_folder, *PLAYERS)
+    passing = lambda policy, prompts, seeds, sampling: [Completion("1", token_ids=(1,)) for _ in prompts]  # noqa: E731
+    monkeypatch.setattr("madrigal.policies.team.generate", passing)
+    lines = printed(capsys, "runs/a", "runs/b")
+    assert "Exploitability: 1.000 chips a hand; 100 % of its answers are legal." in lines
+
+    assert any(
+        re.match(r"Against runs/b: payoff 0.00 \[.*\], 50 % won, 0 % drawn of 100 games", line) for line in lines
+    )
+
+
+def test_whether_credit_is_true_is_measured_where_it_is_asked_for(capsys: Screen, run: Path, scripted: None) -> None:
+    lines = printed(capsys, "runs/a", "--examples", "2", "--fidelity", "ann")
+    assert any(line.startswith("Fidelity of credit: ") for line in lines)
+    assert not any("Fidelity" in line for line in printed(capsys, "runs/a", "--examples", "2"))
+    assert "expected one of ann, bob, cat, got eve" in refused(capsys, "runs/a", "--fidelity", "eve", "--trust")
 
 
 # Real models

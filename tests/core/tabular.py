@@ -19,8 +19,8 @@ from torch.optim import Adam
 from madrigal.algorithms import Algorithm
 from madrigal.learning.histories import company
 from madrigal.maths.batch import Batch, PolicyOutput, make_batch
-from madrigal.rollouts.counterfactual_rewards import leaving_one_out
 from madrigal.rollouts.play import Judge, Utterance
+from madrigal.rollouts.rewards import leaving_one_out
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import Topology
 from madrigal.rollouts.tree import branch

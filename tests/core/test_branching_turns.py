@@ -11,6 +11,7 @@ import pytest
 from madrigal.algorithms.siblings import all_groups
 from madrigal.rollouts.branching import Branching
 from madrigal.rollouts.play import Judge, Speak, Utterance, decide, play
+from madrigal.rollouts.rewards import Tradeoff, rewarded
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
 from madrigal.rollouts.tree import branch
 from madrigal.runs.records import paths
@@ -74,6 +75,7 @@ def grow(
 ) -> tuple[list[Group[Any]], Voice]:
     voice, points = Voice(), [Point(f"x{n}", ()) for n in range(origins)]
     judge = lambda asked: [task.step(one.state, one.actions) for one in asked]  # noqa: E731
+    judge = rewarded(judge, task, topology, Tradeoff(), stop_above=branching.stop_above)
     return branch(task, topology, points, branching, voice, judge, (7,)), voice
 
 

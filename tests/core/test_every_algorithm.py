@@ -11,8 +11,8 @@ import pytest
 
 from madrigal.algorithms import Algorithm
 from madrigal.algorithms.catalog import ALGORITHMS
-from madrigal.rollouts.counterfactual_rewards import leaving_one_out
 from madrigal.rollouts.play import Judge, Utterance
+from madrigal.rollouts.rewards import leaving_one_out
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
 from madrigal.rollouts.tree import branch
 from madrigal.types import Completion, Group, Message, Point, Reading, Readings, Sample, Step, Turn

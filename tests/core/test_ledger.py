@@ -16,8 +16,8 @@ from madrigal.algorithms.catalog import ALGORITHMS, switch_algorithm
 from madrigal.algorithms.group import MAGRPO
 from madrigal.algorithms.pmic import Pmic
 from madrigal.rollouts.branching import Branching
-from madrigal.rollouts.counterfactual_rewards import leaving_one_out
 from madrigal.rollouts.play import Judge, Utterance
+from madrigal.rollouts.rewards import leaving_one_out
 from madrigal.rollouts.topology import Parallel
 from madrigal.rollouts.tree import branch
 from madrigal.types import Completion, Group, Message, Point, Reading, Readings, Step, Turn

@@ -13,6 +13,7 @@ import pytest
 from madrigal.rollouts.branching import Branching, check_branching
 from madrigal.rollouts.play import Game, Judge, Speak, Utterance, drive, play
 from madrigal.rollouts.play import judge_in_threads as in_threads
+from madrigal.rollouts.rewards import stopping
 from madrigal.rollouts.task import SingleRound, check_step
 from madrigal.rollouts.topology import Parallel, Sequential, Topology
 from madrigal.rollouts.tree import branch
@@ -230,7 +231,7 @@ def test_a_branch_above_the_threshold_plays_no_further_round() -> None:
         steps = judged(task)(requests)
         return [replace(step, rewards=dict.fromkeys(step.rewards, float(n))) for n, step in enumerate(steps)]
 
-    (group,) = branch(task, Parallel(), [Point("x", ())], Branching(2, stop_above=0.5), Voice(), judge)
+    (group,) = branch(task, Parallel(), [Point("x", ())], Branching(2), Voice(), stopping(judge, 0.5))
     assert [(len(e.steps), e.steps[-1].ending) for e in group.episodes] == [(3, "horizon"), (1, "solved")]
 
 

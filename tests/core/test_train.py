@@ -30,7 +30,7 @@ from madrigal.learning.snapshots import PartnerConfig
 from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import PolicyConfig
 from madrigal.policies.team import Team
-from madrigal.rollouts.reward_weights import Tradeoff
+from madrigal.rollouts.rewards import Tradeoff
 from madrigal.rollouts.task import SingleRound
 from madrigal.runs.log import read_lines
 from madrigal.tasks.own import Own

@@ -13,7 +13,7 @@ from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.learning.learner import Optimiser
 from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import PolicyConfig
-from madrigal.rollouts.reward_weights import Tradeoff, overlap
+from madrigal.rollouts.rewards import Tradeoff, overlap
 from madrigal.rollouts.topology import Sequential
 from madrigal.runs.log import read_lines
 from madrigal.tasks.own import Own

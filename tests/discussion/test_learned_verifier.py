@@ -15,8 +15,8 @@ from torch.nn.functional import binary_cross_entropy
 from madrigal.tasks.discussion.prompts import question_prompt
 from madrigal.tasks.discussion.verifier import Question, verified
 from madrigal.types import ConfigError, EngineError, Message, RewardError
+from madrigal.verifier.data import Row
 from madrigal.verifier.model import Body, LearnedVerifier, load_verifier, new_verifier
-from madrigal.verifier.rows import Row
 from madrigal.verifier.training import Training, last_tokens, token_loss, train_verifier
 
 # peft asks transformers by a name that the latter is about to drop.

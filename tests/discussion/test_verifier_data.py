@@ -16,13 +16,21 @@ from hypothesis import strategies as st
 from tiny import load
 
 from madrigal.tasks.discussion.prompts import question_prompt
-from madrigal.tasks.discussion.verifier import Question
-from madrigal.tasks.discussion.verifier.exact import exact
+from madrigal.tasks.discussion.verifier import Question, exact
 from madrigal.types import ConfigError, Message, TaskError
-from madrigal.verifier.aids import ERR, helped, misled, plain, restyled, slipped, steps
-from madrigal.verifier.journal import Journal, counted
-from madrigal.verifier.rows import Row, check_apart, load_rows, write_rows
-from madrigal.verifier.samples import Ask, Gathering, Say, balanced, gather
+from madrigal.verifier.data import Ask, Journal, Row, Say, check_apart, counted, load_rows, write_rows
+from madrigal.verifier.gathering import (
+    ERR,
+    Gathering,
+    balanced,
+    gather,
+    helped,
+    misled,
+    plain,
+    restyled,
+    slipped,
+    steps,
+)
 
 ASKED = Question("How many?", "12+5=17. 17*2=34.\n#### 34")
 EASY, HARD = Question("easy 1+1?", "1+1=2.\n#### 2"), Question("hard 6*7?", "6*7=42.\n#### 42")

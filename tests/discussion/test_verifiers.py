@@ -16,11 +16,9 @@ from typing import Any
 
 import pytest
 
-from madrigal.tasks.discussion.verifier import Question, verified
-from madrigal.tasks.discussion.verifier.client import HttpVerifier
+from madrigal.tasks.discussion.verifier import Question, exact, verified
 from madrigal.tasks.discussion.verifier.config import VerifierConfig, check_url
-from madrigal.tasks.discussion.verifier.exact import exact
-from madrigal.tasks.discussion.verifier.service import open_verifier
+from madrigal.tasks.discussion.verifier.service import HttpVerifier, open_verifier
 from madrigal.tasks.discussion.verifier.symbolic import Symbolic
 from madrigal.types import ConfigError, RewardError
 from madrigal.verifier import server as serving

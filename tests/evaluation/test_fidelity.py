@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from madrigal.evaluation.cooperation import Trial
-from madrigal.evaluation.fidelity import compared_with_the_others, fidelity, ranks, spearman
+from madrigal.evaluation.fidelity import compared_with_the_others, fidelity, spearman
+from madrigal.evaluation.statistics import ranks
 from madrigal.rollouts.play import Judge, Utterance
 from madrigal.rollouts.task import SingleRound
 from madrigal.rollouts.topology import Parallel, Sequential, Topology

@@ -10,10 +10,8 @@ import pytest
 
 from madrigal.evaluation.metrics import (
     AtK,
-    acc_at_k,
     best_at_k,
     coding_at_k,
-    coop_at_k,
     credit_shares,
     distinct_n,
     lengths,
@@ -54,19 +52,19 @@ def test_the_expected_best_is_the_mean_over_all_subsets() -> None:
 
 def test_the_best_of_the_first_k_depends_on_the_order() -> None:
     fractions = [0.25, 0.75, 0.5, 1.0]
-    assert [acc_at_k(fractions, k, first=True) for k in (1, 2, 3, 4)] == [0.25, 0.75, 0.75, 1.0]
+    assert [best_at_k(fractions, k, first=True) for k in (1, 2, 3, 4)] == [0.25, 0.75, 0.75, 1.0]
     # pairs in order of the larger: 0.5, 0.75, 0.75, 1, 1, 1
-    assert acc_at_k(fractions, 2) == pytest.approx(5 / 6)
-    assert acc_at_k(fractions, 2) == acc_at_k(fractions[::-1], 2)
-    assert coop_at_k([0.5, 1.5, 0.0], 1) == pytest.approx(2 / 3) and coop_at_k([0.5, 1.5, 0.0], 3) == 1.5
+    assert best_at_k(fractions, 2) == pytest.approx(5 / 6)
+    assert best_at_k(fractions, 2) == best_at_k(fractions[::-1], 2)
+    assert best_at_k([0.5, 1.5, 0.0], 1) == pytest.approx(2 / 3) and best_at_k([0.5, 1.5, 0.0], 3) == 1.5
 
 
 @pytest.mark.parametrize("k", [0, 4, -1])
 def test_more_tries_than_there_are_is_one_line(k: int) -> None:
     for call in (
         lambda: pass_at_k(3, 1, k),
-        lambda: acc_at_k([0, 0, 1], k),
-        lambda: coop_at_k([0, 0, 1], k, first=True),
+        lambda: best_at_k([0, 0, 1], k),
+        lambda: best_at_k([0, 0, 1], k, first=True),
     ):
         with pytest.raises(ConfigError, match=f"expected k between 1 and 3, got {k}") as error:
             call()

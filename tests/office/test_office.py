@@ -20,11 +20,19 @@ from madrigal.rollouts.play import Game, drive, play
 from madrigal.rollouts.task import check_task
 from madrigal.rollouts.topology import Parallel, Sequential
 from madrigal.tasks.catalog import open_task
-from madrigal.tasks.office.board import Board, OfficeState
-from madrigal.tasks.office.primitives import PRIMITIVES, Bench, perform
-from madrigal.tasks.office.roles import ALONE, ROLES, Action, actions_of, usual
-from madrigal.tasks.office.services import Office
-from madrigal.tasks.office.task import OfficeTask
+from madrigal.tasks.office.board import (
+    ALONE,
+    PRIMITIVES,
+    ROLES,
+    Action,
+    Bench,
+    Board,
+    OfficeState,
+    actions_of,
+    perform,
+    usual,
+)
+from madrigal.tasks.office.task import Office, OfficeTask
 from madrigal.tasks.trust import reach
 from madrigal.types import Completion, ConfigError, Point, Step, TaskError
 
@@ -94,25 +102,24 @@ def bench(make: Make) -> Bench:
     ],
 )
 def test_conditions_before(make: Make, name: str, board: Board, outcome: str) -> None:
-    assert perform(name, RIGHT, board, bench(make)).outcome == outcome
+    assert perform(name, RIGHT, board, bench(make))[1] == outcome
 
 
 @pytest.mark.parametrize("name", ["plan", "draft"])
 def test_an_action_without_its_text_fails_and_changes_nothing(make: Make, name: str) -> None:
-    done = perform(name, "", Board(), bench(make))
-    assert (done.outcome, done.board) == ("failed", Board())
+    assert perform(name, "", Board(), bench(make)) == (Board(), "failed")
 
 
 def test_what_primitives_do(make: Make) -> None:
     tools = bench(make)
-    board = perform("plan", "coder: double it", Board(), tools).board
+    board = perform("plan", "coder: double it", Board(), tools)[0]
     assert board == Board(plan="coder: double it", facts=("the function is double(x)", "2 unit tests"))
-    board = perform("draft", HALF, board, tools).board
-    board = perform("unit-test", "", perform("lint", "", board, tools).board, tools).board
+    board = perform("draft", HALF, board, tools)[0]
+    board = perform("unit-test", "", perform("lint", "", board, tools)[0], tools)[0]
     assert board.checks == ("lint", "unit-test") and board.findings == ("candidate(1) expected 2 got 1",)
-    board = perform("integrate", "", board, tools).board
+    board = perform("integrate", "", board, tools)[0]
     assert board.accepted == HALF and board.findings
-    board = perform("repair", RIGHT, board, tools).board
+    board = perform("repair", RIGHT, board, tools)[0]
     assert (board.draft, board.accepted, board.checks, board.findings) == (RIGHT, HALF, (), ())
 
 

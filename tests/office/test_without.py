@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from madrigal.algorithms.group import LEAVE_ONE_OUT_TEAM, MAGRPO, GroupRelative
-from madrigal.rollouts.counterfactual_rewards import leaving_one_out, paying_differences
 from madrigal.rollouts.play import Judge
-from madrigal.rollouts.reward_weights import Tradeoff, weighed
+from madrigal.rollouts.rewards import Tradeoff, leaving_one_out, paying_differences, rewarded, weighed
 from madrigal.rollouts.topology import Parallel, Sequential, Topology
 from madrigal.rollouts.tree import branch
 from madrigal.types import Completion, Episode, Group, Message, Point, Readings, Step, TrainingError, Turn
@@ -94,6 +93,19 @@ def test_differences_are_paid_to_those_who_made_them() -> None:
     first, second = paying_differences(judge_of(Sum()))(requests)
     assert first.rewards == {"ann": 2, "bob": 2, "cat": 4}
     assert second.rewards == {"ann": 16, "bob": 0, "cat": 16}
+
+
+def test_judges_are_wrapped_in_one_order() -> None:
+    """Twice the reward, 16; differences of that; what these come to without each agent; and the threshold."""
+    request, task = Judge(0, {"ann": "1", "bob": "2", "cat": "4"}), Sum(horizon=9)
+    weights = Tradeoff(quality=2, share="difference")
+    judge = judge_of(task)
+    asked = {"training": True, "without": True, "stop_above": 5.0}
+    (step,) = rewarded(judge, task, Sequential(), weights, **asked)([request])  # type: ignore[arg-type]
+    assert step.rewards == {"ann": 4, "bob": 4, "cat": 8} and step.ending == "solved"
+    assert step.without == {"ann": (0 + 4 + 8) / 3, "bob": (4 + 0 + 8) / 3, "cat": (4 + 4 + 0) / 3}
+    (step,) = rewarded(judge, task, Sequential(), weights)([request])  # type: ignore[arg-type]
+    assert step.rewards == dict.fromkeys(AGENTS, 16) and not step.without and not step.ending
 
 
 @given(st.lists(st.integers(-9, 9), min_size=4, max_size=4))

@@ -24,7 +24,7 @@ from madrigal.policies.local import LocalPolicy, PolicyConfig, load_policy, load
 from madrigal.policies.team import Team, folder_of
 from madrigal.rollouts.branching import check_branching
 from madrigal.rollouts.play import Judger, Speaker, judge_in_threads, speaking_order
-from madrigal.rollouts.reward_weights import Tradeoff, weighed
+from madrigal.rollouts.rewards import Tradeoff
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Task, check_agents, check_examples, rewards_of
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Parallel, Sequential, TopologyConfig
@@ -299,9 +299,8 @@ def check_prompts(run: Experiment, task: Task[Any], team: Team, examples: Iterab
 
 @contextmanager
 def voices(run: Experiment, task: Task[Any], team: Team) -> Iterator[tuple[Speaker, Judger]]:
-    """What play needs from outside: answers from the team, steps from the task, both with their pools."""
+    """What play needs from outside: answers from the team, the task's own steps, both with their pools."""
     models = {id(policy.model) for policy in team.policies}
     beside = len(models) == len(team.policies) > 1 and team.policies[0].device.type == "cpu"
     with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as judges, ThreadPoolExecutor(len(models)) as pool:
-        judge = weighed(judge_in_threads(task, judges), run.reward, run.topology, task)
-        yield team.speaker(run.sampling, pool if beside else None), judge
+        yield team.speaker(run.sampling, pool if beside else None), judge_in_threads(task, judges)

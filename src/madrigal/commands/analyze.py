@@ -1,16 +1,15 @@
 """`madrigal analyse`: does a team cooperate, or do its agents merely coexist?
 
-Knows: the command line, run folders, how results are shown. Does not know: what is asked of a team
-(evaluation.teamwork). It reads run folders and writes nothing.
+It reads run folders and writes nothing. What is asked of a team stands in `evaluation.teamwork`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,18 @@ from madrigal.compare.outcomes import difference
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.alarms import Alarm, alarms
 from madrigal.evaluation.cooperation import Trial
+from madrigal.evaluation.exploitability import Exploitability, measure_exploitability
+from madrigal.evaluation.fidelity import Fidelity, fidelity
+from madrigal.evaluation.games import Match, match
 from madrigal.evaluation.metrics import credit_shares
 from madrigal.evaluation.statistics import Interval
 from madrigal.evaluation.teamwork import CHANGES, Drop, Teamwork, take_apart
 from madrigal.policies.team import Team
-from madrigal.rollouts.task import Task
+from madrigal.rollouts.play import Judger, Speaker
+from madrigal.rollouts.rewards import rewarded
+from madrigal.rollouts.task import Task, rewards_of, scripted_in
 from madrigal.runs.read import Record, is_number, read_run
+from madrigal.tasks.games.kuhn import Kuhn
 from madrigal.tasks.trust import check_trust
 from madrigal.training.held_out import check_saved, team_of, use_threads
 from madrigal.types import AgentId, ConfigError, Example
@@ -55,22 +60,35 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """What was found: of the team by playing, of its training by reading; both of the first run."""
+    """What was found: of the team by playing, of its training by reading; both of the first run.
+
+    Attributes:
+        fidelity: of the agent that was asked for.
+        matches: of zero-sum games between two, against the other runs.
+        exploitability: of Kuhn poker in single hands, in chips a hand; and the share of legal answers.
+    """
 
     runs: tuple[str, ...]
     team: Teamwork
     training: Training
+    fidelity: Fidelity | None = None
+    matches: dict[str, Match] = field(default_factory=dict)
+    exploitability: Exploitability | None = None
 
 
 def analyse_command(arguments: list[str]) -> int:
-    """madrigal analyse RUN [RUN...] [--examples N] [--json] [--trust]"""
+    """madrigal analyse RUN [RUN...] [--examples N] [--fidelity AGENT] [--json] [--trust]"""
     parser = argparse.ArgumentParser(
         prog="madrigal analyse",
         description="Take a trained team apart: what is lost without an agent, without its messages, and with the "
-        "agents of another run of the same task (give several runs); how much messages change what is done; alarms.",
+        "agents of another run of the same task (give several runs); how much messages change what is done; alarms. Of "
+        "games of two also how it does against the other runs, of Kuhn poker what it loses to who knows it.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     parser.add_argument("--examples", type=int, default=50, help="held-out examples that are played (default 50)")
+    parser.add_argument(
+        "--fidelity", default="", metavar="AGENT", help="play its first messages on many times: is credit true?"
+    )
     parser.add_argument("--json", action="store_true")
     parser.add_argument(
         "--trust", action="store_true", help="let a file import own code, drop the sandbox, send to an expert"
@@ -79,7 +97,9 @@ def analyse_command(arguments: list[str]) -> int:
     if options.examples < 2:
         raise ConfigError(f"--examples: expected at least 2, got {options.examples}")
     with Console(stderr=True).status("reading") as status:  # shows nothing where there is no terminal
-        found = analyse(options.runs, options.examples, trust=options.trust, stage=status.update)
+        found = analyse(
+            options.runs, options.examples, credit_of=options.fidelity, trust=options.trust, stage=status.update
+        )
     if options.json:
         print(json.dumps(asdict(found), indent=2, allow_nan=False))
     else:
@@ -88,12 +108,18 @@ def analyse_command(arguments: list[str]) -> int:
 
 
 def analyse(
-    places: Sequence[Path], examples: int, *, trust: bool = False, stage: Callable[[str], None] = lambda doing: None
+    places: Sequence[Path],
+    examples: int,
+    *,
+    credit_of: AgentId = "",
+    trust: bool = False,
+    stage: Callable[[str], None] = lambda doing: None,
 ) -> Analysis:
     """Takes the team of the first run apart, and lets it play with the agents of the others.
 
     Args:
         examples: held-out examples to play; all where there are fewer.
+        credit_of: the agent whose credit is compared with the worth of its messages; "" compares none.
         trust: let a run's file import an own task, or go without the sandbox.
         stage: is told what is being done.
 
@@ -112,9 +138,31 @@ def analyse(
         teams = {place: _team(place, other, task, chosen) for place, other in runs.items()}
         speakers = {place: teams[place].speaker(other.sampling) for place, other in runs.items()}
         speakers[first], judge = stack.enter_context(voices(run, task, teams[first]))
-        trial = Trial(task, run.topology, chosen, speakers[first], judge, run.seed)
+        weighed = rewarded(judge, task, run.topology, run.reward)
+        trial = Trial(task, run.topology, chosen, speakers[first], weighed, run.seed)
         team = take_apart(trial, {str(place): speak for place, speak in speakers.items()}, stage)
-    return Analysis(tuple(map(str, places)), team, read_training(first))
+        true = None
+        if credit_of:
+            stage("playing messages on")
+            true = fidelity(trial, credit_of)
+        stage("playing games")
+        matches = _matches(task, speakers, weighed, examples, run.seed)
+        single = isinstance(run.task, Kuhn) and run.task.rounds == 1
+        lost = measure_exploitability(speakers[first], seed=run.seed) if single else None
+    return Analysis(tuple(map(str, places)), team, read_training(first), true, matches, lost)
+
+
+def _matches(
+    task: Task[Any], speakers: Mapping[Path, Speaker], judge: Judger, most: int, seed: int
+) -> dict[str, Match]:
+    """The first of several teams against each other one, where the task is a game whose deals leave both seats free."""
+    if len(task.agents) != 2 or rewards_of(task) != "zero-sum":
+        return {}
+    deals = [example for example in task.examples("train") if not scripted_in(task, example)][:most]
+    one, *others = speakers
+    return {
+        str(other): match(task, speakers[one], speakers[other], deals, judge, seed=seed) for other in others if deals
+    }
 
 
 def read_training(place: Path) -> Training:
@@ -178,8 +226,20 @@ def _show(found: Analysis) -> None:
     scene.heading(f"On {team.examples} held-out examples the normalised return is {_ends(team.return_percent)} %.", "")
     if team.drops:
         console.print(_table(team.drops))
-    for line in _lines(team, found.training):
+    for line in (*_measured(found), *_lines(team, found.training)):
         scene.heading(line, "")
+
+
+def _measured(found: Analysis) -> Iterator[str]:
+    if true := found.fidelity:
+        spread = f"variance within a context {_ends(true.variance, 3)}"
+        yield f"Fidelity of credit: {true.correlation:z.2f} (1: credit orders messages as their worth does); {spread}."
+    for name, one in found.matches.items():
+        won = f"{100 * one.win:.0f} % won, {100 * one.draw:.0f} % drawn"
+        yield f"Against {name}: payoff {_ends(one.payoff, 2)}, {won} of {one.episodes} games."
+    if lost := found.exploitability:
+        legal = f"{100 * lost.legal:.0f} % of its answers are legal"
+        yield f"Exploitability: {lost.chips:.3f} chips a hand; {legal}."
 
 
 def _lines(team: Teamwork, training: Training) -> Iterator[str]:

@@ -31,7 +31,7 @@ from madrigal.evaluation.evaluate import percent_of_best
 from madrigal.policies.team import Team
 from madrigal.recipes import RECIPES
 from madrigal.rollouts.play import Game, Judge, Judger, Speaker, drive, play
-from madrigal.rollouts.reward_weights import weighed
+from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.task import Task, scripted_in
 from madrigal.rollouts.topology import TOPOLOGIES, Topology
 from madrigal.runs.plain import plain
@@ -231,7 +231,7 @@ def _voices(options: argparse.Namespace, run: Experiment, task: Task[Any], scene
     def judge(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
         return [task.step(request.state, request.actions) for request in requests]
 
-    return seated(speakers), weighed(judge, run.reward, run.topology, task)
+    return seated(speakers), rewarded(judge, task, run.topology, run.reward)
 
 
 def _replay(task: Task[Any], topology: Topology, episode: Episode[Any], scene: Scene) -> None:

@@ -29,10 +29,9 @@ from madrigal.tasks.discussion.debate import Debate, DebateTask, question_of
 from madrigal.tasks.discussion.verifier import Verifier
 from madrigal.types import ConfigError
 from madrigal.verifier.calibration import Calibration, calibration
-from madrigal.verifier.journal import Journal, counted
+from madrigal.verifier.data import Ask, Journal, Row, Say, check_apart, counted, load_rows, write_rows
+from madrigal.verifier.gathering import Gathering, gather
 from madrigal.verifier.model import Body, load_verifier, new_verifier
-from madrigal.verifier.rows import Row, check_apart, load_rows, write_rows
-from madrigal.verifier.samples import Ask, Gathering, Say, gather
 from madrigal.verifier.server import address_of, make_server
 from madrigal.verifier.training import Training, train_verifier
 

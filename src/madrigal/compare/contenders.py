@@ -23,7 +23,7 @@ from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.coding.task import ALONE
 from madrigal.tasks.discussion.debate import Debate
 from madrigal.tasks.discussion.gsm8k import Gsm8k
-from madrigal.tasks.office.services import Office
+from madrigal.tasks.office.task import Office
 from madrigal.tasks.writing.single import WRITER
 from madrigal.tasks.writing.task import Arxiv, Tldr
 from madrigal.types import AgentId

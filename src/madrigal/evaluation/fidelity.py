@@ -1,7 +1,6 @@
 """Is credit true? Whether advantages in one context agree with what messages are worth when played on many times.
 
-Knows: how to draw messages in one context and to play on from each. Does not know: which algorithm is trained, whether
-a message moves anybody; `influence` says that.
+Whether a message moves anybody is for `influence` to say.
 
 In a context h, everything before one agent's message, K alternatives are drawn and each is played on to the end, as C3
 does in training. Playing on many times more tells what they are worth:
@@ -29,7 +28,7 @@ from statistics import fmean, pvariance
 from typing import Any
 
 from madrigal.evaluation.cooperation import Trial
-from madrigal.evaluation.statistics import Interval, bootstrap
+from madrigal.evaluation.statistics import Interval, bootstrap, ranks
 from madrigal.rollouts.play import Game, Play, decide, drive, end_of, play
 from madrigal.types import AgentId, ConfigError, Episode, Point, joint_reward
 
@@ -125,18 +124,6 @@ def spearman(one: Sequence[float], other: Sequence[float]) -> float:
     a, b = centred(ranks(one)), centred(ranks(other))
     spread = math.sqrt(math.fsum(x * x for x in a) * math.fsum(y * y for y in b))
     return math.fsum(x * y for x, y in zip(a, b, strict=True)) / spread if spread else 0.0
-
-
-def ranks(values: Sequence[float]) -> list[float]:
-    """The place of each value in their order, from 1.
-
-    >>> ranks([5.0, 1.0, 5.0])
-    [2.5, 1.0, 2.5]
-    """
-    ordered = sorted(values)
-    first = {value: place for place, value in reversed(list(enumerate(ordered, start=1)))}
-    last = {value: place for place, value in enumerate(ordered, start=1)}
-    return [(first[value] + last[value]) / 2 for value in values]
 
 
 def _until(trial: Trial, start: Point[Any], agent: AgentId) -> Play:

@@ -1,7 +1,4 @@
-"""Matches: two speakers at one table, every deal from both seats.
-
-Knows: zero-sum tasks of two agents, how to play. Does not know: rules, training.
-"""
+"""Matches: two speakers at one table, every deal from both seats."""
 
 from __future__ import annotations
 

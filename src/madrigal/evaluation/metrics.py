@@ -81,16 +81,6 @@ def best_at_k(values: Sequence[float], k: int, *, first: bool = False) -> float:
     return expected
 
 
-def acc_at_k(fractions: Sequence[float], k: int, *, first: bool = False) -> float:
-    """The best share of passed tests among k tries; see `best_at_k`."""
-    return best_at_k(fractions, k, first=first)
-
-
-def coop_at_k(bonuses: Sequence[float], k: int, *, first: bool = False) -> float:
-    """The best cooperation bonus among k tries, in the unit given; 0 for a single agent. See `best_at_k`."""
-    return best_at_k(bonuses, k, first=first)
-
-
 @dataclass(frozen=True, slots=True)
 class AtK:
     """The three measures at one k, mean over examples: `passed` and `accuracy` from 0 to 1, the bonus as it is paid."""

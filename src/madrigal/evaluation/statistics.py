@@ -183,3 +183,15 @@ def _interval(mean: float, means: Array, level: float) -> Interval:
         raise ValueError(f"a level lies between 0 and 1, got {level}")
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean, float(low), float(high))
+
+
+def ranks(values: Sequence[float]) -> list[float]:
+    """The place of each value in their order, from 1.
+
+    >>> ranks([5.0, 1.0, 5.0])
+    [2.5, 1.0, 2.5]
+    """
+    ordered = sorted(values)
+    first = {value: place for place, value in reversed(list(enumerate(ordered, start=1)))}
+    last = {value: place for place, value in enumerate(ordered, start=1)}
+    return [(first[value] + last[value]) / 2 for value in values]

@@ -16,7 +16,7 @@ from madrigal.learning.optimizer import Optimiser
 from madrigal.maths.sampling import Sampling
 from madrigal.policies.critic import CriticConfig
 from madrigal.policies.local import Lora, PolicyConfig
-from madrigal.recipes.embedded import CAREFUL, STARTER
+from madrigal.recipes.embedded import CAREFUL, STARTER, on_starter
 from madrigal.tasks.data import Source
 from madrigal.tasks.discussion.debate import Debate
 from madrigal.tasks.discussion.verifier.config import VerifierConfig
@@ -27,17 +27,13 @@ PER_TURN = TeamConfig(policy=PHI3, shared=True, rounds=3)  # code: one adapter p
 
 def debate() -> Experiment:
     """Two agents debate arithmetic for two rounds, a policy for each round."""
-    return Experiment(
-        recipe="debate",
-        task=Debate(rounds=2),
+    return replace(
+        on_starter("debate", Debate(rounds=2)),
         team=replace(STARTER, shared=True, rounds=2),
         algorithm=Maporl(width=2, epochs=2, minibatches=2, kl=0.02),  # ours: small models drift
         sampling=Sampling(max_new_tokens=64),
         optimiser=replace(CAREFUL, lr=1e-4),
-        evaluation=EvaluationConfig(examples=100),
-        steps=100,
         prompts=16,
-        threads=1,
     )
 
 

@@ -15,6 +15,7 @@ from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.learning.learner import Optimiser
 from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import PolicyConfig
+from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.discussion.gsm8k import Gsm8k
 from madrigal.tasks.own import Own
@@ -30,98 +31,70 @@ STEADY = Sampling(temperature=0.8, max_new_tokens=112)
 CAREFUL = replace(OPTIMISER, lr=3e-4)
 
 
-def tldr() -> Experiment:
-    """Two summaries of a post; minutes on a laptop."""
+def on_starter(name: str, task: TaskConfig) -> Experiment:
+    """What recipes on starter models have in common; each states what it has of its own."""
     return Experiment(
-        recipe="tldr",
-        task=Tldr(),
+        recipe=name,
+        task=task,
         team=STARTER,
         algorithm=GroupRelative(width=8, kl=0.01),
-        sampling=STEADY,
-        optimiser=replace(OPTIMISER, lr=7e-4),
+        sampling=Sampling(max_new_tokens=128),
+        optimiser=CAREFUL,
         evaluation=EvaluationConfig(examples=100),
-        records=RecordsConfig(checkpoint_every=25),
-        steps=110,
+        steps=100,
         prompts=8,
         threads=1,
+    )
+
+
+def tldr() -> Experiment:
+    """Two summaries of a post; minutes on a laptop."""
+    return replace(
+        on_starter("tldr", Tldr()),
+        sampling=STEADY,
+        optimiser=replace(OPTIMISER, lr=7e-4),
+        records=RecordsConfig(checkpoint_every=25),
+        steps=110,
     )
 
 
 def arxiv() -> Experiment:
     """Two halves of an introduction; answers are long (128 to 256 words), so a step costs more."""
-    return Experiment(
-        recipe="arxiv",
-        task=Arxiv(),
-        team=STARTER,
-        algorithm=GroupRelative(width=8, kl=0.01),
+    return replace(
+        on_starter("arxiv", Arxiv()),
         sampling=replace(STEADY, max_new_tokens=384),
         optimiser=replace(OPTIMISER, lr=5e-4),
         evaluation=EvaluationConfig(examples=64),
-        steps=100,
         prompts=4,
-        threads=1,
     )
 
 
 def coding() -> Experiment:
     """A helper and a main function, judged by unit tests in the sandbox."""
-    return Experiment(
-        recipe="coding",
-        task=Coding(test_seconds=1.0),
-        team=STARTER,
-        algorithm=GroupRelative(width=8, kl=0.01),
-        sampling=Sampling(max_new_tokens=128),
-        optimiser=CAREFUL,
-        evaluation=EvaluationConfig(examples=100),
-        steps=200,
-        prompts=8,
-        threads=1,
-    )
+    return replace(on_starter("coding", Coding(test_seconds=1.0)), steps=200)
 
 
 def coding_two_turns() -> Experiment:
     """The same with feedback from a syntax check and the unit tests between two turns."""
-    return Experiment(
-        recipe="coding-two-turns",
-        task=Coding(turns=2, test_seconds=1.0),
-        team=STARTER,
+    return replace(
+        on_starter("coding-two-turns", Coding(turns=2, test_seconds=1.0)),
         # With positive rewards a team that succeeds at once would earn less than one that fails first.
         algorithm=GroupRelative(width=8, kl=0.01, reward_shift=-4.0),
-        sampling=Sampling(max_new_tokens=128),
-        optimiser=CAREFUL,
-        evaluation=EvaluationConfig(examples=100),
         steps=120,
-        prompts=8,
-        threads=1,
     )
 
 
 def own(path: str) -> Experiment:
     """A user's own task, "file.py:name", on the starter models; a start, to be overridden."""
-    return Experiment(
-        recipe=re.sub(r"[^\w.-]+", "-", Path(path.rpartition(":")[0]).stem),
-        task=Own(path),
-        team=STARTER,
-        algorithm=GroupRelative(width=8, kl=0.01),
+    return replace(
+        on_starter(re.sub(r"[^\w.-]+", "-", Path(path.rpartition(":")[0]).stem), Own(path)),
         sampling=Sampling(max_new_tokens=64),
         optimiser=OPTIMISER,
+        evaluation=EvaluationConfig(),
         steps=50,
-        prompts=8,
-        threads=1,
     )
 
 
 def gsm8k() -> Experiment:
     """Two agents answer arithmetic word problems; the joint reward is how many are right."""
-    return Experiment(
-        recipe="gsm8k",
-        task=Gsm8k(),
-        team=STARTER,
-        algorithm=GroupRelative(width=8, kl=0.01),
-        sampling=Sampling(max_new_tokens=96),
-        optimiser=CAREFUL,
-        evaluation=EvaluationConfig(examples=100),
-        steps=100,
-        prompts=8,
-        threads=1,
-    )
+    return replace(on_starter("gsm8k", Gsm8k()), sampling=Sampling(max_new_tokens=96))

@@ -16,7 +16,7 @@ from madrigal.algorithms.self_play import SelfPlay
 from madrigal.config import Experiment
 from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.maths.sampling import Sampling
-from madrigal.recipes.embedded import OPTIMISER, STARTER
+from madrigal.recipes.embedded import OPTIMISER, STARTER, on_starter
 from madrigal.tasks.games.kuhn import Kuhn
 from madrigal.tasks.games.tictactoe import TicTacToe
 
@@ -26,17 +26,14 @@ ONE_TOKEN = Sampling(max_new_tokens=1)  # temperature 1.0, as in SPIRAL
 
 def tictactoe() -> Experiment:
     """Tic-tac-toe against itself; evaluated against a random player."""
-    return Experiment(
-        recipe="tictactoe",
-        task=TicTacToe(),
+    return replace(
+        on_starter("tictactoe", TicTacToe()),
         team=BOTH_SEATS,
         algorithm=SelfPlay(width=4, kl=0.1),
         sampling=ONE_TOKEN,
         optimiser=replace(OPTIMISER, lr=3e-4),
         evaluation=EvaluationConfig(examples=96),
-        steps=100,
         prompts=16,
-        threads=1,
     )
 
 

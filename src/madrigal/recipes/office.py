@@ -11,10 +11,9 @@ from dataclasses import replace
 from madrigal.algorithms.group import LEAVE_ONE_OUT_TEAM
 from madrigal.config import Experiment
 from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.maths.sampling import Sampling
-from madrigal.recipes.embedded import CAREFUL, STARTER
-from madrigal.rollouts.reward_weights import Tradeoff
-from madrigal.tasks.office.services import Office
+from madrigal.recipes.embedded import on_starter
+from madrigal.rollouts.rewards import Tradeoff
+from madrigal.tasks.office.task import Office
 
 
 def office() -> Experiment:
@@ -22,17 +21,11 @@ def office() -> Experiment:
 
     They speak at once and meet at the board. One after the other, models this small copy what they have just heard.
     """
-    return Experiment(
-        recipe="office",
-        task=Office(),
-        team=STARTER,
+    return replace(
+        on_starter("office", Office()),
         algorithm=replace(LEAVE_ONE_OUT_TEAM, kl=0.01),
         # A round of starter models lasts about 70 tokens and costs about 0.6: together some 0.08 of the best quality 1.
         reward=Tradeoff(speed=0.05, cost=0.08),
-        sampling=Sampling(max_new_tokens=128),
-        optimiser=CAREFUL,
         evaluation=EvaluationConfig(examples=40),
         steps=60,
-        prompts=8,
-        threads=1,
     )

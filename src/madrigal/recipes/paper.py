@@ -42,16 +42,10 @@ def tldr() -> Experiment:
 
 def arxiv() -> Experiment:
     """2 x Qwen3-1.7B on abstracts of arXiv papers."""
-    return Experiment(
+    return replace(
+        tldr(),
         recipe="arxiv-qwen3-1.7b",
         task=Arxiv(source=Source("OpenMLRL/arXiv_abstract", train="train[:1000]", test="validation[:1000]")),
-        team=QWEN3,
-        algorithm=GROUP,
-        sampling=WRITING,
-        optimiser=WRITING_STEPS,
-        evaluation=EvaluationConfig(examples=100),
-        steps=1000,  # 1 epoch of 1000 abstracts
-        prompts=1,
     )
 
 
@@ -75,15 +69,7 @@ def humaneval() -> Experiment:
 
 def humaneval_two_turns() -> Experiment:
     """The same with feedback from syntax check and execution between two turns."""
-    one = humaneval()
-    assert isinstance(one.task, Coding)
-    return replace(
-        one,
-        recipe="humaneval-qwen2.5-coder-3b-two-turns",
-        task=replace(one.task, turns=2, feedback="level_feedback", sandbox_slice=1),  # configs of Sep to Nov 2025
-        algorithm=replace(GROUP, reward_shift=-4.0),  # later configs
-        steps=700,  # 7 epochs of 100 problems
-    )
+    return _two_turns(humaneval(), steps=700)  # 7 epochs of 100 problems
 
 
 def coophumaneval() -> Experiment:
@@ -103,12 +89,15 @@ def coophumaneval() -> Experiment:
 
 def coophumaneval_two_turns() -> Experiment:
     """The same with feedback from syntax check and execution between two turns."""
-    one = coophumaneval()
+    return _two_turns(coophumaneval(), steps=500)  # 10 epochs of 50 problems
+
+
+def _two_turns(one: Experiment, steps: int) -> Experiment:
     assert isinstance(one.task, Coding)
     return replace(
         one,
-        recipe="coophumaneval-qwen2.5-coder-3b-two-turns",
-        task=replace(one.task, turns=2, feedback="level_feedback", sandbox_slice=1),
+        recipe=f"{one.recipe}-two-turns",
+        task=replace(one.task, turns=2, feedback="level_feedback", sandbox_slice=1),  # configs of Sep to Nov 2025
         algorithm=replace(GROUP, reward_shift=-4.0),  # later configs
-        steps=500,  # 10 epochs of 50 problems
+        steps=steps,
     )

@@ -27,6 +27,7 @@ class Branching:
         crossed: all K ** A combinations of the agents' answers are judged instead of the K aligned ones.
         limit: the most leaves that one example may have.
         stop_above: a branch whose joint reward in a round exceeds this plays no further round; None plays on.
+            Put around the judge by `rewards.rewarded`.
         greedy: from each branching point also play one episode in which everyone takes the most likely words.
         follow: which siblings branch again. "all" grows the whole tree. At "round", only the "best" goes on, the first
             with the highest joint reward of that round (AT-GRPO): K * H joint actions. At "turn", only "one"

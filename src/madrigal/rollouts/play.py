@@ -15,7 +15,7 @@ from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Task, check_step
 from madrigal.rollouts.task.contract import outlived
 from madrigal.rollouts.topology import Topology
-from madrigal.types import AgentId, Completion, Episode, Messages, Point, Step, TaskError, Turn, joint_reward
+from madrigal.types import AgentId, Completion, Episode, Messages, Point, Step, TaskError, Turn
 
 S = TypeVar("S")
 
@@ -202,18 +202,6 @@ def utterances(request: Speak, key: Key, *, greedy: bool = False) -> list[Uttera
         Utterance(agent, prompt, derive(*key, request.round, request.said, agent), greedy, request.round)
         for agent, prompt in request.prompts.items()
     ]
-
-
-def stopping(judge: Judger, threshold: float) -> Judger:
-    """A judger that ends an episode as solved once the joint reward of a round exceeds a threshold."""
-
-    def judge_and_stop(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
-        return [
-            replace(step, ending="solved") if not step.ending and joint_reward(step) > threshold else step
-            for step in judge(requests)
-        ]
-
-    return judge_and_stop
 
 
 def judge_in_threads(task: Task[Any], pool: ThreadPoolExecutor) -> Judger:

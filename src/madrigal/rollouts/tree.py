@@ -25,7 +25,6 @@ from madrigal.rollouts.play import (
     end_of,
     play,
     speaking_order,
-    stopping,
     utterances,
 )
 from madrigal.rollouts.task import Task
@@ -64,8 +63,6 @@ def branch(
         ConfigError: if joint actions are to be crossed where agents do not speak all at once.
     """
     keys = [(*key, place, origin.example) for place, origin in enumerate(origins)]
-    if branching.stop_above is not None:
-        judge = stopping(judge, branching.stop_above)
     groups = _branch(_World(task, topology, branching, speak, judge), origins, keys)
     return [weigh(group, branching.follow) for group in groups]
 

@@ -23,7 +23,7 @@ from madrigal.tasks.games.mixture import Games, games_task
 from madrigal.tasks.games.negotiation import Negotiation
 from madrigal.tasks.games.opponent import open_table
 from madrigal.tasks.games.tictactoe import TicTacToe
-from madrigal.tasks.office.services import Office, open_office
+from madrigal.tasks.office.task import Office, open_office
 from madrigal.tasks.own import Own, load_own
 from madrigal.tasks.writing.task import Arxiv, Tldr, arxiv_task, tldr_task
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.discussion.debate import Debate
-from madrigal.tasks.office.services import Office
+from madrigal.tasks.office.task import Office
 from madrigal.tasks.own import Own
 from madrigal.types import ConfigError
 

@@ -18,6 +18,7 @@ from madrigal.evaluation.evaluate import Evaluation, evaluate, percent_of_best
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
 from madrigal.rollouts.play import Judger, Speaker
+from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.task import Task
 from madrigal.runs.checkpoint import checkpoints, load_checkpoint, newest_checkpoint
 from madrigal.runs.provenance import read_about
@@ -54,8 +55,12 @@ def held_out(run: Experiment, task: Task[Any]) -> Sequence[Example]:
 
 
 def evaluate_on(task: Task[Any], run: Experiment, speak: Speaker, judge: Judger) -> tuple[Evaluation, list[Record]]:
-    """Plays them; what was measured, and every transcript with its sample's number and its normalised return."""
-    asked = run.evaluation
+    """Plays them; what was measured, and every transcript with its sample's number and its normalised return.
+
+    Args:
+        judge: the task's own steps; rewards are weighed here.
+    """
+    asked, judge = run.evaluation, rewarded(judge, task, run.topology, run.reward)
     result, episodes = evaluate(
         task, run.topology, held_out(run, task), speak, judge, samples=asked.samples, timed=asked.timed, seed=run.seed
     )

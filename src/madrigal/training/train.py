@@ -16,8 +16,8 @@ from madrigal.build.experiment import check_prompts, make_team, prepare, voices
 from madrigal.build.learners import check_histories, make_learning
 from madrigal.config import Experiment, with_absolute_places
 from madrigal.learning.snapshots import Partners
-from madrigal.rollouts.counterfactual_rewards import leaving_one_out, paying_differences
 from madrigal.rollouts.play import Judger, Speaker, Utterance
+from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.tree import branch
@@ -164,8 +164,8 @@ def _play(
 ) -> list[Group[Any]]:
     examples = examples_of(step, task.examples("train"), run.prompts, run.seed)
     origins = [Point(example.id, task.reset(example)) for example in examples]
-    paid = paying_differences(judge) if run.reward.share == "difference" else judge
-    judging = leaving_one_out(paid) if run.algorithm.needs.without else paid
+    stop_above, without = run.algorithm.branching.stop_above, run.algorithm.needs.without
+    judging = rewarded(judge, task, run.topology, run.reward, training=True, without=without, stop_above=stop_above)
     return [
         group
         for table in partners.seatings(origins, speak, (run.seed, step))

@@ -1,13 +1,12 @@
-"""How far a verifier's scores can be believed: does 0.8 mean right in 80 of 100 cases, does right score above wrong?
-
-Knows: scores and labels. Does not know: models, text.
-"""
+"""How far a verifier's scores can be believed: does 0.8 mean right in 80 of 100 cases, does right score above wrong?"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+
+from madrigal.evaluation.statistics import ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +79,9 @@ def reliability(scores: Sequence[float], right: Sequence[bool], bins: int = 10) 
     held: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
     for score, label in zip(scores, right, strict=True):
         held[min(int(score * bins), bins - 1)].append((score, label))
-    nan = float("nan")
-    return [
-        Bin(
-            n / bins,
-            (n + 1) / bins,
-            len(some),
-            fmean(score for score, _ in some) if some else nan,
-            fmean(label for _, label in some) if some else nan,
-        )
-        for n, some in enumerate(held)
-    ]
+    nothing = (float("nan"), float("nan"))
+    means = [tuple(map(fmean, zip(*some, strict=True))) if some else nothing for some in held]
+    return [Bin(n / bins, (n + 1) / bins, len(some), *means[n]) for n, some in enumerate(held)]
 
 
 def expected_calibration_error(bins: Sequence[Bin]) -> float:
@@ -109,14 +100,6 @@ def area_under_curve(scores: Sequence[float], right: Sequence[bool]) -> float | 
     num_wrong = len(right) - num_right
     if not num_right or not num_wrong:
         return None
-    order = sorted(range(len(scores)), key=scores.__getitem__)
-    ranks, start = [0.0] * len(scores), 0
-    while start < len(order):
-        end = start
-        while end < len(order) and scores[order[end]] == scores[order[start]]:
-            end += 1
-        for n in order[start:end]:
-            ranks[n] = (start + 1 + end) / 2  # equal scores share the mean of their ranks
-        start = end
-    above = sum(rank for rank, label in zip(ranks, right, strict=True) if label) - num_right * (num_right + 1) / 2
+    places = zip(ranks(scores), right, strict=True)
+    above = sum(rank for rank, label in places if label) - num_right * (num_right + 1) / 2
     return above / (num_right * num_wrong)

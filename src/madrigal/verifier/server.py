@@ -107,17 +107,12 @@ def _handler(verifier: Verifier) -> type[BaseHTTPRequestHandler]:
             super().finish()
 
         def do_GET(self) -> None:
-            self.answer(self.health)
+            self.answer("/health", lambda: {"status": "ok"})
 
         def do_POST(self) -> None:
-            self.answer(self.predict)
-
-        def health(self) -> dict[str, Any]:
-            _check_path(self.path, "/health")
-            return {"status": "ok"}
+            self.answer("/predict", self.predict)
 
         def predict(self) -> dict[str, Any]:
-            _check_path(self.path, "/predict")
             _check_kind(self.headers.get("Content-Type", ""))
             question, answers = read_request(self.rfile.read(_length(self.headers.get("Content-Length"))))
             self.watch.cancel()
@@ -126,13 +121,15 @@ def _handler(verifier: Verifier) -> type[BaseHTTPRequestHandler]:
                     return {"scores": list(verified(verifier, question, answers))}
             except RewardError as error:
                 raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
-            except Exception as error:  # a verifier may be anybody's; whoever asked is told
+            except Exception as error:  # a verifier may be anybody's; whoever asked learns of it
                 reason = f"the verifier failed: {type(error).__name__}: {error}"
                 raise RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, reason[:500]) from error
 
-        def answer(self, reply: Callable[[], dict[str, Any]]) -> None:
+        def answer(self, path: str, reply: Callable[[], dict[str, Any]]) -> None:
             try:
                 _check_host(self.headers.get("Host", ""))
+                if self.path != path:
+                    raise RefusedError(HTTPStatus.NOT_FOUND, "expected POST /predict or GET /health")
                 status, body = HTTPStatus.OK, reply()
             except RefusedError as refusal:
                 status, body = refusal.status, {"error": refusal.reason}
@@ -190,11 +187,6 @@ def _check_kind(content: str) -> None:
     """A page in a browser cannot send this kind to another site unasked."""
     if content.partition(";")[0].strip().lower() != "application/json":
         raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "expected the Content-Type application/json")
-
-
-def _check_path(path: str, known: str) -> None:
-    if path != known:
-        raise RefusedError(HTTPStatus.NOT_FOUND, "expected POST /predict or GET /health")
 
 
 def _check_host(host: str) -> None:

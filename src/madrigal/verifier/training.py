@@ -1,7 +1,5 @@
 """Training a verifier: binary cross-entropy on every token of an answer.
 
-Knows: labelled answers, a verifier, an optimiser. Does not know: where the answers come from, how it will be used.
-
     L = 1/N * sum over answers y, tokens t of y: BCE(sigmoid(w . h_t), right(y))       N tokens of the update
 
 The label of an answer is copied to each of its tokens: the verifier learns to tell early, though only what it says of
@@ -27,8 +25,8 @@ from madrigal.learning.optimizer import Descent, Optimiser
 from madrigal.maths.losses import mean_per_token
 from madrigal.rollouts.seeds import derive
 from madrigal.types import ConfigError
+from madrigal.verifier.data import Row
 from madrigal.verifier.model import LearnedVerifier
-from madrigal.verifier.rows import Row
 
 Tell = Callable[[int, int, float], None]
 

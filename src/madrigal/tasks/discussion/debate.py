@@ -28,9 +28,8 @@ from madrigal.tasks.discussion.answers import outcome, result_of
 from madrigal.tasks.discussion.changes import discussion_metrics
 from madrigal.tasks.discussion.prompts import question_prompt, quote, rebuttal, score_words
 from madrigal.tasks.discussion.quality import flaw_of
-from madrigal.tasks.discussion.verifier import Question, Verifier, verified
+from madrigal.tasks.discussion.verifier import Question, Verifier, exact, verified
 from madrigal.tasks.discussion.verifier.config import VerifierConfig
-from madrigal.tasks.discussion.verifier.exact import exact
 from madrigal.tasks.discussion.verifier.service import open_verifier
 from madrigal.types import AgentId, ConfigError, Ending, Example, Message, Messages, Split, Step, TaskError, Turn
 

@@ -1,7 +1,4 @@
-"""Several games in one run: every example is of one of them.
-
-Knows: tables. Does not know: rules.
-"""
+"""Several games in one run: every example is of one of them."""
 
 from __future__ import annotations
 
@@ -102,9 +99,6 @@ class Mixture:
 
 def games_task(config: Games) -> Mixture:
     """The mixture that settings describe."""
-    known: dict[str, Game[Any]] = {
-        "tictactoe": config.tictactoe,
-        "kuhn": config.kuhn,
-        "negotiation": config.negotiation,
-    }
+    known: dict[str, Game[Any]]
+    known = {"tictactoe": config.tictactoe, "kuhn": config.kuhn, "negotiation": config.negotiation}
     return Mixture({name: open_table(known[name]) for name in config.games})

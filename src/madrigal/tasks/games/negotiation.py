@@ -1,7 +1,4 @@
-"""Simple negotiation: two traders value five resources differently; who gains more by trading wins.
-
-Knows: resources, offers, what holdings are worth. Does not know: agents, rewards, who plays.
-"""
+"""Simple negotiation: two traders value five resources differently; who gains more by trading wins."""
 
 from __future__ import annotations
 
@@ -108,18 +105,18 @@ class Negotiation:
         return position.turn % 2
 
     def play(self, position: Market, text: str) -> Market | None:
-        mover = self.mover(position)
-        move = parse_move(text)
-        if isinstance(move, Offer) and not covers(position.holdings[mover], move.gives):
-            return None
-        if move == ACCEPT:
-            if position.offer is None or not covers(position.holdings[mover], position.offer.wants):
+        mover, move, offer = self.mover(position), parse_move(text), None
+        held = position.holdings[mover]
+        match move:
+            case Offer() if covers(held, move.gives):
+                offer = move
+            case "accept" if position.offer is not None and covers(held, position.offer.wants):
+                position = traded(position, mover, position.offer)
+            case "deny":
+                pass
+            case _:
                 return None
-            position = traded(position, mover, position.offer)
-        if move is None:
-            return None
-        offer = move if isinstance(move, Offer) else None
-        return replace(position, offer=offer, said=_shortened(text), turn=position.turn + 1)
+        return replace(position, offer=offer, said=" ".join(text.split())[:HEARD], turn=position.turn + 1)
 
     def payoff(self, position: Market) -> float | None:
         if position.turn < self.turns:
@@ -197,29 +194,18 @@ def traded(market: Market, accepting: int, offer: Offer) -> Market:
 
 def _suggested(held: Amounts, worth: Amounts) -> list[str]:
     """An offer that gains by the player's own worths: two of its cheapest resource in hand for one of the dearest."""
-    able = [n for n, have in enumerate(held) if have >= 2]
     dearest = max(range(len(RESOURCES)), key=lambda n: worth[n])
-    if not able:
-        return []
-    cheapest = min(able, key=lambda n: worth[n])
-    return [f"[offer 2 {RESOURCES[cheapest]} for 1 {RESOURCES[dearest]}]"]
+    able = sorted((n for n, have in enumerate(held) if have >= 2), key=lambda n: worth[n])
+    return [f"[offer 2 {RESOURCES[n]} for 1 {RESOURCES[dearest]}]" for n in able[:1]]
 
 
 def _listed(amounts: Amounts) -> str:
     return " and ".join(f"{n} {name}" for n, name in zip(amounts, RESOURCES, strict=True) if n)
 
 
-def _shortened(text: str) -> str:
-    return " ".join(text.split())[:HEARD]
-
-
 def _deal(rng: random.Random) -> Deal:
     """Holdings and worths of both players, drawn as in TextArena."""
+    low, high = CAPS
+    spans = [(max(base - int(SPREAD * base), low), min(base + int(SPREAD * base), high)) for base in WORTH.values()]
     holdings = [[rng.randint(*HOLDING) for _ in RESOURCES] for _ in range(2)]
-    worth = [[_worth(base, rng) for base in WORTH.values()] for _ in range(2)]
-    return {"holdings": holdings, "worth": worth}
-
-
-def _worth(base: int, rng: random.Random) -> int:
-    around = int(SPREAD * base)
-    return rng.randint(max(base - around, CAPS[0]), min(base + around, CAPS[1]))
+    return {"holdings": holdings, "worth": [[rng.randint(*span) for span in spans] for _ in range(2)]}

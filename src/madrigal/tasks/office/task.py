@@ -1,8 +1,5 @@
 """Working in an office, as a task: a board that a team of roles changes round by round, until somebody ends it.
 
-Knows: rounds, whose actions count when, what a round earns, when an episode ends. Does not know: what can be done to a
-board (primitives), how a piece is judged (work), who hears whom (a topology).
-
 An example: Example("posts/train/0", {"post": "My aunt Julia and I live in a rented cabin. ..."}), or a problem in
 HumanEval's schema.
 
@@ -20,19 +17,36 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Any, Literal
 
 from madrigal.rollouts.task import joint
-from madrigal.tasks.office.acts import act
-from madrigal.tasks.office.board import OfficeState, Worth
-from madrigal.tasks.office.primitives import PRIMITIVES, Bench
-from madrigal.tasks.office.prompts import office_prompt
-from madrigal.tasks.office.roles import ROLES, WORKER, actions_of
-from madrigal.tasks.office.work import Code, Prose, Work
-from madrigal.types import AgentId, Ending, Example, Message, Messages, Split, Step, TaskError, Turn
+from madrigal.tasks.coding.config import Coding
+from madrigal.tasks.coding.services import open_coding
+from madrigal.tasks.coding.task import ALONE as LONE_CODER
+from madrigal.tasks.data import Source
+from madrigal.tasks.office.board import (
+    PRIMITIVES,
+    ROLES,
+    WORKER,
+    Bench,
+    Board,
+    Desk,
+    OfficeState,
+    act,
+    actions_of,
+    primitives_of,
+)
+from madrigal.tasks.office.work import Code, Prose, Work, Worth
+from madrigal.tasks.writing.single import WRITER
+from madrigal.tasks.writing.task import Tldr, tldr_task
+from madrigal.types import AgentId, ConfigError, Ending, Example, Message, Messages, Split, Step, TaskError, Turn
 
+RECENT = 4  # changes shown: what a maker, a checker and an integrator do in one round, and one more
 Trace = list[dict[str, Any]]
 ENDINGS: dict[str, Ending] = {"finalize": "solved", "hand-off": "failed", "limit": "horizon", "": ""}
 
@@ -93,11 +107,10 @@ class OfficeTask:
         bench, trace = self._bench(state), Trace()
         for agent in self.acting(state):
             for action in actions_of(actions.get(agent, "")):
-                done = act(state, agent, action, bench)
-                state = done.state
-                trace += [done.entry] if done.entry else []
-                if done.name and PRIMITIVES[done.name].ends:
-                    return state, done.name, trace
+                state, name, entry = act(state, agent, action, bench)
+                trace += [entry] if entry else []
+                if name and PRIMITIVES[name].ends:
+                    return state, name, trace
         return state, "", trace
 
     def _worth(self, state: OfficeState, ended: str) -> Worth:
@@ -127,3 +140,97 @@ class OfficeTask:
         if work is None:
             raise TaskError(f"task {self.name}: example {state.example.id} asks for work that this office does not do")
         return Bench(work, state.example)
+
+
+def office_prompt(agent: AgentId, board: Board, desk: Desk, brief: str, heard: Sequence[Turn]) -> str:
+    """What one agent is shown: what it may do, the board, its own desk, and the brief.
+
+    Kept short, and with the brief at the end in the words of the single-agent tasks, so that small models can follow
+    it. The wording is ours.
+    """
+    # All that the role may ever do: teammates who speak earlier in the round may make it possible by then.
+    lines = [f"You are the {agent}. Begin with what you do and a colon: {', '.join(primitives_of(agent))}."]
+    lines += _section("Plan", board.plan.splitlines())
+    lines += _section("Facts", board.facts)
+    lines += _section("Changes", board.changes[-RECENT:])
+    lines += _section("Findings", board.findings)
+    lines += _section("Accepted" if board.draft == board.accepted else "Draft", board.draft.splitlines())
+    lines += _section("To do", desk.todo)
+    lines += _section("Your notes", desk.notes)
+    lines += [f"{'You' if turn.agent == agent else f'The {turn.agent}'} said: {turn.completion.text}" for turn in heard]
+    return "\n".join([*lines, "", brief])
+
+
+def _section(title: str, lines: Sequence[str]) -> list[str]:
+    return [f"{title}:", *lines] if lines else []
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """Planner, writer, coder, tester and reviewer at a shared board.
+
+    Attributes:
+        work: posts to summarise ("writing": planner, writer, reviewer), problems to solve ("coding": planner, coder,
+            tester, reviewer), or both in turn, with all five.
+        rounds: the safety limit; an episode ends earlier when somebody finalizes or hands over.
+        alone: a single worker does everybody's part.
+        posts: where the posts come from; `column` is theirs.
+        problems: problems in HumanEval's schema.
+        program_seconds, memory_mb: what one program may use in the sandbox.
+        unconfined: run model-written code even where the machine cannot confine it.
+    """
+
+    work: Literal["both", "writing", "coding"] = "both"
+    rounds: int = 3
+    alone: bool = False
+    posts: Source = field(default_factory=Source)
+    column: str = "prompt"
+    problems: Source = field(default_factory=Source)
+    program_seconds: float = 2.0
+    memory_mb: int = 512
+    unconfined: bool = False
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ConfigError(f"task.rounds: expected at least 1, got {self.rounds}")
+        if not 0 < self.program_seconds < math.inf or self.memory_mb < 64:
+            raise ConfigError("task.program_seconds must be positive and finite, and task.memory_mb at least 64")
+
+
+@contextmanager
+def open_office(config: Office) -> Iterator[OfficeTask]:
+    """Opens the services, yields the task that they serve, and closes them.
+
+    Raises:
+        ConfigError, TaskError, EngineError: if a service cannot be had or the data cannot be read.
+    """
+    prose = Prose(tldr_task(Tldr(config.posts, config.column, WRITER))) if config.work != "coding" else None
+    if config.work == "writing":
+        yield _office(config, prose, None)
+        return
+    coding = Coding(
+        source=config.problems,
+        agents=LONE_CODER,
+        program_seconds=config.program_seconds,
+        memory_mb=config.memory_mb,
+        unconfined=config.unconfined,
+    )
+    with open_coding(coding) as task:
+        yield _office(config, prose, Code(task))
+
+
+def _office(config: Office, prose: Prose | None, code: Code | None) -> OfficeTask:
+    tasks = [work.task for work in (prose, code) if work]
+    return OfficeTask(
+        train=_in_turn([task.examples("train") for task in tasks]),
+        test=_in_turn([task.examples("test") for task in tasks]),
+        prose=prose,
+        code=code,
+        horizon=config.rounds,
+        alone=config.alone,
+    )
+
+
+def _in_turn(kinds: Sequence[Sequence[Example]]) -> tuple[Example, ...]:
+    """One of each kind after the other, until one is used up."""
+    return tuple(chain.from_iterable(zip(*kinds, strict=False)))

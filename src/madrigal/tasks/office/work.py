@@ -1,58 +1,41 @@
-"""The kinds of work that an office does: a summary of a post in two parts, or a function that passes unit tests.
+"""The two kinds of work that an office does: a summary of a post in two parts, or a function that passes unit tests.
 
-Knows: what is asked, what tools say of a draft, what a piece is worth. Does not know: boards, roles, rounds.
+Both are tasks of the library for a single agent, so that prompts, scores and the sandbox are theirs. Each has
 
-Both are tasks of the library for a single agent, so that prompts, scores and the sandbox are theirs.
+    staff, measures    the roles that have a part in it, in the order of `board.ROLES`; the metrics of `worth`
+    ask, facts         the brief; what can be looked up
+    lint, test         what is wrong with the form of a draft (such a draft cannot be integrated); what fails in its use
+    worth              what a piece is worth
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from madrigal.tasks.coding.feedback import failure
 from madrigal.tasks.coding.problem import parameters, problem_of, unit_tests
 from madrigal.tasks.coding.program import clean, combine, find_function, syntax_fault
 from madrigal.tasks.coding.score import Judged
 from madrigal.tasks.coding.task import ALONE, CodingTask
-from madrigal.tasks.office.board import Worth
 from madrigal.tasks.writing.single import WRITER
 from madrigal.tasks.writing.task import WritingTask
 from madrigal.types import AgentId, Example, Step
 
 
-class Work(Protocol):
-    """One kind of work; every method is a function of its arguments."""
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What an accepted piece is worth.
 
-    @property
-    def staff(self) -> tuple[AgentId, ...]:
-        """The roles that have a part in it, in the order of `roles.ROLES`."""
-        ...
+    Attributes:
+        quality: from 0 to 1.
+        metrics, details: how that came about, as steps report it.
+    """
 
-    @property
-    def measures(self) -> tuple[str, ...]:
-        """The metrics of `worth`; all are 0 while nothing is accepted."""
-        ...
-
-    def ask(self, example: Example) -> str:
-        """The brief."""
-        ...
-
-    def facts(self, example: Example) -> tuple[str, ...]:
-        """What can be looked up."""
-        ...
-
-    def lint(self, example: Example, draft: str) -> tuple[str, ...]:
-        """What is wrong with the form of a draft; such a draft cannot be integrated."""
-        ...
-
-    def test(self, example: Example, draft: str) -> tuple[str, ...]:
-        """What fails when a draft is used."""
-        ...
-
-    def worth(self, example: Example, piece: str) -> Worth:
-        """What a piece is worth."""
-        ...
+    quality: float = 0.0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -137,6 +120,9 @@ class Code:
 
     def _run(self, example: Example, draft: str) -> Step[Any]:
         return self.task.step(self.task.reset(example), {ALONE[0]: draft})
+
+
+Work = Prose | Code
 
 
 def _worth(percent: float, measures: tuple[str, ...], step: Step[Any]) -> Worth:

@@ -1,9 +1,8 @@
 """Verifiers: how probably an answer to a question is right.
 
-Knows: the protocol, and what every verifier must keep to. Does not know: how any of them judges.
-
-A verifier is a service that a task is given when it is made (`service`). By rule: `exact`, `symbolic`. Learned: in
-another process, reached over HTTP (`client`); the model itself is in `madrigal.verifier`.
+A verifier is a service that a task is given when it is made (`service.open_verifier`, by `config.VerifierConfig`). By
+rule: `exact`, `symbolic`. Learned: in another process, reached over HTTP (`service.HttpVerifier`); the model itself is
+in `madrigal.verifier`.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from madrigal.tasks.discussion.answers import result_of
 from madrigal.types import RewardError
 
 
@@ -57,3 +57,13 @@ def verified(verifier: Verifier, question: Question, answers: Sequence[str]) -> 
         if not (number and 0 <= score <= 1):
             raise RewardError(f"verifier: expected scores from 0 to 1, got {repr(score)[:40]}; it gives probabilities")
     return tuple(float(score) for score in scores)
+
+
+def exact(question: Question, answers: Sequence[str]) -> list[float]:
+    """1 where the result is the reference's, spelled in one way; equal values of unlike form ("1/2", "0.5") differ.
+
+    >>> exact(Question("3 + 4?", "#### 7"), ["The answer is 7.0.", "It is 8"])
+    [1.0, 0.0]
+    """
+    truth = result_of(question.reference, question.choices)
+    return [float(truth is not None and result_of(answer, question.choices) == truth) for answer in answers]

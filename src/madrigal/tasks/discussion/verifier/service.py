@@ -1,28 +1,34 @@
-"""A verifier with whatever it needs: nothing, a checker of algebra, or a server with a model.
+"""A verifier with whatever it needs: nothing, a program for algebra, or a server with a model on this machine.
 
-Knows: which process a configuration calls for, and when it ends. Does not know: how scores come about.
+    POST /predict    {"question": "...", "answers": ["...", ...], "choices": [...]}    ->    {"scores": [0.93, ...]}
+
+Every failure of a server is an error, after three tries where another try may help: a server that is gone must not look
+like an answer that is wrong.
 """
 
 from __future__ import annotations
 
 import json
-import queue
+import select
 import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from madrigal.tasks.discussion.verifier import Verifier
-from madrigal.tasks.discussion.verifier.client import HttpVerifier
-from madrigal.tasks.discussion.verifier.config import VerifierConfig
-from madrigal.tasks.discussion.verifier.exact import exact
+from madrigal.tasks.discussion.verifier import Question, Verifier, exact
+from madrigal.tasks.discussion.verifier.config import VerifierConfig, check_url
 from madrigal.tasks.discussion.verifier.symbolic import SECONDS, Symbolic
-from madrigal.types import ConfigError, EngineError
+from madrigal.tasks.post import PostError, TooLateError, post
+from madrigal.types import ConfigError, EngineError, RewardError
 
+LARGEST = 1 << 20  # bytes of a reply
+TRIES = 3
 START_SECONDS = 300.0  # until a large model is loaded
 STOP_SECONDS = 10.0
 SERVE = ("-c", "from madrigal.cli import main; main()", "verifier", "serve")
@@ -91,12 +97,8 @@ def _address(process: subprocess.Popen[str], said: IO[str], folder: Path) -> str
 def _first_line(process: subprocess.Popen[str]) -> str:
     """The first line of output, "" where none comes in time."""
     assert process.stdout is not None
-    lines: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=lambda out: lines.put(out.readline()), args=(process.stdout,), daemon=True).start()
-    try:
-        return lines.get(timeout=START_SECONDS)
-    except queue.Empty:
-        return ""
+    ready, _, _ = select.select([process.stdout], [], [], START_SECONDS)
+    return process.stdout.readline() if ready else ""
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -108,3 +110,74 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.kill()
         process.wait()
     process.stdout.close()
+
+
+class _AgainError(Exception):
+    """A failure that may pass: no answer, a busy server, half an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpVerifier:
+    """Asks a running server, one connection per request, without proxies or redirects.
+
+    Attributes:
+        url: like http://127.0.0.1:8501.
+        seconds: how long one try may take as a whole.
+        pause: waits that many seconds before the next try: 1, then 2.
+    """
+
+    url: str
+    seconds: float = 60.0
+    pause: Callable[[float], None] = time.sleep
+
+    def __call__(self, question: Question, answers: Sequence[str]) -> Sequence[float]:
+        """Asks for the scores of all answers at once.
+
+        Raises:
+            RewardError: if the server cannot be reached in time, refuses, or answers anything but one list of scores.
+        """
+        body = {"question": question.text, "answers": list(answers), "choices": list(question.choices)}
+        reason = ""
+        for failed in range(TRIES):
+            if failed:
+                self.pause(float(failed))
+            try:
+                return self._scores(body)
+            except _AgainError as error:
+                reason = str(error)
+        raise RewardError(f"verifier at {self.url}: {reason} ({TRIES} tries)")
+
+    def _scores(self, body: dict[str, Any]) -> Sequence[float]:
+        host, port = check_url(self.url)
+        place = f"[{host}]" if ":" in host else host
+        try:
+            status, text = post(
+                f"http://{place}:{port}/predict", body, seconds=self.seconds, largest=LARGEST, proxies=False
+            )
+        except TooLateError as error:
+            raise _AgainError(f"{error}; raise task.verifier.seconds, or look at the server") from error
+        except PostError as error:
+            raise _AgainError(
+                f"could not be asked ({error}); is it running? start one with: madrigal verifier serve"
+            ) from error
+        match status, _json(text):
+            case HTTPStatus.OK, {"scores": list(scores)}:
+                return scores
+            case HTTPStatus.OK, _:
+                raise _AgainError(f"expected {{'scores': [...]}}, got {text[:80]!r}")
+            case _, {"error": str(reason)}:
+                message = f"refused with status {status}: {reason}"
+            case _:
+                message = f"refused with status {status}: no reason given"
+        # A busy or broken server may recover, a request that it refuses stays wrong.
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
+            raise _AgainError(message)
+        raise RewardError(f"verifier at {self.url}: {message}")
+
+
+def _json(text: bytes) -> Any:
+    """What JSON says; None where it is none, or too deep, or holds numbers of thousands of digits."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

@@ -1,9 +1,12 @@
 """The verifier that compares results by algebra: 1 where an answer was shown to equal the reference answer, else 0.
 
-Knows: a process that compares (`algebra`), and that it may have to be ended. Does not know: algebra.
+Model-written expressions can take for ever ("10^(10^10)"), and math-verify stops what takes too long by signals, which
+reach only a main thread. So this file is run as a program of its own too: one line of JSON in, one out,
 
-Model-written expressions can take for ever ("10^(10^10)"). An answer that is not shown to be equal in time counts as
-unequal, which is what the score says; a process that breaks is an error.
+    {"reference": "1/2", "answer": "0.5"}    ->    {"equal": true}, or {"error": "..."}
+
+An answer that is not shown to be equal in time counts as unequal, which is what the score says; a program that breaks
+is an error.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-import queue
+import select
 import subprocess
 import sys
 import threading
@@ -19,8 +22,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
-from madrigal.tasks.discussion.verifier import Question
-from madrigal.tasks.discussion.verifier.exact import exact
+from madrigal.tasks.discussion.verifier import Question, exact
 from madrigal.types import ConfigError, EngineError, RewardError
 
 SECONDS = 5.0  # math-verify's own limit
@@ -30,10 +32,10 @@ MARK = "####"
 
 
 class Symbolic:
-    """Owns the process that compares; a context that ends it. One request at a time."""
+    """Owns the program that compares; a context that ends it. One request at a time."""
 
     def __init__(self, seconds: float = SECONDS) -> None:
-        """Makes sure that math-verify is there; the process starts with the first request.
+        """Makes sure that math-verify is there; the program starts with the first request.
 
         Args:
             seconds: how long one comparison may take.
@@ -45,7 +47,6 @@ class Symbolic:
             raise ConfigError("verifier.kind symbolic needs math-verify: pip install 'madrigal[math]'")
         self.seconds = max(1, math.ceil(seconds))
         self._process: subprocess.Popen[str] | None = None
-        self._lines: queue.Queue[str] = queue.Queue()
         self._lock = threading.Lock()
 
     def __enter__(self) -> Symbolic:
@@ -57,20 +58,17 @@ class Symbolic:
         self.close()
 
     def close(self) -> None:
-        """Ends the process."""
+        """Ends the program."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
-            for stream in (self._process.stdin, self._process.stdout):
-                if stream is not None:
-                    stream.close()
+            self._process.communicate()
             self._process = None
 
     def __call__(self, question: Question, answers: Sequence[str]) -> list[float]:
         """1 for each answer that was shown to equal the reference. Where there are choices, they are compared by name.
 
         Raises:
-            RewardError: if the reference cannot be read, or the process breaks.
+            RewardError: if the reference cannot be read, or the program breaks.
         """
         if question.choices:
             return exact(question, answers)
@@ -92,43 +90,57 @@ class Symbolic:
         assert process.stdin is not None
         try:
             print(json.dumps(body), file=process.stdin, flush=True)
-            # Reading the reference, reading the answer and comparing them may each take the whole time.
-            line = self._lines.get(timeout=4 * self.seconds + GRACE_SECONDS)
-        except queue.Empty:
-            self.close()
-            return None
         except OSError as error:
             self.close()
-            raise RewardError(f"verifier symbolic: the process that compares broke off: {error}") from error
-        return self._read(line)
+            raise RewardError(f"verifier symbolic: the program that compares broke off: {error}") from error
+        # Reading the reference, reading the answer and comparing them may each take the whole time.
+        return self._reply(process, 4 * self.seconds + GRACE_SECONDS)
 
     def _start(self) -> subprocess.Popen[str]:
-        program = "madrigal.tasks.discussion.verifier.algebra"
         self._process = process = subprocess.Popen(
-            [sys.executable, "-m", program, str(self.seconds)],
+            [sys.executable, "-m", __name__, str(self.seconds)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        self._lines = lines = queue.Queue[str]()
-
-        def listen(out: Any) -> None:
-            for line in out:
-                lines.put(line)
-            lines.put("")
-
-        threading.Thread(target=listen, args=(process.stdout,), daemon=True).start()
-        try:
-            self._read(lines.get(timeout=START_SECONDS))
-        except queue.Empty as error:
-            self.close()
-            raise EngineError(f"verifier symbolic: the process did not start in {START_SECONDS:g} seconds") from error
+        if self._reply(process, START_SECONDS) is None:
+            raise EngineError(f"verifier symbolic: the program did not start in {START_SECONDS:g} seconds")
         return process
 
-    def _read(self, line: str) -> dict[str, Any]:
+    def _reply(self, process: subprocess.Popen[str], seconds: float) -> dict[str, Any] | None:
+        """One line of output; None, and an end of the program, where none comes in time."""
+        assert process.stdout is not None
+        if not select.select([process.stdout], [], [], seconds)[0]:
+            self.close()
+            return None
+        line = process.stdout.readline()
         if not line:
             self.close()
-            raise RewardError("verifier symbolic: the process that compares ended unasked; is math-verify sound?")
+            raise RewardError("verifier symbolic: the program that compares ended unasked; is math-verify sound?")
         reply: dict[str, Any] = json.loads(line)
         return reply
+
+
+def main() -> None:
+    """Answers requests until the input ends; the argument is how many seconds one comparison may take."""
+    seconds = int(sys.argv[1])
+    from math_verify import parse, verify  # type: ignore[import-not-found,unused-ignore]
+
+    print(json.dumps({"ready": True}), flush=True)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        print(json.dumps(compare(parse, verify, asked["reference"], asked["answer"], seconds)), flush=True)
+
+
+def compare(parse: Any, verify: Any, reference: str, answer: str, seconds: int) -> dict[str, Any]:
+    """Whether the answer was shown to equal the reference in time."""
+    gold = parse(reference, parsing_timeout=seconds) or parse(f"${reference}$", parsing_timeout=seconds)
+    if not gold:
+        return {"error": f"expected a reference answer that can be read as mathematics, got {reference[:60]!r}"}
+    read = parse(answer, parsing_timeout=seconds)
+    return {"equal": bool(read) and bool(verify(gold, read, timeout_seconds=seconds))}
+
+
+if __name__ == "__main__":
+    main()

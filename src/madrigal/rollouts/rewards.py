@@ -1,21 +1,24 @@
-"""Quality against speed and coordination cost: a joint reward of three measured parts, around any task.
+"""How a step's rewards are made: what is put around a task's judge, and in which order.
 
-Knows: a task's reward, the turns of the round, how long they took and what they repeat.
-Does not know: tasks, models, how anyone learns. A task sees texts only; what talking costs is added to its steps here.
-
-    R = quality * Q + speed * S - cost * C                         in every round
+    weights        R = quality * Q + speed * S - cost * C, in every round          `weighed`
+    differences    D_i = R(a) - R(a without i): each agent's own, in training      `paying_differences`
+    without        what each agent's silence would have come to                    `leaving_one_out`
+    stop_above     an episode is solved above a joint reward, in training          `stopping`
 
     Q   the task's own reward
     S   - response / pace                                          response: the longest chain of turns that wait
     C   message * messages + word * words + redundancy * overlap
 
 All three add up over rounds, so that a return weighs the quality of all rounds against the time and the talk of all of
-them. For this S is time lost, not a bonus for being fast: a bonus would be paid once more in every further round.
+them. For this S is time lost, not a bonus for being fast: a bonus would be paid once more in every further round. A
+task sees texts only; what talking costs is added to its steps here.
 
 References:
     Qiu, Xu, Yue, 2025, "Reinforcement Learning-Augmented LLM Agents for Collaborative Decision Making and Performance
     Optimization", arXiv:2512.24609: a joint reward of quality plus speed minus coordination cost, and a penalty for
     redundant communication. Its formula, weights and measures are not published: all of them here are ours.
+    Wolpert, Tumer, 2001, "Optimal Payoff Functions for Members of Collectives", Advances in Complex Systems 4: rewards
+    by difference.
 """
 
 from __future__ import annotations
@@ -30,12 +33,12 @@ from typing import Any, Literal
 from madrigal.rollouts.play import Judge, Judger
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import Topology
-from madrigal.types import ConfigError, Step, Turn, joint_reward
+from madrigal.types import AgentId, ConfigError, Step, Turn, joint_reward
 
 
 @dataclass(frozen=True, slots=True)
 class Tradeoff:
-    """The weights of the joint reward, and its units; as it comes it is the task's own reward, and nothing is measured.
+    """Weights and units of the joint reward; by default it is the task's own reward, and nothing is measured.
 
     Attributes:
         quality: weight of the task's own reward.
@@ -49,7 +52,7 @@ class Tradeoff:
         redundancy: the cost of messages that all say the same; see `overlap`.
         grams: how many words in a row must be the same to count as repeated.
         share: who is paid what in training: what the task says, or each agent the "difference" that its words make to
-            all of this (see `without.paying_differences`).
+            all of this (see `paying_differences`).
     """
 
     quality: float = 1.0
@@ -71,6 +74,35 @@ class Tradeoff:
             raise ConfigError(f"reward.pace: expected a positive number of {self.clock}, got {self.pace}")
         if self.grams < 1:
             raise ConfigError(f"reward.grams: expected at least 1 word, got {self.grams}")
+
+
+def rewarded(
+    judge: Judger,
+    task: Task[Any],
+    topology: Topology,
+    tradeoff: Tradeoff,
+    *,
+    training: bool = False,
+    without: bool = False,
+    stop_above: float | None = None,
+) -> Judger:
+    """A task's judge with all that a run puts around it; the only place where judges are wrapped.
+
+    From the inside out: weights, differences, counterfactuals, the threshold. So differences are of weighed rewards,
+    and the threshold is one of what agents are paid.
+
+    Args:
+        judge: the task's own steps.
+        training: pay by `tradeoff.share`; evaluation pays what the task pays, weighed.
+        without: fill in `Step.without`, for algorithms that need it.
+        stop_above: the joint reward of a round above which an episode ends as solved; None plays on.
+    """
+    judge = weighed(judge, tradeoff, topology, task)
+    if training and tradeoff.share == "difference":
+        judge = paying_differences(judge)
+    if without:
+        judge = leaving_one_out(judge)
+    return judge if stop_above is None else stopping(judge, stop_above)
 
 
 def weighed(judge: Judger, tradeoff: Tradeoff, topology: Topology, task: Task[Any]) -> Judger:
@@ -185,3 +217,65 @@ def _seconds(turn: Turn) -> float:
 
 def _tokens(turn: Turn) -> float:
     return float(len(turn.completion.token_ids))
+
+
+def leaving_one_out(judge: Judger) -> Judger:
+    """A judger whose steps also say what each agent's silence would have come to (`Step.without`).
+
+    For every agent that spoke in a round the same joint action is judged once more, with the action "" for that agent
+    and its turns taken out of what was said: a round of A speakers costs 1 + A judgements, all asked for together. The
+    teammates' words stay, also those that answer to what is left out, so that only the direct effect is measured.
+    """
+
+    def judge_all(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
+        asked = [(n, agent) for n, request in enumerate(requests) for agent in _speakers(request)]
+        steps = list(judge([*requests, *(_silenced(requests[n], agent) for n, agent in asked)]))
+        found: list[dict[AgentId, float]] = [{} for _ in requests]
+        for (n, agent), step in zip(asked, steps[len(requests) :], strict=True):
+            found[n][agent] = joint_reward(step)
+        return [replace(step, without=each) for step, each in zip(steps[: len(requests)], found, strict=True)]
+
+    return judge_all
+
+
+def paying_differences(judge: Judger) -> Judger:
+    """A judger that pays every agent what its words add to the joint action: a reward of its own, around any task.
+
+        D_i = R(a) - R(a without i)
+
+    What raises D_i raises R too, since the second term does not depend on what agent i says; and unlike R it is not
+    moved by what others say beside it. An agent that was silent is paid 0. Costs what `leaving_one_out` costs.
+    """
+    leaving = leaving_one_out(judge)
+
+    def judge_all(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
+        return [replace(step, rewards=_differences(step)) for step in leaving(requests)]
+
+    return judge_all
+
+
+def _differences(step: Step[Any]) -> dict[AgentId, float]:
+    whole = joint_reward(step)
+    return {agent: whole - step.without.get(agent, whole) for agent in step.rewards}
+
+
+def _speakers(request: Judge[Any]) -> list[AgentId]:
+    spoke = {turn.agent for turn in request.turns}
+    return [agent for agent, text in request.actions.items() if text or agent in spoke]
+
+
+def _silenced(request: Judge[Any], agent: AgentId) -> Judge[Any]:
+    turns = tuple(turn for turn in request.turns if turn.agent != agent)
+    return replace(request, actions={**request.actions, agent: ""}, turns=turns)
+
+
+def stopping(judge: Judger, threshold: float) -> Judger:
+    """A judger that ends an episode as solved once the joint reward of a round exceeds a threshold."""
+
+    def judge_and_stop(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
+        return [
+            replace(step, ending="solved") if not step.ending and joint_reward(step) > threshold else step
+            for step in judge(requests)
+        ]
+
+    return judge_and_stop
