@@ -6,91 +6,31 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import cattrs
 from cattrs.strategies import configure_tagged_union
 
 from madrigal.algorithms.catalog import AlgorithmConfig
 from madrigal.algorithms.group import GroupRelative
-from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.learning.optimizer import Optimiser
-from madrigal.learning.snapshots import PartnerConfig
-from madrigal.maths.sampling import Sampling
-from madrigal.policies.critic import CriticConfig
-from madrigal.policies.local import PolicyConfig
-from madrigal.rollouts.reward_weights import Tradeoff
 from madrigal.rollouts.topology import Parallel, TopologyConfig
 from madrigal.runs.files import parse_json, read_json
 from madrigal.runs.folders import is_part
+from madrigal.settings import (
+    CriticConfig,
+    EvaluationConfig,
+    Optimiser,
+    RecordsConfig,
+    Sampling,
+    TeamConfig,
+    Tradeoff,
+)
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.types import ConfigError
 
 PLACES = ("path", "data", "model", "start")  # settings that may name a file
 NAMES = ("", "embedded")  # what they say where they name none
 NEAR = 3  # folders above a moved experiment.json, and last parts of a name, that are tried
-
-
-@dataclass(frozen=True, slots=True)
-class TeamConfig:
-    """Who sits in the seats.
-
-    Attributes:
-        policy: of every seat that `seats` does not name.
-        seats: other policies for single seats, by agent.
-        shared: one policy in all seats instead of one each.
-        partners: older selves of this team that take a seat in a share of the groups.
-        rounds: policies that share out the rounds, for each seat or, if shared, for all of them: the n-th speaks in the
-            n-th round, the last in all after it. 1 is the same in every round, 2 has one for the first and one for all
-            others, as many as the task has rounds is one each (MAPoRL).
-        chat_template: render prompts by the tokenizer's chat template where it has one; the authors used plain text.
-        device: "auto" takes a GPU where there is one.
-        start: the folder of a saved team whose weights the policies begin with; "" leaves those of their models.
-    """
-
-    policy: PolicyConfig = field(default_factory=PolicyConfig)
-    seats: dict[str, PolicyConfig] = field(default_factory=dict)
-    shared: bool = False
-    partners: PartnerConfig = field(default_factory=PartnerConfig)
-    rounds: int = 1
-    chat_template: bool = True
-    device: str = "auto"
-    start: str = ""
-
-    def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise ConfigError(f"team.rounds: expected at least 1 policy for the rounds, got {self.rounds}")
-        if self.shared and self.seats:
-            raise ConfigError(
-                f"team.seats: one policy sits in all seats (team.shared), so that {', '.join(self.seats)} cannot have "
-                "another; leave seats empty, or set shared to false"
-            )
-        if self.partners.share and self.rounds > 1:
-            raise ConfigError("team.partners: older selves have one policy for all rounds; leave team.rounds at 1")
-
-
-@dataclass(frozen=True, slots=True)
-class RecordsConfig:
-    """What is written down while training.
-
-    Attributes:
-        checkpoint_every: steps between checkpoints; 0 saves only at the end and on Ctrl-C.
-        keep: checkpoints kept.
-        transcripts: episodes of each step written to episodes.jsonl.
-        trackers: also send the numbers to these, where installed.
-    """
-
-    checkpoint_every: int = 25
-    keep: int = 2
-    transcripts: int = 2
-    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
-
-    def __post_init__(self) -> None:
-        for name, count in (("checkpoint_every", self.checkpoint_every), ("transcripts", self.transcripts)):
-            if count < 0:
-                raise ConfigError(f"records.{name}: expected 0 or more, got {count}")
-        if self.keep < 1:
-            raise ConfigError(f"records.keep: expected at least 1, got {self.keep}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 
 from madrigal.algorithms.group import GroupRelative
 from madrigal.build.experiment import check_experiment
-from madrigal.config import Experiment, RecordsConfig, TeamConfig, from_json, read_experiment, to_json
-from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.policies.local import Lora, PolicyConfig
+from madrigal.config import Experiment, from_json, read_experiment, to_json
 from madrigal.recipes import RECIPES, recipe
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import SingleRound
 from madrigal.rollouts.topology import Sequential
+from madrigal.settings import EvaluationConfig, Lora, PolicyConfig, RecordsConfig, TeamConfig
 from madrigal.tasks.coding.config import ExpertConfig
 from madrigal.tasks.own import Own
 from madrigal.types import ConfigError, Example, TaskError

@@ -10,10 +10,8 @@ from dataclasses import replace
 
 from madrigal.algorithms.group import LEAVE_ONE_OUT_TEAM
 from madrigal.config import Experiment
-from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.maths.sampling import Sampling
 from madrigal.recipes.embedded import CAREFUL, STARTER
-from madrigal.rollouts.reward_weights import Tradeoff
+from madrigal.settings import EvaluationConfig, Sampling, Tradeoff
 from madrigal.tasks.office.services import Office
 
 
