@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import reprlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
+from functools import cache, partial
 from pathlib import Path, PurePath
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import cattrs
+from cattrs import AttributeValidationNote
 from cattrs.strategies import configure_tagged_union
 
 from madrigal.algorithms.catalog import AlgorithmConfig
@@ -72,11 +76,15 @@ class Experiment:
             raise ConfigError(f"threads: expected 0 (torch's choice) or more, got {self.threads}")
 
 
+@cache
 def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
-    # Their own conversions would read 2.7 as 2, "false" as True and a list as its text.
+    # Their own conversions would read 2.7 as 2, "false" as True, "0.5" as 0.5 and a text as a list of its letters.
     for kind in (int, bool, str):
         converter.register_structure_hook(kind, _as_written)
+    converter.register_structure_hook(float, _number)
+    for form, hook in ((Literal, _one_of), (tuple, _list)):
+        converter.register_structure_hook_func(partial(_is_of, form), hook)
     configure_tagged_union(TaskConfig, converter, tag_name="kind")
     configure_tagged_union(TopologyConfig, converter, tag_name="kind")
     # Files written when there was one algorithm do not name it.
@@ -84,10 +92,39 @@ def _converter() -> cattrs.Converter:
     return converter
 
 
+def _is_of(form: Any, kind: Any) -> bool:
+    """Whether a type is a Literal, or a tuple, of whatever."""
+    return get_origin(kind) is form
+
+
 def _as_written(value: Any, kind: type) -> Any:
     if type(value) is not kind:
         raise ValueError(f"expected {kind.__name__}, got {value!r}")
     return value
+
+
+def _number(value: Any, kind: type) -> float:
+    if type(value) not in (int, float):
+        raise ValueError(f"expected a number, got {value!r}")
+    return float(value)
+
+
+def _one_of(value: Any, kind: Any) -> Any:
+    choices = get_args(kind)
+    if not any(value == choice and type(value) is type(choice) for choice in choices):
+        raise ValueError(f"expected {' or '.join(map(str, choices))}, got {value!r}")
+    return value
+
+
+def _list(value: Any, kind: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"expected a list, got {value!r}")
+    kinds = get_args(kind)
+    if kinds[-1] is Ellipsis:
+        kinds = kinds[:1] * len(value)
+    if len(value) != len(kinds):
+        raise ValueError(f"expected {len(kinds)} values, got {len(value)}")
+    return tuple(_converter().structure(inner, one) for inner, one in zip(value, kinds, strict=True))
 
 
 def _check_kinds(data: Any, where: str) -> None:
@@ -120,7 +157,46 @@ def _structured(data: Any, where: str) -> Experiment:
     try:
         return _converter().structure(data, Experiment)
     except cattrs.BaseValidationError as error:
-        raise ConfigError(f"{where}: {'; '.join(cattrs.transform_error(error))}") from error
+        raise ConfigError(f"{where}: {'; '.join(_mistakes(error, data))}") from error
+
+
+def _mistakes(error: BaseException, data: Any, path: str = "") -> Iterator[str]:
+    """For each mistake in the settings at a path: the setting, what was expected, what came."""
+    match error:
+        case cattrs.ClassValidationError() | cattrs.IterableValidationError():
+            inner, others = error.group_exceptions()
+            for each, note in inner:
+                key = note.name if isinstance(note, AttributeValidationNote) else note.index
+                value = data.get(key) if isinstance(data, dict) else data[key]
+                yield from _mistakes(each, value, f"{path}.{key}" if path else str(key))
+            for each in others:
+                yield from _mistakes(each, data, path)
+        case cattrs.ForbiddenExtraKeysError():
+            known = [setting.name for setting in fields(error.cl)]
+            for name in sorted(error.extra_fields):
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"expected some of {', '.join(known)}"
+                yield f"{path}.{name}: unknown setting; {hint}".removeprefix(".")
+        case ConfigError():
+            yield _at(path, str(error))
+        case ValueError() | OverflowError():
+            yield f"{path}: {error}"
+        case KeyError():
+            yield f"{path}: expected this setting, it has no default"
+        case _:  # what cattrs says of a value of another shape names its own code
+            yield f"{path}: expected {'settings by name' if path else 'an experiment'}, got {reprlib.repr(data)}"
+
+
+def _at(path: str, message: str) -> str:
+    """A record's own message, which begins with the record's name, with the path to where the record stands.
+
+    >>> _at("team.policy.lora", "lora.rank: expected 0 (no adapter) or more, got -1")
+    'team.policy.lora.rank: expected 0 (no adapter) or more, got -1'
+    """
+    above, _, name = path.rpartition(".")
+    if not path or message.startswith(path):
+        return message
+    return f"{above}.{message}" if message.startswith(f"{name}.") else f"{path}: {message}"
 
 
 def read_experiment(path: Path) -> Experiment:
