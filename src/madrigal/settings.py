@@ -8,6 +8,8 @@ from typing import Literal
 
 from madrigal.types import ConfigError
 
+EPSILON = 1e-4  # added to a deviation before an advantage is divided by it, as in TRL
+
 
 @dataclass(frozen=True, slots=True)
 class Lora:
