@@ -29,16 +29,14 @@ import torch
 
 from madrigal.algorithms.maporl import Maporl
 from madrigal.build.experiment import prepare, voices
-from madrigal.config import Experiment, RecordsConfig, TeamConfig
-from madrigal.evaluation.evaluate import EvaluationConfig
+from madrigal.config import Experiment
 from madrigal.evaluation.statistics import hierarchical_bootstrap
-from madrigal.maths.sampling import Sampling
-from madrigal.policies.critic import CriticConfig
 from madrigal.policies.generate import generate
-from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig, load_policy
+from madrigal.policies.local import LocalPolicy, load_policy
 from madrigal.recipes import recipe
 from madrigal.rollouts.seeds import derive
 from madrigal.runs.log import read_lines
+from madrigal.settings import CriticConfig, EvaluationConfig, Lora, PolicyConfig, RecordsConfig, Sampling, TeamConfig
 from madrigal.tasks.discussion import domains
 from madrigal.tasks.discussion.answers import result_of
 from madrigal.tasks.discussion.debate import Debate, DebateTask

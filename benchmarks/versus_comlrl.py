@@ -32,14 +32,14 @@ from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 
 from flops import Work, products, rate
 from madrigal.algorithms.group import GroupRelative
-from madrigal.learning.learner import Learner, Optimiser
-from madrigal.maths.sampling import Sampling
+from madrigal.learning.learner import Learner
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
 from madrigal.rollouts.play import judge_in_threads
 from madrigal.rollouts.task import joint
 from madrigal.rollouts.topology import Parallel
 from madrigal.rollouts.tree import branch
+from madrigal.settings import Optimiser, Sampling
 from madrigal.tasks.embedded import papers, posts
 from madrigal.types import Example, Message, Messages, Point, Readings, Sample, Step, Turn
 from pretraining.tokenizer import PAD, VOCABULARY, train_tokenizer

@@ -2,95 +2,39 @@
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import reprlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
+from functools import cache, partial
 from pathlib import Path, PurePath
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import cattrs
+from cattrs import AttributeValidationNote
 from cattrs.strategies import configure_tagged_union
 
 from madrigal.algorithms.catalog import AlgorithmConfig
 from madrigal.algorithms.group import GroupRelative
-from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.learning.optimizer import Optimiser
-from madrigal.learning.snapshots import PartnerConfig
-from madrigal.maths.sampling import Sampling
-from madrigal.policies.critic import CriticConfig
-from madrigal.policies.local import PolicyConfig
-from madrigal.rollouts.rewards import Tradeoff
 from madrigal.rollouts.topology import Parallel, TopologyConfig
 from madrigal.runs.files import parse_json, read_json
 from madrigal.runs.folders import is_part
+from madrigal.settings import (
+    CriticConfig,
+    EvaluationConfig,
+    Optimiser,
+    RecordsConfig,
+    Sampling,
+    TeamConfig,
+    Tradeoff,
+)
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.types import ConfigError
 
 PLACES = ("path", "data", "model", "start")  # settings that may name a file
 NAMES = ("", "embedded")  # what they say where they name none
 NEAR = 3  # folders above a moved experiment.json, and last parts of a name, that are tried
-
-
-@dataclass(frozen=True, slots=True)
-class TeamConfig:
-    """Who sits in the seats.
-
-    Attributes:
-        policy: of every seat that `seats` does not name.
-        seats: other policies for single seats, by agent.
-        shared: one policy in all seats instead of one each.
-        partners: older selves of this team that take a seat in a share of the groups.
-        rounds: policies that share out the rounds, for each seat or, if shared, for all of them: the n-th speaks in the
-            n-th round, the last in all after it. 1 is the same in every round, 2 has one for the first and one for all
-            others, as many as the task has rounds is one each (MAPoRL).
-        chat_template: render prompts by the tokenizer's chat template where it has one; the authors used plain text.
-        device: "auto" takes a GPU where there is one.
-        start: the folder of a saved team whose weights the policies begin with; "" leaves those of their models.
-    """
-
-    policy: PolicyConfig = field(default_factory=PolicyConfig)
-    seats: dict[str, PolicyConfig] = field(default_factory=dict)
-    shared: bool = False
-    partners: PartnerConfig = field(default_factory=PartnerConfig)
-    rounds: int = 1
-    chat_template: bool = True
-    device: str = "auto"
-    start: str = ""
-
-    def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise ConfigError(f"team.rounds: expected at least 1 policy for the rounds, got {self.rounds}")
-        if self.shared and self.seats:
-            raise ConfigError(
-                f"team.seats: one policy sits in all seats (team.shared), so that {', '.join(self.seats)} cannot have "
-                "another; leave seats empty, or set shared to false"
-            )
-        if self.partners.share and self.rounds > 1:
-            raise ConfigError("team.partners: older selves have one policy for all rounds; leave team.rounds at 1")
-
-
-@dataclass(frozen=True, slots=True)
-class RecordsConfig:
-    """What is written down while training.
-
-    Attributes:
-        checkpoint_every: steps between checkpoints; 0 saves only at the end and on Ctrl-C.
-        keep: checkpoints kept.
-        transcripts: episodes of each step written to episodes.jsonl.
-        trackers: also send the numbers to these, where installed.
-    """
-
-    checkpoint_every: int = 25
-    keep: int = 2
-    transcripts: int = 2
-    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
-
-    def __post_init__(self) -> None:
-        for name, count in (("checkpoint_every", self.checkpoint_every), ("transcripts", self.transcripts)):
-            if count < 0:
-                raise ConfigError(f"records.{name}: expected 0 or more, got {count}")
-        if self.keep < 1:
-            raise ConfigError(f"records.keep: expected at least 1, got {self.keep}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +76,15 @@ class Experiment:
             raise ConfigError(f"threads: expected 0 (torch's choice) or more, got {self.threads}")
 
 
+@cache
 def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
-    # Their own conversions would read 2.7 as 2, "false" as True and a list as its text.
+    # Their own conversions would read 2.7 as 2, "false" as True, "0.5" as 0.5 and a text as a list of its letters.
     for kind in (int, bool, str):
         converter.register_structure_hook(kind, _as_written)
+    converter.register_structure_hook(float, _number)
+    for form, hook in ((Literal, _one_of), (tuple, _list)):
+        converter.register_structure_hook_func(partial(_is_of, form), hook)
     configure_tagged_union(TaskConfig, converter, tag_name="kind")
     configure_tagged_union(TopologyConfig, converter, tag_name="kind")
     # Files written when there was one algorithm do not name it.
@@ -144,10 +92,39 @@ def _converter() -> cattrs.Converter:
     return converter
 
 
+def _is_of(form: Any, kind: Any) -> bool:
+    """Whether a type is a Literal, or a tuple, of whatever."""
+    return get_origin(kind) is form
+
+
 def _as_written(value: Any, kind: type) -> Any:
     if type(value) is not kind:
         raise ValueError(f"expected {kind.__name__}, got {value!r}")
     return value
+
+
+def _number(value: Any, kind: type) -> float:
+    if type(value) not in (int, float):
+        raise ValueError(f"expected a number, got {value!r}")
+    return float(value)
+
+
+def _one_of(value: Any, kind: Any) -> Any:
+    choices = get_args(kind)
+    if not any(value == choice and type(value) is type(choice) for choice in choices):
+        raise ValueError(f"expected {' or '.join(map(str, choices))}, got {value!r}")
+    return value
+
+
+def _list(value: Any, kind: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"expected a list, got {value!r}")
+    kinds = get_args(kind)
+    if kinds[-1] is Ellipsis:
+        kinds = kinds[:1] * len(value)
+    if len(value) != len(kinds):
+        raise ValueError(f"expected {len(kinds)} values, got {len(value)}")
+    return tuple(_converter().structure(inner, one) for inner, one in zip(value, kinds, strict=True))
 
 
 def _check_kinds(data: Any, where: str) -> None:
@@ -180,7 +157,46 @@ def _structured(data: Any, where: str) -> Experiment:
     try:
         return _converter().structure(data, Experiment)
     except cattrs.BaseValidationError as error:
-        raise ConfigError(f"{where}: {'; '.join(cattrs.transform_error(error))}") from error
+        raise ConfigError(f"{where}: {'; '.join(_mistakes(error, data))}") from error
+
+
+def _mistakes(error: BaseException, data: Any, path: str = "") -> Iterator[str]:
+    """For each mistake in the settings at a path: the setting, what was expected, what came."""
+    match error:
+        case cattrs.ClassValidationError() | cattrs.IterableValidationError():
+            inner, others = error.group_exceptions()
+            for each, note in inner:
+                key = note.name if isinstance(note, AttributeValidationNote) else note.index
+                value = data.get(key) if isinstance(data, dict) else data[key]
+                yield from _mistakes(each, value, f"{path}.{key}" if path else str(key))
+            for each in others:
+                yield from _mistakes(each, data, path)
+        case cattrs.ForbiddenExtraKeysError():
+            known = [setting.name for setting in fields(error.cl)]
+            for name in sorted(error.extra_fields):
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"expected some of {', '.join(known)}"
+                yield f"{path}.{name}: unknown setting; {hint}".removeprefix(".")
+        case ConfigError():
+            yield _at(path, str(error))
+        case ValueError() | OverflowError():
+            yield f"{path}: {error}"
+        case KeyError():
+            yield f"{path}: expected this setting, it has no default"
+        case _:  # what cattrs says of a value of another shape names its own code
+            yield f"{path}: expected {'settings by name' if path else 'an experiment'}, got {reprlib.repr(data)}"
+
+
+def _at(path: str, message: str) -> str:
+    """A record's own message, which begins with the record's name, with the path to where the record stands.
+
+    >>> _at("team.policy.lora", "lora.rank: expected 0 (no adapter) or more, got -1")
+    'team.policy.lora.rank: expected 0 (no adapter) or more, got -1'
+    """
+    above, _, name = path.rpartition(".")
+    if not path or message.startswith(path):
+        return message
+    return f"{above}.{message}" if message.startswith(f"{name}.") else f"{path}: {message}"
 
 
 def read_experiment(path: Path) -> Experiment:

@@ -15,14 +15,13 @@ import relay
 
 from madrigal import cli
 from madrigal.commands import analyze as analyse
-from madrigal.config import Experiment, TeamConfig, to_json
-from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.maths.sampling import Sampling
-from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig
+from madrigal.config import Experiment, to_json
+from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own
 from madrigal.rollouts.topology import Parallel, Sequential
+from madrigal.settings import EvaluationConfig, Lora, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.games.rules import PLAYERS
 from madrigal.training import held_out
 from madrigal.training.held_out import evaluate_run

@@ -15,11 +15,8 @@ sys.path.append(str(Path(__file__).parents[1] / "core"))
 import tiny
 
 from madrigal.algorithms.group import GroupRelative
-from madrigal.config import Experiment, RecordsConfig, TeamConfig
-from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.learning.learner import Optimiser
-from madrigal.maths.sampling import Sampling
-from madrigal.policies.local import PolicyConfig
+from madrigal.config import Experiment
+from madrigal.settings import EvaluationConfig, Optimiser, PolicyConfig, RecordsConfig, Sampling, TeamConfig
 from madrigal.tasks.data import Source
 from madrigal.tasks.discussion.gsm8k import Gsm8k
 

@@ -12,13 +12,12 @@ from madrigal.algorithms.group import REINFORCE, GroupRelative
 from madrigal.compare.contenders import Contender, alone, as_large_as, contenders, left_out, matched, with_base
 from madrigal.compare.run import training_tokens
 from madrigal.compare.statistics import Played
-from madrigal.config import Experiment, TeamConfig
-from madrigal.maths.sampling import Sampling
-from madrigal.policies.local import Lora, PolicyConfig
+from madrigal.config import Experiment
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own
 from madrigal.rollouts.branching import Branching
 from madrigal.rollouts.topology import Discussion, Parallel, Sequential
+from madrigal.settings import Lora, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.discussion.gsm8k import Gsm8k
 from madrigal.tasks.writing.task import Arxiv, Tldr

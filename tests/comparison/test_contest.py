@@ -19,9 +19,8 @@ from madrigal.compare.outcomes import outcome, rows_of_contest
 from madrigal.compare.run import Contest, open_contest, play_all, replacing, slug
 from madrigal.compare.statistics import RETURN, SPEED, TIME
 from madrigal.config import Experiment, read_experiment
-from madrigal.learning.learner import Optimiser
-from madrigal.policies.local import Lora
 from madrigal.runs.log import read_lines
+from madrigal.settings import Lora, Optimiser
 from madrigal.training.held_out import Silent, evaluate_run
 from madrigal.types import ConfigError, EngineError
 

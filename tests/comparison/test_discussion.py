@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from madrigal.evaluation.evaluate import Evaluation, EvaluationConfig, evaluate, response_seconds
+from madrigal.evaluation.evaluate import Evaluation, evaluate, response_seconds
 from madrigal.rollouts.play import Game, Judge, Utterance, drive, play
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import SingleRound
 from madrigal.rollouts.topology import Discussion
+from madrigal.settings import EvaluationConfig
 from madrigal.types import Completion, ConfigError, Episode, Example, Point, Step
 
 TIMES = {("ann", 0): 5.0, ("bob", 0): 1.0, ("ann", 1): 2.0, ("bob", 1): 3.0}

@@ -14,11 +14,11 @@ from madrigal.algorithms.group import GroupRelative
 from madrigal.compare.outcomes import difference, is_finished, outcome, rows_of_contest, rows_of_runs
 from madrigal.compare.statistics import RETURN, SPEED, TIME
 from madrigal.config import Experiment, to_json
-from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own
 from madrigal.rollouts.topology import Discussion
 from madrigal.runs.log import read_lines
+from madrigal.settings import EvaluationConfig
 from madrigal.tasks.writing.task import Arxiv
 from madrigal.types import ConfigError
 

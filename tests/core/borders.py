@@ -13,9 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from madrigal.maths.sampling import Sampling, warp
+from madrigal.maths.sampling import warp
 from madrigal.policies.generate import _uniform
 from madrigal.policies.local import LocalPolicy
+from madrigal.settings import Sampling
 from madrigal.types import Completion
 
 ROUNDING = 1e-4  # of log-probs, in nats; it moves the borders between tokens by no more than that in probability

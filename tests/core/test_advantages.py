@@ -10,17 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from madrigal.maths.advantages import (
-    greedy,
-    group_mean,
-    group_zscore,
-    leave_one_out,
-    margin,
-    mean_over_partners,
-    quality,
-    returns_to_go,
-    standardize,
-)
+from madrigal.maths.advantages import greedy, group_mean, group_zscore, leave_one_out, standardize
+from madrigal.maths.returns import margin, mean_over_partners, quality, returns_to_go
 
 value = st.floats(-100, 100)
 rows = st.integers(2, 6).flatmap(lambda k: st.lists(st.lists(value, min_size=k, max_size=k), min_size=1, max_size=3))

@@ -14,12 +14,12 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from tokenizers.processors import TemplateProcessing
 from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerFast
 
-from madrigal.maths.sampling import Sampling
 from madrigal.policies import chat as module
 from madrigal.policies.chat import ChatFormat
 from madrigal.policies.generate import generate
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.starter import model_path
+from madrigal.settings import Sampling
 from madrigal.types import EngineError, Message, Messages
 
 TEXTS = ["def aux(x):\n    return ' '.join(x) != ''\n", "The cat's hat isn't here , is it ?", "A concise summary."] * 9

@@ -20,11 +20,12 @@ from madrigal import cli
 from madrigal.commands import train as commands
 from madrigal.commands.settings import start_of, with_settings
 from madrigal.config import read_experiment, to_json
-from madrigal.policies.local import Lora, PolicyConfig, load_model
+from madrigal.policies.local import load_model
 from madrigal.recipes import RECIPES, recipe
 from madrigal.report.progress import before_after, shown
 from madrigal.rollouts.task import SingleRound
 from madrigal.runs.folders import held, held_free
+from madrigal.settings import Lora, PolicyConfig
 from madrigal.tasks.own import Own, load_own
 from madrigal.training.train import train
 from madrigal.types import ConfigError, EngineError, Example, TaskError

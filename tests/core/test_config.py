@@ -6,19 +6,19 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import cattrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from madrigal.algorithms.group import GroupRelative
 from madrigal.build.experiment import check_experiment
-from madrigal.config import Experiment, RecordsConfig, TeamConfig, from_json, read_experiment, to_json
-from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.policies.local import Lora, PolicyConfig
+from madrigal.config import Experiment, from_json, read_experiment, to_json
 from madrigal.recipes import RECIPES, recipe
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import SingleRound
 from madrigal.rollouts.topology import Sequential
+from madrigal.settings import EvaluationConfig, Lora, PolicyConfig, RecordsConfig, TeamConfig
 from madrigal.tasks.coding.config import ExpertConfig
 from madrigal.tasks.own import Own
 from madrigal.types import ConfigError, Example, TaskError
@@ -41,6 +41,12 @@ def test_every_kind_of_setting_comes_back() -> None:
         records=RecordsConfig(trackers=("wandb",)),
     )
     assert from_json(to_json(run)) == run
+
+
+def test_settings_are_read_with_one_converter(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = to_json(RUN)
+    monkeypatch.setattr(cattrs, "Converter", None)
+    assert to_json(from_json(text)) == text
 
 
 def test_settings_left_out_take_their_defaults() -> None:
@@ -77,8 +83,19 @@ def test_an_unknown_key_is_named_at_every_depth(place: tuple[str, ...]) -> None:
         ("algorithm", {"reward_shift": float("nan")}, "algorithm.reward_shift"),
         ("algorithm", {"stop_above": float("-inf")}, "algorithm.stop_above"),
         ("task", {"kind": "Coding", "program_seconds": float("inf")}, "task.program_seconds"),
-        ("steps", 2.5, "expected int @ .*steps"),
-        ("team", {"shared": "false"}, "expected bool @ .*team.shared"),
+        ("steps", 2.5, "experiment: steps: expected int, got 2.5"),
+        ("team", {"shared": "false"}, "experiment: team.shared: expected bool, got 'false'"),
+        ("team", {"policy": {"lora": {"rank": -1}}}, "experiment: team.policy.lora.rank: expected 0 .*, got -1$"),
+        ("team", {"seats": {"a": {"dtype": "half"}}}, "team.seats.a.dtype: expected auto or float32 .*, got 'half'"),
+        ("team", {"seats": [1]}, r"team.seats: expected settings by name, got \[1\]"),
+        ("sampling", {"temprature": 1}, "sampling.temprature: unknown setting; did you mean temperature"),
+        ("sampling", {"temperature": "0.5"}, "sampling.temperature: expected a number, got '0.5'"),
+        ("sampling", [], r"sampling: expected settings by name, got \[\]"),
+        ("optimiser", {"betas": [0.9]}, "optimiser.betas: expected 2 values, got 1"),
+        ("optimiser", {"lr": 10**400}, "optimiser.lr: .* too large"),
+        ("records", {"trackers": "wandb"}, "records.trackers: expected a list, got 'wandb'$"),
+        ("algorithm", {"ddof": True}, "algorithm.ddof: expected 0 or 1, got True"),
+        ("task", {"kind": "Own"}, "task.path: expected this setting"),
         ("topology", {"kind": "Ring"}, "topology.kind: expected Parallel or Sequential or .*, got 'Ring'"),
         ("task", {"path": "task.py:task"}, "or Own, got None"),
         ("task", "Own", "task.kind: expected .*, got None"),

@@ -17,12 +17,11 @@ from torch import Tensor
 from madrigal.algorithms import CriticNeed
 from madrigal.learning.critics import CriticLearner, explained
 from madrigal.learning.learner import reader
-from madrigal.learning.optimizer import Optimiser
 from madrigal.maths.batch import make_batch
-from madrigal.maths.sampling import Sampling
 from madrigal.policies.adapters import adapter_name
-from madrigal.policies.critic import Critic, CriticConfig, load_critic
-from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig
+from madrigal.policies.critic import Critic, load_critic
+from madrigal.policies.local import LocalPolicy
+from madrigal.settings import CriticConfig, Lora, Optimiser, PolicyConfig, Sampling
 from madrigal.types import Completion, ConfigError, EngineError, Sample, TrainingError, Turn
 
 # peft asks transformers by a name that the latter is about to drop.

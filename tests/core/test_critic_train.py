@@ -17,17 +17,22 @@ from madrigal.algorithms import CriticNeed
 from madrigal.algorithms.actor_critic import COLLM_CC, COLLM_DC, IPPO, MAPPO, ActorCritic
 from madrigal.algorithms.group import MAGRPO
 from madrigal.build.experiment import load_team
-from madrigal.config import Experiment, RecordsConfig, TeamConfig
-from madrigal.evaluation.evaluate import EvaluationConfig
+from madrigal.config import Experiment
 from madrigal.learning.critics import Critics
 from madrigal.learning.learner import Learner
 from madrigal.learning.learners import Learning
-from madrigal.learning.optimizer import Optimiser
-from madrigal.maths.sampling import Sampling
-from madrigal.policies.critic import CriticConfig
-from madrigal.policies.local import Lora, PolicyConfig
 from madrigal.policies.team import Team
 from madrigal.runs.checkpoint import load_checkpoint, newest_checkpoint
+from madrigal.settings import (
+    CriticConfig,
+    EvaluationConfig,
+    Lora,
+    Optimiser,
+    PolicyConfig,
+    RecordsConfig,
+    Sampling,
+    TeamConfig,
+)
 from madrigal.tasks.own import Own
 from madrigal.training.train import train
 from madrigal.types import ConfigError, Episode, Group, Point, Turn

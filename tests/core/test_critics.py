@@ -18,16 +18,14 @@ from madrigal.algorithms.actor_critic import COLLM_CC, COLLM_DC, IPPO, MAPPO, Ac
 from madrigal.algorithms.group import MAGRPO
 from madrigal.build.experiment import make_team
 from madrigal.build.learners import check_histories, make_critics, make_learning
-from madrigal.config import Experiment, TeamConfig
+from madrigal.config import Experiment
 from madrigal.learning.critics import CENTRAL, Critics
 from madrigal.learning.histories import as_shown, company, joint_history
-from madrigal.learning.optimizer import Optimiser
-from madrigal.maths.sampling import Sampling
 from madrigal.policies.adapters import adapter_name
-from madrigal.policies.critic import CriticConfig
-from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig
+from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
 from madrigal.rollouts.task import SingleRound
+from madrigal.settings import CriticConfig, Lora, Optimiser, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.own import Own
 from madrigal.types import (
     Completion,

@@ -12,12 +12,12 @@ from borders import assert_same_answers
 from kin import MODELS, build
 from tiny import chat
 
-from madrigal.maths.sampling import Sampling
 from madrigal.policies import generate as engine
 from madrigal.policies.decoder import Decoder
 from madrigal.policies.generate import generate
 from madrigal.policies.llama import supports
-from madrigal.policies.local import LocalPolicy, Lora
+from madrigal.policies.local import LocalPolicy
+from madrigal.settings import Lora, Sampling
 from madrigal.types import Completion
 
 TEXTS = ("a", "the cat sat on the mat", "zebra " * 20, "1 + 1 =", "mice")

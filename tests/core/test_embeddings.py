@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from madrigal.learning.embeddings import Embedder, embedder_of, mean_hidden, policy_encoder, projected, shown_text
-from madrigal.policies.local import LocalPolicy, Lora
+from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
+from madrigal.settings import Lora
 from madrigal.types import Completion, Episode, Group, Message, Point, Step, Turn
 
 ROWS = [(5, 6, 7, 8, 9), (10,), (11, 12), (5, 6)]

@@ -10,9 +10,10 @@ import torch
 from borders import assert_same_answers, assert_same_tokens, plain_logits
 from tiny import answers, chat
 
-from madrigal.maths.sampling import Sampling, warp
+from madrigal.maths.sampling import warp
 from madrigal.policies.generate import RoomyLayer, generate
 from madrigal.policies.local import LocalPolicy
+from madrigal.settings import Sampling
 from madrigal.types import Completion, EngineError
 
 TEXTS = ("a", "the cat sat on the mat", "zebra " * 20, "1 + 1 =", "mice")

@@ -18,11 +18,12 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GPT2Config, OPTConfig
 
 from madrigal.algorithms.group import MAGRPO, GroupRelative
-from madrigal.learning.learner import Learner, Optimiser
+from madrigal.learning.learner import Learner
 from madrigal.maths.batch import Batch, PolicyOutput, make_batch
 from madrigal.maths.losses import Chosen, entropy
-from madrigal.maths.sampling import Sampling, warp
-from madrigal.policies.local import LocalPolicy, Lora
+from madrigal.maths.sampling import warp
+from madrigal.policies.local import LocalPolicy
+from madrigal.settings import Lora, Optimiser, Sampling
 from madrigal.types import ConfigError, EngineError, Sample, TrainingError
 
 # peft asks transformers by a name that the latter is about to drop.

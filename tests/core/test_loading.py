@@ -17,12 +17,12 @@ from tiny import CPU, answers, chat
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GPT2Config, GPTJConfig, LlamaConfig
 
-from madrigal.maths.sampling import Sampling
 from madrigal.policies import local
 from madrigal.policies.adapters import adapter_name, new_adapter
 from madrigal.policies.critic import load_critic
 from madrigal.policies.generate import generate
-from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig, load_model, load_policy, load_saved_adapter
+from madrigal.policies.local import LocalPolicy, load_model, load_policy, load_saved_adapter
+from madrigal.settings import Lora, PolicyConfig, Sampling
 from madrigal.types import ConfigError, EngineError
 
 # peft asks transformers by a name that the latter is about to drop.

@@ -9,10 +9,10 @@ import pytest
 
 from madrigal.algorithms.catalog import name_of
 from madrigal.commands.settings import start_of
-from madrigal.policies.local import PolicyConfig
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own
 from madrigal.rollouts.topology import Sequential
+from madrigal.settings import PolicyConfig
 from madrigal.types import ConfigError
 
 

@@ -11,12 +11,9 @@ import pytest
 from runs import StopsBefore, numbers
 
 from madrigal.algorithms.pmic import Pmic
-from madrigal.config import Experiment, RecordsConfig, TeamConfig
-from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.learning.optimizer import Optimiser
-from madrigal.maths.sampling import Sampling
-from madrigal.policies.local import PolicyConfig
+from madrigal.config import Experiment
 from madrigal.runs.checkpoint import load_checkpoint, newest_checkpoint
+from madrigal.settings import EvaluationConfig, Optimiser, PolicyConfig, RecordsConfig, Sampling, TeamConfig
 from madrigal.tasks.own import Own
 from madrigal.training.train import train
 

@@ -18,14 +18,20 @@ from madrigal.algorithms.actor_critic import MAPPO
 from madrigal.algorithms.group import GroupRelative
 from madrigal.algorithms.self_play import SelfPlay
 from madrigal.build.experiment import make_team
-from madrigal.config import Experiment, RecordsConfig, TeamConfig
-from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.learning.optimizer import Optimiser
-from madrigal.learning.snapshots import PartnerConfig
-from madrigal.maths.sampling import Sampling
-from madrigal.policies.critic import CriticConfig
+from madrigal.config import Experiment
 from madrigal.policies.generate import GPU_LOOK, generate
-from madrigal.policies.local import Lora, PolicyConfig, load_policy
+from madrigal.policies.local import load_policy
+from madrigal.settings import (
+    CriticConfig,
+    EvaluationConfig,
+    Lora,
+    Optimiser,
+    PartnerConfig,
+    PolicyConfig,
+    RecordsConfig,
+    Sampling,
+    TeamConfig,
+)
 from madrigal.tasks.games.kuhn import Kuhn
 from madrigal.tasks.own import Own
 from madrigal.training.train import train

@@ -23,9 +23,9 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
-from madrigal.maths.sampling import Sampling
 from madrigal.policies.check_model import check_cache
-from madrigal.policies.local import LocalPolicy, PolicyConfig, load_model
+from madrigal.policies.local import LocalPolicy, load_model
+from madrigal.settings import PolicyConfig, Sampling
 from madrigal.types import EngineError
 
 SHAPE: dict[str, Any] = {

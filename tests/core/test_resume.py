@@ -17,13 +17,10 @@ from safetensors.torch import load_file
 from madrigal.algorithms.group import GroupRelative
 from madrigal.build.experiment import make_team, prepare
 from madrigal.commands.settings import from_run
-from madrigal.config import Experiment, RecordsConfig, TeamConfig, read_experiment, to_json
-from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.learning.learner import Optimiser
-from madrigal.maths.sampling import Sampling
-from madrigal.policies.local import Lora, PolicyConfig
+from madrigal.config import Experiment, read_experiment, to_json
 from madrigal.runs.checkpoint import load_checkpoint
 from madrigal.runs.log import read_lines
+from madrigal.settings import EvaluationConfig, Lora, Optimiser, PolicyConfig, RecordsConfig, Sampling, TeamConfig
 from madrigal.tasks.own import Own, _load
 from madrigal.training.held_out import Silent, evaluate_run, notices
 from madrigal.training.saving import export

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from madrigal.maths.advantages import returns_to_go
-from madrigal.maths.returns import END, Ahead, gae, td
+from madrigal.maths.returns import END, Ahead, gae, returns_to_go, td
 
 NUMBER = st.floats(-10, 10)
 SHARE = st.floats(0, 1)

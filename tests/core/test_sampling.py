@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from madrigal.maths.sampling import BLOCK, Sampling, _cut_ranked, draw, warp
+from madrigal.maths.sampling import BLOCK, _cut_ranked, draw, warp
+from madrigal.settings import Sampling
 from madrigal.types import ConfigError
 
 PROBS = (0.4, 0.3, 0.2, 0.1)

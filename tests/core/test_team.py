@@ -17,12 +17,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from madrigal.algorithms.group import GroupRelative
 from madrigal.build.experiment import load_team, make_team
 from madrigal.build.learners import make_learning
-from madrigal.config import Experiment, TeamConfig
-from madrigal.learning.optimizer import Optimiser
-from madrigal.maths.sampling import Sampling
-from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig
+from madrigal.config import Experiment
+from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
 from madrigal.rollouts.play import Utterance
+from madrigal.settings import Lora, Optimiser, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.own import Own
 from madrigal.training.saving import save_team
 from madrigal.types import ConfigError, EngineError, Readings

@@ -23,16 +23,20 @@ from safetensors.torch import load_file
 
 from madrigal.algorithms.group import INDEPENDENT_GRPO, LEAVE_ONE_OUT_TEAM, GroupRelative
 from madrigal.build.experiment import check_prompts, prepare
-from madrigal.config import Experiment, RecordsConfig, TeamConfig, from_json, to_json
-from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.learning.learner import Optimiser
-from madrigal.learning.snapshots import PartnerConfig
-from madrigal.maths.sampling import Sampling
-from madrigal.policies.local import PolicyConfig
+from madrigal.config import Experiment, from_json, to_json
 from madrigal.policies.team import Team
-from madrigal.rollouts.rewards import Tradeoff
 from madrigal.rollouts.task import SingleRound
 from madrigal.runs.log import read_lines
+from madrigal.settings import (
+    EvaluationConfig,
+    Optimiser,
+    PartnerConfig,
+    PolicyConfig,
+    RecordsConfig,
+    Sampling,
+    TeamConfig,
+    Tradeoff,
+)
 from madrigal.tasks.own import Own
 from madrigal.training.held_out import evaluate_run
 from madrigal.training.saving import save_team

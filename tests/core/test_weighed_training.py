@@ -8,14 +8,11 @@ from pathlib import Path
 import pytest
 
 from madrigal.algorithms.group import LEAVE_ONE_OUT_TEAM
-from madrigal.config import Experiment, RecordsConfig, TeamConfig
-from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.learning.learner import Optimiser
-from madrigal.maths.sampling import Sampling
-from madrigal.policies.local import PolicyConfig
-from madrigal.rollouts.rewards import Tradeoff, overlap
+from madrigal.config import Experiment
+from madrigal.rollouts.rewards import overlap
 from madrigal.rollouts.topology import Sequential
 from madrigal.runs.log import read_lines
+from madrigal.settings import EvaluationConfig, Optimiser, PolicyConfig, RecordsConfig, Sampling, TeamConfig, Tradeoff
 from madrigal.tasks.own import Own
 from madrigal.training.train import train
 

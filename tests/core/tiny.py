@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from madrigal.maths.sampling import Sampling
 from madrigal.policies.generate import generate
-from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig, load_policy
+from madrigal.policies.local import LocalPolicy, load_policy
+from madrigal.settings import Lora, PolicyConfig, Sampling
 from madrigal.types import Completion, Message, Messages, Sample, Turn
 from pretraining.tokenizer import train_tokenizer
 

@@ -13,12 +13,9 @@ from safetensors.torch import load_file
 
 from madrigal import cli
 from madrigal.algorithms.maporl import Maporl
-from madrigal.config import Experiment, TeamConfig
-from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.learning.optimizer import Optimiser
-from madrigal.maths.sampling import Sampling
-from madrigal.policies.local import Lora, PolicyConfig
+from madrigal.config import Experiment
 from madrigal.runs.log import read_lines
+from madrigal.settings import EvaluationConfig, Lora, Optimiser, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.data import Source
 from madrigal.tasks.discussion.debate import Debate, DebateTask
 from madrigal.tasks.discussion.verifier import Question, service

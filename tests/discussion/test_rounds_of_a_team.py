@@ -12,11 +12,11 @@ from tiny import chat, load
 
 from madrigal.build.experiment import check_experiment, load_team, make_team
 from madrigal.compare.contenders import contenders
-from madrigal.config import Experiment, TeamConfig, from_json, to_json
-from madrigal.maths.sampling import Sampling
-from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig
+from madrigal.config import Experiment, from_json, to_json
+from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
 from madrigal.rollouts.play import Utterance
+from madrigal.settings import Lora, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.discussion.debate import Debate, DebateTask
 from madrigal.training.saving import save_team
 from madrigal.types import Completion, ConfigError, Turn

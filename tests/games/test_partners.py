@@ -12,16 +12,15 @@ import torch
 
 from madrigal.algorithms.self_play import SelfPlay
 from madrigal.learning.learner import Learner
-from madrigal.learning.optimizer import Optimiser
-from madrigal.learning.snapshots import PartnerConfig, Partners, changed, copy_of
-from madrigal.maths.sampling import Sampling
-from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig, load_policy
+from madrigal.learning.snapshots import Partners, changed, copy_of
+from madrigal.policies.local import LocalPolicy, load_policy
 from madrigal.policies.team import Team
 from madrigal.rollouts.branching import Branching
 from madrigal.rollouts.play import Judge, Utterance
 from madrigal.rollouts.topology import Parallel
 from madrigal.rollouts.tree import branch
 from madrigal.runs.checkpoint import load_checkpoint, save_checkpoint
+from madrigal.settings import Lora, Optimiser, PartnerConfig, PolicyConfig, Sampling
 from madrigal.tasks.games.kuhn import Kuhn
 from madrigal.tasks.games.table import Table
 from madrigal.types import Completion, ConfigError, Message, Point, Readings, Step

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from madrigal.config import Experiment
-from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.recipes import recipe
 from madrigal.runs.checkpoint import load_checkpoint, newest_checkpoint
+from madrigal.settings import EvaluationConfig
 from madrigal.tasks.games.mixture import Games
 from madrigal.training.train import train
 

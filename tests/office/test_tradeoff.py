@@ -18,9 +18,10 @@ from madrigal.evaluation.ablations import Muffled, muffled
 from madrigal.evaluation.evaluate import percent_of_best, response_seconds
 from madrigal.recipes import recipe
 from madrigal.rollouts.play import Game, Judge, Utterance, drive, play
-from madrigal.rollouts.rewards import Talk, Tradeoff, frontier, measure, overlap, response, weighed
+from madrigal.rollouts.rewards import Talk, frontier, measure, overlap, response, weighed
 from madrigal.rollouts.task import SingleRound
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
+from madrigal.settings import Tradeoff
 from madrigal.types import Completion, ConfigError, Episode, Example, Point, Step, Turn
 
 ADA = Example("ada", {})

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from madrigal.algorithms.group import LEAVE_ONE_OUT_TEAM, MAGRPO, GroupRelative
 from madrigal.rollouts.play import Judge
-from madrigal.rollouts.rewards import Tradeoff, leaving_one_out, paying_differences, rewarded, weighed
+from madrigal.rollouts.rewards import leaving_one_out, paying_differences, rewarded, weighed
 from madrigal.rollouts.topology import Parallel, Sequential, Topology
 from madrigal.rollouts.tree import branch
+from madrigal.settings import Tradeoff
 from madrigal.types import Completion, Episode, Group, Message, Point, Readings, Step, TrainingError, Turn
 
 AGENTS = ("ann", "bob", "cat")

@@ -17,12 +17,11 @@ from talking import Types
 from madrigal import cli
 from madrigal.build import experiment as assemble
 from madrigal.build.experiment import make_team
-from madrigal.config import Experiment, TeamConfig, to_json
-from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.maths.sampling import Sampling
-from madrigal.policies.local import LocalPolicy, PolicyConfig
+from madrigal.config import Experiment, to_json
+from madrigal.policies.local import LocalPolicy
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own
+from madrigal.settings import EvaluationConfig, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.coding.config import Coding
 from madrigal.training.held_out import evaluate_run
 

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import tyro
-from torch import Tensor
 
-from madrigal.maths.batch import Batch, PolicyOutput
 from madrigal.rollouts.branching import Branching
 from madrigal.types import Group, Readings, Sample
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from madrigal.maths.batch import Batch, PolicyOutput
 
 M = TypeVar("M")
 Name = tyro.conf.Suppress[str]  # a setting that files keep and the command line does not offer

@@ -28,17 +28,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from madrigal.algorithms import CriticNeed, Name, Needs
 from madrigal.algorithms.checks import check_least, check_positive, check_share, check_usual
 from madrigal.algorithms.objective import Reduction, in_minibatches, objective
-from madrigal.maths.batch import Batch, PolicyOutput
 from madrigal.maths.returns import END, Ahead, gae
 from madrigal.rollouts.branching import Branching
 from madrigal.types import AgentId, ConfigError, Episode, Group, Readings, Sample, Step, Turn, joint_reward
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from madrigal.maths.batch import Batch, PolicyOutput
 
 Memory = dict[str, float]
 

@@ -21,19 +21,20 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from statistics import fmean, pvariance
-from typing import Any, Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal
 
 from madrigal.algorithms import Name, Needs
 from madrigal.algorithms.checks import check_least, check_positive, check_share, check_usual
 from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates, advantages_of, optimizer_steps, whole_return
-from madrigal.maths.advantages import EPSILON as TRL_EPSILON
-from madrigal.maths.advantages import group_zscore
-from madrigal.maths.batch import Batch, PolicyOutput
 from madrigal.rollouts.branching import Branching
+from madrigal.settings import EPSILON as TRL_EPSILON
 from madrigal.types import AgentId, Episode, Group, Readings, Sample
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from madrigal.maths.batch import Batch, PolicyOutput
 
 Memory = dict[str, Any]
 HISTORIES = ("delta", "joint", "solo")
@@ -172,6 +173,8 @@ class Ccpo:
 
     def _credited(self, group: Group[object], rewards: Sequence[tuple[float, float]]) -> Iterator[Sample]:
         """Samples of all turns, each role compared with its own siblings."""
+        from madrigal.maths.advantages import group_zscore
+
         roles = [list(role) for role in zip(*rewards, strict=True)]
         advantages = [advantages_of(role, lambda row: group_zscore(row, self.ddof, self.epsilon)) for role in roles]
         for k, episode in enumerate(group.episodes):

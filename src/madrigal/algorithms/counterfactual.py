@@ -19,18 +19,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from madrigal.algorithms import Name, Needs
 from madrigal.algorithms.checks import check_least, check_usual
 from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates, credit_siblings, joint_returns, optimizer_steps
-from madrigal.maths.advantages import group_mean, leave_one_out
-from madrigal.maths.batch import Batch, PolicyOutput
 from madrigal.rollouts.branching import Branching
 from madrigal.types import AgentId, ConfigError, Episode, Group, Readings, Sample
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from madrigal.maths.batch import Batch, PolicyOutput
 
 Memory = dict[str, float]
 Baseline = Literal["leave_one_out", "full_mean"]
@@ -121,6 +122,8 @@ class Counterfactual:
         self, groups: Sequence[Group[object]], memory: Memory, readings: Readings
     ) -> tuple[list[list[Sample]], Memory]:
         """Compares the alternatives of every decision."""
+        from madrigal.maths.advantages import group_mean, leave_one_out
+
         if not self.replay:
             returns = joint_returns(self.discount, self.reward_shift)
             baseline = leave_one_out if self.baseline == "leave_one_out" else group_mean

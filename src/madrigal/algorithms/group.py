@@ -23,10 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from madrigal.algorithms import Name, Needs
 from madrigal.algorithms.checks import check_finite, check_least, check_usual
@@ -40,10 +37,14 @@ from madrigal.algorithms.siblings import (
     returns_of,
     siblings,
 )
-from madrigal.maths.advantages import EPSILON, greedy, group_mean, leave_one_out, standardize
-from madrigal.maths.batch import Batch, PolicyOutput
 from madrigal.rollouts.branching import Branching
+from madrigal.settings import EPSILON
 from madrigal.types import AgentId, ConfigError, Episode, Group, Readings, Sample, Step, TrainingError, joint_reward
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from madrigal.maths.batch import Batch, PolicyOutput
 
 Memory = dict[str, float]
 
@@ -208,6 +209,10 @@ class GroupRelative:
         return reward + self.own_weight * (step.rewards[agent] + self.reward_shift) if self.own_weight else reward
 
     def _advantages(self, each: Siblings) -> list[float]:
+        import torch
+
+        from madrigal.maths.advantages import greedy, group_mean, leave_one_out
+
         match self.baseline:
             case "mean":
                 row = advantages_of(each.returns, group_mean)
@@ -237,6 +242,10 @@ def on_one_scale(rows: Sequence[Sequence[float]], ddof: int = 1, epsilon: float 
     >>> on_one_scale([[2.0, -2.0], [0.0, 0.0, 0.0]], epsilon=0.0)[0]
     [1.414213562373095, -1.414213562373095]
     """
+    import torch
+
+    from madrigal.maths.advantages import standardize
+
     together = torch.tensor([[advantage for row in rows for advantage in row]], dtype=torch.float64)
     scaled = iter(standardize(together, ddof, epsilon)[0].tolist())
     return [[next(scaled) for _ in row] for row in rows]

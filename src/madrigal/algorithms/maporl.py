@@ -17,20 +17,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-import torch
-from jaxtyping import Float
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from madrigal.algorithms import CriticNeed, Name, Needs
 from madrigal.algorithms.checks import check_finite, check_least, check_share, check_usual
-from madrigal.algorithms.influence import Horizon, Share, incentives, influence_aware
 from madrigal.algorithms.objective import Reduction, in_minibatches, objective
-from madrigal.maths.batch import Batch, PolicyOutput
 from madrigal.maths.returns import gae
 from madrigal.rollouts.branching import Branching
 from madrigal.types import Episode, Group, Reading, Readings, Sample, TrainingError, Turn
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from madrigal.maths.batch import Batch, PolicyOutput
 
 Memory = dict[str, int]
 RIGHT = 0.5  # a score above it counts as right where the task does not say what was right; the code's threshold
@@ -71,8 +71,8 @@ class Maporl:
     name: Name = "maporl"
     width: int = 1
     score_discount: float = 0.3
-    horizon: Horizon = "discounted_sum"
-    share: Share = "all"
+    horizon: Literal["discounted_sum", "last", "current"] = "discounted_sum"
+    share: Literal["all", "individual"] = "all"
     alpha0: float = 0.0
     alpha1: float = 0.0
     beta0: float = 0.0
@@ -164,6 +164,10 @@ class Maporl:
 
     def rewards(self, episode: Episode[object], agents: Sequence[str]) -> Float[Tensor, "H A"]:
         """What each answer of a discussion earns, before the KL term."""
+        import torch
+
+        from madrigal.algorithms.influence import incentives, influence_aware
+
         paid = [[step.rewards[agent] for agent in agents] for step in episode.steps]
         scores = torch.tensor(paid, dtype=torch.float64)  # as exact as the rewards are
         right, flawed = _right(episode, agents, scores), _flawed(episode, agents)
@@ -191,6 +195,8 @@ class Maporl:
 
 def _right(episode: Episode[object], agents: Sequence[str], scores: Tensor) -> Tensor:
     """Which answers were right: as the task's details say, else by their scores."""
+    import torch
+
     said = [step.details.get("right") for step in episode.steps]
     if any(row is None for row in said):
         return scores > RIGHT
@@ -199,6 +205,8 @@ def _right(episode: Episode[object], agents: Sequence[str], scores: Tensor) -> T
 
 def _flawed(episode: Episode[object], agents: Sequence[str]) -> Tensor:
     """Which answers the task's details call no proper ones."""
+    import torch
+
     flaws = [step.details.get("flaws", {}) for step in episode.steps]
     return torch.tensor([[bool(row.get(agent)) for agent in agents] for row in flaws])
 

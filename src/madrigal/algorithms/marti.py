@@ -17,18 +17,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from madrigal.algorithms import Name, Needs
 from madrigal.algorithms.checks import check_finite, check_positive, check_usual
 from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates, credit_siblings
-from madrigal.maths.advantages import group_mean, margin, quality
-from madrigal.maths.batch import Batch, PolicyOutput
+from madrigal.maths.returns import margin, quality
 from madrigal.rollouts.branching import Branching
 from madrigal.types import AgentId, Episode, Group, Readings, RewardError, Sample, joint_reward
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from madrigal.maths.batch import Batch, PolicyOutput
 
 Memory = dict[str, float]
 ROUNDING = 1e-9  # a quotient may miss 1 by so much
@@ -91,6 +93,8 @@ class Marti:
         Raises:
             RewardError: if "quality" meets a reward that is no share of the best.
         """
+        from madrigal.maths.advantages import group_mean
+
         return credit_siblings(groups, self._shaped, group_mean, self.updates), memory
 
     def _shaped(self, episode: Episode[object], agent: AgentId) -> list[float]:

@@ -7,14 +7,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain, islice
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
-
-from madrigal.maths import losses
-from madrigal.maths.batch import Batch, PolicyOutput
 from madrigal.types import AgentId, Sample
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from madrigal.maths.batch import Batch, PolicyOutput
 
 Reduction = Literal["sequence", "token"]
 
@@ -28,6 +28,8 @@ def objective(output: PolicyOutput, batch: Batch, *, clip: float | None, kl: flo
         reduction: "sequence" sums over an answer's tokens and takes the weighted mean over answers; "token" averages
             over tokens.
     """
+    from madrigal.maths import losses
+
     if clip is None:
         terms = losses.policy_gradient(output.logprobs, batch.advantages)
     else:
@@ -87,6 +89,8 @@ def whitened(samples: Sequence[Sample], epsilon: float = 1e-8) -> list[Sample]:
 
 
 def _scale(values: Sequence[float], epsilon: float) -> tuple[float, float]:
+    import torch
+
     row = torch.tensor(values, dtype=torch.float64)
     variance = float(row.var(correction=1)) if len(values) > 1 else 0.0
     return float(row.mean()), (variance + epsilon) ** -0.5

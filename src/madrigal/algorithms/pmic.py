@@ -26,24 +26,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal
-
-import torch
-from jaxtyping import Float
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal
 
 from madrigal.algorithms import Name, Needs
 from madrigal.algorithms.checks import check_finite, check_least, check_positive, check_usual
-from madrigal.algorithms.mutual_information import Buffers, Dual, Entry, Within, comparable, new_dual, standardized
 from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Returns, Updates, credit_siblings, whole_return
-from madrigal.maths.advantages import group_mean, returns_to_go
-from madrigal.maths.batch import Batch, PolicyOutput
+from madrigal.maths.returns import returns_to_go
 from madrigal.rollouts.branching import Branching
 from madrigal.types import AgentId, ConfigError, Episode, Group, Readings, RewardError, Sample, joint_reward
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from madrigal.algorithms.mutual_information import Buffers, Dual, Entry
+    from madrigal.maths.batch import Batch, PolicyOutput
+
 Memory = dict[str, Any]
-Played = Mapping[int, Sequence[Entry]]  # by identity of the episode, an entry for each of its rounds
+Played = Mapping[int, Sequence["Entry"]]  # by identity of the episode, an entry for each of its rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class Pmic:
     width: int = 4
     alpha: float = 0.01
     beta: float = 0.1
-    within: Within = "task"
+    within: Literal["task", "all"] = "task"
     normalise: bool = True
     bonus_clip: float | None = 3.0
     start: int = 500
@@ -136,6 +137,8 @@ class Pmic:
         Raises:
             RewardError: if a turn was not embedded.
         """
+        from madrigal.maths.advantages import group_mean
+
         measure = whole_return(self.discount, self.reward_shift)
         rounds = {
             id(episode): entries_of(group, episode, readings, measure(episode))
@@ -164,6 +167,8 @@ class Pmic:
 
     def _dual(self, entry: Entry, memory: Memory) -> Dual:
         """The estimators that memory holds, or new ones for vectors of an entry's size."""
+        from madrigal.algorithms.mutual_information import new_dual
+
         dual = new_dual(len(entry["state"]), len(entry["action"]), self.estimator_lr)
         if memory:
             dual.lower.load(memory["lower"])
@@ -183,6 +188,8 @@ class Pmic:
 
     def _bonuses(self, rounds: Played, buffers: Buffers, dual: Dual) -> tuple[dict[int, list[float]], dict[str, float]]:
         """By episode the bonus of each of its rounds, and what `report` says of the step."""
+        from madrigal.algorithms.mutual_information import comparable, standardized
+
         entries = [entry for those in rounds.values() for entry in those]
         paid, places = [0.0] * len(entries), comparable(entries, self.within)
         last = {"lower": 0.0, "upper": 0.0, "bonus": 0.0, "rounds": float(len(places)), "paid": 0.0}
@@ -208,6 +215,8 @@ class Pmic:
 
 
 def _buffers(memory: Memory) -> Buffers:
+    from madrigal.algorithms.mutual_information import Buffers
+
     return Buffers(*(memory.get(name, ()) for name in ("positive", "negative", "recent")))
 
 
@@ -241,5 +250,7 @@ def entries_of(group: Group[object], episode: Episode[object], readings: Reading
 
 
 def _mean(rows: Sequence[Sequence[float]]) -> list[float]:
+    import torch
+
     mean: list[float] = torch.tensor(rows, dtype=torch.float64).mean(0).tolist()
     return mean

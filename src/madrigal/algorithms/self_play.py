@@ -16,16 +16,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from madrigal.algorithms import Name, Needs
 from madrigal.algorithms.checks import check_share, check_usual
 from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import optimizer_steps
-from madrigal.maths.batch import Batch, PolicyOutput
 from madrigal.rollouts.branching import Branching
 from madrigal.types import AgentId, Episode, Group, Readings, Sample
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from madrigal.maths.batch import Batch, PolicyOutput
 
 Memory = dict[str, float]  # "game/role" -> baseline
 

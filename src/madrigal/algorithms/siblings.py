@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
-
-from madrigal.maths.advantages import mean_over_partners, returns_to_go
+from madrigal.maths.returns import mean_over_partners, returns_to_go
 from madrigal.types import AgentId, Episode, Group, Sample, Step, Turn, joint_reward
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Returns = Callable[[Episode[object], AgentId], Sequence[float]]  # one per round of the stretch
-Baseline = Callable[[Tensor], Tensor]  # [N K] returns -> [N K] advantages
+Baseline = Callable[["Tensor"], "Tensor"]  # [N K] returns -> [N K] advantages
 Updates = Literal["turn", "episode"]
 
 
@@ -116,6 +116,8 @@ def advantages_of(returns: Sequence[float], baseline: Baseline) -> list[float]:
     """The advantage of each return in its group; an only one has nothing to be compared with and gets 0."""
     if len(returns) < 2:
         return [0.0] * len(returns)
+    import torch
+
     advantages: list[float] = baseline(torch.tensor([returns], dtype=torch.float64))[0].tolist()
     return advantages
 

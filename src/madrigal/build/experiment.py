@@ -19,15 +19,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from madrigal.algorithms.catalog import AlgorithmConfig, name_of
-from madrigal.config import Experiment, TeamConfig
-from madrigal.policies.local import LocalPolicy, PolicyConfig, load_policy, load_saved_adapter, resolve_model
+from madrigal.config import Experiment
+from madrigal.policies.local import LocalPolicy, load_policy, load_saved_adapter, resolve_model
 from madrigal.policies.team import Team, folder_of
 from madrigal.rollouts.branching import check_branching
 from madrigal.rollouts.play import Judger, Speaker, judge_in_threads, speaking_order
-from madrigal.rollouts.rewards import Tradeoff
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Task, check_agents, check_examples, rewards_of
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Parallel, Sequential, TopologyConfig
+from madrigal.settings import PolicyConfig, TeamConfig, Tradeoff
 from madrigal.tasks.catalog import open_task
 from madrigal.tasks.coordinating import coordinated
 from madrigal.types import AgentId, ConfigError, EngineError, Example, Messages

@@ -10,16 +10,17 @@ from dataclasses import replace
 from typing import Any
 
 from madrigal.algorithms import CriticNeed
-from madrigal.config import Experiment, TeamConfig
+from madrigal.config import Experiment
 from madrigal.learning.critics import CENTRAL, CriticLearner, Critics
 from madrigal.learning.embeddings import embedder_of
 from madrigal.learning.learner import Learner
 from madrigal.learning.learners import Learning
 from madrigal.policies.critic import Critic, load_critic
-from madrigal.policies.local import LocalPolicy, PolicyConfig
+from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Task
+from madrigal.settings import PolicyConfig, TeamConfig
 from madrigal.types import Completion, ConfigError, Example, Turn
 
 NOBODY = CriticNeed("own", "turn")  # what nobody is asked, where an algorithm learns without critics

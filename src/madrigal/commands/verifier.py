@@ -21,10 +21,10 @@ from rich.table import Table
 
 from madrigal.build.experiment import pick_device
 from madrigal.commands.arguments import flags, quietly, unknown_flag
-from madrigal.maths.sampling import Sampling
 from madrigal.policies.generate import generate
-from madrigal.policies.local import LocalPolicy, PolicyConfig, load_policy
+from madrigal.policies.local import LocalPolicy, load_policy
 from madrigal.runs.plain import plain_text
+from madrigal.settings import PolicyConfig, Sampling
 from madrigal.tasks.discussion.debate import Debate, DebateTask, question_of
 from madrigal.tasks.discussion.verifier import Verifier
 from madrigal.types import ConfigError

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from madrigal.algorithms.catalog import switch_algorithm
 from madrigal.algorithms.group import MAGRPO
-from madrigal.config import Experiment, TeamConfig
-from madrigal.policies.local import Lora, PolicyConfig
+from madrigal.config import Experiment
 from madrigal.rollouts.topology import Discussion, Parallel, Sequential, TopologyConfig
+from madrigal.settings import Lora, PolicyConfig, TeamConfig
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.coding.task import ALONE

@@ -15,34 +15,7 @@ from madrigal.evaluation.statistics import bootstrap
 from madrigal.rollouts.play import Game, Judger, Speaker, Utterance, drive, play
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import Topology
-from madrigal.types import Completion, ConfigError, Episode, Example, Point, joint_reward
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationConfig:
-    """How a team is evaluated.
-
-    Attributes:
-        examples: held-out examples that are played; the first so many of the test split.
-        samples: how often each of them is played; several give pass@k, best of n and tighter means.
-        every: also evaluate after so many steps; 0 evaluates before and after training only.
-        timed: examples played one at a time, and one agent at a time, to measure response time; batched play would
-            hide it, and agents that share a processor would slow each other down.
-    """
-
-    examples: int = 100
-    samples: int = 1
-    every: int = 0
-    timed: int = 8
-
-    def __post_init__(self) -> None:
-        if self.examples < 1:
-            raise ConfigError(f"evaluation.examples: expected at least 1, got {self.examples}")
-        if self.samples < 1:
-            raise ConfigError(f"evaluation.samples: expected at least 1, got {self.samples}")
-        for name, count in (("every", self.every), ("timed", self.timed)):
-            if count < 0:
-                raise ConfigError(f"evaluation.{name}: expected 0 or more, got {count}")
+from madrigal.types import Completion, Episode, Example, Point, joint_reward
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,12 +21,13 @@ from madrigal.algorithms import CriticNeed
 from madrigal.algorithms.siblings import all_groups
 from madrigal.learning.histories import as_shown, company, joint_history
 from madrigal.learning.learner import check_recomputing, means, read_each, reader, recomputing, side_by_side
-from madrigal.learning.optimizer import Descent, Optimiser
+from madrigal.learning.optimizer import Descent
 from madrigal.maths.batch import make_batch, micro_batches
 from madrigal.maths.losses import mean_per_token, value_error
 from madrigal.policies.critic import Critic
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
+from madrigal.settings import Optimiser
 from madrigal.types import AgentId, EngineError, Group, Readings, Sample, Turn
 
 CENTRAL = "critic-joint"  # no policy can bear this name

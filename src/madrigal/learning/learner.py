@@ -18,12 +18,12 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from madrigal.learning.optimizer import Descent
-from madrigal.learning.optimizer import Optimiser as Optimiser
 from madrigal.maths.batch import Batch, PolicyOutput, make_batch, micro_batches, total_weight, weighted_tokens
 from madrigal.maths.losses import Chosen, k3
-from madrigal.maths.sampling import Sampling, check_finite, warp
+from madrigal.maths.sampling import check_finite, warp
 from madrigal.policies.forward import Reader, logits_before_actions, logits_in_one_pass
 from madrigal.policies.local import LocalPolicy
+from madrigal.settings import Optimiser, Sampling
 from madrigal.types import ConfigError, Sample, TrainingError, Turn
 
 R = TypeVar("R")

@@ -7,70 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import AdamW
 
+from madrigal.settings import Optimiser
 from madrigal.types import ConfigError, TrainingError
-
-
-@dataclass(frozen=True, slots=True)
-class Optimiser:
-    """AdamW and all that surrounds a step.
-
-    Attributes:
-        lr: peak learning rate.
-        weight_decay: decoupled.
-        betas: of the two moment averages.
-        clip_norm: the largest gradient norm; larger gradients are scaled down to it.
-        warmup: training steps of linear rise from 0.
-        schedule: after the warm-up, the rate stays, or falls linearly or by a cosine to `floor` of the peak, which the
-            last training step has. All optimizer steps of one training step have the same rate.
-        floor: the last rate as a share of the peak, 0 to 1.
-        token_budget: the most padded tokens in one micro-batch. Memory depends on it; the gradient to rounding only,
-            which AdamW's first steps, each as long as the rate, turn into other weights where a gradient is near 0.
-        gradient_checkpointing: recompute activations instead of storing them.
-        stale_tolerance: the largest mean difference, in nats per token, between log-probs at sampling and at training
-            before the update is refused: proof that the sampler holds the newest weights. None picks 0.01 in float32
-            and 0.1 in bfloat16.
-    """
-
-    lr: float = 5e-6
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.999)
-    clip_norm: float = 1.0
-    warmup: int = 0
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    floor: float = 0.0
-    token_budget: int = 4096
-    gradient_checkpointing: bool = False
-    stale_tolerance: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("lr", "clip_norm"):
-            value = getattr(self, name)
-            if not (value > 0 and math.isfinite(value)):
-                raise ConfigError(f"optimiser.{name}: expected a positive number, got {value}")
-        if not self.floor <= 1:
-            raise ConfigError(f"optimiser.floor: expected a share of the peak, 0 to 1, got {self.floor}")
-        for name in ("weight_decay", "warmup", "floor"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"optimiser.{name}: expected 0 or more, got {getattr(self, name)}")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ConfigError(f"optimiser.betas: expected two numbers from 0 to below 1, got {self.betas}")
-        if self.token_budget < 1:
-            raise ConfigError(f"optimiser.token_budget: expected at least 1 token, got {self.token_budget}")
-
-    def scale(self, step: int, steps: int) -> float:
-        """The learning rate of one training step, of `steps` counted from 0, as a share of the peak."""
-        if step < self.warmup:
-            return (step + 1) / (self.warmup + 1)
-        done = min(1.0, (step - self.warmup) / max(1, steps - 1 - self.warmup))
-        falling = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}
-        return self.floor + (1 - self.floor) * falling[self.schedule]
 
 
 class Descent:

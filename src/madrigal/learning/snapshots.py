@@ -21,32 +21,12 @@ from madrigal.evaluation.ablations import seated
 from madrigal.policies.local import LocalPolicy
 from madrigal.rollouts.play import Speaker, Utterance
 from madrigal.rollouts.seeds import derive
-from madrigal.types import AgentId, Completion, ConfigError, Point
+from madrigal.settings import PartnerConfig
+from madrigal.types import AgentId, Completion, Point
 
 POOL = "partner-pool"  # what a checkpoint calls it, beside its learners
 Weights = dict[str, Tensor]
 Snapshot = dict[str, Weights]  # by policy
-
-
-@dataclass(frozen=True, slots=True)
-class PartnerConfig:
-    """How often an older self is met, and which there are. From no paper: SPIRAL plays its present self alone.
-
-    Attributes:
-        share: of the groups that are played against an older self, 0 to 1; 0 is pure self-play.
-        every: steps between two snapshots.
-        keep: snapshots kept; the oldest is dropped. Each is a copy of all trainable weights, in the processor's memory.
-    """
-
-    share: float = 0.0
-    every: int = 20
-    keep: int = 5
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise ConfigError(f"partners.share: expected 0 (none) to 1, got {self.share}")
-        if self.every < 1 or self.keep < 1:
-            raise ConfigError("partners.every and partners.keep: expected at least 1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,33 @@
-"""What is still to come, as a critic foretells it: temporal differences and their sums, as pure functions.
+"""Returns: what is still to come, summed from rewards or foretold by a critic, as pure functions on lists of numbers.
 
-Knows: arrays of rewards and values. Does not know: text, agents, tokens or turns, who asked.
-
-Returns that nobody foretells, and baselines without a critic, are in `advantages`.
+Baselines without a critic are in `advantages`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
+
+
+def returns_to_go(rewards: Sequence[float], discount: float = 1.0, tail: float = 0.0) -> list[float]:
+    """Sums the rewards from each round to the end of the episode.
+
+        R_t = r_t + discount * R_{t+1},    R_H = tail
+
+    MAGRPO is undiscounted. `tail` is the value of what follows the last round: 0 for a whole episode, the mean return
+    of the children where a stretch ends at a branching point of a tree.
+
+        >>> returns_to_go([1.0, 2.0, 4.0])
+        [7.0, 6.0, 4.0]
+
+    References:
+        Liu et al., 2025, "LLM Collaboration with Multi-Agent RL", Algorithm 1, arXiv:2508.04652.
+    """
+    returns: list[float] = []
+    for reward in reversed(rewards):
+        tail = reward + discount * tail
+        returns.append(tail)
+    return returns[::-1]
 
 
 class Ahead(NamedTuple):
@@ -80,3 +99,61 @@ def gae(
         later = delta + discount * trace * later
         advantages.append(later)
     return advantages[::-1]
+
+
+def mean_over_partners(
+    returns: Sequence[float], choices: Sequence[tuple[int, ...]], seat: int
+) -> tuple[list[int], list[float]]:
+    """Returns of one agent's answers when joint actions are crossed.
+
+        R(a_i^k) = mean over the joint actions that contain a_i^k
+
+    The mean, not the sum that the later public code takes: a sum would scale the gradient by the number of partners.
+    For aligned joint actions every answer is in one joint action and keeps its return.
+
+        >>> mean_over_partners([1.0, 3.0, 5.0, 9.0], [(0, 0), (0, 1), (1, 0), (1, 1)], seat=0)
+        ([0, 1], [2.0, 7.0])
+
+    Args:
+        returns: one per joint action.
+        choices: for each joint action, which of its answers each agent contributed.
+        seat: the agent's position in a choice.
+
+    Returns:
+        The agent's answers, in order, and the mean return of each.
+    """
+    mine: dict[int, list[float]] = {}
+    for value, choice in zip(returns, choices, strict=True):
+        mine.setdefault(choice[seat], []).append(value)
+    answers = sorted(mine)
+    return answers, [sum(mine[k]) / len(mine[k]) for k in answers]
+
+
+def margin(reward: float, earlier: float, alpha: float = 0.5) -> float:
+    """Pays for an answer that is better than those before it, and charges for a worse one.
+
+        R + alpha * (R - Q)          Q the mean of earlier rewards
+
+    >>> margin(1.0, earlier=0.5)
+    1.25
+
+    References:
+        MARTI's public code, `auto_reward_alloc.py`.
+    """
+    return reward + alpha * (reward - earlier)
+
+
+def quality(reward: float, earlier: float, alpha: float = 0.5) -> float:
+    """Pays for keeping up what was good, and charges for failing again.
+
+        R + alpha * (Q * R - (1 - Q) * (1 - R))          Q the mean of earlier rewards
+
+    Reads rewards as shares: both from 0 to 1.
+
+    >>> quality(1.0, earlier=1.0), quality(0.0, earlier=0.0), quality(1.0, earlier=0.0)
+    (1.5, -0.5, 1.0)
+
+    References:
+        MARTI's public code, `auto_reward_alloc.py`.
+    """
+    return reward + alpha * (earlier * reward - (1 - earlier) * (1 - reward))

@@ -5,49 +5,15 @@ Knows: logits. Does not know: models, batches of episodes.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from madrigal.types import ConfigError, EngineError
+from madrigal.settings import Sampling
+from madrigal.types import EngineError
 
 BLOCK = 64
 BELOW_ONE = 1 - 2**-23
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How answers are drawn.
-
-    Attributes:
-        temperature: divides the logits; 1.0 samples the model's own distribution.
-        top_p: keep the smallest set of most likely tokens whose probability reaches this; 1.0 keeps all.
-        top_k: keep this many most likely tokens; 0 keeps all.
-        max_new_tokens: the longest answer, end token included.
-        greedy: take the most likely token instead of drawing one.
-    """
-
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    max_new_tokens: int = 256
-    greedy: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 < self.temperature < math.inf:
-            raise ConfigError(
-                f"sampling.temperature: expected more than 0 and finite, got {self.temperature}; for the most likely "
-                "answer set greedy"
-            )
-        if not 0 < self.top_p <= 1:
-            raise ConfigError(f"sampling.top_p: expected more than 0 and at most 1, got {self.top_p}")
-        if self.top_k < 0:
-            raise ConfigError(f"sampling.top_k: expected 0 (keep all) or more, got {self.top_k}")
-        if self.max_new_tokens < 1:
-            raise ConfigError(f"sampling.max_new_tokens: expected at least 1, got {self.max_new_tokens}")
 
 
 def warp(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +13,8 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from madrigal.policies.check_model import check_weights, loading
+from madrigal.settings import Lora
 from madrigal.types import ConfigError
-
-
-@dataclass(frozen=True, slots=True)
-class Lora:
-    """A low-rank adapter (Hu et al., 2021, arXiv:2106.09685).
-
-    Attributes:
-        rank: of the update; 0 trains the weights themselves instead of an adapter.
-        alpha: the update is scaled by alpha / rank.
-        targets: the modules that are adapted; empty means all linear layers.
-    """
-
-    rank: int = 0
-    alpha: int = 32
-    targets: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.rank < 0:
-            raise ConfigError(f"lora.rank: expected 0 (no adapter) or more, got {self.rank}")
 
 
 def adapter_name(policy: str) -> str:

@@ -7,7 +7,7 @@ would draw the next one, the critic says what return it expects from there on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,29 +18,8 @@ from torch.nn import functional
 from madrigal.maths.batch import Batch
 from madrigal.maths.sampling import check_finite
 from madrigal.policies.forward import Reader, call
-from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig, load_policy
-from madrigal.types import ConfigError
-
-
-@dataclass(frozen=True, slots=True)
-class CriticConfig:
-    """The critic, of algorithms that learn with one; others leave it unused.
-
-    Attributes:
-        model: any that a policy may have; "" is the model of the policy it judges, of the first one if it judges all.
-        lora: train an adapter and the head only. On the model of a policy that is an adapter itself, the critic shares
-            that policy's copy of it; else it has a copy of its own.
-        lr: the peak learning rate; None is the policies' own, as in CoLLM (5e-6 both); C3's critics have 5e-5 beside
-            1e-6. All else about the optimiser is as for the policies.
-    """
-
-    model: str = ""
-    lora: Lora = field(default_factory=Lora)
-    lr: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.lr is not None and not 0 < self.lr < float("inf"):
-            raise ConfigError(f"critic.lr: expected a positive number, or None for the policies' own, got {self.lr}")
+from madrigal.policies.local import LocalPolicy, load_policy
+from madrigal.settings import PolicyConfig
 
 
 class ScalarHead(nn.Module):

@@ -21,11 +21,12 @@ from torch.nn import functional
 from transformers.cache_utils import Cache, DynamicLayer
 
 from madrigal.maths.batch import prompt_levels
-from madrigal.maths.sampling import Sampling, check_finite, draw
+from madrigal.maths.sampling import check_finite, draw
 from madrigal.policies.decoder import Decoder
 from madrigal.policies.forward import read_prompts
 from madrigal.policies.llama import supports
 from madrigal.policies.local import LocalPolicy
+from madrigal.settings import Sampling
 from madrigal.types import Completion, EngineError, Messages
 
 KEPT = 7 / 8  # rows that ended are dropped when no larger share is left: each time, the cache is copied

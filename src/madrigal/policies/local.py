@@ -10,41 +10,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from madrigal.policies.adapters import Lora as Lora
 from madrigal.policies.adapters import adapter_name, adapter_parameters, is_adapted, load_adapter, new_adapter
 from madrigal.policies.chat import ChatFormat
 from madrigal.policies.check_model import check_cache, check_rows, check_weights, context_of, loading
 from madrigal.policies.starter import model_path
 from madrigal.policies.token_pieces import Speller
+from madrigal.settings import PolicyConfig
 from madrigal.types import ConfigError, EngineError, Messages
 
 STARTER = "starter:"
 EXPECTED = "starter:small, starter:large, a local folder or a reachable hub name"
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyConfig:
-    """Which model sits in a seat.
-
-    Attributes:
-        model: "starter:small" or "starter:large" (shipped), a local folder, or a hub name.
-        trainable: False keeps the weights as they are.
-        lora: an adapter to train instead of the weights themselves.
-        dtype: "auto" is bfloat16 on a GPU and float32 elsewhere.
-        pad_token: what to pad with where the tokenizer names nothing.
-    """
-
-    model: str = "starter:small"
-    trainable: bool = True
-    lora: Lora = field(default_factory=Lora)
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    pad_token: str = ""
 
 
 @dataclass(slots=True, eq=False)

@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from madrigal.maths.sampling import Sampling
 from madrigal.policies.generate import generate
 from madrigal.policies.local import LocalPolicy
 from madrigal.rollouts.play import Speaker, Utterance
+from madrigal.settings import Sampling
 from madrigal.types import AgentId, Completion, ConfigError, Turn
 
 

@@ -10,13 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from madrigal.algorithms.maporl import Maporl
-from madrigal.config import Experiment, TeamConfig
-from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.learning.optimizer import Optimiser
-from madrigal.maths.sampling import Sampling
-from madrigal.policies.critic import CriticConfig
-from madrigal.policies.local import Lora, PolicyConfig
+from madrigal.config import Experiment
 from madrigal.recipes.embedded import CAREFUL, STARTER, on_starter
+from madrigal.settings import CriticConfig, EvaluationConfig, Lora, Optimiser, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.data import Source
 from madrigal.tasks.discussion.debate import Debate
 from madrigal.tasks.discussion.verifier.config import VerifierConfig

@@ -10,11 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from madrigal.algorithms.group import GroupRelative
-from madrigal.config import Experiment, RecordsConfig, TeamConfig
-from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.learning.learner import Optimiser
-from madrigal.maths.sampling import Sampling
-from madrigal.policies.local import PolicyConfig
+from madrigal.config import Experiment
+from madrigal.settings import EvaluationConfig, Optimiser, PolicyConfig, RecordsConfig, Sampling, TeamConfig
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.discussion.gsm8k import Gsm8k

@@ -14,9 +14,8 @@ from dataclasses import replace
 
 from madrigal.algorithms.self_play import SelfPlay
 from madrigal.config import Experiment
-from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.maths.sampling import Sampling
 from madrigal.recipes.embedded import OPTIMISER, STARTER, on_starter
+from madrigal.settings import EvaluationConfig, Sampling
 from madrigal.tasks.games.kuhn import Kuhn
 from madrigal.tasks.games.tictactoe import TicTacToe
 

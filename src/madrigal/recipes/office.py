@@ -10,9 +10,8 @@ from dataclasses import replace
 
 from madrigal.algorithms.group import LEAVE_ONE_OUT_TEAM
 from madrigal.config import Experiment
-from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.recipes.embedded import on_starter
-from madrigal.rollouts.rewards import Tradeoff
+from madrigal.settings import EvaluationConfig, Tradeoff
 from madrigal.tasks.office.task import Office
 
 

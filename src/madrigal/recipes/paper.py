@@ -9,11 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from madrigal.algorithms.group import MAGRPO
-from madrigal.config import Experiment, TeamConfig
-from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.learning.learner import Optimiser
-from madrigal.maths.sampling import Sampling
-from madrigal.policies.local import PolicyConfig
+from madrigal.config import Experiment
+from madrigal.settings import EvaluationConfig, Optimiser, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.data import Source
 from madrigal.tasks.writing.task import Arxiv, Tldr

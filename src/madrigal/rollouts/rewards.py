@@ -23,57 +23,17 @@ References:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
 from madrigal.rollouts.play import Judge, Judger
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import Topology
-from madrigal.types import AgentId, ConfigError, Step, Turn, joint_reward
-
-
-@dataclass(frozen=True, slots=True)
-class Tradeoff:
-    """Weights and units of the joint reward; by default it is the task's own reward, and nothing is measured.
-
-    Attributes:
-        quality: weight of the task's own reward.
-        speed: weight of the response time.
-        cost: weight of the coordination cost.
-        clock: what response time is counted in. "tokens" is what decentralised models would have to generate one
-            after the other: the same on every machine and in every batch. "seconds" is as measured, batches included.
-        pace: the response that costs 1 before its weight, in units of the clock.
-        message: the cost of one message, that is of every turn with words in it.
-        word: the cost of one word in a message.
-        redundancy: the cost of messages that all say the same; see `overlap`.
-        grams: how many words in a row must be the same to count as repeated.
-        share: who is paid what in training: what the task says, or each agent the "difference" that its words make to
-            all of this (see `paying_differences`).
-    """
-
-    quality: float = 1.0
-    speed: float = 0.0
-    cost: float = 0.0
-    clock: Literal["tokens", "seconds"] = "tokens"
-    pace: float = 100.0
-    message: float = 0.1
-    word: float = 0.001
-    redundancy: float = 1.0
-    grams: int = 2
-    share: Literal["task", "difference"] = "task"
-
-    def __post_init__(self) -> None:
-        for name in ("quality", "speed", "cost", "message", "word", "redundancy"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"reward.{name}: expected 0 or more, got {getattr(self, name)}")
-        if not 0 < self.pace < math.inf:
-            raise ConfigError(f"reward.pace: expected a positive number of {self.clock}, got {self.pace}")
-        if self.grams < 1:
-            raise ConfigError(f"reward.grams: expected at least 1 word, got {self.grams}")
+from madrigal.settings import Tradeoff
+from madrigal.types import AgentId, Step, Turn, joint_reward
 
 
 def rewarded(

@@ -25,7 +25,8 @@ from torch import Tensor
 from madrigal.maths.batch import pad_rows
 from madrigal.policies.check_model import check_weights
 from madrigal.policies.critic import Critic, ScalarHead, load_critic
-from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig, load_policy, load_saved_adapter
+from madrigal.policies.local import LocalPolicy, load_policy, load_saved_adapter
+from madrigal.settings import Lora, PolicyConfig
 from madrigal.tasks.discussion.prompts import question_prompt
 from madrigal.tasks.discussion.verifier import Question
 from madrigal.types import ConfigError, Message, RewardError

@@ -21,9 +21,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from madrigal.learning.optimizer import Descent, Optimiser
+from madrigal.learning.optimizer import Descent
 from madrigal.maths.losses import mean_per_token
 from madrigal.rollouts.seeds import derive
+from madrigal.settings import Optimiser
 from madrigal.types import ConfigError
 from madrigal.verifier.data import Row
 from madrigal.verifier.model import LearnedVerifier

@@ -1,0 +1,308 @@
+"""Settings of everything around task, topology and algorithm, each stated once, with its meaning and its check."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from madrigal.types import ConfigError
+
+EPSILON = 1e-4  # added to a deviation before an advantage is divided by it, as in TRL
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """A low-rank adapter (Hu et al., 2021, arXiv:2106.09685).
+
+    Attributes:
+        rank: of the update; 0 trains the weights themselves instead of an adapter.
+        alpha: the update is scaled by alpha / rank.
+        targets: the modules that are adapted; empty means all linear layers.
+    """
+
+    rank: int = 0
+    alpha: int = 32
+    targets: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.rank < 0:
+            raise ConfigError(f"lora.rank: expected 0 (no adapter) or more, got {self.rank}")
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyConfig:
+    """Which model sits in a seat.
+
+    Attributes:
+        model: "starter:small" or "starter:large" (shipped), a local folder, or a hub name.
+        trainable: False keeps the weights as they are.
+        lora: an adapter to train instead of the weights themselves.
+        dtype: "auto" is bfloat16 on a GPU and float32 elsewhere.
+        pad_token: what to pad with where the tokenizer names nothing.
+    """
+
+    model: str = "starter:small"
+    trainable: bool = True
+    lora: Lora = field(default_factory=Lora)
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    pad_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PartnerConfig:
+    """How often an older self is met, and which there are. From no paper: SPIRAL plays its present self alone.
+
+    Attributes:
+        share: of the groups that are played against an older self, 0 to 1; 0 is pure self-play.
+        every: steps between two snapshots.
+        keep: snapshots kept; the oldest is dropped. Each is a copy of all trainable weights, in the processor's memory.
+    """
+
+    share: float = 0.0
+    every: int = 20
+    keep: int = 5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ConfigError(f"partners.share: expected 0 (none) to 1, got {self.share}")
+        if self.every < 1 or self.keep < 1:
+            raise ConfigError("partners.every and partners.keep: expected at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class TeamConfig:
+    """Who sits in the seats.
+
+    Attributes:
+        policy: of every seat that `seats` does not name.
+        seats: other policies for single seats, by agent.
+        shared: one policy in all seats instead of one each.
+        partners: older selves of this team that take a seat in a share of the groups.
+        rounds: policies that share out the rounds, for each seat or, if shared, for all of them: the n-th speaks in the
+            n-th round, the last in all after it. 1 is the same in every round, 2 has one for the first and one for all
+            others, as many as the task has rounds is one each (MAPoRL).
+        chat_template: render prompts by the tokenizer's chat template where it has one; the authors used plain text.
+        device: "auto" takes a GPU where there is one.
+        start: the folder of a saved team whose weights the policies begin with; "" leaves those of their models.
+    """
+
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    seats: dict[str, PolicyConfig] = field(default_factory=dict)
+    shared: bool = False
+    partners: PartnerConfig = field(default_factory=PartnerConfig)
+    rounds: int = 1
+    chat_template: bool = True
+    device: str = "auto"
+    start: str = ""
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ConfigError(f"team.rounds: expected at least 1 policy for the rounds, got {self.rounds}")
+        if self.shared and self.seats:
+            raise ConfigError(
+                f"team.seats: one policy sits in all seats (team.shared), so that {', '.join(self.seats)} cannot have "
+                "another; leave seats empty, or set shared to false"
+            )
+        if self.partners.share and self.rounds > 1:
+            raise ConfigError("team.partners: older selves have one policy for all rounds; leave team.rounds at 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Tradeoff:
+    """The weights of the joint reward, and its units; as it comes it is the task's own reward, and nothing is measured.
+
+    Attributes:
+        quality: weight of the task's own reward.
+        speed: weight of the response time.
+        cost: weight of the coordination cost.
+        clock: what response time is counted in. "tokens" is what decentralised models would have to generate one
+            after the other: the same on every machine and in every batch. "seconds" is as measured, batches included.
+        pace: the response that costs 1 before its weight, in units of the clock.
+        message: the cost of one message, that is of every turn with words in it.
+        word: the cost of one word in a message.
+        redundancy: the cost of messages that all say the same; see `rollouts.rewards.overlap`.
+        grams: how many words in a row must be the same to count as repeated.
+        share: who is paid what in training: what the task says, or each agent the "difference" that its words make to
+            all of this (see `rollouts.rewards.paying_differences`).
+    """
+
+    quality: float = 1.0
+    speed: float = 0.0
+    cost: float = 0.0
+    clock: Literal["tokens", "seconds"] = "tokens"
+    pace: float = 100.0
+    message: float = 0.1
+    word: float = 0.001
+    redundancy: float = 1.0
+    grams: int = 2
+    share: Literal["task", "difference"] = "task"
+
+    def __post_init__(self) -> None:
+        for name in ("quality", "speed", "cost", "message", "word", "redundancy"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"reward.{name}: expected 0 or more, got {getattr(self, name)}")
+        if not 0 < self.pace < math.inf:
+            raise ConfigError(f"reward.pace: expected a positive number of {self.clock}, got {self.pace}")
+        if self.grams < 1:
+            raise ConfigError(f"reward.grams: expected at least 1 word, got {self.grams}")
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How answers are drawn.
+
+    Attributes:
+        temperature: divides the logits; 1.0 samples the model's own distribution.
+        top_p: keep the smallest set of most likely tokens whose probability reaches this; 1.0 keeps all.
+        top_k: keep this many most likely tokens; 0 keeps all.
+        max_new_tokens: the longest answer, end token included.
+        greedy: take the most likely token instead of drawing one.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_new_tokens: int = 256
+    greedy: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise ConfigError(
+                f"sampling.temperature: expected more than 0 and finite, got {self.temperature}; for the most likely "
+                "answer set greedy"
+            )
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"sampling.top_p: expected more than 0 and at most 1, got {self.top_p}")
+        if self.top_k < 0:
+            raise ConfigError(f"sampling.top_k: expected 0 (keep all) or more, got {self.top_k}")
+        if self.max_new_tokens < 1:
+            raise ConfigError(f"sampling.max_new_tokens: expected at least 1, got {self.max_new_tokens}")
+
+
+@dataclass(frozen=True, slots=True)
+class Optimiser:
+    """AdamW and all that surrounds a step.
+
+    Attributes:
+        lr: peak learning rate.
+        weight_decay: decoupled.
+        betas: of the two moment averages.
+        clip_norm: the largest gradient norm; larger gradients are scaled down to it.
+        warmup: training steps of linear rise from 0.
+        schedule: after the warm-up, the rate stays, or falls linearly or by a cosine to `floor` of the peak, which the
+            last training step has. All optimizer steps of one training step have the same rate.
+        floor: the last rate as a share of the peak, 0 to 1.
+        token_budget: the most padded tokens in one micro-batch. Memory depends on it; the gradient to rounding only,
+            which AdamW's first steps, each as long as the rate, turn into other weights where a gradient is near 0.
+        gradient_checkpointing: recompute activations instead of storing them.
+        stale_tolerance: the largest mean difference, in nats per token, between log-probs at sampling and at training
+            before the update is refused: proof that the sampler holds the newest weights. None picks 0.01 in float32
+            and 0.1 in bfloat16.
+    """
+
+    lr: float = 5e-6
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip_norm: float = 1.0
+    warmup: int = 0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    floor: float = 0.0
+    token_budget: int = 4096
+    gradient_checkpointing: bool = False
+    stale_tolerance: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "clip_norm"):
+            value = getattr(self, name)
+            if not (value > 0 and math.isfinite(value)):
+                raise ConfigError(f"optimiser.{name}: expected a positive number, got {value}")
+        if not self.floor <= 1:
+            raise ConfigError(f"optimiser.floor: expected a share of the peak, 0 to 1, got {self.floor}")
+        for name in ("weight_decay", "warmup", "floor"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"optimiser.{name}: expected 0 or more, got {getattr(self, name)}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"optimiser.betas: expected two numbers from 0 to below 1, got {self.betas}")
+        if self.token_budget < 1:
+            raise ConfigError(f"optimiser.token_budget: expected at least 1 token, got {self.token_budget}")
+
+    def scale(self, step: int, steps: int) -> float:
+        """The learning rate of one training step, of `steps` counted from 0, as a share of the peak."""
+        if step < self.warmup:
+            return (step + 1) / (self.warmup + 1)
+        done = min(1.0, (step - self.warmup) / max(1, steps - 1 - self.warmup))
+        falling = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}
+        return self.floor + (1 - self.floor) * falling[self.schedule]
+
+
+@dataclass(frozen=True, slots=True)
+class CriticConfig:
+    """The critic, of algorithms that learn with one; others leave it unused.
+
+    Attributes:
+        model: any that a policy may have; "" is the model of the policy it judges, of the first one if it judges all.
+        lora: train an adapter and the head only. On the model of a policy that is an adapter itself, the critic shares
+            that policy's copy of it; else it has a copy of its own.
+        lr: the peak learning rate; None is the policies' own, as in CoLLM (5e-6 both); C3's critics have 5e-5 beside
+            1e-6. All else about the optimiser is as for the policies.
+    """
+
+    model: str = ""
+    lora: Lora = field(default_factory=Lora)
+    lr: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.lr is not None and not 0 < self.lr < float("inf"):
+            raise ConfigError(f"critic.lr: expected a positive number, or None for the policies' own, got {self.lr}")
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationConfig:
+    """How a team is evaluated.
+
+    Attributes:
+        examples: held-out examples that are played; the first so many of the test split.
+        samples: how often each of them is played; several give pass@k, best of n and tighter means.
+        every: also evaluate after so many steps; 0 evaluates before and after training only.
+        timed: examples played one at a time, and one agent at a time, to measure response time; batched play would
+            hide it, and agents that share a processor would slow each other down.
+    """
+
+    examples: int = 100
+    samples: int = 1
+    every: int = 0
+    timed: int = 8
+
+    def __post_init__(self) -> None:
+        if self.examples < 1:
+            raise ConfigError(f"evaluation.examples: expected at least 1, got {self.examples}")
+        if self.samples < 1:
+            raise ConfigError(f"evaluation.samples: expected at least 1, got {self.samples}")
+        for name, count in (("every", self.every), ("timed", self.timed)):
+            if count < 0:
+                raise ConfigError(f"evaluation.{name}: expected 0 or more, got {count}")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsConfig:
+    """What is written down while training.
+
+    Attributes:
+        checkpoint_every: steps between checkpoints; 0 saves only at the end and on Ctrl-C.
+        keep: checkpoints kept.
+        transcripts: episodes of each step written to episodes.jsonl.
+        trackers: also send the numbers to these, where installed.
+    """
+
+    checkpoint_every: int = 25
+    keep: int = 2
+    transcripts: int = 2
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, count in (("checkpoint_every", self.checkpoint_every), ("transcripts", self.transcripts)):
+            if count < 0:
+                raise ConfigError(f"records.{name}: expected 0 or more, got {count}")
+        if self.keep < 1:
+            raise ConfigError(f"records.keep: expected at least 1, got {self.keep}")
