@@ -280,6 +280,16 @@ def test_what_does_not_learn_is_not_judged_but_is_part_of_the_joint_history(mode
     assert set(critics_of(replace(run, algorithm=IPPO)).learners) == {"critic-ann"}
 
 
+@pytest.mark.parametrize("algorithm", [IPPO, MAPPO, COLLM_DC, COLLM_CC])
+def test_what_an_older_self_said_is_not_judged(model_folder: Path, algorithm: ActorCritic) -> None:
+    """Its turns have no tokens: what they come to says nothing of the policy that its critic judges."""
+    critics = critics_of(experiment(model_folder, algorithm))
+    ann, bob = episode(critics.team, {"ann": "a cat", "bob": "a dog"}).turns
+    played = Episode(Point("x", ""), (ann, replace(bob, completion=Completion("woof"))), (Step("", {}),))
+    pairs = [pair for each in critics.histories([group(played)]).values() for pair in each]
+    assert [each.agent for each, _ in pairs] == ["ann"]
+
+
 def test_prompts_are_read_as_they_were_given_and_encoded_where_nobody_knows_how(model_folder: Path) -> None:
     critics = critics_of(experiment(model_folder, COLLM_CC))
     played = episode(critics.team, {"ann": "a cat", "bob": "a dog"})

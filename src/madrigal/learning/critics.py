@@ -157,6 +157,8 @@ class Critics:
     def histories(self, groups: Sequence[Group[Any]]) -> dict[str, list[tuple[Turn, Turn]]]:
         """For each critic the turns that it judges, each with the turn as it is shown: one object where it sees one.
 
+        A turn without tokens was taken by an older self of the policy (`snapshots`): of its returns nobody learns.
+
         Raises:
             EngineError: if a history is longer than the critic's context.
         """
@@ -165,7 +167,7 @@ class Critics:
             for episode in group.episodes:
                 rows: dict[object, Turn] = {}
                 for turn in episode.turns:
-                    name = self.critic_of(turn)
+                    name = self.critic_of(turn) if turn.completion.token_ids else ""
                     if name in self.learners:
                         row = self.shown(name, turn, company(episode, turn), group.agents)
                         self.check_length(name, row, episode.start.example)
