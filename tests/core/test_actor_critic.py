@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from madrigal.algorithms.actor_critic import COLLM_CC, COLLM_DC, IPPO, MAPPO, ActorCritic
+from madrigal.rollouts.tree import map_turns
 from madrigal.types import (
     Completion,
     ConfigError,
@@ -17,11 +18,10 @@ from madrigal.types import (
     Group,
     Message,
     Point,
-    Reading,
-    Readings,
     Sample,
     Step,
     Turn,
+    TurnScores,
 )
 
 AGENTS = ("ann", "bob")
@@ -58,9 +58,10 @@ def credited(algorithm: ActorCritic, groups: list[Group[str]], values: Values) -
 
 
 def stages(algorithm: ActorCritic, groups: list[Group[str]], values: Values) -> list[list[Sample]]:
-    turns = [one for each in walk(groups) for one in each.turns]
-    readings = Readings((one, Reading(values.get(one.completion.text, ()))) for one in turns)
-    found, memory = algorithm.credit(groups, algorithm.begin(), readings)
+    def read(turn: Turn) -> Turn:
+        return replace(turn, scores=TurnScores(values.get(turn.completion.text, ())))
+
+    found, memory = algorithm.credit(map_turns(read, groups), algorithm.begin())
     assert memory == {}
     return found
 

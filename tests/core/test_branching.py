@@ -60,7 +60,7 @@ def asked_for(group: Group[Any]) -> dict[tuple[int, int], int]:
             spoken = [turn for turn in episode.turns if turn.round == index]
             for place, turn in enumerate(spoken):
                 # Alone, the last speaker is the only one; it still speaks in its own place.
-                found[index, place + (len(group.agents) - 1 if episode in group.solo else 0)].add(id(turn.completion))
+                found[index, place + (len(group.agents) - 1 if episode in group.solo else 0)].add(turn.number)
     return {key: len(answers) for key, answers in found.items()}
 
 

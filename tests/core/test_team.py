@@ -25,7 +25,7 @@ from madrigal.policies.team import Team
 from madrigal.rollouts.play import Utterance
 from madrigal.tasks.own import Own
 from madrigal.training.saving import save_team
-from madrigal.types import ConfigError, EngineError, Readings
+from madrigal.types import ConfigError, EngineError
 
 # peft asks transformers by a name that the latter is about to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
@@ -155,7 +155,7 @@ def updated(team: Team, agents: Sequence[str], run: Experiment) -> dict[str, dic
     said = team.speaker(SAMPLING)([Utterance(agents[n % len(agents)], chat("a"), n) for n in range(6)])
     samples = [s for n, one in enumerate(said) for s in samples_of([one], agents[n % len(agents)])]
     learning = make_learning(replace(run, sampling=SAMPLING, steps=5), team)
-    return learning.update([], [samples], Readings())
+    return learning.update([], [samples])
 
 
 def test_a_shared_policy_learns_once_from_both_seats(model_folder: Path) -> None:

@@ -33,7 +33,7 @@ from madrigal.maths.advantages import EPSILON as TRL_EPSILON
 from madrigal.maths.advantages import group_zscore
 from madrigal.maths.batch import Batch, PolicyOutput
 from madrigal.rollouts.branching import Branching
-from madrigal.types import AgentId, Episode, Group, Readings, Sample
+from madrigal.types import AgentId, Episode, Group, Sample
 
 Memory = dict[str, Any]
 HISTORIES = ("delta", "joint", "solo")
@@ -128,9 +128,7 @@ class Ccpo:
     def begin(self) -> Memory:
         return {"step": 0, **{name: list(astuple(History())) for name in HISTORIES}}
 
-    def credit(
-        self, groups: Sequence[Group[object]], memory: Memory, readings: Readings
-    ) -> tuple[list[list[Sample]], Memory]:
+    def credit(self, groups: Sequence[Group[object]], memory: Memory) -> tuple[list[list[Sample]], Memory]:
         """Rewards thinkers and reasoners apart, by the history before this step; then adds this step to it."""
         known = [History(*memory[name]) for name in HISTORIES]
         outcome = whole_return(self.discount, self.reward_shift)

@@ -30,7 +30,7 @@ from madrigal.algorithms.siblings import Updates, credit_siblings, joint_returns
 from madrigal.maths.advantages import group_mean, leave_one_out
 from madrigal.maths.batch import Batch, PolicyOutput
 from madrigal.rollouts.branching import Branching
-from madrigal.types import AgentId, ConfigError, Episode, Group, Readings, Sample
+from madrigal.types import AgentId, ConfigError, Episode, Group, Sample
 
 Memory = dict[str, float]
 Baseline = Literal["leave_one_out", "full_mean"]
@@ -117,9 +117,7 @@ class Counterfactual:
     def begin(self) -> Memory:
         return {}
 
-    def credit(
-        self, groups: Sequence[Group[object]], memory: Memory, readings: Readings
-    ) -> tuple[list[list[Sample]], Memory]:
+    def credit(self, groups: Sequence[Group[object]], memory: Memory) -> tuple[list[list[Sample]], Memory]:
         """Compares the alternatives of every decision."""
         if not self.replay:
             returns = joint_returns(self.discount, self.reward_shift)

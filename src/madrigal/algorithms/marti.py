@@ -28,7 +28,7 @@ from madrigal.algorithms.siblings import Updates, credit_siblings
 from madrigal.maths.advantages import group_mean, margin, quality
 from madrigal.maths.batch import Batch, PolicyOutput
 from madrigal.rollouts.branching import Branching
-from madrigal.types import AgentId, Episode, Group, Readings, RewardError, Sample, joint_reward
+from madrigal.types import AgentId, Episode, Group, RewardError, Sample, joint_reward
 
 Memory = dict[str, float]
 ROUNDING = 1e-9  # a quotient may miss 1 by so much
@@ -83,9 +83,7 @@ class Marti:
     def begin(self) -> Memory:
         return {}
 
-    def credit(
-        self, groups: Sequence[Group[object]], memory: Memory, readings: Readings
-    ) -> tuple[list[list[Sample]], Memory]:
+    def credit(self, groups: Sequence[Group[object]], memory: Memory) -> tuple[list[list[Sample]], Memory]:
         """Compares the shaped rewards of each round.
 
         Raises:

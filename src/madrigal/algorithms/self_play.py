@@ -25,7 +25,7 @@ from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import optimizer_steps
 from madrigal.maths.batch import Batch, PolicyOutput
 from madrigal.rollouts.branching import Branching
-from madrigal.types import AgentId, Episode, Group, Readings, Sample
+from madrigal.types import AgentId, Episode, Group, Sample
 
 Memory = dict[str, float]  # "game/role" -> baseline
 
@@ -77,9 +77,7 @@ class SelfPlay:
     def begin(self) -> Memory:
         return {}
 
-    def credit(
-        self, groups: Sequence[Group[object]], memory: Memory, readings: Readings
-    ) -> tuple[list[list[Sample]], Memory]:
+    def credit(self, groups: Sequence[Group[object]], memory: Memory) -> tuple[list[list[Sample]], Memory]:
         """Compares what each role came to with what it usually comes to in that game."""
         samples: list[Sample] = []
         for group in groups:

@@ -290,9 +290,7 @@ def check_prompts(run: Experiment, task: Task[Any], team: Team, examples: Iterab
 
 @contextmanager
 def voices(run: Experiment, task: Task[Any], team: Team) -> Iterator[tuple[Speaker, Judger]]:
-    """What play needs from outside: answers from the team, steps from the task, both with their pools."""
-    models = {id(policy.model) for policy in team.policies}
-    beside = len(models) == len(team.policies) > 1 and team.policies[0].device.type == "cpu"
-    with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as judges, ThreadPoolExecutor(len(models)) as pool:
+    """What play needs from outside: answers from the team, and steps from the task, judged in a pool of threads."""
+    with ThreadPoolExecutor(os.cpu_count() or 1) as judges:
         judge = weighed(judge_in_threads(task, judges), run.reward, run.topology, task)
-        yield team.speaker(run.sampling, pool if beside else None), judge
+        yield team.speaker(run.sampling), judge
