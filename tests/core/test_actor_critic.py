@@ -20,6 +20,7 @@ from madrigal.types import (
     Point,
     Sample,
     Step,
+    TrainingError,
     Turn,
     TurnScores,
 )
@@ -63,14 +64,6 @@ def stages(algorithm: ActorCritic, groups: list[Group[str]], values: Values) -> 
 
     found, memory = algorithm.credit(map_turns(read, groups), algorithm.begin())
     assert memory == {}
-    return found
-
-
-def walk(groups: list[Group[str]]) -> list[Episode[str]]:
-    found = []
-    for each in groups:
-        for one in each.episodes:
-            found += [one, *(walk([one.then]) if one.then else [])]
     return found
 
 
@@ -224,4 +217,10 @@ def test_what_each_method_asks_for() -> None:
 def test_a_setting_that_cannot_work_is_refused(settings: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint) as refusal:
         ActorCritic(**settings)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_turn_whose_critic_nobody_asked_is_refused() -> None:
+    with pytest.raises(TrainingError, match="mappo, agent ann, round 1: expected a critic's values") as refusal:
+        MAPPO.credit([TWO_ROUNDS], {})
     assert "\n" not in str(refusal.value)
