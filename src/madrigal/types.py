@@ -10,7 +10,7 @@ Shape letters used by every signature of the library:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
@@ -89,6 +89,43 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
+class ValueRow:
+    """What a critic is shown of a turn. Turns that it sees as one share a row.
+
+    Attributes:
+        critic: its name.
+        place: of the row among those of this critic in the training step.
+        prompt_ids: the history that the critic may see.
+        token_ids: the answer before whose tokens it is asked; one placeholder where it is asked once per turn.
+    """
+
+    critic: str
+    place: int
+    prompt_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TurnScores:
+    """What critics, the reference policy and an encoder of text say of a turn; None where nobody was asked.
+
+    Attributes:
+        values: [T] a critic's estimate of the return before each token; [1] of a critic that reads the prompt only; ()
+            for a turn from which no policy learns.
+        ref_logprobs: [T] log-probs of the tokens in nats under the reference policy; () as for values.
+        prompt_embedding: the prompt as a vector.
+        answer_embedding: the answer, read without its prompt, as a vector.
+        row: what the critic was shown.
+    """
+
+    values: tuple[float, ...] | None = None
+    ref_logprobs: tuple[float, ...] | None = None
+    prompt_embedding: tuple[float, ...] | None = None
+    answer_embedding: tuple[float, ...] | None = None
+    row: ValueRow | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """One decision of one agent: its observation and its answer.
 
@@ -102,6 +139,9 @@ class Turn:
             same number.
         weight: what the turn counts in the mean over its siblings: 1/G in any round of one of G chains, ended or not;
             in a tree, the chance of play to come to it.
+        number: of its answer among all that were given in a training step, from 0; joint actions that are crossed
+            share answers.
+        scores: what was read of it for credit.
     """
 
     agent: AgentId
@@ -111,6 +151,8 @@ class Turn:
     started: float = 0.0
     after: int = 0
     weight: float = field(default=1.0, compare=False)
+    number: int = field(default=-1, compare=False)
+    scores: TurnScores = field(default=TurnScores(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,37 +245,6 @@ class Group(Generic[S]):
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """What critics, the reference policy and an encoder of text say of one turn.
-
-    Attributes:
-        values: [T] a critic's estimate of the return before each token; [1] of a critic that reads the prompt only.
-        reference: [T] log-probs of the tokens in nats under the reference policy.
-        shown: an embedding of the prompt, where credit asks for it.
-        said: an embedding of the words, read without the prompt.
-    """
-
-    values: tuple[float, ...] = ()
-    reference: tuple[float, ...] = ()
-    shown: tuple[float, ...] = ()
-    said: tuple[float, ...] = ()
-
-
-class Readings:
-    """The readings of the turns of one step; a turn that nobody read has an empty one.
-
-    Turns are told apart by what they are, not by what was said: two episodes may hold equal words in other company.
-    """
-
-    def __init__(self, read: Iterable[tuple[Turn, Reading]] = ()) -> None:
-        # The turn is kept beside its reading, so that no other object can take its identity.
-        self._read = {id(turn): (turn, reading) for turn, reading in read}
-
-    def __getitem__(self, turn: Turn) -> Reading:
-        return self._read[id(turn)][1] if id(turn) in self._read else Reading()
-
-
-@dataclass(frozen=True, slots=True)
 class Sample:
     """All that a learner needs of one turn.
 
@@ -252,3 +263,11 @@ class Sample:
     weight: float = 1.0
     token_advantages: tuple[float, ...] = ()
     token_returns: tuple[float, ...] = ()
+
+    @property
+    def prompt_ids(self) -> tuple[int, ...]:
+        return self.turn.completion.prompt_ids
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        return self.turn.completion.token_ids

@@ -23,8 +23,8 @@ from madrigal.rollouts.play import Judge, Utterance
 from madrigal.rollouts.rewards import leaving_one_out
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import Topology
-from madrigal.rollouts.tree import branch
-from madrigal.types import Completion, Episode, Group, Messages, Point, Reading, Readings, Sample, Step, Turn
+from madrigal.rollouts.tree import branch, map_turns, walk
+from madrigal.types import Completion, Episode, Group, Messages, Point, Sample, Step, Turn, TurnScores
 
 ROWS = 64
 
@@ -85,20 +85,20 @@ class Values:
         shown = tuple((other.agent, other.prompt) for other in company(episode, turn).values())
         return turn.agent, shown
 
-    def read(self, groups: Sequence[Group[Any]]) -> tuple[Readings, dict[int, object]]:
-        keys = {id(turn): (turn, self.key(turn, episode)) for episode in stretches(groups) for turn in episode.turns}
-        uniform = {id(turn): Reading((self.table.get(key, 0.0),), (-0.6931,)) for turn, key in keys.values()}
-        read = ((turn, replace(uniform[i], **self.embedded(turn))) for i, (turn, _) in keys.items())
-        return Readings(read), {i: key for i, (_, key) in keys.items()}
+    def read(self, groups: Sequence[Group[Any]]) -> tuple[list[Group[Any]], dict[int, object]]:
+        """The groups with scores, and by the number of each answer what is seen of it."""
+        keys = {turn.number: self.key(turn, episode) for _, episode, turn in walk(groups)}
+        return map_turns(lambda turn: self.scored(turn, keys[turn.number]), groups), keys
 
-    def embedded(self, turn: Turn) -> dict[str, tuple[float, ...]]:
-        """Prompts and actions as the binary digits of their numbers."""
+    def scored(self, turn: Turn, key: object) -> Turn:
+        """Prompts and actions are embedded as the binary digits of their numbers."""
         prompt = self.prompts.setdefault(turn.prompt, len(self.prompts))
-        return {"shown": digits(prompt, 6), "said": digits(int(turn.completion.text), 2)}
+        embeddings = digits(prompt, 6), digits(int(turn.completion.text), 2)
+        return replace(turn, scores=TurnScores((self.table.get(key, 0.0),), (-0.6931,), *embeddings))
 
     def learn(self, samples: Sequence[Sample], keys: Mapping[int, object]) -> None:
         for sample in samples:
-            key, target = keys[id(sample.turn)], (sample.token_returns or (sample.ret,))[0]
+            key, target = keys[sample.turn.number], (sample.token_returns or (sample.ret,))[0]
             self.table[key] = self.table.get(key, 0.0) + self.rate * (target - self.table.get(key, 0.0))
 
 
@@ -141,8 +141,8 @@ def climb(
     for step in range(steps):
         origins = [Point(f"x{n}", task.reset(task.examples("train")[0])) for n in range(prompts)]
         groups = branch(task, topology, origins, algorithm.branching, speak, judging, (seed, step))
-        readings, keys = values.read(groups)
-        stages, memory = algorithm.credit(groups, memory, readings)
+        groups, keys = values.read(groups)
+        stages, memory = algorithm.credit(groups, memory)
         for stage in stages:
             for agent, table in tables.items():
                 mine = [sample for sample in stage if sample.turn.agent == agent]

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from madrigal.algorithms.actor_critic import COLLM_CC, COLLM_DC, IPPO, MAPPO, ActorCritic
+from madrigal.rollouts.tree import map_turns
 from madrigal.types import (
     Completion,
     ConfigError,
@@ -17,11 +18,11 @@ from madrigal.types import (
     Group,
     Message,
     Point,
-    Reading,
-    Readings,
     Sample,
     Step,
+    TrainingError,
     Turn,
+    TurnScores,
 )
 
 AGENTS = ("ann", "bob")
@@ -58,18 +59,11 @@ def credited(algorithm: ActorCritic, groups: list[Group[str]], values: Values) -
 
 
 def stages(algorithm: ActorCritic, groups: list[Group[str]], values: Values) -> list[list[Sample]]:
-    turns = [one for each in walk(groups) for one in each.turns]
-    readings = Readings((one, Reading(values.get(one.completion.text, ()))) for one in turns)
-    found, memory = algorithm.credit(groups, algorithm.begin(), readings)
+    def read(turn: Turn) -> Turn:
+        return replace(turn, scores=TurnScores(values.get(turn.completion.text, ())))
+
+    found, memory = algorithm.credit(map_turns(read, groups), algorithm.begin())
     assert memory == {}
-    return found
-
-
-def walk(groups: list[Group[str]]) -> list[Episode[str]]:
-    found = []
-    for each in groups:
-        for one in each.episodes:
-            found += [one, *(walk([one.then]) if one.then else [])]
     return found
 
 
@@ -223,4 +217,10 @@ def test_what_each_method_asks_for() -> None:
 def test_a_setting_that_cannot_work_is_refused(settings: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint) as refusal:
         ActorCritic(**settings)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_turn_whose_critic_nobody_asked_is_refused() -> None:
+    with pytest.raises(TrainingError, match="mappo, agent ann, round 1: expected a critic's values") as refusal:
+        MAPPO.credit([TWO_ROUNDS], {})
     assert "\n" not in str(refusal.value)

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tiny import CPU, chat
 
-from madrigal.maths.batch import make_batch, micro_batches, pad_rows, prompt_levels
+from madrigal.maths.batch import make_batch, micro_batch_places, micro_batches, pad_rows, prompt_levels
 from madrigal.types import Completion, Sample, Turn
 
 
@@ -50,8 +50,9 @@ def test_a_shared_prompt_stands_in_a_batch_once() -> None:
 @given(drawn, st.integers(1, 80))
 def test_pieces_hold_every_answer_once_within_the_budget(samples: list[Sample], budget: int) -> None:
     pieces = list(micro_batches(samples, budget))
-    spread = [id(one) for piece in pieces for one in piece]
-    assert sorted(spread) == sorted(id(one) for one in samples if one.turn.completion.token_ids)
+    spread = [place for places in micro_batch_places(samples, budget) for place in places]
+    assert sorted(spread) == [n for n, one in enumerate(samples) if one.token_ids]
+    assert [samples[place] for place in spread] == [one for piece in pieces for one in piece]
     for piece in pieces:
         made = make_batch(piece, 0, CPU)
         read = sum(level.tokens.numel() for level in made.prompts)

@@ -13,9 +13,9 @@ from madrigal.algorithms.siblings import all_groups
 from madrigal.rollouts.branching import Branching, check_branching
 from madrigal.rollouts.play import Utterance, speaking_order
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
-from madrigal.rollouts.tree import branch
+from madrigal.rollouts.tree import branch, walk, with_scores
 from madrigal.runs.records import paths, stretches
-from madrigal.types import Completion, ConfigError, Group, Message, Point, Step, Turn
+from madrigal.types import Completion, ConfigError, Group, Message, Point, Step, Turn, TurnScores
 
 State = tuple[str, ...]
 
@@ -60,7 +60,7 @@ def asked_for(group: Group[Any]) -> dict[tuple[int, int], int]:
             spoken = [turn for turn in episode.turns if turn.round == index]
             for place, turn in enumerate(spoken):
                 # Alone, the last speaker is the only one; it still speaks in its own place.
-                found[index, place + (len(group.agents) - 1 if episode in group.solo else 0)].add(id(turn.completion))
+                found[index, place + (len(group.agents) - 1 if episode in group.solo else 0)].add(turn.number)
     return {key: len(answers) for key, answers in found.items()}
 
 
@@ -172,3 +172,29 @@ def test_an_agent_that_nobody_is_cannot_be_varied() -> None:
         ConfigError, match=r"algorithm\.agents: eve is no agent of this task; expected some of ann, bob"
     ):
         check_branching(Branching(4, at="turn", vary=("ann", "eve")), ("ann", "bob", "ann"), horizon=1)
+
+
+@pytest.mark.parametrize(
+    "branching",
+    [Branching(2), Branching(2, at="round"), Branching(2, at="turn"), Branching(2, at="round", crossed=True)],
+    ids=["chains", "tree", "decisions", "crossed"],
+)
+def test_scores_come_to_the_turns_that_they_were_given_for(branching: Branching) -> None:
+    groups = grow(Diary(), branching, Parallel(), origins=2)
+    turns = [turn for _, _, turn in walk(groups)]
+    scored = with_scores(groups, [TurnScores((float(n),)) for n in range(len(turns))])
+    assert [(turn.scores.values, turn) for _, _, turn in walk(scored)] == [((n,), turn) for n, turn in enumerate(turns)]
+    assert all(turn.scores.values is None for turn in turns) and scored == groups
+    with pytest.raises(ValueError, match="zip"):
+        with_scores(groups, [TurnScores()])
+
+
+def test_answers_are_numbered_and_crossed_joint_actions_share_them() -> None:
+    """Two answers of two agents: four joint actions of round 0 say four answers; later rounds are each chain's own."""
+    groups = grow(Diary(), Branching(2, crossed=True, greedy=True), Parallel(), origins=2)
+    for group in groups:
+        first = [[turn.number for turn in one.turns if turn.round == 0] for one in group.episodes]
+        assert len({tuple(pair) for pair in first}) == 4 and len({number for pair in first for number in pair}) == 4
+    played = [one for group in groups for one in (*group.episodes, group.greedy) if one is not None]
+    numbers = {turn.number for one in played for turn in one.turns}
+    assert numbers == set(range(2 * (4 + 8 + 4)))  # the first answers, those of later rounds, the greedy ones

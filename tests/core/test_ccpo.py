@@ -15,7 +15,7 @@ from madrigal.algorithms.ccpo import Ccpo, History, sigmoid
 from madrigal.maths.advantages import group_zscore
 from madrigal.rollouts.branching import Branching
 from madrigal.rollouts.task import joint
-from madrigal.types import Completion, ConfigError, Episode, Group, Point, Readings, Sample, Step, Turn
+from madrigal.types import Completion, ConfigError, Episode, Group, Point, Sample, Step, Turn
 
 AGENTS = ("ann", "bob")
 
@@ -42,7 +42,7 @@ def dyad(
 
 
 def credited(algorithm: Ccpo, memory: Any, *groups: Group[Any]) -> tuple[dict[str, Sample], Any]:
-    stages, memory = algorithm.credit(groups, memory, Readings())
+    stages, memory = algorithm.credit(groups, memory)
     return {sample.turn.completion.text: sample for stage in stages for sample in stage}, memory
 
 
@@ -61,10 +61,10 @@ def test_until_there_is_history_rewards_are_raw() -> None:
 
 
 def test_ten_outcomes_are_history_and_nine_are_not() -> None:
-    few = BOTH.credit([dyad([1.0, 0.0, 0.5], [0.0, 0.0, 0.5])] * 3, BOTH.begin(), Readings())[1]
+    few = BOTH.credit([dyad([1.0, 0.0, 0.5], [0.0, 0.0, 0.5])] * 3, BOTH.begin())[1]
     assert few["delta"][2] == 9
     assert credited(BOTH, few, dyad([1.0, 0.0], [0.25, 0.0]))[0]["ann0"].ret == 0.75
-    enough = BOTH.credit([dyad([1.0], [0.0])], few, Readings())[1]
+    enough = BOTH.credit([dyad([1.0], [0.0])], few)[1]
     assert enough["delta"][2] == 10
     assert credited(BOTH, enough, dyad([1.0, 0.0], [0.25, 0.0]))[0]["ann0"].ret != 0.75
 
@@ -128,7 +128,7 @@ def test_the_gate_opens_to_what_thinking_has_brought() -> None:
 
 def test_what_thinking_has_brought_is_reported() -> None:
     """Differences of 0.5 throughout, so that sigma is 1: the gate is sigmoid(0.5)."""
-    memory = BOTH.credit([dyad([1.5, 0.5], [1.0, 0.0])], BOTH.begin(), Readings())[1]
+    memory = BOTH.credit([dyad([1.5, 0.5], [1.0, 0.0])], BOTH.begin())[1]
     expected = {"delta": 0.5, "joint": 1.0, "solo": 0.5, "gate": sigmoid(0.5)}
     assert reported(BOTH, memory) == pytest.approx({f"algorithm/{k}": v for k, v in expected.items()}, abs=1e-6)
 
@@ -176,7 +176,7 @@ def test_several_rounds_come_to_their_discounted_sum() -> None:
         solo=(episode("", ("bob",), [0.0, 1.0], AGENTS), episode("", ("bob",), [1.0], AGENTS)),
     )
     algorithm = Ccpo(width=2, alternate=0, discount=0.5, reward_shift=-1.0, updates="turn")
-    (late, early), memory = algorithm.credit([group], algorithm.begin(), Readings())
+    (late, early), memory = algorithm.credit([group], algorithm.begin())
     # together 0 + 0.5 * 1 = 0.5, alone -1 + 0 = -1; and -1 with 0
     assert {(s.turn.agent, s.ret) for s in late} == {("ann", 1.5), ("bob", 0.5)}
     assert {(s.turn.agent, s.ret) for s in early} == {("ann", 1.5), ("bob", 0.5), ("ann", -1.0), ("bob", -1.0)}
@@ -184,10 +184,10 @@ def test_several_rounds_come_to_their_discounted_sum() -> None:
 
 
 def test_memory_survives_being_written_down() -> None:
-    memory = BOTH.credit([dyad(*PAIRS)] * 3, BOTH.begin(), Readings())[1]
+    memory = BOTH.credit([dyad(*PAIRS)] * 3, BOTH.begin())[1]
     read = json.loads(json.dumps(memory))
     assert read == memory
-    again, straight = (BOTH.credit([dyad(*PAIRS)], one, Readings()) for one in (read, memory))
+    again, straight = (BOTH.credit([dyad(*PAIRS)], one) for one in (read, memory))
     assert again[1] == straight[1]
     assert [s.advantage for s in again[0][0]] == [s.advantage for s in straight[0][0]]
 

@@ -17,7 +17,7 @@ from madrigal.algorithms.siblings import Baseline, advantages_of
 from madrigal.maths.advantages import group_mean, leave_one_out
 from madrigal.rollouts.branching import Branching
 from madrigal.rollouts.task import joint
-from madrigal.types import Completion, Episode, Group, Point, Readings, Step, Turn
+from madrigal.types import Completion, Episode, Group, Point, Step, Turn
 
 NAMES = ("ann", "bob", "cat")
 
@@ -42,7 +42,7 @@ def crossed(values: dict[tuple[int, ...], Any], round: int = 0, path: str = "") 
 
 
 def credited(algorithm: Any, group: Group[Any]) -> dict[str, float]:
-    stages, _ = algorithm.credit([group], {}, Readings())
+    stages, _ = algorithm.credit([group], {})
     found = [sample for stage in stages for sample in stage]
     named = {sample.turn.completion.text: sample.advantage for sample in found}
     assert len(named) == len(found), "an answer was credited twice"
@@ -72,7 +72,7 @@ def test_two_agents_by_hand() -> None:
 
 
 def test_the_return_of_an_answer_is_the_mean_over_partners() -> None:
-    (stage,), _ = replace(COMA, width=2).credit([crossed(SQUARE)], {}, Readings())
+    (stage,), _ = replace(COMA, width=2).credit([crossed(SQUARE)], {})
     assert {sample.turn.completion.text: sample.ret for sample in stage} == {"ann0": 2, "ann1": 7, "bob0": 3, "bob1": 6}
 
 
@@ -114,7 +114,7 @@ def test_what_follows_a_joint_action_is_part_of_its_worth() -> None:
         "bob1": pytest.approx(((1 - 1.75) + (4 - 2)) / 2),
     }
     assert credit["ann00.1"] == 5.0
-    late, early = replace(COMA, width=2).credit([group], {}, Readings())[0]
+    late, early = replace(COMA, width=2).credit([group], {})[0]
     assert ({s.turn.round for s in late}, {s.turn.round for s in early}) == ({1}, {0})
 
 

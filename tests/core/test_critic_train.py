@@ -22,6 +22,7 @@ from madrigal.learning.critics import Critics
 from madrigal.learning.learner import Learner
 from madrigal.learning.learners import Learning
 from madrigal.policies.team import Team
+from madrigal.rollouts.tree import walk
 from madrigal.runs.checkpoint import load_checkpoint, newest_checkpoint
 from madrigal.settings import (
     CriticConfig,
@@ -220,9 +221,8 @@ def test_credit_reads_what_the_policy_would_have_said_at_the_start(model_folder:
         for name, parameter in policy.parameters().items():
             parameter.add_(0.1 if "lora_A" not in name else 0.0)
     assert not same(weights(policy), before)
-    readings = learning.read(groups)
-    for turn in turns:
-        assert readings[turn].reference == pytest.approx(turn.completion.logprobs, abs=1e-4)
-        assert readings[turn].values == ()
+    for _, _, turn in walk(learning.read(groups)):
+        assert turn.scores.ref_logprobs == pytest.approx(turn.completion.logprobs, abs=1e-4)
+        assert turn.scores.values is None
     blind = replace(learning, past=False).read(groups)
-    assert {blind[turn].reference for turn in turns} == {()}
+    assert {turn.scores.ref_logprobs for _, _, turn in walk(blind)} == {None}

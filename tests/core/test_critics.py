@@ -19,12 +19,13 @@ from madrigal.algorithms.group import MAGRPO
 from madrigal.build.experiment import make_team
 from madrigal.build.learners import check_histories, make_critics, make_learning
 from madrigal.config import Experiment
-from madrigal.learning.critics import CENTRAL, Critics
-from madrigal.learning.histories import as_shown, company, joint_history
+from madrigal.learning.critics import CENTRAL, Critics, Lesson
+from madrigal.learning.histories import UNREAD, answer_read, company, joint_history
 from madrigal.policies.adapters import adapter_name
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
 from madrigal.rollouts.task import SingleRound
+from madrigal.rollouts.tree import walk
 from madrigal.settings import CriticConfig, Lora, Optimiser, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.own import Own
 from madrigal.types import (
@@ -35,11 +36,10 @@ from madrigal.types import (
     Example,
     Group,
     Point,
-    Reading,
-    Readings,
     Sample,
     Step,
     Turn,
+    TurnScores,
 )
 from pretraining.tokenizer import train_tokenizer
 
@@ -90,9 +90,9 @@ def group(*episodes: Episode[str]) -> Group[str]:
 
 def values(critics: Critics, one: Group[str]) -> dict[tuple[int, str, int], tuple[float, ...]]:
     """By episode, agent and round."""
-    found = critics.read([one])
     turns = [(n, each) for n, played in enumerate(one.episodes) for each in played.turns]
-    return {(n, each.agent, each.round): found[id(each)] for n, each in turns}
+    found = zip(turns, critics.read([one]), strict=True)
+    return {(n, each.agent, each.round): scores.values or () for (n, each), scores in found}
 
 
 @pytest.mark.parametrize("algorithm", [IPPO, COLLM_DC], ids=["token", "turn"])
@@ -128,8 +128,8 @@ def test_what_is_read_of_a_joint_action(model_folder: Path) -> None:
         critics = critics_of(experiment(model_folder, algorithm))
         policy = critics.team.seats["ann"]
         ann, bob, end = policy.encode(chat("a cat")), policy.encode(chat("a dog")), policy.tokenizer.eos_token_id
-        pairs = critics.histories([group(episode(critics.team, {"ann": "a cat", "bob": "a dog"}))])[CENTRAL]
-        read = [(row.completion.prompt_ids, row.completion.token_ids) for _, row in pairs]
+        rows = critics.rows([group(episode(critics.team, {"ann": "a cat", "bob": "a dog"}))])
+        read = [(row.prompt_ids, row.token_ids) for row in rows if row is not None]
         if algorithm is COLLM_CC:
             assert read == [((*ann, end, *bob), (0,))] * 2
         else:
@@ -173,22 +173,21 @@ def test_a_joint_history_can_be_taken_apart_again(prompts: list[list[int]], last
 
 def test_what_is_read_once_a_turn_has_no_answer() -> None:
     one = Turn("ann", (), Completion("words", (1, 2), (3, 4), (-1.0, -1.0)), 2)
-    asked = as_shown(one, (7, 8), "turn")
-    assert (asked.completion.prompt_ids, asked.completion.text, asked.round) == ((7, 8), "", 2)
-    assert as_shown(one, (7, 8), "token").completion.token_ids == (3, 4)
+    assert answer_read(one, "turn") == UNREAD and len(UNREAD) == 1
+    assert answer_read(one, "token") == (3, 4)
 
 
 def lessons_of(
     critics: Critics, one: Group[str], targets: Mapping[str, float], old: float = 0.5, num: int = 1
-) -> dict[str, list[list[Sample]]]:
+) -> dict[str, list[list[Lesson]]]:
     """What critics learn if every turn of an agent came to its target, in `num` stages of the same samples."""
-    turns = [each for played in one.episodes for each in played.turns]
-    size = {id(each): 1 if critics.need.at == "turn" else len(each.completion.token_ids) for each in turns}
-    readings = Readings((each, Reading((old,) * size[id(each)])) for each in turns)
-    samples = [
-        Sample(each, 0.0, targets[each.agent], token_returns=(targets[each.agent],) * size[id(each)]) for each in turns
-    ]
-    return critics.lessons([one], [samples] * num, readings)
+    samples = []
+    for row, (_, _, each) in zip(critics.rows([one]), walk([one]), strict=True):
+        assert row is not None
+        size, target = len(row.token_ids), targets[each.agent]
+        read = replace(each, scores=TurnScores((old,) * size, row=row))
+        samples.append(Sample(read, 0.0, target, token_returns=(target,) * size))
+    return critics.lessons([samples] * num)
 
 
 def test_a_central_critic_asked_once_a_turn_has_one_row_per_joint_action(model_folder: Path) -> None:
@@ -197,19 +196,19 @@ def test_a_central_critic_asked_once_a_turn_has_one_row_per_joint_action(model_f
     same, other = {"ann": "a cat", "bob": "a dog"}, {"ann": "a cat", "bob": "three blind mice"}
     played = group(episode(critics.team, same, same), episode(critics.team, same, other))
     ((rows,),) = lessons_of(critics, played, {"ann": 2.0, "bob": 2.0}).values()
-    assert [(row.token_returns, row.token_advantages) for row in rows] == [((2.0,), (1.5,))] * 4
+    assert [(lesson.returns, lesson.values) for lesson in rows] == [((2.0,), (0.5,))] * 4
     read: list[int] = []
     learner = critics.learners[CENTRAL]
-    learner.read = lambda turns: read.append(len(turns)) or [(0.0,)] * len(turns)  # type: ignore[method-assign, func-returns-value]
-    critics.read([played])
-    assert read == [4]
+    learner.read = lambda rows: read.append(len(rows)) or [(float(n),) for n in range(4)]  # type: ignore[method-assign, func-returns-value]
+    found = critics.read([played])
+    assert read == [4] and [scores.values for scores in found] == [(n,) for n in (0, 0, 1, 1, 2, 2, 3, 3)]
 
 
 def test_where_agents_disagree_one_row_is_taught_their_mean(model_folder: Path) -> None:
     critics = critics_of(experiment(model_folder, COLLM_CC))
     played = group(episode(critics.team, {"ann": "a cat", "bob": "a dog"}))
     ((rows,),) = lessons_of(critics, played, {"ann": 1.0, "bob": 4.0}).values()
-    assert [row.token_returns for row in rows] == [(2.5,)]
+    assert [lesson.returns for lesson in rows] == [(2.5,)]
 
 
 @pytest.mark.parametrize(
@@ -227,7 +226,7 @@ def test_rows_and_values_that_each_critic_learns_from(
     critics = critics_of(experiment(model_folder, algorithm))
     lessons = lessons_of(critics, group(episode(critics.team, {"ann": "a", "bob": "a"})), dict.fromkeys(AGENTS, 1.0))
     assert {
-        name: (len(rows), sum(len(row.token_returns) for row in rows)) for name, (rows,) in lessons.items()
+        name: (len(rows), sum(len(lesson.returns) for lesson in rows)) for name, (rows,) in lessons.items()
     } == expected
 
 
@@ -246,14 +245,14 @@ def test_every_critic_takes_one_step_per_stage_however_many_agents_it_serves(
     for name, learner in learning.everyone.items():
         learner.descent.optimiser.register_step_post_hook(lambda *_, name=name: steps.append(name))
     groups = [group(*(episode(learning.team, {"ann": "a cat", "bob": "a dog"}) for _ in range(3)))]
-    readings = learning.read(groups)
-    stages, _ = run.algorithm.credit(groups, run.algorithm.begin(), readings)
-    reports = learning.update(groups, stages, readings)
+    groups = learning.read(groups)
+    stages, _ = run.algorithm.credit(groups, run.algorithm.begin())
+    reports = learning.update(groups, stages)
     names = sorted(learning.everyone)
     assert sorted(steps) == names and len(names) == (1 if shared else 2) + (1 if shared else critics)
     assert sorted(reports) == names
     steps.clear()
-    learning.update(groups, stages * 3, readings)
+    learning.update(groups, stages * 3)
     assert sorted(steps) == sorted(names * 3)
 
 
@@ -272,9 +271,9 @@ def test_what_does_not_learn_is_not_judged_but_is_part_of_the_joint_history(mode
     run = replace(run, team=replace(run.team, seats={"bob": frozen}))
     critics = critics_of(run)
     one, other = (episode(critics.team, {"ann": "a cat", "bob": text}) for text in ("a dog", "three blind mice"))
-    found = critics.read([group(one, other)])
-    assert set(found) == {id(one.turns[0]), id(other.turns[0])}
-    assert found[id(one.turns[0])][0] != pytest.approx(found[id(other.turns[0])][0], abs=1e-3)
+    found = values(critics, group(one, other))
+    assert [bool(numbers) for numbers in found.values()] == [True, False] * 2
+    assert found[0, "ann", 0][0] != pytest.approx(found[1, "ann", 0][0], abs=1e-3)
     assert set(critics_of(replace(run, algorithm=IPPO)).learners) == {"critic-ann"}
 
 
@@ -284,8 +283,8 @@ def test_what_an_older_self_said_is_not_judged(model_folder: Path, algorithm: Ac
     critics = critics_of(experiment(model_folder, algorithm))
     ann, bob = episode(critics.team, {"ann": "a cat", "bob": "a dog"}).turns
     played = Episode(Point("x", ""), (ann, replace(bob, completion=Completion("woof"))), (Step("", {}),))
-    pairs = [pair for each in critics.histories([group(played)]).values() for pair in each]
-    assert [each.agent for each, _ in pairs] == ["ann"]
+    assert [row is not None for row in critics.rows([group(played)])] == [True, False]
+    assert [scores.values == () for scores in critics.read([group(played)])] == [False, True]
 
 
 def test_prompts_are_read_as_they_were_given_and_encoded_where_nobody_knows_how(model_folder: Path) -> None:
@@ -295,16 +294,16 @@ def test_prompts_are_read_as_they_were_given_and_encoded_where_nobody_knows_how(
     given = replace(ann, completion=replace(ann.completion, prompt_ids=(11, 12)))
     remote = replace(bob, completion=replace(bob.completion, prompt_ids=()))
     policy = critics.team.seats["bob"]
-    ((_, row), _) = critics.histories([group(replace(played, turns=(given, remote)))])[CENTRAL]
-    assert row.completion.prompt_ids == (11, 12, policy.tokenizer.eos_token_id, *policy.encode(chat("a dog")))
+    row, _ = critics.rows([group(replace(played, turns=(given, remote)))])
+    assert row is not None and row.prompt_ids == (11, 12, policy.tokenizer.eos_token_id, *policy.encode(chat("a dog")))
 
 
 def test_an_algorithm_without_critics_has_none(model_folder: Path) -> None:
     run = replace(experiment(model_folder, MAPPO), algorithm=MAGRPO)
     critics = make_critics(run, make_team(run.team, AGENTS, 0))
     played = group(episode(critics.team, {"ann": "a cat", "bob": "a dog"}))
-    assert critics.read([played]) == {} == dict(critics.learners)
-    assert critics.lessons([played], [[]], Readings()) == {}
+    assert critics.read([played]) == [TurnScores()] * 2 and dict(critics.learners) == {}
+    assert critics.lessons([[]]) == {}
     assert make_critics(replace(experiment(model_folder, MAPPO), steps=0), critics.team).learners == {}
 
 
@@ -314,15 +313,15 @@ def test_critics_of_adapters_share_the_policies_model(model_folder: Path) -> Non
         run = experiment(model_folder, algorithm, team=TeamConfig(policy=policy, device="cpu"))
         run = replace(run, critic=CriticConfig(lora=Lora(rank=2)))
         critics = critics_of(run)
-        assert {id(body.model) for body in critics.bodies.values()} == {id(critics.team.seats["ann"].model)}
-        assert {body.adapter for body in critics.bodies.values()} == set(map(adapter_name, critics.learners))
+        assert {id(body.model) for body in critics.bodies} == {id(critics.team.seats["ann"].model)}
+        assert {body.adapter for body in critics.bodies} == set(map(adapter_name, critics.learners))
         whole = critics_of(replace(run, critic=CriticConfig()))
-        assert not {id(body.model) for body in whole.bodies.values()} & {id(whole.team.seats["ann"].model)}
+        assert not {id(body.model) for body in whole.bodies} & {id(whole.team.seats["ann"].model)}
 
 
 def test_adapters_of_critics_beside_whole_policies_have_one_model_of_their_own(model_folder: Path) -> None:
     critics = critics_of(replace(experiment(model_folder, IPPO), critic=CriticConfig(lora=Lora(rank=2))))
-    bodies = {id(body.model) for body in critics.bodies.values()}
+    bodies = {id(body.model) for body in critics.bodies}
     assert len(bodies) == 1 and not bodies & {id(policy.model) for policy in critics.team.policies}
 
 
@@ -352,9 +351,9 @@ def test_a_critic_of_another_vocabulary_is_shown_prompts_in_its_own(model_folder
     run = replace(experiment(model_folder, COLLM_CC), critic=CriticConfig(model=str(build_stranger(tmp_path / "s"))))
     critics = critics_of(run)
     body = critics.learners[CENTRAL].critic.body
-    ((_, row), _) = critics.histories([group(episode(critics.team, {"ann": "a cat", "bob": "a dog"}))])[CENTRAL]
+    row, _ = critics.rows([group(episode(critics.team, {"ann": "a cat", "bob": "a dog"}))])
     end = body.tokenizer.eos_token_id
-    assert row.completion.prompt_ids == (*body.encode(chat("a cat")), end, *body.encode(chat("a dog")))
+    assert row is not None and row.prompt_ids == (*body.encode(chat("a cat")), end, *body.encode(chat("a dog")))
     assert body.encode(chat("a cat")) != critics.team.seats["ann"].encode(chat("a cat"))
 
 
@@ -393,7 +392,7 @@ def test_a_history_that_grows_too_long_in_play_is_named(model_folder: Path) -> N
 def test_own_critics_with_their_policies_model_need_no_check(model_folder: Path) -> None:
     run = experiment(model_folder, IPPO)
     critics = critics_of(run)
-    for body in critics.bodies.values():
+    for body in critics.bodies:
         body.model.config.max_position_embeddings = 2
     check_histories(run, LONG, critics, LONG.train)
     with pytest.raises(EngineError, match="the own history that critic-ann is to read"):

@@ -14,6 +14,7 @@ from torch import Tensor
 from madrigal.learning.embeddings import Embedder, embedder_of, mean_hidden, policy_encoder, projected, shown_text
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
+from madrigal.rollouts.tree import walk
 from madrigal.settings import Lora
 from madrigal.types import Completion, Episode, Group, Message, Point, Step, Turn
 
@@ -92,31 +93,27 @@ def test_turns_are_read_by_the_policy_that_took_them_each_text_once(model_folder
     episodes = [Episode(Point("x", 0), turns, (Step(1, {"ann": 0.0}),)) for turns in (one, other)]
     group = Group(Point("x", 0), (episodes[0], replace(episodes[1], then=child)), ("ann", "bob"))
     encoders = {"ann": Counting(), "bob": Counting()}
-    found = Embedder(Team({"ann": ann, "bob": bob}), encoders, dimensions=3).read([group])
+    turns = [turn for _, _, turn in walk([group])]
+    found = Embedder(Team({"ann": ann, "bob": bob}), encoders, dimensions=3).read(turns)
     assert encoders["ann"].read == ["s\n\nask", "yes", "s\n\nagain", "ask"]
     assert encoders["bob"].read == ["s\n\nask", "no", "never"]
-    assert found.keys() == {id(turn) for turn in (*one, *other, *later)}
-    shown, said = found[id(other[1])]
+    assert turns == [*one, *other, *later]
     expected = projected(torch.tensor([[6.0, 115.0], [5.0, 110.0]]), 3).tolist()
-    assert [list(shown), list(said)] == expected
-    assert found[id(one[0])] == found[id(other[0])]
+    assert found[3] == tuple(map(tuple, expected))  # bob's second
+    assert found[0] == found[2]
 
 
 def test_a_team_without_encoders_reads_nothing(policy: LocalPolicy) -> None:
-    group = Group(
-        Point("x", 0), (Episode(Point("x", 0), (turn("ann", "a", "b"),), (Step(1, {"ann": 0.0}),)),), ("ann",)
-    )
-    assert Embedder(Team({"ann": policy}), {}).read([group]) == {}
+    assert Embedder(Team({"ann": policy}), {}).read([turn("ann", "a", "b")]) == [(None, None)]
 
 
 def test_a_team_embeds_its_turns_the_same_each_time(policy: LocalPolicy) -> None:
     turns = (turn("ann", "a", "the cat"), turn("ann", "b", ""))
-    group = Group(Point("x", 0), (Episode(Point("x", 0), turns, (Step(1, {"ann": 0.0}),)),), ("ann",))
     embedder = embedder_of(Team({"ann": policy}), budget=100)
-    found = embedder.read([group])
-    assert {len(vector) for pair in found.values() for vector in pair} == {32}
-    assert embedder.read([group]) == found
-    assert len({vector for pair in found.values() for vector in pair}) == 4
+    found = embedder.read(turns)
+    assert {len(vector or ()) for pair in found for vector in pair} == {32}
+    assert embedder.read(turns) == found
+    assert len({vector for pair in found for vector in pair}) == 4
 
 
 def test_a_projection_keeps_lengths_about_what_they_were() -> None:

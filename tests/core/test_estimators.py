@@ -37,7 +37,6 @@ from madrigal.types import (
     Group,
     Message,
     Point,
-    Readings,
     RewardError,
     Sample,
     Step,
@@ -73,7 +72,7 @@ def chains(*rows: Sequence[Pay], greedy: Sequence[Pay] = (), silent: Sequence[st
 
 
 def samples_of(algorithm: Algorithm[Any], *groups: Group[Any]) -> list[Sample]:
-    stages, _ = algorithm.credit(groups, algorithm.begin(), Readings())
+    stages, _ = algorithm.credit(groups, algorithm.begin())
     return [sample for stage in stages for sample in stage]
 
 
@@ -272,7 +271,7 @@ UNEVEN = chains([1.0], [0.0, 0.0, 1.0], [0.0, 0.0])  # two equally good episodes
 
 def slope_per_turn(algorithm: Algorithm[Any], agent: str) -> dict[str, float]:
     """How fast the objective rises with the log-prob of each turn, through the loss that a learner calls."""
-    (stage,), _ = algorithm.credit([UNEVEN], algorithm.begin(), Readings())
+    (stage,), _ = algorithm.credit([UNEVEN], algorithm.begin())
     mine = [sample for sample in stage if sample.turn.agent == agent]
     batch = make_batch(mine, 0, torch.device("cpu"), total=1.0)
     logprobs = batch.old_logprobs.clone().requires_grad_()
@@ -301,7 +300,7 @@ def test_averaging_over_turns_makes_agents_lazy() -> None:
 def test_long_and_short_episodes_weigh_alike_turn_by_turn(algorithm: Algorithm[Any]) -> None:
     found = samples_of(algorithm, UNEVEN)
     assert {(sample.weight, sample.turn.weight) for sample in found} == {(1.0, 1 / 3)}
-    assert algorithm.credit([], algorithm.begin(), Readings())[0] == []
+    assert algorithm.credit([], algorithm.begin())[0] == []
 
 
 ROUNDS = {"spoil": 1, "skip": 1, "work": 4}
@@ -322,7 +321,7 @@ def share_of_work(algorithm: GroupRelative, seed: int, steps: int = 20) -> float
         share = softmax(logits)
         firsts = draw.choices(list(share), list(share.values()), k=64)
         group = Group(Point("x", ""), tuple(essay(k, first) for k, first in enumerate(firsts)), ("writer",))
-        (stage,), _ = algorithm.credit([group], {}, Readings())
+        (stage,), _ = algorithm.credit([group], {})
         for sample in stage:
             for word in share if sample.turn.round == 0 else ():
                 slope = (word == sample.turn.completion.text) - share[word]

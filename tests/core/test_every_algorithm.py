@@ -14,8 +14,8 @@ from madrigal.algorithms.catalog import ALGORITHMS
 from madrigal.rollouts.play import Judge, Utterance
 from madrigal.rollouts.rewards import leaving_one_out
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
-from madrigal.rollouts.tree import branch
-from madrigal.types import Completion, Group, Message, Point, Reading, Readings, Sample, Step, Turn
+from madrigal.rollouts.tree import branch, map_turns
+from madrigal.types import Completion, Group, Message, Point, Sample, Step, Turn, TurnScores
 
 NAMES = ("ann", "bob", "cat", "dan", "eve")
 KINDS = ("parallel", "sequential", "discussion", "asynchronous", "coordinated")
@@ -67,20 +67,20 @@ def turns_of(groups: Sequence[Group[Any]]) -> Iterator[Turn]:
             yield from turns_of([episode.then]) if episode.then else ()
 
 
-def read(algorithm: Algorithm[Any], groups: Sequence[Group[Any]]) -> Readings:
+def read(algorithm: Algorithm[Any], groups: Sequence[Group[Any]]) -> list[Group[Any]]:
     """Critics, references and embeddings, made up of the digit."""
     need = algorithm.needs.critic
     tokens = 0 if need is None else 1 if need.at == "turn" else 2
 
-    def made(turn: Turn) -> Reading:
+    def made(turn: Turn) -> Turn:
         digit = int(turn.completion.text) / 10
-        return Reading((digit,) * tokens, (-0.7, -1.4), shown=(digit**2,), said=(digit, 1.0))
+        return replace(turn, scores=TurnScores((digit,) * tokens, (-0.7, -1.4), (digit**2,), (digit, 1.0)))
 
-    return Readings((turn, made(turn)) for turn in turns_of(groups))
+    return map_turns(made, groups)
 
 
 def credited(name: str, kind: str, size: int, alike: float = 0.0) -> tuple[list[Sample], set[int]]:
-    """Two steps of an algorithm: all that it credited, and the identities of all turns that were played."""
+    """Two steps of an algorithm: all that it credited, and the numbers of all answers that were given."""
     algorithm: Any = ALGORITHMS[name][0]
     rounds = algorithm.needs.rounds + 1
     if algorithm.branching.crossed:
@@ -107,10 +107,10 @@ def credited(name: str, kind: str, size: int, alike: float = 0.0) -> tuple[list[
     for step in range(2):
         origins = [Point(f"x{step}", 0), Point(f"y{step}", 0)]
         groups = branch(task, topology(kind, size), origins, algorithm.branching, speak, judging, (step,))
-        stages, memory = algorithm.credit(groups, memory, read(algorithm, groups))
+        stages, memory = algorithm.credit(read(algorithm, groups), memory)
         found += [sample for stage in stages for sample in stage]
         played += turns_of(groups)
-    return found, {id(turn) for turn in played}
+    return found, {turn.number for turn in played}
 
 
 @pytest.mark.parametrize("size", [3, 5])
@@ -120,7 +120,7 @@ def test_whoever_speaks_is_credited_with_a_number(name: str, kind: str, size: in
     found, played = credited(name, kind, size)
     assert all(math.isfinite(one.advantage) and math.isfinite(one.weight) and one.weight > 0 for one in found)
     assert any(one.advantage for one in found)
-    assert {id(one.turn) for one in found} <= played
+    assert {one.turn.number for one in found} <= played
     learns = {"ccpo": set(NAMES[: size - 1])}.get(name, set(NAMES[:size]))  # its reasoner's time is yet to come
     assert {one.turn.agent for one in found} <= set(NAMES[:size])
     if kind in ("parallel", "sequential", "discussion"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -19,8 +19,8 @@ from madrigal.rollouts.branching import Branching
 from madrigal.rollouts.play import Judge, Utterance
 from madrigal.rollouts.rewards import leaving_one_out
 from madrigal.rollouts.topology import Parallel
-from madrigal.rollouts.tree import branch
-from madrigal.types import Completion, Group, Message, Point, Reading, Readings, Step, Turn
+from madrigal.rollouts.tree import branch, map_turns
+from madrigal.types import Completion, Group, Message, Point, Step, Turn, TurnScores
 
 AGENTS = ("ann", "bob")
 PAGE = (Path(__file__).parents[2] / "docs/algorithms.md").read_text()
@@ -69,23 +69,17 @@ def played(branching: Branching) -> tuple[Group[Any], ...]:
     return tuple(branch(Ledger(), Parallel(), origins, branching, speak, leaving_one_out(judge), (0,)))  # type: ignore[arg-type]
 
 
-def said(group: Group[Any]) -> Iterator[Turn]:
-    for one in (*group.episodes, *group.solo, *((group.greedy,) if group.greedy else ())):
-        yield from one.turns
-        yield from said(one.then) if one.then else ()
-
-
-def readings(algorithm: Algorithm[Any], groups: Sequence[Group[Any]]) -> Readings:
+def scored(algorithm: Algorithm[Any], groups: Sequence[Group[Any]]) -> list[Group[Any]]:
     """Made up: values and embeddings of a turn's digit, a reference that finds every word less likely."""
     need = algorithm.needs.critic
 
-    def read(turn: Turn) -> Reading:
+    def read(turn: Turn) -> Turn:
         value = digit(turn.completion.text) / 10
         values = () if need is None else (value, value + 0.05) if need.at == "token" else (value,)
         reference = (-0.7, -1.4) if algorithm.needs.reference == "credit" else ()
-        return Reading(values, reference, shown=(value**2,), said=(value, 1.0))
+        return replace(turn, scores=TurnScores(values, reference, (value**2,), (value, 1.0)))
 
-    return Readings((turn, read(turn)) for group in groups for turn in said(group))
+    return map_turns(read, groups)
 
 
 @cache
@@ -95,8 +89,8 @@ def ledger_of(name: str) -> list[tuple[str, int, tuple[float, ...]]]:
     groups, memory = played(algorithm.branching), algorithm.begin()
     if isinstance(algorithm, Pmic):  # it begins as MAGRPO and pays its bonus once it has seen enough
         algorithm = replace(algorithm, start=2)
-        _, memory = algorithm.credit(groups, memory, readings(algorithm, groups))
-    stages, _ = algorithm.credit(groups, memory, readings(algorithm, groups))
+        _, memory = algorithm.credit(scored(algorithm, groups), memory)
+    stages, _ = algorithm.credit(scored(algorithm, groups), memory)
     return sorted(
         (s.turn.agent, s.turn.round, tuple(round(a, 6) + 0.0 for a in s.token_advantages or (s.advantage,) * 2))
         for stage in stages
@@ -121,7 +115,7 @@ def test_no_two_algorithms_credit_alike(name: str) -> None:
 def test_what_is_reported_is_a_number_and_has_its_place_on_the_page(name: str) -> None:
     algorithm: Algorithm[Any] = switch_algorithm(MAGRPO, name)
     groups = played(algorithm.branching)
-    _, memory = algorithm.credit(groups, algorithm.begin(), readings(algorithm, groups))
+    _, memory = algorithm.credit(scored(algorithm, groups), algorithm.begin())
     told = reported(algorithm, memory)
     assert json.loads(json.dumps(told, allow_nan=False)) == told
     roles = {f"algorithm/baseline/{agent}" for agent in AGENTS}  # of a task that names no game

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from madrigal.algorithms.group import MAGRPO, GroupRelative
 from madrigal.maths.batch import Batch, PolicyOutput, prompt_levels
-from madrigal.types import Completion, ConfigError, Episode, Group, Message, Point, Readings, Sample, Step, Turn
+from madrigal.types import Completion, ConfigError, Episode, Group, Message, Point, Sample, Step, Turn
 
 AGENTS = ("ann", "bob")
 
@@ -39,7 +39,7 @@ def chains(*rewards: list[float], agents: tuple[str, ...] = AGENTS) -> Group[str
 
 def credited(algorithm: GroupRelative, *groups: Group[Any]) -> list[dict[str, tuple[float, float]]]:
     """Per stage: what was said -> (advantage, return)."""
-    stages, memory = algorithm.credit(groups, algorithm.begin(), Readings())
+    stages, memory = algorithm.credit(groups, algorithm.begin())
     assert memory == {}
     named = [{s.turn.completion.text: (s.advantage, s.ret) for s in stage} for stage in stages]
     assert list(map(len, named)) == list(map(len, stages)), "an answer was credited twice"
@@ -128,7 +128,7 @@ def test_a_tree_discounts_its_bootstrap() -> None:
 def test_the_loss_of_a_late_stage_averages_over_branches_and_siblings() -> None:
     """Eq. 2 of v2: 1/|B| sum over branches of 1/G sum over siblings; here |B| = G = 2, per agent."""
     algorithm = GroupRelative(width=2, tree=True)
-    late = [s for s in algorithm.credit([tree()], {}, Readings())[0][0] if s.turn.agent == "ann"]
+    late = [s for s in algorithm.credit([tree()], {})[0][0] if s.turn.agent == "ann"]
     logprobs = torch.tensor([[-1.0], [-2.0], [-3.0], [-4.0]])
     by_hand = -((-1 * -1 + 1 * -2) / 2 + (-5 * -3 + 5 * -4) / 2) / 2
     assert algorithm.loss(PolicyOutput(logprobs, logprobs), batch_of(late)).item() == pytest.approx(by_hand)
@@ -177,21 +177,21 @@ def test_standardized_advantages_by_hand() -> None:
 
 def test_stages_run_from_the_last_round_to_the_first() -> None:
     group = chains([1.0, 2.0, 3.0], [3.0, 2.0, 2.0])
-    stages, _ = GroupRelative(width=2).credit([group], {}, Readings())
+    stages, _ = GroupRelative(width=2).credit([group], {})
     assert [{s.turn.round for s in stage} for stage in stages] == [{2}, {1}, {0}]
-    (all_rounds,), _ = GroupRelative(width=2, updates="episode").credit([group], {}, Readings())
+    (all_rounds,), _ = GroupRelative(width=2, updates="episode").credit([group], {})
     assert [s.turn.round for s in all_rounds] == [2] * 4 + [1] * 4 + [0] * 4
 
 
 def test_one_update_per_episode_sums_the_means_of_the_rounds() -> None:
     uneven = chains([4.0], [1.0, 2.0], [2.0, 2.0])  # three answers each in round 0, two in round 1
-    (joined,), _ = GroupRelative(width=3, updates="episode").credit([uneven], {}, Readings())
-    stages, _ = GroupRelative(width=3).credit([uneven], {}, Readings())
+    (joined,), _ = GroupRelative(width=3, updates="episode").credit([uneven], {})
+    stages, _ = GroupRelative(width=3).credit([uneven], {})
     assert [(s.turn, s.advantage) for s in joined] == [(s.turn, s.advantage) for stage in stages for s in stage]
 
 
 def test_groups_have_their_own_baselines() -> None:
-    stages, _ = GroupRelative(width=2).credit([chains([0.0], [2.0]), chains([10.0], [20.0])], {}, Readings())
+    stages, _ = GroupRelative(width=2).credit([chains([0.0], [2.0]), chains([10.0], [20.0])], {})
     assert [s.advantage for s in stages[0] if s.turn.agent == "ann"] == [-1, 1, -5, 5]
 
 
@@ -200,9 +200,7 @@ def test_one_agent_equals_trl_without_scaling(rewards: list[list[float]]) -> Non
     """TRL's GRPOTrainer with scale_rewards=False."""
     flat = torch.tensor(rewards, dtype=torch.float64).flatten()
     expected = flat - flat.view(-1, 4).mean(1).repeat_interleave(4)
-    stages, _ = GroupRelative(width=4).credit(
-        [chains(*([r] for r in row), agents=("solo",)) for row in rewards], {}, Readings()
-    )
+    stages, _ = GroupRelative(width=4).credit([chains(*([r] for r in row), agents=("solo",)) for row in rewards], {})
     torch.testing.assert_close(torch.tensor([s.advantage for s in stages[0]], dtype=torch.float64), expected)
 
 
@@ -212,9 +210,7 @@ def test_one_agent_equals_trl_with_scaling(row: list[int]) -> None:
     flat = torch.tensor(row, dtype=torch.float64)
     deviation = flat.view(-1, 4).std(1).repeat_interleave(4)
     theirs = (flat - flat.view(-1, 4).mean(1).repeat_interleave(4)) / (deviation + 1e-4)
-    stages, _ = GroupRelative(scale="group").credit(
-        [chains(*([float(r)] for r in row), agents=("solo",))], {}, Readings()
-    )
+    stages, _ = GroupRelative(scale="group").credit([chains(*([float(r)] for r in row), agents=("solo",))], {})
     torch.testing.assert_close(torch.tensor([s.advantage for s in stages[0]], dtype=torch.float64), theirs)
 
 

@@ -15,7 +15,7 @@ from madrigal.rollouts.branching import Branching, check_branching
 from madrigal.rollouts.play import Utterance, speaking_order
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
 from madrigal.rollouts.tree import branch
-from madrigal.types import Completion, ConfigError, Group, Message, Point, Readings, Step, Turn
+from madrigal.types import Completion, ConfigError, Group, Message, Point, Step, Turn
 
 SIZES = (2, 3, 5, 8)
 NAMES = ("ann", "bob", "cat", "dan", "eve", "fay", "gus", "hal")
@@ -90,15 +90,15 @@ def test_turns_and_calls(size: int, kind: str) -> None:
 def test_every_agent_is_credited_with_the_same_advantage(size: int, kind: str) -> None:
     topology, turns, _ = kinds(size)[kind]
     (group,), _ = grown(Sum(NAMES[:size]), topology, Branching(4))
-    (stage,), _ = GroupRelative(width=4).credit([group], {}, Readings())
+    (stage,), _ = GroupRelative(width=4).credit([group], {})
     totals = [episode.steps[0].rewards["ann"] for episode in group.episodes]
     expected = {
-        id(turn): total - fmean(totals)
+        turn.number: total - fmean(totals)
         for episode, total in zip(group.episodes, totals, strict=True)
         for turn in episode.turns
     }
     assert len(stage) == 4 * turns and {s.turn.agent for s in stage} == set(NAMES[:size])
-    assert {id(s.turn): s.advantage for s in stage} == pytest.approx(expected)
+    assert {s.turn.number: s.advantage for s in stage} == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("size", "kind"), CASES)
@@ -127,7 +127,7 @@ def leaves(group: Group[Any]) -> int:
 def test_crossed_answers_are_credited_with_their_own_part_of_a_sum(size: int) -> None:
     """Averaged over all partners, what others add is the same for every answer, so that only its own number is left."""
     (group,), voices = grown(Sum(NAMES[:size]), Parallel(), Branching(2, crossed=True))
-    (stage,), _ = GroupRelative(width=2, crossed=True).credit([group], {}, Readings())
+    (stage,), _ = GroupRelative(width=2, crossed=True).credit([group], {})
     assert len(group.episodes) == 2**size and voices.turns.total() == len(stage) == 2 * size
     numbers: dict[str, list[float]] = defaultdict(list)
     for sample in stage:

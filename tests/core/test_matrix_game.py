@@ -19,7 +19,7 @@ from madrigal.rollouts.play import Utterance
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.topology import Parallel
 from madrigal.rollouts.tree import branch
-from madrigal.types import Completion, Group, Message, Point, Readings, Sample, Step
+from madrigal.types import Completion, Group, Message, Point, Sample, Step
 
 AGENTS = ("row", "column")
 UTILITY = ((10.0, 7.0), (7.0, 0.0))
@@ -55,7 +55,7 @@ def tempting(row: int, column: int) -> tuple[float, float]:
 
 
 def together(groups: Sequence[Group[Any]]) -> list[Sample]:
-    (stage,), _ = GroupRelative(width=8).credit(groups, {}, Readings())
+    (stage,), _ = GroupRelative(width=8).credit(groups, {})
     return stage
 
 

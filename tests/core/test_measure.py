@@ -17,7 +17,7 @@ from madrigal.rollouts.play import Utterance
 from madrigal.rollouts.topology import Sequential
 from madrigal.rollouts.tree import branch
 from madrigal.runs.records import paths, step_record, stretches, transcripts
-from madrigal.types import Completion, Group, Message, Point, Readings, Step, Turn
+from madrigal.types import Completion, Group, Message, Point, Step, Turn
 
 AGENTS = ("ann", "bob")
 
@@ -62,8 +62,8 @@ def test_every_path_is_a_whole_episode(branching: Branching) -> None:
         assert [turn.agent for turn in path.turns] == list(AGENTS) * len(path.steps)
         assert [step.ending for step in path.steps] == [""] * (len(path.steps) - 1) + ["horizon"]
         assert path.then is None
-    assert {id(turn) for path in paths(groups) for turn in path.turns} == {
-        id(turn) for stretch in stretches(groups) for turn in stretch.turns
+    assert {turn.number for path in paths(groups) for turn in path.turns} == {
+        turn.number for stretch in stretches(groups) for turn in stretch.turns
     }
 
 
@@ -91,8 +91,8 @@ def test_a_tree_of_decisions_has_a_spread_although_its_first_stretch_earns_nothi
 @pytest.mark.parametrize("algorithm", [GroupRelative(width=2, tree=True), Counterfactual(), Counterfactual(tree=False)])
 def test_transcripts_of_a_tree_go_from_its_root_to_its_leaves(algorithm: Any) -> None:
     groups = played(algorithm.branching)
-    stages, _ = algorithm.credit(groups, algorithm.begin(), Readings())
-    credit = {id(sample.turn): sample.advantage for stage in stages for sample in stage}
+    stages, _ = algorithm.credit(groups, algorithm.begin())
+    credit = {sample.turn.number: sample.advantage for stage in stages for sample in stage}
     shown = transcripts(7, groups, stages, count=3)
     assert len(shown) == 3
     for record, path in zip(shown, paths(groups), strict=False):
@@ -103,12 +103,12 @@ def test_transcripts_of_a_tree_go_from_its_root_to_its_leaves(algorithm: Any) ->
         assert [turn["reward"] for turn in record["turns"]] == [
             path.steps[t.round].rewards[t.agent] for t in path.turns
         ]
-        assert [turn["advantage"] for turn in record["turns"]] == [credit.get(id(turn)) for turn in path.turns]
+        assert [turn["advantage"] for turn in record["turns"]] == [credit.get(turn.number) for turn in path.turns]
 
 
 def test_an_uncredited_turn_has_no_advantage() -> None:
     groups = played(Branching(3, at="turn", follow="one"))
-    stages, _ = Counterfactual(tree=False).credit(groups, {}, Readings())
+    stages, _ = Counterfactual(tree=False).credit(groups, {})
     last = transcripts(0, groups, stages, count=1000)[-1]
     assert last["turns"][0]["advantage"] is not None
     assert {turn["advantage"] for turn in last["turns"][1:]} == {None}
@@ -124,6 +124,6 @@ def test_what_is_played_beside_a_group_costs_tokens_and_counts_nowhere_else(sett
 
 def test_where_two_agents_learn_in_turn_the_other_ones_answers_are_not_counted_as_equal() -> None:
     groups = played(Ccpo().branching)
-    stages, _ = Ccpo().credit(groups, Ccpo().begin(), Readings())
+    stages, _ = Ccpo().credit(groups, Ccpo().begin())
     assert {sample.turn.agent for stage in stages for sample in stage} == {"ann"}
     assert 0 <= step_record(0, 1.0, groups, stages, {})["group/equal"] < 1

@@ -20,6 +20,7 @@ from madrigal.algorithms.mutual_information import Buffers, Entry, new_dual, sta
 from madrigal.algorithms.pmic import Pmic, entries_of
 from madrigal.rollouts.task import joint
 from madrigal.rollouts.topology import Parallel
+from madrigal.rollouts.tree import map_turns
 from madrigal.types import (
     Completion,
     ConfigError,
@@ -29,13 +30,12 @@ from madrigal.types import (
     Message,
     Messages,
     Point,
-    Reading,
-    Readings,
-    RewardError,
     Sample,
     Split,
     Step,
+    TrainingError,
     Turn,
+    TurnScores,
 )
 
 LN2 = math.log(2.0)
@@ -54,21 +54,20 @@ def entry(value: float, context: str, state: float, *action: float) -> Entry:
 Round = tuple[float, float, float, float]
 
 
-def episode(example: str, *rounds: Round) -> tuple[Episode[int], list[tuple[Turn, Reading]]]:
-    turns, steps, read = [], [], []
+def episode(example: str, *rounds: Round) -> Episode[int]:
+    turns, steps = [], []
     for index, (reward, shown, *said) in enumerate(rounds):
         for agent, words in zip(AGENTS, said, strict=True):
-            turns.append(Turn(agent, (), Completion(f"{words}", (1,), (2, 3), (-0.5, -0.5)), index))
-            read.append((turns[-1], Reading(shown=(shown,), said=(words,))))
+            answer = Completion(f"{words}", (1,), (2, 3), (-0.5, -0.5))
+            scores = TurnScores(prompt_embedding=(shown,), answer_embedding=(words,))
+            turns.append(Turn(agent, (), answer, index, scores=scores))
         ending = "horizon" if index + 1 == len(rounds) else ""
         steps.append(Step(index + 1, joint(AGENTS, reward), ending))  # type: ignore[arg-type]
-    return Episode(Point(example, 0), tuple(turns), tuple(steps)), read
+    return Episode(Point(example, 0), tuple(turns), tuple(steps))
 
 
-def group(example: str, *episodes: Sequence[Round]) -> tuple[Group[int], Readings]:
-    made = [episode(example, *rounds) for rounds in episodes]
-    readings = Readings(row for _, read in made for row in read)
-    return siblings(example, [one for one, _ in made]), readings
+def group(example: str, *episodes: Sequence[Round]) -> Group[int]:
+    return siblings(example, [episode(example, *rounds) for rounds in episodes])
 
 
 def siblings(example: str, episodes: Sequence[Episode[int]]) -> Group[int]:
@@ -118,11 +117,9 @@ def tempered(parts: Sequence[float], *, normalise: bool, clip: float | None) -> 
 @pytest.mark.parametrize("clip", [None, 0.5])
 def test_credit_by_hand(normalise: bool, clip: float | None) -> None:
     # In the first round both siblings were shown the same, so that no bonus can be due.
-    played, readings = group(
-        "x", [(1.0, 0.3, 5.0, -5.0), (2.0, 1.0, 1.0, 2.0)], [(0.0, 0.3, 9.0, 9.0), (4.0, -1.0, -0.5, 1.0)]
-    )
+    played = group("x", [(1.0, 0.3, 5.0, -5.0), (2.0, 1.0, 1.0, 2.0)], [(0.0, 0.3, 9.0, 9.0), (4.0, -1.0, -0.5, 1.0)])
     algorithm = Pmic(width=2, alpha=2.0, beta=3.0, start=2, normalise=normalise, bonus_clip=clip, discount=0.5)
-    stages, memory = algorithm.credit([played], known_memory(), readings)
+    stages, memory = algorithm.credit([played], known_memory())
     parts = known_parts()
     lower, upper = (tempered(each, normalise=normalise, clip=clip) for each in parts)
     bonus = [2.0 * low - 3.0 * up for low, up in zip(lower, upper, strict=True)]
@@ -142,33 +139,29 @@ def test_credit_by_hand(normalise: bool, clip: float | None) -> None:
 
 
 def test_no_bonus_before_the_positive_buffer_is_large_enough() -> None:
-    played, readings = group(
-        "x", [(0.0, 0.0, 0.0, 0.0), (2.0, 1.0, 1.0, 2.0)], [(0.0, 0.0, 0.0, 0.0), (4.0, -1.0, 0.0, 0.0)]
-    )
+    played = group("x", [(0.0, 0.0, 0.0, 0.0), (2.0, 1.0, 1.0, 2.0)], [(0.0, 0.0, 0.0, 0.0), (4.0, -1.0, 0.0, 0.0)])
     early, late = Pmic(width=2, beta=3.0, start=3), Pmic(width=2, beta=3.0, start=2)
-    plain, _ = GroupRelative(width=2).credit([played], {}, readings)
-    stages, memory = early.credit([played], known_memory(), readings)
+    plain, _ = GroupRelative(width=2).credit([played], {})
+    stages, memory = early.credit([played], known_memory())
     assert advantages(stages) == advantages(plain) and memory["last"]["paid"] == 0.0
     # This step's entries count from the next one on.
     assert len(memory["positive"]) == 6
-    stages, memory = late.credit([played], known_memory(), readings)
+    stages, memory = late.credit([played], known_memory())
     assert advantages(stages) != advantages(plain) and memory["last"]["paid"] == 1.0
 
 
-def made_up(seed: int) -> tuple[list[Group[int]], Readings]:
+def made_up(seed: int) -> list[Group[int]]:
     """Two examples, four siblings, two rounds; ann says what was shown, more or less."""
     chance = random.Random(seed)
-    rows, groups = [], []
+    groups = []
     for example in ("x", "y"):
         episodes = []
         for _ in range(4):
             state = chance.gauss(0, 1)
             second = (chance.random(), state, state + chance.gauss(0, 0.5), chance.gauss(0, 1))
-            one, read = episode(example, (chance.random(), 0.0, 0.0, 1.0), second)
-            episodes.append(one)
-            rows += read
+            episodes.append(episode(example, (chance.random(), 0.0, 0.0, 1.0), second))
         groups.append(siblings(example, episodes))
-    return groups, Readings(rows)
+    return groups
 
 
 SMALL = Pmic(alpha=0.5, beta=0.5, start=2, capacity=20, window=20, fits=3, batch=8, estimator_lr=0.01)
@@ -178,20 +171,20 @@ SMALL = Pmic(alpha=0.5, beta=0.5, start=2, capacity=20, window=20, fits=3, batch
 def test_a_bonus_of_weight_zero_is_magrpo(settings: dict[str, Any]) -> None:
     algorithm, memory = replace(SMALL, alpha=0.0, beta=0.0, **settings), SMALL.begin()
     for step in range(3):
-        groups, readings = made_up(step)
-        stages, memory = algorithm.credit(groups, memory, readings)
-        assert advantages(stages) == advantages(GroupRelative(**settings).credit(groups, {}, readings)[0])
+        groups = made_up(step)
+        stages, memory = algorithm.credit(groups, memory)
+        assert advantages(stages) == advantages(GroupRelative(**settings).credit(groups, {})[0])
     assert memory["last"]["paid"] == 1.0 and memory["last"]["lower"] != 0.0
 
 
 def test_credit_depends_on_memory_and_groups_alone_and_memory_survives_json() -> None:
     memory, again = SMALL.begin(), SMALL.begin()
     for step in range(4):
-        groups, readings = made_up(step)
+        groups = made_up(step)
         before = json.dumps(memory)
-        stages, after = SMALL.credit(groups, memory, readings)
+        stages, after = SMALL.credit(groups, memory)
         assert json.dumps(memory) == before  # the old memory is left as it was
-        same, again = SMALL.credit(groups, json.loads(json.dumps(again)), readings)
+        same, again = SMALL.credit(groups, json.loads(json.dumps(again)))
         assert advantages(same) == advantages(stages) and json.dumps(again) == json.dumps(after)
         memory = after
     assert memory["last"]["paid"] == 1.0 and memory["lower"]["adam"]["0"]["step"] == 12
@@ -202,8 +195,8 @@ def test_estimators_learn_in_training_what_teams_share() -> None:
     """Ann repeats what was shown with noise of half its spread: they share 1/2 ln 5 = 0.80 nats."""
     algorithm, memory = replace(SMALL, capacity=1000, fits=5, batch=64, estimator_lr=0.02), SMALL.begin()
     for step in range(40):
-        groups, readings = made_up(step)
-        _, memory = algorithm.credit(groups, memory, readings)
+        groups = made_up(step)
+        _, memory = algorithm.credit(groups, memory)
     chance, buffers = random.Random(9), Buffers(memory["positive"], memory["negative"])
     states = [chance.gauss(0, 1) for _ in range(400)]
     unseen = [entry(0.0, "x", state, state + chance.gauss(0, 0.5), chance.gauss(0, 1)) for state in states]
@@ -216,20 +209,21 @@ def test_estimators_learn_in_training_what_teams_share() -> None:
 
 def test_the_state_is_what_was_shown_before_anybody_spoke() -> None:
     started = [
-        (Turn("ann", (), Completion("a"), 0, after=0), Reading(shown=(1.0, 0.0), said=(5.0,))),
-        (Turn("cat", (), Completion("c"), 0, after=0), Reading(shown=(2.0, 4.0), said=(6.0,))),
-        (Turn("ann", (), Completion("b"), 0, after=2), Reading(shown=(9.0, 9.0), said=(7.0,))),
+        Turn("ann", (), Completion("a"), 0, after=0, scores=TurnScores(None, None, (1.0, 0.0), (5.0,))),
+        Turn("cat", (), Completion("c"), 0, after=0, scores=TurnScores(None, None, (2.0, 4.0), (6.0,))),
+        Turn("ann", (), Completion("b"), 0, after=2, scores=TurnScores(None, None, (9.0, 9.0), (7.0,))),
     ]
-    one = Episode(Point("x", 0), tuple(turn for turn, _ in started), (Step(1, {"ann": 0.0}),))
-    entries = entries_of(Group(Point("x", 0), (one,), ("ann", "bob", "cat")), one, Readings(started), 3.0)
+    one = Episode(Point("x", 0), tuple(started), (Step(1, {"ann": 0.0}),))
+    entries = entries_of(Group(Point("x", 0), (one,), ("ann", "bob", "cat")), one, 3.0)
     expected = {"value": 3.0, "context": "x, round 0", "state": [1.5, 2.0], "action": [6.0, 0.0, 6.0]}
     assert entries == [expected]  # ann's mean, bob's silence, cat
 
 
 def test_a_turn_without_an_embedding_is_refused() -> None:
-    played, _ = group("x", [(0.0, 0.0, 0.0, 0.0)], [(0.0, 0.0, 0.0, 0.0)])
-    with pytest.raises(RewardError, match="agent ann was shown and said in round 0 of example x, found none"):
-        Pmic(width=2).credit([played], {}, Readings())
+    played = group("x", [(0.0, 0.0, 0.0, 0.0)], [(0.0, 0.0, 0.0, 0.0)])
+    unread = map_turns(lambda turn: replace(turn, scores=TurnScores()), [played])
+    with pytest.raises(TrainingError, match="pmic, agent ann, round 0: expected an embedding"):
+        Pmic(width=2).credit(unread, {})
 
 
 @pytest.mark.parametrize(

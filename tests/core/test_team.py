@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +20,12 @@ from madrigal.build.experiment import load_team, make_team
 from madrigal.build.learners import make_learning
 from madrigal.config import Experiment
 from madrigal.policies.local import LocalPolicy
-from madrigal.policies.team import Team
+from madrigal.policies.team import Team, map_policies
 from madrigal.rollouts.play import Utterance
 from madrigal.settings import Lora, Optimiser, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.own import Own
 from madrigal.training.saving import save_team
-from madrigal.types import ConfigError, EngineError, Readings
+from madrigal.types import ConfigError, EngineError
 
 # peft asks transformers by a name that the latter is about to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
@@ -154,7 +155,7 @@ def updated(team: Team, agents: Sequence[str], run: Experiment) -> dict[str, dic
     said = team.speaker(SAMPLING)([Utterance(agents[n % len(agents)], chat("a"), n) for n in range(6)])
     samples = [s for n, one in enumerate(said) for s in samples_of([one], agents[n % len(agents)])]
     learning = make_learning(replace(run, sampling=SAMPLING, steps=5), team)
-    return learning.update([], [samples], Readings())
+    return learning.update([], [samples])
 
 
 def test_a_shared_policy_learns_once_from_both_seats(model_folder: Path) -> None:
@@ -182,3 +183,27 @@ def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"team.device"):
         make_team(TeamConfig(device="abacus"), AGENTS, 0)
     assert CPU.type == "cpu"
+
+
+def test_policies_work_side_by_side_only_where_none_shares_a_model(model_folder: Path) -> None:
+    ann, bob = tiny.load(model_folder, "ann"), tiny.load(model_folder, "bob")
+    twin = LocalPolicy("twin", ann.model, ann.tokenizer)
+    met = threading.Barrier(2, timeout=20)
+
+    def meet(policy: LocalPolicy) -> str:
+        met.wait()  # would break if the other came only afterwards
+        return policy.name
+
+    assert map_policies(meet, [ann, bob]) == ["ann", "bob"]
+    here = threading.get_ident()
+    assert map_policies(lambda policy: threading.get_ident(), [ann, bob, twin]) == [here] * 3
+    assert map_policies(lambda policy: policy.name, []) == []
+
+
+def test_greedy_and_sampled_requests_are_answered_in_their_order(model_folder: Path) -> None:
+    team, asked = Team({"ann": tiny.load(model_folder)}), [Utterance("ann", chat("a dog"), n) for n in range(4)]
+    mixed = [replace(one, greedy=n % 2 == 0) for n, one in enumerate(asked)]
+    speak, greedy = team.speaker(SAMPLING), team.speaker(replace(SAMPLING, greedy=True))
+    said = speak(mixed)
+    assert [one.text for one in said[0::2]] == [one.text for one in greedy(asked[0::2])]
+    assert [one.text for one in said[1::2]] == [one.text for one in speak(asked[1::2])]

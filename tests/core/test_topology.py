@@ -33,7 +33,7 @@ from madrigal.rollouts.topology import (
 from madrigal.rollouts.tree import branch
 from madrigal.tasks.coordinating import Coordinating, coordinated
 from madrigal.tasks.discussion.gsm8k import Gsm8k
-from madrigal.types import Completion, ConfigError, Episode, Example, Message, Point, Readings, Step, Turn
+from madrigal.types import Completion, ConfigError, Episode, Example, Message, Point, Step, Turn
 
 Heard = dict[tuple[str, int], tuple[frozenset[tuple[str, int]], float]]  # of each agent's n-th turn: what, and when
 Script = Callable[[str, int], Completion]  # an agent's n-th turn
@@ -366,7 +366,7 @@ def test_a_coordinator_learns_to_call_who_knows_and_nobody_else() -> None:
     for step in range(60):
         origins = [Point("x", None)] * 2
         groups = branch(task, Coordinated("boss", turns=2), origins, Branching(8), speak, judge, (step,))  # type: ignore[arg-type]
-        (stage,), _ = GroupRelative(width=8).credit(groups, {}, Readings())
+        (stage,), _ = GroupRelative(width=8).credit(groups, {})
         for sample in stage:
             if sample.turn.agent == "boss":
                 table, now = tables[sample.turn.prompt[0].content], chances(sample.turn.prompt[0].content)

@@ -24,8 +24,8 @@ from madrigal.learning.learners import Learning, examples_in
 from madrigal.maths.batch import weight_of
 from madrigal.rollouts.play import Judge, Utterance
 from madrigal.rollouts.topology import Sequential
-from madrigal.rollouts.tree import branch
-from madrigal.types import Completion, Episode, Group, Message, Point, Readings, Sample, Step, Turn
+from madrigal.rollouts.tree import branch, numbered
+from madrigal.types import Completion, Episode, Group, Message, Point, Sample, Step, Turn
 
 Shares = dict[int, float]  # by identity of what was said
 
@@ -68,7 +68,7 @@ def play(algorithm: Algorithm[Any], race: Race, silent: int = -1) -> list[Group[
     for n in range(3):
         start, speaker = [Point(f"x{n}", 0)], partner if n == silent else speak
         groups += branch(race, Sequential(), start, algorithm.branching, speaker, judge, (n,))  # type: ignore[arg-type]
-    return groups
+    return numbered(groups)
 
 
 def paths(group: Group[Any], chance: float = 1.0) -> Iterator[tuple[float, list[Turn]]]:
@@ -93,7 +93,7 @@ def by_the_loop(groups: Sequence[Group[Any]], learned: Sequence[Sample], policie
             for chance, turns in paths(group):
                 for turn in turns:
                     if turn.agent == agent and policies[f"{agent}{turn.round}"] == policy:
-                        shares[id(turn.completion)] += chance / len(means)
+                        shares[turn.number] += chance / len(means)
     return shares
 
 
@@ -121,12 +121,12 @@ def by_the_learners(
         policy_of=lambda agent, round: SimpleNamespace(trainable=False),
     )
     learning = Learning(team, {name: learner(name) for name in names}, Critics(NOBODY, {}, team, {}), algorithm.loss)
-    stages, _ = algorithm.credit(groups, algorithm.begin(), Readings())
-    learning.update(groups, stages, Readings())
+    stages, _ = algorithm.credit(groups, algorithm.begin())
+    learning.update(groups, stages)
     for n in range(len(stages)):
         mine = [(sample, total) for name in names for sample in told[name][n][0] for total in (told[name][n][1],)]
         spoken = [(s, total) for s, total in mine if s.turn.completion.token_ids]
-        yield [s for s, _ in spoken], {id(s.turn.completion): weight_of(s) / total for s, total in spoken}
+        yield [s for s, _ in spoken], {s.turn.number: weight_of(s) / total for s, total in spoken}
 
 
 OWN = {f"{agent}{n}": agent for agent in ("ann", "bob") for n in range(5)}

@@ -27,7 +27,8 @@ from torch.optim import Adam
 
 from madrigal.algorithms.maporl import Maporl
 from madrigal.maths.batch import PolicyOutput, make_batch
-from madrigal.types import Completion, Episode, Group, Point, Reading, Readings, Sample, Step, Turn
+from madrigal.rollouts.tree import map_turns, numbered
+from madrigal.types import Completion, Episode, Group, Point, Sample, Step, Turn, TurnScores
 
 AGENTS = ("ann", "bob")
 START = 0.4  # how often anybody collaborates before training
@@ -79,12 +80,13 @@ def learn(game: Game, learners: Collection[str], algorithm: Maporl = EXACT, step
     optimisers = {agent: Adam([policies[agent]], lr=0.2) for agent in learners}
     for _ in range(steps):
         played = courses(game, policies)
-        group = Group(Point("q", None), tuple(episode for episode, _ in played), AGENTS)
-        share_of = {id(turn): share for episode, share in played for turn in episode.turns}
-        read = Readings((turn, Reading((0.0,))) for episode, _ in played for turn in episode.turns)
-        (stage,), _ = algorithm.credit([group], algorithm.begin(), read)
+        (group,) = numbered([Group(Point("q", None), tuple(episode for episode, _ in played), AGENTS)])
+        shares = zip(group.episodes, (share for _, share in played), strict=True)
+        share_of = {turn.number: share for episode, share in shares for turn in episode.turns}
+        read = map_turns(lambda turn: replace(turn, scores=TurnScores((0.0,))), [group])
+        (stage,), _ = algorithm.credit(read, algorithm.begin())
         for agent in learners:
-            mine = [replace(s, weight=share_of[id(s.turn)]) for s in stage if s.turn.agent == agent]
+            mine = [replace(s, weight=share_of[s.turn.number]) for s in stage if s.turn.agent == agent]
             optimisers[agent].zero_grad()
             loss(policies[agent], mine, algorithm).backward()  # type: ignore[no-untyped-call]
             optimisers[agent].step()

@@ -12,18 +12,18 @@ import torch
 
 from madrigal.algorithms.maporl import Maporl
 from madrigal.algorithms.objective import whitened
+from madrigal.rollouts.tree import map_turns, numbered
 from madrigal.types import (
     Completion,
     ConfigError,
     Episode,
     Group,
     Point,
-    Reading,
-    Readings,
     Sample,
     Step,
     TrainingError,
     Turn,
+    TurnScores,
 )
 
 AGENTS = ("ann", "bob")
@@ -48,14 +48,18 @@ def group(*episodes: Any) -> Group[Any]:
     return Group(Point("q", None), episodes, AGENTS)
 
 
-def readings(*groups: Group[Any], value: float = 0.0, reference: float = -1.0) -> Readings:
+def scored(*groups: Group[Any], value: float = 0.0, reference: float = -1.0) -> list[Group[Any]]:
     """Every token is worth `value` and has the log-prob `reference` under the reference policy."""
-    turns = [t for g in groups for episode in g.episodes for t in episode.turns]
-    return Readings((t, Reading((value,) * n, (reference,) * n)) for t in turns for n in [len(t.completion.token_ids)])
+
+    def read(turn: Turn) -> Turn:
+        tokens = len(turn.completion.token_ids)
+        return replace(turn, scores=TurnScores((value,) * tokens, (reference,) * tokens))
+
+    return map_turns(read, groups)
 
 
 def credit(algorithm: Maporl, *groups: Group[Any], **read: float) -> list[list[Sample]]:
-    stages, _ = algorithm.credit(groups, algorithm.begin(), readings(*groups, **read))
+    stages, _ = algorithm.credit(scored(*groups, **read), algorithm.begin())
     return stages
 
 
@@ -155,12 +159,13 @@ def test_a_single_token_whitens_to_nothing() -> None:
 
 
 def test_every_epoch_deals_out_whole_debates() -> None:
-    episodes = [debate(TWO) for _ in range(5)]
-    stages = credit(replace(PLAIN, epochs=3, minibatches=2), group(*episodes))
+    (one,) = numbered([group(*(debate(TWO) for _ in range(5)))])
+    episodes = one.episodes
+    stages = credit(replace(PLAIN, epochs=3, minibatches=2), one)
     assert [len(stage) for stage in stages] == [12, 8] * 3
-    home = {id(t): n for n, episode in enumerate(episodes) for t in episode.turns}
-    assert [{home[id(s.turn)] for s in stage} for stage in stages[:2]] == [{0, 2, 4}, {1, 3}]
-    assert {home[id(s.turn)] for stage in stages[2:4] for s in stage} == set(range(5))
+    home = {turn.number: n for n, episode in enumerate(episodes) for turn in episode.turns}
+    assert [{home[s.turn.number] for s in stage} for stage in stages[:2]] == [{0, 2, 4}, {1, 3}]
+    assert {home[s.turn.number] for stage in stages[2:4] for s in stage} == set(range(5))
     assert Maporl().needs.minibatches == 8
 
 
@@ -175,7 +180,7 @@ def test_one_round_at_a_time() -> None:
     focused = replace(PLAIN, first_round=1, focus_steps=40, focus_start=20)
     seen, memory, one = [], focused.begin(), group(debate([*TWO, TWO[1]]))
     for _ in range(101):
-        (stage,), memory = focused.credit([one], memory, readings(one))
+        (stage,), memory = focused.credit(scored(one), memory)
         seen.append({s.turn.round for s in stage})
     assert seen == [{1}] * 20 + [{2}] * 40 + [{1}] * 40 + [{2}]
     assert memory == {"steps": 101}
@@ -189,25 +194,27 @@ def test_debates_that_agreed_early_are_credited_up_to_their_last_round() -> None
 
 
 def test_policies_that_do_not_learn_are_not_credited() -> None:
-    """Nobody reads their turns; what they said still counts for the others."""
-    one = group(debate(TWO))
-    mine = Readings((t, Reading((0.0, 0.0), (-1.0, -1.0))) for t in one.episodes[0].turns if t.agent == "ann")
-    (stage,), _ = PLAIN.credit([one], PLAIN.begin(), mine)
+    """No critic judges their turns; what they said still counts for the others."""
+    read = {"ann": TurnScores((0.0, 0.0), (-1.0, -1.0)), "bob": TurnScores(())}
+    one = map_turns(lambda turn: replace(turn, scores=read[turn.agent]), [group(debate(TWO))])
+    (stage,), _ = PLAIN.credit(one, PLAIN.begin())
     assert [s.turn.agent for s in stage] == ["ann", "ann"]
     assert stage[0].ret == pytest.approx((1.0 + 0.3 * 0.75) / 1.3)
 
 
 @pytest.mark.parametrize(
-    ("reading", "complaint"),
+    ("scores", "complaint"),
     [
-        (Reading((0.0,), (0.0, 0.0)), "expected values for each of the 2 tokens that ann said in round 0, got 1"),
-        (Reading((0.0, 0.0)), "expected reference for each of the 2 tokens that ann said in round 0, got 0"),
+        (TurnScores((0.0,), (0.0, 0.0)), "expected values for each of the 2 tokens that ann said in round 0, got 1"),
+        (TurnScores((0.0, 0.0), ()), "reference policy for each of the 2 tokens that ann said in round 0, got 0"),
+        (TurnScores((0.0, 0.0)), "algorithm maporl, agent ann, round 0: expected the reference policy's log-probs"),
+        (TurnScores(), "algorithm maporl, agent ann, round 0: expected a critic's values"),
     ],
 )
-def test_a_reading_that_does_not_fit_is_refused(reading: Reading, complaint: str) -> None:
-    one = group(debate(TWO))
+def test_scores_that_do_not_fit_are_refused(scores: TurnScores, complaint: str) -> None:
+    one = map_turns(lambda turn: replace(turn, scores=scores), [group(debate(TWO))])
     with pytest.raises(TrainingError, match=complaint):
-        Maporl().credit([one], {"steps": 0}, Readings((t, reading) for t in one.episodes[0].turns))
+        Maporl().credit(one, {"steps": 0})
 
 
 def test_what_a_run_must_have() -> None:

@@ -18,12 +18,12 @@ from madrigal.policies.team import Team
 from madrigal.rollouts.branching import Branching
 from madrigal.rollouts.play import Judge, Utterance
 from madrigal.rollouts.topology import Parallel
-from madrigal.rollouts.tree import branch
+from madrigal.rollouts.tree import branch, numbered
 from madrigal.runs.checkpoint import load_checkpoint, save_checkpoint
 from madrigal.settings import Lora, Optimiser, PartnerConfig, PolicyConfig, Sampling
 from madrigal.tasks.games.kuhn import Kuhn
 from madrigal.tasks.games.table import Table
-from madrigal.types import Completion, ConfigError, Message, Point, Readings, Step
+from madrigal.types import Completion, ConfigError, Message, Point, Step
 
 SEATS = ("first", "second")
 TABLE = Table(Kuhn())
@@ -141,16 +141,17 @@ def test_only_the_learners_own_turns_are_learned_from(team: Team) -> None:
     partners.remember(0)
     shift(policy)
     algorithm = SelfPlay(width=1, skip_zero=False)
-    groups = [
+    played = [
         (seating.key[-1], group)
         for seating in partners.seatings(ORIGINS, team.speaker(ONE), (0, 1))
         for group in branch(TABLE, Parallel(), seating.origins, Branching(1), seating.speak, judge, seating.key)
     ]
-    stages, memory = algorithm.credit([group for _, group in groups], algorithm.begin(), Readings())
-    learned = {id(sample.turn) for sample in stages[0]}
+    groups = list(zip([older for older, _ in played], numbered([group for _, group in played]), strict=True))
+    stages, memory = algorithm.credit([group for _, group in groups], algorithm.begin())
+    learned = {sample.turn.number for sample in stages[0]}
     for older, group in groups:
         for turn in group.episodes[0].turns:
-            assert (id(turn) in learned) == (turn.agent != older)
+            assert (turn.number in learned) == (turn.agent != older)
     assert {seat for seat, _ in groups} >= set(SEATS)
     before = numbers(policy)
     report = Learner(policy, Optimiser(lr=1e-3), ONE).update(stages, algorithm.loss)

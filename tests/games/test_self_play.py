@@ -18,7 +18,7 @@ from madrigal.config import from_json, to_json
 from madrigal.recipes import recipe
 from madrigal.runs.checkpoint import load_checkpoint, save_checkpoint
 from madrigal.tasks.catalog import open_task
-from madrigal.types import Completion, ConfigError, Episode, Group, Message, Point, Readings, Sample, Step, Turn
+from madrigal.types import Completion, ConfigError, Episode, Group, Message, Point, Sample, Step, Turn
 
 SEATS = ("first", "second")
 
@@ -41,7 +41,7 @@ def groups(*episodes: Episode[str]) -> list[Group[Any]]:
 
 
 def credited(algorithm: SelfPlay, *episodes: Episode[str], memory: dict[str, float] | None = None) -> list[Sample]:
-    stages, _ = algorithm.credit(groups(*episodes), memory or {}, Readings())
+    stages, _ = algorithm.credit(groups(*episodes), memory or {})
     return [sample for stage in stages for sample in stage]
 
 
@@ -52,7 +52,7 @@ def advantages(samples: Sequence[Sample], agent: str) -> list[float]:
 def test_three_games_by_hand() -> None:
     """alpha = 0.9: baselines 0, then 0.1 R1, then 0.9 * 0.1 R1 + 0.1 R2."""
     algorithm = SelfPlay(alpha=0.9)
-    stages, memory = algorithm.credit(groups(game(1), game(-2), game(1)), algorithm.begin(), Readings())
+    stages, memory = algorithm.credit(groups(game(1), game(-2), game(1)), algorithm.begin())
     (stage,) = stages
     assert advantages(stage, "first") == pytest.approx([1, -2 - 0.1, 1 - (0.09 - 0.2)])
     assert advantages(stage, "second") == pytest.approx([-1, 2 + 0.1, -1 + (0.09 - 0.2)])
@@ -62,9 +62,9 @@ def test_three_games_by_hand() -> None:
 
 def test_baselines_are_carried_from_step_to_step() -> None:
     algorithm = SelfPlay()
-    _, memory = algorithm.credit(groups(game(1)), algorithm.begin(), Readings())
+    _, memory = algorithm.credit(groups(game(1)), algorithm.begin())
     assert memory == pytest.approx({"kuhn/first": 0.05, "kuhn/second": -0.05})
-    (stage,), _ = algorithm.credit(groups(game(1)), memory, Readings())
+    (stage,), _ = algorithm.credit(groups(game(1)), memory)
     assert advantages(stage, "first") == pytest.approx([0.95])
     assert memory == pytest.approx({"kuhn/first": 0.05, "kuhn/second": -0.05}), "what was handed in is as it was"
 
@@ -88,15 +88,13 @@ def test_moving_the_baseline_first_scales_the_advantage_by_alpha(rewards: list[f
 
 def test_every_game_and_every_role_has_a_baseline_of_its_own() -> None:
     algorithm = SelfPlay(alpha=0.5)
-    stages, memory = algorithm.credit(
-        groups(game(1, name="kuhn"), game(1, name="tictactoe"), game(1, name="kuhn")), {}, Readings()
-    )
+    stages, memory = algorithm.credit(groups(game(1, name="kuhn"), game(1, name="tictactoe"), game(1, name="kuhn")), {})
     assert advantages(stages[0], "first") == [1, 1, 0.5]
     assert memory == {"kuhn/first": 0.75, "kuhn/second": -0.75, "tictactoe/first": 0.5, "tictactoe/second": -0.5}
 
 
 def test_baselines_are_reported_by_game_and_role() -> None:
-    _, memory = SelfPlay(alpha=0.5).credit(groups(game(1), game(4, name="")), {}, Readings())
+    _, memory = SelfPlay(alpha=0.5).credit(groups(game(1), game(4, name="")), {})
     expected = {"kuhn/first": 0.5, "kuhn/second": -0.5, "first": 2.0, "second": -2.0}
     assert reported(SelfPlay(), memory) == {f"algorithm/baseline/{role}": value for role, value in expected.items()}
 
@@ -104,7 +102,7 @@ def test_baselines_are_reported_by_game_and_role() -> None:
 def test_a_role_that_always_wins_by_as_much_learns_nothing_in_the_end() -> None:
     algorithm, memory = SelfPlay(), dict[str, float]()
     for _ in range(300):
-        stages, memory = algorithm.credit(groups(game(1)), memory, Readings())
+        stages, memory = algorithm.credit(groups(game(1)), memory)
     assert advantages(stages[0], "first") == pytest.approx([0], abs=1e-6)
 
 
@@ -117,13 +115,13 @@ def test_without_role_baselines_the_return_itself_is_credited() -> None:
 def test_turns_that_teach_nothing_are_left_out_unless_they_are_wanted() -> None:
     drawn = game(0)
     assert credited(SelfPlay(), drawn) == []
-    assert SelfPlay().credit(groups(drawn), {}, Readings())[0] == []
+    assert SelfPlay().credit(groups(drawn), {})[0] == []
     assert [s.advantage for s in credited(SelfPlay(skip_zero=False), drawn)] == [0, 0]
 
 
 def test_a_partner_that_does_not_learn_is_neither_credited_nor_remembered() -> None:
     algorithm = SelfPlay()
-    stages, memory = algorithm.credit(groups(game(1, played=("second",))), {}, Readings())
+    stages, memory = algorithm.credit(groups(game(1, played=("second",))), {})
     assert [sample.turn.agent for stage in stages for sample in stage] == ["second"]
     assert set(memory) == {"kuhn/second"}
 
@@ -131,7 +129,7 @@ def test_a_partner_that_does_not_learn_is_neither_credited_nor_remembered() -> N
 def test_a_role_that_came_to_no_turn_is_remembered() -> None:
     samples = credited(SelfPlay(), game(-1, rounds=1))
     assert [sample.turn.agent for sample in samples] == ["first"]
-    _, memory = SelfPlay().credit(groups(game(-1, rounds=1)), {}, Readings())
+    _, memory = SelfPlay().credit(groups(game(-1, rounds=1)), {})
     assert memory == pytest.approx({"kuhn/first": -0.05, "kuhn/second": 0.05})
 
 
@@ -147,12 +145,12 @@ def test_a_step_minimises_the_mean_over_roles_of_the_sum_over_turns() -> None:
 
 def test_siblings_of_one_deal_are_not_compared_with_each_other() -> None:
     group = Group(Point("x", ""), (game(1), game(1)), SEATS)
-    stages, _ = SelfPlay(width=2).credit([group], {}, Readings())
+    stages, _ = SelfPlay(width=2).credit([group], {})
     assert advantages(stages[0], "first") == pytest.approx([1, 0.95])
 
 
 def test_memory_is_kept_in_the_checkpoint(tmp_path: Path) -> None:
-    _, memory = SelfPlay().credit(groups(game(1), game(-2)), {}, Readings())
+    _, memory = SelfPlay().credit(groups(game(1), game(-2)), {})
     assert json.loads(json.dumps(memory)) == memory
     _, state = load_checkpoint(save_checkpoint(tmp_path, 3, {}, {"memory": memory}))
     assert state["memory"] == memory

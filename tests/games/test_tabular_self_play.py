@@ -20,7 +20,7 @@ from madrigal.rollouts.topology import Parallel
 from madrigal.rollouts.tree import branch
 from madrigal.tasks.games.kuhn import Kuhn, held_told
 from madrigal.tasks.games.table import Table
-from madrigal.types import Completion, Point, Readings, Step
+from madrigal.types import Completion, Point, Step
 
 STEPS, RATE, ENTROPY, SKIPPED = 500, 8.0, 0.01, 150
 Strategy = dict[tuple[str, str], float]
@@ -36,7 +36,7 @@ class Learned:
         origins = [Point(e.id, self.task.reset(e)) for e in self.task.examples("train")[:6]]  # each deal once
         for step in range(STEPS):
             groups = branch(self.task, Parallel(), origins, algorithm.branching, self.speak, self.judge, (seed, step))
-            (stage,), self.memory = algorithm.credit(groups, self.memory, Readings())
+            (stage,), self.memory = algorithm.credit(groups, self.memory)
             slopes = {known: self.entropy_slope(known) for known in KNOWN}
             for sample in stage:
                 known, (bet,) = held_told(sample.turn.prompt), sample.turn.completion.token_ids

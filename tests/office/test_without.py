@@ -17,7 +17,7 @@ from madrigal.rollouts.rewards import leaving_one_out, paying_differences, rewar
 from madrigal.rollouts.topology import Parallel, Sequential, Topology
 from madrigal.rollouts.tree import branch
 from madrigal.settings import Tradeoff
-from madrigal.types import Completion, Episode, Group, Message, Point, Readings, Step, TrainingError, Turn
+from madrigal.types import Completion, Episode, Group, Message, Point, Step, TrainingError, Turn
 
 AGENTS = ("ann", "bob", "cat")
 Advantages = dict[tuple[str, int, int], float]  # of agent, sibling, round
@@ -135,7 +135,7 @@ def chains(*rows: Sequence[tuple[float, Mapping[str, float]]]) -> Group[str]:
 
 
 def credited(algorithm: GroupRelative, *groups: Group[str]) -> Advantages:
-    stages, _ = algorithm.credit(groups, {}, Readings())
+    stages, _ = algorithm.credit(groups, {})
     return {(s.turn.agent, int(s.turn.completion.text), s.turn.round): s.advantage for stage in stages for s in stage}
 
 
@@ -180,7 +180,7 @@ def test_later_rounds_count_in_the_joint_part_only() -> None:
 def test_the_batch_is_scaled_as_one() -> None:
     """Two groups: six advantages of 2 either way and six of 0, so that squares sum up to 24, over 12 - 1."""
     flat = chains([(5.0, {"ann": 1.0, "bob": 1.0, "cat": 1.0})], [(5.0, {"ann": 1.0, "bob": 1.0, "cat": 1.0})])
-    stages, _ = replace(ADDED, scale="batch").credit([ROUND, flat], {}, Readings())
+    stages, _ = replace(ADDED, scale="batch").credit([ROUND, flat], {})
     found = [sample.advantage for stage in stages for sample in stage]
     scaled = 2 / (sqrt(24 / 11) + 1e-4)
     assert sorted(found) == pytest.approx([-scaled] * 3 + [0] * 6 + [scaled] * 3)
@@ -217,7 +217,7 @@ def test_in_a_sum_an_answer_is_worth_its_own_number(topology: Topology, seed: in
     algorithm = replace(ADDED, width=3)
     judge = leaving_one_out(judge_of(task))
     groups = branch(task, topology, [Point("x", 0)], algorithm.branching, speak, judge, (seed,))
-    stages, _ = algorithm.credit(groups, {}, Readings())
+    stages, _ = algorithm.credit(groups, {})
     for stage in stages:
         for agent in AGENTS:
             mine = [s for s in stage if s.turn.agent == agent]
@@ -229,10 +229,10 @@ def test_in_a_sum_an_answer_is_worth_its_own_number(topology: Topology, seed: in
 def test_rounds_that_nobody_judged_again_are_refused() -> None:
     group = chains([(1.0, {})], [(2.0, {})])
     with pytest.raises(TrainingError, match=r"judged without each agent \(Step.without\), got none"):
-        LEAVE_ONE_OUT_TEAM.credit([group], {}, Readings())
+        LEAVE_ONE_OUT_TEAM.credit([group], {})
 
 
 def test_a_reward_that_is_no_number_without_an_agent_is_refused() -> None:
     group = chains([(1.0, {"ann": float("nan")})], [(2.0, {"ann": 0.0})])
     with pytest.raises(TrainingError, match="a finite reward without ann, got nan"):
-        LEAVE_ONE_OUT_TEAM.credit([group], {}, Readings())
+        LEAVE_ONE_OUT_TEAM.credit([group], {})

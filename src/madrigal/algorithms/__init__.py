@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_check
 import tyro
 
 from madrigal.rollouts.branching import Branching
-from madrigal.types import Group, Readings, Sample
+from madrigal.types import Group, Sample
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,15 +50,16 @@ class Needs:
 
     Attributes:
         reference: log-probs of the policy as it was at the start: read by the "loss" (`Batch.reference_logprobs`), by
-            "credit" (`Reading.reference`), or not at all.
-        critic: a learned estimate of returns (`Reading.values`).
+            "credit" (`TurnScores.ref_logprobs`), or not at all.
+        critic: a learned estimate of returns (`TurnScores.values`).
         rewards: the task's rewards must be of this kind: one "own" number per agent, or "zero-sum"; "any" will do.
         agents, rounds: the fewest that the task must have.
         minibatches: the parts into which the episodes of a training step are dealt; there must be one for each.
         reads_own: credit reads each agent's own reward, not only the joint one.
         without: credit reads what each agent's silence would have come to (`Step.without`): every joint action is
             judged once more for each agent.
-        embeddings: credit reads what was shown and said as vectors (`Reading.shown`, `Reading.said`).
+        embeddings: credit reads prompts and answers as vectors (`TurnScores.prompt_embedding`,
+            `TurnScores.answer_embedding`).
         otherwise: the setting that would do without what a task lacks, for the message that refuses the task:
             "set algorithm.within to all". "" where only another task will do.
     """
@@ -100,8 +101,11 @@ class Algorithm(Protocol[M]):
         """The memory carried from step to step, a JSON value; it is saved with the checkpoint."""
         ...
 
-    def credit(self, groups: Sequence[Group[object]], memory: M, readings: Readings) -> tuple[list[list[Sample]], M]:
-        """Turns groups into samples, in stages: each stage is one optimizer step, in this order."""
+    def credit(self, groups: Sequence[Group[object]], memory: M) -> tuple[list[list[Sample]], M]:
+        """Turns groups into samples, in stages: each stage is one optimizer step, in this order.
+
+        What critics, the reference policy and encoders say of a turn it finds in `Turn.scores`.
+        """
         ...
 
     def loss(self, output: PolicyOutput, batch: Batch) -> Tensor:

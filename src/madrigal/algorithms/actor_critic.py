@@ -33,9 +33,10 @@ from typing import TYPE_CHECKING, Literal
 from madrigal.algorithms import CriticNeed, Name, Needs
 from madrigal.algorithms.checks import check_least, check_positive, check_share, check_usual
 from madrigal.algorithms.objective import Reduction, in_minibatches, objective
+from madrigal.algorithms.scores import needed
 from madrigal.maths.returns import END, Ahead, gae
 from madrigal.rollouts.branching import Branching
-from madrigal.types import AgentId, ConfigError, Episode, Group, Readings, Sample, Step, Turn, joint_reward
+from madrigal.types import AgentId, ConfigError, Episode, Group, Sample, Step, Turn, joint_reward
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -120,12 +121,14 @@ class ActorCritic:
     def begin(self) -> Memory:
         return {}
 
-    def credit(
-        self, groups: Sequence[Group[object]], memory: Memory, readings: Readings
-    ) -> tuple[list[list[Sample]], Memory]:
-        """Credits every turn that a critic has read; returns a stage for each mini-batch of each epoch."""
+    def credit(self, groups: Sequence[Group[object]], memory: Memory) -> tuple[list[list[Sample]], Memory]:
+        """Credits every turn that a critic judges; returns a stage for each mini-batch of each epoch.
+
+        Raises:
+            TrainingError: if nobody has asked the critics of a turn.
+        """
         credited = [
-            [sample for agent in group.agents for sample in self._line(episode, agent, readings)[0]]
+            [sample for agent in group.agents for sample in self._line(episode, agent)[0]]
             for group in groups
             for episode in group.episodes
         ]
@@ -134,19 +137,20 @@ class ActorCritic:
             stages = [[replace(s, token_advantages=(), token_returns=()) for s in stage] for stage in stages]
         return stages, memory
 
-    def _line(self, episode: Episode[object], agent: AgentId, readings: Readings) -> tuple[list[Sample], Ahead]:
+    def _line(self, episode: Episode[object], agent: AgentId) -> tuple[list[Sample], Ahead]:
         """The agent's samples from here to the end, and how this stretch looks from before its first round.
 
         Where a tree branches, the mean over the children goes on.
         """
-        below = [self._line(child, agent, readings) for child in (episode.then.episodes if episode.then else ())]
+        below = [self._line(child, agent) for child in (episode.then.episodes if episode.then else ())]
         samples = [sample for line, _ in below for sample in line]
         ahead = Ahead(*map(fmean, zip(*(begins for _, begins in below), strict=True))) if below else END
         for index in reversed(range(len(episode.steps))):
             ahead = ahead.after(self._reward(episode.steps[index], agent), self.discount)
             for turn in reversed(episode.turns):
-                values = readings[turn].values
-                if values and (turn.agent, turn.round) == (agent, episode.start.round + index):
+                if (turn.agent, turn.round) != (agent, episode.start.round + index):
+                    continue
+                if values := needed(turn.scores.values, "a critic's values", self.name, turn):
                     advantages = gae([0.0] * len(values), values, trace=self.trace, ahead=ahead)
                     samples.append(_credited(turn, values, advantages))
                     ahead = Ahead(values[0], advantages[0])

@@ -29,7 +29,7 @@ from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates, advantages_of, optimizer_steps, whole_return
 from madrigal.rollouts.branching import Branching
 from madrigal.settings import EPSILON as TRL_EPSILON
-from madrigal.types import AgentId, Episode, Group, Readings, Sample
+from madrigal.types import AgentId, Episode, Group, Sample
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,9 +129,7 @@ class Ccpo:
     def begin(self) -> Memory:
         return {"step": 0, **{name: list(astuple(History())) for name in HISTORIES}}
 
-    def credit(
-        self, groups: Sequence[Group[object]], memory: Memory, readings: Readings
-    ) -> tuple[list[list[Sample]], Memory]:
+    def credit(self, groups: Sequence[Group[object]], memory: Memory) -> tuple[list[list[Sample]], Memory]:
         """Rewards thinkers and reasoners apart, by the history before this step; then adds this step to it."""
         known = [History(*memory[name]) for name in HISTORIES]
         outcome = whole_return(self.discount, self.reward_shift)

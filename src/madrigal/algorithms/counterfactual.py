@@ -26,7 +26,7 @@ from madrigal.algorithms.checks import check_least, check_usual
 from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates, credit_siblings, joint_returns, optimizer_steps
 from madrigal.rollouts.branching import Branching
-from madrigal.types import AgentId, ConfigError, Episode, Group, Readings, Sample
+from madrigal.types import AgentId, ConfigError, Episode, Group, Sample
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -118,9 +118,7 @@ class Counterfactual:
     def begin(self) -> Memory:
         return {}
 
-    def credit(
-        self, groups: Sequence[Group[object]], memory: Memory, readings: Readings
-    ) -> tuple[list[list[Sample]], Memory]:
+    def credit(self, groups: Sequence[Group[object]], memory: Memory) -> tuple[list[list[Sample]], Memory]:
         """Compares the alternatives of every decision."""
         from madrigal.maths.advantages import group_mean, leave_one_out
 

@@ -39,7 +39,7 @@ from madrigal.algorithms.siblings import (
 )
 from madrigal.rollouts.branching import Branching
 from madrigal.settings import EPSILON
-from madrigal.types import AgentId, ConfigError, Episode, Group, Readings, Sample, Step, TrainingError, joint_reward
+from madrigal.types import AgentId, ConfigError, Episode, Group, Sample, Step, TrainingError, joint_reward
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -174,9 +174,7 @@ class GroupRelative:
     def begin(self) -> Memory:
         return {}
 
-    def credit(
-        self, groups: Sequence[Group[object]], memory: Memory, readings: Readings
-    ) -> tuple[list[list[Sample]], Memory]:
+    def credit(self, groups: Sequence[Group[object]], memory: Memory) -> tuple[list[list[Sample]], Memory]:
         """Compares every answer with its siblings."""
         compared = list(self._compared(groups))
         rows = [self._advantages(each) for each in compared]

@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Literal
 from madrigal.algorithms import CriticNeed, Name, Needs
 from madrigal.algorithms.checks import check_finite, check_least, check_share, check_usual
 from madrigal.algorithms.objective import Reduction, in_minibatches, objective
+from madrigal.algorithms.scores import needed
 from madrigal.maths.returns import gae
 from madrigal.rollouts.branching import Branching
-from madrigal.types import Episode, Group, Reading, Readings, Sample, TrainingError, Turn
+from madrigal.types import Episode, Group, Sample, TrainingError, Turn
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -122,19 +123,17 @@ class Maporl:
     def begin(self) -> Memory:
         return {"steps": 0}
 
-    def credit(
-        self, groups: Sequence[Group[object]], memory: Memory, readings: Readings
-    ) -> tuple[list[list[Sample]], Memory]:
+    def credit(self, groups: Sequence[Group[object]], memory: Memory) -> tuple[list[list[Sample]], Memory]:
         """Credits every token of the answers of the rounds that are trained in this step.
 
-        Answers that no critic has read are those of policies that do not learn.
+        Answers that no critic judges are those of policies that do not learn.
 
         Raises:
-            TrainingError: if a critic's or the reference policy's reading does not have one number for each token.
+            TrainingError: if a critic or the reference policy did not give one number for each token.
         """
         episodes = [(group, episode) for group in groups for episode in group.episodes]
         trained = self.trained_rounds(memory["steps"], max(len(episode.steps) for _, episode in episodes))
-        credited = [list(self._credited(group, episode, trained, readings)) for group, episode in episodes]
+        credited = [list(self._credited(group, episode, trained)) for group, episode in episodes]
         stages = in_minibatches(credited, whiten=self.whiten, minibatches=self.minibatches, epochs=self.epochs)
         return stages, {"steps": memory["steps"] + 1}
 
@@ -153,14 +152,14 @@ class Maporl:
         last = rounds - 1 - (step - self.focus_start) // self.focus_steps % len(every)
         return range(last, last + 1)
 
-    def _credited(
-        self, group: Group[object], episode: Episode[object], trained: Collection[int], readings: Readings
-    ) -> Iterator[Sample]:
+    def _credited(self, group: Group[object], episode: Episode[object], trained: Collection[int]) -> Iterator[Sample]:
         rewards = self.rewards(episode, group.agents).tolist()
         for turn in episode.turns:
-            if turn.round in trained and readings[turn].values:
+            if turn.round not in trained:
+                continue
+            if values := needed(turn.scores.values, "a critic's values", self.name, turn):
                 reward = rewards[turn.round - episode.start.round][group.agents.index(turn.agent)]
-                yield self._along_tokens(turn, reward, readings[turn])
+                yield self._along_tokens(turn, reward, values)
 
     def rewards(self, episode: Episode[object], agents: Sequence[str]) -> Float[Tensor, "H A"]:
         """What each answer of a discussion earns, before the KL term."""
@@ -177,15 +176,17 @@ class Maporl:
         rewards = rewards + incentives(right, (self.alpha0, self.alpha1), (self.beta0, self.beta1))
         return rewards if self.penalty is None else rewards.masked_fill(flawed, self.penalty)
 
-    def _along_tokens(self, turn: Turn, reward: float, reading: Reading) -> Sample:
-        said = turn.completion
-        _check_read(turn, reading, reference=self.kl > 0)
-        rewards = [0.0] * len(said.token_ids)
+    def _along_tokens(self, turn: Turn, reward: float, values: Sequence[float]) -> Sample:
+        answer = turn.completion
+        _check_length("values", values, turn)
+        rewards = [0.0] * len(answer.token_ids)
         if self.kl > 0:
-            rewards = [-self.kl * (now - ref) for now, ref in zip(said.logprobs, reading.reference, strict=True)]
+            reference = needed(turn.scores.ref_logprobs, "the reference policy's log-probs", self.name, turn)
+            _check_length("log-probs of the reference policy", reference, turn)
+            rewards = [-self.kl * (now - ref) for now, ref in zip(answer.logprobs, reference, strict=True)]
         rewards[-1] += reward
-        advantages = gae(rewards, reading.values, self.token_discount, self.trace)
-        returns = tuple(a + value for a, value in zip(advantages, reading.values, strict=True))
+        advantages = gae(rewards, values, self.token_discount, self.trace)
+        returns = tuple(a + value for a, value in zip(advantages, values, strict=True))
         mean = sum(advantages) / len(advantages)
         return Sample(turn, mean, reward, token_advantages=tuple(advantages), token_returns=returns)
 
@@ -211,11 +212,10 @@ def _flawed(episode: Episode[object], agents: Sequence[str]) -> Tensor:
     return torch.tensor([[bool(row.get(agent)) for agent in agents] for row in flaws])
 
 
-def _check_read(turn: Turn, reading: Reading, *, reference: bool) -> None:
+def _check_length(what: str, scores: Sequence[float], turn: Turn) -> None:
     tokens = len(turn.completion.token_ids)
-    for what, read in (("values", reading.values), *((("reference", reading.reference),) if reference else ())):
-        if len(read) != tokens:
-            raise TrainingError(
-                f"algorithm maporl: expected {what} for each of the {tokens} tokens that {turn.agent} said in round "
-                f"{turn.round}, got {len(read)}"
-            )
+    if len(scores) != tokens:
+        raise TrainingError(
+            f"algorithm maporl: expected {what} for each of the {tokens} tokens that {turn.agent} said in round "
+            f"{turn.round}, got {len(scores)}"
+        )

@@ -25,7 +25,7 @@ from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import Updates, credit_siblings
 from madrigal.maths.returns import margin, quality
 from madrigal.rollouts.branching import Branching
-from madrigal.types import AgentId, Episode, Group, Readings, RewardError, Sample, joint_reward
+from madrigal.types import AgentId, Episode, Group, RewardError, Sample, joint_reward
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,9 +85,7 @@ class Marti:
     def begin(self) -> Memory:
         return {}
 
-    def credit(
-        self, groups: Sequence[Group[object]], memory: Memory, readings: Readings
-    ) -> tuple[list[list[Sample]], Memory]:
+    def credit(self, groups: Sequence[Group[object]], memory: Memory) -> tuple[list[list[Sample]], Memory]:
         """Compares the shaped rewards of each round.
 
         Raises:

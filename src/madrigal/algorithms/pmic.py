@@ -23,18 +23,18 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 from madrigal.algorithms import Name, Needs
 from madrigal.algorithms.checks import check_finite, check_least, check_positive, check_usual
 from madrigal.algorithms.objective import Reduction, objective
-from madrigal.algorithms.siblings import Returns, Updates, credit_siblings, whole_return
-from madrigal.maths.returns import returns_to_go
+from madrigal.algorithms.scores import needed
+from madrigal.algorithms.siblings import Updates, credit_siblings, joint_returns, whole_return
 from madrigal.rollouts.branching import Branching
-from madrigal.types import AgentId, ConfigError, Episode, Group, Readings, RewardError, Sample, joint_reward
+from madrigal.types import ConfigError, Episode, Group, Sample, Step, Turn, joint_reward
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from madrigal.maths.batch import Batch, PolicyOutput
 
 Memory = dict[str, Any]
-Played = Mapping[int, Sequence["Entry"]]  # by identity of the episode, an entry for each of its rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,29 +125,24 @@ class Pmic:
         """No buffers and no estimators yet; see `credit` for what is kept."""
         return {}
 
-    def credit(
-        self, groups: Sequence[Group[object]], memory: Memory, readings: Readings
-    ) -> tuple[list[list[Sample]], Memory]:
+    def credit(self, groups: Sequence[Group[object]], memory: Memory) -> tuple[list[list[Sample]], Memory]:
         """Pays the bonus, compares siblings as MAGRPO does, then files the episodes and lets the estimators learn.
 
         So the estimators judge rounds that they have not learned from. They are kept in memory with both buffers and
         the recent returns; `last` is what `report` says of this step.
 
         Raises:
-            RewardError: if a turn was not embedded.
+            TrainingError: if a turn was not embedded.
         """
         from madrigal.maths.advantages import group_mean
 
         measure = whole_return(self.discount, self.reward_shift)
-        rounds = {
-            id(episode): entries_of(group, episode, readings, measure(episode))
-            for group in groups
-            for episode in group.episodes
-        }
-        buffers, dual = _buffers(memory), self._dual(next(iter(rounds.values()))[0], memory)
+        rounds = [entries_of(group, e, measure(e), self.name) for group in groups for e in group.episodes]
+        buffers, dual = _buffers(memory), self._dual(rounds[0][0], memory)
         bonuses, last = self._bonuses(rounds, buffers, dual)
-        samples = credit_siblings(groups, self._returns(bonuses), group_mean, self.updates)
-        for entries in rounds.values():
+        returns = joint_returns(self.discount, self.reward_shift)
+        samples = credit_siblings(with_bonuses(groups, bonuses), returns, group_mean, self.updates)
+        for entries in rounds:
             buffers = buffers.with_episode(entries, self.capacity, self.window)
         dual.fit(buffers, self.within, self.fits, self.batch)
         kept = {"positive": buffers.positive, "negative": buffers.negative, "recent": buffers.recent}
@@ -175,22 +169,13 @@ class Pmic:
             dual.upper.load(memory["upper"])
         return dual
 
-    def _returns(self, bonuses: Mapping[int, Sequence[float]]) -> Returns:
-        """Returns to go of the joint reward and the bonus."""
-
-        def returns(episode: Episode[object], agent: AgentId) -> Sequence[float]:
-            paid = zip(episode.steps, bonuses[id(episode)], strict=True)
-            return returns_to_go(
-                [joint_reward(step) + self.reward_shift + bonus for step, bonus in paid], self.discount
-            )
-
-        return returns
-
-    def _bonuses(self, rounds: Played, buffers: Buffers, dual: Dual) -> tuple[dict[int, list[float]], dict[str, float]]:
-        """By episode the bonus of each of its rounds, and what `report` says of the step."""
+    def _bonuses(
+        self, rounds: Sequence[Sequence[Entry]], buffers: Buffers, dual: Dual
+    ) -> tuple[list[float], dict[str, float]]:
+        """The bonus of each round of each episode, all in one row, and what `report` says of the step."""
         from madrigal.algorithms.mutual_information import comparable, standardized
 
-        entries = [entry for those in rounds.values() for entry in those]
+        entries = [entry for those in rounds for entry in those]
         paid, places = [0.0] * len(entries), comparable(entries, self.within)
         last = {"lower": 0.0, "upper": 0.0, "bonus": 0.0, "rounds": float(len(places)), "paid": 0.0}
         if buffers.recent and places:
@@ -201,8 +186,7 @@ class Pmic:
                 paid[place] = value
             means = {"lower": lower, "upper": upper, "bonus": bonus}
             last |= {**{name: float(parts.mean()) for name, parts in means.items()}, "paid": on}
-        shares = iter(paid)
-        return {episode: [next(shares) for _ in those] for episode, those in rounds.items()}, last
+        return paid, last
 
     def _tempered(self, parts: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         """The parts of a bound, normalised and clipped."""
@@ -220,7 +204,21 @@ def _buffers(memory: Memory) -> Buffers:
     return Buffers(*(memory.get(name, ()) for name in ("positive", "negative", "recent")))
 
 
-def entries_of(group: Group[object], episode: Episode[object], readings: Readings, value: float) -> list[Entry]:
+def with_bonuses(groups: Sequence[Group[object]], bonuses: Sequence[float]) -> list[Group[object]]:
+    """The same groups in which every round's reward is the joint one and a bonus; one bonus per round, in order."""
+    paid = iter(bonuses)
+
+    def rewarded(step: Step[object]) -> Step[object]:
+        reward = joint_reward(step) + next(paid)
+        return replace(step, rewards=dict.fromkeys(step.rewards, reward))
+
+    def within(episode: Episode[object]) -> Episode[object]:
+        return replace(episode, steps=tuple(map(rewarded, episode.steps)))
+
+    return [replace(group, episodes=tuple(map(within, group.episodes))) for group in groups]
+
+
+def entries_of(group: Group[object], episode: Episode[object], value: float, algorithm: str = "pmic") -> list[Entry]:
     """What was shown and done in each round of an episode, whose return is `value`.
 
     The state is the mean over what the agents were shown who were asked before anybody had spoken in the round: a
@@ -228,23 +226,23 @@ def entries_of(group: Group[object], episode: Episode[object], readings: Reading
     a round, its part of the joint action is the mean; where it does not speak, zeros.
 
     Raises:
-        RewardError: if a turn was not embedded.
+        TrainingError: if a turn was not embedded.
     """
+
+    def prompt(turn: Turn) -> tuple[float, ...]:
+        return needed(turn.scores.prompt_embedding, "an embedding of the prompt", algorithm, turn)
+
+    def answer(turn: Turn) -> tuple[float, ...]:
+        return needed(turn.scores.answer_embedding, "an embedding", algorithm, turn)
+
     entries: list[Entry] = []
     for index in range(episode.start.round, episode.start.round + len(episode.steps)):
         turns = [turn for turn in episode.turns if turn.round == index]
         context = f"{episode.start.example}, round {index}"
-        for turn in turns:
-            if not readings[turn].shown or not readings[turn].said:
-                raise RewardError(
-                    f"algorithm pmic: expected an embedding of what agent {turn.agent} was shown and said in round "
-                    f"{index} of example {episode.start.example}, found none; give credit readings with `shown` and "
-                    "`said`"
-                )
         opening = min(turn.after for turn in turns)
-        state = _mean([readings[turn].shown for turn in turns if turn.after == opening])
-        silence = (0.0,) * len(readings[turns[0]].said)
-        parts = [_mean([readings[t].said for t in turns if t.agent == agent] or [silence]) for agent in group.agents]
+        state = _mean([prompt(turn) for turn in turns if turn.after == opening])
+        silence = (0.0,) * len(answer(turns[0]))
+        parts = [_mean([answer(t) for t in turns if t.agent == agent] or [silence]) for agent in group.agents]
         entries.append({"value": value, "context": context, "state": state, "action": list(chain(*parts))})
     return entries
 

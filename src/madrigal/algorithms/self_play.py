@@ -23,7 +23,7 @@ from madrigal.algorithms.checks import check_share, check_usual
 from madrigal.algorithms.objective import Reduction, objective
 from madrigal.algorithms.siblings import optimizer_steps
 from madrigal.rollouts.branching import Branching
-from madrigal.types import AgentId, Episode, Group, Readings, Sample
+from madrigal.types import AgentId, Episode, Group, Sample
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,9 +80,7 @@ class SelfPlay:
     def begin(self) -> Memory:
         return {}
 
-    def credit(
-        self, groups: Sequence[Group[object]], memory: Memory, readings: Readings
-    ) -> tuple[list[list[Sample]], Memory]:
+    def credit(self, groups: Sequence[Group[object]], memory: Memory) -> tuple[list[list[Sample]], Memory]:
         """Compares what each role came to with what it usually comes to in that game."""
         samples: list[Sample] = []
         for group in groups:

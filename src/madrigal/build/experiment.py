@@ -299,8 +299,6 @@ def check_prompts(run: Experiment, task: Task[Any], team: Team, examples: Iterab
 
 @contextmanager
 def voices(run: Experiment, task: Task[Any], team: Team) -> Iterator[tuple[Speaker, Judger]]:
-    """What play needs from outside: answers from the team, the task's own steps, both with their pools."""
-    models = {id(policy.model) for policy in team.policies}
-    beside = len(models) == len(team.policies) > 1 and team.policies[0].device.type == "cpu"
-    with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as judges, ThreadPoolExecutor(len(models)) as pool:
-        yield team.speaker(run.sampling, pool if beside else None), judge_in_threads(task, judges)
+    """What play needs from outside: answers from the team, and the task's own steps, judged in a pool of threads."""
+    with ThreadPoolExecutor(os.cpu_count() or 1) as judges:
+        yield team.speaker(run.sampling), judge_in_threads(task, judges)

@@ -90,14 +90,15 @@ def check_histories(run: Experiment, task: Task[Any], critics: Critics, examples
     need = critics.need
     if not critics.learners or (need.sees == "own" and not run.critic.model):
         return
-    room = run.sampling.max_new_tokens if need.at == "token" else 0
+    room = run.sampling.max_new_tokens if need.at == "token" else 1
     for example in examples:
         state = task.reset(example)
         turns = {a: Turn(a, task.observe(state, a, ()), Completion("")) for a in task.acting(state)}
         for turn in turns.values():
             name = critics.critic_of(turn)
             if name in critics.learners:
-                critics.check_length(name, critics.shown(name, turn, turns, task.agents), example.id, room)
+                history, _ = critics.shown(name, turn, turns, task.agents)
+                critics.check_length(name, len(history) + room, example.id, turn.round)
 
 
 def _config_of(config: TeamConfig, team: Team, policy: LocalPolicy) -> PolicyConfig:

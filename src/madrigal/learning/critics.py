@@ -18,19 +18,35 @@ import torch
 from torch import Tensor
 
 from madrigal.algorithms import CriticNeed
-from madrigal.algorithms.siblings import all_groups
-from madrigal.learning.histories import as_shown, company, joint_history
-from madrigal.learning.learner import check_recomputing, means, read_each, reader, recomputing, side_by_side
+from madrigal.learning.histories import answer_read, company, joint_history
+from madrigal.learning.learner import check_recomputing, means, read_each, reader, recomputing
 from madrigal.learning.optimizer import Descent
-from madrigal.maths.batch import make_batch, micro_batches
+from madrigal.maths.batch import in_place, micro_batch_places, token_batch
 from madrigal.maths.losses import mean_per_token, value_error
 from madrigal.policies.critic import Critic
 from madrigal.policies.local import LocalPolicy
-from madrigal.policies.team import Team
+from madrigal.policies.team import Team, map_policies
+from madrigal.rollouts.tree import walk
 from madrigal.settings import Optimiser
-from madrigal.types import AgentId, EngineError, Group, Readings, Sample, Turn
+from madrigal.types import AgentId, EngineError, Episode, Group, Sample, Turn, TurnScores, ValueRow
 
 CENTRAL = "critic-joint"  # no policy can bear this name
+Ids = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """One row that a critic learns from.
+
+    Attributes:
+        row: what it is shown.
+        values: [T] what it said when the turn was read.
+        returns: [T] what it should have said.
+    """
+
+    row: ValueRow
+    values: tuple[float, ...]
+    returns: tuple[float, ...]
 
 
 class CriticLearner:
@@ -42,17 +58,15 @@ class CriticLearner:
         check_recomputing(critic.body.model, config, f"critic {critic.name}")
 
     @torch.no_grad()
-    def read(self, turns: Sequence[Turn]) -> list[tuple[float, ...]]:
-        """The values before each token of each turn, in units of reward."""
+    def read(self, rows: Sequence[ValueRow]) -> list[tuple[float, ...]]:
+        """The values before each token of each row, in units of reward."""
         read = reader(self.config)
-        return read_each(turns, self.critic.body, self.config, lambda batch: self.critic.values(batch, read))
+        return read_each(rows, self.critic.body, self.config, lambda batch: self.critic.values(batch, read))
 
-    def update(self, stages: Sequence[Sequence[Sample]], scale: float = 1.0) -> dict[str, float]:
-        """Makes one optimiser step per stage and returns means over the stages.
+    def update(self, stages: Sequence[Sequence[Lesson]], scale: float = 1.0) -> dict[str, float]:
+        """Makes one optimizer step per stage and returns means over the stages.
 
         Args:
-            stages: samples whose `token_returns` are what should have been said, and whose `token_advantages` are
-                these minus what was said when the turns were read.
             scale: the learning rate as a share of the peak.
 
         Raises:
@@ -62,24 +76,26 @@ class CriticLearner:
             rows = [self._step(stage, scale) for stage in stages if stage]
         return means(rows) if rows else {}
 
-    def _step(self, samples: Sequence[Sample], scale: float) -> dict[str, float]:
-        body, count = self.critic.body, sum(len(sample.token_returns) for sample in samples)
+    def _step(self, lessons: Sequence[Lesson], scale: float) -> dict[str, float]:
+        body, count = self.critic.body, sum(len(lesson.returns) for lesson in lessons)
         self.descent.forget()
-        total, said, wanted = 0.0, list[Tensor](), list[Tensor]()
-        for piece in micro_batches(samples, self.config.token_budget):
-            batch = make_batch(piece, body.tokenizer.pad_token_id, body.device)
-            values, returns = self.critic.values(batch, reader(self.config)), torch.zeros_like(batch.advantages)
-            returns[batch.mask] = returns.new_tensor([value for sample in piece for value in sample.token_returns])
-            terms = value_error(values, returns, returns - batch.advantages, self.need.clip)
+        total, predicted, targets = 0.0, list[Tensor](), list[Tensor]()
+        for places in micro_batch_places([lesson.row for lesson in lessons], self.config.token_budget):
+            piece = [lessons[place] for place in places]
+            batch = token_batch([lesson.row for lesson in piece], body.tokenizer.pad_token_id, body.device)
+            values = self.critic.values(batch, reader(self.config))
+            returns = in_place(batch.mask, [lesson.returns for lesson in piece])
+            before = in_place(batch.mask, [lesson.values for lesson in piece])
+            terms = value_error(values, returns, before, self.need.clip)
             loss = self.need.weight * mean_per_token(terms, batch.mask, count)
             loss.backward()  # type: ignore[no-untyped-call]
             self.descent.collect()
             total += float(loss.detach())
-            said.append(values.detach()[batch.mask])
-            wanted.append(returns[batch.mask])
-        before, target = torch.cat(said), torch.cat(wanted)
-        report = {"loss": total, "value": float(before.mean()), "explained_variance": explained(before, target)}
-        return {**report, **self.descent.move(total, scale), "sequences": len(samples), "tokens": count}
+            predicted.append(values.detach()[batch.mask])
+            targets.append(returns[batch.mask])
+        value, target = torch.cat(predicted), torch.cat(targets)
+        report = {"loss": total, "value": float(value.mean()), "explained_variance": explained(value, target)}
+        return {**report, **self.descent.move(total, scale), "sequences": len(lessons), "tokens": count}
 
     def state(self) -> dict[str, Any]:
         """All that a later process needs to go on with the very same numbers."""
@@ -127,54 +143,63 @@ class Critics:
     fluent: Mapping[str, Collection[str]]
 
     @property
-    def bodies(self) -> dict[str, LocalPolicy]:
-        """The models that they are made of, by name."""
-        return {name: learner.critic.body for name, learner in self.learners.items()}
+    def bodies(self) -> list[LocalPolicy]:
+        """The models that they are made of; each has its critic's name."""
+        return [learner.critic.body for learner in self.learners.values()]
 
-    def read(self, groups: Sequence[Group[Any]]) -> dict[int, tuple[float, ...]]:
-        """By identity of the turn what its critic says: [T] values of its tokens, or [1] of its history.
+    def read(self, groups: Sequence[Group[Any]]) -> list[TurnScores]:
+        """Values of every turn, in the order of `rollouts.tree.walk`, with what the critic was shown.
 
         Raises:
             EngineError: if a critic is shown more than fits its context.
         """
-        shown = self.histories(groups)
-        rows = {name: list({id(row): row for _, row in pairs}.values()) for name, pairs in shown.items()}
-        found = side_by_side(lambda name: self.learners[name].read(rows[name]), self.bodies)
-        said = {id(row): v for name in rows for row, v in zip(rows[name], found[name], strict=True)}
-        return {id(turn): said[id(row)] for pairs in shown.values() for turn, row in pairs}
+        row_of = self.rows(groups)
+        if not self.learners:
+            return [TurnScores()] * len(row_of)
+        rows: dict[str, list[ValueRow]] = {name: [] for name in self.learners}
+        for row in row_of:
+            if row is not None and row.place == len(rows[row.critic]):  # the first turn that shows this row
+                rows[row.critic].append(row)
+        values = map_policies(lambda body: self.learners[body.name].read(rows[body.name]), self.bodies)
+        found = dict(zip(self.learners, values, strict=True))
+        return [TurnScores(() if row is None else found[row.critic][row.place], row=row) for row in row_of]
 
-    def lessons(
-        self, groups: Sequence[Group[Any]], stages: Sequence[Sequence[Sample]], readings: Readings
-    ) -> dict[str, list[list[Sample]]]:
+    def lessons(self, stages: Sequence[Sequence[Sample]]) -> dict[str, list[list[Lesson]]]:
         """For each critic what it learns from, in the stages of the policies: one step of each critic per stage.
 
-        Turns that a critic sees as one are one sample: a central critic that is asked once per joint action has one row
+        Turns that a critic sees as one are one lesson: a central critic that is asked once per joint action has one row
         for it, however many agents learn from it. Its target is the mean of theirs, which all have the same where the
         reward is joint.
         """
-        shown = {name: {id(turn): row for turn, row in pairs} for name, pairs in self.histories(groups).items()}
-        return {name: [_lesson(stage, row_of, readings) for stage in stages] for name, row_of in shown.items()}
+        return {name: [_lessons(name, stage) for stage in stages] for name in self.learners}
 
-    def histories(self, groups: Sequence[Group[Any]]) -> dict[str, list[tuple[Turn, Turn]]]:
-        """For each critic the turns that it judges, each with the turn as it is shown: one object where it sees one.
+    def rows(self, groups: Sequence[Group[Any]]) -> list[ValueRow | None]:
+        """What a critic is shown of every turn, in the order of `rollouts.tree.walk`; None where nobody judges it.
 
         A turn without tokens was taken by an older self of the policy (`snapshots`): of its returns nobody learns.
 
         Raises:
             EngineError: if a history is longer than the critic's context.
         """
-        pairs: dict[str, list[tuple[Turn, Turn]]] = {name: [] for name in self.learners}
-        for group in all_groups(groups):
-            for episode in group.episodes:
-                rows: dict[object, Turn] = {}
-                for turn in episode.turns:
-                    name = self.critic_of(turn) if turn.completion.token_ids else ""
-                    if name in self.learners:
-                        row = self.shown(name, turn, company(episode, turn), group.agents)
-                        self.check_length(name, row, episode.start.example)
-                        same = row.completion.prompt_ids if self._asked_together else id(turn)
-                        pairs[name].append((turn, rows.setdefault((turn.round, same), row)))
-        return pairs
+        counts = dict.fromkeys(self.learners, 0)
+        rows: list[ValueRow | None] = []
+        together: dict[tuple[int, Ids], ValueRow] = {}  # of one stretch, by round and history
+        stretch: Episode[Any] | None = None
+        for group, episode, turn in walk(groups):
+            if episode is not stretch:
+                together, stretch = {}, episode
+            name = self.critic_of(turn) if turn.completion.token_ids else ""
+            if name not in self.learners:
+                rows.append(None)
+                continue
+            history, answer = self.shown(name, turn, company(episode, turn), group.agents)
+            self.check_length(name, len(history) + len(answer), episode.start.example, turn.round)
+            row = together.get((turn.round, history)) if self._asked_together else None
+            if row is None:
+                row = together[turn.round, history] = ValueRow(name, counts[name], history, answer)
+                counts[name] += 1
+            rows.append(row)
+        return rows
 
     @property
     def _asked_together(self) -> bool:
@@ -188,51 +213,50 @@ class Critics:
             return ""
         return CENTRAL if self.need.sees == "joint" else f"critic-{policy.name}"
 
-    def shown(self, name: str, turn: Turn, others: Mapping[AgentId, Turn], agents: Sequence[AgentId]) -> Turn:
-        """A turn as a critic is shown it; `others` are the last turns asked for by then, by agent, itself included."""
-        tokenizer = self.learners[name].critic.body.tokenizer
+    def shown(
+        self, name: str, turn: Turn, others: Mapping[AgentId, Turn], agents: Sequence[AgentId]
+    ) -> tuple[Ids, Ids]:
+        """Token ids of the history that a critic sees of a turn, and of the answer where it reads that too.
+
+        Args:
+            others: by agent the last turns asked for by then, this one included.
+        """
+        answer = answer_read(turn, self.need.at)
         if self.need.sees == "own":
-            return as_shown(turn, self._prompt(name, turn), self.need.at)
+            return self._prompt(name, turn), answer
         present = [others[agent] for agent in agents if agent in others]
         last = turn.agent if self.need.at == "token" else None
-        history = joint_history(present, lambda one: self._prompt(name, one), tokenizer.eos_token_id, last)
-        return as_shown(turn, history, self.need.at)
+        end = self.learners[name].critic.body.tokenizer.eos_token_id
+        return joint_history(present, lambda one: self._prompt(name, one), end, last), answer
 
     def _prompt(self, name: str, turn: Turn) -> tuple[int, ...]:
         given, policy = turn.completion.prompt_ids, self.team.policy_of(turn.agent, turn.round)
         known = bool(given) and policy.name in self.fluent[name]
         return given if known else self.learners[name].critic.body.encode(turn.prompt)
 
-    def check_length(self, name: str, row: Turn, example: str, room: int = 0) -> None:
-        """Refuses a turn that is longer than its critic can read, with `room` for an answer still to come.
+    def check_length(self, name: str, length: int, example: str, round: int) -> None:
+        """Refuses a history, with the answer where that is read too, that is longer than its critic can read.
 
         Raises:
             EngineError: naming example, critic and both lengths.
         """
-        body, said = self.learners[name].critic.body, row.completion
-        length = len(said.prompt_ids) + max(room, len(said.token_ids))
-        if length > body.context:
+        context = self.learners[name].critic.body.context
+        if length > context:
             raise EngineError(
-                f"example {example}, round {row.round}: the {self.need.sees} history that {name} is to read, with the "
-                f"answer where it reads that too, is {length} tokens and does not fit its context of {body.context}; "
+                f"example {example}, round {round}: the {self.need.sees} history that {name} is to read, with the "
+                f"answer where it reads that too, is {length} tokens and does not fit its context of {context}; "
                 "name a model with a longer context as critic.model, leave the example out, or lower "
                 "sampling.max_new_tokens"
             )
 
 
-def _lesson(stage: Sequence[Sample], row_of: Mapping[int, Turn], readings: Readings) -> list[Sample]:
-    """The samples of a stage as one critic learns from them."""
+def _lessons(name: str, stage: Sequence[Sample]) -> list[Lesson]:
+    """A stage as one critic learns from it: one lesson per row, whose target is the mean over its samples."""
+    shown: dict[int, tuple[ValueRow, tuple[float, ...]]] = {}
     targets: dict[int, list[tuple[float, ...]]] = {}
-    rows = {}
     for sample in stage:
-        row = row_of.get(id(sample.turn))
-        if row is not None:
-            rows[id(row)] = row, readings[sample.turn].values
-            targets.setdefault(id(row), []).append(sample.token_returns or (sample.ret,))
-    return [_taught(*rows[key], targets[key]) for key in rows]
-
-
-def _taught(row: Turn, values: Sequence[float], targets: Sequence[Sequence[float]]) -> Sample:
-    returns = tuple(map(fmean, zip(*targets, strict=True)))
-    errors = tuple(target - value for target, value in zip(returns, values, strict=True))
-    return Sample(row, fmean(errors), fmean(returns), token_advantages=errors, token_returns=returns)
+        row, values = sample.turn.scores.row, sample.turn.scores.values
+        if row is not None and values is not None and row.critic == name:
+            shown[row.place] = row, values
+            targets.setdefault(row.place, []).append(sample.token_returns or (sample.ret,))
+    return [Lesson(*shown[n], tuple(map(fmean, zip(*each, strict=True)))) for n, each in targets.items()]

@@ -15,14 +15,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from madrigal.algorithms.siblings import all_groups
 from madrigal.maths.batch import pad_rows
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
-from madrigal.types import Group, Messages, Turn
+from madrigal.types import Messages, Turn
 
 DIMENSIONS = 32  # ours: enough to tell texts apart, few enough to keep thousands of them in a checkpoint
 Vector = tuple[float, ...]
+Pair = tuple[Vector | None, Vector | None]
 Ids = tuple[int, ...]
 Encoder = Callable[[Sequence[str]], Tensor]  # one vector [D] of each text, always the same one of the same text
 
@@ -41,22 +41,24 @@ class Embedder:
     encoders: Mapping[str, Encoder]
     dimensions: int = DIMENSIONS
 
-    def read(self, groups: Sequence[Group[Any]]) -> dict[int, tuple[Vector, Vector]]:
-        """By identity of the turn, what was shown and what was said in it."""
-        turns: dict[str, list[Turn]] = {name: [] for name in self.encoders}
-        for group in all_groups(groups):
-            for turn in (turn for episode in group.episodes for turn in episode.turns):
-                name = self.team.policy_of(turn.agent, turn.round).name
-                if name in turns:
-                    turns[name].append(turn)
-        return {key: pair for name, mine in turns.items() if mine for key, pair in self._embedded(name, mine).items()}
+    def read(self, turns: Sequence[Turn]) -> list[Pair]:
+        """Of each turn the embeddings of its prompt and its answer, in order; None for who has no encoder."""
+        names = [self.team.policy_of(turn.agent, turn.round).name for turn in turns]
+        pairs: list[Pair] = [(None, None)] * len(turns)
+        for name in self.encoders:
+            places = [n for n, speaker in enumerate(names) if speaker == name]
+            for n, pair in zip(places, self._embedded(name, [turns[n] for n in places]), strict=True):
+                pairs[n] = pair
+        return pairs
 
-    def _embedded(self, name: str, turns: Sequence[Turn]) -> dict[int, tuple[Vector, Vector]]:
+    def _embedded(self, name: str, turns: Sequence[Turn]) -> list[Pair]:
         """Each distinct text is read once: siblings were shown the same."""
+        if not turns:
+            return []
         texts = list(dict.fromkeys(text for turn in turns for text in (shown_text(turn.prompt), turn.completion.text)))
         rows = projected(self.encoders[name](texts), self.dimensions)
         vectors = {text: tuple(row) for text, row in zip(texts, rows.tolist(), strict=True)}
-        return {id(turn): (vectors[shown_text(turn.prompt)], vectors[turn.completion.text]) for turn in turns}
+        return [(vectors[shown_text(turn.prompt)], vectors[turn.completion.text]) for turn in turns]
 
 
 def embedder_of(team: Team, budget: int) -> Embedder:

@@ -6,10 +6,9 @@ Knows: turns of an episode and their token ids. Does not know: models, values, w
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
-from madrigal.types import AgentId, Completion, Episode, Turn
+from madrigal.types import AgentId, Episode, Turn
 
 Ids = tuple[int, ...]
 UNREAD = (0,)  # stands where an answer would: what a critic says before it, it says of the history alone
@@ -45,9 +44,6 @@ def joint_history(
     return ids
 
 
-def as_shown(turn: Turn, history: Ids, at: Literal["token", "turn"]) -> Turn:
-    """A turn with what a critic sees in the place of its prompt, and without its answer where the critic reads none."""
-    said = turn.completion
-    read = said.token_ids, said.logprobs
-    tokens, logprobs = read if at == "token" else (UNREAD, (0.0,))
-    return replace(turn, completion=Completion("", history, tokens, logprobs))
+def answer_read(turn: Turn, at: Literal["token", "turn"]) -> Ids:
+    """The token ids before each of which a critic is asked."""
+    return turn.completion.token_ids if at == "token" else UNREAD

@@ -5,12 +5,11 @@ Knows: token ids, advantages, a loss, an optimiser. Does not know: agents, tasks
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +17,17 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from madrigal.learning.optimizer import Descent
-from madrigal.maths.batch import Batch, PolicyOutput, make_batch, micro_batches, total_weight, weighted_tokens
+from madrigal.maths.batch import (
+    Batch,
+    PolicyOutput,
+    Tokens,
+    make_batch,
+    micro_batch_places,
+    micro_batches,
+    token_batch,
+    total_weight,
+    weighted_tokens,
+)
 from madrigal.maths.losses import Chosen, k3
 from madrigal.maths.sampling import check_finite, warp
 from madrigal.policies.forward import Reader, logits_before_actions, logits_in_one_pass
@@ -26,7 +35,6 @@ from madrigal.policies.local import LocalPolicy
 from madrigal.settings import Optimiser, Sampling
 from madrigal.types import ConfigError, Sample, TrainingError, Turn
 
-R = TypeVar("R")
 LossFunction = Callable[[PolicyOutput, Batch], Tensor]
 
 
@@ -141,7 +149,7 @@ class Learner:
 
     def reference_of(self, turns: Sequence[Turn]) -> list[tuple[float, ...]]:
         """Log-probs of each turn's tokens under the reference policy, in nats, for credit to read."""
-        return read_each(turns, self.policy, self.config, self._reference)
+        return read_each([turn.completion for turn in turns], self.policy, self.config, self._reference)
 
     def state(self) -> dict[str, Any]:
         """All that a later process needs to go on with the very same numbers."""
@@ -158,16 +166,15 @@ class Learner:
 
 
 def read_each(
-    turns: Sequence[Turn], body: LocalPolicy, config: Optimiser, read: Callable[[Batch], Tensor]
+    rows: Sequence[Tokens], body: LocalPolicy, config: Optimiser, read: Callable[[Batch], Tensor]
 ) -> list[tuple[float, ...]]:
-    """What a model says of every token of every turn, one number each; `read` gives [B T] of a batch."""
-    found: dict[int, tuple[float, ...]] = {}
-    samples = [Sample(turn, 0.0, 0.0) for turn in turns]
-    for piece in micro_batches(samples, config.token_budget):
-        batch = make_batch(piece, body.tokenizer.pad_token_id, body.device)
-        for sample, row in zip(piece, read(batch).tolist(), strict=True):
-            found[id(sample)] = tuple(row[: len(sample.turn.completion.token_ids)])
-    return [found.get(id(sample), ()) for sample in samples]
+    """What a model says of every token of every row, one number each, in order; `read` gives [B T] of a batch."""
+    found: list[tuple[float, ...]] = [()] * len(rows)
+    for places in micro_batch_places(rows, config.token_budget):
+        batch = token_batch([rows[place] for place in places], body.tokenizer.pad_token_id, body.device)
+        for place, numbers in zip(places, read(batch).tolist(), strict=True):
+            found[place] = tuple(numbers[: len(rows[place].token_ids)])
+    return found
 
 
 def reader(config: Optimiser) -> Reader:
@@ -207,14 +214,6 @@ def check_recomputing(model: Any, config: Optimiser, owner: str) -> None:
 
 def _layers(model: Any) -> list[Any]:
     return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-
-
-def side_by_side(do: Callable[[str], R], bodies: Mapping[str, LocalPolicy]) -> dict[str, R]:
-    """Does something with each of several models by name: at the same time on a CPU where no two share one copy."""
-    models = {id(body.model) for body in bodies.values()}
-    beside = len(models) == len(bodies) and all(body.device.type == "cpu" for body in bodies.values())
-    with ThreadPoolExecutor(max(1, len(bodies)) if beside else 1) as pool:
-        return dict(zip(bodies, pool.map(do, bodies), strict=True))
 
 
 def means(rows: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from madrigal.algorithms.siblings import all_groups
 from madrigal.learning.critics import CriticLearner, Critics
 from madrigal.learning.embeddings import Embedder
-from madrigal.learning.learner import Learner, LossFunction, side_by_side
-from madrigal.policies.team import Team
-from madrigal.types import AgentId, ConfigError, Group, Reading, Readings, Sample, TrainingError, Turn
+from madrigal.learning.learner import Learner, LossFunction
+from madrigal.policies.local import LocalPolicy
+from madrigal.policies.team import Team, map_policies
+from madrigal.rollouts.tree import walk, with_scores
+from madrigal.types import AgentId, ConfigError, Group, Sample, TrainingError, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,25 +43,38 @@ class Learning:
     def everyone(self) -> dict[str, Learner | CriticLearner]:
         return {**self.policies, **self.critics.learners}
 
-    def read(self, groups: Sequence[Group[Any]]) -> Readings:
-        """What critics, reference policies and encoders say of the turns that were played, where credit asks for it."""
-        values, past = self.critics.read(groups), dict[int, tuple[float, ...]]()
-        turns = [turn for group in all_groups(groups) for episode in group.episodes for turn in episode.turns]
+    def read(self, groups: Sequence[Group[Any]]) -> list[Group[Any]]:
+        """The groups with the scores of every turn: what critics, reference policies and encoders say of it.
+
+        Nobody is asked for what credit does not read; what was played greedily or alone is not read at all.
+        """
+        scores, turns = self.critics.read(groups), [turn for _, _, turn in walk(groups)]
         if self.past:
-            said = {name: [turn for turn in turns if self._spoke(name, turn)] for name in self.policies}
-            found = side_by_side(
-                lambda name: self.policies[name].reference_of(said[name]),
-                {name: learner.policy for name, learner in self.policies.items()},
-            )
-            past = {id(turn): row for name in said for turn, row in zip(said[name], found[name], strict=True)}
-        embedded = self.embedder.read(groups) if self.embedder else {}
-        return Readings(
-            (turn, Reading(values.get(id(turn), ()), past.get(id(turn), ()), *embedded.get(id(turn), ((), ()))))
-            for turn in turns
-        )
+            past = self._past(turns)
+            scores = [replace(each, ref_logprobs=row) for each, row in zip(scores, past, strict=True)]
+        if self.embedder:
+            pairs = self.embedder.read(turns)
+            scores = [
+                replace(each, prompt_embedding=prompt, answer_embedding=answer)
+                for each, (prompt, answer) in zip(scores, pairs, strict=True)
+            ]
+        return with_scores(groups, scores)
+
+    def _past(self, turns: Sequence[Turn]) -> list[tuple[float, ...]]:
+        """Log-probs of each turn's tokens under its reference policy; () of turns from which no policy learns."""
+        places = {name: [n for n, turn in enumerate(turns) if self._spoke(name, turn)] for name in self.policies}
+
+        def read(body: LocalPolicy) -> list[tuple[float, ...]]:
+            return self.policies[body.name].reference_of([turns[n] for n in places[body.name]])
+
+        past: list[tuple[float, ...]] = [()] * len(turns)
+        for body, rows in zip(self._bodies, map_policies(read, self._bodies), strict=True):
+            for place, row in zip(places[body.name], rows, strict=True):
+                past[place] = row
+        return past
 
     def update(
-        self, groups: Sequence[Group[Any]], stages: Sequence[Sequence[Sample]], readings: Readings, scale: float = 1.0
+        self, groups: Sequence[Group[Any]], stages: Sequence[Sequence[Sample]], scale: float = 1.0
     ) -> dict[str, dict[str, float]]:
         """Every policy learns from what its own agents said, every critic from its own lessons; a report of each.
 
@@ -74,16 +88,21 @@ class Learning:
         """
         check_finite([sample for stage in stages for sample in stage])
         shares = {n: [[s for s in stage if self._spoke(n, s.turn)] for stage in stages] for n in self.policies}
-        lessons = self.critics.lessons(groups, stages, readings)
+        lessons = self.critics.lessons(stages)
 
-        def update(name: str) -> dict[str, float]:
+        def update(body: LocalPolicy) -> dict[str, float]:
+            name = body.name
             if name in lessons:
                 return self.critics.learners[name].update(lessons[name], scale)
             totals = [examples_in(groups, stage) for stage in shares[name]]
             return self.policies[name].update(shares[name], self.loss, totals, scale)
 
-        bodies = {name: learner.policy for name, learner in self.policies.items()}
-        return side_by_side(update, bodies | self.critics.bodies)
+        bodies = [*self._bodies, *self.critics.bodies]
+        return dict(zip((body.name for body in bodies), map_policies(update, bodies), strict=True))
+
+    @property
+    def _bodies(self) -> list[LocalPolicy]:
+        return [learner.policy for learner in self.policies.values()]
 
     def _spoke(self, name: str, turn: Turn) -> bool:
         return self.team.spoke(self.policies[name].policy, turn)
@@ -121,8 +140,7 @@ def examples_in(groups: Sequence[Group[Any]], stage: Sequence[Sample]) -> float:
 
 def _hides(group: Group[Any], agent: AgentId) -> bool:
     """Whether an agent took a turn in an example without showing its tokens."""
-    turns = (turn for each in all_groups([group]) for episode in each.episodes for turn in episode.turns)
-    return any(turn.agent == agent and not turn.completion.token_ids for turn in turns)
+    return any(turn.agent == agent and not turn.completion.token_ids for _, _, turn in walk([group]))
 
 
 def check_finite(samples: Sequence[Sample]) -> None:

@@ -10,8 +10,9 @@ on the right.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,6 +21,17 @@ from torch import Tensor
 from madrigal.types import Sample
 
 KIN = 0.25  # prompts that share so much of the shorter one are read together
+
+
+@runtime_checkable
+class Tokens(Protocol):
+    """A prompt and an answer to it as token ids: a sample that a policy learns from, or what a critic is shown."""
+
+    @property
+    def prompt_ids(self) -> tuple[int, ...]: ...
+
+    @property
+    def token_ids(self) -> tuple[int, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,23 +95,38 @@ def make_batch(
         tokens: `Batch.tokens`, likewise.
     """
     total = total or total_weight(samples) or 1.0
-    said = [sample.turn.completion for sample in samples]
-    place = {ids: n for n, ids in enumerate(dict.fromkeys(one.prompt_ids for one in said))}
-    actions, mask = pad_rows([one.token_ids for one in said], pad)
-    old = torch.zeros(actions.shape)
-    old[mask] = torch.tensor([value for one in said for value in one.logprobs])
-    advantages = torch.zeros(actions.shape)
-    advantages[mask] = torch.tensor([value for sample in samples for value in _credited(sample)])
-    return Batch(
-        prompts=prompt_levels(list(place), pad, device),
-        prompt_of=torch.tensor([place[one.prompt_ids] for one in said], device=device),
-        actions=actions.to(device),
-        mask=mask.to(device),
-        old_logprobs=old.to(device),
-        advantages=advantages.to(device),
+    batch = token_batch(samples, pad, device)
+    return replace(
+        batch,
+        old_logprobs=in_place(batch.mask, [sample.turn.completion.logprobs for sample in samples]),
+        advantages=in_place(batch.mask, [_credited(sample) for sample in samples]),
         weights=torch.tensor([weight_of(sample) / total for sample in samples], device=device),
         tokens=tokens or weighted_tokens(samples) / total,
     )
+
+
+def token_batch(rows: Sequence[Tokens], pad: int, device: torch.device) -> Batch:
+    """Pads prompts and answers into a batch that is only read: no log-probs, no advantages, all of weight 1."""
+    place = {ids: n for n, ids in enumerate(dict.fromkeys(row.prompt_ids for row in rows))}
+    actions, mask = (part.to(device) for part in pad_rows([row.token_ids for row in rows], pad))
+    blank = torch.zeros(actions.shape, device=device)
+    return Batch(
+        prompts=prompt_levels(list(place), pad, device),
+        prompt_of=torch.tensor([place[row.prompt_ids] for row in rows], device=device),
+        actions=actions,
+        mask=mask,
+        old_logprobs=blank,
+        advantages=blank,
+        weights=torch.ones(len(rows), device=device),
+        tokens=float(sum(len(row.token_ids) for row in rows)),
+    )
+
+
+def in_place(mask: Bool[Tensor, "B T"], rows: Sequence[Sequence[float]]) -> Float[Tensor, "B T"]:
+    """Numbers of the tokens of each row, where its tokens stand; 0 in padding."""
+    placed = torch.zeros(mask.shape, device=mask.device)
+    placed[mask] = torch.tensor([value for row in rows for value in row], device=mask.device)
+    return placed
 
 
 def weight_of(sample: Sample) -> float:
@@ -202,19 +229,24 @@ def pad_rows(
 
 
 def micro_batches(samples: Sequence[Sample], budget: int) -> Iterator[list[Sample]]:
-    """Cuts samples into pieces whose padded size stays within `budget` tokens; a longer single answer goes alone.
+    """Cuts samples into the pieces that `micro_batch_places` says."""
+    return ([samples[n] for n in places] for places in micro_batch_places(samples, budget))
+
+
+def micro_batch_places(rows: Sequence[Tokens], budget: int) -> Iterator[list[int]]:
+    """Places of rows, in pieces whose padded size stays within `budget` tokens; a longer single row goes alone.
 
     Answers to one prompt stay together where they fit, as do prompts that begin alike; families of similar length are
-    neighbours, and samples without tokens are left out. The order is a function of the samples only.
+    neighbors, and rows without tokens are left out. The order is a function of the rows only.
     """
-    spoken = [sample for sample in samples if sample.turn.completion.token_ids]
-    place = {prompt: n for n, prompt in enumerate(_by_family({s.turn.completion.prompt_ids for s in spoken}))}
-    piece: list[Sample] = []
-    for sample in sorted(spoken, key=lambda s: place[s.turn.completion.prompt_ids]):
-        if piece and _padded_size([*piece, sample]) > budget:
+    spoken = [n for n, row in enumerate(rows) if row.token_ids]
+    order = {prompt: n for n, prompt in enumerate(_by_family({rows[n].prompt_ids for n in spoken}))}
+    piece: list[int] = []
+    for place in sorted(spoken, key=lambda n: order[rows[n].prompt_ids]):
+        if piece and _padded_size([rows[n] for n in (*piece, place)]) > budget:
             yield piece
             piece = []
-        piece.append(sample)
+        piece.append(place)
     if piece:
         yield piece
 
@@ -234,6 +266,5 @@ def _padded(rows: Collection[tuple[int, ...]]) -> int:
     return len(rows) * max(map(len, rows))
 
 
-def _padded_size(samples: Sequence[Sample]) -> int:
-    said = [sample.turn.completion for sample in samples]
-    return _padded({one.prompt_ids for one in said}) + _padded([one.token_ids for one in said])
+def _padded_size(rows: Sequence[Tokens]) -> int:
+    return _padded({row.prompt_ids for row in rows}) + _padded([row.token_ids for row in rows])

@@ -6,16 +6,20 @@ Knows: seats and policies. Does not know: tasks, rewards, learning.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
+from typing import TypeVar
 
 from madrigal.policies.generate import generate
 from madrigal.policies.local import LocalPolicy
 from madrigal.rollouts.play import Speaker, Utterance
 from madrigal.settings import Sampling
 from madrigal.types import AgentId, Completion, ConfigError, Turn
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +39,9 @@ class Team:
 
     def __post_init__(self) -> None:
         seated = [(agent, policy) for seats in (self.seats, *self.later) for agent, policy in seats.items()]
-        names = {policy.name for _, policy in seated}
-        if len(names) != len({id(policy) for _, policy in seated}):
-            raise ConfigError(f"team: every policy needs a name of its own, got {', '.join(sorted(names))}")
+        named = {policy.name: policy for _, policy in seated}
+        if any(named[policy.name] is not policy for _, policy in seated):
+            raise ConfigError(f"team: every policy needs a name of its own, got {', '.join(sorted(named))}")
         if any(seats.keys() != self.seats.keys() for seats in self.later):
             raise ConfigError(f"team: expected a policy for each of {', '.join(self.seats)} in every round")
         if not self.shared:
@@ -61,27 +65,22 @@ class Team:
         """Whether a turn is a policy's own, to learn from."""
         return self.policy_of(turn.agent, turn.round) is policy
 
-    def speaker(self, sampling: Sampling, pool: ThreadPoolExecutor | None = None) -> Speaker:
-        """Answers any mix of agents' requests with one batched call per policy, side by side in a pool if given."""
+    def speaker(self, sampling: Sampling) -> Speaker:
+        """Answers any mix of agents' requests with one batched call per policy (two where some are greedy)."""
 
         def speak(wanted: Sequence[Utterance]) -> list[Completion]:
-            rows: dict[tuple[str, bool], list[int]] = {}
-            for i, utterance in enumerate(wanted):
-                rows.setdefault((self.policy_of(utterance.agent, utterance.round).name, utterance.greedy), []).append(i)
-            by_name = {policy.name: policy for policy in self.policies}
+            speakers = [self.policy_of(utterance.agent, utterance.round) for utterance in wanted]
+            asked = list({policy.name: policy for policy in speakers}.values())
+            places = {p.name: [n for n, speaker in enumerate(speakers) if speaker is p] for p in asked}
 
-            def answer(asked: tuple[str, bool]) -> list[Completion]:
-                name, greedy = asked
-                mine = [wanted[i] for i in rows[asked]]
-                how = replace(sampling, greedy=sampling.greedy or greedy)
-                return generate(by_name[name], [u.prompt for u in mine], [u.seed for u in mine], how)
+            def answer(policy: LocalPolicy) -> list[Completion]:
+                return _answers(policy, [wanted[n] for n in places[policy.name]], sampling)
 
-            said: list[Completion] = [Completion("")] * len(wanted)
-            spoken = map(answer, rows) if pool is None else pool.map(answer, rows)
-            for mine, completions in zip(rows.values(), spoken, strict=True):
-                for i, completion in zip(mine, completions, strict=True):
-                    said[i] = completion
-            return said
+            completions = [Completion("")] * len(wanted)
+            for policy, answers in zip(asked, map_policies(answer, asked), strict=True):
+                for n, completion in zip(places[policy.name], answers, strict=True):
+                    completions[n] = completion
+            return completions
 
         return speak
 
@@ -99,6 +98,28 @@ class Team:
         (folder / "team.json").write_text(json.dumps(said, indent=2) + "\n")
 
 
+def _answers(policy: LocalPolicy, wanted: Sequence[Utterance], sampling: Sampling) -> list[Completion]:
+    """One policy's answers in order: those that are sampled in one batch, those that are greedy in another."""
+    completions = [Completion("")] * len(wanted)
+    for greedy in (False, True):
+        places = [n for n, utterance in enumerate(wanted) if utterance.greedy == greedy]
+        how = replace(sampling, greedy=sampling.greedy or greedy)
+        if places:
+            answers = generate(policy, [wanted[n].prompt for n in places], [wanted[n].seed for n in places], how)
+            for n, completion in zip(places, answers, strict=True):
+                completions[n] = completion
+    return completions
+
+
+def map_policies(fn: Callable[[LocalPolicy], R], policies: Sequence[LocalPolicy]) -> list[R]:
+    """fn of every policy: side by side on a CPU where no two share a model, else one after the other."""
+    apart = all(one.model is not other.model for one, other in combinations(policies, 2))
+    if len(policies) > 1 and apart and all(policy.device.type == "cpu" for policy in policies):
+        with ThreadPoolExecutor(len(policies)) as pool:
+            return list(pool.map(fn, policies))
+    return list(map(fn, policies))
+
+
 def folder_of(agent: AgentId, round: int) -> str:
     """Where a saved team has the policy that speaks for an agent from a round on; the name of such a policy, too.
 
@@ -110,10 +131,9 @@ def folder_of(agent: AgentId, round: int) -> str:
 
 def _check_apart(seated: Sequence[tuple[AgentId, LocalPolicy]]) -> None:
     """Refuses weights that would learn as two agents at once, or as two policies."""
-    taken: dict[tuple[int, str], tuple[AgentId, LocalPolicy]] = {}
-    for agent, policy in seated:
-        before, other = taken.setdefault((id(policy.model), policy.adapter), (agent, policy))
-        if (before, other) != (agent, policy) and (policy.trainable or other.trainable):
+    for (before, other), (agent, policy) in combinations(seated, 2):
+        same = policy.model is other.model and policy.adapter == other.adapter
+        if same and (before, other) != (agent, policy) and (policy.trainable or other.trainable):
             raise ConfigError(
                 f"team: the seats {before} and {agent} hold the same trainable model; give each its own, or "
                 "say shared=True if they are meant to learn as one"

@@ -112,11 +112,12 @@ def response(turns: Sequence[Turn], topology: Topology, duration: Callable[[Turn
     A turn begins when the last that its agent hears has ended, as on the clock of play. Turns may be missing: what
     waited for them then begins earlier.
     """
-    ends: dict[int, float] = {}
-    for place, turn in enumerate(turns):
-        begins = max((ends[id(heard)] for heard in topology.hears(turn.agent, turns[:place])), default=0.0)
-        ends[id(turn)] = begins + duration(turn)
-    return max(ends.values(), default=0.0)
+    placed = [replace(turn, number=place) for place, turn in enumerate(turns)]
+    ends: list[float] = []
+    for turn in placed:
+        heard = topology.hears(turn.agent, placed[: turn.number])
+        ends.append(max((ends[one.number] for one in heard), default=0.0) + duration(turn))
+    return max(ends, default=0.0)
 
 
 def overlap(texts: Sequence[str], grams: int = 2) -> float:

@@ -6,9 +6,10 @@ episode is played (`rollout`), what anything was worth, models.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import count, product
 from typing import Generic, TypeVar
 
 from madrigal.rollouts.branching import Branching, Follow
@@ -29,7 +30,7 @@ from madrigal.rollouts.play import (
 )
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import Topology
-from madrigal.types import AgentId, Completion, ConfigError, Episode, Group, Point, joint_reward
+from madrigal.types import AgentId, Completion, ConfigError, Episode, Group, Point, Turn, TurnScores, joint_reward
 
 S = TypeVar("S")
 
@@ -64,7 +65,7 @@ def branch(
     """
     keys = [(*key, place, origin.example) for place, origin in enumerate(origins)]
     groups = _branch(_World(task, topology, branching, speak, judge), origins, keys)
-    return [weigh(group, branching.follow) for group in groups]
+    return numbered([weigh(group, branching.follow) for group in groups])
 
 
 def weigh(group: Group[S], follow: Follow = "all", reach: float = 1.0) -> Group[S]:
@@ -83,6 +84,64 @@ def weigh(group: Group[S], follow: Follow = "all", reach: float = 1.0) -> Group[
         return replace(episode, turns=turns, then=then)
 
     return replace(group, episodes=tuple(map(weighted, group.episodes)))
+
+
+def numbered(groups: Sequence[Group[S]]) -> list[Group[S]]:
+    """Gives every answer of a forest its number, in siblings and in what was played beside them.
+
+    Siblings share the answers of their first request where joint actions are crossed, and then the numbers too.
+    """
+    fresh = count()
+
+    def of(group: Group[S]) -> Group[S]:
+        shared = defaultdict[tuple[AgentId, int], int](lambda: next(fresh))
+
+        def number(turn: Turn, choice: tuple[int, ...]) -> int:
+            first = (turn.round, turn.after) == (group.origin.round, len(group.origin.said))
+            together = first and bool(choice)
+            return shared[turn.agent, choice[group.agents.index(turn.agent)]] if together else next(fresh)
+
+        def within(episode: Episode[S]) -> Episode[S]:
+            turns = tuple(replace(turn, number=number(turn, episode.choice)) for turn in episode.turns)
+            return replace(episode, turns=turns, then=of(episode.then) if episode.then else None)
+
+        greedy = None if group.greedy is None else within(group.greedy)
+        return replace(
+            group, episodes=tuple(map(within, group.episodes)), greedy=greedy, solo=tuple(map(within, group.solo))
+        )
+
+    return list(map(of, groups))
+
+
+def walk(groups: Sequence[Group[S]]) -> Iterator[tuple[Group[S], Episode[S], Turn]]:
+    """Every turn of the siblings of a forest, with the group and the stretch that it stands in.
+
+    The children of a stretch come after its own turns. Not among them: what was played greedily or alone.
+    """
+    for group in groups:
+        for episode in group.episodes:
+            yield from ((group, episode, turn) for turn in episode.turns)
+            yield from walk([] if episode.then is None else [episode.then])
+
+
+def map_turns(change: Callable[[Turn], Turn], groups: Sequence[Group[S]]) -> list[Group[S]]:
+    """The same forest with every turn changed, asked for in the order of `walk`."""
+
+    def within(episode: Episode[S]) -> Episode[S]:
+        turns = tuple(map(change, episode.turns))
+        return replace(episode, turns=turns, then=None if episode.then is None else of(episode.then))
+
+    def of(group: Group[S]) -> Group[S]:
+        return replace(group, episodes=tuple(map(within, group.episodes)))
+
+    return list(map(of, groups))
+
+
+def with_scores(groups: Sequence[Group[S]], scores: Sequence[TurnScores]) -> list[Group[S]]:
+    """The same forest with scores for every turn, given in the order of `walk`."""
+    scored = zip(walk(groups), scores, strict=True)
+    turns = iter([replace(turn, scores=each) for (_, _, turn), each in scored])
+    return map_turns(lambda _: next(turns), groups)
 
 
 def _branch(world: _World[S], origins: Sequence[Point[S]], keys: Sequence[Key]) -> list[Group[S]]:

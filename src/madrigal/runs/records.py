@@ -74,13 +74,17 @@ def transcripts(
     step: int, groups: Sequence[Group[Any]], stages: Sequence[Sequence[Sample]], count: int
 ) -> list[Record]:
     """The first `count` episodes of a step, whole, with reward and advantage per turn: lines of episodes.jsonl."""
-    # Crossed joint actions share answers, and an answer is credited once: it is told apart by what was said.
-    advantage_of = {id(sample.turn.completion): sample.advantage for stage in stages for sample in stage}
+    # Crossed joint actions share answers, and an answer is credited once.
+    advantage_of = {sample.turn.number: sample.advantage for stage in stages for sample in stage}
     return [{"step": step, **transcript(episode, advantage_of)} for episode in islice(paths(groups), count)]
 
 
 def transcript(episode: Episode[Any], advantage_of: Mapping[int, float] | None = None) -> Record:
-    """One episode as JSON: who saw what, who said what, what it earned."""
+    """One episode as JSON: who saw what, who said what, what it earned.
+
+    Args:
+        advantage_of: by the number of an answer (`Turn.number`).
+    """
     turns = []
     for turn in episode.turns:
         step = episode.steps[turn.round - episode.start.round]
@@ -93,7 +97,7 @@ def transcript(episode: Episode[Any], advantage_of: Mapping[int, float] | None =
                 "tokens": len(turn.completion.token_ids),
                 "finish": turn.completion.finish,
                 "reward": step.rewards[turn.agent],
-                "advantage": (advantage_of or {}).get(id(turn.completion)),
+                "advantage": (advantage_of or {}).get(turn.number),
                 **_tokens(turn.completion),
             }
         )
@@ -133,7 +137,7 @@ def _beside(group: Group[Any]) -> tuple[Episode[Any], ...]:
 
 def _distinct(turns: Sequence[Turn]) -> list[Turn]:
     """Crossed joint actions share answers; each was generated once."""
-    return list({id(turn.completion): turn for turn in turns}.values())
+    return list({turn.number: turn for turn in turns}.values())
 
 
 def _agent_record(agent: str, episodes: Sequence[Episode[Any]], turns: Sequence[Turn]) -> Record:

@@ -20,7 +20,7 @@ from madrigal.rollouts.play import Judger, Speaker, Utterance
 from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Task
-from madrigal.rollouts.tree import branch
+from madrigal.rollouts.tree import branch, numbered
 from madrigal.runs.folders import Held, held
 from madrigal.runs.log import RunLog
 from madrigal.runs.records import step_record, transcripts
@@ -108,10 +108,9 @@ def train_in(
                 began = time.perf_counter()
                 with keeper.keeping(step, memory):
                     partners.remember(step)
-                    groups = _play(run, task, step, partners, speak, judge)
-                    readings = learning.read(groups)
-                    stages, memory = run.algorithm.credit(groups, memory, readings)
-                    updates = learning.update(groups, stages, readings, run.optimiser.scale(step, run.steps))
+                    groups = learning.read(_play(run, task, step, partners, speak, judge))
+                    stages, memory = run.algorithm.credit(groups, memory)
+                    updates = learning.update(groups, stages, run.optimiser.scale(step, run.steps))
                 # sync: the engines of local policies read the learners' own weights, and `stale` proves it.
                 record = step_record(step, time.perf_counter() - began, groups, stages, updates)
                 record |= reported(run.algorithm, memory)
@@ -166,11 +165,12 @@ def _play(
     origins = [Point(example.id, task.reset(example)) for example in examples]
     stop_above, without = run.algorithm.branching.stop_above, run.algorithm.needs.without
     judging = rewarded(judge, task, run.topology, run.reward, training=True, without=without, stop_above=stop_above)
-    return [
+    played = [
         group
         for table in partners.seatings(origins, speak, (run.seed, step))
         for group in branch(task, run.topology, table.origins, run.algorithm.branching, table.speak, judging, table.key)
     ]
+    return numbered(played)  # each call of `branch` numbers its answers from 0
 
 
 def _trained(run: Experiment, task: Task[Any]) -> list[Example]:
