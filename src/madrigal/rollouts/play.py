@@ -34,7 +34,7 @@ class Judge(Generic[S]):
     """A request: what does the task say to this joint action?
 
     Attributes:
-        turns: all that was said in the round, for judgers that measure it (see `tradeoff`); tasks see actions only.
+        turns: all that was said in the round, for judgers that measure it (`rollouts.rewards`); tasks see actions only.
     """
 
     state: S
