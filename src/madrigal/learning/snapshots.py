@@ -9,16 +9,16 @@ policy that shows none, so that nobody learns from them; credit and learner need
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from madrigal.evaluation.ablations import seated
-from madrigal.policies.local import LocalPolicy
+from madrigal.maths.sampling import Sampling
+from madrigal.policies.local import LocalPolicy, put_weights, twin_of
+from madrigal.policies.team import Team
 from madrigal.rollouts.play import Speaker, Utterance
 from madrigal.rollouts.seeds import derive
 from madrigal.settings import PartnerConfig
@@ -45,11 +45,12 @@ class Seating:
 
 
 class Partners:
-    """Owns the snapshots of a team's trainable weights."""
+    """Owns the snapshots of a team's trainable weights, and for each policy another one that speaks with them."""
 
-    def __init__(self, config: PartnerConfig, seats: Mapping[AgentId, LocalPolicy]) -> None:
-        self.config, self.seats = config, seats
+    def __init__(self, config: PartnerConfig, seats: Mapping[AgentId, LocalPolicy], sampling: Sampling) -> None:
+        self.config, self.seats, self.sampling = config, seats, sampling
         self.snapshots: list[Snapshot] = []
+        self._older: dict[str, tuple[LocalPolicy, Weights]] = {}  # by policy: its twin, and whose weights that has now
 
     def remember(self, step: int) -> None:
         """Takes a snapshot before every so many steps, if partners are wanted at all."""
@@ -87,8 +88,26 @@ class Partners:
 
     def _with_partner(self, speak: Speaker, number: int, seat: AgentId) -> Speaker:
         policy = self.seats[seat]
-        older = wearing(speak, policy, self.snapshots[number][policy.name])
+        older = self._speaker(policy, self.snapshots[number][policy.name])
         return seated({agent: older if agent == seat else speak for agent in self.seats})
+
+    def _speaker(self, policy: LocalPolicy, weights: Weights) -> Speaker:
+        """Answers with older weights of a policy, and shows no tokens."""
+
+        def answer(wanted: Sequence[Utterance]) -> list[Completion]:
+            older = Team(dict.fromkeys(self.seats, self._twin(policy, weights)), shared=True)
+            spoken = older.speaker(self.sampling)(wanted)
+            return [replace(one, prompt_ids=(), token_ids=(), logprobs=(), pieces=()) for one in spoken]
+
+        return answer
+
+    def _twin(self, policy: LocalPolicy, weights: Weights) -> LocalPolicy:
+        """A policy with older weights, made where there is none yet; they are loaded once, not at every request."""
+        twin, present = self._older.get(policy.name) or (twin_of(policy), {})
+        if present is not weights:
+            put_weights(twin, weights)
+        self._older[policy.name] = twin, weights
+        return twin
 
     def state(self) -> dict[str, Any]:
         """All snapshots, to be saved in a checkpoint as POOL."""
@@ -102,31 +121,3 @@ class Partners:
 def copy_of(parameters: Mapping[str, Tensor]) -> Weights:
     """The present numbers, on the processor."""
     return {name: parameter.detach().cpu().clone() for name, parameter in parameters.items()}
-
-
-def wearing(speak: Speaker, policy: LocalPolicy, weights: Weights) -> Speaker:
-    """A speaker that answers with other weights in a policy, and shows no tokens."""
-
-    def answer(wanted: Sequence[Utterance]) -> list[Completion]:
-        with changed(policy, weights):
-            said = speak(wanted)
-        return [replace(one, prompt_ids=(), token_ids=(), logprobs=(), pieces=()) for one in said]
-
-    return answer
-
-
-@contextmanager
-def changed(policy: LocalPolicy, weights: Weights) -> Iterator[None]:
-    """Other weights in a policy for a while; then the very same ones again, bit by bit."""
-    own = {name: parameter.detach().clone() for name, parameter in policy.parameters().items()}
-    _put(policy, weights)
-    try:
-        yield
-    finally:
-        _put(policy, own)
-
-
-@torch.no_grad()
-def _put(policy: LocalPolicy, weights: Mapping[str, Tensor]) -> None:
-    for name, parameter in policy.parameters().items():
-        parameter.copy_(weights[name])

@@ -52,6 +52,13 @@ def new_adapter(model: Any, name: str, lora: Lora, seed: int) -> PeftModel:
             return _put_on(model, name, config)
 
 
+def twin_adapter(model: PeftModel, name: str, twin: str) -> None:
+    """Puts another adapter of the same shape beside the one that has this name."""
+    with torch.random.fork_rng(devices=[]):
+        model.add_adapter(twin, model.peft_config[name])
+    model.eval()
+
+
 def load_adapter(model: Any, name: str, folder: Path) -> PeftModel:
     """Puts a saved adapter on a model, or beside the adapters that a PEFT model has.
 

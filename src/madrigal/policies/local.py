@@ -6,9 +6,9 @@ Knows: weights, tokenizers, adapters. Does not know: agents' tasks, sampling loo
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,14 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from madrigal.policies.adapters import adapter_name, adapter_parameters, is_adapted, load_adapter, new_adapter
+from madrigal.policies.adapters import (
+    adapter_name,
+    adapter_parameters,
+    is_adapted,
+    load_adapter,
+    new_adapter,
+    twin_adapter,
+)
 from madrigal.policies.chat import ChatFormat
 from madrigal.policies.check_model import check_cache, check_rows, check_weights, context_of, loading
 from madrigal.policies.starter import model_path
@@ -132,6 +139,29 @@ class LocalPolicy:
         else:
             self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+
+
+def twin_of(policy: LocalPolicy) -> LocalPolicy:
+    """A policy that does not learn, for other weights of the same shape: a copy of the model, or another adapter."""
+    name = f"{policy.name}~twin"  # no seat can be called so
+    twin = replace(policy, name=name, trainable=False, _reference=None)
+    if policy.adapter:
+        twin.adapter = adapter_name(name)
+        twin_adapter(policy.model, policy.adapter, twin.adapter)
+    else:
+        twin.model = copy.deepcopy(policy.model).requires_grad_(False).eval()
+    return twin
+
+
+@torch.no_grad()
+def put_weights(policy: LocalPolicy, weights: Mapping[str, torch.Tensor]) -> None:
+    """Copies weights into a policy; those of another adapter go by its name, which stands in the path of each."""
+    for (name, parameter), (other, value) in zip(
+        sorted(policy.parameters().items()), sorted(weights.items()), strict=True
+    ):
+        if parameter.shape != value.shape:
+            raise EngineError(f"policy {policy.name}: {name} does not fit {other} of the saved weights")
+        parameter.copy_(value)
 
 
 def resolve_model(name: str) -> str:

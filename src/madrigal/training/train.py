@@ -94,7 +94,7 @@ def train_in(
     learning = make_learning(run, team)
     check_histories(run, task, learning.critics, _trained(run, task))
     log = RunLog(place.folder, [make_tracker(t, place.folder, dataclasses.asdict(run)) for t in run.records.trackers])
-    partners = Partners(run.team.partners, team.seats)
+    partners = Partners(run.team.partners, team.seats, run.sampling)
     memory, step = keeper.take_up(log, learning, partners)  # only now: what cannot be loaded leaves no run behind
     minded, ended = stop_on_signals() if stop is None else nullcontext(stop), False
     with voices(run, task, team) as (speak, judge), minded as interrupted:
