@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from madrigal.compare.outcomes import outcome, rows_of_contest
 from madrigal.compare.run import Contest, open_contest, play_all, replacing, slug
-from madrigal.compare.statistics import RETURN, SPEED, TIME
+from madrigal.compare.table import RETURN, SPEED, TIME
 from madrigal.config import Experiment, read_experiment
 from madrigal.learning.learner import Optimiser
 from madrigal.policies.local import Lora

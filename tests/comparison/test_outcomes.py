@@ -12,7 +12,7 @@ from made import write_lines, write_run
 
 from madrigal.algorithms.group import GroupRelative
 from madrigal.compare.outcomes import difference, is_finished, outcome, rows_of_contest, rows_of_runs
-from madrigal.compare.statistics import RETURN, SPEED, TIME
+from madrigal.compare.table import RETURN, SPEED, TIME
 from madrigal.config import Experiment, to_json
 from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.recipes import recipe

@@ -17,8 +17,7 @@ from madrigal.commands.report import write_report
 from madrigal.report.charts import Look, draw_panel
 from madrigal.report.curves import CURVES, PANELS, POINTS, Curve, Dot, Panel, panels, shares, smoothed, thinned, window
 from madrigal.report.meanings import Meaning
-from madrigal.report.origin import origin
-from madrigal.report.results import facts
+from madrigal.report.results import facts, origin
 from madrigal.runs.read import read_runs
 from madrigal.runs.variants import variants
 

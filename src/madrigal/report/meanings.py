@@ -1,7 +1,4 @@
-"""What the keys of steps.jsonl are called on a page, their units, and where they stand.
-
-Knows: the vocabulary of docs/run-folder.md. Does not know: values.
-"""
+"""What the keys of steps.jsonl are called on a page, their units, and where they stand."""
 
 from __future__ import annotations
 
