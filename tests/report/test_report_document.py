@@ -134,25 +134,12 @@ def test_a_contender_that_was_only_played_is_named_beside_its_points(tmp_path: P
     assert "team. Held-out results on 12 examples" in page.words["results"]
 
 
-def test_what_does_not_exist_has_no_section(page: Page) -> None:
-    assert {"notices", "comparison", "alarms"}.isdisjoint(page.words)
-    assert {"results", "curves", "schemes", "transcripts"} <= page.words.keys()
-
-
 def test_alarms_say_what_where_and_how_grave(whole: Path) -> None:
     page = page_of(
         whole, alarms=(Alarm("lazy_agent", "warning", 40, "ann is silent."), Alarm("x", "notice", None, "y"))
     )
     assert "lazy agentwarning, step 40ann is silent." in page.words["alarms"]
     assert "xnoticey" in page.words["alarms"]
-
-
-def test_schemes_are_drawn_in_words_too(page: Page) -> None:
-    labels = [a["aria-label"] or "" for tag, a in page.elements if tag == "svg" and "aria-label" in a]
-    assert any(
-        re.match(r"Shares of schemes .* fallback from 1\d % to \d\d %;", label.replace("%", " %")) for label in labels
-    )
-    assert "strategy filter" in page.words["schemes"]
 
 
 def test_a_comparison_is_shown_as_it_was_written(whole: Path, tmp_path: Path) -> None:

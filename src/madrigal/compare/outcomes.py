@@ -37,7 +37,7 @@ def _has_ended(place: Path, experiment: Experiment, run: Run) -> bool:
 def _is_whole(run: Run, experiment: Experiment, when: str) -> bool:
     """Whether the transcripts of an evaluation are all there: it is filed before them."""
     evaluation = run.evaluations.get(when, {})
-    expected = evaluation.get("examples", -1) * experiment.evaluation.samples
+    expected: int = evaluation.get("examples", -1) * experiment.evaluation.samples
     return len(_transcripts(run, when)) == expected
 
 

@@ -171,8 +171,7 @@ def _row(kind: Variant, label: str, name: str, times: Sequence[str], digits: int
     cells = [_cell(value, digits) for value in values]
     if len(times) == len(TIMES):
         first, last = values
-        compared = first and last and name not in SPEEDS
-        cells.append(text(f"{last[0] - first[0]:+.{digits}f}") if compared else NOTHING)
+        cells.append(text(f"{last[0] - first[0]:+.{digits}f}") if first and last and name not in SPEEDS else NOTHING)
     return text(label.replace("_", " ").replace("/", ", ")), cells
 
 

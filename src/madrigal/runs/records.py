@@ -1,7 +1,4 @@
-"""What is written down of a training step: numbers and sampled transcripts, as plain dictionaries.
-
-Knows: groups, samples, learners' reports. Does not know: files, screens.
-"""
+"""Records of a training step: its numbers and sampled transcripts, as plain dictionaries."""
 
 from __future__ import annotations
 
@@ -137,12 +134,12 @@ def _distinct(turns: Sequence[Turn]) -> list[Turn]:
 
 
 def _agent_record(agent: str, episodes: Sequence[Episode[Any]], turns: Sequence[Turn]) -> Record:
-    said = [turn.completion for turn in _distinct(turns) if turn.agent == agent]
-    if not said:
+    completions = [turn.completion for turn in _distinct(turns) if turn.agent == agent]
+    if not completions:
         return {}
     return {
         f"agent/{agent}/reward": fmean(s.rewards[agent] for e in episodes for s in e.steps),
-        f"agent/{agent}/tokens": fmean(len(completion.token_ids) for completion in said),
-        f"agent/{agent}/cut_off": fmean(completion.finish == "length" for completion in said),
-        f"agent/{agent}/seconds": fmean(completion.seconds for completion in said),
+        f"agent/{agent}/tokens": fmean(len(completion.token_ids) for completion in completions),
+        f"agent/{agent}/cut_off": fmean(completion.finish == "length" for completion in completions),
+        f"agent/{agent}/seconds": fmean(completion.seconds for completion in completions),
     }
