@@ -118,7 +118,7 @@ def test_a_transcript_that_says_no_return_is_one_line(tmp_path: Path, change: di
     place = write(tmp_path / "run")
     records = [record | change for record in read_lines(place / "episodes.jsonl")]
     write_lines(place / "episodes.jsonl", records)
-    with pytest.raises(ConfigError, match="has a transcript without example, metrics, tokens or normalised return"):
+    with pytest.raises(ConfigError, match="has a transcript without example, metrics, tokens or normalized return"):
         outcome(place)
 
 

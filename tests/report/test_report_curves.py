@@ -129,7 +129,7 @@ def chart(name: str = "ann", mark: str = "chart1") -> str:
     return draw_panel(panel, lambda _: Look(1), False, name, mark)
 
 
-def test_charts_name_colours_and_carry_no_style_of_their_own() -> None:
+def test_charts_name_colors_and_carry_no_style_of_their_own() -> None:
     drawing = chart()
     assert not re.search(r"#[0-9a-f]{6}|style=|<style|<metadata|<image|xmlns", drawing)
     assert {"var(--series-1)", "var(--series-0)", "var(--muted)", "var(--rule)"} <= set(

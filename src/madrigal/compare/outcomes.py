@@ -101,7 +101,7 @@ def _checked(place: Path, record: Record) -> Record:
         if is_number(value) and isinstance(record.get("example"), str):
             return {"details": {}, **record, "return_percent": value}
     raise ConfigError(
-        f"compare: {place} has a transcript without example, metrics, tokens or normalised return; it may be of an "
+        f"compare: {place} has a transcript without example, metrics, tokens or normalized return; it may be of an "
         "older version: train it again"
     )
 

@@ -35,9 +35,8 @@ class Contest:
     """What is to be compared, and where.
 
     Attributes:
-        run: the experiment that trains the team; its own seed does not count.
-        folder: where the run folders of contenders lie, by seed.
-        agents: the seats of its task.
+        run: the experiment that trains the team; its own seed is not used.
+        folder: holds the run folders of contenders, by seed.
         samples: plays of every held-out example.
         single: the model that does the work alone; "" is one of the team's size.
         only: contenders by their slugs; the team, and what budgets are measured by, are always among them.
@@ -125,7 +124,7 @@ def _check_same_settings(contest: Contest, contender: Contender, place: Path) ->
 
 
 def play_all(contest: Contest, announce: Announce = lambda title, run: Silent()) -> bool:
-    """Makes every contender of every seed that is not made yet.
+    """Trains and plays every contender of every seed that is not finished yet.
 
     Returns:
         False when Ctrl-C stopped it; the same call goes on.

@@ -107,13 +107,10 @@ def held_free(runs: Path, name: str) -> Iterator[Held]:
     with ExitStack() as stack:
         for number in count(1):
             folder = runs / (name if number == 1 else f"{name}-{number}")
-            if not is_free(folder):
-                continue
-            try:
-                place = stack.enter_context(held(folder))
-            except TakenError:  # by a process that was a moment faster
-                continue
-            break
+            with contextlib.suppress(TakenError):  # by a process that was a moment faster
+                if is_free(folder):
+                    place = stack.enter_context(held(folder))
+                    break
         yield place
 
 

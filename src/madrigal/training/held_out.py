@@ -49,7 +49,7 @@ def held_out(run: Experiment, task: Task[Any]) -> Sequence[Example]:
 
 
 def evaluate_on(task: Task[Any], run: Experiment, speak: Speaker, judge: Judger) -> tuple[Evaluation, list[Record]]:
-    """Plays them; what was measured, and every transcript with its sample's number and its normalised return."""
+    """Plays them; what was measured, and every transcript with its sample's number and its normalized return."""
     samples, timed = run.evaluation.samples, run.evaluation.timed
     examples = held_out(run, task)
     result, episodes = evaluate(task, run.topology, examples, speak, judge, samples=samples, timed=timed, seed=run.seed)
