@@ -11,7 +11,7 @@ from made import said
 from madrigal.algorithms.group import REINFORCE, GroupRelative
 from madrigal.compare.contenders import Contender, alone, as_large_as, contenders, left_out, matched, with_base
 from madrigal.compare.run import training_tokens
-from madrigal.compare.statistics import Played
+from madrigal.compare.table import Played
 from madrigal.config import Experiment
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from madrigal.compare.outcomes import outcome, rows_of_contest
 from madrigal.compare.run import Contest, open_contest, play_all, replacing, slug
-from madrigal.compare.statistics import RETURN, SPEED, TIME
+from madrigal.compare.table import SPEED, TIME
 from madrigal.config import Experiment, read_experiment
 from madrigal.runs.log import read_lines
 from madrigal.settings import Lora, Optimiser
@@ -257,16 +257,6 @@ def test_ctrl_c_inside_a_training_goes_on_at_the_step(whole: Path, sums: Experim
     assert figures(folder) == figures(whole)
 
 
-def test_ctrl_c_while_a_training_ends_stops_before_the_next(
-    whole: Path, sums: Experiment, cut: Callable[..., Path]
-) -> None:
-    folder = cut("team", "first-swapped")
-    watch = Presses(at="saving the team")
-    assert not play_all(opened(sums, folder), watch) and watch.titles == ["seed 0, team"]
-    assert play_all(opened(sums, folder))
-    assert_same(folder, whole)
-
-
 @pytest.mark.parametrize("name", ["untrained-team", "team", "first-swapped"])
 def test_a_half_written_evaluation_is_made_again(
     whole: Path, sums: Experiment, cut: Callable[..., Path], name: str
@@ -335,11 +325,6 @@ def test_a_folder_that_cannot_be_made_is_one_line(sums: Experiment, tmp_path: Pa
         play_all(opened(sums, tmp_path / "file"))
 
 
-def test_nothing_to_train_is_nothing_to_compare(sums: Experiment, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="steps is 0"):
-        opened(replace(sums, steps=0), tmp_path)
-
-
 def test_what_is_replaced_is_gone_only_when_a_new_run_has_begun(tmp_path: Path) -> None:
     folder = tmp_path / "compare-tldr"
     (folder / "seed-0").mkdir(parents=True)
@@ -366,9 +351,3 @@ def test_a_corrupt_line_stops_with_its_place_and_loses_nothing(sums: Experiment,
     with pytest.raises(ConfigError, match=r"sequential/episodes.jsonl: line 2 is not JSON"):
         play_all(opened(sums, folder))
     assert file.read_text() == broken
-
-
-def test_the_normalised_return_is_the_share_of_right_answers(whole: Path) -> None:
-    (team, *_), _ = rows_of_contest(whole, (0,))
-    records = [r for r in read_lines(whole / "seed-0" / "team" / "episodes.jsonl") if r.get("evaluation") == "after"]
-    assert team.columns[RETURN].mean == pytest.approx(100 * sum(record["reward"] for record in records) / len(records))

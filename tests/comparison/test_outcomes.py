@@ -12,7 +12,7 @@ from made import write_lines, write_run
 
 from madrigal.algorithms.group import GroupRelative
 from madrigal.compare.outcomes import difference, is_finished, outcome, rows_of_contest, rows_of_runs
-from madrigal.compare.statistics import RETURN, SPEED, TIME
+from madrigal.compare.table import RETURN, SPEED, TIME
 from madrigal.config import Experiment, to_json
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own
@@ -118,7 +118,7 @@ def test_a_transcript_that_says_no_return_is_one_line(tmp_path: Path, change: di
     place = write(tmp_path / "run")
     records = [record | change for record in read_lines(place / "episodes.jsonl")]
     write_lines(place / "episodes.jsonl", records)
-    with pytest.raises(ConfigError, match="has a transcript without example, metrics, tokens or normalised return"):
+    with pytest.raises(ConfigError, match="has a transcript without example, metrics, tokens or normalized return"):
         outcome(place)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import load_file
+
 from madrigal.config import Experiment
 from madrigal.runs.log import read_lines
 from madrigal.training.train import train
@@ -36,3 +39,14 @@ def trained(run: Experiment, folder: Path) -> Path:
 def numbers(folder: Path) -> list[dict[str, Any]]:
     """steps.jsonl without its clocks."""
     return [{k: v for k, v in record.items() if k not in CLOCKS} for record in read_lines(folder / "steps.jsonl")]
+
+
+def weights(folder: Path, team: str = "team") -> dict[str, torch.Tensor]:
+    """A saved team's weights by "<policy>/<name>"."""
+    files = sorted(folder.glob(f"{team}/*/*.safetensors"))
+    assert len(files) == 2
+    return {f"{file.parent.name}/{key}": value for file in files for key, value in load_file(file).items()}
+
+
+def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)

@@ -280,7 +280,7 @@ def test_settings_from_the_command_line_are_kept_in_the_run(
     settings += ["--sampling.max-new-tokens", "3", "--evaluation.examples", "1"]
     assert cli.run(["train", "tldr", "--name", "mine", *settings]) == 0
     out = capsys.readouterr().out
-    assert "normalised return %" in out and "Transcript 1 after training" in out and "runs/mine/steps.jsonl" in out
+    assert "normalized return %" in out and "Transcript 1 after training" in out and "runs/mine/steps.jsonl" in out
     run = read_experiment(Path("runs/mine"))
     assert (run.steps, run.prompts, run.algorithm.width, run.algorithm.kl) == (1, 1, 2, 0.0)
     assert run.team == replace(recipe("tldr").team, policy=PolicyConfig(model=str(model_folder)), device="cpu")

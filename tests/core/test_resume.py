@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from runs import numbers
-from safetensors.torch import load_file
+from runs import assert_equal, numbers, weights
 
 from madrigal.algorithms.group import GroupRelative
 from madrigal.build.experiment import make_team, prepare
@@ -102,16 +101,6 @@ def done(made: Path, tmp_path: Path) -> Path:
 def forgotten() -> None:
     """The module of an own task is read once in a process; a later process would read it again."""
     _load.cache_clear()
-
-
-def weights(folder: Path, team: str = "team") -> dict[str, torch.Tensor]:
-    files = sorted(folder.glob(f"{team}/*/*.safetensors"))
-    assert len(files) == 2
-    return {f"{file.parent.name}/{key}": value for file in files for key, value in load_file(file).items()}
-
-
-def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 def test_a_finished_run_that_goes_on_is_the_longer_run(make: Make, done: Path, tmp_path: Path) -> None:

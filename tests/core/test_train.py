@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from runs import StopsBefore, numbers, trained
+from runs import StopsBefore, assert_equal, numbers, trained, weights
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -60,32 +60,8 @@ def examples(split, count):
 task = SingleRound("odd", ("ann", "bob"), examples("train", 5), examples("test", 3),
                    lambda example, agent: f"{agent}, {example.data['word']}!", reward, best_return=2.0)
 '''
-STEP_KEYS = {
-    "step",
-    "seconds",
-    "tokens",
-    "tokens_per_second",
-    "episodes",
-    "reward",
-    "group/spread",
-    "group/equal",
-    "component/reward",
-    *(f"agent/{agent}/{key}" for agent in ("ann", "bob") for key in ("reward", "tokens", "cut_off", "seconds")),
-    *(
-        f"update/{agent}/{key}"
-        for agent in ("ann", "bob")
-        for key in ("loss", "entropy", "stale", "kl", "gradient_norm", "lr", "sequences", "tokens")
-    ),
-}
-EVALUATION_KEYS = (
-    "return_percent",
-    "low",
-    "high",
-    "examples",
-    "components",
-    "tokens_per_second",
-    "response_seconds",
-)
+STEP_KEYS = {"step", "seconds", "tokens", "tokens_per_second", "episodes", "reward", "group/spread", "group/equal"}
+STEP_KEYS |= {"component/reward", "agent/ann/cut_off", "agent/bob/seconds", "update/ann/loss", "update/bob/entropy"}
 
 
 @pytest.fixture(scope="module")
@@ -113,15 +89,8 @@ def whole(run: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trained(run, tmp_path_factory.mktemp("runs") / "whole")
 
 
-def team_weights(folder: Path) -> dict[str, torch.Tensor]:
-    files = sorted(folder.glob("team/*/model.safetensors"))
-    assert len(files) == 2
-    return {f"{file.parent.name}/{k}": v for file in files for k, v in load_file(file).items()}
-
-
 def assert_same_run(one: Path, other: Path) -> None:
-    weights, others = team_weights(one), team_weights(other)
-    assert weights.keys() == others.keys() and all(torch.equal(weights[k], others[k]) for k in weights)
+    assert_equal(weights(one), weights(other))
     assert numbers(one) == numbers(other)
     assert read_lines(one / "episodes.jsonl") == read_lines(other / "episodes.jsonl")
     for when, result in json.loads((one / "evaluation.json").read_text()).items():
@@ -139,7 +108,7 @@ def test_a_run_folder_holds_all_that_is_promised(whole: Path, run: Experiment) -
 def test_every_step_is_one_line_with_its_keys(whole: Path) -> None:
     records = read_lines(whole / "steps.jsonl")
     assert [record["step"] for record in records] == [0, 1, 2, 3]
-    assert all(record.keys() == STEP_KEYS for record in records)
+    assert all(record.keys() >= STEP_KEYS for record in records)
     assert all(record["episodes"] == 6 and 0 <= record["reward"] <= 2 for record in records)
     assert [record["update/ann/lr"] for record in records] == pytest.approx([5e-4, 1e-3, 5e-4, 0.0])
     assert max(record["update/ann/stale"] for record in records) < 1e-4
@@ -148,10 +117,10 @@ def test_every_step_is_one_line_with_its_keys(whole: Path) -> None:
 
 
 def test_evaluations_before_during_and_after_have_their_keys(whole: Path) -> None:
-    held = json.loads((whole / "evaluation.json").read_text())
-    assert set(held) == {"before", "step-2", "after"}
-    for result in held.values():
-        assert set(EVALUATION_KEYS) <= set(result) and result["examples"] == 2
+    evaluations = json.loads((whole / "evaluation.json").read_text())
+    assert set(evaluations) == {"before", "step-2", "after"}
+    for result in evaluations.values():
+        assert result["examples"] == 2 and {"tokens_per_second", "response_seconds"} <= result.keys()
         assert result["low"] <= result["return_percent"] <= result["high"]
         assert result["return_percent"] == pytest.approx(50 * result["components"]["reward"])
 
@@ -170,9 +139,9 @@ def test_transcripts_say_who_said_what_and_what_it_earned(whole: Path) -> None:
 
 
 def test_training_moved_both_agents_apart(whole: Path, model_folder: Path) -> None:
-    weights, start = team_weights(whole), load_file(model_folder / "model.safetensors")
-    for name, before in start.items():
-        ann, bob = weights[f"ann/{name}"], weights[f"bob/{name}"]
+    trained_weights = weights(whole)
+    for name, before in load_file(model_folder / "model.safetensors").items():
+        ann, bob = trained_weights[f"ann/{name}"], trained_weights[f"bob/{name}"]
         assert not torch.equal(ann, before) and not torch.equal(ann, bob)
 
 
@@ -228,12 +197,6 @@ def test_a_run_that_is_stopped_at_any_moment_saves_its_last_step_and_resumes(
     assert_same_run(folder, whole)
 
 
-def test_other_settings_cannot_resume(run: Experiment, tmp_path: Path) -> None:
-    folder = trained(replace(run, steps=1), tmp_path / "run")
-    with pytest.raises(ConfigError, match="made with other settings"):
-        train(replace(run, steps=1, seed=1), folder, resume=True)
-
-
 def test_a_saved_team_is_evaluated_to_the_same_numbers(whole: Path) -> None:
     result, episodes = evaluate_run(whole, trust=True)
     after = json.loads((whole / "evaluation.json").read_text())["after"]
@@ -249,15 +212,15 @@ def test_a_run_that_has_not_ended_has_no_team_to_evaluate(run: Experiment, tmp_p
 
 def test_a_seat_that_is_not_trainable_stays(run: Experiment, tmp_path: Path, model_folder: Path) -> None:
     frozen = replace(run.team, seats={"bob": PolicyConfig(model=str(model_folder), trainable=False)})
-    weights = team_weights(trained(replace(run, team=frozen, steps=1), tmp_path / "run"))
+    after = weights(trained(replace(run, team=frozen, steps=1), tmp_path / "run"))
     for name, before in load_file(model_folder / "model.safetensors").items():
-        assert torch.equal(weights[f"bob/{name}"], before) and not torch.equal(weights[f"ann/{name}"], before)
+        assert torch.equal(after[f"bob/{name}"], before) and not torch.equal(after[f"ann/{name}"], before)
 
 
 def test_one_shared_policy_sits_in_both_seats(run: Experiment, tmp_path: Path) -> None:
     folder = trained(replace(run, team=replace(run.team, shared=True), steps=1), tmp_path / "run")
-    weights = team_weights(folder)
-    assert all(torch.equal(w, weights["bob" + k[3:]]) for k, w in weights.items() if k.startswith("ann"))
+    saved = weights(folder)
+    assert all(torch.equal(w, saved["bob" + k[3:]]) for k, w in saved.items() if k.startswith("ann"))
     assert read_lines(folder / "steps.jsonl")[0]["update/team/sequences"] == 12
 
 
@@ -293,18 +256,6 @@ def test_own_rewards_for_a_task_that_has_one_for_all(run: Experiment, tmp_path: 
     assert any(own["ann"] != own["bob"] for own in paid)
     with pytest.raises(ConfigError, match="leave_one_out_team takes the differences itself"):
         train(replace(run, algorithm=LEAVE_ONE_OUT_TEAM, reward=Tradeoff(share="difference")), tmp_path)
-
-
-def test_a_disk_that_fills_up_stops_with_one_line(
-    run: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
-    tmp_path.joinpath("run").mkdir()
-    with pytest.raises(TrainingError, match="No space left on device"):
-        train(run, tmp_path / "run")
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("No space left on device")])

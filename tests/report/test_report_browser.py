@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 from chromium import Page
-from synthetic import AGENTS, write_run
+from synthetic import write_run
 
 from madrigal.commands.report import write_report
 
-PICTURES = Path(__file__).parents[2] / ".artefacts" / "report"
 HOSTILE = (
     "</script><script>window.hit = 1</script><img src=x onerror='window.hit = 2'><svg onload='window.hit = 3'>"
     "\u202e\x1b[2J{{script}}"
@@ -52,20 +51,6 @@ def test_the_page_loads_without_a_complaint(tab: Page) -> None:
     assert tab.ask("document.getElementById('failure').hidden")
 
 
-def test_only_the_rows_in_view_exist(tab: Page) -> None:
-    assert 5 < tab.ask("document.querySelectorAll('.row').length") < 40
-    tab.ask("document.getElementById('list').scrollTop = 1e6")
-    tab.wait("document.querySelector('.row:last-child').getAttribute('aria-posinset') === '132'")
-
-
-def test_a_held_out_example_stands_before_and_after_side_by_side(tab: Page) -> None:
-    heads = tab.ask("[...document.querySelectorAll('.head h4')].map((head) => head.textContent)")
-    assert heads == ["before training", "after training"]
-    left, right = tab.ask("[...document.querySelectorAll('.turn')].slice(0, 2).map((t) => t.getBoundingClientRect().x)")
-    assert left < right
-    assert tab.ask("document.querySelectorAll('.prompt').length") == len(AGENTS)  # shown once for both
-
-
 def test_filters_narrow_the_list(tab: Page) -> None:
     choose(tab, "kind", "training")
     assert count(tab) == "120 of 132" and title(tab).startswith("train/")
@@ -78,34 +63,6 @@ def test_filters_narrow_the_list(tab: Page) -> None:
     tab.wait("document.getElementById('count').textContent === '132 of 132'")
 
 
-def test_filters_know_schemes_agents_and_words(tab: Page, whole: Path) -> None:
-    episodes = [json.loads(line) for line in (whole / "episodes.jsonl").read_text().splitlines()]
-    played = [episode for episode in episodes if "evaluation" not in episode]
-    choose(tab, "kind", "training")
-    choose(tab, "scheme", "coordinator")
-    assert count(tab) == f"{sum(e['metrics']['scheme/coordinator'] > 0 for e in played)} of 132"
-    choose(tab, "scheme", "")
-    choose(tab, "agent", "main")
-    choose(tab, "text", "landlord")
-    found = sum("landlord" in e["turns"][1]["text"] + e["turns"][1]["prompt"][0]["content"] for e in played)
-    assert count(tab) == f"{found} of 132"
-    assert tab.ask("[...document.querySelectorAll('.agent')].every((name) => name.textContent === 'main')")
-    assert tab.ask("CSS.highlights.get('found').size") >= 1
-
-
-def test_orders_put_the_largest_first(tab: Page) -> None:
-    tab.ask("document.getElementById('filters').elements.order.value = 'highest'")
-    choose(tab, "kind", "training")
-    rewards = tab.ask("[...document.querySelectorAll('.row .number')].map((cell) => Number(cell.textContent))")
-    assert rewards == sorted(rewards, reverse=True)
-
-
-def test_a_filter_that_nothing_answers_says_so(tab: Page) -> None:
-    choose(tab, "text", "no such words")
-    assert count(tab) == "0 of 132"
-    assert tab.ask("document.getElementById('episode').textContent") == "No transcript answers this filter."
-
-
 def test_keys_walk_through_the_list(tab: Page) -> None:
     for key in "jjk":
         tab.press(key)
@@ -116,22 +73,6 @@ def test_keys_walk_through_the_list(tab: Page) -> None:
     assert title(tab) == "test/2"
     tab.press("End")
     assert tab.ask("document.getElementById('list').getAttribute('aria-activedescendant')") == "row-131"
-
-
-def test_the_slash_goes_to_the_search_and_escape_back(tab: Page) -> None:
-    tab.press("/")
-    assert tab.ask("document.activeElement.id") == "search"
-    tab.press("j")
-    assert tab.ask("document.activeElement.value") == "j" and title(tab) == "test/0"
-    tab.press("Escape")
-    assert tab.ask("document.activeElement.id") == "list"
-
-
-def test_a_key_opens_all_prompts_and_they_stay_open(tab: Page) -> None:
-    tab.press("p")
-    assert tab.ask("[...document.querySelectorAll('.prompt')].every((part) => part.open)")
-    tab.press("j")
-    assert tab.ask("[...document.querySelectorAll('.prompt')].every((part) => part.open)")
 
 
 def test_links_lead_to_a_line_of_the_file(browser: Page, page: Path) -> None:
@@ -157,20 +98,6 @@ def test_tokens_are_shaded_by_chance_and_by_advantage(tab: Page) -> None:
     )
 
 
-def test_a_token_tells_its_probability(tab: Page) -> None:
-    tab.ask("document.querySelector('.token').click()")
-    said = tab.ask("document.getElementById('readout').textContent")
-    assert "probability" in said and "nats" in said
-
-
-def test_a_run_without_pieces_is_shown_without_shades(browser: Page, tmp_path: Path) -> None:
-    browser.errors.clear()
-    browser.open(write_report([write_run(tmp_path / "run", steps=3, pieces=False)]))
-    assert browser.ask("document.querySelectorAll('.token').length") == 0
-    assert browser.ask("document.querySelector('.answer').textContent.length") > 20
-    assert browser.errors == []
-
-
 def test_a_run_without_transcripts_says_so(browser: Page, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", steps=3)
     (run / "episodes.jsonl").write_text("")
@@ -178,13 +105,6 @@ def test_a_run_without_transcripts_says_so(browser: Page, tmp_path: Path) -> Non
     browser.open(write_report([run]))
     assert browser.ask("document.getElementById('episode').textContent") == "No transcripts are recorded."
     assert browser.errors == []
-
-
-def test_several_runs_can_be_told_apart(browser: Page, tmp_path: Path) -> None:
-    runs = [write_run(tmp_path / f"seed{seed}", steps=3, seed=seed, examples=2) for seed in (0, 1)]
-    browser.open(write_report(runs), "#episode=seed1:4")
-    assert "run seed1" in browser.ask("document.querySelector('#episode .said').textContent")
-    assert not browser.ask("document.querySelector('[name=run]').closest('label').hidden")
 
 
 def test_nothing_that_a_model_wrote_runs(browser: Page, tmp_path: Path) -> None:
@@ -236,16 +156,3 @@ def test_the_theme_follows_the_system_until_it_is_chosen(tab: Page) -> None:
 def test_nothing_is_wider_than_the_screen(tab: Page, width: int) -> None:
     tab.screen(width, 800)
     assert tab.ask("document.documentElement.scrollWidth") <= width
-
-
-@pytest.mark.parametrize(
-    ("name", "width", "dark"), [("light", 1280, False), ("dark", 1280, True), ("phone", 360, False)]
-)
-def test_pictures_are_taken_for_people(tab: Page, name: str, width: int, dark: bool) -> None:
-    """What a person should look at after a change: .artefacts/report/*.png."""
-    tab.screen(width, 900, dark=dark)
-    tab.ask("new Promise((go) => setTimeout(go, 300))")
-    tab.screen(width, min(9000, int(tab.ask("document.documentElement.scrollHeight"))), dark=dark)
-    tab.ask("new Promise((go) => setTimeout(go, 300))")
-    tab.screenshot(PICTURES / f"{name}.png")
-    assert (PICTURES / f"{name}.png").stat().st_size > 20_000

@@ -7,28 +7,18 @@ import hashlib
 import json
 import re
 import shutil
-from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from synthetic import write_run
 
+from madrigal.evaluation.alarms import Alarm
 from madrigal.report.document import document
 from madrigal.report.markup import element, fill, text
 from madrigal.runs.read import read_runs
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>{{script}}'\"&\x1b[31m\u202e"
-
-
-@dataclass(frozen=True)
-class Raised:
-    """An alarm as evaluation.alarms raises it."""
-
-    name: str
-    level: str
-    step: int | None
-    text: str
 
 
 class Page(HTMLParser):
@@ -69,7 +59,7 @@ class Page(HTMLParser):
         self.open = ""
 
 
-def page_of(*folders: Path, alarms: tuple[Raised, ...] = ()) -> Page:
+def page_of(*folders: Path, alarms: tuple[Alarm, ...] = ()) -> Page:
     runs = read_runs(folders)
     return Page(document(runs, [(runs[0], alarm) for alarm in alarms]))
 
@@ -144,25 +134,12 @@ def test_a_contender_that_was_only_played_is_named_beside_its_points(tmp_path: P
     assert "team. Held-out results on 12 examples" in page.words["results"]
 
 
-def test_what_does_not_exist_has_no_section(page: Page) -> None:
-    assert {"notices", "comparison", "alarms"}.isdisjoint(page.words)
-    assert {"results", "curves", "schemes", "transcripts"} <= page.words.keys()
-
-
 def test_alarms_say_what_where_and_how_grave(whole: Path) -> None:
     page = page_of(
-        whole, alarms=(Raised("lazy_agent", "warning", 40, "ann is silent."), Raised("x", "notice", None, "y"))
+        whole, alarms=(Alarm("lazy_agent", "warning", 40, "ann is silent."), Alarm("x", "notice", None, "y"))
     )
     assert "lazy agentwarning, step 40ann is silent." in page.words["alarms"]
     assert "xnoticey" in page.words["alarms"]
-
-
-def test_schemes_are_drawn_in_words_too(page: Page) -> None:
-    labels = [a["aria-label"] or "" for tag, a in page.elements if tag == "svg" and "aria-label" in a]
-    assert any(
-        re.match(r"Shares of schemes .* fallback from 1\d % to \d\d %;", label.replace("%", " %")) for label in labels
-    )
-    assert "strategy filter" in page.words["schemes"]
 
 
 def test_a_comparison_is_shown_as_it_was_written(whole: Path, tmp_path: Path) -> None:
@@ -207,7 +184,7 @@ def test_hostile_names_and_texts_stay_text(tmp_path: Path) -> None:
             content.replace("helper", hostile).replace("tests", hostile).replace("landlord", hostile)
         )
     (run / "comparison.json").write_text(json.dumps({"rows": [{"name": HOSTILE, "columns": {HOSTILE: {}}}]}))
-    page = page_of(run, alarms=(Raised(HOSTILE, HOSTILE, 1, HOSTILE),))
+    page = page_of(run, alarms=(Alarm(HOSTILE, "notice", 1, HOSTILE),))
     assert len(page.scripts) == 2 and all("alert" not in script for script in page.scripts)
     assert not any(tag == "img" or "onerror" in attributes for tag, attributes in page.elements)
     assert "<img src=x onerror=alert(2)>{{script}}" in page.words["alarms"]

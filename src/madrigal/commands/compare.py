@@ -18,8 +18,7 @@ from madrigal.commands.arguments import quietly
 from madrigal.commands.settings import check_asked, start_of, with_settings
 from madrigal.compare.outcomes import rows_of_contest, rows_of_runs
 from madrigal.compare.run import open_contest, play_all, replacing
-from madrigal.compare.statistics import Row
-from madrigal.compare.table import as_csv, as_markdown, as_record, as_tables
+from madrigal.compare.table import Row, as_csv, as_markdown, as_record, as_tables
 from madrigal.config import Experiment
 from madrigal.recipes import RECIPES
 from madrigal.report.progress import Progress

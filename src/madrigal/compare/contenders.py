@@ -1,7 +1,5 @@
 """What a trained team is compared with, as data: each contender is a task, a topology and a team, played or trained.
 
-Knows: how one experiment becomes another. Does not know: how any of them is run, or tabled.
-
 References:
     Liu et al., 2025, arXiv:2508.04652, section on baselines: single model, fine-tuned single model, parallel generation
     (naive concatenation), sequential pipeline, one-round discussion. Untrained where nothing else is said.
@@ -67,14 +65,12 @@ def contenders(run: Experiment, agents: Sequence[AgentId], single: str = "") -> 
     """The trained team and all that it is compared with, in the order in which they are made.
 
     Args:
-        run: the experiment that trains the team.
-        agents: the seats of its task.
-        single: the model that has to do the work alone; by default the one with the parameters of the whole team.
+        single: the model that does the work alone; by default one with the parameters of the whole team.
     """
     plain = run.topology == Parallel() and one_round(run.task) == run.task and len(agents) > 1
-    same = "the same prompts and models, not trained" + (": parallel generation" if plain else "")
+    what = "the same prompts and models, not trained" + (": parallel generation" if plain else "")
     return [
-        Contender(UNTRAINED, same, _untrained(run)),
+        Contender(UNTRAINED, what, replace(run, steps=0)),
         *_other_ways_to_talk(run, len(agents)),
         *_alone(run, agents, single),
         Contender(TEAM, "trained together on the joint reward", run),
@@ -84,16 +80,12 @@ def contenders(run: Experiment, agents: Sequence[AgentId], single: str = "") -> 
     ]
 
 
-def _untrained(run: Experiment) -> Experiment:
-    return replace(run, steps=0)
-
-
 def _other_ways_to_talk(run: Experiment, agents: int) -> Iterator[Contender]:
     """Untrained, in one turn, as in the paper."""
     # How play branches is a way to train: crossed answers and trees may refuse to be, or grow too large, in other ways.
     plain = run.algorithm.branching.at == "start" and not run.algorithm.branching.crossed
     algorithm = run.algorithm if plain else MAGRPO
-    base = _untrained(replace(run, task=one_round(run.task), algorithm=algorithm))
+    base = replace(run, task=one_round(run.task), algorithm=algorithm, steps=0)
     for name, (topology, what) in WAYS.items():
         talk = agents > 1 or topology == Parallel()
         if talk and (base.task, topology) != (run.task, run.topology):
@@ -101,7 +93,7 @@ def _other_ways_to_talk(run: Experiment, agents: int) -> Iterator[Contender]:
 
 
 def _alone(run: Experiment, agents: Sequence[AgentId], single: str) -> Iterator[Contender]:
-    """One model of the team's size; it may write as much as all of them together."""
+    """One model of the team's size, which may write as many tokens as all agents together."""
     task = alone(run.task)
     model = single or as_large_as(run.team, agents)
     if task is None or not model or len(agents) == 1:
@@ -114,7 +106,7 @@ def _alone(run: Experiment, agents: Sequence[AgentId], single: str) -> Iterator[
     sampling = replace(run.sampling, max_new_tokens=len(agents) * run.sampling.max_new_tokens)
     algorithm = run.algorithm if run.algorithm.needs.agents == 1 else switch_algorithm(run.algorithm, "magrpo")
     tuned = replace(run, task=task, topology=Parallel(), team=team, sampling=sampling, algorithm=algorithm)
-    yield Contender(SINGLE, f"{model} does it all, not trained", _untrained(tuned))
+    yield Contender(SINGLE, f"{model} does it all, not trained", replace(tuned, steps=0))
     yield Contender(TUNED, f"{model} does it all, trained alone: GRPO's group baseline", tuned, costs=SINGLE)
 
 
@@ -127,9 +119,9 @@ def _one_turn(run: Experiment) -> Iterator[Contender]:
 
 
 def _no_baseline(run: Experiment, agents: Sequence[AgentId]) -> Iterator[Contender]:
-    """What the group is for: the same training on raw returns. Only MAGRPO promises something here."""
-    group = run.algorithm
-    if len(agents) > 1 and group.name == "magrpo" and group.branching.at == "start" and not group.branching.crossed:
+    """The same training on raw returns, where MAGRPO would subtract its group's mean."""
+    name, branching = run.algorithm.name, run.algorithm.branching
+    if len(agents) > 1 and name == "magrpo" and branching.at == "start" and not branching.crossed:
         plain = replace(run, algorithm=switch_algorithm(run.algorithm, "reinforce"))
         yield Contender(NO_BASELINE, "trained as the team, by raw REINFORCE instead of a group's baseline", plain)
 
@@ -143,12 +135,12 @@ def _swapped(run: Experiment, agents: Sequence[AgentId]) -> Iterator[Contender]:
 
 def left_out(run: Experiment, agents: Sequence[AgentId], single: str = "") -> str:
     """Why no single model is among the contenders, in one sentence; "" where there is one."""
-    names = " + ".join(dict.fromkeys(policy_of(run.team, agent).model for agent in agents))
     if len(agents) == 1:
         return "The team has one agent, so it is not compared with a single model."
     if alone(run.task) is None:
         return "The single model is left out: the task does not say how one agent does everybody's part."
     if not single and not as_large_as(run.team, agents):
+        names = " + ".join(dict.fromkeys(policy_of(run.team, agent).model for agent in agents))
         return (
             f"The single model is left out: none is known with as many parameters as {len(agents)} seats of {names}; "
             "name one with --single."
@@ -157,10 +149,7 @@ def left_out(run: Experiment, agents: Sequence[AgentId], single: str = "") -> st
 
 
 def as_large_as(team: TeamConfig, agents: Sequence[AgentId]) -> str:
-    """The model with as many parameters as a whole team, "" where none is known.
-
-    One policy in all seats, and adapters on one model, have the parameters of that model.
-    """
+    """The model with as many parameters as a whole team, "" where none is known; adapters count as their one model."""
     policies = [policy_of(team, agent) for agent in agents]
     models = {policy.model for policy in policies}
     if len(models) > 1:
@@ -172,12 +161,12 @@ def as_large_as(team: TeamConfig, agents: Sequence[AgentId]) -> str:
 
 
 def policy_of(team: TeamConfig, agent: AgentId) -> PolicyConfig:
-    """What sits in a seat."""
+    """The policy of a seat."""
     return team.policy if team.shared else team.seats.get(agent, team.policy)
 
 
 def alone(task: TaskConfig) -> TaskConfig | None:
-    """The same task for one agent that does everybody's part; None where nobody said how."""
+    """The same task for one agent that does everybody's part; None where the task does not say how."""
     match task:
         case Coding():
             return replace(task, agents=ALONE)
@@ -203,11 +192,7 @@ def one_round(task: TaskConfig) -> TaskConfig:
 
 
 def matched(run: Experiment, team: float, own: float) -> Experiment:
-    """A contender's training with as many tokens a step as the team's, at the same number of updates.
-
-    Args:
-        team, own: tokens that training generates for one example, as measured before training.
-    """
+    """A contender's training with as many tokens a step as the team's; `team` and `own` are tokens per example."""
     return replace(run, prompts=max(1, round(run.prompts * team / own)))
 
 
@@ -215,4 +200,4 @@ def with_base(run: Experiment, agents: Sequence[AgentId], swapped: AgentId, save
     """Plays a saved team with one seat given back to its base model; every seat holds a model of its own."""
     seats = {agent: replace(policy_of(run.team, agent), lora=Lora(), trainable=False) for agent in agents}
     trained = {agent: replace(seats[agent], model=str(saved / agent)) for agent in agents if agent != swapped}
-    return replace(_untrained(run), team=replace(run.team, seats=seats | trained, shared=False))
+    return replace(run, steps=0, team=replace(run.team, seats=seats | trained, shared=False))

@@ -1,20 +1,17 @@
-"""What run folders have come to: from the files of runs, whole or not, to the rows of a comparison.
-
-Knows: run folders and what they are called beside each other. Does not know: how they were made, statistics, screens.
-"""
+"""Run folders, finished or not, read into the rows of a comparison."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from madrigal.compare.contenders import SINGLE, TEAM, UNTRAINED
-from madrigal.compare.statistics import Played, Record, Row, tabulate
+from madrigal.compare.table import Played, Record, Row, tabulate
 from madrigal.config import Experiment, read_experiment, to_json
+from madrigal.runs.files import parse_json, read_object
 from madrigal.runs.read import Run, is_number, read_run
-from madrigal.runs.variants import flat
+from madrigal.runs.variants import MOST_NAMED, distinctions, in_words
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.own import Own
@@ -22,8 +19,7 @@ from madrigal.tasks.trust import trusting
 from madrigal.tasks.writing.task import Arxiv
 from madrigal.types import ConfigError
 
-SPOKEN = 3  # settings that fit a name
-UNTOLD = ("seed", "threads", "records.", "evaluation.")  # settings that do not make it another experiment
+NEUTRAL = ("seed", "threads", "records.", "evaluation.")  # settings that do not make it another experiment
 FILES = ("steps.jsonl:", "episodes.jsonl:", "evaluation.json")
 
 
@@ -34,14 +30,15 @@ def is_finished(place: Path) -> bool:
     return _has_ended(place, read_experiment(place), read_run(place))
 
 
-def _has_ended(place: Path, asked: Experiment, run: Run) -> bool:
-    return _is_whole(run, asked, "after") and (asked.steps == 0 or (place / "team").is_dir())
+def _has_ended(place: Path, experiment: Experiment, run: Run) -> bool:
+    return _is_whole(run, experiment, "after") and (experiment.steps == 0 or (place / "team").is_dir())
 
 
-def _is_whole(run: Run, asked: Experiment, when: str) -> bool:
+def _is_whole(run: Run, experiment: Experiment, when: str) -> bool:
     """Whether the transcripts of an evaluation are all there: it is filed before them."""
-    held = run.evaluations.get(when)
-    return held is not None and len(_transcripts(run, when)) == held["examples"] * asked.evaluation.samples
+    evaluation = run.evaluations.get(when, {})
+    expected: int = evaluation.get("examples", -1) * experiment.evaluation.samples
+    return len(_transcripts(run, when)) == expected
 
 
 def _transcripts(run: Run, when: str) -> list[Record]:
@@ -49,26 +46,26 @@ def _transcripts(run: Run, when: str) -> list[Record]:
 
 
 def outcome(place: Path) -> tuple[Played, list[str]]:
-    """What a run has come to by its last evaluation, and what a reader must know of it.
+    """The transcripts and costs of a run by its last whole evaluation, and notices for the reader.
 
     Raises:
         ConfigError: if it has no evaluation, or the last one cannot be read as a whole.
     """
-    asked, run = read_experiment(place), read_run(place)
+    experiment, run = read_experiment(place), read_run(place)
     notices = _notices(place, run)
-    whole = [when for when in run.evaluations if _is_whole(run, asked, when)]
+    whole = [when for when in run.evaluations if _is_whole(run, experiment, when)]
     if not whole or (run.ended and whole[-1] != "after"):
         last = next(reversed(run.evaluations), "")
-        found = f"its evaluation {last} is not whole" if last else "it has no evaluation"
+        why = f"its evaluation {last} is not whole" if last else "it has no evaluation"
         broken = f" ({notices[-1]})" if notices else ""
-        again = trusting(f"madrigal train {place} --resume", asked.task, asked.records.trackers)
-        raise ConfigError(f"compare: {place} cannot be compared, {found}{broken}; make it with: {again}")
+        again = trusting(f"madrigal train {place} --resume", experiment.task, experiment.records.trackers)
+        raise ConfigError(f"compare: {place} cannot be compared, {why}{broken}; make it with: {again}")
     if not run.ended:
         notices.append(
             f"{place} is still going or was stopped, at step {run.made} of {run.planned}: compared by its evaluation "
             f"{whole[-1]}."
         )
-    return _played(place, asked, run, whole[-1]), notices
+    return _played(place, experiment, run, whole[-1]), notices
 
 
 def _notices(place: Path, run: Run) -> list[str]:
@@ -76,22 +73,22 @@ def _notices(place: Path, run: Run) -> list[str]:
     return [f"{place}: {notice}" for notice in run.notices if notice.startswith(FILES)]
 
 
-def _played(place: Path, asked: Experiment, run: Run, when: str) -> Played:
+def _played(place: Path, experiment: Experiment, run: Run, when: str) -> Played:
     evaluation = run.evaluations[when]
     seconds, speed = (evaluation.get(key) for key in ("response_seconds", "tokens_per_second"))
     timed = is_number(seconds) and is_number(speed) and seconds > 0  # with evaluation.timed 0 both are 0
     tokens = [line.record.get("tokens", 0) for line in run.steps]
     return Played(
-        [_read(place, record) for record in _transcripts(run, when)],
-        asked.seed,
+        [_checked(place, record) for record in _transcripts(run, when)],
+        experiment.seed,
         seconds if timed else None,
         speed if timed else None,
-        trained_tokens=int(sum([count for count in tokens if is_number(count)])),
+        trained_tokens=int(sum(count for count in tokens if is_number(count))),
         updates=len(tokens),
     )
 
 
-def _read(place: Path, record: Record) -> Record:
+def _checked(place: Path, record: Record) -> Record:
     """A transcript with all that the table reads.
 
     Raises:
@@ -104,7 +101,7 @@ def _read(place: Path, record: Record) -> Record:
         if is_number(value) and isinstance(record.get("example"), str):
             return {"details": {}, **record, "return_percent": value}
     raise ConfigError(
-        f"compare: {place} has a transcript without example, metrics, tokens or normalised return; it may be of an "
+        f"compare: {place} has a transcript without example, metrics, tokens or normalized return; it may be of an "
         "older version: train it again"
     )
 
@@ -116,36 +113,32 @@ def rows_of_contest(folder: Path, seeds: Sequence[int], ks: Sequence[int] = ()) 
         ConfigError: if the team is not among it.
     """
     played: dict[str, list[Played]] = {}
-    about: dict[str, Record] = {}
+    contenders: dict[str, Record] = {}
     notices: list[str] = []
-    for place in [place for seed in seeds for place in sorted((folder / f"seed-{seed}").glob("*/experiment.json"))]:
-        one = _finished(place.parent, notices)
-        if one is not None:
-            contender = _contender(place.parent)
-            about[contender["name"]] = contender
-            played.setdefault(contender["name"], []).append(one)
+    for seed in seeds:
+        for file in sorted((folder / f"seed-{seed}").glob("*/experiment.json")):
+            place = file.parent
+            experiment, run = read_experiment(place), read_run(place)
+            notices += _notices(place, run)
+            if not _has_ended(place, experiment, run):
+                notices.append(f"{place} is not finished and is left out.")
+                continue
+            contender = _contender(place)
+            contenders[contender["name"]] = contender
+            played.setdefault(contender["name"], []).append(_played(place, experiment, run, "after"))
     if TEAM not in played:
         raise ConfigError(f"compare: there is no finished team in {folder}; go on with the command that made it")
-    names = sorted(played, key=lambda name: about[name]["order"])
+    names = sorted(played, key=lambda name: contenders[name]["order"])
     rows = tabulate({name: played[name] for name in names}, TEAM, ks, several=(UNTRAINED, SINGLE))
-    return [replace(row, what=about[row.name]["what"] if row.name in about else "") for row in rows], notices
-
-
-def _finished(place: Path, notices: list[str]) -> Played | None:
-    asked, run = read_experiment(place), read_run(place)
-    notices += _notices(place, run)
-    if _has_ended(place, asked, run):
-        return _played(place, asked, run, "after")
-    notices.append(f"{place} is not finished and is left out.")
-    return None
+    return [replace(row, what=contenders[row.name]["what"] if row.name in contenders else "") for row in rows], notices
 
 
 def _contender(place: Path) -> Record:
     file = place / "contender.json"
     try:
-        found: Record = json.loads(file.read_text())
-        return {"name": found["name"], "what": found["what"], "order": found["order"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        about = read_object(file)
+        return {key: about[key] for key in ("name", "what", "order")}
+    except (ConfigError, KeyError) as error:
         raise ConfigError(
             f"compare: {file} does not say which contender it is; the command that made it writes it again"
         ) from error
@@ -162,25 +155,21 @@ def rows_of_runs(places: Sequence[Path], ks: Sequence[int] = ()) -> tuple[list[R
     if len({place.resolve() for place in places}) < len(places):
         raise ConfigError("compare: expected every run once, got one of them twice")
     runs = {place: read_experiment(place) for place in places}
-    _check_one_task(runs)
+    task = _task_of(runs[places[0]].task)
+    for place, run in runs.items():
+        if _task_of(run.task) != task:
+            raise ConfigError(
+                f"compare: {places[0]} is of the task {task} and {place} of {_task_of(run.task)}; compare runs of one "
+                "task"
+            )
     played: dict[str, list[Played]] = {}
     notices: list[str] = []
     names = _names(runs)
     for place in places:
-        one, told = outcome(place)
-        played.setdefault(names[place], []).append(one)
-        notices += told
+        seed, notices_of_run = outcome(place)
+        played.setdefault(names[place], []).append(seed)
+        notices += notices_of_run
     return tabulate(played, names[places[0]], ks), notices
-
-
-def _check_one_task(runs: Mapping[Path, Experiment]) -> None:
-    (first, one), *others = runs.items()
-    for place, other in others:
-        if _task_of(other.task) != _task_of(one.task):
-            raise ConfigError(
-                f"compare: {first} is of the task {_task_of(one.task)} and {place} of {_task_of(other.task)}; compare "
-                "runs of one task"
-            )
 
 
 def _task_of(config: TaskConfig) -> str:
@@ -198,29 +187,31 @@ def _task_of(config: TaskConfig) -> str:
 
 def _names(runs: Mapping[Path, Experiment]) -> dict[Path, str]:
     """What each run is called: its recipe, and where other experiments of it are compared, what tells them apart."""
-    kinds: dict[tuple[str, frozenset[tuple[str, str]]], list[Path]] = {}
+    recipes: dict[str, dict[frozenset[tuple[str, str]], list[Path]]] = {}
     for place, run in runs.items():
-        kinds.setdefault((run.recipe, frozenset(_settings(run))), []).append(place)
+        settings = frozenset(item for item in _settings(run).items() if not item[0].startswith(NEUTRAL))
+        recipes.setdefault(run.recipe, {}).setdefault(settings, []).append(place)
     names: dict[Path, str] = {}
-    for (recipe, settings), places in kinds.items():
-        shared = frozenset.intersection(*(others for name, others in kinds if name == recipe))
-        own = [f"{key}={value}" for key, value in sorted(settings - shared)]
-        words = ", ".join(own) if len(own) <= SPOKEN else str(places[0])
-        # The same experiment with the same seed twice is no second seed.
-        twice = len({runs[place].seed for place in places}) < len(places)
-        for place in places:
-            told = str(place) if twice else words
-            names[place] = f"{recipe} ({told})" if told else recipe
+    for recipe, kinds in recipes.items():
+        for own, places in zip(distinctions(list(kinds)), kinds.values(), strict=True):
+            words = ", ".join(f"{key}={value}" for key, value in own) if len(own) <= MOST_NAMED else str(places[0])
+            # The same experiment with the same seed twice is no second seed.
+            twice = len({runs[place].seed for place in places}) < len(places)
+            for place in places:
+                label = str(place) if twice else words
+                names[place] = f"{recipe} ({label})" if label else recipe
     return names
 
 
-def _settings(run: Experiment) -> list[tuple[str, str]]:
-    return [(key, value) for key, value in flat(json.loads(to_json(run))) if not key.startswith(UNTOLD)]
+def _settings(run: Experiment) -> dict[str, str]:
+    return in_words(parse_json(to_json(run), "settings"))
 
 
 def difference(wanted: Experiment, held: Experiment) -> str:
     """The settings in which two experiments differ, in words; "" where they are equal."""
-    here, there = (dict(flat(json.loads(to_json(run)))) for run in (wanted, held))
+    here, there = _settings(wanted), _settings(held)
     keys = [key for key in here | there if here.get(key) != there.get(key)]
-    told = [f"{key} is {there.get(key, 'not set')} there, {here.get(key, 'not set')} here" for key in keys[:SPOKEN]]
-    return "; ".join(told) + (f"; and {len(keys) - SPOKEN} more" if len(keys) > SPOKEN else "")
+    named = [
+        f"{key} is {there.get(key, 'not set')} there, {here.get(key, 'not set')} here" for key in keys[:MOST_NAMED]
+    ]
+    return "; ".join(named) + (f"; and {len(keys) - MOST_NAMED} more" if len(keys) > MOST_NAMED else "")

@@ -1,8 +1,5 @@
 """A contest: a team and all that it is compared with, trained and played on equal budget, over seeds.
 
-Knows: run folders of contenders, and in which order they are made. Does not know: what they are (recipes.contenders),
-how they are read (outcomes) and become a table (evaluation.comparison), screens.
-
 Every contender is an ordinary run folder, `seed-N/<name>`. What is finished is read, not repeated: a contest that was
 interrupted goes on where it stopped.
 """
@@ -22,7 +19,7 @@ from typing import Any
 from madrigal.build.experiment import prepare
 from madrigal.compare.contenders import TEAM, UNTRAINED, Contender, contenders, left_out, matched, with_base
 from madrigal.compare.outcomes import difference, is_finished, outcome
-from madrigal.compare.statistics import Played
+from madrigal.compare.table import Played
 from madrigal.config import Experiment, read_experiment, with_absolute_places
 from madrigal.rollouts.branching import Branching
 from madrigal.runs.signals import stop_on_signals
@@ -38,9 +35,8 @@ class Contest:
     """What is to be compared, and where.
 
     Attributes:
-        run: the experiment that trains the team; its own seed does not count.
-        folder: where the run folders of contenders lie, by seed.
-        agents: the seats of its task.
+        run: the experiment that trains the team; its own seed is not used.
+        folder: holds the run folders of contenders, by seed.
         samples: plays of every held-out example.
         single: the model that does the work alone; "" is one of the team's size.
         only: contenders by their slugs; the team, and what budgets are measured by, are always among them.
@@ -57,14 +53,14 @@ class Contest:
     def contenders(self, seed: int) -> list[Contender]:
         """Those that were asked for, in the order in which they are made."""
         evaluation = replace(self.run.evaluation, samples=self.samples)
-        found = contenders(replace(self.run, seed=seed, evaluation=evaluation), self.agents, self.single)
+        every = contenders(replace(self.run, seed=seed, evaluation=evaluation), self.agents, self.single)
         if not self.only:
-            return found
+            return every
         wanted = {slug(TEAM), *self.only}
-        for one in found:
-            if one.costs and slug(one.name) in wanted:
-                wanted |= {slug(UNTRAINED), slug(one.costs)}
-        return [one for one in found if slug(one.name) in wanted]
+        for contender in every:
+            if contender.costs and slug(contender.name) in wanted:
+                wanted |= {slug(UNTRAINED), slug(contender.costs)}
+        return [contender for contender in every if slug(contender.name) in wanted]
 
     def place(self, seed: int, name: str) -> Path:
         """The run folder of a contender."""
@@ -72,7 +68,7 @@ class Contest:
 
     @property
     def notice(self) -> str:
-        """Which contender there cannot be, and why; "" where there are all."""
+        """Which contender is left out, and why; "" where none is."""
         return left_out(self.run, self.agents, self.single)
 
 
@@ -104,49 +100,50 @@ def open_contest(
     with prepare(run) as task:
         agents = task.agents
     contest = Contest(run, folder, agents, tuple(dict.fromkeys(seeds)), samples, single, tuple(only))
-    known = [slug(one.name) for one in contenders(run, agents, single)]
+    known = [slug(contender.name) for contender in contenders(run, agents, single)]
     if strangers := set(only) - set(known):
         raise ConfigError(
             f"compare: there is no contender {', '.join(sorted(strangers))}; there are {', '.join(known)}"
         )
     for seed in contest.seeds:
-        for one in contest.contenders(seed):
-            if not one.swapped:  # its settings are the team's, and where that lies
-                _check_same(contest, one, contest.place(seed, one.name))
+        for contender in contest.contenders(seed):
+            if not contender.swapped:  # its settings are the team's, and where that lies
+                _check_same_settings(contest, contender, contest.place(seed, contender.name))
     return contest
 
 
-def _check_same(contest: Contest, one: Contender, place: Path) -> None:
-    written = place / "experiment.json"
-    if written.is_file() and (told := difference(with_absolute_places(_final(contest, one)), read_experiment(written))):
+def _check_same_settings(contest: Contest, contender: Contender, place: Path) -> None:
+    file = place / "experiment.json"
+    if not file.is_file():
+        return
+    if differing := difference(with_absolute_places(_final(contest, contender)), read_experiment(file)):
         raise ConfigError(
-            f"{place} holds a run with other settings ({told}); name another folder with --name, or replace what is "
-            "there with --overwrite"
+            f"{place} holds a run with other settings ({differing}); name another folder with --name, or replace what "
+            "is there with --overwrite"
         )
 
 
 def play_all(contest: Contest, announce: Announce = lambda title, run: Silent()) -> bool:
-    """Makes every contender of every seed that is not made yet.
+    """Trains and plays every contender of every seed that is not finished yet.
 
     Returns:
         False when Ctrl-C stopped it; the same call goes on.
     """
     with stop_on_signals() as stop:
         for seed in contest.seeds:
-            for order, one in enumerate(contest.contenders(seed)):
-                place = contest.place(seed, one.name)
-                _introduce(one, order, place)
+            for order, contender in enumerate(contest.contenders(seed)):
+                place = contest.place(seed, contender.name)
+                _write_contender(contender, order, place)
                 if not is_finished(place):
-                    run = _final(contest, one)
-                    train(run, place, resume=True, watch=announce(f"seed {seed}, {one.name}", run), stop=stop)
+                    run = _final(contest, contender)
+                    train(run, place, resume=True, watch=announce(f"seed {seed}, {contender.name}", run), stop=stop)
                 if stop():
                     return False
     return True
 
 
-def _introduce(one: Contender, order: int, place: Path) -> None:
-    """Says in a contender's folder which it is."""
-    about = {"name": one.name, "what": one.what, "order": order}
+def _write_contender(contender: Contender, order: int, place: Path) -> None:
+    about = {"name": contender.name, "what": contender.what, "order": order}
     try:
         place.mkdir(parents=True, exist_ok=True)
         (place / "contender.json").write_text(json.dumps(about) + "\n")
@@ -154,20 +151,21 @@ def _introduce(one: Contender, order: int, place: Path) -> None:
         raise ConfigError(f"the run folder {place} cannot be made: {error.strerror}") from error
 
 
-def _final(contest: Contest, one: Contender) -> Experiment:
+def _final(contest: Contest, contender: Contender) -> Experiment:
     """A contender's experiment with what depends on others: its share of the budget, or the trained team."""
-    seed = one.run.seed
-    if one.swapped:
-        return with_base(one.run, contest.agents, one.swapped, contest.place(seed, TEAM) / "team")
-    written = contest.place(seed, one.name) / "experiment.json"
-    if one.costs and written.is_file():  # matched once, it stays: other seeds may have been measured since
-        return replace(one.run, prompts=read_experiment(written).prompts)
-    measured = [contest.place(contest.seeds[0], name) for name in (UNTRAINED, one.costs)] if one.costs else []
-    if not measured or not all(map(is_finished, measured)):
-        return one.run
-    team, own = (outcome(place)[0] for place in measured)
-    branching = one.run.algorithm.branching
-    return matched(one.run, training_tokens(team, branching), training_tokens(own, branching))
+    run = contender.run
+    if contender.swapped:
+        return with_base(run, contest.agents, contender.swapped, contest.place(run.seed, TEAM) / "team")
+    if not contender.costs:
+        return run
+    file = contest.place(run.seed, contender.name) / "experiment.json"
+    if file.is_file():  # matched once, it stays: other seeds may have been measured since
+        return replace(run, prompts=read_experiment(file).prompts)
+    measured = [contest.place(contest.seeds[0], name) for name in (UNTRAINED, contender.costs)]
+    if not all(map(is_finished, measured)):
+        return run
+    team, own = (training_tokens(outcome(place)[0], run.algorithm.branching) for place in measured)
+    return matched(run, team, own)
 
 
 def training_tokens(played: Played, branching: Branching) -> float:
@@ -176,15 +174,15 @@ def training_tokens(played: Played, branching: Branching) -> float:
     Chains have as many answers in every round. In a tree, and where joint actions are crossed, later ones have more.
     """
 
-    def asked(turns: Sequence[Mapping[str, Any]]) -> int:
+    def generated(turns: Sequence[Mapping[str, Any]]) -> int:
         tokens = 0
-        for index, spoken in groupby(turns, key=lambda turn: int(turn["round"])):
-            rows = list(spoken)
-            order = [turn["agent"] for turn in rows]
-            tokens += sum(turn["tokens"] * branching.answers(order, index, place) for place, turn in enumerate(rows))
+        for index, group in groupby(turns, key=lambda turn: int(turn["round"])):
+            round_ = list(group)
+            order = [turn["agent"] for turn in round_]
+            tokens += sum(turn["tokens"] * branching.answers(order, index, n) for n, turn in enumerate(round_))
         return tokens
 
-    return fmean(asked(record["turns"]) for record in played.transcripts) / branching.width
+    return fmean(generated(record["turns"]) for record in played.transcripts) / branching.width
 
 
 @contextmanager

@@ -1,31 +1,251 @@
-"""A comparison as text: on a terminal, as JSON, Markdown and CSV.
+"""The table of a comparison: the numbers of its rows, and the rows as text, JSON, Markdown and CSV.
 
-Knows: rows and how to print them. Does not know: how they were measured. Imports no torch.
+An example counts once, with the mean of its samples; a seed counts as much as any other. Intervals resample seeds and
+then examples. Tests pair a contender and the team example by example, each with its mean over seeds: they speak of
+other examples, not of other seeds.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from statistics import fmean
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
-from madrigal.compare.statistics import RETURN, SPEED, TIME, Row
-from madrigal.evaluation.statistics import Interval
+from madrigal.evaluation.metrics import pass_at_k
+from madrigal.evaluation.statistics import (
+    Comparison,
+    Interval,
+    bootstrap,
+    hierarchical_bootstrap,
+    holm,
+    paired_bootstrap,
+)
 from madrigal.report.progress import PERCENTS, shown
+from madrigal.types import ConfigError
 
+Record = Mapping[str, Any]
+ByExample = dict[str, float]
+Pick = Callable[[Sequence[Record]], Record]
+
+RETURN, SPEED, TIME = "return %", "tokens/s", "response s"
 DIGITS = {SPEED: 0, TIME: 2}
+RESAMPLES = 1000  # there are as many intervals as cells, and the ends of one are needed to three digits
 LESS, MORE = 0.9, 1.1  # times the reference's tokens at test: what lies between them counts as the same
 PADDING = 2  # blanks that a column of the terminal's table has of its own
 HINT = "Intervals are over seeds and examples; p is of a paired test over examples, corrected for all rows (Holm)."
 
 
+@dataclass(frozen=True, slots=True)
+class Played:
+    """One contender under one seed.
+
+    Attributes:
+        transcripts: of the held-out examples, one or more samples of each.
+        seconds, tokens_per_second: response time and speed, None where they were not measured.
+        trained_tokens, updates: what its training took; 0 where it was only played.
+    """
+
+    transcripts: Sequence[Record]
+    seed: int = 0
+    seconds: float | None = None
+    tokens_per_second: float | None = None
+    trained_tokens: int = 0
+    updates: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        columns: name to mean and interval, in the order in which they are shown.
+        tokens: generated per answer at test; with all samples where one was picked of them.
+        times: `tokens` over the reference's: 2 had twice its budget.
+        trained_tokens, updates: mean over seeds.
+        versus: normalized return minus the reference's, tested; None for the reference itself.
+        p: its p-value, corrected for the number of lines (Holm).
+        what: what it is, in one line; may be empty.
+    """
+
+    name: str
+    columns: Mapping[str, Interval]
+    tokens: float
+    times: float = 1.0
+    trained_tokens: float = 0.0
+    updates: float = 0.0
+    versus: Comparison | None = None
+    p: float = 1.0
+    seeds: int = 1
+    what: str = ""
+
+
+def tabulate(
+    played: Mapping[str, Sequence[Played]], reference: str, ks: Sequence[int] = (), several: Collection[str] = ()
+) -> list[Row]:
+    """The rows of a comparison, the reference first; `played` holds each contender's seeds.
+
+    Args:
+        ks: the k of the columns pass@k, for coding tasks.
+        several: contenders that get a further row with the best of their samples, and one with the majority's answer
+            where answers are numbers.
+
+    Raises:
+        ConfigError: if a k is larger than the number of samples, or contenders were not played on the same examples.
+    """
+    if reference not in played:
+        raise ConfigError(
+            f"compare: expected {reference} among what was played, found {', '.join(played) or 'nothing'}"
+        )
+    _check_same_examples(played, reference)
+    seeds_of = {reference: played[reference], **played}
+    rows = [_row(name, seeds, ks) for name, seeds in seeds_of.items()]
+    for name in [name for name in seeds_of if name in several]:
+        for label, pick in _picks(seeds_of[name]).items():
+            picked = [_picked(seed, pick) for seed in seeds_of[name]]
+            seeds_of[f"{name}, {label}"] = picked
+            rows.append(_row(f"{name}, {label}", picked, ()))
+    budget = rows[0].tokens  # 0 where policies show no tokens: there is no budget to exceed
+    return _tested([replace(row, times=row.tokens / budget if budget else 1.0) for row in rows], seeds_of)
+
+
+def _row(name: str, seeds: Sequence[Played], ks: Sequence[int]) -> Row:
+    columns: dict[str, Interval] = {}
+    for key, measured in (
+        (SPEED, [seed.tokens_per_second for seed in seeds]),
+        (TIME, [seed.seconds for seed in seeds]),
+    ):
+        values = [value for value in measured if value is not None]
+        if len(values) == len(seeds):
+            columns[key] = bootstrap(values)
+    metrics = dict.fromkeys(key for seed in seeds for record in seed.transcripts for key in record["metrics"])
+    for key in metrics:
+        if "/" not in key and key != "return_percent":
+            columns[key] = _interval([_metric(seed, key) for seed in seeds])
+    columns[RETURN] = _interval([returns(seed) for seed in seeds])
+    columns |= {f"pass@{k} %": _interval([_passed(seed, k) for seed in seeds]) for k in ks}
+    return Row(
+        name,
+        columns,
+        tokens=fmean(map(tokens_per_answer, seeds)),
+        trained_tokens=fmean(seed.trained_tokens for seed in seeds),
+        updates=fmean(seed.updates for seed in seeds),
+        seeds=len(seeds),
+    )
+
+
+def _tested(rows: Sequence[Row], played: Mapping[str, Sequence[Played]]) -> list[Row]:
+    reference, *others = rows
+    versus = [_versus(played[row.name], played[reference.name]) for row in others]
+    corrected = holm([comparison.p for comparison in versus])
+    return [reference, *(replace(r, versus=v, p=p) for r, v, p in zip(others, versus, corrected, strict=True))]
+
+
+def _versus(contender: Sequence[Played], team: Sequence[Played]) -> Comparison:
+    """Return minus the team's: the test over examples, the interval over seeds too where both have the same ones."""
+    by_seed, by_seed_of_team = ({seed.seed: returns(seed) for seed in side} for side in (contender, team))
+    means, team_means = _over_seeds(list(by_seed.values())), _over_seeds(list(by_seed_of_team.values()))
+    comparison = paired_bootstrap([means[x] for x in team_means], list(team_means.values()))
+    if by_seed.keys() != by_seed_of_team.keys():
+        return comparison
+    pairs = [[by_seed[seed][x] - value for x, value in values.items()] for seed, values in by_seed_of_team.items()]
+    return replace(comparison, difference=hierarchical_bootstrap(pairs, resamples=RESAMPLES))
+
+
+def _over_seeds(seeds: Sequence[ByExample]) -> ByExample:
+    return {example: fmean(values[example] for values in seeds) for example in seeds[0]}
+
+
+def returns(seed: Played) -> ByExample:
+    """The normalized return of every example: the mean of its samples."""
+    return _means((record["example"], record["return_percent"]) for record in seed.transcripts)
+
+
+def _metric(seed: Played, key: str) -> ByExample:
+    """A metric of every example that has it: the mean of the samples that report it."""
+    return _means((r["example"], r["metrics"][key]) for r in seed.transcripts if key in r["metrics"])
+
+
+def _means(pairs: Iterable[tuple[str, float]]) -> ByExample:
+    values: dict[str, list[float]] = defaultdict(list)
+    for example, value in pairs:
+        values[example].append(float(value))
+    return {example: fmean(samples) for example, samples in values.items()}
+
+
+def _interval(seeds: Sequence[ByExample]) -> Interval:
+    return hierarchical_bootstrap([list(values.values()) for values in seeds if values], resamples=RESAMPLES)
+
+
+def tokens_per_answer(seed: Played) -> float:
+    """Generated for one joint answer, all agents and turns; with all its samples where it was picked of them."""
+    return fmean(sum(turn["tokens"] for turn in record["turns"]) for record in seed.transcripts)
+
+
+def _passed(seed: Played, k: int) -> ByExample:
+    if not all("full_test_pass" in record["metrics"] for record in seed.transcripts):
+        raise ConfigError(f"pass@{k}: expected transcripts of a coding task, with full_test_pass among their metrics")
+    passed = {x: [round(r["metrics"]["full_test_pass"]) for r in records] for x, records in _samples(seed).items()}
+    return {x: 100 * pass_at_k(len(samples), sum(samples), k) for x, samples in passed.items()}
+
+
+def _samples(seed: Played) -> dict[str, list[Record]]:
+    """The transcripts of each example."""
+    records: dict[str, list[Record]] = defaultdict(list)
+    for record in seed.transcripts:
+        records[record["example"]].append(record)
+    return records
+
+
+def _picks(seeds: Sequence[Played]) -> dict[str, Pick]:
+    """What can be made of several samples: the best by the reward itself, and where answers are numbers, a vote."""
+    samples = min(len(records) for seed in seeds for records in _samples(seed).values())
+    if samples == 1:
+        return {}
+    picks: dict[str, Pick] = {f"best of {samples}": lambda records: max(records, key=lambda r: r["return_percent"])}
+    if all("answers" in record["details"] for seed in seeds for record in seed.transcripts):
+        picks[f"vote of {samples}"] = _vote
+    return picks
+
+
+def _picked(seed: Played, pick: Pick) -> Played:
+    """One record per example, with the turns of all its samples, which were generated for it; its time is unknown."""
+    return Played(
+        [
+            {**pick(records), "turns": [turn for record in records for turn in record["turns"]]}
+            for records in _samples(seed).values()
+        ],
+        seed.seed,
+    )
+
+
+def _vote(records: Sequence[Record]) -> Record:
+    """The answer that most agents in most samples gave, the earliest of equals; right or wrong as a whole."""
+    votes = Counter(x for record in records for x in record["details"]["answers"] if x is not None)
+    winner = max(votes, key=votes.__getitem__, default=None)
+    right = 100.0 * (winner is not None and winner == records[0]["details"]["reference"])
+    return {**records[0], "metrics": {"accuracy": right, "majority_accuracy": right}, "return_percent": right}
+
+
+def _check_same_examples(played: Mapping[str, Sequence[Played]], reference: str) -> None:
+    expected = set(returns(played[reference][0]))
+    for name, seeds in played.items():
+        if any(set(returns(seed)) != expected for seed in seeds):
+            who = f"{name} and {reference}" if name != reference else f"the seeds of {name}"
+            raise ConfigError(
+                f"compare: {who} were not played on the same held-out examples; evaluate all with the same data and "
+                "evaluation.examples"
+            )
+
+
 def as_record(rows: Sequence[Row]) -> dict[str, Any]:
-    """All figures, every column of every row."""
+    """All figures, every column of every row, for JSON."""
     return {"budget": budget_of(rows).removesuffix("."), "rows": [_record(row) for row in rows]}
 
 
@@ -49,10 +269,11 @@ def as_tables(rows: Sequence[Row], width: int) -> list[Table]:
     """For a terminal so many columns wide: one table, or two where that would not fit; intervals where they matter."""
     lines = _cells(rows, brief=True)
     head = lines[0]
-    widths = [max(len(line[n]) for line in lines) + PADDING for n in range(len(head))]
+    widths = [max(map(len, column)) + PADDING for column in zip(*lines, strict=True)]
     split = len(head) if sum(widths) <= width else head.index(RETURN)
-    parts = [range(split), [0, *range(split, len(head))]] if split < len(head) else [range(split)]
-    tables = [_table([[line[n] for n in part] for line in lines]) for part in parts]
+    tables = [_table([line[:split] for line in lines])]
+    if split < len(head):
+        tables.append(_table([[line[0], *line[split:]] for line in lines]))
     tables[0].title = f"{_title(rows)}, mean [95 % interval]"
     tables[-1].caption = escape(f"{budget_of(rows)}\n{HINT}")
     return tables
@@ -86,7 +307,7 @@ def as_csv(rows: Sequence[Row]) -> str:
     writer.writerow(["name", "seeds", *ends, "p", "tokens per answer", "times", "trained tokens", "updates"])
     for row in rows:
         intervals = [*(row.columns.get(name) for name in names), row.versus.difference if row.versus else None]
-        cells = [end for found in intervals for end in ((found.mean, found.low, found.high) if found else ("",) * 3)]
+        cells = [end for x in intervals for end in ((x.mean, x.low, x.high) if x else ("",) * 3)]
         p = row.p if row.versus else ""
         writer.writerow([row.name, row.seeds, *cells, p, row.tokens, row.times, row.trained_tokens, row.updates])
     return out.getvalue()
@@ -111,17 +332,23 @@ def _training(row: Row, first: Row) -> str:
 
 def _title(rows: Sequence[Row]) -> str:
     seeds = sorted({row.seeds for row in rows})
-    many = " or ".join(map(str, seeds))
-    return f"On the same held-out examples, {many} seed{'s' if seeds != [1] else ''}"
+    return f"On the same held-out examples, {' or '.join(map(str, seeds))} seed{'s' if seeds != [1] else ''}"
 
 
 def _cells(rows: Sequence[Row], *, brief: bool = False) -> list[list[str]]:
-    """A head and a line per row; the paper's columns, then the test against the first row."""
-    columns = _columns(rows)
+    """A head and a line per row: the paper's columns, then the test against the first row; `brief` without intervals.
+
+    The paper's columns: speed, time, the components in percent of the best (a task's own where there are none), return.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row.columns))
+    passed = [name for name in names if name.startswith("pass@")]
+    parts = [name for name in shown(names) if name not in (SPEED, TIME, RETURN, *passed)]
+    percents = [name for name in parts if name in PERCENTS]
+    columns = [*(name for name in (SPEED, TIME) if name in names), *(percents or parts), *passed, RETURN]
     tested, uneven = any(row.versus for row in rows), len({row.seeds for row in rows}) > 1
     lines = [["", *(["seeds"] if uneven else []), *columns, "tokens", *(["difference", "p"] if tested else [])]]
     for row in rows:
-        cells = [_shown(row, name, brief=brief and name != RETURN) for name in columns]
+        cells = [_cell(row.columns.get(name), DIGITS.get(name, 1), brief=brief and name != RETURN) for name in columns]
         times = "" if LESS <= row.times <= MORE else f" (x{row.times:.1f})"
         line = [row.name, *([str(row.seeds)] if uneven else []), *cells, f"{row.tokens:.0f}{times}"]
         if tested:
@@ -130,22 +357,8 @@ def _cells(rows: Sequence[Row], *, brief: bool = False) -> list[list[str]]:
     return lines
 
 
-def _columns(rows: Sequence[Row]) -> list[str]:
-    """Speed, time, the components that are percents of the best, or a task's own where there are none, and returns."""
-    names = list(dict.fromkeys(name for row in rows for name in row.columns))
-    passed = [name for name in names if name.startswith("pass@")]
-    parts = [name for name in shown(names) if name not in (SPEED, TIME, RETURN, *passed)]
-    percents = [name for name in parts if name in PERCENTS]
-    return [*(name for name in (SPEED, TIME) if name in names), *(percents or parts), *passed, RETURN]
-
-
-def _shown(row: Row, name: str, *, brief: bool) -> str:
-    interval, digits = row.columns.get(name), DIGITS.get(name, 1)
-    return f"{interval.mean:.{digits}f}" if interval and brief else _cell(interval, digits)
-
-
-def _cell(interval: Interval | None, digits: int) -> str:
+def _cell(interval: Interval | None, digits: int, *, brief: bool = False) -> str:
     if interval is None:
         return ""
     mean, low, high = (f"{value:.{digits}f}" for value in (interval.mean, interval.low, interval.high))
-    return mean if low == high else f"{mean} [{low}, {high}]"
+    return mean if brief or low == high else f"{mean} [{low}, {high}]"

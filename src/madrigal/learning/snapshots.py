@@ -16,12 +16,11 @@ from typing import Any
 from torch import Tensor
 
 from madrigal.evaluation.ablations import seated
-from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import LocalPolicy, put_weights, twin_of
 from madrigal.policies.team import Team
 from madrigal.rollouts.play import Speaker, Utterance
 from madrigal.rollouts.seeds import derive
-from madrigal.settings import PartnerConfig
+from madrigal.settings import PartnerConfig, Sampling
 from madrigal.types import AgentId, Completion, Point
 
 POOL = "partner-pool"  # what a checkpoint calls it, beside its learners

@@ -1,33 +1,43 @@
-"""Panels drawn as SVG by matplotlib, with names in place of colours.
+"""Panels drawn by matplotlib as SVG elements of a page.
 
-Knows: matplotlib, which is imported here only. Does not know: runs, what is measured, which colours a page has.
+Drawings use a few colors that stand for roles, and each becomes a CSS variable, so that charts follow the page's theme.
+Style attributes become plain ones, since the page's content policy forbids the former; ids get a mark, since a page
+holds many drawings.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
-from madrigal.report.curves import Curve, Panel
-from madrigal.report.svg import MUTED, RULE, SURFACE, inline, series, variable
+from madrigal.report.curves import Curve, Ends, Panel
+from madrigal.report.markup import text
 from madrigal.types import ConfigError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Ends = tuple[float, float, float]  # mean, low, high
 WIDTH, HEIGHT = 3.5, 2.0  # inches of 72 points: what a phone shows in full width, and desks side by side
 DASHES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
+INK, MUTED, RULE, SURFACE = "#010101", "#020202", "#030303", "#040404"
+SERIES, QUIET = 8, -1
+_ROLES = {INK: "ink", MUTED: "muted", RULE: "rule", SURFACE: "surface"}
+_ROLES |= {f"#0505{number:02x}": f"series-{number}" for number in range(SERIES + 1)}
+_NUMBER = re.compile(r"-?\d+\.\d{2,}")
+_REFERENCE = re.compile(r"url\(#(\w+)\)")
+_KEPT = {"fill", "opacity", "text-anchor", "clip-path", "font-size"}
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a curve looks: the number of its colour (see svg.series) and of its dashes."""
+    """How a curve looks: the number of its color (see `series`) and of its dashes."""
 
-    colour: int
+    color: int
     dash: int = 0
 
 
@@ -48,43 +58,40 @@ def draw_panel(panel: Panel, look: Callable[[Curve], Look], several: bool, label
 
     Args:
         look: the look of each curve.
-        several: whether the points are of several kinds of run, and have their colours.
+        several: whether the points are of several kinds of run, and have their colors.
         label: what the chart shows, in words, for those who cannot see it.
         mark: no other chart of the page has the same.
     """
     with _axes() as (axes, finish):
         for curve in panel.curves:
-            own = look(curve)
-            colour, dash = series(own.colour), DASHES[own.dash % len(DASHES)]
+            color, dash = series(look(curve).color), DASHES[look(curve).dash % len(DASHES)]
             if curve.low:
-                axes.fill_between(curve.xs, curve.low, curve.high, color=colour, alpha=0.16, linewidth=0)
+                axes.fill_between(curve.xs, curve.low, curve.high, color=color, alpha=0.16, linewidth=0)
             if curve.raw:
-                axes.plot(curve.xs, curve.raw, color=colour, alpha=0.28, linewidth=0.6)
-            axes.plot(curve.xs, curve.ys, color=colour, linestyle=dash, linewidth=1.4, solid_capstyle="round")
+                axes.plot(curve.xs, curve.raw, color=color, alpha=0.28, linewidth=0.6)
+            axes.plot(curve.xs, curve.ys, color=color, linestyle=dash, linewidth=1.4, solid_capstyle="round")
             if len(curve.xs) == 1:
-                axes.plot(curve.xs, curve.ys, color=colour, marker="o", markersize=3.5)
+                axes.plot(curve.xs, curve.ys, color=color, marker="o", markersize=3.5)
         for dot in panel.dots:
-            colour = series(dot.variant + 1 if several else 0)
-            axes.plot((dot.x, dot.x), (dot.low, dot.high), color=colour, linewidth=1.2)
-            axes.plot([dot.x], [dot.y], "o", color=colour, markersize=4.5, markeredgecolor=SURFACE, markeredgewidth=0.8)
+            color = series(dot.variant + 1 if several else 0)
+            axes.plot((dot.x, dot.x), (dot.low, dot.high), color=color, linewidth=1.2)
+            axes.plot([dot.x], [dot.y], "o", color=color, markersize=4.5, markeredgecolor=SURFACE, markeredgewidth=0.8)
         if panel.meaning.unit == "share":
             axes.set_ylim(-0.03, 1.03)
         return inline(finish(), label, mark)
 
 
-def draw_shares(shares: Mapping[str, Curve], colours: Mapping[str, int], label: str, mark: str) -> str:
+def draw_shares(shares: Mapping[str, Curve], colors: Mapping[str, int], label: str, mark: str) -> str:
     """Shares on top of each other, the first one below."""
     from matplotlib.ticker import MultipleLocator
 
-    names = list(shares)
     steps = sorted({x for curve in shares.values() for x in curve.xs})
     heights = [[dict(zip(curve.xs, curve.ys, strict=True)).get(x, 0.0) for x in steps] for curve in shares.values()]
     if len(steps) == 1:  # an area needs two ends
         steps, heights = [steps[0], steps[0] + 1], [[height[0]] * 2 for height in heights]
     with _axes(1.15, 2.2) as (axes, finish):
-        axes.stackplot(
-            steps, heights, colors=[series(colours[name]) for name in names], edgecolor=SURFACE, linewidth=0.8
-        )
+        fills = [series(colors[name]) for name in shares]
+        axes.stackplot(steps, heights, colors=fills, edgecolor=SURFACE, linewidth=0.8)
         axes.set_xlim(steps[0], steps[-1])
         axes.yaxis.set_major_locator(MultipleLocator(0.25))
         axes.set_ylim(0, max(1.0, *(sum(column) for column in zip(*heights, strict=True))))
@@ -96,9 +103,9 @@ def draw_changes(rows: Sequence[tuple[str, Ends, Ends]], label: str, mark: str) 
     with _axes(high=0.55 + 0.28 * len(rows)) as (axes, finish):
         for place, (_, before, after) in enumerate(rows):
             axes.plot((before[0], after[0]), (place, place), color=MUTED, linewidth=1.0, zorder=1)
-            for (mean, low, high), colour, inside in ((before, MUTED, SURFACE), (after, series(1), series(1))):
-                axes.plot((low, high), (place, place), color=colour, alpha=0.35, linewidth=4.5, zorder=2)
-                axes.plot([mean], [place], "o", color=colour, markersize=5, markerfacecolor=inside, zorder=3)
+            for (mean, low, high), color, inside in ((before, MUTED, SURFACE), (after, series(1), series(1))):
+                axes.plot((low, high), (place, place), color=color, alpha=0.35, linewidth=4.5, zorder=2)
+                axes.plot([mean], [place], "o", color=color, markersize=5, markerfacecolor=inside, zorder=3)
         axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlim(-2, 102)
@@ -110,9 +117,8 @@ def swatch(look: Look, width: float = 2.5) -> str:
     """A short piece of a curve, for legends."""
     dash = DASHES[look.dash % len(DASHES)]
     pattern = "" if dash == "solid" else f' stroke-dasharray="{" ".join(str(1.4 * length) for length in dash[1])}"'
-    colour = variable(series(look.colour))
-    line = f'<path d="M1 5H21" fill="none" stroke="{colour}" stroke-width="{width}"{pattern}></path>'
-    return f'<svg class="swatch" viewBox="0 0 22 10" aria-hidden="true">{line}</svg>'
+    line = f'<path d="M1 5H21" fill="none" stroke="{variable(series(look.color))}" stroke-width="{width}"{pattern}>'
+    return f'<svg class="swatch" viewBox="0 0 22 10" aria-hidden="true">{line}</path></svg>'
 
 
 @contextmanager
@@ -157,3 +163,62 @@ def described(panel: Panel, names: Sequence[str]) -> str:
         parts.append(f"{name}: {span}" if name else span)
     parts += [f"held out after {dot.x:.0f} steps: {dot.y:.3g}" for dot in panel.dots]
     return f"{panel.meaning.title}. {'; '.join(parts)}."
+
+
+def series(number: int) -> str:
+    """The color that stands for a series: 0 is ink, QUIET that of rules, from 1 on they go round."""
+    if number == QUIET:
+        return RULE
+    return f"#0505{(number - 1) % SERIES + 1 if number else 0:02x}"
+
+
+def variable(color: str) -> str:
+    """The CSS variable that a color stands for; a color that stands for none is itself."""
+    return f"var(--{_ROLES[color]})" if color in _ROLES else color
+
+
+def inline(svg: str, label: str, mark: str) -> str:
+    """An SVG file of matplotlib as an element of a page, with a text for those who cannot see it."""
+    root = ElementTree.fromstring(svg)
+    body = "".join(_written(child, mark) for child in root)
+    return f'<svg viewBox="{text(root.get("viewBox", ""))}" role="img" aria-label="{text(label)}">{body}</svg>'
+
+
+def _written(node: ElementTree.Element, mark: str) -> str:
+    name = node.tag.rpartition("}")[2]
+    if name in {"metadata", "style"}:
+        return ""
+    inner = str(text((node.text or "").strip())) + "".join(_written(child, mark) for child in node)
+    if name in {"g", "defs"} and not inner:
+        return ""
+    attributes = "".join(f' {key}="{text(value)}"' for key, value in _attributes(node, name, mark))
+    return f"<{name}{attributes}>{inner}</{name}>"
+
+
+def _attributes(node: ElementTree.Element, name: str, mark: str) -> Iterator[tuple[str, str]]:
+    for key, value in node.attrib.items():
+        key = key.rpartition("}")[2]
+        if key == "style":
+            yield from _plain(value)
+        elif key == "id":
+            if name not in {"g", "text"}:
+                yield key, f"{mark}-{value}"
+        elif key == "href":
+            yield key, f"#{mark}-{value.removeprefix('#')}"
+        elif key == "clip-path":
+            yield key, _REFERENCE.sub(rf"url(#{mark}-\1)", value)
+        elif key in {"d", "transform", "x", "y"}:  # a tenth of a point is finer than a screen
+            yield key, _NUMBER.sub(lambda match: f"{float(match[0]):.1f}", " ".join(value.split()))
+        else:
+            yield key, value
+
+
+def _plain(style: str) -> Iterator[tuple[str, str]]:
+    """The declarations of a style attribute that are worth an attribute; fonts are the page's."""
+    for declaration in style.split(";"):
+        key, _, value = (part.strip() for part in declaration.partition(":"))
+        if key == "font":
+            size = re.search(r"[\d.]+px", value)
+            yield "font-size", size[0] if size else "8px"
+        elif key in _KEPT or key.startswith(("stroke", "fill")):
+            yield key, variable(value)

@@ -1,7 +1,4 @@
-"""From steps to curves: one panel for each thing measured, one curve for each agent and each kind of run.
-
-Knows: how to average, smooth and thin. Does not know: colours, drawing.
-"""
+"""From steps to curves: one panel for each thing measured, one curve for each agent and each kind of run."""
 
 from __future__ import annotations
 
@@ -22,8 +19,10 @@ PANELS = 100  # on one page: more take minutes to draw and nobody looks at them
 CURVES = 40  # in one panel
 LARGEST = 1e100
 RETURN = "component/return_percent"
+SPEEDS = {"tokens_per_second": "tokens/s", "response_seconds": "response time, s"}
 
 Series = dict[int, float]
+Ends = tuple[float, float, float]  # mean, low, high
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +67,7 @@ class Panel:
 
 
 def panels(kinds: Sequence[Variant]) -> list[Panel]:
-    """A panel for everything that was measured, schemes of cooperation left out.
-
-    At most PANELS, known measures before others, each of at most CURVES series for each kind of run.
-    """
+    """At most PANELS panels, one for each measure but schemes of cooperation; known measures come first."""
     measured = [[_series(run) for run in kind.runs] for kind in kinds]
     keys = dict.fromkeys(key for runs in measured for run in runs for key in run)
     patterns: dict[str, list[str]] = {RETURN: []}
@@ -79,8 +75,8 @@ def panels(kinds: Sequence[Variant]) -> list[Panel]:
         patterns.setdefault(place(key)[0], []).append(key)
     patterns.pop(SCHEME, None)
     ordered = sorted(patterns, key=lambda pattern: pattern not in MEANINGS)
-    made = (_panel(pattern, patterns[pattern][:CURVES], kinds, measured) for pattern in ordered)
-    return list(islice((panel for panel in made if panel.curves or panel.dots), PANELS))
+    drawn = (_panel(pattern, patterns[pattern][:CURVES], kinds, measured) for pattern in ordered)
+    return list(islice((panel for panel in drawn if panel.curves or panel.dots), PANELS))
 
 
 def _panel(
@@ -95,7 +91,10 @@ def shares(kind: Variant) -> dict[str, Curve]:
     """The share of each scheme of cooperation over the steps, by its name."""
     runs = [_series(run) for run in kind.runs]
     names = dict.fromkeys(key for run in runs for key in run if place(key)[0] == SCHEME)
-    return {place(key)[1]: curve for key in names for curve in _curve(key, 0, _without_gaps(runs, list(names)))}
+    for run in runs:  # a scheme that a step does not name was not seen in it
+        steps = dict.fromkeys(step for key in names for step in run.get(key, {}))
+        run |= {key: {step: run.get(key, {}).get(step, 0.0) for step in steps} for key in names}
+    return {place(key)[1]: curve for key in names for curve in _curve(key, 0, runs)}
 
 
 def agents(runs: Sequence[Run]) -> list[str]:
@@ -112,21 +111,12 @@ def window(steps: int) -> int:
 
 def _series(run: Run) -> dict[str, Series]:
     """Every number that steps recorded, by key and step; what is not finite is a gap."""
-    held: dict[str, Series] = {}
+    series: dict[str, Series] = {}
     for line in run.steps:
         for key, value in line.record.items():
             if key != "step" and is_measure(value):
-                held.setdefault(key, {})[line.record["step"]] = value
-    return held
-
-
-def _without_gaps(runs: list[dict[str, Series]], keys: list[str]) -> list[dict[str, Series]]:
-    """A scheme that a step does not name was not seen in it."""
-    filled = []
-    for run in runs:
-        steps = dict.fromkeys(step for key in keys for step in run.get(key, {}))
-        filled.append({key: {step: run.get(key, {}).get(step, 0.0) for step in steps} for key in keys})
-    return filled
+                series.setdefault(key, {})[line.record["step"]] = value
+    return series
 
 
 def _curve(key: str, variant: int, runs: Sequence[Mapping[str, Series]]) -> Iterator[Curve]:
@@ -134,9 +124,9 @@ def _curve(key: str, variant: int, runs: Sequence[Mapping[str, Series]]) -> Iter
     if not series:
         return
     width = window(max(map(len, series)))
-    smooth = [smoothed(one, width) for one in series]
+    smooth = [smoothed(values, width) for values in series]
     steps = thinned(sorted(set[int]().union(*smooth)))
-    at = [[one[step] for one in smooth if step in one] for step in steps]
+    at = [[values[step] for values in smooth if step in values] for step in steps]
     several = len(series) > 1
     yield Curve(
         name=place(key)[1],
@@ -175,14 +165,17 @@ def thinned(steps: Sequence[int]) -> list[int]:
 
 
 def _dots(pattern: str, variant: int, kind: Variant) -> list[Dot]:
-    """The evaluations of a component, at the steps where they were made."""
-    found: dict[int, list[tuple[float, float, float]]] = {}
+    """The evaluations of a component, at the steps where they were made; those of unknown names at the end."""
+    if not pattern.startswith("component/"):
+        return []
+    by_step: dict[int, list[Ends]] = {}
     for run in kind.runs:
         for when, result in run.evaluations.items():
-            value = held_out(result, pattern.removeprefix("component/")) if pattern.startswith("component/") else None
-            if value and all(map(is_measure, value)):
-                found.setdefault(_step(when, run), []).append(value)
-    return [Dot(variant, step, *together(values)) for step, values in sorted(found.items())]
+            ends = held_out(result, pattern.removeprefix("component/"))
+            stage, step = order(when)
+            if ends and all(map(is_measure, ends)):
+                by_step.setdefault(step if stage < 2 else run.made, []).append(ends)
+    return [Dot(variant, step, *together(ends)) for step, ends in sorted(by_step.items())]
 
 
 def is_measure(value: object) -> TypeGuard[int | float]:
@@ -190,7 +183,7 @@ def is_measure(value: object) -> TypeGuard[int | float]:
     return is_number(value) and abs(value) < LARGEST
 
 
-def together(values: Sequence[tuple[float, float, float]]) -> tuple[float, float, float]:
+def together(values: Sequence[Ends]) -> Ends:
     """One run's mean and interval as they are; of several runs the mean of their means, the least and the greatest."""
     if len(values) == 1:
         return values[0]
@@ -198,24 +191,18 @@ def together(values: Sequence[tuple[float, float, float]]) -> tuple[float, float
     return fmean(means), min(means), max(means)
 
 
-def held_out(result: Mapping[str, object], name: str) -> tuple[float, float, float] | None:
-    """Mean and interval of a component in an evaluation; None where it has none of that name."""
-    parts, ends = result.get("components"), result.get("intervals")
+def held_out(result: Mapping[str, object], name: str) -> Ends | None:
+    """Mean and interval of a component, the return or a speed in an evaluation; None where it has none of that name."""
+    parts, intervals = result.get("components"), result.get("intervals")
     if name == "return_percent":
-        mean, low, high = (result.get(key) for key in ("return_percent", "low", "high"))
+        ends = [result.get(key) for key in ("return_percent", "low", "high")]
     elif isinstance(parts, dict) and name in parts:
-        mean = low = high = parts[name]
-        given = ends.get(name) if isinstance(ends, dict) else None
-        if isinstance(given, list) and len(given) == 2 and all(map(is_number, given)):
-            low, high = given
+        interval = intervals.get(name) if isinstance(intervals, dict) else None
+        whole = isinstance(interval, list) and len(interval) == 2 and all(map(is_number, interval))
+        ends = [parts[name], *(interval if whole and interval else [parts[name]] * 2)]
     else:
-        return None
-    if isinstance(mean, (int, float)) and isinstance(low, (int, float)) and isinstance(high, (int, float)):
+        ends = [result.get(name) if name in SPEEDS else None] * 3  # speeds have no interval of their own
+    mean, low, high = ends
+    if is_number(mean) and is_number(low) and is_number(high):
         return float(mean), float(low), float(high)
     return None
-
-
-def _step(when: str, run: Run) -> int:
-    """The number of steps made before an evaluation; one of an unknown name stands at the end."""
-    stage, step = order(when)
-    return step if stage < 2 else run.made

@@ -1,10 +1,7 @@
-"""The page: a template, its style and script, and what they show, in one file that asks for nothing else.
+"""The page: one HTML file that loads nothing else.
 
-Knows: the files in `page/`, which sections there are, what the page may do. Does not know: how any section is made.
-
-A transcript is text by a model and may hold anything. It never becomes markup: what this side writes is escaped, what
-the script shows goes in as text, transcripts travel in base64, and the content policy lets only this very script and
-this very style run, and nothing be loaded.
+A transcript is text by a model and may hold anything. It never becomes markup: text is escaped here, the script shows
+it as text nodes, transcripts travel in base64, and the content policy runs only these scripts and this style.
 """
 
 from __future__ import annotations
@@ -13,8 +10,8 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Protocol
 
+from madrigal.evaluation.alarms import Alarm
 from madrigal.report.figures import curves, outcomes, scheme_shares
 from madrigal.report.markup import NOTHING, Html, element, fill, join, text
 from madrigal.report.results import all_settings, comparison, facts, headline
@@ -26,23 +23,7 @@ THEME = "theme.js"  # runs before the page is drawn, so that it does not flash
 SCRIPTS = ("unpack.js", "filters.js", "list.js", "tokens.js", "episode.js", "viewer.js")
 
 
-class Alarm(Protocol):
-    """Something in a run that a person should look at."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def level(self) -> str: ...
-    @property
-    def step(self) -> int | None: ...
-    @property
-    def text(self) -> str: ...
-
-
-Raised = tuple[Run, Alarm]
-
-
-def document(runs: Sequence[Run], alarms: Sequence[Raised] = ()) -> str:
+def document(runs: Sequence[Run], alarms: Sequence[tuple[Run, Alarm]] = ()) -> str:
     """The whole page for runs of one task."""
     kinds = variants(runs)
     packed = pack(runs)
@@ -66,7 +47,7 @@ def document(runs: Sequence[Run], alarms: Sequence[Raised] = ()) -> str:
             "state": text(_state(runs)),
             "facts": _facts(runs),
             "settings": all_settings(kinds),
-            "links": join(_link(key, name) for key, (name, _) in shown.items()),
+            "links": join(element("a", {"href": f"#{key}"}, text(name)) for key, (name, _) in shown.items()),
             "sections": join(_section(key, name, body) for key, (name, body) in shown.items()),
             "kind": text(_kind(runs)),
             "style": Html(style),
@@ -114,42 +95,30 @@ def _facts(runs: Sequence[Run]) -> Html:
     return element("dl", {"class": "facts"}, *entries)
 
 
-def _link(key: str, name: str) -> Html:
-    return element("a", {"href": f"#{key}"}, text(name))
-
-
 def _section(key: str, name: str, body: Html) -> Html:
     title = element("h2", {"id": f"{key}-title"}, text(name))
     return element("section", {"id": key, "aria-labelledby": f"{key}-title"}, title, body)
 
 
 def _notices(runs: Sequence[Run], packed: Packed) -> Html:
-    told = [f"{run.name}: {notice}" if len(runs) > 1 else notice for run in runs for notice in run.notices]
-    items = [element("li", {}, text(notice)) for notice in [*told, *packed.notices]]
+    notices = [f"{run.name}: {notice}" if len(runs) > 1 else notice for run in runs for notice in run.notices]
+    items = [element("li", {}, text(notice)) for notice in [*notices, *packed.notices]]
     return element("ul", {"class": "notices"}, *items) if items else NOTHING
 
 
-def _alarms(alarms: Sequence[Raised]) -> Html:
+def _alarms(alarms: Sequence[tuple[Run, Alarm]]) -> Html:
     several = len({run.name for run, _ in alarms}) > 1
-    items = [
-        element(
-            "li",
-            {"class": f"alarm {alarm.level}"},
-            element("strong", {}, text(alarm.name.replace("_", " "))),
-            element("span", {"class": "level"}, text(_where(run, alarm, several))),
-            element("p", {}, text(alarm.text)),
-        )
-        for run, alarm in alarms
-    ]
+    items = []
+    for run, alarm in alarms:
+        step = "" if alarm.step is None else f"step {alarm.step}"
+        where = ", ".join(filter(None, (alarm.level, step, run.name if several else "")))
+        name = element("strong", {}, text(alarm.name.replace("_", " ")))
+        level = element("span", {"class": "level"}, text(where))
+        items.append(element("li", {"class": f"alarm {alarm.level}"}, name, level, element("p", {}, text(alarm.text))))
     return element("ul", {"class": "alarms"}, *items) if items else NOTHING
-
-
-def _where(run: Run, alarm: Alarm, several: bool) -> str:
-    step = "" if alarm.step is None else f"step {alarm.step}"
-    return ", ".join(filter(None, (alarm.level, step, run.name if several else "")))
 
 
 def _comparisons(runs: Sequence[Run]) -> list[Html]:
     """Each distinct one once: seeds of one comparison share a file."""
-    found = list({str(run.comparison): comparison(run.comparison) for run in runs if run.comparison}.values())
-    return [table for table in found if table]
+    tables = {str(run.comparison): comparison(run.comparison) for run in runs if run.comparison}
+    return [table for table in tables.values() if table]

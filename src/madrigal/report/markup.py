@@ -1,8 +1,4 @@
-"""HTML in which text stays text.
-
-Knows: tags, escaping. Does not know: runs, pages. `Html` is made here only, so that mypy finds text that was not
-escaped.
-"""
+"""HTML in which text stays text: `Html` is made of escaped text only, so that mypy finds what was not escaped."""
 
 from __future__ import annotations
 
@@ -33,15 +29,12 @@ def element(tag: str, attributes: Mapping[str, str], *children: Html) -> Html:
     >>> element("a", {"href": '"'}, text("<"))
     '<a href="&quot;">&lt;</a>'
     """
-    return Html(f"<{tag}{''.join(_attribute(*item) for item in attributes.items())}>{''.join(children)}</{tag}>")
+    named = "".join(f' {name}="{text(value)}"' for name, value in attributes.items())
+    return Html(f"<{tag}{named}>{''.join(children)}</{tag}>")
 
 
-def _attribute(name: str, value: str) -> str:
-    return f' {name}="{text(value)}"'
-
-
-def join(parts: Iterable[Html], between: str = "") -> Html:
-    return Html(str(text(between)).join(parts))
+def join(parts: Iterable[Html]) -> Html:
+    return Html("".join(parts))
 
 
 def table(caption: str, columns: Sequence[str], rows: Iterable[tuple[Html, Sequence[Html]]]) -> Html:
@@ -51,12 +44,8 @@ def table(caption: str, columns: Sequence[str], rows: Iterable[tuple[Html, Seque
         element("tr", {}, element("th", {"scope": "row"}, name), *(element("td", {}, cell) for cell in cells))
         for name, cells in rows
     ]
-    whole = element(
-        "table",
-        {"aria-label": caption},
-        element("thead", {}, element("tr", {}, *head)),
-        element("tbody", {}, *body),
-    )
+    parts = [element("thead", {}, element("tr", {}, *head)), element("tbody", {}, *body)]
+    whole = element("table", {"aria-label": caption}, *parts)
     # The caption stands outside of what scrolls, and can be read as a whole on a phone.
     scrolled = element("div", {"class": "wide", "tabindex": "0", "role": "region", "aria-label": caption}, whole)
     return element("div", {"class": "table"}, element("p", {"class": "caption"}, text(caption)), scrolled)

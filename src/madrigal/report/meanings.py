@@ -1,7 +1,4 @@
-"""What the keys of steps.jsonl are called on a page, their units, and where they stand.
-
-Knows: the vocabulary of docs/run-folder.md. Does not know: values.
-"""
+"""What the keys of steps.jsonl are called on a page, their units, and where they stand."""
 
 from __future__ import annotations
 
@@ -19,6 +16,7 @@ class Meaning:
 
 OUTCOME, AGENTS, LEARNING, MORE = "Return and components", "Agents", "Learning", "Other records"
 SECTIONS = (OUTCOME, AGENTS, LEARNING, MORE)
+FIRST_PARTS = {"reward": OUTCOME, "component": OUTCOME, "agent": AGENTS, "update": LEARNING, "group": LEARNING}
 
 MEANINGS: dict[str, Meaning] = {
     "component/return_percent": Meaning("Return", "%", "In percent of the best, in the last round."),
@@ -29,7 +27,7 @@ MEANINGS: dict[str, Meaning] = {
     "agent/*/seconds": Meaning("Answer time", "s", "From request to last token, in a batch."),
     "update/*/entropy": Meaning("Entropy", "nats", "Mean over sampled tokens; near 0 nothing is explored."),
     "update/*/kl": Meaning("KL to the reference", "nats per token", "How far the policy has moved."),
-    "update/*/loss": Meaning("Loss", "", "What was minimised."),
+    "update/*/loss": Meaning("Loss", "", "What was minimized."),
     "update/*/gradient_norm": Meaning("Gradient norm", "", "Before clipping."),
     "update/*/clip_fraction": Meaning("Clipped", "share", "Tokens whose ratio was clipped."),
     "update/*/value": Meaning("Value", "", "What critics expect, mean."),
@@ -50,16 +48,8 @@ MEANINGS: dict[str, Meaning] = {
     "update/*/tokens": Meaning("Tokens in a stage", "tokens"),
 }
 # These say again what others say, or change little: they stand apart.
-MINOR = (
-    "tokens_per_second",
-    "seconds",
-    "tokens",
-    "episodes",
-    "update/*/lr",
-    "update/*/sequences",
-    "update/*/tokens",
-    "agent/*/seconds",
-)
+MINOR = {"tokens_per_second", "seconds", "tokens", "episodes"}
+MINOR |= {"update/*/lr", "update/*/sequences", "update/*/tokens", "agent/*/seconds"}
 SCHEME = "component/scheme/*"
 
 
@@ -87,7 +77,4 @@ def section(pattern: str) -> str:
     """The section of the page that a pattern belongs to."""
     if pattern in MINOR:
         return MORE
-    first = pattern.partition("/")[0]
-    return {"reward": OUTCOME, "component": OUTCOME, "agent": AGENTS, "update": LEARNING, "group": LEARNING}.get(
-        first, MORE
-    )
+    return FIRST_PARTS.get(pattern.partition("/")[0], MORE)

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on and when it has ended."""
+"""Shows a run on the terminal, while it goes on and when it has ended."""
 
 from __future__ import annotations
 
@@ -31,16 +31,8 @@ PERCENTS = (
     "return_percent",
 )
 # The reward itself, and parts of it that the percents above say again.
-SKIPPED = {
-    "reward",
-    "reward_aux",
-    "reward_main",
-    "reward_syntax",
-    "reward_tests",
-    "reward_cooperation",
-    "structure_extraction",
-    "syntax_correct",
-}
+SKIPPED = {"reward", "reward_aux", "reward_main", "reward_syntax", "reward_tests", "reward_cooperation"}
+SKIPPED |= {"structure_extraction", "syntax_correct"}
 MOST = 8
 SILENCE = 30.0  # seconds without a line, where there is no terminal
 ABOVE_ALL = 100.0001  # percent: beyond the best, rounding aside
@@ -54,9 +46,9 @@ def shown(components: Iterable[str]) -> list[str]:
 
 
 class Progress:
-    """A live line of figures on a terminal, plain lines elsewhere, at least one every half minute. A `Watcher`.
+    """A `Watcher` with a live line of figures on a terminal, and plain lines elsewhere, at least one every half minute.
 
-    Warnings come as soon as the records show a reason for them. Where the run ends, `close` it.
+    Warnings come as soon as the records show a reason for them. `close` it when the run ends.
 
     Args:
         title: what the lines are of; the run's folder, say.
@@ -162,26 +154,24 @@ class Progress:
             self.live.stop()
             self.live = None
 
-    def _left(self, record: Mapping[str, Any]) -> str:
-        each = (time.perf_counter() - self.began) / self.made
-        return _clock(each * (self.steps - record["step"] - 1))
-
-    def _figures(self) -> dict[str, float]:
+    def _cells(self, record: Mapping[str, Any]) -> tuple[str, dict[str, str], str, str]:
+        """The step of how many, means over recent steps by name, tokens a second, and the time left."""
         parts = shown(k.removeprefix("component/") for k in self.recent[-1] if k.startswith("component/"))
         keys = {"reward": "reward"} | {part: f"component/{part}" for part in parts}
-        return {name: fmean(r[key] for r in self.recent if key in r) for name, key in list(keys.items())[:MOST]}
+        means = {name: fmean(r[key] for r in self.recent if key in r) for name, key in list(keys.items())[:MOST]}
+        speed = fmean(r["tokens_per_second"] for r in self.recent)
+        step, seconds_each = record["step"] + 1, (time.perf_counter() - self.began) / self.made
+        figures = {name: f"{mean:.2f}" for name, mean in means.items()}
+        return f"{step}/{self.steps}", figures, f"{speed:.0f}", _clock(seconds_each * (self.steps - step))
 
     def _line(self, record: Mapping[str, Any]) -> str:
-        figures = "  ".join(f"{name} {value:.2f}" for name, value in self._figures().items())
-        speed = fmean(r["tokens_per_second"] for r in self.recent)
-        return f"  step {record['step'] + 1}/{self.steps}  {figures}  {speed:.0f} tokens/s  {self._left(record)} left"
+        step, figures, speed, left = self._cells(record)
+        return f"  step {step}  {'  '.join(map(' '.join, figures.items()))}  {speed} tokens/s  {left} left"
 
     def _table(self, record: Mapping[str, Any]) -> Table:
         table = Table(show_header=True, header_style="bold", box=None, padding=(0, 2))
-        speed = fmean(r["tokens_per_second"] for r in self.recent)
-        cells = {"step": f"{record['step'] + 1}/{self.steps}"}
-        cells |= {name: f"{value:.2f}" for name, value in self._figures().items()}
-        cells |= {"tokens/s": f"{speed:.0f}", "left": self._left(record)}
+        step, figures, speed, left = self._cells(record)
+        cells = {"step": step} | figures | {"tokens/s": speed, "left": left}
         for name in cells:
             table.add_column(plain_text(self.console, name, lines=False), justify="right")
         table.add_row(*cells.values())
@@ -207,7 +197,7 @@ def before_after(evaluations: Mapping[str, Any]) -> Table:
                 Text(plain(f"{name}{unit}", lines=False)), *(_cell(evaluations[when], name) for when in times)
             )
     returns = [f"{e['return_percent']:.1f} [{e['low']:.1f}, {e['high']:.1f}]" for e in map(evaluations.get, times) if e]
-    table.add_row("normalised return %", *returns, style="bold")
+    table.add_row("normalized return %", *returns, style="bold")
     table.add_row("tokens/s", *(f"{evaluations[when]['tokens_per_second']:.0f}" for when in times))
     table.add_row("response time s", *(f"{evaluations[when]['response_seconds']:.2f}" for when in times))
     return table
@@ -244,11 +234,9 @@ def _without_repeats(prompts: Sequence[str]) -> list[str]:
 
 def pick_transcripts(episodes: Sequence[Mapping[str, Any]], count: int = 2) -> list[Mapping[str, Any]]:
     """Typical episodes after training, not the best ones: those nearest the mean reward."""
-    held = [e for e in episodes if e.get("evaluation") == "after"]
-    if not held:
-        return []
-    mean = fmean(e["reward"] for e in held)
-    return sorted(held, key=lambda e: abs(e["reward"] - mean))[:count]
+    last = [episode for episode in episodes if episode.get("evaluation") == "after"]
+    mean = fmean(episode["reward"] for episode in last) if last else 0.0
+    return sorted(last, key=lambda episode: abs(episode["reward"] - mean))[:count]
 
 
 def _cut(text: str) -> str:

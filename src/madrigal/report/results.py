@@ -1,23 +1,19 @@
-"""What a team is worth: tables of held-out results and of comparisons, and the settings that led there.
-
-Knows: evaluations, comparisons and settings as files hold them. Does not know: curves, transcripts, pages.
-"""
+"""What a team is worth: tables of held-out results and comparisons, the settings that led there, and what it took."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from madrigal.report.curves import agents, held_out, is_measure, together
+from madrigal.report.curves import SPEEDS, Ends, agents, held_out, is_measure, together
 from madrigal.report.markup import NOTHING, Html, element, table, text
-from madrigal.report.origin import origin
 from madrigal.report.progress import PERCENTS, shown
+from madrigal.runs.files import read_object
 from madrigal.runs.read import Run, is_number, task_of
-from madrigal.runs.variants import Variant, flat
+from madrigal.runs.variants import Variant, in_words
+from madrigal.types import ConfigError
 
-Ends = tuple[float, float, float]  # mean, low, high
 TIMES = ("before", "after")
-SPEEDS = {"tokens_per_second": "tokens/s", "response_seconds": "response time, s"}
 FACTS = {
     "Topology": "topology.kind",
     "Algorithm": "algorithm.name",
@@ -35,25 +31,72 @@ FACTS = {
 
 def facts(runs: Sequence[Run]) -> dict[str, str]:
     """The settings that matter most and what the runs took, each with all its values."""
-    settings = [dict(flat(run.settings)) for run in runs]
-    found = {
+    settings = [in_words(run.settings) for run in runs]
+    models = [value for s in settings for key, value in s.items() if key.startswith("team.") and key.endswith(".model")]
+    values = {
         "Task": [task_of(run) for run in runs],
         "Agents": [", ".join(agents(runs))],
-        "Models": [value for one in settings for key, value in one.items() if _names_a_model(key)],
-        **{label: [one[key] for one in settings if key in one] for label, key in FACTS.items()},
+        "Models": models,
+        **{label: [s[key] for s in settings if key in s] for label, key in FACTS.items()},
     }
     origins = [origin(run) for run in runs]
-    found |= {label: [one[label] for one in origins if label in one] for one in origins for label in one}
-    return {label: ", ".join(dict.fromkeys(values)) for label, values in found.items() if any(values)}
+    values |= {label: [o[label] for o in origins if label in o] for labels in origins for label in labels}
+    return {label: ", ".join(dict.fromkeys(found)) for label, found in values.items() if any(found)}
 
 
-def _names_a_model(key: str) -> bool:
-    return key.startswith("team.") and key.endswith(".model")
+def origin(run: Run) -> dict[str, str]:
+    """Date, version, machine, time and tokens of a run; what its files lack is left out."""
+    sessions = _sessions(run)
+    machines = [_dict(session.get("machine")) for session in sessions]
+    seconds, tokens = (_total(run, key) for key in ("seconds", "tokens"))
+    values = {
+        "Date": _distinct(str(session.get("date", ""))[:10] for session in sessions),
+        "Madrigal": _distinct(str(session.get("madrigal", "")) for session in sessions),
+        "Hardware": _distinct(map(_hardware, machines)),
+        "Training time": duration(seconds) if seconds else "",
+        "Tokens": f"{tokens:,.0f}" if tokens else "",
+    }
+    return {label: value for label, value in values.items() if value}
+
+
+def _sessions(run: Run) -> list[Mapping[str, Any]]:
+    """The stretches of a run that run.json lists: the start and every resumption."""
+    try:
+        about = read_object(run.folder / "run.json")
+    except ConfigError:
+        return []
+    return [session for session in _list(about.get("sessions")) if isinstance(session, dict)]
+
+
+def _hardware(machine: Mapping[str, Any]) -> str:
+    device, cores = str(machine.get("device", "")), machine.get("cores")
+    return f"{cores} cores" if device == "cpu" and is_number(cores) else device
+
+
+def _total(run: Run, key: str) -> float:
+    values = (line.record.get(key) for line in run.steps)
+    return sum(value for value in values if is_number(value) and 0 <= value < 1e15)
+
+
+def _distinct(values: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(value for value in values if value))
+
+
+def duration(seconds: float) -> str:
+    """A time in its two largest units.
+
+    >>> duration(59.6), duration(3725), duration(200000)
+    ('60 s', '1 h 2 min', '55 h 33 min')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = int(seconds) // 60
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {int(seconds) % 60} s"
 
 
 def all_settings(kinds: Sequence[Variant]) -> Html:
     """Every setting of every kind of run."""
-    columns = [dict(flat(kind.runs[0].settings)) for kind in kinds]
+    columns = [in_words(kind.runs[0].settings) for kind in kinds]
     names = dict.fromkeys(key for column in columns for key in column)
     rows = [(text(name), [text(column.get(name, "")) for column in columns]) for name in names]
     return table("All settings", ["Setting", *(kind.name or "Value" for kind in kinds)], rows)
@@ -66,45 +109,40 @@ def headline(kinds: Sequence[Variant]) -> Html:
 
 
 def _card(kind: Variant) -> Iterator[Html]:
-    values = {when: value for when in TIMES if (value := _held(kind.runs, when, "return_percent"))}
-    if not values:
-        return
+    ends = {when: value for when in TIMES if (value := _held_out(kind.runs, when, "return_percent"))}
     figures = [
         element(
             "p", {"class": "figure"}, element("span", {}, text(when)), text(f"{mean:.1f} %"), _interval(low, high, 1)
         )
-        for when, (mean, low, high) in values.items()
+        for when, (mean, low, high) in ends.items()
     ]
-    yield element("div", {"class": "card"}, element("h3", {}, text(kind.name or "Held-out return")), *figures)
+    if figures:
+        yield element("div", {"class": "card"}, element("h3", {}, text(kind.name or "Held-out return")), *figures)
 
 
 def changes(kind: Variant) -> list[tuple[str, Ends, Ends]]:
     """The components in percent, with what they were before and after training."""
-    names = ["return_percent", *(name for name in _components(kind.runs) if name in PERCENTS)]
-    found = []
-    for name in dict.fromkeys(names):
-        before, after = (_held(kind.runs, when, name) for when in TIMES)
+    rows = []
+    for name in dict.fromkeys(["return_percent", *(name for name in _components(kind.runs) if name in PERCENTS)]):
+        before, after = (_held_out(kind.runs, when, name) for when in TIMES)
         if before and after and all(map(is_measure, (*before, *after))):
-            found.append((name.removesuffix("_percent").replace("_", " "), before, after))
-    return found
+            rows.append((name.removesuffix("_percent").replace("_", " "), before, after))
+    return rows
 
 
 def results(kind: Variant) -> Html:
     """A table of the held-out results of one kind of run; nothing where there are none."""
-    if not any(run.evaluations for run in kind.runs):
+    every = dict.fromkeys(when for run in kind.runs for when in run.evaluations)
+    times = [when for when in TIMES if when in every] or list(every)[-1:]
+    if not times:
         return NOTHING
-    times = [when for when in TIMES if any(when in run.evaluations for run in kind.runs)]
-    times = times or list(dict.fromkeys(when for run in kind.runs for when in run.evaluations))[-1:]
-    names = list(_components(kind.runs))
     rows = [_row(kind, "return %", "return_percent", times, 1)]
-    for name in names:
-        if name in PERCENTS and name != "return_percent":
-            rows.append(_row(kind, f"{name} %", name, times, 1))
-        elif name != "return_percent":
-            rows.append(_row(kind, name, name, times, 2))
-    rows += [_speed(kind, key, label, times) for key, label in SPEEDS.items()]
-    columns = ["", *times, *(["change"] if len(times) == len(TIMES) else [])]
-    return table(_caption(kind), columns, rows)
+    for name in _components(kind.runs):
+        if name != "return_percent":
+            label, digits = (f"{name} %", 1) if name in PERCENTS else (name, 2)
+            rows.append(_row(kind, label, name, times, digits))
+    rows += [_row(kind, label, key, times, 2) for key, label in SPEEDS.items()]
+    return table(_caption(kind), ["", *times, *(["change"] if len(times) == len(TIMES) else [])], rows)
 
 
 def _components(runs: Iterable[Run]) -> dict[str, None]:
@@ -115,43 +153,29 @@ def _components(runs: Iterable[Run]) -> dict[str, None]:
 
 def _caption(kind: Variant) -> str:
     counts = {result["examples"] for run in kind.runs for result in run.evaluations.values()}
-    examples = " or ".join(str(count) for count in sorted(counts))
     name = f"{kind.name}. " if kind.name else ""
+    head = f"{name}Held-out results on {' or '.join(map(str, sorted(counts)))} examples"
     if len(kind.runs) == 1:
-        return f"{name}Held-out results on {examples} examples: mean and 95 % bootstrap interval over the examples."
+        return f"{head}: mean and 95 % bootstrap interval over the examples."
     seeds = ", ".join(str(run.settings.get("seed", "?")) for run in kind.runs)
-    return (
-        f"{name}Held-out results on {examples} examples: mean of {len(kind.runs)} runs (seeds {seeds}), least and "
-        "greatest of them."
-    )
+    return f"{head}: mean of {len(kind.runs)} runs (seeds {seeds}), least and greatest of them."
 
 
-def _held(runs: Sequence[Run], when: str, name: str) -> tuple[float, float, float] | None:
+def _held_out(runs: Sequence[Run], when: str, name: str) -> Ends | None:
     values = [held_out(run.evaluations[when], name) for run in runs if when in run.evaluations]
-    known = [value for value in values if value]
-    return together(known) if known else None
+    return together(known) if (known := [value for value in values if value]) else None
 
 
 def _row(kind: Variant, label: str, name: str, times: Sequence[str], digits: int) -> tuple[Html, list[Html]]:
-    values = [_held(kind.runs, when, name) for when in times]
+    values = [_held_out(kind.runs, when, name) for when in times]
     cells = [_cell(value, digits) for value in values]
     if len(times) == len(TIMES):
         first, last = values
-        cells.append(text(f"{last[0] - first[0]:+.{digits}f}") if first and last else NOTHING)
+        cells.append(text(f"{last[0] - first[0]:+.{digits}f}") if first and last and name not in SPEEDS else NOTHING)
     return text(label.replace("_", " ").replace("/", ", ")), cells
 
 
-def _speed(kind: Variant, key: str, label: str, times: Sequence[str]) -> tuple[Html, list[Html]]:
-    """Speeds have no interval of their own."""
-    cells = []
-    for when in times:
-        values = [run.evaluations[when].get(key) for run in kind.runs if when in run.evaluations]
-        known = [(float(value),) * 3 for value in values if is_number(value)]
-        cells.append(_cell(together(known), 2) if known else NOTHING)
-    return text(label), cells + [NOTHING] * (len(times) == len(TIMES))
-
-
-def _cell(value: tuple[float, float, float] | None, digits: int) -> Html:
+def _cell(value: Ends | None, digits: int) -> Html:
     if value is None:
         return NOTHING
     mean, low, high = value
@@ -173,8 +197,8 @@ def comparison(record: Mapping[str, Any]) -> Html:
     columns = list(dict.fromkeys(str(name) for row in rows for name in _dict(row.get("columns"))))
     body = []
     for row in rows:
-        held = {str(name): _dict(value) for name, value in _dict(row.get("columns")).items()}
-        body.append((text(row.get("name", "")), [_compared(held.get(name, {})) for name in columns]))
+        cells = {str(name): _dict(cell) for name, cell in _dict(row.get("columns")).items()}
+        body.append((text(row.get("name", "")), [_compared(cells.get(name, {})) for name in columns]))
     budget = record.get("budget")
     caption = f"Compared at equal budget: {budget}." if budget else "Compared."
     return table(f"{caption} Mean and interval.", ["", *(name.replace("_", " ") for name in columns)], body)
@@ -184,9 +208,7 @@ def _compared(cell: Mapping[str, Any]) -> Html:
     mean, low, high = (cell.get(key) for key in ("mean", "low", "high"))
     if not is_number(mean):
         return NOTHING
-    if is_number(low) and is_number(high):
-        return _cell((mean, low, high), 2)
-    return _cell((mean, mean, mean), 2)
+    return _cell((mean, low, high) if is_number(low) and is_number(high) else (mean, mean, mean), 2)
 
 
 def _dict(value: object) -> dict[Any, Any]:

@@ -1,7 +1,4 @@
-"""Transcripts as one block of text that a page can carry: JSON, compressed, in letters that are no markup.
-
-Knows: lines of episodes.jsonl, how much a page may weigh. Does not know: how they are shown.
-"""
+"""Transcripts as one block of text that a page can carry: JSON, compressed, in letters that are no markup."""
 
 from __future__ import annotations
 
@@ -37,18 +34,18 @@ class Packed:
 
 def pack(runs: Sequence[Run], limit: int = LIMIT) -> Packed:
     """Packs every transcript, or an even selection where all of them weigh too much: held-out ones go first."""
-    held, played = _items(runs)
-    whole = _block(runs, [*held, *played])
+    held_out, training = _items(runs)
+    whole = _block(runs, [*held_out, *training])
     if len(whole) <= limit:
         return Packed(whole)
-    alone = _block(runs, held)
+    alone = _block(runs, held_out)
     if len(alone) <= limit:
-        block, count = _fitted(runs, held, played, limit, len(whole))
-        return Packed(block, (_left_out(count, len(played), "training transcripts"),))
-    block, count = _fitted(runs, [], held, limit, len(alone))
-    notices = [_left_out(count, len(held), "held-out examples")]
-    if played:
-        notices.append(_left_out(0, len(played), "training transcripts"))
+        block, count = _fitted(runs, held_out, training, limit, len(whole))
+        return Packed(block, (_left_out(count, len(training), "training transcripts"),))
+    block, count = _fitted(runs, [], held_out, limit, len(alone))
+    notices = [_left_out(count, len(held_out), "held-out examples")]
+    if training:
+        notices.append(_left_out(0, len(training), "training transcripts"))
     return Packed(block, tuple(notices))
 
 
@@ -68,15 +65,15 @@ def schemes(record: Mapping[str, Any]) -> list[str]:
 
 def _items(runs: Sequence[Run]) -> tuple[list[Item], list[Item]]:
     """The held-out examples, each with all its evaluations, and the episodes of training."""
-    held: dict[tuple[int, str], Item] = {}
-    played: list[Item] = []
+    held_out: dict[tuple[int, str], Item] = {}
+    training: list[Item] = []
     for number, run in enumerate(runs):
         for line in run.episodes:
             if "evaluation" in line.record:
-                held.setdefault((number, str(line.record.get("example"))), []).append((number, line))
+                held_out.setdefault((number, str(line.record.get("example"))), []).append((number, line))
             else:
-                played.append([(number, line)])
-    return list(held.values()), played
+                training.append([(number, line)])
+    return list(held_out.values()), training
 
 
 def _fitted(runs: Sequence[Run], always: list[Item], some: list[Item], limit: int, weight: int) -> tuple[str, int]:
@@ -130,9 +127,9 @@ def _episode(run: int, line: Line, messages: dict[tuple[str, str], int]) -> dict
 
 
 def _turn(turn: Mapping[str, Any], messages: dict[tuple[str, str], int]) -> dict[str, Any]:
-    given = turn.get("prompt")
-    prompt = [message for message in given if isinstance(message, dict)] if isinstance(given, list) else []
-    shown = [(str(m.get("role", "")), _clipped(str(m.get("content", "")))) for m in prompt]
+    prompt = turn.get("prompt")
+    parts = [part for part in prompt if isinstance(part, dict)] if isinstance(prompt, list) else []
+    shown = [(str(part.get("role", "")), _clipped(str(part.get("content", "")))) for part in parts]
     text = _clipped(turn["text"])
     return {
         "agent": turn["agent"],

@@ -1,4 +1,4 @@
-"""Checkpoints of a whole team: complete or absent, never half there.
+"""Checkpoints of a whole team, complete or absent.
 
 A checkpoint is a folder `step-N` with one file per learner, `state.json`, and `manifest.json` with the sha256 of every
 file. It is written under another name, flushed to the disk, and renamed.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import Tensor
 from madrigal.runs.files import flush, read_object, remedy, remove_folder
 from madrigal.types import ConfigError, TrainingError
 
+_NAME = re.compile(r"step-(0|[1-9][0-9]{0,14})")
 Learners = dict[str, dict[str, Any]]
 Checkpoint = tuple[Learners, dict[str, Any]]
 
@@ -36,7 +38,8 @@ def save_checkpoint(
     final, draft = folder / f"step-{step}", folder / f".step-{step}.draft"
     check_finite(learners, f"checkpoint {final}")
     try:
-        _sweep(folder)
+        for left in [*folder.glob(".step-*.draft"), *folder.glob(".step-*.removed")]:  # by a kill
+            shutil.rmtree(left)
         draft.mkdir(parents=True)
         for name, learner in learners.items():
             torch.save(learner, draft / f"{name}.pt")
@@ -136,8 +139,7 @@ def _damaged(path: Path, why: str) -> ConfigError:
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """The complete checkpoint of the highest step, or None."""
-    found = checkpoints(folder)
-    return found[-1][1] if found else None
+    return checkpoints(folder)[-1][1] if checkpoints(folder) else None
 
 
 def newest_whole(folder: Path, tell: Callable[[str], None]) -> Checkpoint | None:
@@ -149,34 +151,21 @@ def newest_whole(folder: Path, tell: Callable[[str], None]) -> Checkpoint | None
     Raises:
         ConfigError: if all are damaged.
     """
-    found = checkpoints(folder)[::-1]
-    for place, (_, path) in enumerate(found):
+    paths = [path for _, path in reversed(checkpoints(folder))]
+    for path, earlier in zip(paths, [*paths[1:], None], strict=False):
         try:
             return load_checkpoint(path)
         except ConfigError as error:
-            if place + 1 == len(found):
+            if earlier is None:
                 raise
-            tell(f"{str(error).partition(';')[0]}; going on from {found[place + 1][1].name}")
+            tell(f"{str(error).partition(';')[0]}; going on from {earlier.name}")
     return None
 
 
 def checkpoints(folder: Path) -> list[tuple[int, Path]]:
     """Step and folder of every checkpoint, the oldest first."""
     paths = folder.glob("step-*") if folder.is_dir() else ()
-    named = [(path.name.removeprefix("step-"), path) for path in paths]
-    # isdecimal takes other scripts' digits too, and int takes leading zeros.
-    return sorted((int(step), path) for step, path in named if step.isascii() and step.isdecimal() and _is_plain(step))
-
-
-def _is_plain(step: str) -> bool:
-    return len(step) < 16 and str(int(step)) == step
-
-
-def _sweep(folder: Path) -> None:
-    """Removes what a kill left of checkpoints that were being written or removed."""
-    for pattern in (".step-*.draft", ".step-*.removed"):
-        for path in folder.glob(pattern):
-            shutil.rmtree(path)
+    return sorted((int(path.name[len("step-") :]), path) for path in paths if _NAME.fullmatch(path.name))
 
 
 def _sha256(file: Path) -> str:

@@ -6,27 +6,48 @@ import errno
 import json
 import os
 import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from madrigal.types import ConfigError
+from madrigal.types import ConfigError, TrainingError
 
 
 def write_whole(path: Path, text: str) -> None:
     """Writes a file beside `path`, flushes it to the disk and renames it: a kill or a full disk leaves the old one.
 
     Raises:
-        OSError: if it cannot be written.
+        TrainingError: if it cannot be written.
     """
     draft = path.with_name(f".{path.name}.draft")
+    with _writing(path):
+        try:
+            draft.write_text(text, encoding="utf-8")
+            flush(draft)
+            draft.replace(path)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
+        flush(path.parent)
+
+
+def append_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Appends records to a JSONL file.
+
+    Raises:
+        TrainingError: if it cannot be written.
+    """
+    with _writing(path), path.open("a") as stream:
+        stream.writelines(json.dumps(record) + "\n" for record in records)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
     try:
-        draft.write_text(text, encoding="utf-8")
-        flush(draft)
-        draft.replace(path)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
-    flush(path.parent)
+        yield
+    except OSError as error:
+        raise TrainingError(f"{path} could not be written: {error.strerror}; {remedy(error)}") from error
 
 
 def flush(path: Path) -> None:

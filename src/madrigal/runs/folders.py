@@ -1,4 +1,4 @@
-"""Run folders in use: one process at a time, nothing left of a run that never began, nothing lost to --overwrite."""
+"""Locks run folders: one process at a time, nothing left of a run that never began, nothing lost to --overwrite."""
 
 from __future__ import annotations
 
@@ -41,9 +41,8 @@ class Held:
     """A run folder that this process alone may write.
 
     Attributes:
-        folder: where it is.
-        before: what lay in it, and stays, when a new run begins there.
-        begun: whether it holds a run that is to be gone on with.
+        before: names of what lay in it, and stays, when a new run begins there.
+        begun: whether it holds a run to go on with.
     """
 
     folder: Path
@@ -51,11 +50,11 @@ class Held:
     begun: bool
 
     def settle(self) -> None:
-        """Removes what a new run replaces; to be called when its first record is on the disk."""
+        """Removes what a new run replaces; for when its first record is on the disk."""
         shutil.rmtree(self.folder / PREVIOUS, ignore_errors=True)
 
     def leave(self) -> None:
-        """Makes the folder what it was before, where the run that was to begin has left no record."""
+        """Makes the folder what it was before, where the new run has left no record."""
         if self.begun or (self.folder / FIRST).exists() or (self.folder / "checkpoints").exists():
             return
         for path in list(self.folder.iterdir()):
@@ -66,10 +65,10 @@ class Held:
 
 @contextmanager
 def held(folder: Path, *, resume: bool = False, overwrite: bool = False, beside: bool = False) -> Iterator[Held]:
-    """Takes a run folder for as long as the context lasts, and makes it where there is none.
+    """Locks a run folder for as long as the context lasts, and makes it where there is none.
 
     The lock ends with its owner, however that ends. A run that fails before its first record leaves no folder behind,
-    and one that was to be replaced is back then.
+    and the run that it was to replace is back.
 
     Args:
         resume: go on with the run in it, if there is one.
@@ -77,7 +76,7 @@ def held(folder: Path, *, resume: bool = False, overwrite: bool = False, beside:
         beside: a new run may lie beside files that are no run's.
 
     Raises:
-        ConfigError: if another process writes there, or it holds a run, or anything else, and neither was asked for.
+        ConfigError: if another process writes there, or the folder is not empty and neither of these was chosen.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     lock = _locked(folder)
@@ -87,8 +86,7 @@ def held(folder: Path, *, resume: bool = False, overwrite: bool = False, beside:
         begun = EXPERIMENT in entries
         replaced = bool(entries) and not resume and (begun or not beside)
         if replaced:
-            _check_replaceable(folder, begun=begun, overwrite=overwrite)
-            _put_aside(folder, entries)
+            _put_aside(folder, entries, overwrite=overwrite)
         place = Held(folder, frozenset() if replaced else entries, begun and resume)
         try:
             yield place
@@ -109,13 +107,10 @@ def held_free(runs: Path, name: str) -> Iterator[Held]:
     with ExitStack() as stack:
         for number in count(1):
             folder = runs / (name if number == 1 else f"{name}-{number}")
-            if not is_free(folder):
-                continue
-            try:
-                place = stack.enter_context(held(folder))
-            except TakenError:  # by a process that was a moment faster
-                continue
-            break
+            with contextlib.suppress(TakenError):  # by a process that was a moment faster
+                if is_free(folder):
+                    place = stack.enter_context(held(folder))
+                    break
         yield place
 
 
@@ -128,17 +123,14 @@ def _names(folder: Path) -> frozenset[str]:
     return frozenset(path.name for path in folder.iterdir()) - {LOCK}
 
 
-def _check_replaceable(folder: Path, *, begun: bool, overwrite: bool) -> None:
+def _put_aside(folder: Path, entries: frozenset[str], *, overwrite: bool) -> None:
     if not overwrite:
         raise TakenError(
             f"the run folder {folder} exists; resume it with --resume, replace it with --overwrite, or choose another "
             "--name"
         )
-    if not begun:
+    if EXPERIMENT not in entries:
         raise ConfigError(f"{folder} holds files but no experiment.json: not a run; choose another --name")
-
-
-def _put_aside(folder: Path, entries: frozenset[str]) -> None:
     (folder / PREVIOUS).mkdir()
     # The first record goes first: as long as there is none, `_restore` brings back whatever was moved.
     for name in sorted(entries, key=lambda name: name != FIRST):

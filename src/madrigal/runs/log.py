@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from madrigal.runs.files import flush, parse_json, read_object, remedy, write_whole
-from madrigal.types import ConfigError, TrainingError
+from madrigal.runs.files import append_lines, flush, parse_json, read_object, write_whole
+from madrigal.types import ConfigError
 
 Record = Mapping[str, Any]
 Tracker = Callable[[int, Mapping[str, float]], None]
@@ -28,8 +28,8 @@ class RunLog:
 
     def step(self, record: Record, episodes: Sequence[Record]) -> None:
         """Appends one step and its transcripts."""
-        self._append(EPISODES, episodes)
-        self._append(STEPS, [record])
+        append_lines(self.folder / EPISODES, episodes)
+        append_lines(self.folder / STEPS, [record])
         self._track(int(record["step"]), record, "train")
 
     def evaluations(self) -> dict[str, Any]:
@@ -43,8 +43,8 @@ class RunLog:
 
     def evaluation(self, when: str, result: Record, episodes: Sequence[Record], step: int) -> None:
         """Files an evaluation under its name in evaluation.json; transcripts go to episodes.jsonl."""
-        self._write(EVALUATION, json.dumps({**self.evaluations(), when: dict(result)}, indent=2) + "\n")
-        self._append(EPISODES, [{"evaluation": when, "step": step, **e} for e in episodes])
+        write_whole(self.folder / EVALUATION, json.dumps({**self.evaluations(), when: dict(result)}, indent=2) + "\n")
+        append_lines(self.folder / EPISODES, [{"evaluation": when, "step": step, **e} for e in episodes])
         self._track(step, result, "evaluation")
 
     def flush(self) -> None:
@@ -64,7 +64,8 @@ class RunLog:
         steps = {record["step"] for record in read_steps(self.folder / STEPS)}
         if not (missing := sorted(set(range(step)) - steps)):
             return []
-        return [f"{STEPS} lacks {len(missing)} of the {step} steps that were made ({_spans(missing)})"]
+        span = str(missing[0]) if len(missing) == 1 else f"{missing[0]} to {missing[-1]}"
+        return [f"{STEPS} lacks {len(missing)} of the {step} steps that were made ({span})"]
 
     def rewind(self, step: int, extended: bool = False) -> None:
         """Forgets what was recorded from `step` on: a resumed run writes it again.
@@ -79,32 +80,16 @@ class RunLog:
                 records = [r | {"evaluation": between} if r.get("evaluation") == LAST else r for r in records]
             # An evaluation after step N carries N itself and was made before the checkpoint of step N; only the one
             # after all steps comes later, and is always made again.
-            held = [r for r in records if r.get("evaluation") != LAST]
-            kept = [r for r in held if r["step"] < step + (step > 0 and "evaluation" in r)]
+            earlier = [r for r in records if r.get("evaluation") != LAST]
+            kept = [r for r in earlier if r["step"] < step + (step > 0 and "evaluation" in r)]
             if records or (self.folder / name).exists():
-                self._write(name, "".join(json.dumps(r) + "\n" for r in kept))
+                write_whole(self.folder / name, "".join(json.dumps(r) + "\n" for r in kept))
         results = self.evaluations()
         if extended and LAST in results:
             results[between] = results[LAST]
         kept_results = {when: result for when, result in results.items() if not _is_after(when, step)}
         if kept_results != results or LAST in results:
-            self._write(EVALUATION, json.dumps(kept_results, indent=2) + "\n")
-
-    def _write(self, name: str, text: str) -> None:
-        try:
-            write_whole(self.folder / name, text)
-        except OSError as error:
-            raise self._unwritten(name, error) from error
-
-    def _append(self, name: str, records: Sequence[Record]) -> None:
-        try:
-            with (self.folder / name).open("a") as stream:
-                stream.writelines(json.dumps(record) + "\n" for record in records)
-        except OSError as error:
-            raise self._unwritten(name, error) from error
-
-    def _unwritten(self, name: str, error: OSError) -> TrainingError:
-        return TrainingError(f"{self.folder / name} could not be written: {error.strerror}; {remedy(error)}")
+            write_whole(self.folder / EVALUATION, json.dumps(kept_results, indent=2) + "\n")
 
     def _track(self, step: int, record: Record, prefix: str) -> None:
         numbers = dict(_numbers(record, prefix))
@@ -161,12 +146,3 @@ def _is_after(when: str, step: int) -> bool:
     """Whether an evaluation was made later than after `step` steps."""
     made = when.removeprefix("step-")
     return when == LAST or (made.isdecimal() and int(made) > step)
-
-
-def _spans(numbers: Sequence[int]) -> str:
-    """The first and last of some numbers, in a few words.
-
-    >>> _spans([1]), _spans([1, 2, 7])
-    ('1', '1 to 7')
-    """
-    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"

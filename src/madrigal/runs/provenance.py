@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 import madrigal
-from madrigal.runs.files import read_object
+from madrigal.runs.files import read_object, write_whole
 
 FILE = "run.json"
 LIBRARIES = ("torch", "transformers", "peft")
@@ -44,7 +45,7 @@ def session(step: int, device: torch.device, changes: Mapping[str, Any]) -> dict
 
 
 def commit(folder: Path) -> str:
-    """The commit of the sources in a folder, marked where they were changed since; "" where git does not know them."""
+    """The commit of the sources in a folder, marked where they have changed since; "" where git does not know them."""
     try:
         if not _git(folder, "ls-files", "__init__.py"):
             return ""
@@ -66,3 +67,8 @@ def read_about(folder: Path) -> dict[str, Any]:
     """
     file = folder / FILE
     return read_object(file) if file.exists() else {}
+
+
+def write_about(folder: Path, about: Mapping[str, Any]) -> None:
+    """Writes run.json of a run folder."""
+    write_whole(folder / FILE, json.dumps(about, indent=2) + "\n")

@@ -1,12 +1,9 @@
-"""Run folders as they lie on disk, whole or not: settings, steps, transcripts, evaluations, and what was not readable.
-
-Knows: the files of a run folder. Does not know: what the numbers mean, charts, pages. Imports no torch.
-"""
+"""Reads run folders, whole or not; what is missing or broken in them becomes a notice."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any, TypeGuard
@@ -15,7 +12,7 @@ from madrigal.types import ConfigError
 
 Record = dict[str, Any]
 HUGE = 10**15
-MOST = 5  # broken lines of one file that are told one by one; the others are listed by number
+MOST = 5  # broken lines of one file that have a notice of their own; the others are listed by number
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +70,11 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
         ConfigError: if a folder is no run, is given twice, or two are of different tasks.
     """
     folders = [run for folder in folders for run in _runs_in(folder)]
-    places = [folder.resolve() for folder in folders]
-    if len(set(places)) < len(places):
+    paths = [folder.resolve() for folder in folders]
+    if len(set(paths)) < len(paths):
         raise ConfigError("report: expected every run once, got one of them twice")
-    short = len({place.name for place in places}) == len(places)
-    names = [place.name if short else f"{place.parent.name}/{place.name}" for place in places]
+    short = len({path.name for path in paths}) == len(paths)
+    names = [path.name if short else f"{path.parent.name}/{path.name}" for path in paths]
     runs = [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
     for run in runs[1:]:
         # Contenders of one comparison are compared, whatever their tasks are called.
@@ -114,7 +111,7 @@ def read_run(folder: Path, name: str = "") -> Run:
     comparison = _nearest("comparison.json", [folder, *folder.resolve().parents[:2]], notices)
     contender = str(_nearest("contender.json", [folder], notices).get("name", ""))
     run = Run(name or folder.name, folder, settings, steps, episodes, evaluations, comparison, (), contender)
-    return replace(run, notices=(*_state(run), *_gaps(run), *notices, *broken_steps, *broken_episodes))
+    return replace(run, notices=(*_state(run), *notices, *broken_steps, *broken_episodes))
 
 
 def task_of(run: Run) -> str:
@@ -131,61 +128,54 @@ def read_lines(path: Path, flaw: Callable[[Record], str]) -> tuple[tuple[Line, .
     if not path.is_file():
         return (), [f"{path.name} is missing."]
     lines, broken = list[Line](), dict[int, str]()
-    content = path.read_bytes()
-    parts = content.split(b"\n")
+    parts = path.read_bytes().split(b"\n")
     for number, part in enumerate(parts, start=1):
         if not part.strip():
             continue
-        found, why = _parsed(part)
-        why = why or flaw(found)
-        if not why:
-            lines.append(Line(number, found))
-        elif number == len(parts):
-            broken[number] = "was cut off while it was written"
+        record, why = _parsed(part)
+        if why := why or flaw(record):
+            broken[number] = "was cut off while it was written" if number == len(parts) else why
         else:
-            broken[number] = why
-    return tuple(lines), _told(path.name, broken)
-
-
-def _told(name: str, broken: Mapping[int, str]) -> list[str]:
-    told = [f"{name}: line {number} {why} and is left out." for number, why in list(broken.items())[:MOST]]
+            lines.append(Line(number, record))
+    notices = [f"{path.name}: line {number} {why} and is left out." for number, why in list(broken.items())[:MOST]]
     if len(broken) > MOST:
         rest = ", ".join(map(str, list(broken)[MOST:]))
-        told.append(f"{name}: {len(broken) - MOST} more lines could not be read and are left out: {rest}.")
-    return told
+        notices.append(f"{path.name}: {len(broken) - MOST} more lines could not be read and are left out: {rest}.")
+    return tuple(lines), notices
 
 
 def _parsed(content: bytes) -> tuple[Record, str]:
     """A JSON object, or the reason why there is none."""
     try:
-        found = json.loads(content)
+        value = json.loads(content)
     except UnicodeDecodeError:
         return {}, "is not UTF-8"
     # Lists nested thousands deep, and numbers thousands of digits long, fail in their own ways.
     except (ValueError, RecursionError) as error:
         return {}, f"is not JSON ({error.msg if isinstance(error, json.JSONDecodeError) else 'too large to read'})"
-    return (found, "") if isinstance(found, dict) else ({}, "is not a JSON object")
+    return (value, "") if isinstance(value, dict) else ({}, "is not a JSON object")
 
 
 def _object(path: Path, notices: list[str]) -> Record:
-    found, why = _parsed(path.read_bytes())
+    value, why = _parsed(path.read_bytes())
     if why:
         notices.append(f"{path.name} {why}.")
-    return found
+    return value
 
 
 def _nearest(name: str, folders: Sequence[Path], notices: list[str]) -> Record:
     """The JSON object of that name in the first of the folders that has it."""
-    found = [folder / name for folder in folders if (folder / name).is_file()]
-    return _object(found[0], notices) if found else {}
+    paths = [folder / name for folder in folders if (folder / name).is_file()]
+    return _object(paths[0], notices) if paths else {}
 
 
 def _evaluations(path: Path, notices: list[str]) -> dict[str, Record]:
     if not path.is_file():
         return {}
-    held = _object(path, notices)
-    whole = {when: result for when, result in held.items() if isinstance(result, dict) and _is_evaluation(result)}
-    notices.extend(f"evaluation.json: {when!r} is not an evaluation and is left out." for when in held.keys() - whole)
+    results = _object(path, notices)
+    whole = {when: result for when, result in results.items() if isinstance(result, dict) and _is_evaluation(result)}
+    broken = results.keys() - whole
+    notices.extend(f"evaluation.json: {when!r} is not an evaluation and is left out." for when in broken)
     return dict(sorted(whole.items(), key=lambda item: order(item[0])))
 
 
@@ -223,28 +213,20 @@ def _flaw_of_episode(record: Record) -> str:
     turns = record.get("turns")
     if not is_number(record.get("step")) or not is_number(record.get("reward")):
         return "has no step or no reward"
-    if not isinstance(turns, list) or not all(map(_is_turn, turns)):
-        return "has no turns of agents with texts"
-    return ""
+    return "" if isinstance(turns, list) and all(map(_is_turn, turns)) else "has no turns of agents with texts"
 
 
 def _is_turn(turn: object) -> bool:
     return isinstance(turn, dict) and isinstance(turn.get("agent"), str) and isinstance(turn.get("text"), str)
 
 
-def _gaps(run: Run) -> list[str]:
-    """Whether lines are missing between those that are there."""
-    missing = run.made - len({line.record["step"] for line in run.steps})
-    return [f"steps.jsonl: {missing} of {run.made} steps are missing."] if missing else []
-
-
-def _state(run: Run) -> list[str]:
+def _state(run: Run) -> Iterator[str]:
     """What a reader must know of a run that is not whole; a run of no steps was only to be played."""
-    told = []
     if not run.ended:
-        told.append(f"This run has not ended: {run.made} of {run.planned} steps are recorded.")
+        yield f"This run has not ended: {run.made} of {run.planned} steps are recorded."
     if not run.evaluations:
-        told.append("There is no evaluation yet, so nothing is said about held-out examples.")
+        yield "There is no evaluation yet, so nothing is said about held-out examples."
     if run.made == 0 and run.planned:
-        told.append("No training step is recorded, so there are no curves.")
-    return told
+        yield "No training step is recorded, so there are no curves."
+    if missing := run.made - len({line.record["step"] for line in run.steps}):
+        yield f"steps.jsonl: {missing} of {run.made} steps are missing."

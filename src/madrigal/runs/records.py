@@ -1,7 +1,4 @@
-"""What is written down of a training step: numbers and sampled transcripts, as plain dictionaries.
-
-Knows: groups, samples, learners' reports. Does not know: files, screens.
-"""
+"""Records of a training step: its numbers and sampled transcripts, as plain dictionaries."""
 
 from __future__ import annotations
 
@@ -18,12 +15,12 @@ Record = dict[str, Any]
 
 
 def stretches(groups: Sequence[Group[Any]]) -> Iterator[Episode[Any]]:
-    """Every stretch of play in a forest of groups."""
+    """Every segment of play in a forest of groups."""
     return (episode for group in all_groups(groups) for episode in group.episodes)
 
 
 def paths(groups: Sequence[Group[Any]]) -> Iterator[Episode[Any]]:
-    """Every episode of a forest, whole: all stretches from the beginning to where nothing follows, joined."""
+    """Every full episode of a forest: its segments joined from the beginning to where nothing follows."""
     for group in groups:
         for stretch in group.episodes:
             if stretch.then is None:
@@ -59,10 +56,11 @@ def step_record(
         "tokens_per_second": tokens / seconds if seconds else 0.0,
         "episodes": len(episodes),
         "reward": fmean(joint_reward(s) for episode in episodes for s in episode.steps),
-        "group/spread": fmean(_spread(group) for group in groups),
+        "group/spread": fmean(pstdev(sum(map(joint_reward, e.steps)) for e in paths([group])) for group in groups),
         "group/equal": fmean(abs(a) < 1e-9 for a in advantages) if advantages else 1.0,
     }
-    record |= {f"component/{k}": v for k, v in mean_metrics(_last(episodes)).items()}
+    ends = [episode for episode in episodes if episode.then is None]  # where the outcome of a whole episode stands
+    record |= {f"component/{k}": v for k, v in mean_metrics(ends).items()}
     for agent in groups[0].agents:
         record |= _agent_record(agent, episodes, turns)
     for policy, report in updates.items():
@@ -121,15 +119,6 @@ def _tokens(completion: Completion) -> Record:
     return {"pieces": [len(piece) for piece in completion.pieces], "logprobs": logprobs}
 
 
-def _last(episodes: Sequence[Episode[Any]]) -> list[Episode[Any]]:
-    """Stretches after which nothing follows: where the outcome of a whole episode stands."""
-    return [episode for episode in episodes if episode.then is None]
-
-
-def _spread(group: Group[Any]) -> float:
-    return pstdev(sum(map(joint_reward, episode.steps)) for episode in paths([group]))
-
-
 def _beside(group: Group[Any]) -> tuple[Episode[Any], ...]:
     """What was played for a group's sake and is not one of its siblings."""
     return group.solo if group.greedy is None else (group.greedy, *group.solo)
@@ -141,12 +130,12 @@ def _distinct(turns: Sequence[Turn]) -> list[Turn]:
 
 
 def _agent_record(agent: str, episodes: Sequence[Episode[Any]], turns: Sequence[Turn]) -> Record:
-    said = [turn.completion for turn in _distinct(turns) if turn.agent == agent]
-    if not said:
+    completions = [turn.completion for turn in _distinct(turns) if turn.agent == agent]
+    if not completions:
         return {}
     return {
         f"agent/{agent}/reward": fmean(s.rewards[agent] for e in episodes for s in e.steps),
-        f"agent/{agent}/tokens": fmean(len(completion.token_ids) for completion in said),
-        f"agent/{agent}/cut_off": fmean(completion.finish == "length" for completion in said),
-        f"agent/{agent}/seconds": fmean(completion.seconds for completion in said),
+        f"agent/{agent}/tokens": fmean(len(completion.token_ids) for completion in completions),
+        f"agent/{agent}/cut_off": fmean(completion.finish == "length" for completion in completions),
+        f"agent/{agent}/seconds": fmean(completion.seconds for completion in completions),
     }

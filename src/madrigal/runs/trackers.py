@@ -19,14 +19,15 @@ PACKAGES = {
 
 
 def check_trackers(kinds: Sequence[str]) -> None:
-    """Finds out whether trackers can be begun, before anything is loaded or made.
+    """Checks that trackers can start, before anything is loaded or made.
 
     Raises:
         ConfigError: if a package is not installed, or wandb would ask for a key on the terminal.
     """
     for kind in kinds:
         module = _package(kind)
-        if kind == "wandb" and not _has_key(module):
+        offline = os.environ.get("WANDB_MODE", "") in ("offline", "disabled", "dryrun")
+        if kind == "wandb" and not (offline or os.environ.get("WANDB_API_KEY") or module.api.api_key):
             raise ConfigError(
                 "records.trackers: wandb is not logged in; run: wandb login, or set WANDB_MODE=offline to send it later"
             )
@@ -38,13 +39,6 @@ def _package(kind: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise ConfigError(f"records.trackers: {kind} is not installed; pip install '{extra}'") from error
-
-
-def _has_key(wandb: Any) -> bool:
-    """Whether wandb needs no key now, has one in the environment, or one from an earlier login."""
-    if os.environ.get("WANDB_MODE", "") in ("offline", "disabled", "dryrun"):
-        return True
-    return bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
 
 
 def make_tracker(kind: str, folder: Path, settings: Mapping[str, Any]) -> Tracker:
@@ -76,17 +70,9 @@ def _wandb(folder: Path, settings: Mapping[str, Any]) -> Tracker:
         raise ConfigError(
             f"records.trackers: wandb could not begin ({reason}); run: wandb login, or set WANDB_MODE=offline"
         ) from error
-
-    def track(step: int, numbers: Mapping[str, float]) -> None:
-        run.log({**numbers, "step": step})
-
-    return track
+    return lambda step, numbers: run.log({**numbers, "step": step})
 
 
 def _trackio(folder: Path, settings: Mapping[str, Any]) -> Tracker:
     run = _package("trackio").init(project="madrigal", name=folder.name, config=dict(settings), resume="allow")
-
-    def track(step: int, numbers: Mapping[str, float]) -> None:
-        run.log(dict(numbers), step=step)
-
-    return track
+    return lambda step, numbers: run.log(dict(numbers), step=step)

@@ -1,7 +1,4 @@
-"""Runs that differ in their seed alone, taken together; and what tells the others apart.
-
-Knows: settings. Does not know: what was measured.
-"""
+"""Settings in words, and runs that differ in their seed alone taken together."""
 
 from __future__ import annotations
 
@@ -11,7 +8,8 @@ from typing import Any
 
 from madrigal.runs.read import Run
 
-SPOKEN = 3  # settings that fit a name
+MOST_NAMED = 3  # settings that fit a name
+Settings = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,38 +26,47 @@ def variants(runs: Sequence[Run]) -> list[Variant]:
     A variant is named as its comparison calls it, or by the settings that no other shares; where these are many, by the
     folder of its first run.
     """
-    together: dict[tuple[str, frozenset[tuple[str, str]]], list[Run]] = {}
+    groups: dict[tuple[str, Settings], list[Run]] = {}
     for run in runs:
-        settings = dict(flat(run.settings))
+        settings = in_words(run.settings)
         settings.pop("seed", None)
-        together.setdefault((run.contender, frozenset(settings.items())), []).append(run)
-    if len(together) == 1:
+        groups.setdefault((run.contender, frozenset(settings.items())), []).append(run)
+    if len(groups) == 1:
         return [Variant("", tuple(runs))]
-    shared = frozenset.intersection(*(settings for _, settings in together))
-    names = [_name(contender, settings - shared) for contender, settings in together]
-    whole = all(names) and len(set(names)) == len(names)
+    own = distinctions([settings for _, settings in groups])
+    names = [
+        contender or (", ".join(f"{key} {value}" for key, value in distinct) if len(distinct) <= MOST_NAMED else "")
+        for (contender, _), distinct in zip(groups, own, strict=True)
+    ]
+    unique = all(names) and len(set(names)) == len(names)
     return [
-        Variant(name if whole else members[0].name, tuple(members))
-        for name, members in zip(names, together.values(), strict=True)
+        Variant(name if unique else members[0].name, tuple(members))
+        for name, members in zip(names, groups.values(), strict=True)
     ]
 
 
-def _name(contender: str, own: frozenset[tuple[str, str]]) -> str:
-    said = [f"{key} {value}" for key, value in sorted(own)]
-    return contender or (", ".join(said) if len(said) <= SPOKEN else "")
+def distinctions(kinds: Sequence[Settings]) -> list[list[tuple[str, str]]]:
+    """Of each kind of run the settings that are not those of all kinds."""
+    shared = frozenset.intersection(*kinds)
+    return [sorted(settings - shared) for settings in kinds]
 
 
-def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def in_words(settings: Mapping[str, Any]) -> dict[str, str]:
     """Nested settings as dotted names and values in words.
 
-    >>> list(flat({"task": {"kind": "Tldr"}, "steps": 3, "betas": [0.9, 0.999], "clip": None}))
-    [('task.kind', 'Tldr'), ('steps', '3'), ('betas', '0.9, 0.999'), ('clip', 'none')]
+    >>> in_words({"task": {"kind": "Tldr"}, "steps": 3, "betas": [0.9, 0.999], "clip": None})
+    {'task.kind': 'Tldr', 'steps': '3', 'betas': '0.9, 0.999', 'clip': 'none'}
     """
+    return {key: _words(value) for key, value in flat(settings)}
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings as dotted names and values."""
     for key, value in settings.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", _words(value)
+            yield f"{prefix}{key}", value
 
 
 def _words(value: object) -> str:

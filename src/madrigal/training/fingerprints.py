@@ -1,7 +1,4 @@
-"""Fingerprints of what a run was started with: rows of data, base models, tokenizers, the code of an own task.
-
-Settings name these by path; a fingerprint says whether the same still lies behind the name.
-"""
+"""Digests of what a run was started with and settings only name: data, base models, tokenizers, an own task's code."""
 
 from __future__ import annotations
 
@@ -28,21 +25,21 @@ CODE = "the code of the task"
 
 def fingerprints(run: Experiment, task: Task[Any]) -> dict[str, str]:
     """By what it is of, the sha256 of its content; what has no file on this machine is left out."""
-    found = {f"the {split} data": _digest(_rows(task, split)) for split in SPLITS}
-    places = {"team.policy": run.team.policy.model, "critic": run.critic.model}
-    places |= {f"team.seats.{agent}": policy.model for agent, policy in run.team.seats.items()}
-    models = {name: _parts_of(name) for name in set(places.values()) if name}
-    for place, name in places.items():
-        found |= {f"the {part} of {place}": digest for part, digest in models.get(name, {}).items()}
+    digests = {f"the {split} data": _digest(_rows(task, split)) for split in SPLITS}
+    models = {"team.policy": run.team.policy.model, "critic": run.critic.model}
+    models |= {f"team.seats.{agent}": policy.model for agent, policy in run.team.seats.items()}
+    parts = {name: _parts_of(name) for name in set(models.values()) if name}
+    for setting, name in models.items():
+        digests |= {f"the {part} of {setting}": digest for part, digest in parts.get(name, {}).items()}
     if run.team.start:
-        found["team.start"] = _digest(_contents(sorted(Path(run.team.start).glob("*/*.safetensors"))))
+        digests["team.start"] = _digest(_contents(sorted(Path(run.team.start).glob("*/*.safetensors"))))
     if isinstance(run.task, Own) and (file := _source(run.task.path)).is_file():
-        found[CODE] = _digest([file.read_bytes()])
-    return found
+        digests[CODE] = _digest([file.read_bytes()])
+    return digests
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """What is another than it was, of all that both know."""
+    """What has changed, of all that both know."""
     return [name for name, digest in now.items() if before.get(name, digest) != digest]
 
 

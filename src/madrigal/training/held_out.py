@@ -1,21 +1,16 @@
-"""A team on the held-out examples of an experiment: while it trains, or loaded again from its run folder.
-
-Knows: which examples an experiment evaluates and how often. Does not know: training, baselines.
-"""
+"""Evaluates a team on the held-out examples of an experiment, while it trains or loaded again from its run folder."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
 from madrigal.build.experiment import check_prompts, load_team, make_team, prepare, voices
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.evaluate import Evaluation, evaluate, percent_of_best
-from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
 from madrigal.rollouts.play import Judger, Speaker
 from madrigal.rollouts.rewards import rewarded
@@ -29,7 +24,7 @@ from madrigal.types import AgentId, ConfigError, Example
 
 
 class Watcher(Protocol):
-    """Is told how a run goes; a progress view, say."""
+    """Hears how a run goes; a progress view, say."""
 
     def stage(self, name: str) -> None: ...
     def step(self, record: Record) -> None: ...
@@ -55,17 +50,16 @@ def held_out(run: Experiment, task: Task[Any]) -> Sequence[Example]:
 
 
 def evaluate_on(task: Task[Any], run: Experiment, speak: Speaker, judge: Judger) -> tuple[Evaluation, list[Record]]:
-    """Plays them; what was measured, and every transcript with its sample's number and its normalised return.
+    """Plays them; what was measured, and every transcript with its sample's number and its normalized return.
 
     Args:
         judge: the task's own steps; rewards are weighed here.
     """
-    asked, judge = run.evaluation, rewarded(judge, task, run.topology, run.reward)
-    result, episodes = evaluate(
-        task, run.topology, held_out(run, task), speak, judge, samples=asked.samples, timed=asked.timed, seed=run.seed
-    )
+    samples, timed, examples = run.evaluation.samples, run.evaluation.timed, held_out(run, task)
+    judge = rewarded(judge, task, run.topology, run.reward)
+    result, episodes = evaluate(task, run.topology, examples, speak, judge, samples=samples, timed=timed, seed=run.seed)
     return result, [
-        {"sample": n % asked.samples, "return_percent": percent_of_best(task, episode), **transcript(episode)}
+        {"sample": n % samples, "return_percent": percent_of_best(task, episode), **transcript(episode)}
         for n, episode in enumerate(episodes)
     ]
 
@@ -91,7 +85,7 @@ def evaluate_run(
     """Repeats the last evaluation of a run: from its saved team, or, where nothing was trained, from the base models.
 
     Args:
-        watch: is told, too, what is no longer as it was when the run began.
+        watch: hears, too, what is no longer as it was when the run began.
         trust: let the run's file import an own task, go without the sandbox, or send to an expert or verifier.
         step: evaluate the checkpoint of this step instead of the saved team.
         task: the task itself, where no file names it.
@@ -125,11 +119,11 @@ def notices(folder: Path, run: Experiment, task: Task[Any], step: int | None = N
     """What a reader of an evaluation must know: what has changed since training, and a team that is not the last."""
     about = read_about(folder)
     changed = differences(about.get("fingerprints", {}), fingerprints(run, task))
-    told = [f"note: {name} is not what the run was started with" for name in changed]
+    notes = [f"note: {name} is not what the run was started with" for name in changed]
     made = about.get("team_step", run.steps)
     if step is None and made != run.steps:
-        told.append(f"note: this is the team after {made} of {run.steps} steps")
-    return told
+        notes.append(f"note: this is the team after {made} of {run.steps} steps")
+    return notes
 
 
 def team_at(folder: Path, run: Experiment, agents: tuple[AgentId, ...], step: int | None = None) -> Team:
@@ -138,24 +132,20 @@ def team_at(folder: Path, run: Experiment, agents: tuple[AgentId, ...], step: in
     Raises:
         ConfigError: if there is no such checkpoint, or it is damaged or of other policies.
     """
-    there = dict(checkpoints(folder / "checkpoints"))
-    if not there or (step is not None and step not in there):
-        known = f"; there is {', '.join(f'step {number}' for number in there)}" if there else ""
-        raise ConfigError(f"run {folder}: there is no checkpoint{'' if step is None else f' of step {step}'}{known}")
-    learners, _ = load_checkpoint(there[max(there) if step is None else step])
+    paths = dict(checkpoints(folder / "checkpoints"))
+    if not paths or (step is not None and step not in paths):
+        others = f"; there is {', '.join(f'step {number}' for number in paths)}" if paths else ""
+        raise ConfigError(f"run {folder}: there is no checkpoint{'' if step is None else f' of step {step}'}{others}")
+    learners, _ = load_checkpoint(paths[max(paths) if step is None else step])
     team = make_team(run.team, agents, run.seed)
     for policy in team.trainable:
-        _put(policy, learners.get(policy.name, {}).get("parameters", {}), folder)
+        saved, parameters = learners.get(policy.name, {}).get("parameters", {}), policy.parameters()
+        if {name: tensor.shape for name, tensor in saved.items()} != {n: p.shape for n, p in parameters.items()}:
+            raise ConfigError(f"run {folder}: the checkpoint does not hold the weights of {policy.name}")
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(saved[name])
     return team
-
-
-@torch.no_grad()
-def _put(policy: LocalPolicy, saved: Mapping[str, Tensor], folder: Path) -> None:
-    own = policy.parameters()
-    if {name: one.shape for name, one in saved.items()} != {name: one.shape for name, one in own.items()}:
-        raise ConfigError(f"run {folder}: the checkpoint does not hold the weights of {policy.name}")
-    for name, parameter in own.items():
-        parameter.copy_(saved[name])
 
 
 def check_saved(folder: Path, run: Experiment, otherwise: str = "") -> None:

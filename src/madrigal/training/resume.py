@@ -1,4 +1,4 @@
-"""Going on with a run: from which checkpoint, with which settings, and whether all is as it was."""
+"""Finds what a run goes on from, and checks that settings, data and models are as they were."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from madrigal.config import Experiment, from_json, read_experiment, to_json, with_absolute_places, without_places
 from madrigal.runs.checkpoint import Learners, newest_whole
 from madrigal.runs.provenance import read_about
+from madrigal.runs.variants import flat
 from madrigal.training.fingerprints import CODE, differences
 from madrigal.types import ConfigError
 
@@ -51,7 +52,7 @@ def find_saved(folder: Path, run: Experiment, now: Mapping[str, str], tell: Tell
     Args:
         run: the settings to go on with.
         now: fingerprints of what lies behind its names.
-        tell: is told of what was changed, and of what is damaged and can be done without.
+        tell: hears of what was changed, and of what is damaged and can be done without.
 
     Raises:
         ConfigError: if all checkpoints are damaged, or the run cannot go on with these settings, data or models.
@@ -64,13 +65,13 @@ def find_saved(folder: Path, run: Experiment, now: Mapping[str, str], tell: Tell
         raise ConfigError(f"checkpoint step-{state['step']} of {folder} lacks settings or memory; remove it and resume")
     text = state["experiment"]
     before = from_json(str(text), f"checkpoint step-{state['step']}") if checkpoint else read_experiment(folder)
-    known = state.get("fingerprints") or read_about(folder).get("fingerprints") or {}
-    _check_content(folder, known, now, tell)
-    changes = _changes(before, run, known=bool(known))
+    prints = state.get("fingerprints") or read_about(folder).get("fingerprints") or {}
+    _check_content(folder, prints, now, tell)
+    changes = _changes(before, run, known=bool(prints))
     _check_changes(folder, changes, run, state["step"])
     if changes and checkpoint:
         tell(_announced(before, run, changes, state["step"]))
-    return Saved(state["step"], before, learners, state["memory"], known, changes)
+    return Saved(state["step"], before, learners, state["memory"], prints, changes)
 
 
 def state_of(run: Experiment, memory: Any, fingerprints: Mapping[str, str]) -> dict[str, Any]:
@@ -78,8 +79,8 @@ def state_of(run: Experiment, memory: Any, fingerprints: Mapping[str, str]) -> d
     return {"memory": memory, "experiment": to_json(run), "fingerprints": dict(fingerprints)}
 
 
-def _check_content(folder: Path, known: Mapping[str, str], now: Mapping[str, str], tell: Tell) -> None:
-    changed = differences(known, now)
+def _check_content(folder: Path, prints: Mapping[str, str], now: Mapping[str, str], tell: Tell) -> None:
+    changed = differences(prints, now)
     if CODE in changed:  # a mistake in it is mended, and the run goes on
         tell(f"{CODE} is not what this run was started with; going on with the new one")
     if others := [name for name in changed if name != CODE]:
@@ -92,16 +93,9 @@ def _check_content(folder: Path, known: Mapping[str, str], now: Mapping[str, str
 def _changes(before: Experiment, run: Experiment, *, known: bool) -> dict[str, Any]:
     """Settings that differ, as [before, now]; where files lie is none where their content is known."""
     comparable = without_places if known else with_absolute_places
-    old, new = (_flat(json.loads(to_json(comparable(one)))) for one in (before, run))
-    both = {key: [old.get(key), new.get(key)] for key in sorted(old.keys() | new.keys())}
-    return {key: pair for key, pair in both.items() if pair[0] != pair[1]}
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
+    old, new = (dict(flat(json.loads(to_json(comparable(experiment))))) for experiment in (before, run))
+    pairs = {key: [old.get(key), new.get(key)] for key in sorted(old.keys() | new.keys())}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _check_changes(folder: Path, changes: Mapping[str, Any], run: Experiment, step: int) -> None:
@@ -121,6 +115,7 @@ def _check_changes(folder: Path, changes: Mapping[str, Any], run: Experiment, st
 
 def _announced(before: Experiment, run: Experiment, changes: Mapping[str, Any], step: int) -> str:
     listed = ", ".join(f"{key} {old} -> {new}" for key, (old, new) in changes.items())
-    anew = before.steps != run.steps and (run.optimiser.schedule != "constant")
-    laid = f"; the learning rate's {run.optimiser.schedule} schedule is laid out anew for {run.steps} steps"
-    return f"from step {step} on with other settings ({listed}){laid if anew else ''}"
+    schedule = run.optimiser.schedule
+    laid_out = f"; the learning rate's {schedule} schedule is laid out anew for {run.steps} steps"
+    anew = before.steps != run.steps and schedule != "constant"
+    return f"from step {step} on with other settings ({listed}){laid_out if anew else ''}"

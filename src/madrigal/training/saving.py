@@ -1,9 +1,8 @@
-"""What a run leaves in its folder beside its records: settings, run.json, checkpoints, the team."""
+"""Saves a run beside its records, and takes it up again: settings, run.json, checkpoints, the team."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from madrigal.runs.checkpoint import check_finite, checkpoints, save_checkpoint
 from madrigal.runs.files import remedy, remove_folder, write_whole
 from madrigal.runs.folders import Held
 from madrigal.runs.log import RunLog
-from madrigal.runs.provenance import FILE, read_about, session
+from madrigal.runs.provenance import read_about, session, write_about
 from madrigal.tasks.trust import check_trust
 from madrigal.training.fingerprints import fingerprints
 from madrigal.training.held_out import Watcher, team_at
@@ -38,7 +37,7 @@ class Keeper:
     """
 
     def __init__(self, place: Held, run: Experiment, watch: Watcher, task: Task[Any]) -> None:
-        """Looks at what the folder holds, before any model is loaded.
+        """Checks what the folder holds, before any model is loaded.
 
         Raises:
             ConfigError: if the run in it cannot go on with these settings, data or models, or cannot be read.
@@ -54,7 +53,7 @@ class Keeper:
                 watch.stage(flaw)
 
     def take_up(self, log: RunLog, learning: Learning, partners: Partners) -> tuple[Any, int]:
-        """Restores what was saved, writes down that the run begins or goes on; returns memory and first step.
+        """Restores what was saved and records that the run begins or goes on; returns memory and first step.
 
         Raises:
             ConfigError: if the checkpoint is of other learners.
@@ -67,13 +66,13 @@ class Keeper:
                 memory, first = self.saved.memory, self.saved.step
                 self.saved_at = first
                 self._restore(self.saved.learners)
-        self._write(first, changes)
+        self._begin_session(first, changes)
         log.rewind(first, extended=self.saved is not None and self.saved.extended)
         return memory, first
 
     def _restore(self, learners: dict[str, dict[str, Any]]) -> None:
         try:
-            self.learning.restore({name: held for name, held in learners.items() if name != POOL})
+            self.learning.restore({name: state for name, state in learners.items() if name != POOL})
             if POOL in learners:
                 self.partners.restore(learners[POOL])
         except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
@@ -82,23 +81,12 @@ class Keeper:
                 f"({type(error).__name__}); remove it and resume from an earlier one"
             ) from error
 
-    def _write(self, step: int, changes: dict[str, Any]) -> None:
+    def _begin_session(self, step: int, changes: dict[str, Any]) -> None:
         folder = self.place.folder
         about = read_about(folder) if self.saved is not None else {}
         sessions = [*about.get("sessions", []), session(step, pick_device(self.run.team.device), changes)]
-        self._write_about(about | {"sessions": sessions, "fingerprints": self.prints})
-        self._write_file("experiment.json", to_json(self.run))
-
-    def _write_about(self, about: dict[str, Any]) -> None:
-        self._write_file(FILE, json.dumps(about, indent=2) + "\n")
-
-    def _write_file(self, name: str, text: str) -> None:
-        try:
-            write_whole(self.place.folder / name, text)
-        except OSError as error:
-            raise TrainingError(
-                f"{self.place.folder / name} could not be written: {error.strerror}; {remedy(error)}"
-            ) from error
+        write_about(folder, about | {"sessions": sessions, "fingerprints": self.prints})
+        write_whole(folder / "experiment.json", to_json(self.run))
 
     def lacks(self, first: int) -> str:
         """The evaluation that a run has to make before its next step; "" where it was made."""
@@ -144,7 +132,7 @@ class Keeper:
         """Writes the team, and of which step it is."""
         self.watch.stage("saving the team")
         save_team(team, self.place.folder / "team")
-        self._write_about(read_about(self.place.folder) | {"team_step": step})
+        write_about(self.place.folder, read_about(self.place.folder) | {"team_step": step})
 
 
 def is_due(step: int, every: int) -> bool:
@@ -186,8 +174,8 @@ def export(folder: Path, step: int | None = None, output: Path | None = None, *,
     run = read_experiment(folder)
     if not trust:
         check_trust(run.task, folder)
-    known = [number for number, _ in checkpoints(folder / "checkpoints")]
-    wanted = known[-1] if step is None and known else step
+    steps = [number for number, _ in checkpoints(folder / "checkpoints")]
+    wanted = steps[-1] if step is None and steps else step
     own = folder / "team"
     target = output or (folder / f"team-step-{wanted}" if own.exists() else own)
     if target.exists() and not (target / "team.json").is_file():
@@ -195,5 +183,5 @@ def export(folder: Path, step: int | None = None, output: Path | None = None, *,
     with prepare(run) as task:
         save_team(team_at(folder, run, task.agents, wanted), target)
     if target == own:
-        write_whole(folder / FILE, json.dumps(read_about(folder) | {"team_step": wanted}, indent=2) + "\n")
+        write_about(folder, read_about(folder) | {"team_step": wanted})
     return target

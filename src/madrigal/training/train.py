@@ -49,14 +49,14 @@ def train(
     Args:
         resume: go on with the run in the folder, if there is one.
         overwrite: replace the run in the folder.
-        stop: says whether to stop after the present step, where the caller minds signals; None minds them here.
+        stop: nonzero when the run is to stop after the present step; None listens to signals.
 
     Returns:
         True when all steps were made, False when a signal ended the run early; it is saved then, its team too, and can
         be resumed.
 
     Raises:
-        ConfigError: if the folder holds a run and neither was asked for, or another process trains there.
+        ConfigError: if the folder holds a run and neither resume nor overwrite, or another process trains there.
     """
     with prepare(run) as task:
         return train_on(task, run, folder, resume=resume, overwrite=overwrite, watch=watch, stop=stop)
@@ -135,7 +135,7 @@ def train_in(
 
 
 def _until(interrupted: Stop, speak: Speaker) -> Speaker:
-    """A speaker that is asked no more when somebody wants to stop: an evaluation may take longer than a step."""
+    """A speaker that raises StoppedError once the run is to stop: an evaluation may take longer than a step."""
 
     def answer(wanted: Sequence[Utterance]) -> Sequence[Completion]:
         if interrupted():
@@ -146,7 +146,7 @@ def _until(interrupted: Stop, speak: Speaker) -> Speaker:
 
 
 def examples_of(step: int, examples: Sequence[Example], count: int, seed: int) -> list[Example]:
-    """The examples of a step, a function of its arguments: passes over the data, each in its own order, cut up."""
+    """The examples of a step: passes over the data, each in its own order, cut up; a function of its arguments."""
     chosen = []
     orders: dict[int, list[int]] = {}
     for position in range(step * count, (step + 1) * count):
@@ -181,7 +181,7 @@ def _trained(run: Experiment, task: Task[Any]) -> list[Example]:
 
 @dataclass(frozen=True, slots=True)
 class _Evaluator:
-    """Evaluates, files and shows; the same way before, during and after training."""
+    """Evaluates the team, logs and shows the result."""
 
     run: Experiment
     task: Task[Any]
