@@ -384,3 +384,25 @@ def test_a_state_of_another_model_is_refused(model_folder: Path) -> None:
 def test_a_setting_that_cannot_work_is_refused_by_name(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"optimiser.{next(iter(settings))}"):
         Optimiser(**settings)
+
+
+def test_clip_fraction_and_approx_kl_are_those_of_the_ratios(policy: LocalPolicy) -> None:
+    """Log-probs at sampling were too high by 0.5 and 0.1: ratios e^-0.5 and e^-0.1, half of them clipped at 0.2."""
+    samples = samples_of(answers(policy, PLAIN))
+    shifts = [0.5 if n % 2 else 0.1 for n in range(len(samples))]
+    moved = [
+        replace(
+            s,
+            turn=replace(
+                s.turn,
+                completion=replace(s.turn.completion, logprobs=tuple(p + by for p in s.turn.completion.logprobs)),
+            ),
+        )
+        for s, by in zip(samples, shifts, strict=True)
+    ]
+    report = Learner(policy, replace(FREE, stale_tolerance=9.0), PLAIN, clip=0.2).update([moved], MAGRPO.loss)
+    lengths = [len(s.turn.completion.token_ids) for s in moved]
+    share = sum(n for n, by in zip(lengths, shifts, strict=True) if by > 0.2) / sum(lengths)
+    kl = sum(n * (math.exp(-by) - 1 + by) for n, by in zip(lengths, shifts, strict=True)) / sum(lengths)
+    assert report["clip_fraction"] == pytest.approx(share)
+    assert report["approx_kl"] == pytest.approx(kl, abs=1e-5)

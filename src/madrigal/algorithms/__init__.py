@@ -88,6 +88,11 @@ class Algorithm(Protocol[M]):
         ...
 
     @property
+    def clip(self) -> float | None:
+        """The range of the ratio to the log-probs at sampling in its loss; None does not clip."""
+        ...
+
+    @property
     def branching(self) -> Branching:
         """How many siblings part, and where."""
         ...

@@ -70,6 +70,10 @@ class SelfPlay:
         check_share("alpha", self.alpha, "the paper has 0.95")
 
     @property
+    def clip(self) -> None:
+        """Nothing is clipped: a step's games make one update, in which all ratios are 1."""
+
+    @property
     def branching(self) -> Branching:
         return Branching(self.width)
 

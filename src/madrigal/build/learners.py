@@ -46,7 +46,8 @@ def make_learning(run: Experiment, team: Team) -> Learning:
 def make_learners(run: Experiment, team: Team) -> dict[str, Learner]:
     """One learner per trainable policy."""
     reference = run.algorithm.needs.reference
-    return {p.name: Learner(p, run.optimiser, run.sampling, reference=reference) for p in team.trainable}
+    clip = run.algorithm.clip
+    return {p.name: Learner(p, run.optimiser, run.sampling, reference=reference, clip=clip) for p in team.trainable}
 
 
 def make_critics(run: Experiment, team: Team) -> Critics:

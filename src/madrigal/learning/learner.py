@@ -48,13 +48,16 @@ class Learner:
         sampling: Sampling,
         *,
         reference: Literal["", "loss", "credit"] = "",
+        clip: float | None = None,
     ) -> None:
         """Prepares updates of `policy`.
 
         Args:
             reference: who reads the log-probs of the policy as it is now: nobody, the loss, or credit.
+            clip: the loss's range on the ratio to the log-probs at sampling; only counted here.
         """
         self.policy, self.config, self.sampling, self.reference = policy, config, sampling, reference
+        self.clip = clip
         self.descent = Descent(f"policy {policy.name}", policy.parameters(), config)
         if reference:
             policy.keep_reference()
@@ -97,7 +100,7 @@ class Learner:
         total = total or total_weight(samples)
         tokens, weighted = _tokens(samples), weighted_tokens(samples) / total
         self.descent.forget()
-        sums = {"loss": 0.0, "entropy": 0.0, "stale": 0.0}
+        sums, seen = 0.0, dict[str, Tensor]()
         for piece in micro_batches(samples, self.config.token_budget):
             pad, device = self.policy.tokenizer.pad_token_id, self.policy.device
             batch = make_batch(piece, pad, device, total=total, tokens=weighted)
@@ -107,19 +110,31 @@ class Learner:
             value = loss(output, batch)
             value.backward()  # type: ignore[no-untyped-call]
             self.descent.collect()
-            sums["loss"] += float(value.detach())
-            sums["entropy"] += float((output.entropy * batch.mask).sum()) / tokens
-            moved = (output.logprobs.detach() - batch.old_logprobs).abs()
-            sums["stale"] += float((moved * batch.mask).sum()) / tokens
-            if batch.reference_logprobs is not None:
-                drift = k3(output.logprobs.detach(), batch.reference_logprobs)
-                sums["kl"] = sums.get("kl", 0.0) + float((drift * batch.mask).sum()) / tokens
+            sums += float(value.detach())
+            seen = {name: seen.get(name, 0) + number for name, number in self._measures(output, batch).items()}
+        measures = {name: float(number) / tokens for name, number in seen.items()}
         if first:
-            self._check_fresh(sums["stale"])
-        moved_by = self.descent.move(sums["loss"], scale)
+            self._check_fresh(measures["stale"])
+        moved_by = self.descent.move(sums, scale)
         self.policy.version += 1
         sequences = sum(1 for sample in samples if sample.turn.completion.token_ids)
-        return {**sums, **moved_by, "sequences": sequences, "tokens": tokens}
+        return {"loss": sums, **measures, **moved_by, "sequences": sequences, "tokens": tokens}
+
+    def _measures(self, output: PolicyOutput, batch: Batch) -> dict[str, Tensor]:
+        """Sums over tokens: entropy; how far log-probs are from those at sampling, and from the reference policy's.
+
+        `approx_kl` estimates KL(policy at sampling || policy) by (r - 1) - log r, with r the ratio of the two;
+        `clip_fraction` counts tokens whose ratio is out of the clip range (Schulman, 2020; Huang et al., 2022, "The 37
+        Implementation Details of PPO").
+        """
+        logprobs = output.logprobs.detach()
+        delta = torch.where(batch.mask, logprobs - batch.old_logprobs, 0.0)
+        measures = {"entropy": output.entropy * batch.mask, "stale": delta.abs(), "approx_kl": delta.expm1() - delta}
+        if self.clip is not None:
+            measures["clip_fraction"] = (delta.expm1().abs() > self.clip).float()
+        if batch.reference_logprobs is not None:
+            measures["kl"] = k3(logprobs, batch.reference_logprobs) * batch.mask
+        return {name: table.sum() for name, table in measures.items()}
 
     def _check_fresh(self, stale: float) -> None:
         """The sampler must hold these very weights: the same tokens must have the same log-probs here as there."""

@@ -29,7 +29,8 @@ MEANINGS: dict[str, Meaning] = {
     "update/*/kl": Meaning("KL to the reference", "nats per token", "How far the policy has moved."),
     "update/*/loss": Meaning("Loss", "", "What was minimized."),
     "update/*/gradient_norm": Meaning("Gradient norm", "", "Before clipping."),
-    "update/*/clip_fraction": Meaning("Clipped", "share", "Tokens whose ratio was clipped."),
+    "update/*/approx_kl": Meaning("KL to the sampler", "nats per token", "How far one step's updates have moved."),
+    "update/*/clip_fraction": Meaning("Clipped", "share", "Tokens whose ratio was out of the clip range."),
     "update/*/value": Meaning("Value", "", "What critics expect, mean."),
     "update/*/explained_variance": Meaning(
         "Explained variance", "share", "Of returns, by critics; below 0 they do harm."
