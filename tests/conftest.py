@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
 from jaxtyping import install_import_hook
+
+from madrigal.cli import environment
+
+for name, value in {**environment(), "OMP_NUM_THREADS": "1"}.items():
+    os.environ.setdefault(name, value)
 
 CHECKED = (
     "madrigal.maths.advantages",

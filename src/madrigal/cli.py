@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import warnings
+from collections.abc import Callable
+
+Command = Callable[[list[str]], int]
 
 USAGE = """usage: madrigal <command> ...
 
@@ -33,15 +38,26 @@ start with: madrigal train tldr
 """
 
 
+COMMANDS = ("train", "evaluate", "ask", "export", "compare", "play", "analyse", "report", "score", "verifier", "list")
+
+
 def main() -> None:
     """Entry point of `madrigal`; errors that a user can mend are one line and exit code 2."""
-    # Spinning OpenMP threads make runs on shared cores many times slower; this must be set before torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for name, value in environment().items():
+        os.environ.setdefault(name, value)
     from madrigal.runs.signals import ending_cleanly
 
     with ending_cleanly():
         sys.exit(run(sys.argv[1:]))
+
+
+def environment() -> dict[str, str]:
+    """What libraries read when they are imported: they speak only of errors, since progress is shown by Madrigal."""
+    quiet = dict.fromkeys(("TRANSFORMERS_VERBOSITY", "DATASETS_VERBOSITY", "HF_HUB_VERBOSITY"), "error")
+    bars = {} if sys.stderr.isatty() else {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+    # Spinning OpenMP threads make runs on shared cores many times slower.
+    threads = {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
+    return {**threads, **quiet, **bars, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
 
 def run(arguments: list[str]) -> int:
@@ -57,9 +73,7 @@ def run(arguments: list[str]) -> int:
     from madrigal.types import MadrigalError
 
     try:
-        from madrigal.commands import train as commands
-
-        return commands.dispatch(arguments[0], arguments[1:])
+        return command(arguments[0])(arguments[1:])
     except MadrigalError as error:
         from madrigal.runs.plain import plain  # an error may quote what a model wrote
 
@@ -75,3 +89,48 @@ def run(arguments: list[str]) -> int:
 
         print(f"madrigal: error: {plain(error, lines=False)}", file=sys.stderr)
         return 2
+
+
+def command(name: str) -> Command:
+    """A command by name; its module is imported only now, so that none waits for what another one needs.
+
+    Raises:
+        ConfigError: if there is none of that name.
+    """
+    _quiet()
+    match name:
+        case "train":
+            from madrigal.commands.train import train_command as found
+        case "evaluate":
+            from madrigal.commands.train import evaluate_command as found
+        case "ask":
+            from madrigal.commands.ask import ask_command as found
+        case "export":
+            from madrigal.commands.train import export_command as found
+        case "list":
+            from madrigal.commands.train import list_command as found
+        case "compare":
+            from madrigal.commands.compare import compare_command as found
+        case "play":
+            from madrigal.commands.play import play_command as found
+        case "analyse":
+            from madrigal.commands.analyze import analyse_command as found
+        case "report":
+            from madrigal.commands.report import report_command as found
+        case "score":
+            from madrigal.commands.score import score_command as found
+        case "verifier":
+            from madrigal.commands.verifier import verifier_command as found
+        case _:
+            from madrigal.recipes import unknown
+            from madrigal.types import ConfigError
+
+            raise ConfigError(unknown("command", name, list(COMMANDS)))
+    return found
+
+
+def _quiet() -> None:
+    for name in ("peft", "httpx"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # peft asks transformers by a name that the latter is about to drop.
+    warnings.filterwarnings("ignore", ".*gradient_checkpointing.*", FutureWarning)

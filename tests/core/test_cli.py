@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -494,7 +495,7 @@ def test_any_error_of_the_system_is_one_line(
     def fail(*_: object) -> NoReturn:
         raise OSError(30, "Read-only file system", "runs/x")
 
-    monkeypatch.setattr(commands, "dispatch", fail)
+    monkeypatch.setattr(commands, "train_command", fail)
     assert "Read-only file system: 'runs/x'" in refused(capsys, "train", "tldr")
 
 
@@ -508,3 +509,61 @@ def test_a_recipe_is_evaluated_before_any_training(
     assert cli.run(["train", "tldr", "--steps", "0", *settings]) == 0
     out = capsys.readouterr().out
     assert "runs/tldr/evaluation.json" in out and "runs/tldr/team" not in out
+
+
+HEAVY = (
+    "torch",
+    "transformers",
+    "peft",
+    "datasets",
+)  # seconds to import: only what trains, loads or plays waits for them
+LIGHT = """
+import sys
+from madrigal import cli
+
+for line in sys.stdin.read().splitlines():
+    try:
+        cli.run(line.split())
+    except SystemExit:
+        pass
+    if found := [name for name in {heavy} if name in sys.modules]:
+        sys.exit(f"madrigal {{line}} imports {{found}}")
+"""
+
+
+def test_names_help_and_typos_wait_for_no_library(tmp_path: Path) -> None:
+    lines = [
+        "--version",
+        "--help",
+        "list",
+        "trian",
+        "train",
+        "train tldrr",
+        "train tldr --stepz 3",
+        "train tldr --help",
+    ]
+    lines += [f"{name} --help" for name in cli.COMMANDS]
+    lines += [f"verifier {name} --help" for name in ("data", "train", "check", "serve")]
+    light(lines, tmp_path)
+
+
+def test_a_report_waits_for_no_library_of_models(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    run = Path("run")
+    run.mkdir()
+    (run / "experiment.json").write_text(to_json(recipe("tldr")))
+    (run / "steps.jsonl").write_text('{"step": 0, "return": 1.0}\n')
+    light([f"report {run}"], tmp_path)
+    assert (run / "report.html").is_file()
+
+
+def light(lines: list[str], folder: Path) -> None:
+    """Runs commands one after the other in a process of its own, which none of them may burden."""
+    program = [sys.executable, "-c", LIGHT.format(heavy=HEAVY)]
+    result = subprocess.run(program, input="\n".join(lines), capture_output=True, text=True, cwd=folder)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_is_in_the_usage(name: str) -> None:
+    assert f"\n  {name} " in cli.USAGE and callable(cli.command(name))

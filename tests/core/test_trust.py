@@ -117,7 +117,7 @@ def test_evaluation_of_a_trusted_run_goes_on_to_its_team(
         trusted.append(trust)
         raise ConfigError("far enough")
 
-    monkeypatch.setattr(commands, "evaluate_run", evaluate)
+    monkeypatch.setattr("madrigal.training.held_out.evaluate_run", evaluate)
     assert cli.run(["evaluate", "runs/mine", "--trust"]) == cli.run(["evaluate", "runs/mine"]) == 2
     assert trusted == [True, False]
     assert "far enough" in capsys.readouterr().err
@@ -170,7 +170,7 @@ def test_what_is_typed_is_not_asked_for_by_a_file(settings: str, monkeypatch: py
     Path("runs/tracked/experiment.json").write_text(
         to_json(replace(tldr, records=replace(tldr.records, trackers=("trackio",))))
     )
-    monkeypatch.setattr(commands, "prepare", lambda run: nullcontext())
+    monkeypatch.setattr("madrigal.build.experiment.prepare", lambda run: nullcontext())
     assert cli.run(["train", *settings.split()]) == 0
 
 

@@ -25,7 +25,8 @@ from madrigal.training.held_out import evaluate_run
 from madrigal.training.train import train, train_on
 from madrigal.types import ConfigError, EngineError
 from madrigal.verifier.data import Row, write_rows
-from madrigal.verifier.model import Body, load_verifier, new_verifier
+from madrigal.verifier.model import load_verifier, new_verifier
+from madrigal.verifier.settings import Body
 
 # peft asks transformers by a name that the latter is about to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")

@@ -16,8 +16,9 @@ from madrigal.tasks.discussion.prompts import question_prompt
 from madrigal.tasks.discussion.verifier import Question, verified
 from madrigal.types import ConfigError, EngineError, Message, RewardError
 from madrigal.verifier.data import Row
-from madrigal.verifier.model import Body, LearnedVerifier, load_verifier, new_verifier
-from madrigal.verifier.training import Training, last_tokens, token_loss, train_verifier
+from madrigal.verifier.model import LearnedVerifier, load_verifier, new_verifier
+from madrigal.verifier.settings import Body, Training
+from madrigal.verifier.training import last_tokens, token_loss, train_verifier
 
 # peft asks transformers by a name that the latter is about to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")

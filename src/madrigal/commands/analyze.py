@@ -12,12 +12,11 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from madrigal.build.experiment import check_prompts, prepare, voices
 from madrigal.commands.arguments import parse
 from madrigal.commands.scene import Scene
 from madrigal.compare.outcomes import difference
@@ -30,15 +29,16 @@ from madrigal.evaluation.games import Match, match
 from madrigal.evaluation.metrics import credit_shares
 from madrigal.evaluation.statistics import Interval
 from madrigal.evaluation.teamwork import CHANGES, Drop, Teamwork, take_apart
-from madrigal.policies.team import Team
 from madrigal.rollouts.play import Judger, Speaker
 from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.task import Task, rewards_of, scripted_in
 from madrigal.runs.read import Record, is_number, read_run
 from madrigal.tasks.games.kuhn import Kuhn
 from madrigal.tasks.trust import check_trust
-from madrigal.training.held_out import check_saved, team_of, use_threads
 from madrigal.types import AgentId, ConfigError, Example
+
+if TYPE_CHECKING:
+    from madrigal.policies.team import Team
 
 WIDTH = 140  # of a table that no terminal bounds
 
@@ -126,6 +126,9 @@ def analyse(
     Raises:
         ConfigError: if a run has no team, is of another task or given twice, or there are fewer than two examples.
     """
+    from madrigal.build.experiment import prepare, voices
+    from madrigal.training.held_out import use_threads
+
     runs = _read(places, trust=trust)
     first, run = places[0], runs[places[0]]
     use_threads(run.threads)
@@ -195,6 +198,8 @@ def _read(places: Sequence[Path], *, trust: bool) -> dict[Path, Experiment]:
     """The experiments of runs that can play together, checked before anything is loaded."""
     if len({place.resolve() for place in places}) < len(places):
         raise ConfigError("analyse: expected every run once, got one of them twice")
+    from madrigal.training.held_out import check_saved
+
     runs: dict[Path, Experiment] = {}
     for place in places:
         if place.is_file():
@@ -213,6 +218,9 @@ def _read(places: Sequence[Path], *, trust: bool) -> dict[Path, Experiment]:
 
 def _team(place: Path, run: Experiment, task: Task[Any], examples: Sequence[Example]) -> Team:
     """A run's team, whose prompts leave room for answers."""
+    from madrigal.build.experiment import check_prompts
+    from madrigal.training.held_out import team_of
+
     team = team_of(place, run, task.agents)
     check_prompts(run, task, team, examples)
     return team

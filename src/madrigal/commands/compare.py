@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from madrigal.commands.arguments import quietly
 from madrigal.commands.settings import check_asked, start_of, with_settings
 from madrigal.compare.outcomes import rows_of_contest, rows_of_runs
-from madrigal.compare.run import open_contest, play_all, replacing
 from madrigal.compare.table import Row, as_csv, as_markdown, as_record, as_tables
 from madrigal.config import Experiment
 from madrigal.recipes import RECIPES
@@ -26,8 +26,10 @@ from madrigal.rollouts.topology import TOPOLOGIES
 from madrigal.runs.plain import plain_text
 from madrigal.runs.trackers import check_trackers
 from madrigal.tasks.coding.config import Coding
-from madrigal.training.held_out import Watcher
 from madrigal.types import ConfigError
+
+if TYPE_CHECKING:
+    from madrigal.training.held_out import Watcher
 
 OPTIONS = (
     "--topology",
@@ -121,11 +123,15 @@ def _contest(options: argparse.Namespace, settings: list[str], console: Console)
     _check_k(options, run)
     check_trackers(run.records.trackers)
     folder = options.runs / (options.name or f"compare-{run.recipe}")
+    from madrigal.compare.run import replacing
+
     with replacing(folder) if options.overwrite else nullcontext():
         return _play(options, run, folder, console)
 
 
 def _play(options: argparse.Namespace, run: Experiment, folder: Path, console: Console) -> int:
+    from madrigal.compare.run import open_contest, play_all
+
     contest = open_contest(
         run, folder, options.seeds, samples=options.samples, single=options.single, only=options.only
     )

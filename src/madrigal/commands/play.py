@@ -20,7 +20,6 @@ from typing import Any
 
 from rich.console import Console
 
-from madrigal.build.experiment import load_team, make_team, prepare
 from madrigal.commands.arguments import quietly
 from madrigal.commands.keyboard import END, keyboard
 from madrigal.commands.scene import Scene, shown
@@ -28,7 +27,6 @@ from madrigal.commands.settings import start_of, with_settings
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.ablations import seated
 from madrigal.evaluation.evaluate import percent_of_best
-from madrigal.policies.team import Team
 from madrigal.recipes import RECIPES
 from madrigal.rollouts.play import Game, Judge, Judger, Speaker, drive, play
 from madrigal.rollouts.rewards import rewarded
@@ -37,7 +35,6 @@ from madrigal.rollouts.topology import TOPOLOGIES, Topology
 from madrigal.runs.plain import plain
 from madrigal.runs.records import transcript
 from madrigal.tasks.trust import check_trust
-from madrigal.training.held_out import check_saved, use_threads
 from madrigal.types import (
     AgentId,
     ConfigError,
@@ -132,6 +129,8 @@ def _experiment(options: argparse.Namespace, settings: list[str]) -> Experiment:
     if not options.trust and name not in RECIPES and (Path(name).exists() or ":" not in name):
         check_trust(run.task, name)
     if _saved_team(options, run):
+        from madrigal.training.held_out import check_saved
+
         check_saved(Path(name), run, ", or play the models that it starts from with --untrained")
     return run if options.seed is None else replace(run, seed=options.seed)
 
@@ -144,6 +143,9 @@ def _saved_team(options: argparse.Namespace, run: Experiment) -> Path | None:
 
 def _perform(options: argparse.Namespace, run: Experiment, scene: Scene) -> None:
     """Plays the episodes that were asked for, one after the other."""
+    from madrigal.build.experiment import prepare
+    from madrigal.training.held_out import use_threads
+
     use_threads(run.threads)
     with prepare(run) as task:
         _check_seats(task, options.seat)
@@ -218,6 +220,9 @@ def _who(options: argparse.Namespace, run: Experiment, agent: AgentId) -> str:
 
 def _voices(options: argparse.Namespace, run: Experiment, task: Task[Any], scene: Scene) -> tuple[Speaker, Judger]:
     """Who answers: the team, and whoever sits in seats of their own; the models of those are not loaded."""
+    from madrigal.build.experiment import load_team, make_team
+    from madrigal.policies.team import Team
+
     others = tuple(agent for agent in task.agents if agent not in options.seat)
     saved = _saved_team(options, run)
     if not others:

@@ -1,35 +1,23 @@
-"""What the commands of the command line do."""
+"""madrigal train, evaluate, export and list."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import json
-import logging
 import re
 import sys
-import warnings
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from madrigal.algorithms.catalog import ALGORITHMS, switch_algorithm
-from madrigal.build.experiment import prepare
-from madrigal.commands.analyze import analyse_command
 from madrigal.commands.arguments import parse, quietly, unknown_flag
-from madrigal.commands.ask import ask_command
-from madrigal.commands.compare import compare_command
-from madrigal.commands.play import play_command
-from madrigal.commands.report import report_command
-from madrigal.commands.score import score_command
 from madrigal.commands.settings import check_asked, from_run, start_of, with_settings
-from madrigal.commands.verifier import verifier_command
-from madrigal.config import Experiment, read_experiment
-from madrigal.evaluation.evaluate import Evaluation
+from madrigal.config import FREE, Experiment, read_experiment
 from madrigal.recipes import RECIPES, unknown
 from madrigal.recipes.embedded import own
 from madrigal.report.progress import Progress, before_after, pick_transcripts, show_transcript
@@ -42,38 +30,12 @@ from madrigal.runs.signals import exit_code
 from madrigal.runs.trackers import check_trackers
 from madrigal.tasks.catalog import TASKS
 from madrigal.tasks.trust import trusting
-from madrigal.training.held_out import evaluate_experiment, evaluate_run
-from madrigal.training.resume import FREE
-from madrigal.training.saving import export
-from madrigal.training.train import train_in
 from madrigal.types import ConfigError
 
+if TYPE_CHECKING:
+    from madrigal.evaluation.evaluate import Evaluation
+
 OPTIONS = ("--algorithm", "--topology", "--name", "--runs", "--resume", "--overwrite", "--from", "--trust", "--quiet")
-
-
-def dispatch(command: str, arguments: list[str]) -> int:
-    """Runs a command by name.
-
-    Raises:
-        ConfigError: if there is none of that name.
-    """
-    commands: dict[str, Callable[[list[str]], int]] = {
-        "train": train_command,
-        "evaluate": evaluate_command,
-        "ask": ask_command,
-        "export": export_command,
-        "score": score_command,
-        "list": list_command,
-        "compare": compare_command,
-        "analyse": analyse_command,
-        "report": report_command,
-        "play": play_command,
-        "verifier": verifier_command,
-    }
-    if command not in commands:
-        raise ConfigError(unknown("command", command, list(commands)))
-    _quiet()
-    return commands[command](arguments)
 
 
 def train_command(arguments: list[str]) -> int:
@@ -103,6 +65,8 @@ def train_command(arguments: list[str]) -> int:
     if not options.trust:
         check_asked(run, options.recipe, settings, folder or options.recipe)
     check_trackers(run.records.trackers)
+    from madrigal.build.experiment import prepare
+
     with prepare(run) as task, _held(options, run, folder) as place:
         return _train(task, run, place, quiet=options.quiet)
 
@@ -162,6 +126,8 @@ def _newest(runs: Path, name: str) -> str:
 
 
 def _train(task: Task[Any], run: Experiment, place: Held, *, quiet: bool = False) -> int:
+    from madrigal.training.train import train_in
+
     console, folder = Console(), place.folder
     with Progress(console, run.steps, folder.name, best=task.best_return, quiet=quiet) as watch:
         signum = train_in(task, run, place, watch=watch)
@@ -228,6 +194,8 @@ def evaluate_command(arguments: list[str]) -> int:
         "--trust", action="store_true", help="allow what the run's file asks for: own code, no sandbox, an expert"
     )
     options, settings = quietly(lambda: parser.parse_known_args(arguments))
+    from madrigal.training.held_out import evaluate_experiment, evaluate_run
+
     folder, command = Path(options.run), f"madrigal evaluate {options.run}"
     if options.run in RECIPES or not folder.is_dir():
         result, _ = evaluate_experiment(_untrained(options, settings, command))
@@ -262,6 +230,8 @@ def export_command(arguments: list[str]) -> int:
     )
     parser.add_argument("--trust", action="store_true", help="allow what the run's file asks for: own code, no sandbox")
     options = parse(parser, arguments)
+    from madrigal.training.saving import export
+
     print(export(options.run, options.step, options.output, trust=options.trust))
     return 0
 
@@ -286,18 +256,3 @@ def list_command(arguments: list[str]) -> int:
             table.add_row(f"  {name}", what)
         console.print(table)
     return 0
-
-
-def _quiet() -> None:
-    """Libraries below speak only of errors; progress belongs to Madrigal's own view."""
-    for name in ("transformers", "datasets", "peft", "httpx", "huggingface_hub"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    # peft asks transformers by a name that the latter is about to drop.
-    warnings.filterwarnings("ignore", ".*gradient_checkpointing.*", FutureWarning)
-    from transformers.utils import logging as hub_logging
-
-    hub_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    if not sys.stderr.isatty():
-        from datasets.utils.logging import disable_progress_bar
-
-        disable_progress_bar()

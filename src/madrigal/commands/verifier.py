@@ -13,16 +13,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from madrigal.build.experiment import pick_device
 from madrigal.commands.arguments import flags, quietly, unknown_flag
-from madrigal.policies.generate import generate
-from madrigal.policies.local import LocalPolicy, load_policy
 from madrigal.runs.plain import plain_text
 from madrigal.settings import PolicyConfig, Sampling
 from madrigal.tasks.discussion.debate import Debate, DebateTask, question_of
@@ -31,9 +28,11 @@ from madrigal.types import ConfigError
 from madrigal.verifier.calibration import Calibration, calibration
 from madrigal.verifier.data import Ask, Journal, Row, Say, check_apart, counted, load_rows, write_rows
 from madrigal.verifier.gathering import Gathering, gather
-from madrigal.verifier.model import Body, load_verifier, new_verifier
 from madrigal.verifier.server import address_of, make_server
-from madrigal.verifier.training import Training, train_verifier
+from madrigal.verifier.settings import Body, Training
+
+if TYPE_CHECKING:
+    from madrigal.policies.local import LocalPolicy
 
 USAGE = """usage: madrigal verifier <command> ...
 
@@ -165,6 +164,9 @@ def read(kind: type[C], words: list[str], name: str) -> C:
 
 def data_command(asked: Data) -> int:
     """Gathers answers, writes them, and says what came."""
+    from madrigal.build.experiment import pick_device
+    from madrigal.policies.local import load_policy
+
     console = Console()
     task, split = DebateTask(asked.task), asked.split
     count = asked.questions if asked.questions is not None else FEW * asked.model.startswith("starter:")
@@ -204,6 +206,7 @@ def data_command(asked: Data) -> int:
 
 def speaker(policy: LocalPolicy, asked: Data) -> Say:
     """Answers of a policy, each with the beginning that it was given."""
+    from madrigal.policies.generate import generate
 
     def say(asks: Sequence[Ask], temperature: float) -> list[str]:
         sampling = Sampling(temperature=temperature, top_p=asked.gather.top_p, max_new_tokens=asked.max_new_tokens)
@@ -220,6 +223,10 @@ def _beginning(ask: Ask) -> str:
 
 def train_command(asked: Train) -> int:
     """Trains a verifier, saves it, and checks it where there are answers to other questions."""
+    from madrigal.build.experiment import pick_device
+    from madrigal.verifier.model import new_verifier
+    from madrigal.verifier.training import train_verifier
+
     console, rows = Console(), load_rows(asked.file)
     held_out = load_rows(asked.held_out) if asked.held_out else []
     check_apart(rows, held_out)
@@ -242,6 +249,9 @@ def train_command(asked: Train) -> int:
 
 def check_command(asked: Check) -> int:
     """Shows how far a verifier's scores can be believed."""
+    from madrigal.build.experiment import pick_device
+    from madrigal.verifier.model import load_verifier
+
     found = judged(load_verifier(asked.folder, pick_device(asked.device)), load_rows(asked.data), asked.bins)
     if asked.json:
         print(json.dumps(_plain(asdict(found)), indent=2))
@@ -282,6 +292,9 @@ def _plain(said: dict[str, object]) -> dict[str, object]:
 
 def serve_command(asked: Serve) -> int:
     """Answers requests until Ctrl-C, or until the input closes."""
+    from madrigal.build.experiment import pick_device
+    from madrigal.verifier.model import load_verifier
+
     server = make_server(load_verifier(asked.folder, pick_device(asked.device)), asked.port)
     if asked.watch_input:
         print(json.dumps({"url": address_of(server)}), flush=True)

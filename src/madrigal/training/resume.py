@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from madrigal.config import Experiment, from_json, read_experiment, to_json, with_absolute_places, without_places
+from madrigal.config import FREE, Experiment, from_json, read_experiment, to_json, with_absolute_places, without_places
 from madrigal.runs.checkpoint import Learners, newest_whole
 from madrigal.runs.provenance import read_about
 from madrigal.runs.variants import flat
 from madrigal.training.fingerprints import CODE, differences
 from madrigal.types import ConfigError
 
-# What changes neither the shape of anything that a checkpoint holds nor what the run is about.
-FREE = ("steps", "prompts", "threads", "sampling", "optimiser", "evaluation", "records")
 Tell = Callable[[str], None]
 
 

@@ -26,41 +26,14 @@ from madrigal.maths.batch import pad_rows
 from madrigal.policies.check_model import check_weights
 from madrigal.policies.critic import Critic, ScalarHead, load_critic
 from madrigal.policies.local import LocalPolicy, load_policy, load_saved_adapter
-from madrigal.settings import Lora, PolicyConfig
 from madrigal.tasks.discussion.prompts import question_prompt
 from madrigal.tasks.discussion.verifier import Question
 from madrigal.types import ConfigError, Message, RewardError
+from madrigal.verifier.settings import Body
 
 NAME = "verifier"
 SETTINGS, HEAD, ADAPTER, WHOLE = "verifier.json", "head.safetensors", "adapter_model.safetensors", "model.safetensors"
 ROWS = 16  # answers read at once
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """What a verifier is made of.
-
-    Attributes:
-        model: a model that a policy may have.
-        rank, alpha: of the adapter that is trained beside the head; rank 0 trains the model itself, which is what a
-            starter model needs.
-        max_length: tokens of question and answer; what an answer has beyond is not read.
-        pad_token: what to pad with where the tokenizer names nothing.
-    """
-
-    model: str = "starter:small"
-    rank: int = 16
-    alpha: int = 32
-    max_length: int = 550
-    pad_token: str = ""
-
-    def __post_init__(self) -> None:
-        if self.rank < 0 or self.max_length < 2:
-            raise ConfigError("verifier: expected an adapter of rank 0 or more, and a max_length of 2 tokens or more")
-
-    @property
-    def policy(self) -> PolicyConfig:
-        return PolicyConfig(model=self.model, lora=Lora(self.rank, self.alpha), pad_token=self.pad_token)
 
 
 @dataclass(slots=True, eq=False)

@@ -14,8 +14,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -24,46 +22,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from madrigal.learning.optimizer import Descent
 from madrigal.maths.losses import mean_per_token
 from madrigal.rollouts.seeds import derive
-from madrigal.settings import Optimiser
 from madrigal.types import ConfigError
 from madrigal.verifier.data import Row
 from madrigal.verifier.model import LearnedVerifier
+from madrigal.verifier.settings import Training
 
 Tell = Callable[[int, int, float], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Training:
-    """How a verifier is trained.
-
-    Attributes:
-        lr: peak learning rate. The starter models, a thousand times smaller than the paper's, need 3e-3.
-        epochs: passes over the answers.
-        batch: answers read at once; memory depends on it, the result to rounding only.
-        accumulate: such batches per optimiser step.
-        warmup: optimiser steps of linear rise.
-        tokens: which tokens of an answer bear its label: "all" as in the paper, or the "last" alone. Early tokens of
-            short answers say nothing yet, and their noise is most of the gradient of a starter model.
-        schedule: of the rate after that. Not found; linear decay is what the library of the public code does unasked.
-        seed: of the order of the answers and the first weights.
-    """
-
-    lr: float = 2e-4
-    epochs: int = 1
-    batch: int = 4
-    accumulate: int = 2
-    warmup: int = 5
-    tokens: Literal["all", "last"] = "all"
-    schedule: Literal["linear", "constant"] = "linear"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if min(self.epochs, self.batch, self.accumulate) < 1:
-            raise ConfigError("verifier training: expected at least 1 epoch, batch and accumulated batch")
-
-    @property
-    def optimiser(self) -> Optimiser:
-        return Optimiser(lr=self.lr, weight_decay=0.0, warmup=self.warmup, schedule=self.schedule)
 
 
 def train_verifier(
