@@ -41,7 +41,7 @@ from madrigal.rollouts.topology import Parallel
 from madrigal.rollouts.tree import branch
 from madrigal.settings import Optimiser, Sampling
 from madrigal.tasks.embedded import papers, posts
-from madrigal.types import Example, Message, Messages, Point, Readings, Sample, Step, Turn
+from madrigal.types import Example, Message, Messages, Point, Sample, Step, Turn
 from pretraining.tokenizer import PAD, VOCABULARY, train_tokenizer
 
 INSTALL = "pip install --no-deps comlrl==1.4.3 && pip install wandb"
@@ -195,7 +195,7 @@ class Ours:
             speak, judge = self.team.speaker(self.sampling, pool), judge_in_threads(self.task, judges)
             groups = branch(self.task, Parallel(), self.origins, self.algorithm.branching, speak, judge, (0, self.runs))
             played = time.perf_counter()
-            stages, _ = self.algorithm.credit(groups, self.algorithm.begin(), Readings())
+            stages, _ = self.algorithm.credit(groups, self.algorithm.begin())
             shares = [[_of(stage, policy.name) for stage in stages] for policy in self.policies]
             list(pool.map(lambda n: self.learners[n].update(shares[n], self.algorithm.loss), range(len(shares))))
         self._count(stages, played - began, time.perf_counter() - played)

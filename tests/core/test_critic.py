@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,14 @@ from tiny import CPU, answers, samples_of, weights
 from torch import Tensor
 
 from madrigal.algorithms import CriticNeed
-from madrigal.learning.critics import CriticLearner, explained
+from madrigal.learning.critics import CriticLearner, Lesson, explained
 from madrigal.learning.learner import reader
-from madrigal.maths.batch import make_batch
+from madrigal.maths.batch import Tokens, make_batch
 from madrigal.policies.adapters import adapter_name
 from madrigal.policies.critic import Critic, load_critic
 from madrigal.policies.local import LocalPolicy
 from madrigal.settings import CriticConfig, Lora, Optimiser, PolicyConfig, Sampling
-from madrigal.types import Completion, ConfigError, EngineError, Sample, TrainingError, Turn
+from madrigal.types import Completion, ConfigError, EngineError, TrainingError, ValueRow
 
 # peft asks transformers by a name that the latter is about to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
@@ -45,13 +46,12 @@ def critic_of(folder: Path, rank: int = 0, base: Any = None, head: float = 0.3) 
     return critic
 
 
-def by_loop(critic: Critic, samples: list[Sample]) -> list[Tensor]:
+def by_loop(critic: Critic, rows: Sequence[Tokens]) -> list[Tensor]:
     """w . h after each prefix: no batch, no padding, no cache."""
     model, found = critic.body.activate(), []
     backbone = model.get_base_model().base_model if critic.body.adapter else model.base_model
-    for sample in samples:
-        said = sample.turn.completion
-        prefixes = [said.prompt_ids + said.token_ids[:t] for t in range(len(said.token_ids))]
+    for row in rows:
+        prefixes = [row.prompt_ids + row.token_ids[:t] for t in range(len(row.token_ids))]
         hidden = [backbone(input_ids=torch.tensor([ids])).last_hidden_state[0, -1] for ids in prefixes]
         found.append(torch.stack(hidden) @ critic.head.weight[0])
     return found
@@ -61,7 +61,7 @@ def by_loop(critic: Critic, samples: list[Sample]) -> list[Tensor]:
 def test_values_are_those_of_a_loop_over_prefixes(model_folder: Path, rank: int) -> None:
     critic = critic_of(model_folder, rank)
     samples = samples_of(answers(tiny.load(model_folder), PLAIN))
-    values = CriticLearner(critic, FREE, NEED).read([sample.turn for sample in samples])
+    values = CriticLearner(critic, FREE, NEED).read(samples)
     for found, expected in zip(values, by_loop(critic, samples), strict=True):
         assert found == pytest.approx(expected.tolist(), abs=1e-4)
 
@@ -73,7 +73,7 @@ def test_other_architectures_are_read_as_their_own_code_reads_them(model_folder:
     critic.body.model = build(policy, name)
     critic.head.weight = torch.nn.Parameter(torch.randn(1, 48))
     samples = samples_of(answers(policy, PLAIN))
-    values = CriticLearner(critic, FREE, NEED).read([sample.turn for sample in samples])
+    values = CriticLearner(critic, FREE, NEED).read(samples)
     for found, expected in zip(values, by_loop(critic, samples), strict=True):
         assert found == pytest.approx(expected.tolist(), abs=1e-3)
 
@@ -83,31 +83,30 @@ def test_a_value_has_read_nothing_of_what_comes_after_it(model_folder: Path) -> 
     (said, *_) = answers(tiny.load(model_folder), PLAIN, each=1)
     changed = replace(said, token_ids=(*said.token_ids[:2], 9, *said.token_ids[3:]))
     assert changed != said and len(said.token_ids) > 3
-    one, other = learner.read([Turn("ann", (), completion) for completion in (said, changed)])
+    one, other = learner.read([said, changed])
     assert one[:3] == pytest.approx(other[:3], abs=1e-6)
     assert min(abs(a - b) for a, b in zip(one[3:], other[3:], strict=True)) > 1e-3
 
 
 def test_a_new_critic_expects_nothing(model_folder: Path) -> None:
     critic = load_critic("critic-ann", PolicyConfig(model=str(model_folder)), CPU)
-    turns = [sample.turn for sample in samples_of(answers(tiny.load(model_folder), PLAIN))]
-    assert {v for row in CriticLearner(critic, FREE, NEED).read(turns) for v in row} == {0.0}
+    rows = answers(tiny.load(model_folder), PLAIN)
+    assert {v for row in CriticLearner(critic, FREE, NEED).read(rows) for v in row} == {0.0}
 
 
-def lesson(said: Completion, returns: tuple[float, ...], old: tuple[float, ...]) -> Sample:
-    errors = tuple(r - v for r, v in zip(returns, old, strict=True))
-    return Sample(Turn("ann", (), said), 0.0, 0.0, token_advantages=errors, token_returns=returns)
+def lesson(said: Completion, returns: tuple[float, ...], old: tuple[float, ...]) -> Lesson:
+    return Lesson(ValueRow("critic-ann", 0, said.prompt_ids, said.token_ids), old, returns)
 
 
-def lessons(critic: Critic, policy: LocalPolicy) -> list[Sample]:
+def lessons(critic: Critic, policy: LocalPolicy) -> list[Lesson]:
     """Returns 1, 2, 3, ... along each answer, and what the critic says now as what it said before."""
     said = answers(policy, PLAIN)
-    old = CriticLearner(critic, FREE, NEED).read([Turn("ann", (), one) for one in said])
+    old = CriticLearner(critic, FREE, NEED).read(said)
     returns = [tuple(float(t + 1) for t in range(len(one.token_ids))) for one in said]
     return [lesson(*each) for each in zip(said, returns, old, strict=True)]
 
 
-def gradients(learner: CriticLearner, samples: list[Sample]) -> dict[str, Tensor]:
+def gradients(learner: CriticLearner, samples: list[Lesson]) -> dict[str, Tensor]:
     seen: dict[str, Tensor] = {}
 
     def look(*_: object) -> None:
@@ -126,8 +125,8 @@ def test_gradients_are_those_of_the_mean_squared_error(model_folder: Path, rank:
     """0.5 (the weight) times 0.5 (V - R)^2, mean over all tokens of the update, however it is cut up."""
     critic = critic_of(model_folder, rank)
     samples = lessons(critic, tiny.load(model_folder))
-    loops = zip(by_loop(critic, samples), samples, strict=True)
-    errors = [values - torch.tensor(sample.token_returns) for values, sample in loops]
+    loops = zip(by_loop(critic, [each.row for each in samples]), samples, strict=True)
+    errors = [values - torch.tensor(sample.returns) for values, sample in loops]
     (0.25 * torch.cat(errors).square().mean()).backward()
     expected = {name: p.grad.clone() for name, p in critic.parameters().items() if p.grad is not None}
     found = gradients(CriticLearner(critic, replace(FREE, token_budget=budget), NEED), samples)
@@ -139,7 +138,7 @@ def test_gradients_are_those_of_the_mean_squared_error(model_folder: Path, rank:
 def test_what_a_report_says(model_folder: Path) -> None:
     critic = critic_of(model_folder, head=0.0)
     samples = lessons(critic, tiny.load(model_folder))
-    returns = torch.tensor([value for sample in samples for value in sample.token_returns])
+    returns = torch.tensor([value for sample in samples for value in sample.returns])
     report = CriticLearner(critic, FREE, NEED).update([samples])
     assert report["loss"] == pytest.approx(0.25 * float(returns.square().mean()), rel=1e-5)
     assert (report["value"], report["explained_variance"]) == (0.0, 0.0)
@@ -175,7 +174,7 @@ def test_a_clip_stops_the_push_where_values_have_moved_enough(model_folder: Path
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_return_that_is_no_number_is_refused_and_nothing_moves(model_folder: Path, bad: float) -> None:
     critic = critic_of(model_folder)
-    samples = [replace(one, token_returns=(bad,) * len(one.token_returns)) for one in lessons(critic, critic.body)]
+    samples = [replace(one, returns=(bad,) * len(one.returns)) for one in lessons(critic, critic.body)]
     before = {name: p.detach().clone() for name, p in critic.parameters().items()}
     with pytest.raises(TrainingError, match=r"critic critic-ann: the loss is .* the optimizer step was not made"):
         CriticLearner(critic, FREE, NEED).update([samples])
@@ -197,11 +196,11 @@ def test_a_critic_beside_a_policy_is_an_adapter_on_its_model_and_leaves_it_as_it
 @KINDS
 def test_the_output_layer_of_the_model_is_neither_changed_nor_asked(model_folder: Path, rank: int) -> None:
     critic = critic_of(model_folder, rank)
-    turns = [sample.turn for sample in samples_of(answers(tiny.load(model_folder), PLAIN))]
+    rows = answers(tiny.load(model_folder), PLAIN)
     words, learner = critic.body.model.get_output_embeddings(), CriticLearner(critic, FREE, NEED)
-    expected = learner.read(turns)
+    expected = learner.read(rows)
     words.register_forward_pre_hook(lambda *_: pytest.fail("the output layer was asked"))
-    assert learner.read(turns) == expected
+    assert learner.read(rows) == expected
     assert critic.body.model.get_output_embeddings() is words
 
 
@@ -209,9 +208,9 @@ def test_output_that_is_not_finite_names_the_critic(model_folder: Path) -> None:
     critic = critic_of(model_folder)
     with torch.no_grad():
         critic.head.weight[0, 3] = float("inf")
-    turns = [sample.turn for sample in samples_of(answers(tiny.load(model_folder), PLAIN))]
+    rows = answers(tiny.load(model_folder), PLAIN)
     with pytest.raises(EngineError, match="critic critic-ann: the model's output is not finite"):
-        CriticLearner(critic, FREE, NEED).read(turns)
+        CriticLearner(critic, FREE, NEED).read(rows)
 
 
 @KINDS

@@ -21,7 +21,7 @@ from madrigal.algorithms import CriticNeed
 from madrigal.learning.histories import answer_read, company, joint_history
 from madrigal.learning.learner import check_recomputing, means, read_each, reader, recomputing
 from madrigal.learning.optimizer import Descent
-from madrigal.maths.batch import in_place, micro_batch_places, token_batch
+from madrigal.maths.batch import Tokens, in_place, micro_batch_places, token_batch
 from madrigal.maths.losses import mean_per_token, value_error
 from madrigal.policies.critic import Critic
 from madrigal.policies.local import LocalPolicy
@@ -58,7 +58,7 @@ class CriticLearner:
         check_recomputing(critic.body.model, config, f"critic {critic.name}")
 
     @torch.no_grad()
-    def read(self, rows: Sequence[ValueRow]) -> list[tuple[float, ...]]:
+    def read(self, rows: Sequence[Tokens]) -> list[tuple[float, ...]]:
         """The values before each token of each row, in units of reward."""
         read = reader(self.config)
         return read_each(rows, self.critic.body, self.config, lambda batch: self.critic.values(batch, read))
