@@ -11,10 +11,11 @@ import pytest
 from madrigal.algorithms.siblings import all_groups
 from madrigal.rollouts.branching import Branching
 from madrigal.rollouts.play import Judge, Speak, Utterance, decide, play
-from madrigal.rollouts.rewards import Tradeoff, rewarded
+from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
 from madrigal.rollouts.tree import branch
 from madrigal.runs.records import paths
+from madrigal.settings import Tradeoff
 from madrigal.types import Completion, Episode, Group, Message, Point, Step, Turn
 
 State = tuple[str, ...]

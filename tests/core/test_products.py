@@ -26,17 +26,16 @@ from madrigal.algorithms.catalog import ALGORITHMS
 from madrigal.algorithms.siblings import nodes
 from madrigal.build.experiment import make_team, prepare, voices
 from madrigal.build.learners import make_learning
-from madrigal.config import Experiment, TeamConfig
+from madrigal.config import Experiment
 from madrigal.learning.learner import Learner
-from madrigal.learning.optimizer import Optimiser
-from madrigal.learning.snapshots import PartnerConfig, Partners
+from madrigal.learning.snapshots import Partners
 from madrigal.maths.batch import Batch
-from madrigal.maths.sampling import Sampling
-from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig
+from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
-from madrigal.rollouts.counterfactual_rewards import leaving_one_out
+from madrigal.rollouts.rewards import leaving_one_out
 from madrigal.rollouts.topology import TOPOLOGIES
 from madrigal.rollouts.tree import branch
+from madrigal.settings import Lora, Optimiser, PartnerConfig, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.own import Own
 from madrigal.types import ConfigError, Group, Point, Sample, Turn
 

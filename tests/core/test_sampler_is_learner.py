@@ -11,11 +11,10 @@ import torch
 from tiny import CPU, samples_of
 
 from madrigal.learning.learner import Learner
-from madrigal.learning.optimizer import Optimiser
 from madrigal.maths.batch import make_batch
-from madrigal.maths.sampling import Sampling
 from madrigal.policies.generate import generate
-from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig, load_policy
+from madrigal.policies.local import LocalPolicy, load_policy
+from madrigal.settings import Lora, Optimiser, PolicyConfig, Sampling
 from madrigal.types import Message
 
 # peft asks transformers by a name that the latter is about to drop.
