@@ -23,7 +23,7 @@ from torch import Tensor
 
 from madrigal.algorithms import Algorithm, reported
 from madrigal.algorithms.catalog import ALGORITHMS
-from madrigal.algorithms.siblings import nodes
+from madrigal.algorithms.siblings import all_groups
 from madrigal.build.experiment import make_team, prepare, voices
 from madrigal.build.learners import make_learning
 from madrigal.config import Experiment
@@ -209,7 +209,7 @@ def training(run: Experiment, team: Team) -> Iterator[Done]:
 
 def turns_in(group: Group[Any]) -> list[Turn]:
     """Of all episodes that are compared; the turn of a crossed answer once for each joint action."""
-    return [turn for each in nodes([group]) for episode in each.episodes for turn in episode.turns]
+    return [turn for each in all_groups([group]) for episode in each.episodes for turn in episode.turns]
 
 
 def answer(turn: Turn) -> Answer:
