@@ -1,8 +1,5 @@
 """The records that flow through Madrigal, and its errors.
 
-Knows: what was said, by whom, from which point of which episode, and what it earned.
-Does not know: models, tensors, tasks, how anything was sampled or will be learned from.
-
 Shape letters used by every signature of the library:
 
     N groups   K siblings of a group   B rows   T tokens   A agents   H rounds   V vocabulary

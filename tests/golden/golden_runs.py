@@ -1,4 +1,4 @@
-"""Tiny whole runs of every algorithm and recipe, as numbers: `python tests/golden/golden_runs.py FILE` writes them down.
+"""Tiny whole runs of every algorithm and recipe, as numbers: `python tests/golden/golden_runs.py FILE` writes them.
 
 Numbers must agree between processors whose float paths differ in the last bits. So two things are kept small: the
 draws that could lie on a border (top-k 2 has one border per token) and the learning rate (AdamW makes of a gradient of

@@ -1,7 +1,4 @@
-"""From settings to live parts: the one place where configs become tasks, policies, learners.
-
-Knows: every config and what it builds. Does not know: the training loop.
-"""
+"""From settings to live parts: the one place where configs become tasks, policies, learners."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""From settings to all that learns: a learner for each trainable policy, and critics where an algorithm asks for any.
-
-Knows: settings of team, optimiser and critics, what an algorithm needs. Does not know: the training loop.
-"""
+"""From settings to all that learns: a learner for each trainable policy, and critics where an algorithm asks for some."""
 
 from __future__ import annotations
 

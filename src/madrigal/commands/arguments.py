@@ -1,7 +1,4 @@
-"""What a person sees of a mistake on the command line: one line, with the nearest flags that exist.
-
-Knows: how argparse and tyro complain. Does not know: commands, what a setting means.
-"""
+"""What a person sees of a mistake on the command line: one line, with the nearest flags that exist."""
 
 from __future__ import annotations
 

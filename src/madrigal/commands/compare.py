@@ -1,7 +1,4 @@
-"""`madrigal compare`: one command that says whether the team beats what it is compared with, at the same cost.
-
-Knows: the command line and where results lie. Does not know: contenders, statistics.
-"""
+"""`madrigal compare`: one command that says whether the team beats what it is compared with, at the same cost."""
 
 from __future__ import annotations
 

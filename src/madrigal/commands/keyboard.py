@@ -1,7 +1,4 @@
-"""Answers that are typed, or read from a pipe: a speaker like any other.
-
-Knows: lines of the standard input, and how a question is put. Does not know: seats, tasks, who else speaks.
-"""
+"""Answers that are typed, or read from a pipe: a speaker like any other."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 """`madrigal play`: episodes in the terminal as they are played, and a seat among the agents for whoever is watching.
 
-Knows: the command line, who sits in which seat. Does not know: how an episode is shown (report.scene), how an answer is
-typed (report.keyboard).
-
 A human is a speaker like any other: it is asked with a prompt and answers with a completion. Where one is seated, the
 rest of an episode is shown after its end, because an agent sees no more than its observations.
 """

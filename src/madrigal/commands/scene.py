@@ -1,7 +1,5 @@
 """Episodes in the terminal, turn by turn: who sees what, who says what, what it earns.
 
-Knows: what a play asks for and what it is answered, and how that is shown. Does not know: who answers, models, tasks.
-
 Models, users and data may write anything, so nothing of theirs reaches the terminal but as plain text: no markup of
 rich, and what a terminal would act on is spelled out.
 """

@@ -1,7 +1,4 @@
-"""Scores given joint answers without any model: how anybody checks a reward or debugs an own one.
-
-Knows: tasks, files of data and of answers. Does not know: policies.
-"""
+"""Scores given joint answers without any model: how anybody checks a reward or debugs an own one."""
 
 from __future__ import annotations
 

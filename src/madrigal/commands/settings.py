@@ -1,7 +1,4 @@
-"""From words on the command line to an experiment: where it starts from, and what is changed in it.
-
-Knows: recipes, files, flags. Does not know: what is done with the experiment.
-"""
+"""From words on the command line to an experiment: where it starts from, and what is changed in it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""madrigal verifier data | train | check | serve.
-
-Knows: what each of them reads, writes and shows. Does not know: how answers are gathered or verifiers trained.
-"""
+"""madrigal verifier data | train | check | serve."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """Changed play: what was said, what is heard, who speaks; each change a wrapper, so that play itself knows of none.
 
-Knows: plays, tasks, speakers and how to wrap them. Does not know: which changes are worth comparing (cooperation).
-
 | change | wraps | who is affected |
 |---|---|---|
 | `saying` | one play | the task and every teammate get another message of one agent |

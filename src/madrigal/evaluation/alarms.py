@@ -1,8 +1,5 @@
 """Alarms: what went wrong in a run, read off its records.
 
-Knows: the records of steps.jsonl, evaluation.json and episodes.jsonl, and what failing runs look like in them.
-Does not know: files, models, tasks; it never stops a run.
-
 An alarm says what was measured, the threshold, and what to try. It is a hint, not a verdict: all thresholds are ours,
 chosen so that the runs on starter models which learn raise no warning. Values are means over windows of steps; a run
 shorter than three windows is too short for any.

@@ -1,7 +1,5 @@
 """Does the team cooperate? What is lost without an agent, without its messages, or with another team's agent.
 
-Knows: how to play examples in changed ways and compare returns example by example. Does not know: models, training.
-
 Every comparison plays the same examples with the same seeds, so that what the change does not touch stays word for
 word the same: an agent that nobody needs has a drop of exactly 0. Drops are in points of the normalised return, which
 is in percent of the best. Several agents make several tests: correct their p-values with `statistics.holm`.

@@ -1,7 +1,4 @@
-"""Evaluation of a team: plays held-out examples, each once or several times, and says what the answers were worth.
-
-Knows: tasks, how to play. Does not know: training, checkpoints, the format of run folders.
-"""
+"""Evaluation of a team: plays held-out examples, each once or several times, and says what the answers were worth."""
 
 from __future__ import annotations
 

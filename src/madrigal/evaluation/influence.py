@@ -1,8 +1,5 @@
 """Counterfactual influence: how much a teammate's next action tells of which message it was given.
 
-Knows: how to draw messages and replies in one context, and to estimate their mutual information.
-Does not know: whether the influence was for the better; a drop of the return (cooperation) says that.
-
 In a context h, everything before one agent's message, K candidate messages are drawn. For each, the listener's next
 action is drawn. With J the index of the candidate and Y the action, canonicalised and hashed,
 

@@ -1,7 +1,4 @@
-"""One measure over the steps of a run, seen through a moving window; pure functions of records.
-
-Knows: steps and numbers. Does not know: what a number means, or when it is too high.
-"""
+"""One measure over the steps of a run, seen through a moving window; pure functions of records."""
 
 from __future__ import annotations
 

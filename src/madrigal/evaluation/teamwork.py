@@ -1,8 +1,4 @@
-"""A team taken apart: every question about its cooperation that can be asked of it, asked at once.
-
-Knows: which questions make sense of which task and topology, and that several tests need a correction. Does not know:
-how a question is answered (cooperation, influence), models, files.
-"""
+"""A team taken apart: every question about its cooperation that can be asked of it, asked at once."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 """Critics in training: what each says of a turn, and how it learns.
 
-Knows: turns and the company they were taken in, critics and their optimisers. Does not know: tasks, how credit is
-given, which algorithm asked.
-
 A critic reads a turn like an answer to a prompt: the prompt is the history that it may see, the answer what was said,
 token by token. One that is asked once per turn reads the history alone. Critics serve training only: no team has one.
 """

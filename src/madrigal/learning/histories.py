@@ -1,7 +1,4 @@
-"""What a critic is shown of a turn: the agent's own prompt, or those of all agents of the round.
-
-Knows: turns of an episode and their token ids. Does not know: models, values, which critic asks.
-"""
+"""What a critic is shown of a turn: the agent's own prompt, or those of all agents of the round."""
 
 from __future__ import annotations
 

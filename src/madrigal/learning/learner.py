@@ -1,7 +1,4 @@
-"""The learner of one policy: samples in, better weights out; blind to the algorithm.
-
-Knows: token ids, advantages, a loss, an optimiser. Does not know: agents, tasks, how advantages came about.
-"""
+"""The learner of one policy: samples in, better weights out; blind to the algorithm."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""All that learns in a run, policies and critics: what is asked of them before credit, and the update after it.
-
-Knows: who learns from which turns. Does not know: how credit is given, what is minimised, when it is time to save.
-"""
+"""All that learns in a run, policies and critics: what is asked of them before credit, and the update after it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""AdamW and all that surrounds a step of it; the same for policies and for critics.
-
-Knows: parameters and their gradients. Does not know: models, batches, losses.
-"""
+"""AdamW and all that surrounds a step of it; the same for policies and for critics."""
 
 from __future__ import annotations
 

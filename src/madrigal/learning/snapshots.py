@@ -1,7 +1,5 @@
 """Partners: older selves of a team that sit opposite it in a share of the games.
 
-Knows: weights of policies, who sits where. Does not know: games, credit, the training loop.
-
 In pure self-play everybody forgets together: a team that only meets its present self may lose to what it has beaten
 before. Here some groups are played with an older self in one seat. Its turns come without tokens, as those of any
 policy that shows none, so that nobody learns from them; credit and learner need not know of partners at all.

@@ -1,7 +1,5 @@
 """From samples to padded tensors, in micro-batches of a bounded number of tokens.
 
-Knows: token ids and old log-probs of samples. Does not know: models, algorithms, text.
-
 Siblings of a group were given the same prompt: it stands in a batch once, and each answer says which one is its own.
 Prompts that begin alike (later rounds of one example) share that beginning too. Prompts are padded on the left, answers
 on the right.

@@ -1,7 +1,5 @@
 """Per-token terms of an objective, and the only two ways to reduce them to a number.
 
-Knows: log-probs, advantages, masks. Does not know: models, episodes, which algorithm asked.
-
 Shapes: B rows, T tokens. Log-probs and entropies are in nats. Terms are to be *minimised*.
 """
 

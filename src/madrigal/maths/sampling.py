@@ -1,7 +1,4 @@
-"""The distribution that answers are drawn from, shared by the engines that sample and the learner that scores.
-
-Knows: logits. Does not know: models, batches of episodes.
-"""
+"""The distribution that answers are drawn from, shared by the engines that sample and the learner that scores."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """A decoding step written out for Llama and its kin: one token more for every row, in a third of the library's time.
 
-Knows: key-value room, siblings of a prompt. Does not know: tokenizers, sampling, the layout of the weights (llama).
-
 Nothing is repeated for grouped heads, and the keys and values of a prompt are held once for all its siblings, whose
 queries are stacked into one product. One softmax runs over the scores of prompt and answer together. Weights are read
 when a decoder is made, and a decoder lives for one call: never stale.

@@ -1,7 +1,4 @@
-"""What a model says before each sampled token of a batch, with gradients.
-
-Knows: the call of a causal language model, key-value caches. Does not know: losses, optimisers, whose model it is.
-"""
+"""What a model says before each sampled token of a batch, with gradients."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Three steps of a layer with their slopes written out: fewer passes over memory than autograd's own composition.
-
-Knows: formulas. Does not know: models.
-"""
+"""Three steps of a layer with their slopes written out: fewer passes over memory than autograd's own composition."""
 
 from __future__ import annotations
 

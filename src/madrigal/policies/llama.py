@@ -1,7 +1,5 @@
 """Llama and its kin written out: few large matrix products over tokens without padding, with gradients.
 
-Knows: the weights of Llama, Qwen2 and Qwen3. Does not know: tokenizers, sampling, losses, where the tokens come from.
-
 On a CPU a small model spends most of its time outside its matrix products. Here queries, keys and values are one
 product, and so are the two halves of the gate; what scales the input of a product is multiplied into its matrix; only
 attention sees padding; and what several answers or prompts begin with is read once (`Level`).

@@ -1,7 +1,4 @@
-"""Local policies: a Hugging Face causal language model, or a LoRA adapter on one that several policies share.
-
-Knows: weights, tokenizers, adapters. Does not know: agents' tasks, sampling loops, advantages.
-"""
+"""Local policies: a Hugging Face causal language model, or a LoRA adapter on one that several policies share."""
 
 from __future__ import annotations
 

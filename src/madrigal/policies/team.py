@@ -1,7 +1,4 @@
-"""A team: which policy sits in which seat and round, and how a request of many agents becomes one call per policy.
-
-Knows: seats and policies. Does not know: tasks, rewards, learning.
-"""
+"""A team: which policy sits in which seat and round, and how a request of many agents becomes one call per policy."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What each token adds to a text, so that a reader can be shown which words were likely.
-
-Knows: tokenizers. Does not know: models, policies, who reads it.
-"""
+"""What each token adds to a text, so that a reader can be shown which words were likely."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Play: from a point to an episode.
 
-Knows: tasks and topologies. Does not know: models, nor how experience branches (`forest`). `play` does no I/O: it
-yields what it wants said or judged and is sent the replies, so that local models, remote ones and tests by hand fit.
+`play` does no I/O: it yields what it wants said or judged and is sent the replies, so that local models, remote ones
+and tests by hand fit.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Who speaks next within one round, and who hears what; pure functions of what was said so far.
 
-Knows: the agents of a round, their turns and how long these took; of their words only whom a coordinator calls.
-Does not know: tasks, prompts, policies. Speech over several scored rounds is a task's horizon, not a topology.
+Speech over several scored rounds is a task's horizon, not a topology.
 """
 
 from __future__ import annotations

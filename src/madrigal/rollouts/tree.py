@@ -1,8 +1,4 @@
-"""Forests: groups of episodes that part where experience branches.
-
-Knows: how siblings part, in chains or in trees, aligned or crossed, and which of them go on. Does not know: how one
-episode is played (`rollout`), what anything was worth, models.
-"""
+"""Forests: groups of episodes that part where experience branches."""
 
 from __future__ import annotations
 

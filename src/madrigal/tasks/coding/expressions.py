@@ -1,7 +1,4 @@
-"""What single expressions do: finish a value, state a constant, deliver something. A vocabulary over syntax trees.
-
-Knows: nodes. Does not know: aux, data flow, schemes.
-"""
+"""What single expressions do: finish a value, state a constant, deliver something. A vocabulary over syntax trees."""
 
 from __future__ import annotations
 

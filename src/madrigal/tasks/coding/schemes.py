@@ -1,8 +1,5 @@
 """How helper and main cooperate: the four schemes of the paper, recognised from the syntax tree of main.
 
-Knows: the rules by which a way of using aux is called fallback, decorator, coordinator or strategy filter.
-Does not know: whether the program is right, what it earned, how well these rules do (docs/metrics.md).
-
 | scheme | aux | main |
 |---|---|---|
 | fallback | answers | calls it in a `try`, or checks its result, and has an answer of its own as a backup |

@@ -1,8 +1,5 @@
 """What a main function does with aux: calls it, only wraps it, or ignores its result.
 
-Knows: one function's tree.
-Does not know: whether aux exists, what the call is worth.
-
 Only a call written in the main function itself counts, and only where that function binds no `aux` of its own
 (a parameter, a nested function, an assignment): a shadowed name is not the teammate's.
 
