@@ -28,7 +28,7 @@ from typing import Any
 import torch
 
 from madrigal.algorithms.maporl import Maporl
-from madrigal.build.experiment import prepare, voices
+from madrigal.build.experiment import open_checked_task, open_rollout_workers
 from madrigal.config import Experiment
 from madrigal.evaluation.statistics import hierarchical_bootstrap
 from madrigal.policies.generate import generate
@@ -167,7 +167,10 @@ def made(run: Experiment, folder: Path, seed: int) -> Played:
 
 def played(run: Experiment, folder: Path) -> Figures:
     """A run's saved team (with 0 steps: the model that it started from) on the questions of another experiment."""
-    with prepare(run) as task, voices(run, task, team_of(folder, run, task.agents)) as (speak, judge):
+    with (
+        open_checked_task(run) as task,
+        open_rollout_workers(run, task, team_of(folder, run, task.agents)) as (speak, judge),
+    ):
         return [figures(one) for one in evaluate_on(task, run, speak, judge)[1]]
 
 

@@ -38,8 +38,8 @@ from madrigal.policies.team import Team
 from madrigal.rollouts.play import judge_in_threads
 from madrigal.rollouts.task import joint
 from madrigal.rollouts.topology import Parallel
-from madrigal.rollouts.tree import branch
-from madrigal.settings import Optimiser, Sampling
+from madrigal.rollouts.tree import rollout_groups
+from madrigal.settings import OptimizerConfig, Sampling
 from madrigal.tasks.embedded import papers, posts
 from madrigal.types import Example, Message, Messages, Point, Sample, Step, Turn
 from pretraining.tokenizer import PAD, VOCABULARY, train_tokenizer
@@ -183,7 +183,7 @@ class Ours:
             for agent, model in zip(AGENTS, models, strict=True)
         ]
         self.team = Team({policy.name: policy for policy in self.policies})
-        settings = Optimiser(lr=LEARNING_RATE)
+        settings = OptimizerConfig(lr=LEARNING_RATE)
         self.learners = [Learner(policy, settings, self.sampling) for policy in self.policies]
         self.origins = [Point(e.id, self.task.reset(e)) for e in self.task.examples("train")]
         self.generation, self.update, self.runs = Work(), Work(), 0
@@ -193,7 +193,9 @@ class Ours:
         began = time.perf_counter()
         with ThreadPoolExecutor(1) as judges, ThreadPoolExecutor(len(self.policies) if self.beside else 1) as pool:
             speak, judge = self.team.speaker(self.sampling, pool), judge_in_threads(self.task, judges)
-            groups = branch(self.task, Parallel(), self.origins, self.algorithm.branching, speak, judge, (0, self.runs))
+            groups = rollout_groups(
+                self.task, Parallel(), self.origins, self.algorithm.branching, speak, judge, (0, self.runs)
+            )
             played = time.perf_counter()
             stages, _ = self.algorithm.credit(groups, self.algorithm.begin())
             shares = [[_of(stage, policy.name) for stage in stages] for policy in self.policies]

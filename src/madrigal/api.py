@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from madrigal.build.experiment import prepare
+from madrigal.build.experiment import open_checked_task
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.evaluate import Evaluation
 from madrigal.policies.team import Team
@@ -18,7 +18,7 @@ from madrigal.recipes import RECIPES, recipe
 from madrigal.recipes.embedded import own
 from madrigal.recipes.own_file import own_experiment, with_dotted
 from madrigal.report.progress import Progress
-from madrigal.rollouts.play import Game, Judge, drive, play
+from madrigal.rollouts.play import EpisodeRun, StepRequest, drive, play
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Task, check_task
 from madrigal.rollouts.task.asking import ASKED, ask, unjudged
@@ -27,7 +27,7 @@ from madrigal.runs.log import RunLog, read_lines
 from madrigal.runs.records import transcript
 from madrigal.tasks.guarded import Guarded
 from madrigal.tasks.trust import check_trust
-from madrigal.training.held_out import Watcher, check_saved, evaluate_experiment, evaluate_run, team_at, team_of
+from madrigal.training.held_out import Callback, check_saved, evaluate_experiment, evaluate_run, team_at, team_of
 from madrigal.training.train import train_in
 from madrigal.types import AgentId, ConfigError, Episode, Example, Point, Step
 
@@ -85,7 +85,7 @@ class TrainedTeam:
         """`answer` for many, in batches of one call per policy."""
         points = [Point(ASKED, ask(self.task, data)) for data in rows]
 
-        def step_unjudged(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
+        def step_unjudged(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
             return [unjudged(self.task, request.state, request.actions) for request in requests]
 
         return [_answer(self.task, episode) for episode in self._episodes(points, step_unjudged, seed, greedy)]
@@ -94,7 +94,7 @@ class TrainedTeam:
         """Plays an example of the task, the first of the test split by default; a transcript with rewards."""
         example = example or self.task.examples("test")[0]
 
-        def judge(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
+        def judge(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
             return [self.task.step(request.state, request.actions) for request in requests]
 
         (episode,) = self._episodes([Point(example.id, self.task.reset(example))], judge, seed, greedy)
@@ -102,7 +102,7 @@ class TrainedTeam:
 
     def _episodes(self, points: Sequence[Point[Any]], judge: Any, seed: int, greedy: bool) -> list[Episode[Any]]:
         moves = (play(self.task, self.run.topology, point) for point in points)
-        games = [Game(each, (derive(seed, "asked"), n), greedy=greedy) for n, each in enumerate(moves)]
+        games = [EpisodeRun(each, (derive(seed, "asked"), n), greedy=greedy) for n, each in enumerate(moves)]
         return drive(games, self.team.speaker(self.run.sampling), judge)
 
 
@@ -143,7 +143,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
-    watch: Watcher | None = None,
+    watch: Callback | None = None,
     **settings: Any,
 ) -> TrainingResult:
     """Trains a team.
@@ -166,7 +166,7 @@ def train(
     """
     run, task = _opened(what)
     run = _changed(run, settings)
-    with prepare(run, task) as checked, _place(run, folder, resume=resume, overwrite=overwrite) as place:
+    with open_checked_task(run, task) as checked, _place(run, folder, resume=resume, overwrite=overwrite) as place:
         if watch is not None:
             signum = train_in(checked, run, place, watch=watch)
         else:
@@ -221,7 +221,7 @@ def load_team(
         check_trust(settings.task, folder)
     if step is None:
         check_saved(folder, settings)
-    with prepare(settings, _guarded(task)) as checked:
+    with open_checked_task(settings, _guarded(task)) as checked:
         agents = checked.agents
         team = team_of(folder, settings, agents) if step is None else team_at(folder, settings, agents, step)
         return TrainedTeam(settings, checked, team)

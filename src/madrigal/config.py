@@ -23,11 +23,11 @@ from madrigal.runs.folders import is_part
 from madrigal.settings import (
     CriticConfig,
     EvaluationConfig,
-    Optimiser,
+    OptimizerConfig,
     RecordsConfig,
+    RewardWeights,
     Sampling,
     TeamConfig,
-    Tradeoff,
 )
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.types import ConfigError
@@ -56,9 +56,9 @@ class Experiment:
     topology: TopologyConfig = field(default_factory=Parallel)
     team: TeamConfig = field(default_factory=TeamConfig)
     algorithm: AlgorithmConfig = field(default_factory=GroupRelative)
-    reward: Tradeoff = field(default_factory=Tradeoff)
+    reward: RewardWeights = field(default_factory=RewardWeights)
     sampling: Sampling = field(default_factory=Sampling)
-    optimiser: Optimiser = field(default_factory=Optimiser)
+    optimiser: OptimizerConfig = field(default_factory=OptimizerConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     records: RecordsConfig = field(default_factory=RecordsConfig)

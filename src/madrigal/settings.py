@@ -109,7 +109,7 @@ class TeamConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Tradeoff:
+class RewardWeights:
     """The weights of the joint reward, and its units; as it comes it is the task's own reward, and nothing is measured.
 
     Attributes:
@@ -181,7 +181,7 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
-class Optimiser:
+class OptimizerConfig:
     """AdamW and all that surrounds a step.
 
     Attributes:

@@ -349,7 +349,7 @@ def test_a_prompt_that_is_too_long_for_any_team_is_one_line_before_anything_is_p
     capsys: Screen, run: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_run("wide", replace(experiment(model_folder), sampling=Sampling(max_new_tokens=510)), model_folder)
-    monkeypatch.setattr(analyse, "take_apart", lambda *_: pytest.fail("something was about to be played"))
+    monkeypatch.setattr(analyse, "analyze_team", lambda *_: pytest.fail("something was about to be played"))
     assert "example sun, agent ann: its prompt of " in refused(capsys, "runs/a", "runs/wide", "--trust")
 
 

@@ -16,7 +16,7 @@ import tiny
 
 from madrigal.algorithms.group import GroupRelative
 from madrigal.config import Experiment
-from madrigal.settings import EvaluationConfig, Optimiser, PolicyConfig, RecordsConfig, Sampling, TeamConfig
+from madrigal.settings import EvaluationConfig, OptimizerConfig, PolicyConfig, RecordsConfig, Sampling, TeamConfig
 from madrigal.tasks.data import Source
 from madrigal.tasks.discussion.gsm8k import Gsm8k
 
@@ -50,7 +50,7 @@ def sums(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Experi
         team=TeamConfig(policy=PolicyConfig(model=str(model_folder)), device="cpu"),
         algorithm=GroupRelative(width=8),
         sampling=Sampling(max_new_tokens=5),
-        optimiser=Optimiser(lr=1e-2),
+        optimiser=OptimizerConfig(lr=1e-2),
         evaluation=EvaluationConfig(examples=3, timed=1),
         records=RecordsConfig(checkpoint_every=1, transcripts=1),
         steps=2,

@@ -17,13 +17,13 @@ from torch import Tensor
 from torch.optim import Adam
 
 from madrigal.algorithms import Algorithm
-from madrigal.learning.histories import company
+from madrigal.learning.histories import visible_turns
 from madrigal.maths.batch import Batch, PolicyOutput, make_batch
-from madrigal.rollouts.play import Judge, Utterance
-from madrigal.rollouts.rewards import leaving_one_out
+from madrigal.rollouts.play import GenerationRequest, StepRequest
+from madrigal.rollouts.rewards import with_counterfactuals
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import Topology
-from madrigal.rollouts.tree import branch, map_turns, walk
+from madrigal.rollouts.tree import map_turns, rollout_groups, walk
 from madrigal.types import Completion, Episode, Group, Messages, Point, Sample, Step, Turn, TurnScores
 
 ROWS = 64
@@ -45,7 +45,7 @@ class Table:
     def row(self, prompt: Messages) -> int:
         return self.rows.setdefault(prompt, len(self.rows))
 
-    def answer(self, wanted: Utterance) -> Completion:
+    def answer(self, wanted: GenerationRequest) -> Completion:
         row = self.row(wanted.prompt)
         logprobs, uniform = self.logprobs[row], (wanted.seed % 10**9) / 10**9
         mass = list(accumulate(map(math.exp, logprobs)))
@@ -82,7 +82,7 @@ class Values:
     def key(self, turn: Turn, episode: Episode[Any]) -> object:
         if not self.joint:
             return turn.agent, turn.prompt
-        shown = tuple((other.agent, other.prompt) for other in company(episode, turn).values())
+        shown = tuple((other.agent, other.prompt) for other in visible_turns(episode, turn).values())
         return turn.agent, shown
 
     def read(self, groups: Sequence[Group[Any]]) -> tuple[list[Group[Any]], dict[int, object]]:
@@ -131,16 +131,16 @@ def climb(
     values = Values(need is not None and need.sees == "joint")
     memory, rewards = algorithm.begin(), list[float]()
 
-    def speak(wanted: Sequence[Utterance]) -> list[Completion]:
+    def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
         return [tables[one.agent].answer(one) for one in wanted]
 
-    def judge(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
+    def judge(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
         return [task.step(one.state, one.actions) for one in requests]
 
-    judging = leaving_one_out(judge) if algorithm.needs.without else judge
+    judging = with_counterfactuals(judge) if algorithm.needs.without else judge
     for step in range(steps):
         origins = [Point(f"x{n}", task.reset(task.examples("train")[0])) for n in range(prompts)]
-        groups = branch(task, topology, origins, algorithm.branching, speak, judging, (seed, step))
+        groups = rollout_groups(task, topology, origins, algorithm.branching, speak, judging, (seed, step))
         groups, keys = values.read(groups)
         stages, memory = algorithm.credit(groups, memory)
         for stage in stages:

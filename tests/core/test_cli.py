@@ -19,7 +19,7 @@ import torch
 import madrigal
 from madrigal import cli
 from madrigal.commands import train as commands
-from madrigal.commands.settings import start_of, with_settings
+from madrigal.commands.settings import base_experiment, with_settings
 from madrigal.config import read_experiment, to_json
 from madrigal.policies.local import load_model
 from madrigal.recipes import RECIPES, recipe
@@ -27,7 +27,7 @@ from madrigal.report.progress import before_after, shown
 from madrigal.rollouts.task import SingleRound
 from madrigal.runs.folders import held, held_free
 from madrigal.settings import Lora, PolicyConfig
-from madrigal.tasks.own import Own, load_own
+from madrigal.tasks.own import CustomTask, load_own
 from madrigal.training.train import train
 from madrigal.types import ConfigError, EngineError, Example, TaskError
 
@@ -321,10 +321,10 @@ def test_an_own_task_that_fails_is_one_line_before_any_model(
 def test_an_own_module_replaces_none_and_is_imported_once() -> None:
     Path("random.py").write_text(OWN.replace('"high"', "0.5") + "import time\nmade = time.perf_counter()\n")
     for _ in range(2):
-        load_own(Own("random.py:words"))
+        load_own(CustomTask("random.py:words"))
         made = sys.modules["madrigal_own_random"].made
     assert sys.modules["random"] is random and not hasattr(random, "words")
-    load_own(Own("random.py:words"))
+    load_own(CustomTask("random.py:words"))
     assert sys.modules["madrigal_own_random"].made == made
 
 
@@ -334,17 +334,17 @@ def test_an_own_task_imports_its_neighbours_and_hides_nobody_elses(tmp_path: Pat
     prompt = "lambda example, agent: phrases.greeting + __import__('later').word"
     own = OWN.replace('"high"', "0.5").replace('lambda example, agent: "?"', prompt)
     (tmp_path / "own.py").write_text("import colorsys, phrases\n" + own)
-    task = load_own(Own(f"{tmp_path}/own.py:words"))
+    task = load_own(CustomTask(f"{tmp_path}/own.py:words"))
     assert task.observe(task.reset(task.examples("test")[0]), "ann", ())[0].content == "hellonow"
     assert hasattr(sys.modules["colorsys"], "rgb_to_hsv") and sys.path[-1] == str(tmp_path)
     (tmp_path / "second.py").write_text(own.replace("phrases.greeting", "'hello'"))
-    load_own(Own(f"{tmp_path}/second.py:words"))
+    load_own(CustomTask(f"{tmp_path}/second.py:words"))
     assert sys.path.count(str(tmp_path)) == 1
 
 
 def test_what_an_own_task_raises_in_play_names_method_and_example() -> None:
     Path("own.py").write_text(OWN.replace('"high"', "0.5") + "train = {'?'}\n")
-    task = load_own(Own("own.py:words"))
+    task = load_own(CustomTask("own.py:words"))
     assert isinstance(task.task, SingleRound)  # type: ignore[attr-defined]
     state = task.reset(Example("z", {}))
     assert task.step(state, {"ann": "a"}).state == state
@@ -447,7 +447,7 @@ def test_the_task_in_a_file_is_proposed(capsys: pytest.CaptureFixture[str]) -> N
 def test_a_run_whose_path_holds_a_colon_is_a_run() -> None:
     Path("runs/exp:1").mkdir(parents=True)
     Path("runs/exp:1/experiment.json").write_text(to_json(recipe("tldr")))
-    assert start_of("runs/exp:1") == recipe("tldr")
+    assert base_experiment("runs/exp:1") == recipe("tldr")
 
 
 def test_a_recipes_name_is_no_path(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ from madrigal.build.experiment import load_team
 from madrigal.config import Experiment
 from madrigal.learning.critics import Critics
 from madrigal.learning.learner import Learner
-from madrigal.learning.learners import Learning
+from madrigal.learning.learners import Learners
 from madrigal.policies.team import Team
 from madrigal.rollouts.tree import walk
 from madrigal.runs.checkpoint import load_checkpoint, newest_checkpoint
@@ -28,13 +28,13 @@ from madrigal.settings import (
     CriticConfig,
     EvaluationConfig,
     Lora,
-    Optimiser,
+    OptimizerConfig,
     PolicyConfig,
     RecordsConfig,
     Sampling,
     TeamConfig,
 )
-from madrigal.tasks.own import Own
+from madrigal.tasks.own import CustomTask
 from madrigal.training.train import train
 from madrigal.types import ConfigError, Episode, Group, Point, Turn
 
@@ -84,11 +84,11 @@ def run(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Experim
     file.write_text(TASK)
     return Experiment(
         recipe="odd",
-        task=Own(f"{file}:task"),
+        task=CustomTask(f"{file}:task"),
         team=TeamConfig(policy=PolicyConfig(model=str(model_folder)), device="cpu"),
         algorithm=PASSES,
         sampling=Sampling(temperature=0.9, max_new_tokens=5),
-        optimiser=Optimiser(lr=1e-3, warmup=1, schedule="linear"),
+        optimiser=OptimizerConfig(lr=1e-3, warmup=1, schedule="linear"),
         evaluation=EvaluationConfig(examples=1, timed=1),
         records=RecordsConfig(checkpoint_every=1),
         steps=2,
@@ -214,8 +214,8 @@ def test_credit_reads_what_the_policy_would_have_said_at_the_start(model_folder:
     groups = [Group(Point("x", ""), (Episode(Point("x", ""), turns, ()),), ("ann",))]
     team = Team({"ann": policy})
     nobody = Critics(CriticNeed("own", "turn"), {}, team, {})
-    learner = Learner(policy, Optimiser(), sampling, reference="credit")
-    learning = Learning(team, {"ann": learner}, nobody, MAGRPO.loss, past=True)
+    learner = Learner(policy, OptimizerConfig(), sampling, reference="credit")
+    learning = Learners(team, {"ann": learner}, nobody, MAGRPO.loss, past=True)
     before = weights(policy)
     with torch.no_grad():
         for name, parameter in policy.parameters().items():

@@ -20,14 +20,14 @@ from madrigal.build.experiment import make_team
 from madrigal.build.learners import check_histories, make_critics, make_learning
 from madrigal.config import Experiment
 from madrigal.learning.critics import CENTRAL, Critics, Lesson
-from madrigal.learning.histories import UNREAD, answer_read, company, joint_history
+from madrigal.learning.histories import UNREAD, answer_read, joint_history, visible_turns
 from madrigal.policies.adapters import adapter_name
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
 from madrigal.rollouts.task import SingleRound
 from madrigal.rollouts.tree import walk
-from madrigal.settings import CriticConfig, Lora, Optimiser, PolicyConfig, Sampling, TeamConfig
-from madrigal.tasks.own import Own
+from madrigal.settings import CriticConfig, Lora, OptimizerConfig, PolicyConfig, Sampling, TeamConfig
+from madrigal.tasks.own import CustomTask
 from madrigal.types import (
     Completion,
     ConfigError,
@@ -53,8 +53,8 @@ def experiment(folder: Path, algorithm: ActorCritic, **settings: Any) -> Experim
     team = TeamConfig(policy=PolicyConfig(model=str(folder)), device="cpu")
     return Experiment(
         "own",
-        Own("x:y"),
-        **{"team": team, "algorithm": algorithm, "optimiser": Optimiser(lr=1e-3), "steps": 4, **settings},
+        CustomTask("x:y"),
+        **{"team": team, "algorithm": algorithm, "optimiser": OptimizerConfig(lr=1e-3), "steps": 4, **settings},
     )
 
 
@@ -141,8 +141,8 @@ def test_who_is_asked_later_is_not_shown_to_who_was_asked_before(model_folder: P
     critics = critics_of(experiment(model_folder, MAPPO))
     in_turn = episode(critics.team, {"ann": "a cat", "bob": "ann said meow"}, after={"bob": 1})
     ann, bob = in_turn.turns
-    assert company(in_turn, ann) == {"ann": ann}
-    assert company(in_turn, bob) == {"ann": ann, "bob": bob}
+    assert visible_turns(in_turn, ann) == {"ann": ann}
+    assert visible_turns(in_turn, bob) == {"ann": ann, "bob": bob}
     other = episode(critics.team, {"ann": "a cat", "bob": "ann said woof"}, after={"bob": 1})
     found = values(critics, group(in_turn, other))
     assert found[0, "ann", 0] == pytest.approx(found[1, "ann", 0], abs=1e-6)
@@ -156,10 +156,10 @@ def test_company_is_of_the_same_round_and_of_what_was_said_before_this_stretch()
     before, other = spoken("ann", 1, 0), spoken("ann", 0, 0)
     bob, again, late = spoken("bob", 1, 1), spoken("ann", 1, 2), spoken("bob", 1, 3)
     here = Episode(Point("x", "", (before,), round=1), (bob, again, late), ())
-    assert company(here, bob) == {"ann": before, "bob": bob}
-    assert company(here, again) == {"ann": again, "bob": bob}
-    assert company(here, late) == {"ann": again, "bob": late}
-    assert other not in company(here, late).values()
+    assert visible_turns(here, bob) == {"ann": before, "bob": bob}
+    assert visible_turns(here, again) == {"ann": again, "bob": bob}
+    assert visible_turns(here, late) == {"ann": again, "bob": late}
+    assert other not in visible_turns(here, late).values()
 
 
 @given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=4), min_size=1, max_size=4), st.integers(0, 3))
@@ -326,7 +326,7 @@ def test_adapters_of_critics_beside_whole_policies_have_one_model_of_their_own(m
 
 
 def test_the_critics_rate_is_the_policies_unless_it_is_given(model_folder: Path) -> None:
-    run = experiment(model_folder, MAPPO, optimiser=Optimiser(lr=3e-4, clip_norm=0.5))
+    run = experiment(model_folder, MAPPO, optimiser=OptimizerConfig(lr=3e-4, clip_norm=0.5))
     assert critics_of(run).learners[CENTRAL].config == run.optimiser
     fast = critics_of(replace(run, critic=CriticConfig(lr=5e-5))).learners[CENTRAL].config
     assert (fast.lr, fast.clip_norm) == (5e-5, 0.5)

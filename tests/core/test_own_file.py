@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from madrigal.algorithms.catalog import name_of
-from madrigal.commands.settings import start_of
+from madrigal.commands.settings import base_experiment
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own
 from madrigal.rollouts.topology import Sequential
@@ -19,7 +19,7 @@ from madrigal.types import ConfigError
 def start(folder: Path, code: str) -> object:
     file = folder / f"own_{abs(hash(code))}.py"
     file.write_text(code)
-    return replace(start_of(f"{file}:task"), recipe="own", task=recipe("tldr").task)
+    return replace(base_experiment(f"{file}:task"), recipe="own", task=recipe("tldr").task)
 
 
 PLAIN = replace(own("own.py:task"), task=recipe("tldr").task)

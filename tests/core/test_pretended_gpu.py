@@ -25,7 +25,7 @@ from madrigal.settings import (
     CriticConfig,
     EvaluationConfig,
     Lora,
-    Optimiser,
+    OptimizerConfig,
     PartnerConfig,
     PolicyConfig,
     RecordsConfig,
@@ -33,7 +33,7 @@ from madrigal.settings import (
     TeamConfig,
 )
 from madrigal.tasks.games.kuhn import Kuhn
-from madrigal.tasks.own import Own
+from madrigal.tasks.own import CustomTask
 from madrigal.training.train import train
 from madrigal.types import Completion
 
@@ -83,11 +83,11 @@ def run(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Experim
     file.write_text(TASK)
     return Experiment(
         recipe="odd",
-        task=Own(f"{file}:task"),
+        task=CustomTask(f"{file}:task"),
         team=TeamConfig(policy=PolicyConfig(model=str(model_folder))),
         algorithm=GroupRelative(width=2, kl=0.01),
         sampling=Sampling(max_new_tokens=4),
-        optimiser=Optimiser(lr=1e-4, token_budget=200),
+        optimiser=OptimizerConfig(lr=1e-4, token_budget=200),
         evaluation=EvaluationConfig(examples=1, timed=0),
         records=RecordsConfig(checkpoint_every=1),
         steps=2,

@@ -24,19 +24,19 @@ from torch import Tensor
 from madrigal.algorithms import Algorithm, reported
 from madrigal.algorithms.catalog import ALGORITHMS
 from madrigal.algorithms.siblings import all_groups
-from madrigal.build.experiment import make_team, prepare, voices
+from madrigal.build.experiment import make_team, open_checked_task, open_rollout_workers
 from madrigal.build.learners import make_learning
 from madrigal.config import Experiment
 from madrigal.learning.learner import Learner
-from madrigal.learning.snapshots import Partners
+from madrigal.learning.snapshots import Opponents
 from madrigal.maths.batch import Batch
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
-from madrigal.rollouts.rewards import leaving_one_out
+from madrigal.rollouts.rewards import with_counterfactuals
 from madrigal.rollouts.topology import TOPOLOGIES
-from madrigal.rollouts.tree import branch
-from madrigal.settings import Lora, Optimiser, PartnerConfig, PolicyConfig, Sampling, TeamConfig
-from madrigal.tasks.own import Own
+from madrigal.rollouts.tree import rollout_groups
+from madrigal.settings import Lora, OptimizerConfig, PartnerConfig, PolicyConfig, Sampling, TeamConfig
+from madrigal.tasks.own import CustomTask
 from madrigal.types import ConfigError, Group, Point, Sample, Turn
 
 # peft asks transformers by a name that the latter is about to drop.
@@ -84,12 +84,12 @@ def experiment(case: Case) -> Experiment:
     kind = needs.rewards if needs.rewards != "any" else "own" if needs.reads_own else "joint"
     return Experiment(
         recipe="letters",
-        task=Own(f"letters:{kind.replace('-', '_')}_{rounds}"),
+        task=CustomTask(f"letters:{kind.replace('-', '_')}_{rounds}"),
         topology=TOPOLOGIES[way][0],
         team=replace(TEAMS[team], device="cpu", chat_template=False),
         algorithm=algorithm,
         sampling=Sampling(max_new_tokens=3),
-        optimiser=Optimiser(lr=0.01, weight_decay=0.0),
+        optimiser=OptimizerConfig(lr=0.01, weight_decay=0.0),
         steps=2 if team == "partners" else 1,  # an older self differs from the second on
         prompts=2,
         threads=1,
@@ -181,10 +181,10 @@ def training(run: Experiment, team: Team) -> Iterator[Done]:
     own = {policy.name: list(policy.parameters().values()) for policy in team.trainable}
     trained = {id(parameter) for mine in own.values() for parameter in mine}
     rest = [parameter for parameter in everything(team) if id(parameter) not in trained]
-    with prepare(run) as task, voices(run, task, team) as (speak, judge):
+    with open_checked_task(run) as task, open_rollout_workers(run, task, team) as (speak, judge):
         algorithm: Algorithm[Any] = run.algorithm
-        partners = Partners(run.team.partners, team.seats)
-        judging = leaving_one_out(judge) if algorithm.needs.without else judge
+        partners = Opponents(run.team.partners, team.seats)
+        judging = with_counterfactuals(judge) if algorithm.needs.without else judge
         learning, memory, groups = make_learning(run, team), algorithm.begin(), list[Group[Any]]()
         for step in range(run.steps):
             whole, before, others = copies(everything(team)), {name: copies(own[name]) for name in own}, copies(rest)
@@ -192,7 +192,8 @@ def training(run: Experiment, team: Team) -> Iterator[Done]:
             origins = [Point(example.id, task.reset(example)) for example in task.examples("train")]
             tables = partners.seatings(origins, speak, (run.seed, step))
             played = [
-                branch(task, run.topology, t.origins, algorithm.branching, t.speak, judging, t.key) for t in tables
+                rollout_groups(task, run.topology, t.origins, algorithm.branching, t.speak, judging, t.key)
+                for t in tables
             ]
             assert equal(whole, everything(team))  # also of policies that have worn older weights
             groups = [group for table in played for group in table]
@@ -291,7 +292,7 @@ def test_every_product(case: Case) -> None:
 def test_what_cannot_work_is_refused_before_a_model_is_loaded(case: Case) -> None:
     run = experiment(case)
     nowhere = replace(run, team=replace(run.team, policy=replace(MODEL, model="/there/is/none")))
-    with pytest.raises(ConfigError, match=refusal(case)) as caught, prepare(nowhere):
+    with pytest.raises(ConfigError, match=refusal(case)) as caught, open_checked_task(nowhere):
         pass
     assert "\n" not in str(caught.value)
 
@@ -302,5 +303,5 @@ def test_alternatives_of_somebody_frozen_alone_teach_nobody() -> None:
     for agents, refused in ((("bob",), True), (("ann",), False), (("ann", "bob"), False)):
         varied = replace(run, algorithm=replace(algorithm, agents=agents))
         expected = pytest.raises(ConfigError, match=r"algorithm\.agents: .* bob") if refused else nullcontext()
-        with expected, prepare(varied):
+        with expected, open_checked_task(varied):
             pass

@@ -14,7 +14,7 @@ from madrigal.learning.learner import Learner
 from madrigal.maths.batch import make_batch
 from madrigal.policies.generate import generate
 from madrigal.policies.local import LocalPolicy, load_policy
-from madrigal.settings import Lora, Optimiser, PolicyConfig, Sampling
+from madrigal.settings import Lora, OptimizerConfig, PolicyConfig, Sampling
 from madrigal.types import Message
 
 # peft asks transformers by a name that the latter is about to drop.
@@ -55,7 +55,7 @@ def test_sampler_and_learner_agree(chat: bool, rank: int, sampling: Sampling, re
     prompts = [prompt for prompt, _ in product(PROMPTS.values(), range(4))]
     said = generate(speaker, prompts, range(len(prompts)), sampling)
     assert len({len(one.token_ids) for one in said}) > 1 or sampling.greedy
-    learner = Learner(speaker, Optimiser(gradient_checkpointing=recomputing), sampling)
+    learner = Learner(speaker, OptimizerConfig(gradient_checkpointing=recomputing), sampling)
     batch = make_batch(samples_of(said), speaker.tokenizer.pad_token_id, CPU)
     with torch.no_grad():
         logprobs = learner.score(batch).logprobs

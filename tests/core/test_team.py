@@ -21,9 +21,9 @@ from madrigal.build.learners import make_learning
 from madrigal.config import Experiment
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team, map_policies
-from madrigal.rollouts.play import Utterance
-from madrigal.settings import Lora, Optimiser, PolicyConfig, Sampling, TeamConfig
-from madrigal.tasks.own import Own
+from madrigal.rollouts.play import GenerationRequest
+from madrigal.settings import Lora, OptimizerConfig, PolicyConfig, Sampling, TeamConfig
+from madrigal.tasks.own import CustomTask
 from madrigal.training.saving import save_team
 from madrigal.types import ConfigError, EngineError
 
@@ -46,8 +46,8 @@ def logits(model: object) -> torch.Tensor:
     return found
 
 
-def wanted(count: int = 3) -> list[Utterance]:
-    return [Utterance(agent, chat("a dog"), n) for n in range(count) for agent in AGENTS]
+def wanted(count: int = 3) -> list[GenerationRequest]:
+    return [GenerationRequest(agent, chat("a dog"), n) for n in range(count) for agent in AGENTS]
 
 
 def test_one_trainable_model_in_two_seats_is_refused(model_folder: Path) -> None:
@@ -152,14 +152,14 @@ def test_a_folder_that_is_no_team_is_named(model_folder: Path, tmp_path: Path) -
 
 def updated(team: Team, agents: Sequence[str], run: Experiment) -> dict[str, dict[str, float]]:
     """One update from six answers, seats in turn."""
-    said = team.speaker(SAMPLING)([Utterance(agents[n % len(agents)], chat("a"), n) for n in range(6)])
+    said = team.speaker(SAMPLING)([GenerationRequest(agents[n % len(agents)], chat("a"), n) for n in range(6)])
     samples = [s for n, one in enumerate(said) for s in samples_of([one], agents[n % len(agents)])]
     learning = make_learning(replace(run, sampling=SAMPLING, steps=5), team)
     return learning.update([], [samples])
 
 
 def test_a_shared_policy_learns_once_from_both_seats(model_folder: Path) -> None:
-    run = Experiment("own", Own("x:y"), optimiser=Optimiser(lr=1e-3), algorithm=GroupRelative(width=2))
+    run = Experiment("own", CustomTask("x:y"), optimiser=OptimizerConfig(lr=1e-3), algorithm=GroupRelative(width=2))
     shared = Team(dict.fromkeys(AGENTS, tiny.load(model_folder, "team")), shared=True)
     alone = Team({"ann": tiny.load(model_folder, "team")})
     assert updated(shared, AGENTS, run)["team"]["sequences"] == 6
@@ -175,7 +175,7 @@ def test_what_is_not_trainable_stays(model_folder: Path) -> None:
     )
     team = make_team(config, AGENTS, 0)
     before = {agent: weights(team.seats[agent]) for agent in AGENTS}
-    updated(team, AGENTS, Experiment("own", Own("x:y"), optimiser=Optimiser(lr=1e-3)))
+    updated(team, AGENTS, Experiment("own", CustomTask("x:y"), optimiser=OptimizerConfig(lr=1e-3)))
     assert [same(weights(team.seats[agent]), before[agent]) for agent in AGENTS] == [False, True]
 
 
@@ -201,7 +201,7 @@ def test_policies_work_side_by_side_only_where_none_shares_a_model(model_folder:
 
 
 def test_greedy_and_sampled_requests_are_answered_in_their_order(model_folder: Path) -> None:
-    team, asked = Team({"ann": tiny.load(model_folder)}), [Utterance("ann", chat("a dog"), n) for n in range(4)]
+    team, asked = Team({"ann": tiny.load(model_folder)}), [GenerationRequest("ann", chat("a dog"), n) for n in range(4)]
     mixed = [replace(one, greedy=n % 2 == 0) for n, one in enumerate(asked)]
     speak, greedy = team.speaker(SAMPLING), team.speaker(replace(SAMPLING, greedy=True))
     said = speak(mixed)

@@ -12,8 +12,16 @@ from madrigal.config import Experiment
 from madrigal.rollouts.rewards import overlap
 from madrigal.rollouts.topology import Sequential
 from madrigal.runs.log import read_lines
-from madrigal.settings import EvaluationConfig, Optimiser, PolicyConfig, RecordsConfig, Sampling, TeamConfig, Tradeoff
-from madrigal.tasks.own import Own
+from madrigal.settings import (
+    EvaluationConfig,
+    OptimizerConfig,
+    PolicyConfig,
+    RecordsConfig,
+    RewardWeights,
+    Sampling,
+    TeamConfig,
+)
+from madrigal.tasks.own import CustomTask
 from madrigal.training.train import train
 
 TASK = '''
@@ -27,7 +35,7 @@ def reward(example, said):
 task = SingleRound("odd", ("ann", "bob"), [Example(f"train-{n}", {}) for n in range(4)], [Example("test", {})],
                    lambda example, agent: f"{agent}, write {example.id}!", reward)
 '''
-WEIGHTS = Tradeoff(quality=2, speed=0.5, cost=0.25, pace=4, message=0.3, word=0.1, redundancy=0.2)
+WEIGHTS = RewardWeights(quality=2, speed=0.5, cost=0.25, pace=4, message=0.3, word=0.1, redundancy=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +44,13 @@ def folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     file.write_text(TASK)
     run = Experiment(
         recipe="odd",
-        task=Own(f"{file}:task"),
+        task=CustomTask(f"{file}:task"),
         topology=Sequential(),
         team=TeamConfig(policy=PolicyConfig(model=str(model_folder)), device="cpu"),
         algorithm=replace(LEAVE_ONE_OUT_TEAM, width=3, joint_weight=0.0, difference_weight=1.0, scale="none"),
         reward=WEIGHTS,
         sampling=Sampling(temperature=1.0, max_new_tokens=6),
-        optimiser=Optimiser(lr=1e-4),
+        optimiser=OptimizerConfig(lr=1e-4),
         evaluation=EvaluationConfig(examples=1, timed=0),
         records=RecordsConfig(transcripts=6),
         steps=1,

@@ -15,7 +15,7 @@ from madrigal import cli
 from madrigal.algorithms.maporl import Maporl
 from madrigal.config import Experiment
 from madrigal.runs.log import read_lines
-from madrigal.settings import EvaluationConfig, Lora, Optimiser, PolicyConfig, Sampling, TeamConfig
+from madrigal.settings import EvaluationConfig, Lora, OptimizerConfig, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.data import Source
 from madrigal.tasks.discussion.debate import Debate, DebateTask
 from madrigal.tasks.discussion.verifier import Question, service
@@ -50,7 +50,7 @@ def run(model_folder: Path, questions: Path) -> Experiment:
         team=TeamConfig(policy=PolicyConfig(model=str(model_folder), lora=LORA), rounds=2, device="cpu"),
         algorithm=Maporl(epochs=2, minibatches=2, alpha1=1.0, beta1=1.0),
         sampling=Sampling(max_new_tokens=6),
-        optimiser=Optimiser(lr=1e-3),
+        optimiser=OptimizerConfig(lr=1e-3),
         evaluation=EvaluationConfig(examples=2, timed=0),
         steps=2,
         prompts=2,

@@ -15,7 +15,7 @@ from madrigal.compare.contenders import contenders
 from madrigal.config import Experiment, from_json, to_json
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
-from madrigal.rollouts.play import Utterance
+from madrigal.rollouts.play import GenerationRequest
 from madrigal.settings import Lora, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.discussion.debate import Debate, DebateTask
 from madrigal.training.saving import save_team
@@ -43,8 +43,8 @@ def shake(policy: LocalPolicy, by: float) -> None:
             parameter.add_(by)
 
 
-def wanted() -> list[Utterance]:
-    return [Utterance(agent, chat("a dog"), 1, round=index) for index in range(3) for agent in AGENTS]
+def wanted() -> list[GenerationRequest]:
+    return [GenerationRequest(agent, chat("a dog"), 1, round=index) for index in range(3) for agent in AGENTS]
 
 
 def answers(team: Team) -> list[Completion]:

@@ -17,16 +17,16 @@ import pytest
 import madrigal
 from madrigal import api
 from madrigal.algorithms.catalog import ALGORITHMS
-from madrigal.build.experiment import prepare
+from madrigal.build.experiment import open_checked_task
 from madrigal.cli import run
 from madrigal.config import Experiment, from_json, to_json
 from madrigal.recipes import RECIPES
 from madrigal.recipes.embedded import own
 from madrigal.rollouts.branching import Branching
-from madrigal.rollouts.play import Utterance, judge_in_threads
+from madrigal.rollouts.play import GenerationRequest, judge_in_threads
 from madrigal.rollouts.task import check_task
 from madrigal.rollouts.topology import Parallel
-from madrigal.rollouts.tree import branch
+from madrigal.rollouts.tree import rollout_groups
 from madrigal.tasks.catalog import open_task
 from madrigal.types import Completion, Point
 from pretraining.mixture import DOMAINS, WEIGHTS
@@ -76,15 +76,15 @@ def test_task_files_keep_the_contract_and_play(page: str, tmp_path: Path) -> Non
     for file in files:
         experiment = own(f"{file}:task")
         assert from_json(to_json(experiment)) == experiment
-        with prepare(experiment) as task, ThreadPoolExecutor(1) as pool:
+        with open_checked_task(experiment) as task, ThreadPoolExecutor(1) as pool:
             check_task(task)
             origin = Point("one", task.reset(task.examples("train")[0]))
             judge = judge_in_threads(task, pool)
-            (group,) = branch(task, Parallel(), [origin], Branching(width=2), say_nothing, judge)
+            (group,) = rollout_groups(task, Parallel(), [origin], Branching(width=2), say_nothing, judge)
             assert len(group.episodes) == 2
 
 
-def say_nothing(wanted: Sequence[Utterance]) -> list[Completion]:
+def say_nothing(wanted: Sequence[GenerationRequest]) -> list[Completion]:
     return [Completion("one two three") for _ in wanted]
 
 

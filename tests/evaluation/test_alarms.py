@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from madrigal.evaluation.alarms import Alarm, Thresholds, alarms
-from madrigal.evaluation.series import Series, owned, series
+from madrigal.evaluation.series import Series, match_keys, series
 
 STEPS = 90
 Record = dict[str, Any]
@@ -270,5 +270,5 @@ def test_windows_by_hand() -> None:
 
 def test_series_are_found_by_pattern() -> None:
     records = [{"step": 0, "agent/ann/tokens": 1, "agent/ann/x/tokens": 2, "agent/tokens": 3}, {"step": 1}]
-    assert [name for name, _ in owned(records, "agent/*/tokens", 1)] == ["ann"]
+    assert [name for name, _ in match_keys(records, "agent/*/tokens", 1)] == ["ann"]
     assert series(records, "agent/ann/tokens", 1).points == ((0, 1.0),)

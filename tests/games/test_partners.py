@@ -13,16 +13,16 @@ import torch
 from madrigal.algorithms.self_play import SelfPlay
 from madrigal.learning import snapshots
 from madrigal.learning.learner import Learner
-from madrigal.learning.snapshots import Partners, copy_of
+from madrigal.learning.snapshots import Opponents, copy_of
 from madrigal.policies.generate import generate
 from madrigal.policies.local import LocalPolicy, load_policy, put_weights, twin_of
 from madrigal.policies.team import Team
 from madrigal.rollouts.branching import Branching
-from madrigal.rollouts.play import Judge, Utterance
+from madrigal.rollouts.play import GenerationRequest, StepRequest
 from madrigal.rollouts.topology import Parallel
-from madrigal.rollouts.tree import branch, numbered
+from madrigal.rollouts.tree import numbered, rollout_groups
 from madrigal.runs.checkpoint import load_checkpoint, save_checkpoint
-from madrigal.settings import Lora, Optimiser, PartnerConfig, PolicyConfig, Sampling
+from madrigal.settings import Lora, OptimizerConfig, PartnerConfig, PolicyConfig, Sampling
 from madrigal.tasks.games.kuhn import Kuhn
 from madrigal.tasks.games.table import Table
 from madrigal.types import Completion, ConfigError, Message, Point, Step
@@ -34,7 +34,7 @@ ONE, FEW = Sampling(max_new_tokens=1), Sampling(max_new_tokens=4)
 PROMPT = (Message("user", "You have 3 of 5. Which one is it?\n\nSolve it step by step. End with: The answer is N."),)
 
 
-def judge(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
+def judge(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
     return [TABLE.step(request.state, request.actions) for request in requests]
 
 
@@ -66,12 +66,12 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
-def nobody(wanted: Sequence[Utterance]) -> list[Completion]:
+def nobody(wanted: Sequence[GenerationRequest]) -> list[Completion]:
     raise AssertionError("nobody is to speak here")
 
 
 def test_without_snapshots_everybody_meets_its_present_self(team: Team) -> None:
-    for partners in (Partners(PartnerConfig(share=1.0), team.seats, ONE), Partners(PartnerConfig(), team.seats, ONE)):
+    for partners in (Opponents(PartnerConfig(share=1.0), team.seats, ONE), Opponents(PartnerConfig(), team.seats, ONE)):
         if not partners.config.share:
             partners.remember(0)
         (seating,) = partners.seatings(ORIGINS, nobody, (0, 0))
@@ -79,7 +79,7 @@ def test_without_snapshots_everybody_meets_its_present_self(team: Team) -> None:
 
 
 def test_a_share_of_the_groups_meets_each_snapshot_in_each_seat(team: Team) -> None:
-    partners = Partners(PartnerConfig(share=0.5, every=1, keep=2), team.seats, ONE)
+    partners = Opponents(PartnerConfig(share=0.5, every=1, keep=2), team.seats, ONE)
     for step in range(4):
         partners.remember(step)
     assert len(partners.snapshots) == 2
@@ -97,7 +97,7 @@ def test_a_share_of_the_groups_meets_each_snapshot_in_each_seat(team: Team) -> N
 
 
 def test_snapshots_are_taken_when_they_are_due(team: Team) -> None:
-    partners = Partners(PartnerConfig(share=0.5, every=3, keep=9), team.seats, ONE)
+    partners = Opponents(PartnerConfig(share=0.5, every=3, keep=9), team.seats, ONE)
     for step in range(7):
         partners.remember(step)
     assert len(partners.snapshots) == 3
@@ -121,24 +121,24 @@ def test_older_weights_speak_in_a_policy_of_their_own(lora: int) -> None:
 def test_weights_are_loaded_once_and_not_at_every_request(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     loads: list[str] = []
     monkeypatch.setattr(snapshots, "put_weights", lambda policy, weights: loads.append(policy.name))
-    partners = Partners(PartnerConfig(share=1.0), team.seats, ONE)
+    partners = Opponents(PartnerConfig(share=1.0), team.seats, ONE)
     partners.remember(0)
     for _ in range(2):
         for seating in partners.seatings(ORIGINS, team.speaker(ONE), (0, 0)):
-            seating.speak([Utterance(seat, PROMPT, 1) for seat in SEATS])
+            seating.speak([GenerationRequest(seat, PROMPT, 1) for seat in SEATS])
     assert loads == ["team~twin"]
 
 
 def test_the_older_self_says_what_it_said_then_and_shows_no_tokens(team: Team) -> None:
     policy = team.seats["first"]
-    wanted = [Utterance(agent, PROMPT, seed) for agent in SEATS for seed in range(12)]
+    wanted = [GenerationRequest(agent, PROMPT, seed) for agent in SEATS for seed in range(12)]
 
     def each_seat() -> list[Completion]:
         """As a partner and its opponent are asked: a batch for each, since other batches are rounded in other ways."""
         return [one for part in (wanted[:12], wanted[12:]) for one in team.speaker(FEW)(part)]
 
     then = [one.text for one in each_seat()]
-    partners = Partners(PartnerConfig(share=1.0), team.seats, FEW)
+    partners = Opponents(PartnerConfig(share=1.0), team.seats, FEW)
     partners.remember(0)
     shift(policy)
     now = each_seat()
@@ -156,14 +156,14 @@ def test_the_older_self_says_what_it_said_then_and_shows_no_tokens(team: Team) -
 def test_only_the_learners_own_turns_are_learned_from(team: Team) -> None:
     """A whole step: play in two kinds of company, credit, update; the sampler's weights are the learner's own."""
     policy = team.seats["first"]
-    partners = Partners(PartnerConfig(share=0.5), team.seats, ONE)
+    partners = Opponents(PartnerConfig(share=0.5), team.seats, ONE)
     partners.remember(0)
     shift(policy)
     algorithm = SelfPlay(width=1, skip_zero=False)
     played = [
         (seating.key[-1], group)
         for seating in partners.seatings(ORIGINS, team.speaker(ONE), (0, 1))
-        for group in branch(TABLE, Parallel(), seating.origins, Branching(1), seating.speak, judge, seating.key)
+        for group in rollout_groups(TABLE, Parallel(), seating.origins, Branching(1), seating.speak, judge, seating.key)
     ]
     groups = list(zip([older for older, _ in played], numbered([group for _, group in played]), strict=True))
     stages, memory = algorithm.credit([group for _, group in groups], algorithm.begin())
@@ -173,7 +173,7 @@ def test_only_the_learners_own_turns_are_learned_from(team: Team) -> None:
             assert (turn.number in learned) == (turn.agent != older)
     assert {seat for seat, _ in groups} >= set(SEATS)
     before = numbers(policy)
-    report = Learner(policy, Optimiser(lr=1e-3), ONE).update(stages, algorithm.loss)
+    report = Learner(policy, OptimizerConfig(lr=1e-3), ONE).update(stages, algorithm.loss)
     assert report["sequences"] == len(learned) and report["stale"] < 1e-4
     assert not same(before, numbers(policy))
     assert set(memory) == {"kuhn/first", "kuhn/second"}
@@ -181,13 +181,13 @@ def test_only_the_learners_own_turns_are_learned_from(team: Team) -> None:
 
 def test_seats_that_do_not_learn_are_not_given_away() -> None:
     fixed = load_policy("second", PolicyConfig("starter:small", trainable=False), torch.device("cpu"))
-    partners = Partners(PartnerConfig(share=1.0), {"first": loaded(), "second": fixed}, ONE)
+    partners = Opponents(PartnerConfig(share=1.0), {"first": loaded(), "second": fixed}, ONE)
     partners.remember(0)
     assert {seating.key[-1] for seating in partners.seatings(ORIGINS, nobody, (0, 0))} == {"first"}
 
 
 def test_snapshots_are_kept_in_a_checkpoint(team: Team, tmp_path: Path) -> None:
-    partners, again = (Partners(PartnerConfig(share=0.5, every=1), team.seats, ONE) for _ in range(2))
+    partners, again = (Opponents(PartnerConfig(share=0.5, every=1), team.seats, ONE) for _ in range(2))
     partners.remember(0)
     shift(team.seats["first"])
     partners.remember(1)

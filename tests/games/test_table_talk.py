@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from madrigal.evaluation.evaluate import evaluate
-from madrigal.rollouts.play import Judge, Utterance
+from madrigal.rollouts.play import GenerationRequest, StepRequest
 from madrigal.rollouts.task import Task, check_task, rewards_of
 from madrigal.rollouts.topology import Parallel
 from madrigal.tasks.catalog import TASKS
@@ -161,11 +161,11 @@ def test_the_opponents_moves_are_a_function_of_the_example() -> None:
     assert len({state.seen.position for state in opened}) == 9, "a random player opens in every square"
 
 
-def say(answer: Callable[[Utterance], str]) -> Callable[[Sequence[Utterance]], list[Completion]]:
+def say(answer: Callable[[GenerationRequest], str]) -> Callable[[Sequence[GenerationRequest]], list[Completion]]:
     return lambda wanted: [Completion(answer(one)) for one in wanted]
 
 
-def judge_of(task: Task[Any]) -> Callable[[Sequence[Judge[Any]]], list[Step[Any]]]:
+def judge_of(task: Task[Any]) -> Callable[[Sequence[StepRequest[Any]]], list[Step[Any]]]:
     return lambda requests: [task.step(request.state, request.actions) for request in requests]
 
 

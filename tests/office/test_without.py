@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from madrigal.algorithms.group import LEAVE_ONE_OUT_TEAM, MAGRPO, GroupRelative
-from madrigal.rollouts.play import Judge
-from madrigal.rollouts.rewards import leaving_one_out, paying_differences, rewarded, weighed
+from madrigal.rollouts.play import StepRequest
+from madrigal.rollouts.rewards import difference_rewards, rewarded, reweight, with_counterfactuals
 from madrigal.rollouts.topology import Parallel, Sequential, Topology
-from madrigal.rollouts.tree import branch
-from madrigal.settings import Tradeoff
+from madrigal.rollouts.tree import rollout_groups
+from madrigal.settings import RewardWeights
 from madrigal.types import Completion, Episode, Group, Message, Point, Step, TrainingError, Turn
 
 AGENTS = ("ann", "bob", "cat")
@@ -52,12 +52,15 @@ def judge_of(task: Any) -> Any:
 def test_every_agent_is_left_out_once_in_a_single_call() -> None:
     task, calls = Sum(), list[int]()
 
-    def judge(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
+    def judge(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
         calls.append(len(requests))
         return [task.step(r.state, r.actions) for r in requests]
 
-    requests = [Judge(0, {"ann": "1", "bob": "2", "cat": "4"}), Judge(0, {"ann": "8", "bob": "", "cat": "16"})]
-    first, second = leaving_one_out(judge)(requests)
+    requests = [
+        StepRequest(0, {"ann": "1", "bob": "2", "cat": "4"}),
+        StepRequest(0, {"ann": "8", "bob": "", "cat": "16"}),
+    ]
+    first, second = with_counterfactuals(judge)(requests)
     assert calls == [2 + 3 + 2]
     assert first.rewards["ann"] == 8 and first.without == {"ann": 6, "bob": 6, "cat": 4}
     assert second.rewards["ann"] == 32 and second.without == {"ann": 16, "cat": 16}
@@ -66,40 +69,43 @@ def test_every_agent_is_left_out_once_in_a_single_call() -> None:
 
 def test_what_is_left_out_takes_no_time_and_costs_nothing() -> None:
     """One after the other, at 1 token a word: without bob's two words the round lasts 2 tokens and costs 2 messages."""
-    weights = Tradeoff(speed=1, cost=1, pace=1, message=10, word=0, redundancy=0)
+    weights = RewardWeights(speed=1, cost=1, pace=1, message=10, word=0, redundancy=0)
     task = Sum()
     turns = tuple(
         Turn(a, (), Completion(t, token_ids=(1,) * n))
         for a, t, n in (("ann", "1", 1), ("bob", "2", 2), ("cat", "4", 1))
     )
-    judge = leaving_one_out(weighed(judge_of(task), weights, Sequential(), task))  # type: ignore[arg-type]
-    (step,) = judge([Judge(0, {t.agent: t.completion.text for t in turns}, turns)])
+    judge = with_counterfactuals(reweight(judge_of(task), weights, Sequential(), task))  # type: ignore[arg-type]
+    (step,) = judge([StepRequest(0, {t.agent: t.completion.text for t in turns}, turns)])
     assert step.rewards["bob"] == 8 - 4 - 30
     assert step.without == {"ann": 6 - 3 - 20, "bob": 6 - 2 - 20, "cat": 4 - 3 - 20}
 
 
 def test_an_agent_that_said_nothing_but_was_asked_is_left_out_too() -> None:
     """Its empty turn still took time."""
-    weights = Tradeoff(speed=1, pace=1)
+    weights = RewardWeights(speed=1, pace=1)
     turns = tuple(Turn(a, (), Completion("", token_ids=(1,) * 5)) for a in AGENTS)
     task = Sum()
-    judge = leaving_one_out(weighed(judge_of(task), weights, Sequential(), task))  # type: ignore[arg-type]
-    (step,) = judge([Judge(0, dict.fromkeys(AGENTS, ""), turns)])
+    judge = with_counterfactuals(reweight(judge_of(task), weights, Sequential(), task))  # type: ignore[arg-type]
+    (step,) = judge([StepRequest(0, dict.fromkeys(AGENTS, ""), turns)])
     assert step.without == dict.fromkeys(AGENTS, -10.0)
 
 
 def test_differences_are_paid_to_those_who_made_them() -> None:
     """2 * 1 + 2 + 4 = 8: without ann 6, without bob 6, without cat 4."""
-    requests = [Judge(0, {"ann": "1", "bob": "2", "cat": "4"}), Judge(0, {"ann": "8", "bob": "", "cat": "16"})]
-    first, second = paying_differences(judge_of(Sum()))(requests)
+    requests = [
+        StepRequest(0, {"ann": "1", "bob": "2", "cat": "4"}),
+        StepRequest(0, {"ann": "8", "bob": "", "cat": "16"}),
+    ]
+    first, second = difference_rewards(judge_of(Sum()))(requests)
     assert first.rewards == {"ann": 2, "bob": 2, "cat": 4}
     assert second.rewards == {"ann": 16, "bob": 0, "cat": 16}
 
 
 def test_judges_are_wrapped_in_one_order() -> None:
     """Twice the reward, 16; differences of that; what these come to without each agent; and the threshold."""
-    request, task = Judge(0, {"ann": "1", "bob": "2", "cat": "4"}), Sum(horizon=9)
-    weights = Tradeoff(quality=2, share="difference")
+    request, task = StepRequest(0, {"ann": "1", "bob": "2", "cat": "4"}), Sum(horizon=9)
+    weights = RewardWeights(quality=2, share="difference")
     judge = judge_of(task)
     asked = {"training": True, "without": True, "stop_above": 5.0}
     (step,) = rewarded(judge, task, Sequential(), weights, **asked)([request])  # type: ignore[arg-type]
@@ -112,8 +118,8 @@ def test_judges_are_wrapped_in_one_order() -> None:
 @given(st.lists(st.integers(-9, 9), min_size=4, max_size=4))
 def test_what_raises_a_difference_raises_the_joint_reward_as_much(numbers: list[int]) -> None:
     ann, other, bob, cat = map(str, numbers)
-    requests = [Judge(0, {"ann": said, "bob": bob, "cat": cat}) for said in (ann, other)]
-    joint, own = judge_of(Sum())(requests), paying_differences(judge_of(Sum()))(requests)
+    requests = [StepRequest(0, {"ann": said, "bob": bob, "cat": cat}) for said in (ann, other)]
+    joint, own = judge_of(Sum())(requests), difference_rewards(judge_of(Sum()))(requests)
     assert own[0].rewards["ann"] - own[1].rewards["ann"] == joint[0].rewards["ann"] - joint[1].rewards["ann"]
 
 
@@ -215,8 +221,8 @@ def test_in_a_sum_an_answer_is_worth_its_own_number(topology: Topology, seed: in
     task: Any = Sum(horizon=2)
     speak = lambda wanted: [Completion(str(u.seed % 10), (1,), (2,), (-1.0,)) for u in wanted]  # noqa: E731
     algorithm = replace(ADDED, width=3)
-    judge = leaving_one_out(judge_of(task))
-    groups = branch(task, topology, [Point("x", 0)], algorithm.branching, speak, judge, (seed,))
+    judge = with_counterfactuals(judge_of(task))
+    groups = rollout_groups(task, topology, [Point("x", 0)], algorithm.branching, speak, judge, (seed,))
     stages, _ = algorithm.credit(groups, {})
     for stage in stages:
         for agent in AGENTS:

@@ -258,7 +258,7 @@ def difference(step: Step[object], agent: AgentId) -> float:
     if not step.without:
         raise TrainingError(
             "algorithm.difference_weight: expected rounds that were also judged without each agent (Step.without), got "
-            "none; play them with the judge of madrigal.rollouts.rewards.leaving_one_out"
+            "none; play them with the judge of madrigal.rollouts.rewards.with_counterfactuals"
         )
     added = joint_reward(step) - step.without.get(agent, joint_reward(step))
     if not math.isfinite(added):

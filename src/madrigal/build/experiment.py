@@ -20,20 +20,20 @@ from madrigal.config import Experiment
 from madrigal.policies.local import LocalPolicy, load_policy, load_saved_adapter, resolve_model
 from madrigal.policies.team import Team, folder_of
 from madrigal.rollouts.branching import check_branching
-from madrigal.rollouts.play import Judger, Speaker, judge_in_threads, speaking_order
+from madrigal.rollouts.play import Generate, StepFn, judge_in_threads, speaking_order
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Task, check_agents, check_examples, rewards_of
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Parallel, Sequential, TopologyConfig
-from madrigal.settings import PolicyConfig, TeamConfig, Tradeoff
+from madrigal.settings import PolicyConfig, RewardWeights, TeamConfig
 from madrigal.tasks.catalog import open_task
 from madrigal.tasks.coordinating import coordinated
 from madrigal.types import AgentId, ConfigError, EngineError, Example, Messages
 
-AS_IT_COMES = Tradeoff()
+AS_IT_COMES = RewardWeights()
 
 
 @contextmanager
-def prepare(run: Experiment, given: Task[Any] | None = None) -> Iterator[Task[Any]]:
+def open_checked_task(run: Experiment, given: Task[Any] | None = None) -> Iterator[Task[Any]]:
     """Opens the task of a run and checks all that can be checked without a model and without a run folder.
 
     Args:
@@ -123,7 +123,7 @@ def check_topology(topology: TopologyConfig, task: Task[Any]) -> None:
             )
 
 
-def check_needs(algorithm: AlgorithmConfig, task: Task[Any], reward: Tradeoff = AS_IT_COMES) -> None:
+def check_needs(algorithm: AlgorithmConfig, task: Task[Any], reward: RewardWeights = AS_IT_COMES) -> None:
     """Refuses a task, or a way to pay, that cannot give what an algorithm learns from.
 
     Raises:
@@ -295,7 +295,7 @@ def check_prompts(run: Experiment, task: Task[Any], team: Team, examples: Iterab
 
 
 @contextmanager
-def voices(run: Experiment, task: Task[Any], team: Team) -> Iterator[tuple[Speaker, Judger]]:
+def open_rollout_workers(run: Experiment, task: Task[Any], team: Team) -> Iterator[tuple[Generate, StepFn]]:
     """What play needs from outside: answers from the team, and the task's own steps, judged in a pool of threads."""
     with ThreadPoolExecutor(os.cpu_count() or 1) as judges:
         yield team.speaker(run.sampling), judge_in_threads(task, judges)

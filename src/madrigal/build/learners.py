@@ -1,4 +1,4 @@
-"""From settings to all that learns: a learner for each trainable policy, and critics where an algorithm asks for some."""
+"""From settings to all that learns: one learner per trainable policy, and critics where an algorithm asks for some."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from madrigal.config import Experiment
 from madrigal.learning.critics import CENTRAL, CriticLearner, Critics
 from madrigal.learning.embeddings import embedder_of
 from madrigal.learning.learner import Learner
-from madrigal.learning.learners import Learning
+from madrigal.learning.learners import Learners
 from madrigal.policies.critic import Critic, load_critic
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
@@ -23,14 +23,14 @@ from madrigal.types import Completion, ConfigError, Example, Turn
 NOBODY = CriticNeed("own", "turn")  # what nobody is asked, where an algorithm learns without critics
 
 
-def make_learning(run: Experiment, team: Team) -> Learning:
+def make_learning(run: Experiment, team: Team) -> Learners:
     """Every learner of a run, each with its own optimiser; nobody learns in a run without steps.
 
     Raises:
         ConfigError, EngineError: if there is no such critic as is asked for.
     """
     needs, algorithm = run.algorithm.needs, run.algorithm
-    return Learning(
+    return Learners(
         team,
         make_learners(run, team) if run.steps else {},
         make_critics(run, team),

@@ -22,14 +22,14 @@ from madrigal.commands.scene import Scene
 from madrigal.compare.outcomes import difference
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.alarms import Alarm, alarms
-from madrigal.evaluation.cooperation import Trial
+from madrigal.evaluation.cooperation import EvalSetup
 from madrigal.evaluation.exploitability import Exploitability, measure_exploitability
 from madrigal.evaluation.fidelity import Fidelity, fidelity
 from madrigal.evaluation.games import Match, match
 from madrigal.evaluation.metrics import credit_shares
 from madrigal.evaluation.statistics import Interval
-from madrigal.evaluation.teamwork import CHANGES, Drop, Teamwork, take_apart
-from madrigal.rollouts.play import Judger, Speaker
+from madrigal.evaluation.teamwork import CHANGES, Drop, Teamwork, analyze_team
+from madrigal.rollouts.play import Generate, StepFn
 from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.task import Task, rewards_of, scripted_in
 from madrigal.runs.read import Record, is_number, read_run
@@ -126,24 +126,24 @@ def analyse(
     Raises:
         ConfigError: if a run has no team, is of another task or given twice, or there are fewer than two examples.
     """
-    from madrigal.build.experiment import prepare, voices
+    from madrigal.build.experiment import open_checked_task, open_rollout_workers
     from madrigal.training.held_out import use_threads
 
     runs = _read(places, trust=trust)
     first, run = places[0], runs[places[0]]
     use_threads(run.threads)
     with ExitStack() as stack:
-        task = stack.enter_context(prepare(run))
+        task = stack.enter_context(open_checked_task(run))
         chosen = task.examples("test")[:examples]
         if len(chosen) < 2:
             raise ConfigError(f"task {task.name}: expected at least 2 held-out examples to compare, got {len(chosen)}")
         stage("loading")
         teams = {place: _team(place, other, task, chosen) for place, other in runs.items()}
         speakers = {place: teams[place].speaker(other.sampling) for place, other in runs.items()}
-        speakers[first], judge = stack.enter_context(voices(run, task, teams[first]))
+        speakers[first], judge = stack.enter_context(open_rollout_workers(run, task, teams[first]))
         weighed = rewarded(judge, task, run.topology, run.reward)
-        trial = Trial(task, run.topology, chosen, speakers[first], weighed, run.seed)
-        team = take_apart(trial, {str(place): speak for place, speak in speakers.items()}, stage)
+        trial = EvalSetup(task, run.topology, chosen, speakers[first], weighed, run.seed)
+        team = analyze_team(trial, {str(place): speak for place, speak in speakers.items()}, stage)
         true = None
         if credit_of:
             stage("playing messages on")
@@ -156,7 +156,7 @@ def analyse(
 
 
 def _matches(
-    task: Task[Any], speakers: Mapping[Path, Speaker], judge: Judger, most: int, seed: int
+    task: Task[Any], speakers: Mapping[Path, Generate], judge: StepFn, most: int, seed: int
 ) -> dict[str, Match]:
     """The first of several teams against each other one, where the task is a game whose deals leave both seats free."""
     if len(task.agents) != 2 or rewards_of(task) != "zero-sum":

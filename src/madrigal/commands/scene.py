@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from madrigal.rollouts.play import Judge, Play, Speak
+from madrigal.rollouts.play import Play, SpeakRequest, StepRequest
 from madrigal.runs.plain import plain_text
 from madrigal.types import AgentId, Completion, Message, Messages, Step, joint_reward
 
@@ -57,9 +57,9 @@ class Scene:
         self.console.print()
         self.console.rule(self._text(title, "bold"), align="left")
 
-    def asked(self, request: Speak | Judge[Any]) -> None:
+    def asked(self, request: SpeakRequest | StepRequest[Any]) -> None:
         """Who is about to speak, and what they see; who sees the same is named together, who is looking has seen it."""
-        if isinstance(request, Judge):
+        if isinstance(request, StepRequest):
             return
         if request.round > self.round and self.rounds > 1:
             self.part(f"Round {request.round + 1}")

@@ -14,8 +14,8 @@ from madrigal.runs.read import Run, is_number, read_run
 from madrigal.runs.variants import MOST_NAMED, distinctions, in_words
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import Coding
-from madrigal.tasks.own import Own
-from madrigal.tasks.trust import trusting
+from madrigal.tasks.own import CustomTask
+from madrigal.tasks.trust import with_trust_flag
 from madrigal.tasks.writing.task import Arxiv
 from madrigal.types import ConfigError
 
@@ -45,7 +45,7 @@ def _transcripts(run: Run, when: str) -> list[Record]:
     return [line.record for line in run.episodes if line.record.get("evaluation") == when]
 
 
-def outcome(place: Path) -> tuple[Played, list[str]]:
+def load_result(place: Path) -> tuple[Played, list[str]]:
     """The transcripts and costs of a run by its last whole evaluation, and notices for the reader.
 
     Raises:
@@ -58,7 +58,7 @@ def outcome(place: Path) -> tuple[Played, list[str]]:
         last = next(reversed(run.evaluations), "")
         why = f"its evaluation {last} is not whole" if last else "it has no evaluation"
         broken = f" ({notices[-1]})" if notices else ""
-        again = trusting(f"madrigal train {place} --resume", experiment.task, experiment.records.trackers)
+        again = with_trust_flag(f"madrigal train {place} --resume", experiment.task, experiment.records.trackers)
         raise ConfigError(f"compare: {place} cannot be compared, {why}{broken}; make it with: {again}")
     if not run.ended:
         notices.append(
@@ -106,7 +106,7 @@ def _checked(place: Path, record: Record) -> Record:
     )
 
 
-def rows_of_contest(folder: Path, seeds: Sequence[int], ks: Sequence[int] = ()) -> tuple[list[Row], list[str]]:
+def rows_of_comparison(folder: Path, seeds: Sequence[int], ks: Sequence[int] = ()) -> tuple[list[Row], list[str]]:
     """The rows of what is finished in the folder of a comparison, and notices.
 
     Raises:
@@ -166,7 +166,7 @@ def rows_of_runs(places: Sequence[Path], ks: Sequence[int] = ()) -> tuple[list[R
     notices: list[str] = []
     names = _names(runs)
     for place in places:
-        seed, notices_of_run = outcome(place)
+        seed, notices_of_run = load_result(place)
         played.setdefault(names[place], []).append(seed)
         notices += notices_of_run
     return tabulate(played, names[places[0]], ks), notices
@@ -175,7 +175,7 @@ def rows_of_runs(places: Sequence[Path], ks: Sequence[int] = ()) -> tuple[list[R
 def _task_of(config: TaskConfig) -> str:
     """What decides an answer's worth: runs may differ in who gives it, and after how much feedback."""
     match config:
-        case Own():
+        case CustomTask():
             return Path(config.path).name
         case Coding():
             return config.name

@@ -16,22 +16,22 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from madrigal.build.experiment import prepare
+from madrigal.build.experiment import open_checked_task
 from madrigal.compare.contenders import TEAM, UNTRAINED, Contender, contenders, left_out, matched, with_base
-from madrigal.compare.outcomes import difference, is_finished, outcome
+from madrigal.compare.outcomes import difference, is_finished, load_result
 from madrigal.compare.table import Played
 from madrigal.config import Experiment, read_experiment, with_absolute_places
 from madrigal.rollouts.branching import Branching
 from madrigal.runs.signals import stop_on_signals
-from madrigal.training.held_out import Silent, Watcher
+from madrigal.training.held_out import Callback, NullCallback
 from madrigal.training.train import train
 from madrigal.types import AgentId, ConfigError
 
-Announce = Callable[[str, Experiment], Watcher]
+Announce = Callable[[str, Experiment], Callback]
 
 
 @dataclass(frozen=True, slots=True)
-class Contest:
+class Comparison:
     """What is to be compared, and where.
 
     Attributes:
@@ -81,7 +81,7 @@ def slug(name: str) -> str:
     return name.replace(",", "").replace(" ", "-")
 
 
-def open_contest(
+def open_comparison(
     run: Experiment,
     folder: Path,
     seeds: Sequence[int],
@@ -89,7 +89,7 @@ def open_contest(
     samples: int = 1,
     single: str = "",
     only: Sequence[str] = (),
-) -> Contest:
+) -> Comparison:
     """Checks all that can be checked before a model is loaded.
 
     Raises:
@@ -97,9 +97,9 @@ def open_contest(
     """
     if not run.steps:
         raise ConfigError("compare: steps is 0, so that no team is trained; set it to 1 or more")
-    with prepare(run) as task:
+    with open_checked_task(run) as task:
         agents = task.agents
-    contest = Contest(run, folder, agents, tuple(dict.fromkeys(seeds)), samples, single, tuple(only))
+    contest = Comparison(run, folder, agents, tuple(dict.fromkeys(seeds)), samples, single, tuple(only))
     known = [slug(contender.name) for contender in contenders(run, agents, single)]
     if strangers := set(only) - set(known):
         raise ConfigError(
@@ -112,7 +112,7 @@ def open_contest(
     return contest
 
 
-def _check_same_settings(contest: Contest, contender: Contender, place: Path) -> None:
+def _check_same_settings(contest: Comparison, contender: Contender, place: Path) -> None:
     file = place / "experiment.json"
     if not file.is_file():
         return
@@ -123,7 +123,7 @@ def _check_same_settings(contest: Contest, contender: Contender, place: Path) ->
         )
 
 
-def play_all(contest: Contest, announce: Announce = lambda title, run: Silent()) -> bool:
+def play_all(contest: Comparison, announce: Announce = lambda title, run: NullCallback()) -> bool:
     """Trains and plays every contender of every seed that is not finished yet.
 
     Returns:
@@ -151,7 +151,7 @@ def _write_contender(contender: Contender, order: int, place: Path) -> None:
         raise ConfigError(f"the run folder {place} cannot be made: {error.strerror}") from error
 
 
-def _final(contest: Contest, contender: Contender) -> Experiment:
+def _final(contest: Comparison, contender: Contender) -> Experiment:
     """A contender's experiment with what depends on others: its share of the budget, or the trained team."""
     run = contender.run
     if contender.swapped:
@@ -164,7 +164,7 @@ def _final(contest: Contest, contender: Contender) -> Experiment:
     measured = [contest.place(contest.seeds[0], name) for name in (UNTRAINED, contender.costs)]
     if not all(map(is_finished, measured)):
         return run
-    team, own = (training_tokens(outcome(place)[0], run.algorithm.branching) for place in measured)
+    team, own = (training_tokens(load_result(place)[0], run.algorithm.branching) for place in measured)
     return matched(run, team, own)
 
 

@@ -19,7 +19,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from madrigal.evaluation.metrics import distinct_n, overlap
-from madrigal.evaluation.series import Series, number_in, owned, series
+from madrigal.evaluation.series import Series, match_keys, number_in, series
 
 Record = Mapping[str, Any]
 
@@ -119,7 +119,7 @@ def _width(count: int, limits: Thresholds) -> int:
 
 def _lazy_agents(steps: Sequence[Record], width: int, limits: Thresholds) -> Iterator[Alarm]:
     """Agents that fall silent while the others go on."""
-    tokens = dict(owned(steps, "agent/*/tokens", width))
+    tokens = dict(match_keys(steps, "agent/*/tokens", width))
     if len(tokens) < 2:
         return
     part, fair = limits.lazy, 1 / len(tokens)
@@ -186,7 +186,7 @@ def _reward_hacking(
             text = f"the training reward rose by {trained:.0%}, beyond {limits.drop:.0%}, while {held_out}"
             remedy = "look for what the reward pays and the task does not want, or train on more examples"
             yield Alarm("reward hacking", "warning", None, f"{text}; {remedy}")
-    for part, measured in owned(steps, "component/*", width):
+    for part, measured in match_keys(steps, "component/*", width):
         rise = 0.0 if part in limits.costs or part in ("reward", "return_percent") else measured.moved(limits.sure)
         if fallen and rise > limits.drop:
             text = f"component {part} rose by {rise:.0%}, beyond {limits.drop:.0%}, while {' and '.join(fallen)}"
@@ -221,13 +221,13 @@ def _no_signal(steps: Sequence[Record], width: int, limits: Thresholds) -> Itera
 
 def _lengths(steps: Sequence[Record], width: int, limits: Thresholds) -> Iterator[Alarm]:
     """Answers that grow, shrink, or no longer end."""
-    for agent, tokens in owned(steps, "agent/*/tokens", width):
+    for agent, tokens in match_keys(steps, "agent/*/tokens", width):
         mean = tokens.above(limits.drift * tokens.start) or tokens.below(tokens.start / limits.drift)
         if mean and tokens.start:
             text = f"agent {agent}: answers went from {tokens.start:.0f} to {mean.value:.0f} tokens"
             remedy = "check what the reward pays for length"
             yield Alarm("length drift", "notice", mean.step, f"{text}, beyond a factor of {limits.drift:g}; {remedy}")
-    for agent, cut_off in owned(steps, "agent/*/cut_off", width):
+    for agent, cut_off in match_keys(steps, "agent/*/cut_off", width):
         if mean := cut_off.above(limits.cut_off):
             text = f"agent {agent}: {mean.value:.0%} of answers are cut off, above {limits.cut_off:.0%}"
             remedy = "raise sampling.max_new_tokens, or pay for answers that end"
@@ -236,7 +236,7 @@ def _lengths(steps: Sequence[Record], width: int, limits: Thresholds) -> Iterato
 
 def _updates(steps: Sequence[Record], width: int, limits: Thresholds) -> Iterator[Alarm]:
     """Policies that no longer explore, whose sampler is another, or that left their reference."""
-    for policy, entropy in owned(steps, "update/*/entropy", width):
+    for policy, entropy in match_keys(steps, "update/*/entropy", width):
         if mean := entropy.below(limits.entropy * entropy.start):
             text = f"policy {policy}: entropy fell from {entropy.start:.3g} to {mean.value:.3g} nats"
             remedy = "lower the learning rate, or raise the KL weight or the temperature"
@@ -249,7 +249,7 @@ def _updates(steps: Sequence[Record], width: int, limits: Thresholds) -> Iterato
         ("stale sampler", "stale", limits.stale, "check that engine and learner hold the same weights and dtype"),
         ("large KL", "kl", limits.kl, "lower the learning rate, or raise the KL weight"),
     ):
-        for policy, measured in owned(steps, f"update/*/{key}", width):
+        for policy, measured in match_keys(steps, f"update/*/{key}", width):
             if mean := measured.above(limit):
                 text = f"policy {policy}: {key} is {mean.value:.3g} nats per token, above {limit:g}"
                 yield Alarm(name, "warning", mean.step, f"{text}; {remedy}")

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from madrigal.evaluation.statistics import bootstrap
-from madrigal.rollouts.play import Game, Judger, Speaker, Utterance, drive, play
+from madrigal.rollouts.play import EpisodeRun, Generate, GenerationRequest, StepFn, drive, play
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import Topology
 from madrigal.types import Completion, Episode, Example, Point, joint_reward
@@ -42,8 +42,8 @@ def evaluate(
     task: Task[Any],
     topology: Topology,
     examples: Sequence[Example],
-    speak: Speaker,
-    judge: Judger,
+    speak: Generate,
+    judge: StepFn,
     *,
     samples: int = 1,
     timed: int = 8,
@@ -76,14 +76,14 @@ def _play(
     task: Task[Any],
     topology: Topology,
     examples: Sequence[Example],
-    speak: Speaker,
-    judge: Judger,
+    speak: Generate,
+    judge: StepFn,
     seed: int,
     samples: int = 1,
 ) -> list[Episode[Any]]:
     games = [
         # The first sample's key does not name it: more samples leave it as it was.
-        Game(
+        EpisodeRun(
             play(task, topology, Point(example.id, task.reset(example))),
             ("evaluate", seed, example.id, *((n,) if n else ())),
         )
@@ -93,10 +93,10 @@ def _play(
     return drive(games, speak, judge)
 
 
-def one_at_a_time(speak: Speaker) -> Speaker:
+def one_at_a_time(speak: Generate) -> Generate:
     """A speaker in which nobody shares the machine with anybody: every answer takes the time that it takes alone."""
 
-    def answer(wanted: Sequence[Utterance]) -> list[Completion]:
+    def answer(wanted: Sequence[GenerationRequest]) -> list[Completion]:
         return [said for utterance in wanted for said in speak([utterance])]
 
     return answer

@@ -27,9 +27,9 @@ from dataclasses import dataclass, replace
 from statistics import fmean, pvariance
 from typing import Any
 
-from madrigal.evaluation.cooperation import Trial
+from madrigal.evaluation.cooperation import EvalSetup
 from madrigal.evaluation.statistics import Interval, bootstrap, ranks
-from madrigal.rollouts.play import Game, Play, decide, drive, end_of, play
+from madrigal.rollouts.play import EpisodeRun, Play, drive, end_of, play, play_turn
 from madrigal.types import AgentId, ConfigError, Episode, Point, joint_reward
 
 
@@ -50,7 +50,7 @@ class Fidelity:
 
 
 def fidelity(
-    trial: Trial, agent: AgentId, *, candidates: int = 8, continuations: int = 1, further: int = 16
+    trial: EvalSetup, agent: AgentId, *, candidates: int = 8, continuations: int = 1, further: int = 16
 ) -> Fidelity:
     """Measures the credit of an agent's first message; one context per example.
 
@@ -76,7 +76,7 @@ def fidelity(
     messages = _played(
         trial,
         [
-            (decide(trial.task, trial.topology, context), context, ("message", j))
+            (play_turn(trial.task, trial.topology, context), context, ("message", j))
             for context in contexts
             for j in range(candidates)
         ],
@@ -126,18 +126,20 @@ def spearman(one: Sequence[float], other: Sequence[float]) -> float:
     return math.fsum(x * y for x, y in zip(a, b, strict=True)) / spread if spread else 0.0
 
 
-def _until(trial: Trial, start: Point[Any], agent: AgentId) -> Play:
+def _until(trial: EvalSetup, start: Point[Any], agent: AgentId) -> Play:
     """Decision after decision until an agent is next to speak, and gives the turns before that."""
     here, acting = start, trial.task.acting(start.state)
     while (speakers := trial.topology.speakers(acting, here.said)) and speakers[0] != agent:
-        episode = yield from decide(trial.task, trial.topology, here)
+        episode = yield from play_turn(trial.task, trial.topology, here)
         here = replace(here, said=here.said + episode.turns)
     if not speakers or speakers[0] != agent:
         raise ConfigError(f"fidelity: {agent} does not speak in the first round of {start.example}; name another agent")
     return Episode(start, here.said, ())
 
 
-def _returns(trial: Trial, messages: Sequence[Episode[Any]], candidates: int, times: int) -> list[list[list[float]]]:
+def _returns(
+    trial: EvalSetup, messages: Sequence[Episode[Any]], candidates: int, times: int
+) -> list[list[list[float]]]:
     """By context and message, what each continuation came to."""
     going = [
         (play(trial.task, trial.topology, here), here, ("on", j % candidates, n))
@@ -156,6 +158,6 @@ def _rows(message: Episode[Any], rest: Iterator[Episode[Any]], times: int) -> It
         yield earned if end_of(message) is None else earned + sum(map(joint_reward, next(rest).steps))
 
 
-def _played(trial: Trial, games: Sequence[tuple[Play, Point[Any], tuple[object, ...]]]) -> list[Episode[Any]]:
-    keyed = [Game(moves, ("fidelity", trial.seed, point.example, *key)) for moves, point, key in games]
+def _played(trial: EvalSetup, games: Sequence[tuple[Play, Point[Any], tuple[object, ...]]]) -> list[Episode[Any]]:
+    keyed = [EpisodeRun(moves, ("fidelity", trial.seed, point.example, *key)) for moves, point, key in games]
     return drive(keyed, trial.speak, trial.judge)

@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 
 from madrigal.algorithms import CriticNeed
-from madrigal.learning.histories import answer_read, company, joint_history
-from madrigal.learning.learner import check_recomputing, means, read_each, reader, recomputing
-from madrigal.learning.optimizer import Descent
+from madrigal.learning.histories import answer_read, joint_history, visible_turns
+from madrigal.learning.learner import check_recomputing, forward_fn, gradient_checkpointing, means, read_each
+from madrigal.learning.optimizer import Optimizer
 from madrigal.maths.batch import Tokens, in_place, micro_batch_places, token_batch
 from madrigal.maths.losses import mean_per_token, value_error
 from madrigal.policies.critic import Critic
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team, map_policies
 from madrigal.rollouts.tree import walk
-from madrigal.settings import Optimiser
+from madrigal.settings import OptimizerConfig
 from madrigal.types import AgentId, EngineError, Episode, Group, Sample, Turn, TurnScores, ValueRow
 
 CENTRAL = "critic-joint"  # no policy can bear this name
@@ -49,15 +49,15 @@ class Lesson:
 class CriticLearner:
     """Owns the optimiser of one critic."""
 
-    def __init__(self, critic: Critic, config: Optimiser, need: CriticNeed) -> None:
+    def __init__(self, critic: Critic, config: OptimizerConfig, need: CriticNeed) -> None:
         self.critic, self.config, self.need = critic, config, need
-        self.descent = Descent(f"critic {critic.name}", critic.parameters(), config)
+        self.descent = Optimizer(f"critic {critic.name}", critic.parameters(), config)
         check_recomputing(critic.body.model, config, f"critic {critic.name}")
 
     @torch.no_grad()
     def read(self, rows: Sequence[Tokens]) -> list[tuple[float, ...]]:
         """The values before each token of each row, in units of reward."""
-        read = reader(self.config)
+        read = forward_fn(self.config)
         return read_each(rows, self.critic.body, self.config, lambda batch: self.critic.values(batch, read))
 
     def update(self, stages: Sequence[Sequence[Lesson]], scale: float = 1.0) -> dict[str, float]:
@@ -69,7 +69,7 @@ class CriticLearner:
         Raises:
             TrainingError: if the loss or gradient is not finite; the optimiser has not moved then.
         """
-        with recomputing(self.critic.body.model, self.config):
+        with gradient_checkpointing(self.critic.body.model, self.config):
             rows = [self._step(stage, scale) for stage in stages if stage]
         return means(rows) if rows else {}
 
@@ -80,7 +80,7 @@ class CriticLearner:
         for places in micro_batch_places([lesson.row for lesson in lessons], self.config.token_budget):
             piece = [lessons[place] for place in places]
             batch = token_batch([lesson.row for lesson in piece], body.tokenizer.pad_token_id, body.device)
-            values = self.critic.values(batch, reader(self.config))
+            values = self.critic.values(batch, forward_fn(self.config))
             returns = in_place(batch.mask, [lesson.returns for lesson in piece])
             before = in_place(batch.mask, [lesson.values for lesson in piece])
             terms = value_error(values, returns, before, self.need.clip)
@@ -189,7 +189,7 @@ class Critics:
             if name not in self.learners:
                 rows.append(None)
                 continue
-            history, answer = self.shown(name, turn, company(episode, turn), group.agents)
+            history, answer = self.shown(name, turn, visible_turns(episode, turn), group.agents)
             self.check_length(name, len(history) + len(answer), episode.start.example, turn.round)
             row = together.get((turn.round, history)) if self._asked_together else None
             if row is None:

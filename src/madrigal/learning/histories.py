@@ -11,7 +11,7 @@ Ids = tuple[int, ...]
 UNREAD = (0,)  # stands where an answer would: what a critic says before it, it says of the history alone
 
 
-def company(episode: Episode[Any], turn: Turn) -> dict[AgentId, Turn]:
+def visible_turns(episode: Episode[Any], turn: Turn) -> dict[AgentId, Turn]:
     """By agent the last turn of the round that was asked for before this one or at the same time, itself included.
 
     What is asked for later has heard this turn, or may have: a critic that read it would know the answer that it is to

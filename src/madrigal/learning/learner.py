@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from madrigal.learning.optimizer import Descent
+from madrigal.learning.optimizer import Optimizer
 from madrigal.maths.batch import (
     Batch,
     PolicyOutput,
@@ -25,11 +25,11 @@ from madrigal.maths.batch import (
     total_weight,
     weighted_tokens,
 )
-from madrigal.maths.losses import Chosen, k3
-from madrigal.maths.sampling import check_finite, warp
+from madrigal.maths.losses import TokenLogprobs, k3
+from madrigal.maths.sampling import check_finite, filtered_logits
 from madrigal.policies.forward import Reader, logits_before_actions, logits_in_one_pass
 from madrigal.policies.local import LocalPolicy
-from madrigal.settings import Optimiser, Sampling
+from madrigal.settings import OptimizerConfig, Sampling
 from madrigal.types import ConfigError, Sample, TrainingError, Turn
 
 LossFunction = Callable[[PolicyOutput, Batch], Tensor]
@@ -41,7 +41,7 @@ class Learner:
     def __init__(
         self,
         policy: LocalPolicy,
-        config: Optimiser,
+        config: OptimizerConfig,
         sampling: Sampling,
         *,
         reference: Literal["", "loss", "credit"] = "",
@@ -55,7 +55,7 @@ class Learner:
         """
         self.policy, self.config, self.sampling, self.reference = policy, config, sampling, reference
         self.clip = clip
-        self.descent = Descent(f"policy {policy.name}", policy.parameters(), config)
+        self.descent = Optimizer(f"policy {policy.name}", policy.parameters(), config)
         if reference:
             policy.keep_reference()
         check_recomputing(policy.model, config, f"policy {policy.name}")
@@ -80,7 +80,7 @@ class Learner:
             TrainingError: if the loss or gradient is not finite, or the samples did not come from these weights; says
                 how many steps were made before.
         """
-        with recomputing(self.policy.model, self.config):
+        with gradient_checkpointing(self.policy.model, self.config):
             given = zip(stages, totals or map(total_weight, stages), strict=True)
             spoken = [(stage, total) for stage, total in given if _tokens(stage)]
             rows = list[dict[str, float]]()
@@ -148,8 +148,8 @@ class Learner:
         """Log-probs and entropies of the sampled tokens under the policy's (or the given model's) weights."""
         model = self.policy.activate() if model is None else model
         actions = batch.actions[batch.mask]
-        warped = warp(reader(self.config)(model, batch), self.sampling, keep=actions)
-        logprobs, entropies = Chosen.apply(warped, actions)  # type: ignore[no-untyped-call]
+        warped = filtered_logits(forward_fn(self.config)(model, batch), self.sampling, keep=actions)
+        logprobs, entropies = TokenLogprobs.apply(warped, actions)  # type: ignore[no-untyped-call]
         check_finite(logprobs.detach(), f"policy {self.policy.name}")
         blank = torch.zeros(batch.mask.shape, dtype=logprobs.dtype, device=logprobs.device)
         return PolicyOutput(*(blank.masked_scatter(batch.mask, part) for part in (logprobs, entropies)))
@@ -178,7 +178,7 @@ class Learner:
 
 
 def read_each(
-    rows: Sequence[Tokens], body: LocalPolicy, config: Optimiser, read: Callable[[Batch], Tensor]
+    rows: Sequence[Tokens], body: LocalPolicy, config: OptimizerConfig, read: Callable[[Batch], Tensor]
 ) -> list[tuple[float, ...]]:
     """What a model says of every token of every row, one number each, in order; `read` gives [B T] of a batch."""
     found: list[tuple[float, ...]] = [()] * len(rows)
@@ -189,13 +189,13 @@ def read_each(
     return found
 
 
-def reader(config: Optimiser) -> Reader:
+def forward_fn(config: OptimizerConfig) -> Reader:
     """How a model is called; recomputing activations and keeping a cache of them exclude each other."""
     return logits_in_one_pass if config.gradient_checkpointing else logits_before_actions
 
 
 @contextmanager
-def recomputing(model: Any, config: Optimiser) -> Iterator[None]:
+def gradient_checkpointing(model: Any, config: OptimizerConfig) -> Iterator[None]:
     """Within it, each layer stores only what goes in, and computes again what it needs for the gradient.
 
     The library's own switch works in training mode only, which also switches dropout on: log-probs would then differ
@@ -211,7 +211,7 @@ def recomputing(model: Any, config: Optimiser) -> Iterator[None]:
             del layer.forward
 
 
-def check_recomputing(model: Any, config: Optimiser, owner: str) -> None:
+def check_recomputing(model: Any, config: OptimizerConfig, owner: str) -> None:
     """Refuses to recompute activations of a model of which the library marks no layers for that.
 
     Raises:

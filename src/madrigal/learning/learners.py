@@ -17,7 +17,7 @@ from madrigal.types import AgentId, ConfigError, Group, Sample, TrainingError, T
 
 
 @dataclass(frozen=True, slots=True)
-class Learning:
+class Learners:
     """The learners of a run.
 
     Attributes:

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 from torch.optim import AdamW
 
-from madrigal.settings import Optimiser
+from madrigal.settings import OptimizerConfig
 from madrigal.types import ConfigError, TrainingError
 
 
-class Descent:
+class Optimizer:
     """Moves parameters against their gradients, in float32 whatever the model computes in.
 
     Attributes:
@@ -24,7 +24,7 @@ class Descent:
             away, so that parameters of less than float32 have copies here, and follow them.
     """
 
-    def __init__(self, owner: str, parameters: Mapping[str, nn.Parameter], config: Optimiser) -> None:
+    def __init__(self, owner: str, parameters: Mapping[str, nn.Parameter], config: OptimizerConfig) -> None:
         self.owner, self.parameters, self.config, self.moves = owner, parameters, config, 0
         self.masters = {n: p if p.dtype == torch.float32 else p.detach().float() for n, p in parameters.items()}
         self.optimiser = AdamW(

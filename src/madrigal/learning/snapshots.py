@@ -13,10 +13,10 @@ from typing import Any
 
 from torch import Tensor
 
-from madrigal.evaluation.ablations import seated
+from madrigal.evaluation.ablations import by_agent
 from madrigal.policies.local import LocalPolicy, put_weights, twin_of
 from madrigal.policies.team import Team
-from madrigal.rollouts.play import Speaker, Utterance
+from madrigal.rollouts.play import Generate, GenerationRequest
 from madrigal.rollouts.seeds import derive
 from madrigal.settings import PartnerConfig, Sampling
 from madrigal.types import AgentId, Completion, Point
@@ -27,7 +27,7 @@ Snapshot = dict[str, Weights]  # by policy
 
 
 @dataclass(frozen=True, slots=True)
-class Seating:
+class Matchup:
     """Groups that are played in the same company.
 
     Attributes:
@@ -37,11 +37,11 @@ class Seating:
     """
 
     origins: tuple[Point[Any], ...]
-    speak: Speaker
+    speak: Generate
     key: tuple[object, ...]
 
 
-class Partners:
+class Opponents:
     """Owns the snapshots of a team's trainable weights, and for each policy another one that speaks with them."""
 
     def __init__(self, config: PartnerConfig, seats: Mapping[AgentId, LocalPolicy], sampling: Sampling) -> None:
@@ -56,7 +56,7 @@ class Partners:
             copies = {name: copy_of(policy.parameters()) for name, policy in learning.items()}
             self.snapshots = [*self.snapshots, copies][-self.config.keep :]
 
-    def seatings(self, origins: Sequence[Point[Any]], speak: Speaker, key: tuple[object, ...]) -> list[Seating]:
+    def seatings(self, origins: Sequence[Point[Any]], speak: Generate, key: tuple[object, ...]) -> list[Matchup]:
         """Divides origins between self-play and games against an older self in one of the seats.
 
         Which group meets whom derives from the key and its place; only seats whose policy learns are given away.
@@ -68,7 +68,7 @@ class Partners:
         for place, origin in enumerate(origins):
             tables.setdefault(self._opposite((*key, "partner", place)), []).append(origin)
         return [
-            Seating(
+            Matchup(
                 tuple(met),
                 self._with_partner(speak, number, seat) if seat else speak,
                 (*key, "partner", number, seat) if seat else key,
@@ -83,15 +83,15 @@ class Partners:
             return 0, ""
         return derive(*key, "which") % len(self.snapshots), free[derive(*key, "seat") % len(free)]
 
-    def _with_partner(self, speak: Speaker, number: int, seat: AgentId) -> Speaker:
+    def _with_partner(self, speak: Generate, number: int, seat: AgentId) -> Generate:
         policy = self.seats[seat]
         older = self._speaker(policy, self.snapshots[number][policy.name])
-        return seated({agent: older if agent == seat else speak for agent in self.seats})
+        return by_agent({agent: older if agent == seat else speak for agent in self.seats})
 
-    def _speaker(self, policy: LocalPolicy, weights: Weights) -> Speaker:
+    def _speaker(self, policy: LocalPolicy, weights: Weights) -> Generate:
         """Answers with older weights of a policy, and shows no tokens."""
 
-        def answer(wanted: Sequence[Utterance]) -> list[Completion]:
+        def answer(wanted: Sequence[GenerationRequest]) -> list[Completion]:
             older = Team(dict.fromkeys(self.seats, self._twin(policy, weights)), shared=True)
             spoken = older.speaker(self.sampling)(wanted)
             return [replace(one, prompt_ids=(), token_ids=(), logprobs=(), pieces=()) for one in spoken]

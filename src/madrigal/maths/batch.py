@@ -18,7 +18,7 @@ from torch import Tensor
 
 from madrigal.types import Sample
 
-KIN = 0.25  # prompts that share so much of the shorter one are read together
+MIN_SHARED = 0.25  # prompts that share so much of the shorter one are read together
 
 
 @runtime_checkable
@@ -33,7 +33,7 @@ class Tokens(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class PrefixLevel:
     """Stretches of text that are read at once, each going on from a stretch of the level above.
 
     Attributes:
@@ -63,7 +63,7 @@ class Batch:
         reference_logprobs: nats, of the reference policy, where the loss asks for it.
     """
 
-    prompts: tuple[Level, ...]
+    prompts: tuple[PrefixLevel, ...]
     prompt_of: Int[Tensor, " B"]
     actions: Int[Tensor, "B T"]
     mask: Bool[Tensor, "B T"]
@@ -147,7 +147,7 @@ def _credited(sample: Sample) -> Sequence[float]:
     return sample.token_advantages or (sample.advantage,) * len(sample.turn.completion.token_ids)
 
 
-def prompt_levels(prompts: Sequence[tuple[int, ...]], pad: int, device: torch.device) -> tuple[Level, ...]:
+def prompt_levels(prompts: Sequence[tuple[int, ...]], pad: int, device: torch.device) -> tuple[PrefixLevel, ...]:
     """Distinct prompts as one level, or as two where beginnings are shared; the last has a row per prompt, in order."""
     heads = [prompt[:n] for prompt, n in zip(prompts, shared_beginnings(prompts), strict=True)]
     place = {head: n for n, head in enumerate(dict.fromkeys(heads))}
@@ -159,9 +159,9 @@ def prompt_levels(prompts: Sequence[tuple[int, ...]], pad: int, device: torch.de
     return first, _level(rest, [place[head] for head in heads], pad, device)
 
 
-def _level(rows: Sequence[tuple[int, ...]], parents: Sequence[int], pad: int, device: torch.device) -> Level:
+def _level(rows: Sequence[tuple[int, ...]], parents: Sequence[int], pad: int, device: torch.device) -> PrefixLevel:
     tokens, mask = pad_rows(rows, pad, left=True)
-    return Level(tokens.to(device), mask.to(device), torch.tensor(list(parents), device=device))
+    return PrefixLevel(tokens.to(device), mask.to(device), torch.tensor(list(parents), device=device))
 
 
 def shared_beginnings(prompts: Sequence[tuple[int, ...]]) -> list[int]:
@@ -176,9 +176,9 @@ def shared_beginnings(prompts: Sequence[tuple[int, ...]]) -> list[int]:
     order = sorted(range(len(prompts)), key=lambda n: prompts[n])
     common = [_common(prompts[a], prompts[b]) for a, b in pairwise(order)]
     best, saved = [len(prompt) - 1 for prompt in prompts], 0
-    for large in (KIN, 0.5, 0.75):
+    for large in (MIN_SHARED, 0.5, 0.75):
         cuts, saving = [0] * len(prompts), 0
-        for family, cut in _families(prompts, order, common, large):
+        for family, cut in _prefix_groups(prompts, order, common, large):
             saving += cut * (len(family) - 1)
             for n in family:
                 cuts[n] = cut
@@ -187,7 +187,7 @@ def shared_beginnings(prompts: Sequence[tuple[int, ...]]) -> list[int]:
     return best
 
 
-def _families(
+def _prefix_groups(
     prompts: Sequence[tuple[int, ...]], order: Sequence[int], common: Sequence[int], large: float
 ) -> Iterator[tuple[list[int], int]]:
     """Runs of neighbours that share a large part, and the length of what all of a run share."""
@@ -252,7 +252,11 @@ def micro_batch_places(rows: Sequence[Tokens], budget: int) -> Iterator[list[int
 def _by_family(prompts: Collection[tuple[int, ...]]) -> list[tuple[int, ...]]:
     """Prompts in an order in which those that begin alike are neighbours, shorter families first."""
     known = sorted(prompts)
-    families = _families(known, range(len(known)), [_common(a, b) for a, b in pairwise(known)], KIN) if known else ()
+    families = (
+        _prefix_groups(known, range(len(known)), [_common(a, b) for a, b in pairwise(known)], MIN_SHARED)
+        if known
+        else ()
+    )
     return [
         known[n]
         for family, _ in sorted(families, key=lambda family: max(len(known[n]) for n in family[0]))

@@ -13,7 +13,7 @@ BLOCK = 64
 BELOW_ONE = 1 - 2**-23
 
 
-def warp(
+def filtered_logits(
     logits: Float[Tensor, "*R V"], sampling: Sampling, keep: Int[Tensor, "*R"] | None = None
 ) -> Float[Tensor, "*R V"]:
     """Logits of the sampled distribution: temperature, then top-k, then top-p; what is cut becomes -inf.
@@ -79,7 +79,7 @@ def draw(
     Returns:
         The tokens, and their log-probs in nats under the sampled distribution.
     """
-    probs = warp(logits, sampling).softmax(dim=-1)
+    probs = filtered_logits(logits, sampling).softmax(dim=-1)
     tokens = probs.argmax(dim=-1) if sampling.greedy else _invert(probs, uniform)
     return tokens, probs.gather(-1, tokens[:, None])[:, 0].log()
 

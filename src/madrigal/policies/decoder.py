@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from madrigal.maths.batch import Level
+from madrigal.maths.batch import PrefixLevel
 from madrigal.policies.fused import gated, normed
 from madrigal.policies.llama import ends, logits, read, rotation, turned
 
@@ -43,7 +43,7 @@ class Decoder:
     share one of the key-value heads, d numbers per head.
     """
 
-    def __init__(self, model: Any, prompts: Sequence[Level], prompt_of: Tensor, room: int) -> None:
+    def __init__(self, model: Any, prompts: Sequence[PrefixLevel], prompt_of: Tensor, room: int) -> None:
         """Reads prompts and takes up from there.
 
         Args:

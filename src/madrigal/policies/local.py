@@ -24,7 +24,7 @@ from madrigal.policies.adapters import (
 from madrigal.policies.chat import ChatFormat
 from madrigal.policies.check_model import check_cache, check_rows, check_weights, context_of, loading
 from madrigal.policies.starter import model_path
-from madrigal.policies.token_pieces import Speller
+from madrigal.policies.token_pieces import TokenPieces
 from madrigal.settings import PolicyConfig
 from madrigal.types import ConfigError, EngineError, Messages
 
@@ -52,7 +52,7 @@ class LocalPolicy:
     chat_template: bool = True
     _reference: Any = field(default=None, repr=False)
     _format: ChatFormat | None = field(default=None, repr=False)
-    _speller: Speller | None = field(default=None, repr=False)
+    _speller: TokenPieces | None = field(default=None, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -79,7 +79,7 @@ class LocalPolicy:
     def spell(self, token_ids: list[int], text: str) -> tuple[str, ...]:
         """What each token of an answer added to its text, for readers."""
         if self._speller is None:
-            self._speller = Speller(self.decode, self.encode_text("a")[-1:])
+            self._speller = TokenPieces(self.decode, self.encode_text("a")[-1:])
         return self._speller(token_ids, text)
 
     @property

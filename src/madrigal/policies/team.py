@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from madrigal.policies.generate import generate
 from madrigal.policies.local import LocalPolicy
-from madrigal.rollouts.play import Speaker, Utterance
+from madrigal.rollouts.play import Generate, GenerationRequest
 from madrigal.settings import Sampling
 from madrigal.types import AgentId, Completion, ConfigError, Turn
 
@@ -62,10 +62,10 @@ class Team:
         """Whether a turn is a policy's own, to learn from."""
         return self.policy_of(turn.agent, turn.round) is policy
 
-    def speaker(self, sampling: Sampling) -> Speaker:
+    def speaker(self, sampling: Sampling) -> Generate:
         """Answers any mix of agents' requests with one batched call per policy (two where some are greedy)."""
 
-        def speak(wanted: Sequence[Utterance]) -> list[Completion]:
+        def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
             speakers = [self.policy_of(utterance.agent, utterance.round) for utterance in wanted]
             asked = list({policy.name: policy for policy in speakers}.values())
             places = {p.name: [n for n, speaker in enumerate(speakers) if speaker is p] for p in asked}
@@ -95,7 +95,7 @@ class Team:
         (folder / "team.json").write_text(json.dumps(said, indent=2) + "\n")
 
 
-def _answers(policy: LocalPolicy, wanted: Sequence[Utterance], sampling: Sampling) -> list[Completion]:
+def _answers(policy: LocalPolicy, wanted: Sequence[GenerationRequest], sampling: Sampling) -> list[Completion]:
     """One policy's answers in order: those that are sampled in one batch, those that are greedy in another."""
     completions = [Completion("")] * len(wanted)
     for greedy in (False, True):

@@ -12,7 +12,7 @@ from dataclasses import replace
 from madrigal.algorithms.maporl import Maporl
 from madrigal.config import Experiment
 from madrigal.recipes.embedded import CAREFUL, STARTER, on_starter
-from madrigal.settings import CriticConfig, EvaluationConfig, Lora, Optimiser, PolicyConfig, Sampling, TeamConfig
+from madrigal.settings import CriticConfig, EvaluationConfig, Lora, OptimizerConfig, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.data import Source
 from madrigal.tasks.discussion.debate import Debate
 from madrigal.tasks.discussion.verifier.config import VerifierConfig
@@ -55,7 +55,7 @@ def gsm8k() -> Experiment:
         team=PER_TURN,
         algorithm=Maporl(),  # code; see there
         sampling=Sampling(temperature=0.7, max_new_tokens=300),  # code
-        optimiser=Optimiser(lr=1e-5, warmup=10, schedule="linear", floor=0.1),  # code
+        optimiser=OptimizerConfig(lr=1e-5, warmup=10, schedule="linear", floor=0.1),  # code
         critic=CriticConfig(lora=Lora(rank=8, alpha=16)),  # code: a value adapter and head per turn
         evaluation=EvaluationConfig(examples=1319),  # notes: the whole test set
         steps=1067,  # 12,800 questions (notes), 12 at a time

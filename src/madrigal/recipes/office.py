@@ -11,7 +11,7 @@ from dataclasses import replace
 from madrigal.algorithms.group import LEAVE_ONE_OUT_TEAM
 from madrigal.config import Experiment
 from madrigal.recipes.embedded import on_starter
-from madrigal.settings import EvaluationConfig, Tradeoff
+from madrigal.settings import EvaluationConfig, RewardWeights
 from madrigal.tasks.office.task import Office
 
 
@@ -24,7 +24,7 @@ def office() -> Experiment:
         on_starter("office", Office()),
         algorithm=replace(LEAVE_ONE_OUT_TEAM, kl=0.01),
         # A round of starter models lasts about 70 tokens and costs about 0.6: together some 0.08 of the best quality 1.
-        reward=Tradeoff(speed=0.05, cost=0.08),
+        reward=RewardWeights(speed=0.05, cost=0.08),
         evaluation=EvaluationConfig(examples=40),
         steps=60,
     )

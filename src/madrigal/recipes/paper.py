@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from madrigal.algorithms.group import MAGRPO
 from madrigal.config import Experiment
-from madrigal.settings import EvaluationConfig, Optimiser, PolicyConfig, Sampling, TeamConfig
+from madrigal.settings import EvaluationConfig, OptimizerConfig, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.data import Source
 from madrigal.tasks.writing.task import Arxiv, Tldr
@@ -19,7 +19,7 @@ GROUP = MAGRPO  # G = 4 in every published configuration
 QWEN3 = TeamConfig(policy=PolicyConfig(model="Qwen/Qwen3-1.7B"), chat_template=False)  # section 3.1; plain prompts
 CODER = TeamConfig(policy=PolicyConfig(model="Qwen/Qwen2.5-Coder-3B"), chat_template=False)  # section 3.3
 WRITING = Sampling(temperature=0.7, top_p=0.9, top_k=50, max_new_tokens=256)  # early configs
-WRITING_STEPS = Optimiser(lr=5e-6, weight_decay=0.01)  # early configs; AdamW's default decay
+WRITING_STEPS = OptimizerConfig(lr=5e-6, weight_decay=0.01)  # early configs; AdamW's default decay
 
 
 def tldr() -> Experiment:
@@ -57,7 +57,7 @@ def humaneval() -> Experiment:
         team=CODER,
         algorithm=GROUP,
         sampling=Sampling(temperature=0.7, top_p=0.9, top_k=50, max_new_tokens=256),  # early HE config
-        optimiser=Optimiser(lr=2e-5),  # 1e-5 or 2e-5 in the early configs, 2e-5 in all later ones
+        optimiser=OptimizerConfig(lr=2e-5),  # 1e-5 or 2e-5 in the early configs, 2e-5 in all later ones
         evaluation=EvaluationConfig(examples=31),  # test[133:] holds 31
         steps=1000,  # 10 epochs of 100 problems
         prompts=1,

@@ -21,7 +21,7 @@ S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True)
-class Speak:
+class SpeakRequest:
     """A request: these agents, these prompts, all at once, after `said` turns of this round."""
 
     prompts: Mapping[AgentId, Messages]
@@ -30,7 +30,7 @@ class Speak:
 
 
 @dataclass(frozen=True, slots=True)
-class Judge(Generic[S]):
+class StepRequest(Generic[S]):
     """A request: what does the task say to this joint action?
 
     Attributes:
@@ -43,7 +43,7 @@ class Judge(Generic[S]):
 
 
 @dataclass(frozen=True, slots=True)
-class Utterance:
+class GenerationRequest:
     """One answer wanted from one agent, with the seed that its sampling starts from, or its most likely words."""
 
     agent: AgentId
@@ -54,9 +54,9 @@ class Utterance:
 
 
 Key = tuple[object, ...]
-Play = Generator[Speak | Judge[Any], Any, Episode[Any]]
-Speaker = Callable[[Sequence[Utterance]], Sequence[Completion]]
-Judger = Callable[[Sequence[Judge[Any]]], Sequence[Step[Any]]]
+Play = Generator[SpeakRequest | StepRequest[Any], Any, Episode[Any]]
+Generate = Callable[[Sequence[GenerationRequest]], Sequence[Completion]]
+StepFn = Callable[[Sequence[StepRequest[Any]]], Sequence[Step[Any]]]
 
 
 def play(
@@ -64,7 +64,7 @@ def play(
 ) -> Play:
     """Plays one episode from a point, as a generator that does no I/O.
 
-    Yields `Speak` and expects a completion per agent, yields `Judge` and expects the task's step.
+    Yields `SpeakRequest` and expects a completion per agent, yields `StepRequest` and expects the task's step.
 
     Args:
         rounds: stop after so many rounds; None plays to the end.
@@ -88,7 +88,7 @@ def play(
     return Episode(start, tuple(turns), tuple(steps))
 
 
-def decide(task: Task[S], topology: Topology, start: Point[S]) -> Play:
+def play_turn(task: Task[S], topology: Topology, start: Point[S]) -> Play:
     """Plays a single decision: the next agent speaks, and where that closes the joint action the task judges it.
 
     Agents that speak at the same time decide one after the other, without hearing each other. A generator like `play`,
@@ -105,18 +105,18 @@ def decide(task: Task[S], topology: Topology, start: Point[S]) -> Play:
 
 def _speak(
     task: Task[S], topology: Topology, here: Point[S], speakers: Sequence[AgentId]
-) -> Generator[Speak, Mapping[AgentId, Completion], tuple[Turn, ...]]:
+) -> Generator[SpeakRequest, Mapping[AgentId, Completion], tuple[Turn, ...]]:
     heard = {agent: topology.hears(agent, here.said) for agent in speakers}
     prompts = {agent: task.observe(here.state, agent, heard[agent]) for agent in speakers}
-    replies = yield Speak(prompts, here.round, len(here.said))
+    replies = yield SpeakRequest(prompts, here.round, len(here.said))
     index, after = here.round, len(here.said)
     return tuple(Turn(agent, prompts[agent], replies[agent], index, _clock(heard[agent]), after) for agent in speakers)
 
 
-def _judge(task: Task[S], here: Point[S]) -> Generator[Judge[S], Step[S], Step[S]]:
+def _judge(task: Task[S], here: Point[S]) -> Generator[StepRequest[S], Step[S], Step[S]]:
     # Not every topology lets everybody speak; the task still judges one action of each.
     spoken = {turn.agent: turn.completion.text for turn in here.said}
-    step = yield Judge(here.state, dict.fromkeys(task.acting(here.state), "") | spoken, here.said)
+    step = yield StepRequest(here.state, dict.fromkeys(task.acting(here.state), "") | spoken, here.said)
     if not step.ending and here.round + 1 >= task.horizon:
         raise TaskError(outlived(task, here.example))
     return check_step(task, step)
@@ -150,7 +150,7 @@ def _clock(heard: Sequence[Turn]) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Game:
+class EpisodeRun:
     """A play under way.
 
     Attributes:
@@ -167,10 +167,10 @@ class Game:
     choice: tuple[int, ...] = ()
 
 
-def drive(games: Sequence[Game], speak: Speaker, judge: Judger) -> list[Episode[Any]]:
+def drive(games: Sequence[EpisodeRun], speak: Generate, judge: StepFn) -> list[Episode[Any]]:
     """Advances all games in lock-step: one call to `speak` and one to `judge` per tick, for all of them together."""
     done: dict[int, Episode[Any]] = {}
-    asked: dict[int, Speak | Judge[Any]] = {}
+    asked: dict[int, SpeakRequest | StepRequest[Any]] = {}
 
     def send(index: int, reply: object) -> None:
         try:
@@ -184,30 +184,32 @@ def drive(games: Sequence[Game], speak: Speaker, judge: Judger) -> list[Episode[
         if game.first is not None:
             send(index, game.first)
     while asked:
-        judging = [(i, request) for i, request in asked.items() if isinstance(request, Judge)]
+        judging = [(i, request) for i, request in asked.items() if isinstance(request, StepRequest)]
         if judging:
             for (i, _), step in zip(judging, judge([request for _, request in judging]), strict=True):
                 send(i, step)
-        speaking = [(i, request) for i, request in asked.items() if isinstance(request, Speak)]
-        wanted = [u for i, request in speaking for u in utterances(request, games[i].key, greedy=games[i].greedy)]
+        speaking = [(i, request) for i, request in asked.items() if isinstance(request, SpeakRequest)]
+        wanted = [
+            u for i, request in speaking for u in generation_requests(request, games[i].key, greedy=games[i].greedy)
+        ]
         replies = iter(speak(wanted) if wanted else ())
         for i, request in speaking:
             send(i, {agent: next(replies) for agent in request.prompts})
     return [done[index] for index in range(len(games))]
 
 
-def utterances(request: Speak, key: Key, *, greedy: bool = False) -> list[Utterance]:
+def generation_requests(request: SpeakRequest, key: Key, *, greedy: bool = False) -> list[GenerationRequest]:
     """What is wanted of each agent of a request; every seed derives from the key, the place and the agent."""
     return [
-        Utterance(agent, prompt, derive(*key, request.round, request.said, agent), greedy, request.round)
+        GenerationRequest(agent, prompt, derive(*key, request.round, request.said, agent), greedy, request.round)
         for agent, prompt in request.prompts.items()
     ]
 
 
-def judge_in_threads(task: Task[Any], pool: ThreadPoolExecutor) -> Judger:
+def judge_in_threads(task: Task[Any], pool: ThreadPoolExecutor) -> StepFn:
     """Steps of one tick run together in a pool, so that slow ones (unit tests, a remote expert) overlap."""
 
-    def judge(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
+    def judge(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
         return list(pool.map(lambda request: task.step(request.state, request.actions), requests))
 
     return judge

@@ -1,8 +1,8 @@
 """How a step's rewards are made: what is put around a task's judge, and in which order.
 
-    weights        R = quality * Q + speed * S - cost * C, in every round          `weighed`
-    differences    D_i = R(a) - R(a without i): each agent's own, in training      `paying_differences`
-    without        what each agent's silence would have come to                    `leaving_one_out`
+    weights        R = quality * Q + speed * S - cost * C, in every round          `reweight`
+    differences    D_i = R(a) - R(a without i): each agent's own, in training      `difference_rewards`
+    without        what each agent's silence would have come to                    `with_counterfactuals`
     stop_above     an episode is solved above a joint reward, in training          `stopping`
 
     Q   the task's own reward
@@ -29,23 +29,23 @@ from itertools import combinations
 from statistics import fmean
 from typing import Any
 
-from madrigal.rollouts.play import Judge, Judger
+from madrigal.rollouts.play import StepFn, StepRequest
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import Topology
-from madrigal.settings import Tradeoff
+from madrigal.settings import RewardWeights
 from madrigal.types import AgentId, Step, Turn, joint_reward
 
 
 def rewarded(
-    judge: Judger,
+    judge: StepFn,
     task: Task[Any],
     topology: Topology,
-    tradeoff: Tradeoff,
+    tradeoff: RewardWeights,
     *,
     training: bool = False,
     without: bool = False,
     stop_above: float | None = None,
-) -> Judger:
+) -> StepFn:
     """A task's judge with all that a run puts around it; the only place where judges are wrapped.
 
     From the inside out: weights, differences, counterfactuals, the threshold. So differences are of weighed rewards,
@@ -57,23 +57,23 @@ def rewarded(
         without: fill in `Step.without`, for algorithms that need it.
         stop_above: the joint reward of a round above which an episode ends as solved; None plays on.
     """
-    judge = weighed(judge, tradeoff, topology, task)
+    judge = reweight(judge, tradeoff, topology, task)
     if training and tradeoff.share == "difference":
-        judge = paying_differences(judge)
+        judge = difference_rewards(judge)
     if without:
-        judge = leaving_one_out(judge)
+        judge = with_counterfactuals(judge)
     return judge if stop_above is None else stopping(judge, stop_above)
 
 
-def weighed(judge: Judger, tradeoff: Tradeoff, topology: Topology, task: Task[Any]) -> Judger:
+def reweight(judge: StepFn, tradeoff: RewardWeights, topology: Topology, task: Task[Any]) -> StepFn:
     """A judger whose rewards are quality weighed against speed and cost, each of them among the metrics.
 
     Where agents earn rewards of their own, each is charged the same. The normalised return stays the task's own.
     """
-    if replace(tradeoff, share="task") == Tradeoff():
+    if replace(tradeoff, share="task") == RewardWeights():
         return judge
 
-    def judge_and_weigh(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
+    def judge_and_weigh(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
         steps = judge(requests)
         talks = [measure(request.turns, topology, tradeoff) for request in requests]
         return [_weighed(step, talk, tradeoff, task) for step, talk in zip(steps, talks, strict=True)]
@@ -98,7 +98,7 @@ class Talk:
     overlap: float
 
 
-def measure(turns: Sequence[Turn], topology: Topology, tradeoff: Tradeoff) -> Talk:
+def measure(turns: Sequence[Turn], topology: Topology, tradeoff: RewardWeights) -> Talk:
     """What the turns of a round took and cost."""
     texts = [turn.completion.text for turn in turns if turn.completion.text.strip()]
     words = sum(len(text.split()) for text in texts)
@@ -147,7 +147,7 @@ def frontier(points: Sequence[tuple[float, float]]) -> tuple[int, ...]:
     return tuple(n for n, point in enumerate(points) if not any(beats(other, point) for other in points))
 
 
-def _weighed(step: Step[Any], talk: Talk, tradeoff: Tradeoff, task: Task[Any]) -> Step[Any]:
+def _weighed(step: Step[Any], talk: Talk, tradeoff: RewardWeights, task: Task[Any]) -> Step[Any]:
     quality, speed = joint_reward(step), -talk.response / tradeoff.pace
     cost = tradeoff.message * talk.messages + tradeoff.word * talk.words + tradeoff.redundancy * talk.overlap
     paid = tradeoff.speed * speed - tradeoff.cost * cost
@@ -180,7 +180,7 @@ def _tokens(turn: Turn) -> float:
     return float(len(turn.completion.token_ids))
 
 
-def leaving_one_out(judge: Judger) -> Judger:
+def with_counterfactuals(judge: StepFn) -> StepFn:
     """A judger whose steps also say what each agent's silence would have come to (`Step.without`).
 
     For every agent that spoke in a round the same joint action is judged once more, with the action "" for that agent
@@ -188,7 +188,7 @@ def leaving_one_out(judge: Judger) -> Judger:
     teammates' words stay, also those that answer to what is left out, so that only the direct effect is measured.
     """
 
-    def judge_all(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
+    def judge_all(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
         asked = [(n, agent) for n, request in enumerate(requests) for agent in _speakers(request)]
         steps = list(judge([*requests, *(_silenced(requests[n], agent) for n, agent in asked)]))
         found: list[dict[AgentId, float]] = [{} for _ in requests]
@@ -199,17 +199,17 @@ def leaving_one_out(judge: Judger) -> Judger:
     return judge_all
 
 
-def paying_differences(judge: Judger) -> Judger:
+def difference_rewards(judge: StepFn) -> StepFn:
     """A judger that pays every agent what its words add to the joint action: a reward of its own, around any task.
 
         D_i = R(a) - R(a without i)
 
     What raises D_i raises R too, since the second term does not depend on what agent i says; and unlike R it is not
-    moved by what others say beside it. An agent that was silent is paid 0. Costs what `leaving_one_out` costs.
+    moved by what others say beside it. An agent that was silent is paid 0. Costs what `with_counterfactuals` costs.
     """
-    leaving = leaving_one_out(judge)
+    leaving = with_counterfactuals(judge)
 
-    def judge_all(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
+    def judge_all(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
         return [replace(step, rewards=_differences(step)) for step in leaving(requests)]
 
     return judge_all
@@ -220,20 +220,20 @@ def _differences(step: Step[Any]) -> dict[AgentId, float]:
     return {agent: whole - step.without.get(agent, whole) for agent in step.rewards}
 
 
-def _speakers(request: Judge[Any]) -> list[AgentId]:
+def _speakers(request: StepRequest[Any]) -> list[AgentId]:
     spoke = {turn.agent for turn in request.turns}
     return [agent for agent, text in request.actions.items() if text or agent in spoke]
 
 
-def _silenced(request: Judge[Any], agent: AgentId) -> Judge[Any]:
+def _silenced(request: StepRequest[Any], agent: AgentId) -> StepRequest[Any]:
     turns = tuple(turn for turn in request.turns if turn.agent != agent)
     return replace(request, actions={**request.actions, agent: ""}, turns=turns)
 
 
-def stopping(judge: Judger, threshold: float) -> Judger:
+def stopping(judge: StepFn, threshold: float) -> StepFn:
     """A judger that ends an episode as solved once the joint reward of a round exceeds a threshold."""
 
-    def judge_and_stop(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
+    def judge_and_stop(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
         return [
             replace(step, ending="solved") if not step.ending and joint_reward(step) > threshold else step
             for step in judge(requests)

@@ -14,19 +14,19 @@ from madrigal.types import Completion, Episode, Group, Sample, Turn, joint_rewar
 Record = dict[str, Any]
 
 
-def stretches(groups: Sequence[Group[Any]]) -> Iterator[Episode[Any]]:
+def segments(groups: Sequence[Group[Any]]) -> Iterator[Episode[Any]]:
     """Every segment of play in a forest of groups."""
     return (episode for group in all_groups(groups) for episode in group.episodes)
 
 
-def paths(groups: Sequence[Group[Any]]) -> Iterator[Episode[Any]]:
+def full_episodes(groups: Sequence[Group[Any]]) -> Iterator[Episode[Any]]:
     """Every full episode of a forest: its segments joined from the beginning to where nothing follows."""
     for group in groups:
         for stretch in group.episodes:
             if stretch.then is None:
                 yield stretch
                 continue
-            for rest in paths([stretch.then]):
+            for rest in full_episodes([stretch.then]):
                 yield Episode(stretch.start, stretch.turns + rest.turns, stretch.steps + rest.steps)
 
 
@@ -44,7 +44,7 @@ def step_record(
     of whole episodes that begin alike; `group/equal` the share of answers whose advantage is 0, from which nothing can
     be learned. `tokens` counts what was generated beside the groups too, greedy or alone.
     """
-    episodes = list(stretches(groups))
+    episodes = list(segments(groups))
     turns = [turn for episode in episodes for turn in episode.turns]
     beside = [turn for group in all_groups(groups) for episode in _beside(group) for turn in episode.turns]
     tokens = sum(len(turn.completion.token_ids) for turn in _distinct([*turns, *beside]))
@@ -56,7 +56,9 @@ def step_record(
         "tokens_per_second": tokens / seconds if seconds else 0.0,
         "episodes": len(episodes),
         "reward": fmean(joint_reward(s) for episode in episodes for s in episode.steps),
-        "group/spread": fmean(pstdev(sum(map(joint_reward, e.steps)) for e in paths([group])) for group in groups),
+        "group/spread": fmean(
+            pstdev(sum(map(joint_reward, e.steps)) for e in full_episodes([group])) for group in groups
+        ),
         "group/equal": fmean(abs(a) < 1e-9 for a in advantages) if advantages else 1.0,
     }
     ends = [episode for episode in episodes if episode.then is None]  # where the outcome of a whole episode stands
@@ -74,7 +76,7 @@ def transcripts(
     """The first `count` episodes of a step, whole, with reward and advantage per turn: lines of episodes.jsonl."""
     # Crossed joint actions share answers, and an answer is credited once.
     advantage_of = {sample.turn.number: sample.advantage for stage in stages for sample in stage}
-    return [{"step": step, **transcript(episode, advantage_of)} for episode in islice(paths(groups), count)]
+    return [{"step": step, **transcript(episode, advantage_of)} for episode in islice(full_episodes(groups), count)]
 
 
 def transcript(episode: Episode[Any], advantage_of: Mapping[int, float] | None = None) -> Record:

@@ -8,22 +8,22 @@ from typing import Any, Protocol
 
 import torch
 
-from madrigal.build.experiment import check_prompts, load_team, make_team, prepare, voices
+from madrigal.build.experiment import check_prompts, load_team, make_team, open_checked_task, open_rollout_workers
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.evaluate import Evaluation, evaluate, percent_of_best
 from madrigal.policies.team import Team
-from madrigal.rollouts.play import Judger, Speaker
+from madrigal.rollouts.play import Generate, StepFn
 from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.task import Task
 from madrigal.runs.checkpoint import checkpoints, load_checkpoint, newest_checkpoint
 from madrigal.runs.provenance import read_about
 from madrigal.runs.records import Record, transcript
-from madrigal.tasks.trust import check_trust, trusting
+from madrigal.tasks.trust import check_trust, with_trust_flag
 from madrigal.training.fingerprints import differences, fingerprints
 from madrigal.types import AgentId, ConfigError, Example
 
 
-class Watcher(Protocol):
+class Callback(Protocol):
     """Hears how a run goes; a progress view, say."""
 
     def stage(self, name: str) -> None: ...
@@ -31,7 +31,7 @@ class Watcher(Protocol):
     def evaluated(self, when: str, result: Evaluation) -> None: ...
 
 
-class Silent:
+class NullCallback:
     """A watcher that shows nothing."""
 
     def stage(self, name: str) -> None:
@@ -49,7 +49,7 @@ def held_out(run: Experiment, task: Task[Any]) -> Sequence[Example]:
     return task.examples("test")[: run.evaluation.examples]
 
 
-def evaluate_on(task: Task[Any], run: Experiment, speak: Speaker, judge: Judger) -> tuple[Evaluation, list[Record]]:
+def evaluate_on(task: Task[Any], run: Experiment, speak: Generate, judge: StepFn) -> tuple[Evaluation, list[Record]]:
     """Plays them; what was measured, and every transcript with its sample's number and its normalized return.
 
     Args:
@@ -65,18 +65,18 @@ def evaluate_on(task: Task[Any], run: Experiment, speak: Speaker, judge: Judger)
 
 
 def evaluate_experiment(
-    run: Experiment, watch: Watcher | None = None, *, task: Task[Any] | None = None
+    run: Experiment, watch: Callback | None = None, *, task: Task[Any] | None = None
 ) -> tuple[Evaluation, list[Record]]:
     """Evaluates the models that an experiment starts from, on its task or on a given one."""
     use_threads(run.threads)
-    with prepare(run, task) as checked:
-        (watch or Silent()).stage("loading the team")
+    with open_checked_task(run, task) as checked:
+        (watch or NullCallback()).stage("loading the team")
         return _evaluated(make_team(run.team, checked.agents, run.seed), run, checked)
 
 
 def evaluate_run(
     folder: Path,
-    watch: Watcher | None = None,
+    watch: Callback | None = None,
     *,
     trust: bool = False,
     step: int | None = None,
@@ -99,8 +99,8 @@ def evaluate_run(
     if step is None:
         check_saved(folder, run)
     use_threads(run.threads)
-    watch = watch or Silent()
-    with prepare(run, task) as checked:
+    watch = watch or NullCallback()
+    with open_checked_task(run, task) as checked:
         for notice in notices(folder, run, checked, step):
             watch.stage(notice)
         watch.stage("loading the team")
@@ -111,7 +111,7 @@ def evaluate_run(
 
 def _evaluated(team: Team, run: Experiment, task: Task[Any]) -> tuple[Evaluation, list[Record]]:
     check_prompts(run, task, team, held_out(run, task))
-    with voices(run, task, team) as (speak, judge):
+    with open_rollout_workers(run, task, team) as (speak, judge):
         return evaluate_on(task, run, speak, judge)
 
 
@@ -158,7 +158,7 @@ def check_saved(folder: Path, run: Experiment, otherwise: str = "") -> None:
         ConfigError: saying how to finish it.
     """
     if run.steps and not (folder / "team").is_dir():
-        again = trusting(f"madrigal train {folder} --resume", run.task, run.records.trackers)
+        again = with_trust_flag(f"madrigal train {folder} --resume", run.task, run.records.trackers)
         if newest_checkpoint(folder / "checkpoints"):
             otherwise = f", or make one of the newest checkpoint: madrigal export {folder}{otherwise}"
         raise ConfigError(f"run {folder}: there is no saved team yet; finish it with: {again}{otherwise}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from madrigal.settings import Lora, Optimiser, PolicyConfig
+from madrigal.settings import Lora, OptimizerConfig, PolicyConfig
 from madrigal.types import ConfigError
 
 
@@ -66,5 +66,5 @@ class Training:
             raise ConfigError("verifier training: expected at least 1 epoch, batch and accumulated batch")
 
     @property
-    def optimiser(self) -> Optimiser:
-        return Optimiser(lr=self.lr, weight_decay=0.0, warmup=self.warmup, schedule=self.schedule)
+    def optimiser(self) -> OptimizerConfig:
+        return OptimizerConfig(lr=self.lr, weight_decay=0.0, warmup=self.warmup, schedule=self.schedule)

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from madrigal.learning.optimizer import Descent
+from madrigal.learning.optimizer import Optimizer
 from madrigal.maths.losses import mean_per_token
 from madrigal.rollouts.seeds import derive
 from madrigal.types import ConfigError
@@ -46,7 +46,7 @@ def train_verifier(
         raise ConfigError(f"verifier training: expected right and wrong answers, got {len(rows)} of at most one kind")
     size = config.batch * config.accumulate
     steps = config.epochs * math.ceil(len(rows) / size)
-    descent = Descent("the verifier", verifier.critic.parameters(), config.optimiser)
+    descent = Optimizer("the verifier", verifier.critic.parameters(), config.optimiser)
     losses: list[float] = []
     for epoch in range(config.epochs):
         order = random.Random(derive(config.seed, "epoch", epoch)).sample(list(rows), len(rows))
@@ -57,7 +57,7 @@ def train_verifier(
     return losses
 
 
-def _step(verifier: LearnedVerifier, descent: Descent, rows: Sequence[Row], config: Training, scale: float) -> float:
+def _step(verifier: LearnedVerifier, descent: Optimizer, rows: Sequence[Row], config: Training, scale: float) -> float:
     encoded = [verifier.encode(row.asked, row.answer) for row in rows]
     tokens = len(rows) if config.tokens == "last" else sum(len(said) for _, said in encoded)
     descent.forget()
