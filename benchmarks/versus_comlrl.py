@@ -4,7 +4,7 @@
     python benchmarks/versus_comlrl.py --parameters 1M --turns 1 --repeats 3
 
 A cell is one size of model, group and answer, and a number of turns. In each cell both sides run once to warm up, then
-in alternation (A B A B ...); a ratio compares two neighbouring runs. Measured is the wall time of generation, reward
+in alternation (A B A B ...); a ratio compares two neighboring runs. Measured is the wall time of generation, reward
 and update together, without construction, evaluation, logging and saving. One JSON row per cell goes to stdout, a
 table follows. benchmarks/README.md says what is equal on both sides and what is not.
 """
@@ -132,7 +132,7 @@ def make_models(parameters: str, tokenizer: Any) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """Two agents summarise a post in one or two turns; a task of Madrigal's protocol.
+    """Two agents summarize a post in one or two turns; a task of Madrigal's protocol.
 
     A state is what each agent is shown, and how many turns there were.
     """
@@ -229,7 +229,7 @@ class Theirs:
         models = make_models(cell.parameters, tokenizer)
         for model in models:
             model.generate = self._counted(model.generate)
-        # Every node of every prompt's tree: one optimiser step per agent and turn, from all prompts, as on our side.
+        # Every node of every prompt's tree: one optimizer step per agent and turn, from all prompts, as on our side.
         nodes = cell.prompts * sum(cell.group**turn for turn in range(cell.turns))
         settings = MAGRPOConfig(
             num_train_epochs=1,

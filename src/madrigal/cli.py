@@ -25,7 +25,7 @@ USAGE = """usage: madrigal <command> ...
                        train and play the team and its baselines on equal budget; or compare RUN RUN... as they are
   play RECIPE|RUN [--example ID | --split test|train] [--episodes N] [--seat AGENT ...] [--untrained] [--json]
                        watch episodes turn by turn, or answer for an agent yourself
-  analyse RUN... [--examples N] [--json]      does the team cooperate? what is lost without an agent; alarms
+  analyze RUN... [--examples N] [--json]      does the team cooperate? what is lost without an agent; alarms
   report RUN... [--output FILE]               one page about runs: results, curves, alarms, transcripts
   score TASK --data FILE --answers FILE       score given joint answers without any model
   verifier data|train|check|serve             a learned verifier of answers: its data, training, calibration, server
@@ -38,7 +38,7 @@ start with: madrigal train tldr
 """
 
 
-COMMANDS = ("train", "evaluate", "ask", "export", "compare", "play", "analyse", "report", "score", "verifier", "list")
+COMMANDS = ("train", "evaluate", "ask", "export", "compare", "play", "analyze", "report", "score", "verifier", "list")
 
 
 def main() -> None:
@@ -113,8 +113,8 @@ def command(name: str) -> Command:
             from madrigal.commands.compare import compare_command as found
         case "play":
             from madrigal.commands.play import play_command as found
-        case "analyse":
-            from madrigal.commands.analyze import analyse_command as found
+        case "analyze":
+            from madrigal.commands.analyze import analyze_command as found
         case "report":
             from madrigal.commands.report import report_command as found
         case "score":

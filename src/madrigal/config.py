@@ -35,7 +35,7 @@ from madrigal.types import ConfigError
 PLACES = ("path", "data", "model", "start")  # settings that may name a file
 NAMES = ("", "embedded")  # what they say where they name none
 # What a resumed run may change: neither the shape of anything that a checkpoint holds nor what the run is about.
-FREE = ("steps", "prompts", "threads", "sampling", "optimiser", "evaluation", "records")
+FREE = ("steps", "prompts", "threads", "sampling", "optimizer", "evaluation", "records")
 NEAR = 3  # folders above a moved experiment.json, and last parts of a name, that are tried
 
 
@@ -58,7 +58,7 @@ class Experiment:
     algorithm: AlgorithmConfig = field(default_factory=GroupRelative)
     reward: RewardWeights = field(default_factory=RewardWeights)
     sampling: Sampling = field(default_factory=Sampling)
-    optimiser: OptimizerConfig = field(default_factory=OptimizerConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     records: RecordsConfig = field(default_factory=RecordsConfig)

@@ -116,13 +116,13 @@ class RewardWeights:
         quality: weight of the task's own reward.
         speed: weight of the response time.
         cost: weight of the coordination cost.
-        clock: what response time is counted in. "tokens" is what decentralised models would have to generate one
+        clock: what response time is counted in. "tokens" is what decentralized models would have to generate one
             after the other: the same on every machine and in every batch. "seconds" is as measured, batches included.
-        pace: the response that costs 1 before its weight, in units of the clock.
+        time_unit: the response that costs 1 before its weight, in units of the clock.
         message: the cost of one message, that is of every turn with words in it.
         word: the cost of one word in a message.
         redundancy: the cost of messages that all say the same; see `rollouts.rewards.overlap`.
-        grams: how many words in a row must be the same to count as repeated.
+        ngram: how many words in a row must be the same to count as repeated.
         share: who is paid what in training: what the task says, or each agent the "difference" that its words make to
             all of this (see `rollouts.rewards.paying_differences`).
     """
@@ -131,21 +131,21 @@ class RewardWeights:
     speed: float = 0.0
     cost: float = 0.0
     clock: Literal["tokens", "seconds"] = "tokens"
-    pace: float = 100.0
+    time_unit: float = 100.0
     message: float = 0.1
     word: float = 0.001
     redundancy: float = 1.0
-    grams: int = 2
+    ngram: int = 2
     share: Literal["task", "difference"] = "task"
 
     def __post_init__(self) -> None:
         for name in ("quality", "speed", "cost", "message", "word", "redundancy"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"reward.{name}: expected 0 or more, got {getattr(self, name)}")
-        if not 0 < self.pace < math.inf:
-            raise ConfigError(f"reward.pace: expected a positive number of {self.clock}, got {self.pace}")
-        if self.grams < 1:
-            raise ConfigError(f"reward.grams: expected at least 1 word, got {self.grams}")
+        if not 0 < self.time_unit < math.inf:
+            raise ConfigError(f"reward.time_unit: expected a positive number of {self.clock}, got {self.time_unit}")
+        if self.ngram < 1:
+            raise ConfigError(f"reward.ngram: expected at least 1 word, got {self.ngram}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,15 +190,15 @@ class OptimizerConfig:
         betas: of the two moment averages.
         clip_norm: the largest gradient norm; larger gradients are scaled down to it.
         warmup: training steps of linear rise from 0.
-        schedule: after the warm-up, the rate stays, or falls linearly or by a cosine to `floor` of the peak, which the
-            last training step has. All optimizer steps of one training step have the same rate.
-        floor: the last rate as a share of the peak, 0 to 1.
+        lr_schedule: after the warm-up, the rate stays, or falls linearly or by a cosine to `min_lr_ratio` of the peak,
+            which the last training step has. All optimizer steps of one training step have the same rate.
+        min_lr_ratio: the last rate as a share of the peak, 0 to 1.
         token_budget: the most padded tokens in one micro-batch. Memory depends on it; the gradient to rounding only,
             which AdamW's first steps, each as long as the rate, turn into other weights where a gradient is near 0.
         gradient_checkpointing: recompute activations instead of storing them.
-        stale_tolerance: the largest mean difference, in nats per token, between log-probs at sampling and at training
-            before the update is refused: proof that the sampler holds the newest weights. None picks 0.01 in float32
-            and 0.1 in bfloat16.
+        mismatch_tolerance: the largest mean difference, in nats per token, between log-probs at sampling and at
+            training before the update is refused: proof that the sampler holds the newest weights. None picks 0.01 in
+            float32 and 0.1 in bfloat16.
     """
 
     lr: float = 5e-6
@@ -206,26 +206,26 @@ class OptimizerConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     clip_norm: float = 1.0
     warmup: int = 0
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    floor: float = 0.0
+    lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    min_lr_ratio: float = 0.0
     token_budget: int = 4096
     gradient_checkpointing: bool = False
-    stale_tolerance: float | None = None
+    mismatch_tolerance: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("lr", "clip_norm"):
             value = getattr(self, name)
             if not (value > 0 and math.isfinite(value)):
-                raise ConfigError(f"optimiser.{name}: expected a positive number, got {value}")
-        if not self.floor <= 1:
-            raise ConfigError(f"optimiser.floor: expected a share of the peak, 0 to 1, got {self.floor}")
-        for name in ("weight_decay", "warmup", "floor"):
+                raise ConfigError(f"optimizer.{name}: expected a positive number, got {value}")
+        if not self.min_lr_ratio <= 1:
+            raise ConfigError(f"optimizer.min_lr_ratio: expected a share of the peak, 0 to 1, got {self.min_lr_ratio}")
+        for name in ("weight_decay", "warmup", "min_lr_ratio"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"optimiser.{name}: expected 0 or more, got {getattr(self, name)}")
+                raise ConfigError(f"optimizer.{name}: expected 0 or more, got {getattr(self, name)}")
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise ConfigError(f"optimiser.betas: expected two numbers from 0 to below 1, got {self.betas}")
+            raise ConfigError(f"optimizer.betas: expected two numbers from 0 to below 1, got {self.betas}")
         if self.token_budget < 1:
-            raise ConfigError(f"optimiser.token_budget: expected at least 1 token, got {self.token_budget}")
+            raise ConfigError(f"optimizer.token_budget: expected at least 1 token, got {self.token_budget}")
 
     def scale(self, step: int, steps: int) -> float:
         """The learning rate of one training step, of `steps` counted from 0, as a share of the peak."""
@@ -233,7 +233,7 @@ class OptimizerConfig:
             return (step + 1) / (self.warmup + 1)
         done = min(1.0, (step - self.warmup) / max(1, steps - 1 - self.warmup))
         falling = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}
-        return self.floor + (1 - self.floor) * falling[self.schedule]
+        return self.min_lr_ratio + (1 - self.min_lr_ratio) * falling[self.lr_schedule]
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +245,7 @@ class CriticConfig:
         lora: train an adapter and the head only. On the model of a policy that is an adapter itself, the critic shares
             that policy's copy of it; else it has a copy of its own.
         lr: the peak learning rate; None is the policies' own, as in CoLLM (5e-6 both); C3's critics have 5e-5 beside
-            1e-6. All else about the optimiser is as for the policies.
+            1e-6. All else about the optimizer is as for the policies.
     """
 
     model: str = ""
@@ -265,21 +265,21 @@ class EvaluationConfig:
         examples: held-out examples that are played; the first so many of the test split.
         samples: how often each of them is played; several give pass@k, best of n and tighter means.
         every: also evaluate after so many steps; 0 evaluates before and after training only.
-        timed: examples played one at a time, and one agent at a time, to measure response time; batched play would
-            hide it, and agents that share a processor would slow each other down.
+        timed_examples: examples played one at a time, and one agent at a time, to measure response time; batched play
+            would hide it, and agents that share a processor would slow each other down.
     """
 
     examples: int = 100
     samples: int = 1
     every: int = 0
-    timed: int = 8
+    timed_examples: int = 8
 
     def __post_init__(self) -> None:
         if self.examples < 1:
             raise ConfigError(f"evaluation.examples: expected at least 1, got {self.examples}")
         if self.samples < 1:
             raise ConfigError(f"evaluation.samples: expected at least 1, got {self.samples}")
-        for name, count in (("every", self.every), ("timed", self.timed)):
+        for name, count in (("every", self.every), ("timed_examples", self.timed_examples)):
             if count < 0:
                 raise ConfigError(f"evaluation.{name}: expected 0 or more, got {count}")
 

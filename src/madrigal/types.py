@@ -159,13 +159,13 @@ class Point(Generic[S]):
     Attributes:
         example: the id of the example that this episode plays.
         state: the task's state at the beginning of the round.
-        said: the turns of the unfinished round, in order.
+        history: the turns of the unfinished round, in order.
         round: the index of the round, from 0.
     """
 
     example: str
     state: S
-    said: tuple[Turn, ...] = ()
+    history: tuple[Turn, ...] = ()
     round: int = 0
 
 
@@ -182,7 +182,7 @@ class Step(Generic[S]):
         ending: "" while the episode goes on; else why it ended.
         metrics: measured parts of the reward, one number each, for logs and tables.
         details: anything else worth recording that JSON can hold (verdicts of single tests, say).
-        without: by agent, the joint reward had it said nothing, where an algorithm asks for that (`without`).
+        counterfactual_rewards: by agent, the joint reward had it said nothing, where an algorithm asks for that.
     """
 
     state: S
@@ -190,7 +190,7 @@ class Step(Generic[S]):
     ending: Ending = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
-    without: Mapping[AgentId, float] = field(default_factory=dict)
+    counterfactual_rewards: Mapping[AgentId, float] = field(default_factory=dict)
 
 
 def joint_reward(step: Step[Any]) -> float:
@@ -248,7 +248,7 @@ class Sample:
     Attributes:
         turn: whose prompt_ids, token_ids and logprobs are learned from.
         advantage: what this answer was worth above its baseline, credited to each of its tokens.
-        ret: the return that the advantage was computed from.
+        return_: the return that the advantage was computed from.
         weight: what the sample counts beside its turn's own weight.
         token_advantages: [T] where the tokens are credited one by one; `advantage` is their mean then.
         token_returns: [T] what a critic should have said before each token, where it is asked before each.
@@ -256,7 +256,7 @@ class Sample:
 
     turn: Turn
     advantage: float
-    ret: float
+    return_: float
     weight: float = 1.0
     token_advantages: tuple[float, ...] = ()
     token_returns: tuple[float, ...] = ()

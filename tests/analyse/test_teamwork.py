@@ -166,7 +166,7 @@ def test_what_is_remembered_is_what_was_said() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, "high"])
-def test_a_normalised_return_that_is_no_number_is_refused(value: Any) -> None:
+def test_a_normalized_return_that_is_no_number_is_refused(value: Any) -> None:
     def judge(requests: Sequence[Any]) -> list[Step[Any]]:
         rewards = dict.fromkeys(relay.AGENTS, 1.0)
         return [Step(request.state, rewards, "horizon", {"return_percent": value}) for request in requests]

@@ -17,7 +17,7 @@ SMALL: dict[str, Any] = {
     "prompts": 1,
     "quiet": True,
     "algorithm": {"width": 2},
-    "evaluation": {"examples": 1, "timed": 0},
+    "evaluation": {"examples": 1, "timed_examples": 0},
     "sampling": {"max_new_tokens": 8},
 }
 POST = "My dog ate my homework and my teacher does not believe me."

@@ -179,7 +179,7 @@ def test_training_has_the_teams_updates_and_as_many_tokens_as_measured_before(wh
 def test_something_was_learned(whole: Path) -> None:
     """Or the tests of this file would compare nothing with nothing."""
     steps = read_lines(whole / "seed-0" / "team" / "steps.jsonl")
-    assert min(step["group/equal"] for step in steps) < 1
+    assert min(step["group/zero_advantage_fraction"] for step in steps) < 1
 
 
 def test_in_a_swapped_team_one_seat_says_what_the_untrained_one_said(whole: Path) -> None:
@@ -207,7 +207,7 @@ def alike(texts: list[str], those: list[str], others: list[str]) -> bool:
 def test_a_seat_is_swapped_of_adapters_and_of_a_shared_policy_too(sums: Experiment, tmp_path: Path, kind: str) -> None:
     policy = replace(sums.team.policy, lora=Lora(rank=2)) if kind == "lora" else sums.team.policy
     team = replace(sums.team, policy=policy, shared=kind == "shared")
-    run = replace(sums, team=team, optimiser=OptimizerConfig(lr=0.1))
+    run = replace(sums, team=team, optimizer=OptimizerConfig(lr=0.1))
     only = ("untrained-team", "first-swapped")
     assert play_all(open_comparison(run, tmp_path / "c", (0,), only=only))
 

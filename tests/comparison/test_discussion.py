@@ -78,7 +78,7 @@ def test_its_response_time_is_the_sum_of_two_passes_each_as_long_as_its_longest(
 
 
 def test_speed_is_all_agents_tokens_over_response_time() -> None:
-    result, _ = evaluate(TASK, Discussion(), TASK.test, Script(), judge, timed=2)
+    result, _ = evaluate(TASK, Discussion(), TASK.test, Script(), judge, timed_examples=2)
     assert result.response_seconds == 8.0 and result.tokens_per_second == 4 * 10 / 8.0
 
 
@@ -90,7 +90,7 @@ def test_for_the_clock_nobody_shares_the_machine() -> None:
         sizes.append(len(wanted))
         return [Completion("said", token_ids=(1,) * 10, seconds=float(len(wanted))) for _ in wanted]
 
-    result, _ = evaluate(TASK, Discussion(), TASK.test, crowded, judge, timed=2)
+    result, _ = evaluate(TASK, Discussion(), TASK.test, crowded, judge, timed_examples=2)
     assert sizes == [4, 4, *[1] * 8]  # two examples in two passes, batched; then each of eight answers alone
     assert result.response_seconds == 2.0 and result.tokens_per_second == 40 / 2.0
 

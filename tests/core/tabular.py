@@ -39,7 +39,7 @@ class Table:
 
     def __post_init__(self) -> None:
         self.logits = torch.zeros(ROWS, self.actions, requires_grad=True)
-        self.optimiser = Adam([self.logits], lr=self.lr)
+        self.optimizer = Adam([self.logits], lr=self.lr)
         self.logprobs: list[list[float]] = self.logits.log_softmax(-1).tolist()
 
     def row(self, prompt: Messages) -> int:
@@ -59,9 +59,9 @@ class Table:
         if algorithm.needs.reference == "loss":
             blank = torch.zeros(ROWS, self.actions).log_softmax(-1)[rows]
             batch = replace(batch, reference_logprobs=blank.gather(1, batch.actions))
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         algorithm.loss(self._score(rows, batch), batch).backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
+        self.optimizer.step()
         self.logprobs = self.logits.log_softmax(-1).tolist()
 
     def _score(self, rows: Tensor, batch: Batch) -> PolicyOutput:
@@ -98,7 +98,7 @@ class Values:
 
     def learn(self, samples: Sequence[Sample], keys: Mapping[int, object]) -> None:
         for sample in samples:
-            key, target = keys[sample.turn.number], (sample.token_returns or (sample.ret,))[0]
+            key, target = keys[sample.turn.number], (sample.token_returns or (sample.return_,))[0]
             self.table[key] = self.table.get(key, 0.0) + self.rate * (target - self.table.get(key, 0.0))
 
 
@@ -137,7 +137,7 @@ def climb(
     def judge(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
         return [task.step(one.state, one.actions) for one in requests]
 
-    judging = with_counterfactuals(judge) if algorithm.needs.without else judge
+    judging = with_counterfactuals(judge) if algorithm.needs.counterfactual_rewards else judge
     for step in range(steps):
         origins = [Point(f"x{n}", task.reset(task.examples("train")[0])) for n in range(prompts)]
         groups = rollout_groups(task, topology, origins, algorithm.branching, speak, judging, (seed, step))

@@ -106,7 +106,7 @@ def test_the_decision_that_closes_the_joint_action_is_judged() -> None:
 def test_those_who_speak_at_once_decide_one_by_one_without_hearing_each_other() -> None:
     (group,), _ = grow(Diary(), topology=Parallel())
     below = group.episodes[0].then
-    assert below is not None and below.origin.said == group.episodes[0].turns
+    assert below is not None and below.origin.history == group.episodes[0].turns
     assert {turn.prompt for episode in below.episodes for turn in episode.turns} == {(Message("user", "bob:0:"),)}
 
 
@@ -126,7 +126,7 @@ def test_alternatives_differ_in_their_words_and_in_nothing_before_them(
         for episode in node.episodes:
             assert episode.start == node.origin
             if episode.then is not None:
-                assert episode.then.origin.said == node.origin.said + episode.turns
+                assert episode.then.origin.history == node.origin.history + episode.turns
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)

@@ -80,8 +80,8 @@ def write(name: str, *rows: Any) -> str:
         ("train tldr --algorithm.width 1", "algorithm.width: a group needs at least 2"),
         ("train tldr --algorithm.discount 2", "algorithm.discount: expected 0 to 1, got 2.0"),
         ("train tldr --algorithm.clip 0", "algorithm.clip: expected a positive range"),
-        ("train tldr --optimiser.lr -1", "optimiser.lr: expected a positive number, got -1"),
-        ("train tldr --optimiser.lr nan", "optimiser.lr: expected a positive number, got nan"),
+        ("train tldr --optimizer.lr -1", "optimizer.lr: expected a positive number, got -1"),
+        ("train tldr --optimizer.lr nan", "optimizer.lr: expected a positive number, got nan"),
         ("train tldr --sampling.max-new-tokens 0", "sampling.max_new_tokens: expected at least 1, got 0"),
         ("train tldr --sampling.temperature 0", "sampling.temperature: expected more than 0 and finite, got 0"),
         ("train tldr --sampling.top-p 1.5", "sampling.top_p"),
@@ -90,7 +90,7 @@ def write(name: str, *rows: Any) -> str:
         ("train tldr --steps many", "Error parsing --steps: invalid literal for int()"),
         ("train tldr --steps", "Missing value for argument '--steps'"),
         ("train tldr --stepz 3", "unknown setting --stepz: did you mean --steps?"),
-        ("train tldr --lr 3", "unknown setting --lr: did you mean --optimiser.lr or --critic.lr?"),
+        ("train tldr --lr 3", "unknown setting --lr: did you mean --optimizer.lr or --critic.lr?"),
         ("train tldr --overwrit", "unknown setting --overwrit: did you mean --overwrite?"),
         ("train tldr --task.variant later", "unknown setting --task.variant: did you mean --task.agents?"),
         ("train tldr stray", "expected settings as --name value, got 'stray'"),
@@ -391,12 +391,12 @@ def test_overwrite_without_a_name_takes_the_recipes_folder(monkeypatch: pytest.M
 
 
 def test_own_components_are_shown_after_the_known_ones() -> None:
-    names = ["reward", "colour", "words/ann", "accuracy", "structure"]
-    assert shown(names) == ["structure", "accuracy", "colour"]
-    parts = {"components": {"colour": 0.5, "accuracy": 50.0}, "intervals": {"colour": (0, 1), "accuracy": (0, 100)}}
+    names = ["reward", "color", "words/ann", "accuracy", "structure"]
+    assert shown(names) == ["structure", "accuracy", "color"]
+    parts = {"components": {"color": 0.5, "accuracy": 50.0}, "intervals": {"color": (0, 1), "accuracy": (0, 100)}}
     figures = {"examples": 2, "return_percent": 1.0, "low": 0.0, "high": 2.0, "tokens_per_second": 1}
     table = before_after({"after": {**figures, **parts, "response_seconds": 1.0}})
-    assert [str(cell) for cell in table.columns[0].cells][:2] == ["accuracy %", "colour"]
+    assert [str(cell) for cell in table.columns[0].cells][:2] == ["accuracy %", "color"]
     assert list(table.columns[1].cells)[:2] == ["50.0 [0.0, 100.0]", "0.50 [0.00, 1.00]"]
 
 

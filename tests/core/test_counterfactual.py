@@ -57,7 +57,7 @@ def samples(algorithm: Counterfactual, *groups: Group[Any]) -> dict[str, Sample]
 
 
 def credited(algorithm: Counterfactual, *groups: Group[Any]) -> dict[str, tuple[float, float]]:
-    return {name: (one.advantage, one.ret) for name, one in samples(algorithm, *groups).items()}
+    return {name: (one.advantage, one.return_) for name, one in samples(algorithm, *groups).items()}
 
 
 DUO = tree([1.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.0])

@@ -113,7 +113,7 @@ def gradients(learner: CriticLearner, samples: list[Lesson]) -> dict[str, Tensor
         masters = learner.descent.masters
         seen.update({name: p.grad.clone() for name, p in masters.items() if p.grad is not None})
 
-    handle = learner.descent.optimiser.register_step_pre_hook(look)
+    handle = learner.descent.optimizer.register_step_pre_hook(look)
     learner.update([samples])
     handle.remove()
     return seen
@@ -215,7 +215,7 @@ def test_output_that_is_not_finite_names_the_critic(model_folder: Path) -> None:
 
 @KINDS
 def test_a_restored_critic_goes_on_with_the_same_numbers(model_folder: Path, rank: int) -> None:
-    config = OptimizerConfig(lr=1e-3, warmup=2, schedule="cosine")
+    config = OptimizerConfig(lr=1e-3, warmup=2, lr_schedule="cosine")
     one, other = (CriticLearner(critic_of(model_folder, rank), config, NEED) for _ in range(2))
     samples = lessons(one.critic, tiny.load(model_folder))
     one.update([samples, samples])

@@ -54,7 +54,7 @@ def experiment(folder: Path, algorithm: ActorCritic, **settings: Any) -> Experim
     return Experiment(
         "own",
         CustomTask("x:y"),
-        **{"team": team, "algorithm": algorithm, "optimiser": OptimizerConfig(lr=1e-3), "steps": 4, **settings},
+        **{"team": team, "algorithm": algorithm, "optimizer": OptimizerConfig(lr=1e-3), "steps": 4, **settings},
     )
 
 
@@ -239,11 +239,11 @@ def test_every_critic_takes_one_step_per_stage_however_many_agents_it_serves(
     run = experiment(
         model_folder, replace(algorithm, whiten=False), team=TeamConfig(policy=policy, shared=shared, device="cpu")
     )
-    run = replace(run, optimiser=replace(run.optimiser, stale_tolerance=1e9))
+    run = replace(run, optimizer=replace(run.optimizer, mismatch_tolerance=1e9))
     learning = make_learning(run, make_team(run.team, AGENTS, 0))
     steps: list[str] = []
     for name, learner in learning.everyone.items():
-        learner.descent.optimiser.register_step_post_hook(lambda *_, name=name: steps.append(name))
+        learner.descent.optimizer.register_step_post_hook(lambda *_, name=name: steps.append(name))
     groups = [group(*(episode(learning.team, {"ann": "a cat", "bob": "a dog"}) for _ in range(3)))]
     groups = learning.read(groups)
     stages, _ = run.algorithm.credit(groups, run.algorithm.begin())
@@ -326,8 +326,8 @@ def test_adapters_of_critics_beside_whole_policies_have_one_model_of_their_own(m
 
 
 def test_the_critics_rate_is_the_policies_unless_it_is_given(model_folder: Path) -> None:
-    run = experiment(model_folder, MAPPO, optimiser=OptimizerConfig(lr=3e-4, clip_norm=0.5))
-    assert critics_of(run).learners[CENTRAL].config == run.optimiser
+    run = experiment(model_folder, MAPPO, optimizer=OptimizerConfig(lr=3e-4, clip_norm=0.5))
+    assert critics_of(run).learners[CENTRAL].config == run.optimizer
     fast = critics_of(replace(run, critic=CriticConfig(lr=5e-5))).learners[CENTRAL].config
     assert (fast.lr, fast.clip_norm) == (5e-5, 0.5)
 
@@ -335,7 +335,7 @@ def test_the_critics_rate_is_the_policies_unless_it_is_given(model_folder: Path)
 def build_stranger(folder: Path) -> Path:
     """A model of another family: its tokens mean something else."""
     tiny.build_model(folder)
-    train_tokenizer(["who can tell a cat from a catalogue, or a dog from dogma"] * 3).save_pretrained(folder)
+    train_tokenizer(["who can tell a cat from a catalog, or a dog from dogma"] * 3).save_pretrained(folder)
     return folder
 
 

@@ -102,7 +102,7 @@ def credited(name: str, kind: str, size: int, alike: float = 0.0) -> tuple[list[
     def judge(asked: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
         return [task.step(one.state, one.actions) for one in asked]
 
-    judging = with_counterfactuals(judge) if algorithm.needs.without else judge
+    judging = with_counterfactuals(judge) if algorithm.needs.counterfactual_rewards else judge
     found, played, memory = list[Sample](), list[Turn](), algorithm.begin()
     for step in range(2):
         origins = [Point(f"x{step}", 0), Point(f"y{step}", 0)]

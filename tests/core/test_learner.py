@@ -53,13 +53,13 @@ def reference_gradients(policy: LocalPolicy, samples: Sequence[Sample], sampling
 
 
 def gradients(learner: Learner, samples: Sequence[Sample]) -> dict[str, Tensor]:
-    """What the optimiser is given in one update."""
+    """What the optimizer is given in one update."""
     seen: dict[str, Tensor] = {}
 
     def look(*_: object) -> None:
         seen.update({name: p.grad.clone() for name, p in learner.descent.masters.items() if p.grad is not None})
 
-    handle = learner.descent.optimiser.register_step_pre_hook(look)
+    handle = learner.descent.optimizer.register_step_pre_hook(look)
     learner.update([samples], MAGRPO.loss)
     handle.remove()
     return seen
@@ -169,7 +169,7 @@ def test_gradient_checkpointing_leaves_dropout_off(policy: LocalPolicy, config: 
 def test_a_model_that_cannot_recompute_is_refused_before_training(policy: LocalPolicy) -> None:
     policy.model = torch.nn.Sequential(torch.nn.Linear(1, 1))
     policy.model.config = GPT2Config()
-    with pytest.raises(ConfigError, match=r"policy ann: optimiser.gradient_checkpointing is set, but .* gpt2 model"):
+    with pytest.raises(ConfigError, match=r"policy ann: optimizer.gradient_checkpointing is set, but .* gpt2 model"):
         Learner(policy, replace(FREE, gradient_checkpointing=True), PLAIN)
 
 
@@ -186,7 +186,7 @@ def test_the_last_token_is_trained(policy: LocalPolicy) -> None:
     said = answers(policy, PLAIN, each=1)[0]
     end = policy.tokenizer.eos_token_id
     only = replace(said, token_ids=(end,), logprobs=(0.0,), text="")
-    learner = Learner(policy, replace(FREE, stale_tolerance=1e9), PLAIN)
+    learner = Learner(policy, replace(FREE, mismatch_tolerance=1e9), PLAIN)
     with torch.no_grad():
         before = float(learner.score(whole_batch(policy, samples_of([only]))).logprobs)
     slopes = gradients(learner, samples_of([only]))
@@ -213,7 +213,7 @@ def test_stale_samples_are_refused_and_nothing_moves(policy: LocalPolicy) -> Non
     learner = Learner(policy, FREE, PLAIN)
     with pytest.raises(TrainingError, match="the sampler does not hold the trained weights"):
         learner.update([samples], MAGRPO.loss)
-    assert same(weights(policy), before) and policy.version == 0 and not learner.descent.optimiser.state
+    assert same(weights(policy), before) and policy.version == 0 and not learner.descent.optimizer.state
 
 
 def broken_loss(output: PolicyOutput, batch: Batch) -> Tensor:
@@ -230,7 +230,7 @@ def test_a_loss_or_gradient_that_is_not_finite_is_refused_and_nothing_moves(poli
     learner = Learner(policy, FREE, PLAIN)
     with pytest.raises(TrainingError, match="expected finite numbers; the optimizer step was not made"):
         learner.update([samples_of(answers(policy, PLAIN))], loss)
-    assert same(weights(policy), before) and not learner.descent.optimiser.state
+    assert same(weights(policy), before) and not learner.descent.optimizer.state
 
 
 def test_an_advantage_that_is_not_a_number_is_refused(policy: LocalPolicy) -> None:
@@ -260,10 +260,10 @@ def test_every_stage_is_one_step_and_the_version_counts_them(policy: LocalPolicy
     [
         (OptimizerConfig(), [1, 1, 1, 1, 1]),
         (OptimizerConfig(warmup=3), [0.25, 0.5, 0.75, 1, 1]),
-        (OptimizerConfig(schedule="linear"), [1, 0.75, 0.5, 0.25, 0]),
-        (OptimizerConfig(schedule="linear", floor=0.2), [1, 0.8, 0.6, 0.4, 0.2]),
-        (OptimizerConfig(schedule="cosine"), [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2, 0]),
-        (OptimizerConfig(schedule="linear", warmup=1), [0.5, 1, 2 / 3, 1 / 3, 0]),
+        (OptimizerConfig(lr_schedule="linear"), [1, 0.75, 0.5, 0.25, 0]),
+        (OptimizerConfig(lr_schedule="linear", min_lr_ratio=0.2), [1, 0.8, 0.6, 0.4, 0.2]),
+        (OptimizerConfig(lr_schedule="cosine"), [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2, 0]),
+        (OptimizerConfig(lr_schedule="linear", warmup=1), [0.5, 1, 2 / 3, 1 / 3, 0]),
     ],
 )
 def test_the_learning_rate_of_every_step(config: OptimizerConfig, expected: list[float]) -> None:
@@ -271,7 +271,7 @@ def test_the_learning_rate_of_every_step(config: OptimizerConfig, expected: list
 
 
 def test_the_rate_of_the_schedule_is_the_one_used(policy: LocalPolicy) -> None:
-    learner = Learner(policy, OptimizerConfig(lr=1e-6, warmup=1, schedule="linear"), PLAIN)
+    learner = Learner(policy, OptimizerConfig(lr=1e-6, warmup=1, lr_schedule="linear"), PLAIN)
     samples = samples_of(answers(policy, PLAIN))
     scales = [learner.config.scale(step, 3) for step in range(3)]
     rates = [learner.update([samples], MAGRPO.loss, scale=scale)["lr"] for scale in scales]
@@ -285,7 +285,7 @@ def test_large_gradients_are_cut_to_the_norm(policy: LocalPolicy) -> None:
 
 
 def test_the_reference_costs_nothing_at_the_start_and_pulls_back_later(policy: LocalPolicy) -> None:
-    learner = Learner(policy, replace(FREE, stale_tolerance=1e9), PLAIN, reference="loss")
+    learner = Learner(policy, replace(FREE, mismatch_tolerance=1e9), PLAIN, reference="loss")
     samples = [replace(s, advantage=0.0) for s in samples_of(answers(policy, PLAIN, each=4))]
     loss = GroupRelative(kl=1.0).loss
     assert abs(learner.update([samples], loss)["loss"]) < 1e-6
@@ -334,7 +334,7 @@ def test_adapters_of_one_base_speak_for_themselves(model_folder: Path) -> None:
 
 
 def test_a_restored_learner_goes_on_with_the_same_numbers(model_folder: Path) -> None:
-    config = OptimizerConfig(lr=1e-3, warmup=2, schedule="cosine")
+    config = OptimizerConfig(lr=1e-3, warmup=2, lr_schedule="cosine")
     one, other = (Learner(tiny.load(model_folder), config, PLAIN) for _ in range(2))
     for _ in range(2):
         one.update([samples_of(answers(one.policy, PLAIN))], MAGRPO.loss)
@@ -377,12 +377,12 @@ def test_a_state_of_another_model_is_refused(model_folder: Path) -> None:
         {"betas": (0.9, 1.0)},
         {"betas": (-0.1, 0.9)},
         {"warmup": -1},
-        {"floor": -0.1},
+        {"min_lr_ratio": -0.1},
         {"token_budget": 0},
     ],
 )
 def test_a_setting_that_cannot_work_is_refused_by_name(settings: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=f"optimiser.{next(iter(settings))}"):
+    with pytest.raises(ConfigError, match=f"optimizer.{next(iter(settings))}"):
         OptimizerConfig(**settings)
 
 
@@ -400,7 +400,7 @@ def test_clip_fraction_and_approx_kl_are_those_of_the_ratios(policy: LocalPolicy
         )
         for s, by in zip(samples, shifts, strict=True)
     ]
-    report = Learner(policy, replace(FREE, stale_tolerance=9.0), PLAIN, clip=0.2).update([moved], MAGRPO.loss)
+    report = Learner(policy, replace(FREE, mismatch_tolerance=9.0), PLAIN, clip=0.2).update([moved], MAGRPO.loss)
     lengths = [len(s.turn.completion.token_ids) for s in moved]
     share = sum(n for n, by in zip(lengths, shifts, strict=True) if by > 0.2) / sum(lengths)
     kl = sum(n * (math.exp(-by) - 1 + by) for n, by in zip(lengths, shifts, strict=True)) / sum(lengths)

@@ -76,7 +76,7 @@ def test_numbers_of_a_step_are_those_of_its_episodes(branching: Branching) -> No
     assert record["reward"] == pytest.approx(fmean(step.rewards["ann"] for step in steps))
     assert record["tokens"] == sum(len(turn.completion.token_ids) for turn in turns)
     returns = [[sum(step.rewards["ann"] for step in path.steps) for path in full_episodes([group])] for group in groups]
-    assert record["group/spread"] == pytest.approx(fmean(map(pstdev, returns)))
+    assert record["group/return_std"] == pytest.approx(fmean(map(pstdev, returns)))
     totals = [path.steps[-1].metrics["total"] for path in full_episodes(groups)]
     assert record["component/total"] == pytest.approx(fmean(totals))
     assert record["agent/bob/reward"] == record["reward"]
@@ -85,7 +85,7 @@ def test_numbers_of_a_step_are_those_of_its_episodes(branching: Branching) -> No
 def test_a_tree_of_decisions_has_a_spread_although_its_first_stretch_earns_nothing() -> None:
     groups = played(Branching(2, at="turn"))
     assert all(stretch.steps == () for group in groups for stretch in group.episodes)
-    assert step_record(0, 1.0, groups, [], {})["group/spread"] > 0
+    assert step_record(0, 1.0, groups, [], {})["group/return_std"] > 0
 
 
 @pytest.mark.parametrize("algorithm", [GroupRelative(width=2, tree=True), Counterfactual(), Counterfactual(tree=False)])
@@ -118,7 +118,7 @@ def test_an_uncredited_turn_has_no_advantage() -> None:
 def test_what_is_played_beside_a_group_costs_tokens_and_counts_nowhere_else(settings: dict[str, bool]) -> None:
     beside, plain = (step_record(0, 1.0, played(Branching(3, **more)), [], {}) for more in (settings, {}))  # type: ignore[arg-type]
     assert beside["tokens"] > plain["tokens"]
-    for key in ("reward", "group/spread", "component/total", "agent/ann/tokens", "episodes"):
+    for key in ("reward", "group/return_std", "component/total", "agent/ann/tokens", "episodes"):
         assert beside[key] == plain[key]
 
 
@@ -126,4 +126,4 @@ def test_where_two_agents_learn_in_turn_the_other_ones_answers_are_not_counted_a
     groups = played(Ccpo().branching)
     stages, _ = Ccpo().credit(groups, Ccpo().begin())
     assert {sample.turn.agent for stage in stages for sample in stage} == {"ann"}
-    assert 0 <= step_record(0, 1.0, groups, stages, {})["group/equal"] < 1
+    assert 0 <= step_record(0, 1.0, groups, stages, {})["group/zero_advantage_fraction"] < 1

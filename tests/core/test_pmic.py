@@ -76,7 +76,7 @@ def siblings(example: str, episodes: Sequence[Episode[int]]) -> Group[int]:
 
 
 def advantages(stages: Sequence[Sequence[Sample]]) -> list[list[tuple[str, float, float]]]:
-    return [[(sample.turn.agent, sample.advantage, sample.ret) for sample in stage] for stage in stages]
+    return [[(sample.turn.agent, sample.advantage, sample.return_) for sample in stage] for stage in stages]
 
 
 def known_memory() -> dict[str, Any]:
@@ -107,21 +107,21 @@ def known_parts() -> tuple[tuple[float, float], tuple[float, float]]:
     return (lower(1.0, 1.0, -1.0), lower(-0.5, -1.0, 1.0)), upper
 
 
-def tempered(parts: Sequence[float], *, normalise: bool, clip: float | None) -> list[float]:
+def tempered(parts: Sequence[float], *, normalize: bool, clip: float | None) -> list[float]:
     size = math.sqrt(sum(part**2 for part in parts) / len(parts))
-    scaled = [part / max(1.0, size) if normalise else part for part in parts]
+    scaled = [part / max(1.0, size) if normalize else part for part in parts]
     return scaled if clip is None else [max(-clip, min(clip, part)) for part in scaled]
 
 
-@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("clip", [None, 0.5])
-def test_credit_by_hand(normalise: bool, clip: float | None) -> None:
+def test_credit_by_hand(normalize: bool, clip: float | None) -> None:
     # In the first round both siblings were shown the same, so that no bonus can be due.
     played = group("x", [(1.0, 0.3, 5.0, -5.0), (2.0, 1.0, 1.0, 2.0)], [(0.0, 0.3, 9.0, 9.0), (4.0, -1.0, -0.5, 1.0)])
-    algorithm = Pmic(width=2, alpha=2.0, beta=3.0, start=2, normalise=normalise, bonus_clip=clip, discount=0.5)
+    algorithm = Pmic(width=2, alpha=2.0, beta=3.0, start=2, normalize=normalize, bonus_clip=clip, discount=0.5)
     stages, memory = algorithm.credit([played], known_memory())
     parts = known_parts()
-    lower, upper = (tempered(each, normalise=normalise, clip=clip) for each in parts)
+    lower, upper = (tempered(each, normalize=normalize, clip=clip) for each in parts)
     bonus = [2.0 * low - 3.0 * up for low, up in zip(lower, upper, strict=True)]
     last = [2.0 + bonus[0], 4.0 + bonus[1]]
     first = [1.0 + 0.5 * last[0], 0.0 + 0.5 * last[1]]
@@ -129,7 +129,7 @@ def test_credit_by_hand(normalise: bool, clip: float | None) -> None:
         edge = (returns[0] - returns[1]) / 2
         expected = [edge, -edge, edge, -edge]  # ann's two answers, then bob's
         assert [sample.advantage for sample in stage] == pytest.approx(expected, abs=1e-9)
-        assert [sample.ret for sample in stage] == pytest.approx(returns * 2, abs=1e-9)
+        assert [sample.return_ for sample in stage] == pytest.approx(returns * 2, abs=1e-9)
     told = {"lower": sum(parts[0]) / 2, "upper": sum(parts[1]) / 2, "bonus": sum(bonus) / 2, "rounds": 2, "paid": 1}
     assert memory["last"] == pytest.approx(told)
     # Both returns are 2, above the bar of 0.5: two rounds of each are filed beside the two that were there.

@@ -87,8 +87,8 @@ def run(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Experim
         team=TeamConfig(policy=PolicyConfig(model=str(model_folder))),
         algorithm=GroupRelative(width=2, kl=0.01),
         sampling=Sampling(max_new_tokens=4),
-        optimiser=OptimizerConfig(lr=1e-4, token_budget=200),
-        evaluation=EvaluationConfig(examples=1, timed=0),
+        optimizer=OptimizerConfig(lr=1e-4, token_budget=200),
+        evaluation=EvaluationConfig(examples=1, timed_examples=0),
         records=RecordsConfig(checkpoint_every=1),
         steps=2,
         prompts=2,
@@ -127,7 +127,7 @@ def with_partners(run: Experiment) -> Experiment:
 
 
 def with_checkpointing(run: Experiment) -> Experiment:
-    return replace(run, optimiser=replace(run.optimiser, gradient_checkpointing=True))
+    return replace(run, optimizer=replace(run.optimizer, gradient_checkpointing=True))
 
 
 RUNS = (

@@ -89,7 +89,7 @@ def experiment(case: Case) -> Experiment:
         team=replace(TEAMS[team], device="cpu", chat_template=False),
         algorithm=algorithm,
         sampling=Sampling(max_new_tokens=3),
-        optimiser=OptimizerConfig(lr=0.01, weight_decay=0.0),
+        optimizer=OptimizerConfig(lr=0.01, weight_decay=0.0),
         steps=2 if team == "partners" else 1,  # an older self differs from the second on
         prompts=2,
         threads=1,
@@ -184,7 +184,7 @@ def training(run: Experiment, team: Team) -> Iterator[Done]:
     with open_checked_task(run) as task, open_rollout_workers(run, task, team) as (speak, judge):
         algorithm: Algorithm[Any] = run.algorithm
         partners = Opponents(run.team.partners, team.seats)
-        judging = with_counterfactuals(judge) if algorithm.needs.without else judge
+        judging = with_counterfactuals(judge) if algorithm.needs.counterfactual_rewards else judge
         learning, memory, groups = make_learning(run, team), algorithm.begin(), list[Group[Any]]()
         for step in range(run.steps):
             whole, before, others = copies(everything(team)), {name: copies(own[name]) for name in own}, copies(rest)
@@ -244,7 +244,7 @@ def by_the_loop(done: Done, stage: Sequence[Sample], follow: str, mine: Any) -> 
 
 def check_numbers(done: Done) -> None:
     for s in done.credited:
-        assert all(map(math.isfinite, (s.advantage, s.ret, s.weight, *s.token_advantages, *s.token_returns)))
+        assert all(map(math.isfinite, (s.advantage, s.return_, s.weight, *s.token_advantages, *s.token_returns)))
     for report in done.reports.values():
         assert all(map(math.isfinite, report.values()))
 
@@ -267,7 +267,7 @@ def check_learned(done: Done, watched: Watched, run: Experiment, team: Team) -> 
             counted[row] += weight
         # A mini-batch of 1 / M of the episodes stands for all of them.
         assert counted == pytest.approx({row: expected[row] * algorithm.needs.minibatches for row in counted})
-    assert report.get("stale", 0.0) < 1e-5
+    assert report.get("logprob_mismatch", 0.0) < 1e-5
     learns = any(any(s.token_advantages or (s.advantage,)) for stage, _ in watched.stages for s in stage)
     assert done.moved[policy.name] or not learns
     assert said or not done.moved[policy.name]

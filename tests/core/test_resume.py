@@ -65,8 +65,8 @@ def experiment_in(home: Path, model: Path) -> Experiment:
         team=TeamConfig(policy=PolicyConfig(model=str(home / "model")), device="cpu"),
         algorithm=GroupRelative(width=2, kl=0.01),
         sampling=Sampling(max_new_tokens=4),
-        optimiser=OptimizerConfig(lr=1e-3),
-        evaluation=EvaluationConfig(examples=1, timed=0),
+        optimizer=OptimizerConfig(lr=1e-3),
+        evaluation=EvaluationConfig(examples=1, timed_examples=0),
         records=RecordsConfig(checkpoint_every=1, keep=9),
         steps=2,
         prompts=1,
@@ -122,16 +122,16 @@ def test_a_finished_run_that_goes_on_is_the_longer_run(make: Make, done: Path, t
 
 
 def test_a_new_rate_holds_from_the_first_resumed_step_and_is_written_down(make: Make, tmp_path: Path) -> None:
-    run = make(optimiser=OptimizerConfig(lr=1e-3, schedule="linear"))
+    run = make(optimizer=OptimizerConfig(lr=1e-3, lr_schedule="linear"))
     assert train(run, tmp_path / "run")
     hears = Hears()
-    slower = replace(run, steps=4, optimiser=replace(run.optimiser, lr=1e-4), records=RecordsConfig(keep=1))
+    slower = replace(run, steps=4, optimizer=replace(run.optimizer, lr=1e-4), records=RecordsConfig(keep=1))
     assert train(slower, tmp_path / "run", resume=True, watch=hears)
     rates = [record["update/ann/lr"] for record in read_lines(tmp_path / "run" / "steps.jsonl")]
-    assert rates[2:] == pytest.approx([1e-4 * run.optimiser.scale(2, 4), 1e-4 * run.optimiser.scale(3, 4)])
-    assert any("laid out anew for 4 steps" in line and "optimiser.lr 0.001 -> 0.0001" in line for line in hears.told)
+    assert rates[2:] == pytest.approx([1e-4 * run.optimizer.scale(2, 4), 1e-4 * run.optimizer.scale(3, 4)])
+    assert any("laid out anew for 4 steps" in line and "optimizer.lr 0.001 -> 0.0001" in line for line in hears.told)
     changes = json.loads((tmp_path / "run" / "run.json").read_text())["sessions"][1]["changes"]
-    assert changes["optimiser.lr"] == [1e-3, 1e-4] and changes["records.keep"] == [9, 1]
+    assert changes["optimizer.lr"] == [1e-3, 1e-4] and changes["records.keep"] == [9, 1]
 
 
 @pytest.mark.parametrize("checkpoint", [True, False])
@@ -223,7 +223,7 @@ def test_an_error_in_a_step_saves_what_was_before_it(
 
 def test_weights_that_are_no_numbers_end_the_run_before_they_are_saved(make: Make, tmp_path: Path) -> None:
     with pytest.raises(TrainingError):
-        train(make(optimiser=OptimizerConfig(weight_decay=1e300)), tmp_path / "run")
+        train(make(optimizer=OptimizerConfig(weight_decay=1e300)), tmp_path / "run")
     assert not list((tmp_path / "run").glob("checkpoints/*")) and not (tmp_path / "run" / "team").exists()
 
 

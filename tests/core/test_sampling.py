@@ -62,7 +62,7 @@ def test_a_logit_that_is_no_number_is_never_cut_out_of_sight() -> None:
     assert filtered_logits(logits, Sampling(top_k=5)).softmax(-1).isnan().all(-1).tolist() == [True, True, False]
 
 
-def test_temperature_divides_before_the_cut_renormalises() -> None:
+def test_temperature_divides_before_the_cut_renormalizes() -> None:
     probs = filtered_logits(LOGITS, Sampling(temperature=0.5, top_k=3)).softmax(-1)[0].tolist()
     assert probs == pytest.approx([16 / 29, 9 / 29, 4 / 29, 0])
 

@@ -159,7 +159,7 @@ def updated(team: Team, agents: Sequence[str], run: Experiment) -> dict[str, dic
 
 
 def test_a_shared_policy_learns_once_from_both_seats(model_folder: Path) -> None:
-    run = Experiment("own", CustomTask("x:y"), optimiser=OptimizerConfig(lr=1e-3), algorithm=GroupRelative(width=2))
+    run = Experiment("own", CustomTask("x:y"), optimizer=OptimizerConfig(lr=1e-3), algorithm=GroupRelative(width=2))
     shared = Team(dict.fromkeys(AGENTS, tiny.load(model_folder, "team")), shared=True)
     alone = Team({"ann": tiny.load(model_folder, "team")})
     assert updated(shared, AGENTS, run)["team"]["sequences"] == 6
@@ -175,7 +175,7 @@ def test_what_is_not_trainable_stays(model_folder: Path) -> None:
     )
     team = make_team(config, AGENTS, 0)
     before = {agent: weights(team.seats[agent]) for agent in AGENTS}
-    updated(team, AGENTS, Experiment("own", CustomTask("x:y"), optimiser=OptimizerConfig(lr=1e-3)))
+    updated(team, AGENTS, Experiment("own", CustomTask("x:y"), optimizer=OptimizerConfig(lr=1e-3)))
     assert [same(weights(team.seats[agent]), before[agent]) for agent in AGENTS] == [False, True]
 
 

@@ -145,7 +145,7 @@ def test_a_file_alone_sends_nothing_anywhere(capsys: pytest.CaptureFixture[str])
         "evaluate runs/advised": SENT,
         "play advised.json": SENT,
         "play runs/advised": SENT,
-        "analyse runs/advised": SENT,
+        "analyze runs/advised": SENT,
         "compare advised.json": SENT,
         "train judged.json": "send questions and answers to http://127.0.0.1:1",
         "train tracked.json": "send settings and numbers to wandb;",

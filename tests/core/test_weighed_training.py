@@ -35,7 +35,7 @@ def reward(example, said):
 task = SingleRound("odd", ("ann", "bob"), [Example(f"train-{n}", {}) for n in range(4)], [Example("test", {})],
                    lambda example, agent: f"{agent}, write {example.id}!", reward)
 '''
-WEIGHTS = RewardWeights(quality=2, speed=0.5, cost=0.25, pace=4, message=0.3, word=0.1, redundancy=0.2)
+WEIGHTS = RewardWeights(quality=2, speed=0.5, cost=0.25, time_unit=4, message=0.3, word=0.1, redundancy=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +50,8 @@ def folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         algorithm=replace(LEAVE_ONE_OUT_TEAM, width=3, joint_weight=0.0, difference_weight=1.0, scale="none"),
         reward=WEIGHTS,
         sampling=Sampling(temperature=1.0, max_new_tokens=6),
-        optimiser=OptimizerConfig(lr=1e-4),
-        evaluation=EvaluationConfig(examples=1, timed=0),
+        optimizer=OptimizerConfig(lr=1e-4),
+        evaluation=EvaluationConfig(examples=1, timed_examples=0),
         records=RecordsConfig(transcripts=6),
         steps=1,
         prompts=2,

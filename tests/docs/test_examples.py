@@ -52,7 +52,7 @@ def write_files(page: str, folder: Path) -> list[Path]:
 
 def train_a_little(what: Any, folder: str | None = None, **settings: Any) -> madrigal.TrainingResult:
     """What the pages train, in a second."""
-    least = {"steps": 1, "prompts": 1, "algorithm": {"width": 2}, "evaluation": {"examples": 1, "timed": 0}}
+    least = {"steps": 1, "prompts": 1, "algorithm": {"width": 2}, "evaluation": {"examples": 1, "timed_examples": 0}}
     return api.train(what, folder, **settings | least | {"sampling": {"max_new_tokens": 8}})
 
 
@@ -122,7 +122,7 @@ def test_every_recipe_and_command_is_in_the_pages() -> None:
 def test_flags_in_the_pages_exist() -> None:
     """Every flag of an indented `madrigal train RECIPE` line is one that the recipe has."""
     text = "\n".join((ROOT / page).read_text() for page in PAGES)
-    used = set(re.findall(r"--((?:task|team|algorithm|sampling|optimiser|evaluation|records)\.[\w.-]+\w)", text))
+    used = set(re.findall(r"--((?:task|team|algorithm|sampling|optimizer|evaluation|records)\.[\w.-]+\w)", text))
     used = {re.sub(r"^team\.seats\.\w+\.", "team.policy.", flag) for flag in used}
     known = "".join(
         help_of(recipe) for recipe in ("tldr", "arxiv", "coding", "gsm8k", "debate", "tictactoe", "kuhn", "office")
@@ -146,7 +146,7 @@ TABLE: dict[str, Callable[[Experiment], float]] = {
     "KL weight": lambda run: run.algorithm.kl,
     "reward shift": lambda run: run.algorithm.reward_shift,
     "evaluated on": lambda run: run.evaluation.examples,
-    "learning rate": lambda run: run.optimiser.lr,
+    "learning rate": lambda run: run.optimizer.lr,
 }
 
 

@@ -174,7 +174,7 @@ def test_only_the_learners_own_turns_are_learned_from(team: Team) -> None:
     assert {seat for seat, _ in groups} >= set(SEATS)
     before = numbers(policy)
     report = Learner(policy, OptimizerConfig(lr=1e-3), ONE).update(stages, algorithm.loss)
-    assert report["sequences"] == len(learned) and report["stale"] < 1e-4
+    assert report["sequences"] == len(learned) and report["logprob_mismatch"] < 1e-4
     assert not same(before, numbers(policy))
     assert set(memory) == {"kuhn/first", "kuhn/second"}
 

@@ -176,7 +176,7 @@ def test_evaluation_shows_strength() -> None:
     scores = {}
     for name, player in (("perfect", game.optimal), ("random", random_player)):
         speak = say(lambda one, player=player: player(one.prompt, one.seed))  # type: ignore[misc]
-        scores[name], _ = evaluate(task, Parallel(), task.examples("test"), speak, judge_of(task), timed=0)
+        scores[name], _ = evaluate(task, Parallel(), task.examples("test"), speak, judge_of(task), timed_examples=0)
     assert scores["perfect"].components["loss"] == 0 and scores["perfect"].return_percent > 85
     assert 40 < scores["random"].return_percent < 60
     seats = [scores["random"].components[f"win_as_{seat}"] for seat in PLAYERS]

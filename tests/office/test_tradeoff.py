@@ -93,19 +93,19 @@ def test_response_is_what_the_clock_of_play_shows(topology: Topology, seed: int)
 
 def test_overlap_by_hand() -> None:
     assert overlap(["a b c", "A b d"]) == 1 / 3  # ab bc | ab bd
-    assert overlap(["a b c", "a b d"], grams=1) == 2 / 4
+    assert overlap(["a b c", "a b d"], ngram=1) == 2 / 4
     assert overlap(["a b", "a b", "c d"]) == pytest.approx(1 / 3)  # 1, 0, 0
     assert overlap(["yes", "Yes", "no"]) == pytest.approx(1 / 3)
     assert overlap(["a b c"]) == overlap([]) == 0
-    assert overlap(["a b c", "a b c d"], grams=4) == 0  # one trigram, and one of four words
+    assert overlap(["a b c", "a b c d"], ngram=4) == 0  # one trigram, and one of four words
 
 
 @given(st.lists(st.text("ab ", min_size=1).filter(str.strip), min_size=2, max_size=4), st.integers(1, 3))
-def test_overlap_is_a_share_and_does_not_depend_on_the_order(texts: list[str], grams: int) -> None:
-    value = overlap(texts, grams)
+def test_overlap_is_a_share_and_does_not_depend_on_the_order(texts: list[str], ngram: int) -> None:
+    value = overlap(texts, ngram)
     assert 0 <= value <= 1 + 1e-12
-    assert overlap(texts[::-1], grams) == pytest.approx(value)
-    assert overlap([texts[0]] * len(texts), grams) == pytest.approx(1)
+    assert overlap(texts[::-1], ngram) == pytest.approx(value)
+    assert overlap([texts[0]] * len(texts), ngram) == pytest.approx(1)
 
 
 def test_what_is_measured_of_a_round() -> None:
@@ -120,7 +120,7 @@ def test_what_is_measured_of_a_round() -> None:
 
 def test_the_joint_reward_by_hand() -> None:
     """Q = 0.5; S = -8 / 4; C = 0.25 * 2 + 0.125 * 6 + 0.75 * 1/3."""
-    weights = RewardWeights(quality=3, speed=0.5, cost=2, pace=4, message=0.25, word=0.125, redundancy=0.75)
+    weights = RewardWeights(quality=3, speed=0.5, cost=2, time_unit=4, message=0.25, word=0.125, redundancy=0.75)
     (step,) = judged(
         task_of(), weights, Sequential(), request(said("ann", "a b c", tokens=3), said("bob", "a b d", tokens=5))
     )
@@ -142,10 +142,10 @@ def test_the_joint_reward_by_hand() -> None:
 
 @given(st.floats(-1e6, 1e6), st.floats(0.1, 9), st.lists(st.text("ab ", max_size=9), min_size=1, max_size=3))
 def test_without_weights_the_reward_is_the_tasks_own_to_the_last_bit(
-    reward: float, pace: float, texts: list[str]
+    reward: float, time_unit: float, texts: list[str]
 ) -> None:
     turns = [said(agent, text, tokens=len(text)) for agent, text in zip(AGENTS, texts, strict=False)]
-    (step,) = judged(task_of(reward, AGENTS), RewardWeights(pace=pace), Parallel(), request(*turns))
+    (step,) = judged(task_of(reward, AGENTS), RewardWeights(time_unit=time_unit), Parallel(), request(*turns))
     assert set(step.rewards.values()) == {reward}
 
 
@@ -167,7 +167,7 @@ def test_rewards_of_ones_own_are_all_charged_the_same() -> None:
     assert step.metrics["quality"] == 2 and step.metrics["return_percent"] == 77
 
 
-def test_the_normalised_return_stays_that_of_the_task() -> None:
+def test_the_normalized_return_stays_that_of_the_task() -> None:
     plain = task_of().step(ADA, {"ann": "word", "bob": ""})
     (step,) = judged(task_of(), RewardWeights(quality=5, cost=3), Parallel(), request(said("ann")))
     percents = [percent_of_best(task_of(), Episode(Point("ada", ADA), (), (one,))) for one in (plain, step)]
@@ -207,7 +207,10 @@ def test_every_round_is_charged() -> None:
     lengths = iter((10, 20))
     speak = lambda wanted: [Completion("word", token_ids=(1,) * next(lengths)) for _ in wanted]  # noqa: E731
     judge = reweight(
-        lambda asked: [task.step(r.state, r.actions) for r in asked], RewardWeights(speed=1, pace=10), Parallel(), task
+        lambda asked: [task.step(r.state, r.actions) for r in asked],
+        RewardWeights(speed=1, time_unit=10),
+        Parallel(),
+        task,
     )
     (episode,) = drive([EpisodeRun(play(task, Parallel(), Point("x", 0)), ())], speak, judge)
     assert list(accumulate(step.rewards["ann"] for step in episode.steps)) == [-1, -3]
@@ -243,8 +246,8 @@ def test_on_the_frontier_more_quality_takes_more_time_and_all_else_is_beaten(poi
         ({"speed": -1}, "reward.speed: expected 0 or more, got -1"),
         ({"quality": float("nan")}, "reward.quality: expected 0 or more, got nan"),
         ({"word": float("inf")}, "reward.word"),
-        ({"pace": 0}, "reward.pace: expected a positive number of tokens, got 0"),
-        ({"grams": 0}, "reward.grams: expected at least 1 word, got 0"),
+        ({"time_unit": 0}, "reward.time_unit: expected a positive number of tokens, got 0"),
+        ({"ngram": 0}, "reward.ngram: expected at least 1 word, got 0"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(wrong: Mapping[str, Any], problem: str) -> None:
@@ -253,7 +256,7 @@ def test_settings_that_cannot_work_are_refused(wrong: Mapping[str, Any], problem
 
 
 def test_weights_are_read_as_they_were_written() -> None:
-    run = replace(recipe("tldr"), reward=RewardWeights(speed=0.5, clock="seconds", pace=2))
+    run = replace(recipe("tldr"), reward=RewardWeights(speed=0.5, clock="seconds", time_unit=2))
     assert from_json(to_json(run)) == run
 
 

@@ -62,14 +62,14 @@ def test_every_agent_is_left_out_once_in_a_single_call() -> None:
     ]
     first, second = with_counterfactuals(judge)(requests)
     assert calls == [2 + 3 + 2]
-    assert first.rewards["ann"] == 8 and first.without == {"ann": 6, "bob": 6, "cat": 4}
-    assert second.rewards["ann"] == 32 and second.without == {"ann": 16, "cat": 16}
+    assert first.rewards["ann"] == 8 and first.counterfactual_rewards == {"ann": 6, "bob": 6, "cat": 4}
+    assert second.rewards["ann"] == 32 and second.counterfactual_rewards == {"ann": 16, "cat": 16}
     assert task.asked[2] == {"ann": "", "bob": "2", "cat": "4"}
 
 
 def test_what_is_left_out_takes_no_time_and_costs_nothing() -> None:
     """One after the other, at 1 token a word: without bob's two words the round lasts 2 tokens and costs 2 messages."""
-    weights = RewardWeights(speed=1, cost=1, pace=1, message=10, word=0, redundancy=0)
+    weights = RewardWeights(speed=1, cost=1, time_unit=1, message=10, word=0, redundancy=0)
     task = Sum()
     turns = tuple(
         Turn(a, (), Completion(t, token_ids=(1,) * n))
@@ -78,17 +78,17 @@ def test_what_is_left_out_takes_no_time_and_costs_nothing() -> None:
     judge = with_counterfactuals(reweight(judge_of(task), weights, Sequential(), task))  # type: ignore[arg-type]
     (step,) = judge([StepRequest(0, {t.agent: t.completion.text for t in turns}, turns)])
     assert step.rewards["bob"] == 8 - 4 - 30
-    assert step.without == {"ann": 6 - 3 - 20, "bob": 6 - 2 - 20, "cat": 4 - 3 - 20}
+    assert step.counterfactual_rewards == {"ann": 6 - 3 - 20, "bob": 6 - 2 - 20, "cat": 4 - 3 - 20}
 
 
 def test_an_agent_that_said_nothing_but_was_asked_is_left_out_too() -> None:
     """Its empty turn still took time."""
-    weights = RewardWeights(speed=1, pace=1)
+    weights = RewardWeights(speed=1, time_unit=1)
     turns = tuple(Turn(a, (), Completion("", token_ids=(1,) * 5)) for a in AGENTS)
     task = Sum()
     judge = with_counterfactuals(reweight(judge_of(task), weights, Sequential(), task))  # type: ignore[arg-type]
     (step,) = judge([StepRequest(0, dict.fromkeys(AGENTS, ""), turns)])
-    assert step.without == dict.fromkeys(AGENTS, -10.0)
+    assert step.counterfactual_rewards == dict.fromkeys(AGENTS, -10.0)
 
 
 def test_differences_are_paid_to_those_who_made_them() -> None:
@@ -110,9 +110,9 @@ def test_judges_are_wrapped_in_one_order() -> None:
     asked = {"training": True, "without": True, "stop_above": 5.0}
     (step,) = rewarded(judge, task, Sequential(), weights, **asked)([request])  # type: ignore[arg-type]
     assert step.rewards == {"ann": 4, "bob": 4, "cat": 8} and step.ending == "solved"
-    assert step.without == {"ann": (0 + 4 + 8) / 3, "bob": (4 + 0 + 8) / 3, "cat": (4 + 4 + 0) / 3}
+    assert step.counterfactual_rewards == {"ann": (0 + 4 + 8) / 3, "bob": (4 + 0 + 8) / 3, "cat": (4 + 4 + 0) / 3}
     (step,) = rewarded(judge, task, Sequential(), weights)([request])  # type: ignore[arg-type]
-    assert step.rewards == dict.fromkeys(AGENTS, 16) and not step.without and not step.ending
+    assert step.rewards == dict.fromkeys(AGENTS, 16) and not step.counterfactual_rewards and not step.ending
 
 
 @given(st.lists(st.integers(-9, 9), min_size=4, max_size=4))
@@ -130,7 +130,7 @@ def chains(*rows: Sequence[tuple[float, Mapping[str, float]]]) -> Group[str]:
     """Of each sibling, for each round: the reward, and what it would have been without each agent."""
     episodes = []
     for k, row in enumerate(rows):
-        steps = tuple(Step("", dict.fromkeys(AGENTS, r), without=without) for r, without in row)
+        steps = tuple(Step("", dict.fromkeys(AGENTS, r), counterfactual_rewards=without) for r, without in row)
         turns = tuple(
             Turn(agent, (), Completion(f"{k}", (1,), (2,), (-0.5,)), n)
             for n, (_, without) in enumerate(row)
@@ -211,7 +211,7 @@ def test_without_an_own_part_it_is_magrpo(rewards: list[float]) -> None:
     assert credited(
         replace(LEAVE_ONE_OUT_TEAM, joint_weight=1.0, difference_weight=0.0, scale="none"), group
     ) == pytest.approx(credited(MAGRPO, group))
-    assert not MAGRPO.needs.without and LEAVE_ONE_OUT_TEAM.needs.without
+    assert not MAGRPO.needs.counterfactual_rewards and LEAVE_ONE_OUT_TEAM.needs.counterfactual_rewards
 
 
 @pytest.mark.parametrize("topology", [Parallel(), Sequential()])
@@ -234,7 +234,7 @@ def test_in_a_sum_an_answer_is_worth_its_own_number(topology: Topology, seed: in
 
 def test_rounds_that_nobody_judged_again_are_refused() -> None:
     group = chains([(1.0, {})], [(2.0, {})])
-    with pytest.raises(TrainingError, match=r"judged without each agent \(Step.without\), got none"):
+    with pytest.raises(TrainingError, match=r"judged without each agent \(Step.counterfactual_rewards\), got none"):
         LEAVE_ONE_OUT_TEAM.credit([group], {})
 
 

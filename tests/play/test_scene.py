@@ -162,5 +162,5 @@ def test_the_summary_is_the_mean_of_what_was_finished() -> None:
     scene.summary()
     lines = [line for line in raw.getvalue().decode().splitlines() if line]
     assert lines[0] == "No episode was finished."
-    assert lines[1] == "Return 1.00 (solved), normalised 50.0 %"
-    assert lines[-1] == "2 episodes, mean return 1.50, mean normalised return 75.0 %"
+    assert lines[1] == "Return 1.00 (solved), normalized 50.0 %"
+    assert lines[-1] == "2 episodes, mean return 1.50, mean normalized return 75.0 %"

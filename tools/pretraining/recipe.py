@@ -1,4 +1,4 @@
-"""How a starter model is pre-trained: its shape, the loss, the optimiser, the schedule by time."""
+"""How a starter model is pre-trained: its shape, the loss, the optimizer, the schedule by time."""
 
 from __future__ import annotations
 

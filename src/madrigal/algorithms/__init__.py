@@ -56,8 +56,8 @@ class Needs:
         agents, rounds: the fewest that the task must have.
         minibatches: the parts into which the episodes of a training step are dealt; there must be one for each.
         reads_own: credit reads each agent's own reward, not only the joint one.
-        without: credit reads what each agent's silence would have come to (`Step.without`): every joint action is
-            judged once more for each agent.
+        counterfactual_rewards: credit reads what each agent's silence would have come to: every joint action is judged
+            once more for each agent (`Step.counterfactual_rewards`).
         embeddings: credit reads prompts and answers as vectors (`TurnScores.prompt_embedding`,
             `TurnScores.answer_embedding`).
         otherwise: the setting that would do without what a task lacks, for the message that refuses the task:
@@ -72,7 +72,7 @@ class Needs:
     minibatches: int = 1
     reads_own: bool = False
     embeddings: bool = False
-    without: bool = False
+    counterfactual_rewards: bool = False
     otherwise: str = ""
 
 

@@ -61,7 +61,7 @@ class History:
         return math.sqrt(self.variance) if self.variance > EPSILON else 1.0
 
     def z(self, value: float) -> float:
-        """How far a value lies from the centre, in standard deviations."""
+        """How far a value lies from the center, in standard deviations."""
         return (value - self.mean) / (self.sigma + EPSILON)
 
     def after(self, values: Sequence[float], decay: float) -> History:

@@ -139,12 +139,12 @@ def check_needs(algorithm: AlgorithmConfig, task: Task[Any], reward: RewardWeigh
             f"algorithm {name} needs {wanted[needs.rewards]}, the rewards of {task.name} are {given}; take another "
             f"task{paid}, or an algorithm for these rewards (madrigal list){otherwise}"
         )
-    if reward.share == "difference" and not (needs.reads_own or needs.without):
+    if reward.share == "difference" and not (needs.reads_own or needs.counterfactual_rewards):
         raise ConfigError(
             f"reward.share: algorithm {name} reads the joint reward, of which differences leave nothing; leave it at "
             "task, or take an algorithm of own rewards (independent_grpo, ippo, collm_dc, maporl)"
         )
-    if needs.without and reward.share == "difference":
+    if needs.counterfactual_rewards and reward.share == "difference":
         raise ConfigError(f"algorithm {name} takes the differences itself; leave reward.share at task")
     if len(task.agents) < needs.agents:
         raise ConfigError(

@@ -24,7 +24,7 @@ NOBODY = CriticNeed("own", "turn")  # what nobody is asked, where an algorithm l
 
 
 def make_learning(run: Experiment, team: Team) -> Learners:
-    """Every learner of a run, each with its own optimiser; nobody learns in a run without steps.
+    """Every learner of a run, each with its own optimizer; nobody learns in a run without steps.
 
     Raises:
         ConfigError, EngineError: if there is no such critic as is asked for.
@@ -36,7 +36,7 @@ def make_learning(run: Experiment, team: Team) -> Learners:
         make_critics(run, team),
         algorithm.loss,
         past=needs.reference == "credit" and run.steps > 0,
-        embedder=embedder_of(team, run.optimiser.token_budget) if needs.embeddings and run.steps else None,
+        embedder=embedder_of(team, run.optimizer.token_budget) if needs.embeddings and run.steps else None,
     )
 
 
@@ -44,7 +44,7 @@ def make_learners(run: Experiment, team: Team) -> dict[str, Learner]:
     """One learner per trainable policy."""
     reference = run.algorithm.needs.reference
     clip = run.algorithm.clip
-    return {p.name: Learner(p, run.optimiser, run.sampling, reference=reference, clip=clip) for p in team.trainable}
+    return {p.name: Learner(p, run.optimizer, run.sampling, reference=reference, clip=clip) for p in team.trainable}
 
 
 def make_critics(run: Experiment, team: Team) -> Critics:
@@ -59,7 +59,7 @@ def make_critics(run: Experiment, team: Team) -> Critics:
         return Critics(NOBODY, {}, team, {})
     central = {CENTRAL: team.trainable}
     judged = central if need.sees == "joint" else {f"critic-{policy.name}": (policy,) for policy in team.trainable}
-    optimiser = replace(run.optimiser, lr=run.optimiser.lr if run.critic.lr is None else run.critic.lr)
+    optimizer = replace(run.optimizer, lr=run.optimizer.lr if run.critic.lr is None else run.critic.lr)
     bases = {_key(_config_of(run.team, team, p)): p.model for p in team.trainable if p.adapter}
     learners, fluent = {}, {}
     for name, policies in judged.items():
@@ -73,7 +73,7 @@ def make_critics(run: Experiment, team: Team) -> Critics:
         fluent[name] = _fluent(critic, team.trainable)
         if need.at == "token":
             _check_fluent(config.model, [policy.name for policy in policies if policy.name not in fluent[name]])
-        learners[name] = CriticLearner(critic, optimiser, need)
+        learners[name] = CriticLearner(critic, optimizer, need)
     return Critics(need, learners, team, fluent)
 
 

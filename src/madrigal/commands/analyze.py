@@ -1,4 +1,4 @@
-"""`madrigal analyse`: does a team cooperate, or do its agents merely coexist?
+"""`madrigal analyze`: does a team cooperate, or do its agents merely coexist?
 
 It reads run folders and writes nothing. What is asked of a team stands in `evaluation.teamwork`.
 """
@@ -76,10 +76,10 @@ class Analysis:
     exploitability: Exploitability | None = None
 
 
-def analyse_command(arguments: list[str]) -> int:
-    """madrigal analyse RUN [RUN...] [--examples N] [--fidelity AGENT] [--json] [--trust]"""
+def analyze_command(arguments: list[str]) -> int:
+    """madrigal analyze RUN [RUN...] [--examples N] [--fidelity AGENT] [--json] [--trust]"""
     parser = argparse.ArgumentParser(
-        prog="madrigal analyse",
+        prog="madrigal analyze",
         description="Take a trained team apart: what is lost without an agent, without its messages, and with the "
         "agents of another run of the same task (give several runs); how much messages change what is done; alarms. Of "
         "games of two also how it does against the other runs, of Kuhn poker what it loses to who knows it.",
@@ -97,7 +97,7 @@ def analyse_command(arguments: list[str]) -> int:
     if options.examples < 2:
         raise ConfigError(f"--examples: expected at least 2, got {options.examples}")
     with Console(stderr=True).status("reading") as status:  # shows nothing where there is no terminal
-        found = analyse(
+        found = analyze(
             options.runs, options.examples, credit_of=options.fidelity, trust=options.trust, stage=status.update
         )
     if options.json:
@@ -107,7 +107,7 @@ def analyse_command(arguments: list[str]) -> int:
     return 0
 
 
-def analyse(
+def analyze(
     places: Sequence[Path],
     examples: int,
     *,
@@ -197,20 +197,20 @@ def _is_finite(value: object) -> bool:
 def _read(places: Sequence[Path], *, trust: bool) -> dict[Path, Experiment]:
     """The experiments of runs that can play together, checked before anything is loaded."""
     if len({place.resolve() for place in places}) < len(places):
-        raise ConfigError("analyse: expected every run once, got one of them twice")
+        raise ConfigError("analyze: expected every run once, got one of them twice")
     from madrigal.training.held_out import check_saved
 
     runs: dict[Path, Experiment] = {}
     for place in places:
         if place.is_file():
-            raise ConfigError(f"analyse: expected a run folder, got the file {place}")
+            raise ConfigError(f"analyze: expected a run folder, got the file {place}")
         run = runs[place] = read_experiment(place)
         if not trust:
             check_trust(run.task, place)
         first = runs[places[0]]
         if told := difference(first, replace(first, task=run.task, topology=run.topology)):
             raise ConfigError(
-                f"analyse: {place} cannot play with {places[0]}: {told}; give runs of one task with the same settings"
+                f"analyze: {place} cannot play with {places[0]}: {told}; give runs of one task with the same settings"
             )
         check_saved(place, run)
     return runs
@@ -231,7 +231,7 @@ def _show(found: Analysis) -> None:
     if not console.is_terminal:
         console.width = WIDTH
     scene, team = Scene(console), found.team  # names and texts of files may hold anything: a scene shows them as text
-    scene.heading(f"On {team.examples} held-out examples the normalised return is {_ends(team.return_percent)} %.", "")
+    scene.heading(f"On {team.examples} held-out examples the normalized return is {_ends(team.return_percent)} %.", "")
     if team.drops:
         console.print(_table(team.drops))
     for line in (*_measured(found), *_lines(team, found.training)):

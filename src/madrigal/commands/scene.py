@@ -88,9 +88,9 @@ class Scene:
             self.known[agent] = (*self.known.get(agent, ()), Message("assistant", completion.text))
 
     def ended(self, total: float, percent: float, ending: str) -> None:
-        """Closes an episode with its return and its normalised return."""
+        """Closes an episode with its return and its normalized return."""
         self.returns.append((total, percent))
-        self.heading(f"Return {total:.2f} ({ending}), normalised {percent:.1f} %")
+        self.heading(f"Return {total:.2f} ({ending}), normalized {percent:.1f} %")
 
     def summary(self) -> None:
         """How many episodes were played, and what they returned in the mean."""
@@ -100,7 +100,7 @@ class Scene:
             return
         count, (total, percent) = len(self.returns), map(fmean, zip(*self.returns, strict=True))
         episodes = f"{count} episode{'s' if count > 1 else ''}"
-        self.heading(f"{episodes}, mean return {total:.2f}, mean normalised return {percent:.1f} %")
+        self.heading(f"{episodes}, mean return {total:.2f}, mean normalized return {percent:.1f} %")
 
     def messages(self, messages: Messages, style: str = "") -> None:
         """A prompt; roles are named where there is more than one message, or another role than the user's."""

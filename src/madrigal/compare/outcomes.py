@@ -76,7 +76,7 @@ def _notices(place: Path, run: Run) -> list[str]:
 def _played(place: Path, experiment: Experiment, run: Run, when: str) -> Played:
     evaluation = run.evaluations[when]
     seconds, speed = (evaluation.get(key) for key in ("response_seconds", "tokens_per_second"))
-    timed = is_number(seconds) and is_number(speed) and seconds > 0  # with evaluation.timed 0 both are 0
+    timed = is_number(seconds) and is_number(speed) and seconds > 0  # with evaluation.timed_examples 0 both are 0
     tokens = [line.record.get("tokens", 0) for line in run.steps]
     return Played(
         [_checked(place, record) for record in _transcripts(run, when)],

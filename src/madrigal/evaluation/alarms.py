@@ -56,7 +56,7 @@ class Thresholds:
         sure: standard errors that a rise or fall must exceed.
         equal: there is no signal above this share of answers with advantage 0.
         drift: answers grew or shrank by this factor.
-        cut_off: too many answers are cut off above this share.
+        truncated_fraction: too many answers are cut off above this share.
         entropy: the entropy has collapsed below this part of what it was.
         random: the entropy has risen too far that is so many times what it was, and `nats` above it.
         nats: the least rise of entropy that counts.
@@ -74,7 +74,7 @@ class Thresholds:
     sure: float = 3.0
     equal: float = 0.8
     drift: float = 3.0
-    cut_off: float = 0.5
+    truncated_fraction: float = 0.5
     entropy: float = 0.2
     random: float = 1.35
     nats: float = 0.5
@@ -213,7 +213,7 @@ def _when(name: str) -> float:
 
 def _no_signal(steps: Sequence[Record], width: int, limits: Thresholds) -> Iterator[Alarm]:
     """Siblings that all earn the same, so that nothing is learned from them."""
-    if mean := series(steps, "group/equal", width).above(limits.equal):
+    if mean := series(steps, "group/zero_advantage_fraction", width).above(limits.equal):
         text = f"{mean.value:.0%} of answers have advantage 0, above {limits.equal:.0%}"
         remedy = "raise width or temperature, take harder examples, or stop if the task is solved"
         yield Alarm("no signal", "warning", mean.step, f"{text}; {remedy}")
@@ -227,9 +227,9 @@ def _lengths(steps: Sequence[Record], width: int, limits: Thresholds) -> Iterato
             text = f"agent {agent}: answers went from {tokens.start:.0f} to {mean.value:.0f} tokens"
             remedy = "check what the reward pays for length"
             yield Alarm("length drift", "notice", mean.step, f"{text}, beyond a factor of {limits.drift:g}; {remedy}")
-    for agent, cut_off in match_keys(steps, "agent/*/cut_off", width):
-        if mean := cut_off.above(limits.cut_off):
-            text = f"agent {agent}: {mean.value:.0%} of answers are cut off, above {limits.cut_off:.0%}"
+    for agent, truncated_fraction in match_keys(steps, "agent/*/truncated_fraction", width):
+        if mean := truncated_fraction.above(limits.truncated_fraction):
+            text = f"agent {agent}: {mean.value:.0%} of answers are cut off, above {limits.truncated_fraction:.0%}"
             remedy = "raise sampling.max_new_tokens, or pay for answers that end"
             yield Alarm("length drift", "notice", mean.step, f"{text}; {remedy}")
 
@@ -246,7 +246,12 @@ def _updates(steps: Sequence[Record], width: int, limits: Thresholds) -> Iterato
             remedy = "lower the learning rate, or raise the KL weight"
             yield Alarm("entropy rise", "warning", mean.step, f"{text}: answers become random; {remedy}")
     for name, key, limit, remedy in (
-        ("stale sampler", "stale", limits.stale, "check that engine and learner hold the same weights and dtype"),
+        (
+            "stale sampler",
+            "logprob_mismatch",
+            limits.stale,
+            "check that engine and learner hold the same weights and dtype",
+        ),
         ("large KL", "kl", limits.kl, "lower the learning rate, or raise the KL weight"),
     ):
         for policy, measured in match_keys(steps, f"update/*/{key}", width):

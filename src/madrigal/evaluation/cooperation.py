@@ -1,7 +1,7 @@
 """Does the team cooperate? What is lost without an agent, without its messages, or with another team's agent.
 
 Every comparison plays the same examples with the same seeds, so that what the change does not touch stays word for
-word the same: an agent that nobody needs has a drop of exactly 0. Drops are in points of the normalised return, which
+word the same: an agent that nobody needs has a drop of exactly 0. Drops are in points of the normalized return, which
 is in percent of the best. Several agents make several tests: correct their p-values with `statistics.holm`.
 
 References:
@@ -51,7 +51,7 @@ class CrossPlay:
 
     Attributes:
         teams: their names, in the order of rows and columns.
-        returns: mean normalised return where row i's agent plays with column j's others; own teams on the diagonal.
+        returns: mean normalized return where row i's agent plays with column j's others; own teams on the diagonal.
         own, crossed: mean of the diagonal and of the rest.
         gap: own minus crossed, with an interval over teams and examples; above 0 where teams have conventions that
             strangers do not know.
@@ -65,7 +65,7 @@ class CrossPlay:
 
 
 def leave_one_agent_out(trial: EvalSetup, *, borrowed: bool = False) -> dict[AgentId, Comparison]:
-    """The drop of the normalised return where one agent says nothing, for each agent.
+    """The drop of the normalized return where one agent says nothing, for each agent.
 
     Args:
         borrowed: instead of nothing the agent says what it said on another example, in the same round. This keeps
@@ -87,7 +87,7 @@ def leave_one_agent_out(trial: EvalSetup, *, borrowed: bool = False) -> dict[Age
 
 
 def leave_messages_out(trial: EvalSetup, *, shuffled: bool = False) -> dict[AgentId, Comparison]:
-    """The drop of the normalised return where one agent does not hear the others, for each listener.
+    """The drop of the normalized return where one agent does not hear the others, for each listener.
 
     Hidden is what it would hear in the same round (sequential play) and what it would see of the others' answers of
     earlier rounds; the task still judges what was really said. In parallel play of one round nothing is heard, and all

@@ -20,7 +20,7 @@ class Evaluation:
     """What was measured.
 
     Attributes:
-        return_percent: mean normalised return of the last round, in percent of the best; `low` and `high` are its 95 %
+        return_percent: mean normalized return of the last round, in percent of the best; `low` and `high` are its 95 %
             bootstrap interval over examples.
         components: mean of each metric of the task; `intervals` holds the ends of their 95 % intervals.
         tokens_per_second: tokens of all agents over response time.
@@ -46,17 +46,19 @@ def evaluate(
     judge: StepFn,
     *,
     samples: int = 1,
-    timed: int = 8,
+    timed_examples: int = 8,
     seed: int = 0,
 ) -> tuple[Evaluation, list[Episode[Any]]]:
-    """Plays every example `samples` times, batched, and the first `timed` ones again one at a time for the clock.
+    """Plays every example `samples` times, batched, and the first `timed_examples` again one by one for the clock.
 
     An example counts once: with the mean of its samples. The episodes come example after example.
     """
     episodes = _play(task, topology, examples, speak, judge, seed, samples)
     interval = bootstrap(_per_example([percent_of_best(task, episode) for episode in episodes], samples))
     parts = {name: bootstrap(values) for name, values in _metric_values(episodes, samples).items()}
-    alone = [e for x in examples[:timed] for e in _play(task, topology, [x], one_at_a_time(speak), judge, seed)]
+    alone = [
+        e for x in examples[:timed_examples] for e in _play(task, topology, [x], one_at_a_time(speak), judge, seed)
+    ]
     seconds = sum(map(response_seconds, alone))
     tokens = sum(len(turn.completion.token_ids) for episode in alone for turn in episode.turns)
     result = Evaluation(
@@ -103,7 +105,7 @@ def one_at_a_time(speak: Generate) -> Generate:
 
 
 def percent_of_best(task: Task[Any], episode: Episode[Any]) -> float:
-    """The normalised return of what the team delivered in the end: the task's own figure, or reward over the best."""
+    """The normalized return of what the team delivered in the end: the task's own figure, or reward over the best."""
     last = episode.steps[-1]
     if "return_percent" in last.metrics:
         return last.metrics["return_percent"]
@@ -133,7 +135,7 @@ def _per_example(values: Sequence[float], samples: int) -> list[float]:
 
 
 def response_seconds(episode: Episode[Any]) -> float:
-    """How long a user waits under decentralised execution: within a round the last voice, over rounds the sum."""
+    """How long a user waits under decentralized execution: within a round the last voice, over rounds the sum."""
     last: dict[int, float] = defaultdict(float)
     for turn in episode.turns:
         last[turn.round] = max(last[turn.round], turn.started + turn.completion.seconds)

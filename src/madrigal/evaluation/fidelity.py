@@ -72,7 +72,7 @@ def fidelity(
         )
     starts = [Point(example.id, trial.task.reset(example)) for example in trial.examples]
     before = _played(trial, [(_until(trial, start, agent), start, ("before",)) for start in starts])
-    contexts = [replace(start, said=episode.turns) for start, episode in zip(starts, before, strict=True)]
+    contexts = [replace(start, history=episode.turns) for start, episode in zip(starts, before, strict=True)]
     messages = _played(
         trial,
         [
@@ -83,7 +83,7 @@ def fidelity(
     )
     returns = _returns(trial, messages, candidates, continuations + further)
     credit = [compared_with_the_others([fmean(row[:continuations]) for row in rows]) for rows in returns]
-    worth = [centred([fmean(row[continuations:]) for row in rows]) for rows in returns]
+    worth = [centerd([fmean(row[continuations:]) for row in rows]) for rows in returns]
     return Fidelity(
         spearman([one for row in credit for one in row], [one for row in worth for one in row]),
         bootstrap([pvariance(row) for row in credit], seed=trial.seed),
@@ -98,10 +98,10 @@ def compared_with_the_others(returns: Sequence[float]) -> list[float]:
     >>> compared_with_the_others([1.0, 0.0, 2.0])
     [0.0, -1.5, 1.5]
     """
-    return [one * len(returns) / (len(returns) - 1) for one in centred(returns)]
+    return [one * len(returns) / (len(returns) - 1) for one in centerd(returns)]
 
 
-def centred(returns: Sequence[float]) -> list[float]:
+def centerd(returns: Sequence[float]) -> list[float]:
     """Each return against the mean of all."""
     mean = fmean(returns)
     return [one - mean for one in returns]
@@ -121,7 +121,7 @@ def spearman(one: Sequence[float], other: Sequence[float]) -> float:
     References:
         Spearman, 1904, "The proof and measurement of association between two things".
     """
-    a, b = centred(ranks(one)), centred(ranks(other))
+    a, b = centerd(ranks(one)), centerd(ranks(other))
     spread = math.sqrt(math.fsum(x * x for x in a) * math.fsum(y * y for y in b))
     return math.fsum(x * y for x, y in zip(a, b, strict=True)) / spread if spread else 0.0
 
@@ -129,12 +129,12 @@ def spearman(one: Sequence[float], other: Sequence[float]) -> float:
 def _until(trial: EvalSetup, start: Point[Any], agent: AgentId) -> Play:
     """Decision after decision until an agent is next to speak, and gives the turns before that."""
     here, acting = start, trial.task.acting(start.state)
-    while (speakers := trial.topology.speakers(acting, here.said)) and speakers[0] != agent:
+    while (speakers := trial.topology.speakers(acting, here.history)) and speakers[0] != agent:
         episode = yield from play_turn(trial.task, trial.topology, here)
-        here = replace(here, said=here.said + episode.turns)
+        here = replace(here, history=here.history + episode.turns)
     if not speakers or speakers[0] != agent:
         raise ConfigError(f"fidelity: {agent} does not speak in the first round of {start.example}; name another agent")
-    return Episode(start, here.said, ())
+    return Episode(start, here.history, ())
 
 
 def _returns(

@@ -161,7 +161,7 @@ def _contexts(trial: EvalSetup, speaker: AgentId) -> list[Point[Any]]:
         for start in starts
     ]
     before = drive(games, trial.speak, trial.judge)
-    return [replace(start, said=episode.turns) for start, episode in zip(starts, before, strict=True)]
+    return [replace(start, history=episode.turns) for start, episode in zip(starts, before, strict=True)]
 
 
 def _candidates(

@@ -37,7 +37,7 @@ UNHEARD = "Agents speak once and at the same time: there are no messages to leav
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """What the normalised return loses by one change of one agent.
+    """What the normalized return loses by one change of one agent.
 
     Attributes:
         change: one of CHANGES.
@@ -59,7 +59,7 @@ class Teamwork:
 
     Attributes:
         examples: how many were played.
-        return_percent: normalised return of the team as it is, with its interval over them.
+        return_percent: normalized return of the team as it is, with its interval over them.
         influence: by speaker and listener.
         cross_play: None where there is one team only.
         tokens: each agent's part of all that was said; empty for policies that show no tokens.
@@ -87,7 +87,7 @@ def analyze_team(
 
     Raises:
         ConfigError: if there are fewer than two examples; each borrows what is said on another.
-        RewardError: if the task's normalised return is not finite.
+        RewardError: if the task's normalized return is not finite.
     """
     speakers = {name: remembering(speak) for name, speak in teams.items()}
     trial = replace(trial, speak=next(iter(speakers.values())), judge=_finite(trial.task, trial.judge))
@@ -123,7 +123,7 @@ def remembering(speak: Generate) -> Generate:
 
 
 def _finite(task: Task[Any], judge: StepFn) -> StepFn:
-    """Refuses a normalised return that is no number: a single one would make every mean so."""
+    """Refuses a normalized return that is no number: a single one would make every mean so."""
 
     def judged(requests: Sequence[StepRequest[Any]]) -> Sequence[Step[Any]]:
         steps = judge(requests)

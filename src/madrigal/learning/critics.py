@@ -47,7 +47,7 @@ class Lesson:
 
 
 class CriticLearner:
-    """Owns the optimiser of one critic."""
+    """Owns the optimizer of one critic."""
 
     def __init__(self, critic: Critic, config: OptimizerConfig, need: CriticNeed) -> None:
         self.critic, self.config, self.need = critic, config, need
@@ -67,7 +67,7 @@ class CriticLearner:
             scale: the learning rate as a share of the peak.
 
         Raises:
-            TrainingError: if the loss or gradient is not finite; the optimiser has not moved then.
+            TrainingError: if the loss or gradient is not finite; the optimizer has not moved then.
         """
         with gradient_checkpointing(self.critic.body.model, self.config):
             rows = [self._step(stage, scale) for stage in stages if stage]
@@ -255,5 +255,5 @@ def _lessons(name: str, stage: Sequence[Sample]) -> list[Lesson]:
         row, values = sample.turn.scores.row, sample.turn.scores.values
         if row is not None and values is not None and row.critic == name:
             shown[row.place] = row, values
-            targets.setdefault(row.place, []).append(sample.token_returns or (sample.ret,))
+            targets.setdefault(row.place, []).append(sample.token_returns or (sample.return_,))
     return [Lesson(*shown[n], tuple(map(fmean, zip(*each, strict=True)))) for n, each in targets.items()]

@@ -17,7 +17,7 @@ def visible_turns(episode: Episode[Any], turn: Turn) -> dict[AgentId, Turn]:
     What is asked for later has heard this turn, or may have: a critic that read it would know the answer that it is to
     judge, and credit nobody for it.
     """
-    said = (*episode.start.said, *episode.turns)
+    said = (*episode.start.history, *episode.turns)
     return {one.agent: one for one in said if one.round == turn.round and one.after <= turn.after} | {turn.agent: turn}
 
 

@@ -36,7 +36,7 @@ LossFunction = Callable[[PolicyOutput, Batch], Tensor]
 
 
 class Learner:
-    """Owns the optimiser of one trainable policy."""
+    """Owns the optimizer of one trainable policy."""
 
     def __init__(
         self,
@@ -67,9 +67,9 @@ class Learner:
         totals: Sequence[float] = (),
         scale: float = 1.0,
     ) -> dict[str, float]:
-        """Makes one optimiser step per stage and returns means over the stages.
+        """Makes one optimizer step per stage and returns means over the stages.
 
-        Of `stale` it returns the first stage's: later log-probs also differ by what the earlier stages have moved.
+        Of `logprob_mismatch` it returns the first stage's: later log-probs also differ by what earlier stages moved.
 
         Args:
             totals: for each stage, what its weights would sum up to if all siblings that started had spoken: the
@@ -89,7 +89,7 @@ class Learner:
                     rows.append(self._step(stage, total, loss, scale, first=not rows))
                 except TrainingError as error:
                     raise TrainingError(f"{error} ({len(rows)} of {len(spoken)} optimizer steps were made)") from error
-        return means(rows) | {"stale": rows[0]["stale"]} if rows else {}
+        return means(rows) | {"logprob_mismatch": rows[0]["logprob_mismatch"]} if rows else {}
 
     def _step(
         self, samples: Sequence[Sample], total: float, loss: LossFunction, scale: float, *, first: bool
@@ -111,7 +111,7 @@ class Learner:
             seen = {name: seen.get(name, 0) + number for name, number in self._measures(output, batch).items()}
         measures = {name: float(number) / tokens for name, number in seen.items()}
         if first:
-            self._check_fresh(measures["stale"])
+            self._check_fresh(measures["logprob_mismatch"])
         moved_by = self.descent.move(sums, scale)
         self.policy.version += 1
         sequences = sum(1 for sample in samples if sample.turn.completion.token_ids)
@@ -126,7 +126,11 @@ class Learner:
         """
         logprobs = output.logprobs.detach()
         delta = torch.where(batch.mask, logprobs - batch.old_logprobs, 0.0)
-        measures = {"entropy": output.entropy * batch.mask, "stale": delta.abs(), "approx_kl": delta.expm1() - delta}
+        measures = {
+            "entropy": output.entropy * batch.mask,
+            "logprob_mismatch": delta.abs(),
+            "approx_kl": delta.expm1() - delta,
+        }
         if self.clip is not None:
             measures["clip_fraction"] = (delta.expm1().abs() > self.clip).float()
         if batch.reference_logprobs is not None:
@@ -136,7 +140,7 @@ class Learner:
     def _check_fresh(self, stale: float) -> None:
         """The sampler must hold these very weights: the same tokens must have the same log-probs here as there."""
         usual = 0.01 if self.policy.model.dtype == torch.float32 else 0.1
-        tolerance = usual if self.config.stale_tolerance is None else self.config.stale_tolerance
+        tolerance = usual if self.config.mismatch_tolerance is None else self.config.mismatch_tolerance
         if stale > tolerance:
             self.descent.forget()
             raise TrainingError(
@@ -219,7 +223,7 @@ def check_recomputing(model: Any, config: OptimizerConfig, owner: str) -> None:
     """
     if config.gradient_checkpointing and not _layers(model):
         raise ConfigError(
-            f"{owner}: optimiser.gradient_checkpointing is set, but activations of a {model.config.model_type} model "
+            f"{owner}: optimizer.gradient_checkpointing is set, but activations of a {model.config.model_type} model "
             "cannot be recomputed; leave it out, or take another model"
         )
 

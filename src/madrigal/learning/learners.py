@@ -24,7 +24,7 @@ class Learners:
         team: who took a turn.
         policies: one learner for each trainable policy, by its name.
         critics: theirs.
-        loss: what policies minimise.
+        loss: what policies minimize.
         past: whether credit reads what the policies would have said at the start of training.
         embedder: makes vectors of what was shown and said, where credit asks for them.
     """
@@ -147,9 +147,9 @@ def check_finite(samples: Sequence[Sample]) -> None:
         TrainingError: naming agent and round.
     """
     for sample in samples:
-        numbers = (sample.advantage, sample.ret, *sample.token_advantages, *sample.token_returns)
+        numbers = (sample.advantage, sample.return_, *sample.token_advantages, *sample.token_returns)
         if not all(map(math.isfinite, numbers)):
             raise TrainingError(
                 f"agent {sample.turn.agent}, round {sample.turn.round}: an advantage is {sample.advantage} and its "
-                f"return {sample.ret}, expected finite numbers; no weights were changed; look at the rewards"
+                f"return {sample.return_}, expected finite numbers; no weights were changed; look at the rewards"
             )

@@ -20,14 +20,14 @@ class Optimizer:
     Attributes:
         owner: whose parameters they are, for errors: "policy ann".
         moves: optimizer steps made since it was made.
-        masters: what the optimiser moves, by name. bfloat16 has 8 bits of precision: steps of 5e-6 would be rounded
+        masters: what the optimizer moves, by name. bfloat16 has 8 bits of precision: steps of 5e-6 would be rounded
             away, so that parameters of less than float32 have copies here, and follow them.
     """
 
     def __init__(self, owner: str, parameters: Mapping[str, nn.Parameter], config: OptimizerConfig) -> None:
         self.owner, self.parameters, self.config, self.moves = owner, parameters, config, 0
         self.masters = {n: p if p.dtype == torch.float32 else p.detach().float() for n, p in parameters.items()}
-        self.optimiser = AdamW(
+        self.optimizer = AdamW(
             self.masters.values(),
             lr=config.lr,
             betas=config.betas,
@@ -65,12 +65,12 @@ class Optimizer:
             self.forget()
             raise TrainingError(
                 f"{self.owner}: the loss is {loss} and the gradient norm {norm}, expected finite numbers; "
-                "the optimizer step was not made; lower optimiser.lr or look at the rewards of this step"
+                "the optimizer step was not made; lower optimizer.lr or look at the rewards of this step"
             )
         lr = self.config.lr * scale
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = lr
-        self.optimiser.step()
+        self.optimizer.step()
         self.moves += 1
         self._follow()
         self._check_finite()
@@ -82,7 +82,7 @@ class Optimizer:
         if not torch.isfinite(norms):
             raise TrainingError(
                 f"{self.owner}: some weights are not finite after the optimizer step; go back to the last checkpoint "
-                f"with a lower optimiser.lr (now {self.config.lr}) or optimiser.weight_decay"
+                f"with a lower optimizer.lr (now {self.config.lr}) or optimizer.weight_decay"
             )
 
     @torch.no_grad()
@@ -96,7 +96,7 @@ class Optimizer:
         """All that a later process needs to go on with the very same numbers."""
         return {
             "parameters": {name: master.detach().cpu() for name, master in self.masters.items()},
-            "optimiser": self.optimiser.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -115,6 +115,6 @@ class Optimizer:
             for name, master in self.masters.items():
                 master.copy_(saved[name])
         self._follow()
-        self.optimiser.load_state_dict(state["optimiser"])
-        for group in self.optimiser.param_groups:  # settings that may have changed since
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:  # settings that may have changed since
             group.update(lr=self.config.lr, betas=self.config.betas, weight_decay=self.config.weight_decay)

@@ -167,7 +167,7 @@ def _level(rows: Sequence[tuple[int, ...]], parents: Sequence[int], pad: int, de
 def shared_beginnings(prompts: Sequence[tuple[int, ...]]) -> list[int]:
     """How many first tokens of each prompt to read once for all prompts that share them; all but the last at most.
 
-    Neighbours in alphabetical order belong together where they share a large part of the shorter one; of some meanings
+    Neighbors in alphabetical order belong together where they share a large part of the shorter one; of some meanings
     of "large" the one that saves most is taken.
 
     >>> shared_beginnings([(1, 2, 3, 4), (1, 2, 3, 5), (7, 8)])
@@ -190,7 +190,7 @@ def shared_beginnings(prompts: Sequence[tuple[int, ...]]) -> list[int]:
 def _prefix_groups(
     prompts: Sequence[tuple[int, ...]], order: Sequence[int], common: Sequence[int], large: float
 ) -> Iterator[tuple[list[int], int]]:
-    """Runs of neighbours that share a large part, and the length of what all of a run share."""
+    """Runs of neighbors that share a large part, and the length of what all of a run share."""
     family, cut = [order[0]], len(prompts[order[0]]) - 1
     for n, shared in zip(order[1:], common, strict=True):
         if shared >= large * min(len(prompts[family[-1]]), len(prompts[n])):
@@ -250,7 +250,7 @@ def micro_batch_places(rows: Sequence[Tokens], budget: int) -> Iterator[list[int
 
 
 def _by_family(prompts: Collection[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Prompts in an order in which those that begin alike are neighbours, shorter families first."""
+    """Prompts in an order in which those that begin alike are neighbors, shorter families first."""
     known = sorted(prompts)
     families = (
         _prefix_groups(known, range(len(known)), [_common(a, b) for a, b in pairwise(known)], MIN_SHARED)

@@ -1,6 +1,6 @@
 """Per-token terms of an objective, and the only two ways to reduce them to a number.
 
-Shapes: B rows, T tokens. Log-probs and entropies are in nats. Terms are to be *minimised*.
+Shapes: B rows, T tokens. Log-probs and entropies are in nats. Terms are to be *minimized*.
 """
 
 from __future__ import annotations
@@ -120,10 +120,10 @@ class TokenLogprobs(torch.autograd.Function):
 
 def _chosen(logits: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
     probs, top = logits.softmax(dim=-1), logits.amax(dim=-1, keepdim=True)
-    normaliser = -probs.amax(dim=-1).log()  # of logits below the top; these are small where it counts
+    normalizer = -probs.amax(dim=-1).log()  # of logits below the top; these are small where it counts
     below = (logits - top).clamp_min_(torch.finfo(logits.dtype).min)
-    logprobs = below.gather(1, chosen[:, None])[:, 0] - normaliser
-    return logprobs, normaliser - probs.mul_(below).sum(dim=-1)
+    logprobs = below.gather(1, chosen[:, None])[:, 0] - normalizer
+    return logprobs, normalizer - probs.mul_(below).sum(dim=-1)
 
 
 def _pieces(*tables: Tensor) -> Iterator[tuple[Tensor, ...]]:

@@ -77,7 +77,7 @@ def gae(
     trace: float = 0.95,
     ahead: Ahead = END,
 ) -> list[float]:
-    """Generalised advantage estimates: one-step errors of this and all later steps, fading.
+    """Generalized advantage estimates: one-step errors of this and all later steps, fading.
 
         A_t = delta_t + discount * trace * A_{t+1},    A_T = ahead.advantage,    V_T = ahead.value
 

@@ -28,7 +28,7 @@ def debate() -> Experiment:
         team=replace(STARTER, shared=True, rounds=2),
         algorithm=Maporl(width=2, epochs=2, minibatches=2, kl=0.02),  # ours: small models drift
         sampling=Sampling(max_new_tokens=64),
-        optimiser=replace(CAREFUL, lr=1e-4),
+        optimizer=replace(CAREFUL, lr=1e-4),
         prompts=16,
     )
 
@@ -55,7 +55,7 @@ def gsm8k() -> Experiment:
         team=PER_TURN,
         algorithm=Maporl(),  # code; see there
         sampling=Sampling(temperature=0.7, max_new_tokens=300),  # code
-        optimiser=OptimizerConfig(lr=1e-5, warmup=10, schedule="linear", floor=0.1),  # code
+        optimizer=OptimizerConfig(lr=1e-5, warmup=10, lr_schedule="linear", min_lr_ratio=0.1),  # code
         critic=CriticConfig(lora=Lora(rank=8, alpha=16)),  # code: a value adapter and head per turn
         evaluation=EvaluationConfig(examples=1319),  # notes: the whole test set
         steps=1067,  # 12,800 questions (notes), 12 at a time

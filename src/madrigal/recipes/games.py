@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from madrigal.algorithms.self_play import SelfPlay
 from madrigal.config import Experiment
-from madrigal.recipes.embedded import OPTIMISER, STARTER, on_starter
+from madrigal.recipes.embedded import OPTIMIZER, STARTER, on_starter
 from madrigal.settings import EvaluationConfig, Sampling
 from madrigal.tasks.games.kuhn import Kuhn
 from madrigal.tasks.games.tictactoe import TicTacToe
@@ -30,7 +30,7 @@ def tictactoe() -> Experiment:
         team=BOTH_SEATS,
         algorithm=SelfPlay(width=4, kl=0.1),
         sampling=ONE_TOKEN,
-        optimiser=replace(OPTIMISER, lr=3e-4),
+        optimizer=replace(OPTIMIZER, lr=3e-4),
         evaluation=EvaluationConfig(examples=96),
         prompts=16,
     )
@@ -43,6 +43,6 @@ def kuhn() -> Experiment:
         recipe="kuhn",
         task=Kuhn(),
         algorithm=SelfPlay(width=4, kl=0.2),
-        optimiser=replace(OPTIMISER, lr=1e-4),
+        optimizer=replace(OPTIMIZER, lr=1e-4),
         prompts=24,  # each of the six deals about four times
     )

@@ -21,7 +21,7 @@ def own_experiment(path: str) -> Experiment:
     """The experiment of a user's own task, "file.py:name"; importing the file, it runs the user's code.
 
     The file may say more than its task: an object `experiment` in it, an `Experiment` (whose task is replaced by this
-    one) or a mapping of dotted settings like {"topology": "sequential", "optimiser.lr": 5e-6} on top of `own`.
+    one) or a mapping of dotted settings like {"topology": "sequential", "optimizer.lr": 5e-6} on top of `own`.
 
     Raises:
         ConfigError: if the file cannot be imported, or a setting is unknown or of the wrong type.

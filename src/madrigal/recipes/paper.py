@@ -30,7 +30,7 @@ def tldr() -> Experiment:
         team=QWEN3,
         algorithm=GROUP,
         sampling=WRITING,
-        optimiser=WRITING_STEPS,
+        optimizer=WRITING_STEPS,
         evaluation=EvaluationConfig(examples=100),  # samples of the offline baselines
         steps=1000,  # 1 epoch of 1000 posts
         prompts=1,  # batch size 1
@@ -57,7 +57,7 @@ def humaneval() -> Experiment:
         team=CODER,
         algorithm=GROUP,
         sampling=Sampling(temperature=0.7, top_p=0.9, top_k=50, max_new_tokens=256),  # early HE config
-        optimiser=OptimizerConfig(lr=2e-5),  # 1e-5 or 2e-5 in the early configs, 2e-5 in all later ones
+        optimizer=OptimizerConfig(lr=2e-5),  # 1e-5 or 2e-5 in the early configs, 2e-5 in all later ones
         evaluation=EvaluationConfig(examples=31),  # test[133:] holds 31
         steps=1000,  # 10 epochs of 100 problems
         prompts=1,

@@ -21,7 +21,7 @@ FACTS = {
     "KL weight": "algorithm.kl",
     "Steps": "steps",
     "Examples a step": "prompts",
-    "Learning rate": "optimiser.lr",
+    "Learning rate": "optimizer.lr",
     "LoRA rank": "team.policy.lora.rank",
     "Temperature": "sampling.temperature",
     "New tokens": "sampling.max_new_tokens",

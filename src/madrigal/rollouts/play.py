@@ -22,11 +22,11 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class SpeakRequest:
-    """A request: these agents, these prompts, all at once, after `said` turns of this round."""
+    """A request: these agents, these prompts, all at once, after `num_spoken` turns of this round."""
 
     prompts: Mapping[AgentId, Messages]
     round: int
-    said: int
+    num_spoken: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +77,9 @@ def play(
     while rounds is None or len(steps) < rounds:
         acting = task.acting(here.state)
         speaking = [agent for agent in acting if agent not in silent]
-        while speakers := topology.speakers(speaking, here.said):
+        while speakers := topology.speakers(speaking, here.history):
             spoken = yield from _speak(task, topology, here, speakers)
-            here, turns = replace(here, said=here.said + spoken), [*turns, *spoken]
+            here, turns = replace(here, history=here.history + spoken), [*turns, *spoken]
         step = yield from _judge(task, here)
         steps.append(step)
         here = Point(here.example, step.state, round=here.round + 1)
@@ -95,9 +95,9 @@ def play_turn(task: Task[S], topology: Topology, start: Point[S]) -> Play:
     from a point whose round is not closed; the stretch has no step where others have still to speak.
     """
     acting = task.acting(start.state)
-    spoken = yield from _speak(task, topology, start, topology.speakers(acting, start.said)[:1])
-    here = replace(start, said=start.said + spoken)
-    if topology.speakers(acting, here.said):
+    spoken = yield from _speak(task, topology, start, topology.speakers(acting, start.history)[:1])
+    here = replace(start, history=start.history + spoken)
+    if topology.speakers(acting, here.history):
         return Episode(start, spoken, ())
     step = yield from _judge(task, here)
     return Episode(start, spoken, (step,))
@@ -106,17 +106,17 @@ def play_turn(task: Task[S], topology: Topology, start: Point[S]) -> Play:
 def _speak(
     task: Task[S], topology: Topology, here: Point[S], speakers: Sequence[AgentId]
 ) -> Generator[SpeakRequest, Mapping[AgentId, Completion], tuple[Turn, ...]]:
-    heard = {agent: topology.hears(agent, here.said) for agent in speakers}
+    heard = {agent: topology.hears(agent, here.history) for agent in speakers}
     prompts = {agent: task.observe(here.state, agent, heard[agent]) for agent in speakers}
-    replies = yield SpeakRequest(prompts, here.round, len(here.said))
-    index, after = here.round, len(here.said)
+    replies = yield SpeakRequest(prompts, here.round, len(here.history))
+    index, after = here.round, len(here.history)
     return tuple(Turn(agent, prompts[agent], replies[agent], index, _clock(heard[agent]), after) for agent in speakers)
 
 
 def _judge(task: Task[S], here: Point[S]) -> Generator[StepRequest[S], Step[S], Step[S]]:
     # Not every topology lets everybody speak; the task still judges one action of each.
-    spoken = {turn.agent: turn.completion.text for turn in here.said}
-    step = yield StepRequest(here.state, dict.fromkeys(task.acting(here.state), "") | spoken, here.said)
+    spoken = {turn.agent: turn.completion.text for turn in here.history}
+    step = yield StepRequest(here.state, dict.fromkeys(task.acting(here.state), "") | spoken, here.history)
     if not step.ending and here.round + 1 >= task.horizon:
         raise TaskError(outlived(task, here.example))
     return check_step(task, step)
@@ -126,7 +126,7 @@ def end_of(stretch: Episode[S]) -> Point[S] | None:
     """The point at which a stretch stopped and from which play goes on; None where the episode is over."""
     start = stretch.start
     if not stretch.steps:
-        return replace(start, said=start.said + stretch.turns)
+        return replace(start, history=start.history + stretch.turns)
     last = stretch.steps[-1]
     return None if last.ending else Point(start.example, last.state, round=start.round + len(stretch.steps))
 
@@ -138,10 +138,10 @@ def speaking_order(topology: Topology, agents: Sequence[AgentId]) -> tuple[Agent
     >>> speaking_order(Sequential(("bob", "ann")), ("ann", "bob"))
     ('bob', 'ann')
     """
-    said: tuple[Turn, ...] = ()
-    while speakers := topology.speakers(agents, said):
-        said += tuple(Turn(agent, (), Completion("")) for agent in speakers)
-    return tuple(turn.agent for turn in said)
+    history: tuple[Turn, ...] = ()
+    while speakers := topology.speakers(agents, history):
+        history += tuple(Turn(agent, (), Completion("")) for agent in speakers)
+    return tuple(turn.agent for turn in history)
 
 
 def _clock(heard: Sequence[Turn]) -> float:
@@ -201,7 +201,7 @@ def drive(games: Sequence[EpisodeRun], speak: Generate, judge: StepFn) -> list[E
 def generation_requests(request: SpeakRequest, key: Key, *, greedy: bool = False) -> list[GenerationRequest]:
     """What is wanted of each agent of a request; every seed derives from the key, the place and the agent."""
     return [
-        GenerationRequest(agent, prompt, derive(*key, request.round, request.said, agent), greedy, request.round)
+        GenerationRequest(agent, prompt, derive(*key, request.round, request.num_spoken, agent), greedy, request.round)
         for agent, prompt in request.prompts.items()
     ]
 

@@ -2,7 +2,7 @@
 
     weights        R = quality * Q + speed * S - cost * C, in every round          `reweight`
     differences    D_i = R(a) - R(a without i): each agent's own, in training      `difference_rewards`
-    without        what each agent's silence would have come to                    `with_counterfactuals`
+    counterfactual what each agent's silence would have come to                    `with_counterfactuals`
     stop_above     an episode is solved above a joint reward, in training          `stopping`
 
     Q   the task's own reward
@@ -43,7 +43,7 @@ def rewarded(
     tradeoff: RewardWeights,
     *,
     training: bool = False,
-    without: bool = False,
+    counterfactual_rewards: bool = False,
     stop_above: float | None = None,
 ) -> StepFn:
     """A task's judge with all that a run puts around it; the only place where judges are wrapped.
@@ -54,13 +54,13 @@ def rewarded(
     Args:
         judge: the task's own steps.
         training: pay by `tradeoff.share`; evaluation pays what the task pays, weighed.
-        without: fill in `Step.without`, for algorithms that need it.
+        counterfactual_rewards: fill in `Step.counterfactual_rewards`, for algorithms that need it.
         stop_above: the joint reward of a round above which an episode ends as solved; None plays on.
     """
     judge = reweight(judge, tradeoff, topology, task)
     if training and tradeoff.share == "difference":
         judge = difference_rewards(judge)
-    if without:
+    if counterfactual_rewards:
         judge = with_counterfactuals(judge)
     return judge if stop_above is None else stopping(judge, stop_above)
 
@@ -68,7 +68,7 @@ def rewarded(
 def reweight(judge: StepFn, tradeoff: RewardWeights, topology: Topology, task: Task[Any]) -> StepFn:
     """A judger whose rewards are quality weighed against speed and cost, each of them among the metrics.
 
-    Where agents earn rewards of their own, each is charged the same. The normalised return stays the task's own.
+    Where agents earn rewards of their own, each is charged the same. The normalized return stays the task's own.
     """
     if replace(tradeoff, share="task") == RewardWeights():
         return judge
@@ -103,11 +103,11 @@ def measure(turns: Sequence[Turn], topology: Topology, tradeoff: RewardWeights) 
     texts = [turn.completion.text for turn in turns if turn.completion.text.strip()]
     words = sum(len(text.split()) for text in texts)
     duration = _seconds if tradeoff.clock == "seconds" else _tokens
-    return Talk(response(turns, topology, duration), len(texts), words, overlap(texts, tradeoff.grams))
+    return Talk(response(turns, topology, duration), len(texts), words, overlap(texts, tradeoff.ngram))
 
 
 def response(turns: Sequence[Turn], topology: Topology, duration: Callable[[Turn], float]) -> float:
-    """How long a round takes under decentralised execution: the longest chain of turns that wait for each other.
+    """How long a round takes under decentralized execution: the longest chain of turns that wait for each other.
 
     A turn begins when the last that its agent hears has ended, as on the clock of play. Turns may be missing: what
     waited for them then begins earlier.
@@ -120,7 +120,7 @@ def response(turns: Sequence[Turn], topology: Topology, duration: Callable[[Turn
     return max(ends, default=0.0)
 
 
-def overlap(texts: Sequence[str], grams: int = 2) -> float:
+def overlap(texts: Sequence[str], ngram: int = 2) -> float:
     """How much texts repeat each other: the mean over all pairs of the Jaccard overlap of their word n-grams.
 
         J = |A ∩ B| / |A ∪ B|
@@ -130,7 +130,7 @@ def overlap(texts: Sequence[str], grams: int = 2) -> float:
         >>> overlap(["the cat sat", "The cat ran"])
         0.3333333333333333
     """
-    sets = [_grams(text.casefold().split(), grams) for text in texts]
+    sets = [_grams(text.casefold().split(), ngram) for text in texts]
     return fmean(len(a & b) / len(a | b) for a, b in combinations(sets, 2)) if len(sets) > 1 else 0.0
 
 
@@ -148,7 +148,7 @@ def frontier(points: Sequence[tuple[float, float]]) -> tuple[int, ...]:
 
 
 def _weighed(step: Step[Any], talk: Talk, tradeoff: RewardWeights, task: Task[Any]) -> Step[Any]:
-    quality, speed = joint_reward(step), -talk.response / tradeoff.pace
+    quality, speed = joint_reward(step), -talk.response / tradeoff.time_unit
     cost = tradeoff.message * talk.messages + tradeoff.word * talk.words + tradeoff.redundancy * talk.overlap
     paid = tradeoff.speed * speed - tradeoff.cost * cost
     measured = {
@@ -181,7 +181,7 @@ def _tokens(turn: Turn) -> float:
 
 
 def with_counterfactuals(judge: StepFn) -> StepFn:
-    """A judger whose steps also say what each agent's silence would have come to (`Step.without`).
+    """A judger whose steps also say what each agent's silence would have come to (`Step.counterfactual_rewards`).
 
     For every agent that spoke in a round the same joint action is judged once more, with the action "" for that agent
     and its turns taken out of what was said: a round of A speakers costs 1 + A judgements, all asked for together. The
@@ -194,7 +194,9 @@ def with_counterfactuals(judge: StepFn) -> StepFn:
         found: list[dict[AgentId, float]] = [{} for _ in requests]
         for (n, agent), step in zip(asked, steps[len(requests) :], strict=True):
             found[n][agent] = joint_reward(step)
-        return [replace(step, without=each) for step, each in zip(steps[: len(requests)], found, strict=True)]
+        return [
+            replace(step, counterfactual_rewards=each) for step, each in zip(steps[: len(requests)], found, strict=True)
+        ]
 
     return judge_all
 
@@ -217,7 +219,7 @@ def difference_rewards(judge: StepFn) -> StepFn:
 
 def _differences(step: Step[Any]) -> dict[AgentId, float]:
     whole = joint_reward(step)
-    return {agent: whole - step.without.get(agent, whole) for agent in step.rewards}
+    return {agent: whole - step.counterfactual_rewards.get(agent, whole) for agent in step.rewards}
 
 
 def _speakers(request: StepRequest[Any]) -> list[AgentId]:

@@ -37,7 +37,7 @@ class Topology(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parallel:
-    """All agents speak once, at the same time, and hear nothing of each other: decentralised execution."""
+    """All agents speak once, at the same time, and hear nothing of each other: decentralized execution."""
 
     def speakers(self, agents: Sequence[AgentId], said: Sequence[Turn]) -> tuple[AgentId, ...]:
         spoken = {turn.agent for turn in said}

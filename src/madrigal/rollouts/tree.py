@@ -93,7 +93,7 @@ def numbered(groups: Sequence[Group[S]]) -> list[Group[S]]:
         shared = defaultdict[tuple[AgentId, int], int](lambda: next(fresh))
 
         def number(turn: Turn, choice: tuple[int, ...]) -> int:
-            first = (turn.round, turn.after) == (group.origin.round, len(group.origin.said))
+            first = (turn.round, turn.after) == (group.origin.round, len(group.origin.history))
             together = first and bool(choice)
             return shared[turn.agent, choice[group.agents.index(turn.agent)]] if together else next(fresh)
 
@@ -165,8 +165,8 @@ def _aligned(world: _World[S], origin: Point[S], key: Key) -> list[EpisodeRun]:
     """The siblings at one origin, each with words of its own."""
     width = world.branching.width
     if world.branching.at == "turn":
-        agent = world.topology.speakers(world.task.acting(origin.state), origin.said)[0]
-        width = world.branching.alternatives(len(origin.said), agent)
+        agent = world.topology.speakers(world.task.acting(origin.state), origin.history)[0]
+        width = world.branching.alternatives(len(origin.history), agent)
     choices = [(k,) * len(world.task.agents) for k in range(width)]
     return [EpisodeRun(_stretch(world, origin, k), (*key, *choice), choice=choice) for k, choice in enumerate(choices)]
 

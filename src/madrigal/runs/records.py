@@ -40,9 +40,9 @@ def step_record(
     """One line of steps.jsonl.
 
     Keys: `reward` is the mean joint reward of a round; `component/<name>` means of the task's metrics;
-    `agent/<id>/...` per agent; `update/<policy>/...` per learner; `group/spread` the standard deviation of the returns
-    of whole episodes that begin alike; `group/equal` the share of answers whose advantage is 0, from which nothing can
-    be learned. `tokens` counts what was generated beside the groups too, greedy or alone.
+    `agent/<id>/...` per agent; `update/<policy>/...` per learner; `group/return_std` the standard deviation of the
+    returns of whole episodes that begin alike; `group/zero_advantage_fraction` the share of answers whose advantage is
+    0, from which nothing can be learned. `tokens` counts what was generated beside the groups too, greedy or alone.
     """
     episodes = list(segments(groups))
     turns = [turn for episode in episodes for turn in episode.turns]
@@ -56,10 +56,10 @@ def step_record(
         "tokens_per_second": tokens / seconds if seconds else 0.0,
         "episodes": len(episodes),
         "reward": fmean(joint_reward(s) for episode in episodes for s in episode.steps),
-        "group/spread": fmean(
+        "group/return_std": fmean(
             pstdev(sum(map(joint_reward, e.steps)) for e in full_episodes([group])) for group in groups
         ),
-        "group/equal": fmean(abs(a) < 1e-9 for a in advantages) if advantages else 1.0,
+        "group/zero_advantage_fraction": fmean(abs(a) < 1e-9 for a in advantages) if advantages else 1.0,
     }
     ends = [episode for episode in episodes if episode.then is None]  # where the outcome of a whole episode stands
     record |= {f"component/{k}": v for k, v in mean_metrics(ends).items()}
@@ -138,6 +138,6 @@ def _agent_record(agent: str, episodes: Sequence[Episode[Any]], turns: Sequence[
     return {
         f"agent/{agent}/reward": fmean(s.rewards[agent] for e in episodes for s in e.steps),
         f"agent/{agent}/tokens": fmean(len(completion.token_ids) for completion in completions),
-        f"agent/{agent}/cut_off": fmean(completion.finish == "length" for completion in completions),
+        f"agent/{agent}/truncated_fraction": fmean(completion.finish == "length" for completion in completions),
         f"agent/{agent}/seconds": fmean(completion.seconds for completion in completions),
     }

@@ -55,9 +55,11 @@ def evaluate_on(task: Task[Any], run: Experiment, speak: Generate, judge: StepFn
     Args:
         judge: the task's own steps; rewards are weighed here.
     """
-    samples, timed, examples = run.evaluation.samples, run.evaluation.timed, held_out(run, task)
+    samples, timed, examples = run.evaluation.samples, run.evaluation.timed_examples, held_out(run, task)
     judge = rewarded(judge, task, run.topology, run.reward)
-    result, episodes = evaluate(task, run.topology, examples, speak, judge, samples=samples, timed=timed, seed=run.seed)
+    result, episodes = evaluate(
+        task, run.topology, examples, speak, judge, samples=samples, timed_examples=timed, seed=run.seed
+    )
     return result, [
         {"sample": n % samples, "return_percent": percent_of_best(task, episode), **transcript(episode)}
         for n, episode in enumerate(episodes)

@@ -113,7 +113,7 @@ def _check_changes(folder: Path, changes: Mapping[str, Any], run: Experiment, st
 
 def _announced(before: Experiment, run: Experiment, changes: Mapping[str, Any], step: int) -> str:
     listed = ", ".join(f"{key} {old} -> {new}" for key, (old, new) in changes.items())
-    schedule = run.optimiser.schedule
+    schedule = run.optimizer.lr_schedule
     laid_out = f"; the learning rate's {schedule} schedule is laid out anew for {run.steps} steps"
     anew = before.steps != run.steps and schedule != "constant"
     return f"from step {step} on with other settings ({listed}){laid_out if anew else ''}"

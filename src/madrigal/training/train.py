@@ -110,8 +110,8 @@ def train_in(
                     partners.remember(step)
                     groups = learning.read(_play(run, task, step, partners, speak, judge))
                     stages, memory = run.algorithm.credit(groups, memory)
-                    updates = learning.update(groups, stages, run.optimiser.scale(step, run.steps))
-                # sync: the engines of local policies read the learners' own weights, and `stale` proves it.
+                    updates = learning.update(groups, stages, run.optimizer.scale(step, run.steps))
+                # sync: the engines of local policies read the learners' own weights, and `logprob_mismatch` proves it.
                 record = step_record(step, time.perf_counter() - began, groups, stages, updates)
                 record |= reported(run.algorithm, memory)
                 log.step(record, transcripts(step, groups, stages, run.records.transcripts))
@@ -163,8 +163,10 @@ def _play(
 ) -> list[Group[Any]]:
     examples = examples_of(step, task.examples("train"), run.prompts, run.seed)
     origins = [Point(example.id, task.reset(example)) for example in examples]
-    stop_above, without = run.algorithm.branching.stop_above, run.algorithm.needs.without
-    judging = rewarded(judge, task, run.topology, run.reward, training=True, without=without, stop_above=stop_above)
+    stop_above, without = run.algorithm.branching.stop_above, run.algorithm.needs.counterfactual_rewards
+    judging = rewarded(
+        judge, task, run.topology, run.reward, training=True, counterfactual_rewards=without, stop_above=stop_above
+    )
     played = [
         group
         for table in partners.seatings(origins, speak, (run.seed, step))

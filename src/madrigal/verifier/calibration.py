@@ -27,7 +27,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What was found on labelled answers.
+    """What was found on labeled answers.
 
     Attributes:
         base: the share of answers that is right; what a verifier that knows nothing says of each.

@@ -1,7 +1,7 @@
 """Right and wrong answers of a model: as many of each to every question.
 
 Where plain answers to a question lack right ones, the model is helped; where they lack wrong ones, it is misled. What
-comes is labelled by its result, never by the intention. With equal numbers for each question a verifier cannot pass by
+comes is labeled by its result, never by the intention. With equal numbers for each question a verifier cannot pass by
 knowing which questions are easy.
 
 An instructed model is told to be right or wrong ("instruction"). A small one that cannot be told is given the beginning

@@ -44,8 +44,8 @@ class Training:
         lr: peak learning rate. The starter models, a thousand times smaller than the paper's, need 3e-3.
         epochs: passes over the answers.
         batch: answers read at once; memory depends on it, the result to rounding only.
-        accumulate: such batches per optimiser step.
-        warmup: optimiser steps of linear rise.
+        accumulate: such batches per optimizer step.
+        warmup: optimizer steps of linear rise.
         tokens: which tokens of an answer bear its label: "all" as in the paper, or the "last" alone. Early tokens of
             short answers say nothing yet, and their noise is most of the gradient of a starter model.
         schedule: of the rate after that. Not found; linear decay is what the library of the public code does unasked.
@@ -66,5 +66,5 @@ class Training:
             raise ConfigError("verifier training: expected at least 1 epoch, batch and accumulated batch")
 
     @property
-    def optimiser(self) -> OptimizerConfig:
-        return OptimizerConfig(lr=self.lr, weight_decay=0.0, warmup=self.warmup, schedule=self.schedule)
+    def optimizer(self) -> OptimizerConfig:
+        return OptimizerConfig(lr=self.lr, weight_decay=0.0, warmup=self.warmup, lr_schedule=self.schedule)

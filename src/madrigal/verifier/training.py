@@ -33,7 +33,7 @@ Tell = Callable[[int, int, float], None]
 def train_verifier(
     verifier: LearnedVerifier, rows: Sequence[Row], config: Training, tell: Tell = lambda step, steps, loss: None
 ) -> list[float]:
-    """Trains in place; returns the loss of every optimiser step, in nats per token.
+    """Trains in place; returns the loss of every optimizer step, in nats per token.
 
     Args:
         tell: is told after each step: its number from 1, of how many, and its loss.
@@ -46,12 +46,12 @@ def train_verifier(
         raise ConfigError(f"verifier training: expected right and wrong answers, got {len(rows)} of at most one kind")
     size = config.batch * config.accumulate
     steps = config.epochs * math.ceil(len(rows) / size)
-    descent = Optimizer("the verifier", verifier.critic.parameters(), config.optimiser)
+    descent = Optimizer("the verifier", verifier.critic.parameters(), config.optimizer)
     losses: list[float] = []
     for epoch in range(config.epochs):
         order = random.Random(derive(config.seed, "epoch", epoch)).sample(list(rows), len(rows))
         for start in range(0, len(order), size):
-            scale = config.optimiser.scale(len(losses), steps)
+            scale = config.optimizer.scale(len(losses), steps)
             losses.append(_step(verifier, descent, order[start : start + size], config, scale))
             tell(len(losses), steps, losses[-1])
     return losses
