@@ -132,6 +132,11 @@ def _list(value: Any, kind: Any) -> tuple[Any, ...]:
 def _check_kinds(data: Any, where: str) -> None:
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: expected one JSON object with settings, got {type(data).__name__}")
+    if "optimiser" in data:
+        raise ConfigError(
+            f"{where}: these are settings of Madrigal 0.1, whose names and numbers have changed; start the run again "
+            "from its recipe, or go on with madrigal 0.1"
+        )
     for key, union in (("task", TaskConfig), ("topology", TopologyConfig), ("algorithm", AlgorithmConfig)):
         kinds = [choice.__name__ for choice in get_args(union)]
         given = data.get(key, {"kind": kinds[0]})

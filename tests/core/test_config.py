@@ -83,6 +83,7 @@ def test_an_unknown_key_is_named_at_every_depth(place: tuple[str, ...]) -> None:
         ("algorithm", {"reward_shift": float("nan")}, "algorithm.reward_shift"),
         ("algorithm", {"stop_above": float("-inf")}, "algorithm.stop_above"),
         ("task", {"kind": "Coding", "program_seconds": float("inf")}, "task.program_seconds"),
+        ("optimiser", {"lr": 1e-3}, "settings of Madrigal 0.1"),
         ("steps", 2.5, "experiment: steps: expected int, got 2.5"),
         ("team", {"shared": "false"}, "experiment: team.shared: expected bool, got 'false'"),
         ("team", {"policy": {"lora": {"rank": -1}}}, "experiment: team.policy.lora.rank: expected 0 .*, got -1$"),
