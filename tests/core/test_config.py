@@ -50,7 +50,7 @@ def test_settings_are_read_with_one_converter(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_settings_left_out_take_their_defaults() -> None:
-    assert from_json('{"recipe": "own", "task": {"kind": "Own", "path": "task.py:task"}}') == RUN
+    assert from_json('{"recipe": "own", "task": {"kind": "CustomTask", "path": "task.py:task"}}') == RUN
 
 
 @pytest.mark.parametrize("place", [(), ("algorithm",), ("sampling",), ("task",), ("team", "policy")])
@@ -96,10 +96,10 @@ def test_an_unknown_key_is_named_at_every_depth(place: tuple[str, ...]) -> None:
         ("optimizer", {"lr": 10**400}, "optimizer.lr: .* too large"),
         ("records", {"trackers": "wandb"}, "records.trackers: expected a list, got 'wandb'$"),
         ("algorithm", {"ddof": True}, "algorithm.ddof: expected 0 or 1, got True"),
-        ("task", {"kind": "Own"}, "task.path: expected this setting"),
+        ("task", {"kind": "CustomTask"}, "task.path: expected this setting"),
         ("topology", {"kind": "Ring"}, "topology.kind: expected Parallel or Sequential or .*, got 'Ring'"),
-        ("task", {"path": "task.py:task"}, "or Own, got None"),
-        ("task", "Own", "task.kind: expected .*, got None"),
+        ("task", {"path": "task.py:task"}, "or CustomTask, got None"),
+        ("task", "CustomTask", "task.kind: expected .*, got None"),
         ("records", {"keep": 0}, "records.keep"),
         ("evaluation", {"examples": 0}, "evaluation.examples"),
     ],

@@ -143,7 +143,7 @@ def test_runs_of_one_name_are_told_apart_by_their_parents(tmp_path: Path) -> Non
         ({"kind": "Tldr"}, "Tldr"),
         ({"kind": "Coding", "name": "coding"}, "Coding"),
         ({"kind": "Coding", "name": "humaneval"}, "Coding humaneval"),
-        ({"kind": "Own", "path": "odd.py:task"}, "Own odd.py:task"),
+        ({"kind": "CustomTask", "path": "odd.py:task"}, "CustomTask odd.py:task"),
         (None, "unknown"),
     ],
 )
