@@ -34,7 +34,7 @@ from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
 from madrigal.rollouts.rewards import with_counterfactuals
 from madrigal.rollouts.topology import TOPOLOGIES
-from madrigal.rollouts.tree import rollout_groups
+from madrigal.rollouts.tree import numbered, rollout_groups
 from madrigal.settings import Lora, OptimizerConfig, PartnerConfig, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.own import CustomTask
 from madrigal.types import ConfigError, Group, Point, Sample, Turn
@@ -183,7 +183,7 @@ def training(run: Experiment, team: Team) -> Iterator[Done]:
     rest = [parameter for parameter in everything(team) if id(parameter) not in trained]
     with open_checked_task(run) as task, open_rollout_workers(run, task, team) as (speak, judge):
         algorithm: Algorithm[Any] = run.algorithm
-        partners = Opponents(run.team.partners, team.seats)
+        partners = Opponents(run.team.partners, team.seats, run.sampling)
         judging = with_counterfactuals(judge) if algorithm.needs.counterfactual_rewards else judge
         learning, memory, groups = make_learning(run, team), algorithm.begin(), list[Group[Any]]()
         for step in range(run.steps):
@@ -196,12 +196,12 @@ def training(run: Experiment, team: Team) -> Iterator[Done]:
                 for t in tables
             ]
             assert equal(whole, everything(team))  # also of policies that have worn older weights
-            groups = [group for table in played for group in table]
+            groups = numbered([group for table in played for group in table])
             watched = {name: Watched(learner) for name, learner in learning.policies.items()}
             looked_at: Any = replace(learning, policies=watched)  # type: ignore[arg-type]
-            readings = looked_at.read(groups)
-            stages, memory = algorithm.credit(groups, memory, readings)
-            reports = looked_at.update(groups, stages, readings)
+            groups = looked_at.read(groups)
+            stages, memory = algorithm.credit(groups, memory)
+            reports = looked_at.update(groups, stages)
             json.dumps([memory, reported(algorithm, memory)], allow_nan=False)
             moved = {name: not equal(before[name], own[name]) for name in own}
             credited = [sample for stage in stages for sample in stage]
