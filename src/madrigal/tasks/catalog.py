@@ -1,7 +1,5 @@
 """The tasks there are: one table that the command line, experiments and scoring all read.
 
-Knows: what each task is called, what settings it starts from, how it is opened. Does not know: how any of them works.
-
 A new task is a file of its own and a line here, in `TASKS`; where its settings are of a new kind, also a name in
 `TaskConfig`.
 """

@@ -1,8 +1,4 @@
-"""A seat for a coordinator in a task that has none: a wrapper, so that no task knows of coordination.
-
-Knows: the question as the first teammate sees it, who is there, what was said. Does not know: who is called by which
-words (that is `topology.Coordinated`), what anything is worth.
-"""
+"""A seat for a coordinator in a task that has none: a wrapper, so that no task knows of coordination."""
 
 from __future__ import annotations
 

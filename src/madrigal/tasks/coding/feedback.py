@@ -1,8 +1,5 @@
 """What each agent is told between two rounds of coding: five modes, as pure functions.
 
-Knows: an agent's own first prompt, its own answers, their scores, and how to word them in few tokens.
-Does not know: teammates' code, the sandbox, how an expert is asked. Every agent gets its own messages.
-
 The texts are short on purpose: small models with a context of a few hundred tokens read them.
 
 References:

@@ -1,8 +1,5 @@
 """The level reward of joint programming: structure, syntax, tests, cooperation; at most 4.0.
 
-Knows: what each finding earns, and which level stops the count.
-Does not know: prompts, rounds, feedback, how a test is run (the sandbox is given).
-
 | level | earns | gate |
 |---|---|---|
 | 1 structure | 0.4 for aux, 0.6 for main, each with a `return` that has a value | main missing: stop |

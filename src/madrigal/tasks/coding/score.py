@@ -1,8 +1,4 @@
-"""What one joint answer was found to be, and what each finding earned.
-
-Knows: the records, the sum of the parts, and the components that tables show in percent.
-Does not know: how anything was found (program), judged (sandbox) or priced (reward).
-"""
+"""What one joint answer was found to be, and what each finding earned."""
 
 from __future__ import annotations
 

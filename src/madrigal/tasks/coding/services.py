@@ -1,7 +1,4 @@
-"""The coding task with what it needs from outside: a sandbox, and an expert where one is asked for.
-
-Knows: which services a configuration calls for, and when they end. Does not know: prompts, rewards, rounds.
-"""
+"""The coding task with what it needs from outside: a sandbox, and an expert where one is asked for."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """How a discussion went: what was right in each round, and how answers changed from round to round.
 
-Knows: which results were given and which were right, by round and agent. Does not know: text, scores, credit.
-
 All numbers are percentages. Changes are in percent of the agents, summed over rounds, so that
 
     delta0 + delta1 = wrong_to_right - right_to_wrong = accuracy of the last round - accuracy of the first

@@ -1,8 +1,5 @@
 """A debate: agents answer a question alone, read each other, and answer again; every answer of every round is scored.
 
-Knows: what each agent is shown in each round, what a verifier's scores are for, when a debate ends.
-Does not know: how scores come about (a verifier is given), what is done with them (credit), how anyone learns.
-
 An example: Example("arithmetic/test/0", {"question": "Tom has 12 apples. ... How many are there now?",
 "answer": "12+5=17. 17*2=34.\\n#### 34"}).
 

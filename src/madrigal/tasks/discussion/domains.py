@@ -1,7 +1,5 @@
 """Two kinds of embedded questions that share no problem, so that training on one can be tested on the other.
 
-Knows: how a problem's kind says what it begins with. Does not know: agents, prompts.
-
 Both are told in the same words and solved by the same steps; they differ in how a problem is set up:
 
     groups    equal groups first, then one or two steps: "Tom buys 4 boxes with 6 cards each. Then ..."

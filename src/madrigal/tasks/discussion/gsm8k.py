@@ -1,8 +1,4 @@
-"""Word problems that several agents solve, once or in rounds of discussion.
-
-Knows: what each agent is shown in each round, and that the joint reward is the share of right answers.
-Does not know: how a number is read out of an answer (answers), who hears whom within a round (a topology).
-"""
+"""Word problems that several agents solve, once or in rounds of discussion."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Answers that are none: too short, going round in circles, or without a result.
-
-Knows: words. Does not know: what is right, what an answer earns.
-"""
+"""Answers that are none: too short, going round in circles, or without a result."""
 
 from __future__ import annotations
 

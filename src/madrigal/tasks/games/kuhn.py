@@ -1,7 +1,4 @@
-"""Kuhn poker: three cards, one chip to bet, and already bluffing is right.
-
-Knows: cards, bets, chips, the equilibria. Does not know: agents, rewards, who plays.
-"""
+"""Kuhn poker: three cards, one chip to bet, and already bluffing is right."""
 
 from __future__ import annotations
 

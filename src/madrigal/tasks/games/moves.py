@@ -1,8 +1,4 @@
-r"""Which move a free text names.
-
-Knows: names of moves, and the habits of writing one down: "[5]", "\boxed{5}", "The answer is 5."
-Does not know: positions, which moves are legal.
-"""
+r"""Which move a free text names."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """A table at which a scripted player has one of the seats.
 
-Knows: tables, scripted players. Does not know: rules, models.
-
 In self-play nobody gets better than the other, so the score stays at a half whatever is learned; against a fixed
 opponent it shows. The opponent's moves are part of the task's own step, drawn from a seed that is a function of the
 example and of the answers so far, so that steps stay pure.

@@ -1,7 +1,4 @@
-"""Players that follow a script. They see what any agent sees, the prompt, and so cannot look at the other's cards.
-
-Knows: prompts. Does not know: states, examples, models.
-"""
+"""Players that follow a script. They see what any agent sees, the prompt, and so cannot look at the other's cards."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""What a game is: two players, one of whom moves; chance only in the deal; what one wins the other loses.
-
-Knows: the shape of rules, and the settings that hold at every table. Does not know: episodes, rewards (table), who sits
-opposite (opponent).
-"""
+"""What a game is: two players, one of whom moves; chance only in the deal; what one wins the other loses."""
 
 from __future__ import annotations
 

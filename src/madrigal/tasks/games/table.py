@@ -1,7 +1,4 @@
-"""A game as a task: one player acts in a round, what it answers is its move, what it wins the other loses.
-
-Knows: rounds, illegal answers, rewards, records. Does not know: the rules of any game, who sits opposite (opponent).
-"""
+"""A game as a task: one player acts in a round, what it answers is its move, what it wins the other loses."""
 
 from __future__ import annotations
 

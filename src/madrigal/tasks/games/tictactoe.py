@@ -1,7 +1,4 @@
-"""Tic-tac-toe: three in a row win.
-
-Knows: the board, its lines, perfect play. Does not know: agents, rewards, who plays.
-"""
+"""Tic-tac-toe: three in a row win."""
 
 from __future__ import annotations
 

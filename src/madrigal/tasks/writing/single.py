@@ -1,8 +1,4 @@
-"""One model writes both parts: the single-model baseline of the writing tasks.
-
-Knows: the prompt that asks for two parts, the line between them, and where to cut when that line is missing.
-Does not know: rewards.
-"""
+"""One model writes both parts: the single-model baseline of the writing tasks."""
 
 from __future__ import annotations
 

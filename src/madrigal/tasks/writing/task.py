@@ -1,8 +1,4 @@
-"""The two writing tasks: two summaries of a post (tldr), two halves of an introduction (arxiv).
-
-Knows: which text the agents see, what they heard, and how their two answers become one reward.
-Does not know: the thresholds' values (scores), the wording (prompts), who hears whom (a topology).
-"""
+"""The two writing tasks: two summaries of a post (tldr), two halves of an introduction (arxiv)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 """Transition words in twelve categories: the yardstick of coherence in the writing reward.
 
-Knows: which phrases tie sentences together, and which of twelve ties each one makes.
-Does not know: rewards.
-
 The lists are our own, of about the sizes used for arXiv:2508.04652. There a phrase matched as a bare
 substring, so that "as" fired inside "was" and several categories on almost any text; here a phrase is whole
 words. A phrase stands in one category only, but a longer one may hold a shorter one ("even if" is concession

@@ -1,8 +1,5 @@
 """Judges one program: puts its tests to a confined process, and compares in this one.
 
-Knows: the conversation with a candidate and a checker, and what each answer means.
-Does not know: how processes are made and confined.
-
 A forged answer gains nothing: to a call, the program can only answer with a value, which is compared here with an
 expected value that it never sees; a check asks for values in the same way, from another process.
 

@@ -1,8 +1,4 @@
-"""The records of the sandbox: what is run, under which limits, and what came of it.
-
-Knows: programs, the two kinds of test, limits, verdicts.
-Does not know: processes.
-"""
+"""The records of the sandbox: what is run, under which limits, and what came of it."""
 
 from __future__ import annotations
 

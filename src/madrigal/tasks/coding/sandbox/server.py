@@ -1,7 +1,4 @@
-"""The parent's side of one fork server, and of the processes that it forks.
-
-Knows: how a server is started, asked and ended. Does not know: programs, tests, verdicts.
-"""
+"""The parent's side of one fork server, and of the processes that it forks."""
 
 from __future__ import annotations
 
