@@ -17,6 +17,7 @@ from programs_held import HELD
 from programs_seen import PAPER, SEEN
 
 from madrigal.report.progress import before_after, shown
+from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.coding.problem import Problem
 from madrigal.tasks.coding.reward import metrics, score_alone, score_pair
 from madrigal.tasks.coding.sandbox import Program, Verdict
@@ -312,7 +313,7 @@ def test_transcripts_name_the_schemes() -> None:
     task = CodingTask((example,), (example,), Passes())
     step = task.step(task.reset(example), {"helper": AUX, "main": GUARDED})
     assert step.details["schemes"] == ["decorator"] and step.metrics["scheme/decorator"] == 1.0
-    alone = CodingTask((example,), (example,), Passes(), agents=("main",))
+    alone = CodingTask((example,), (example,), Passes(), Coding(agents=("main",)))
     assert "schemes" not in alone.step(alone.reset(example), {"main": GUARDED}).details
 
 

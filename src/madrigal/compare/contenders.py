@@ -19,8 +19,7 @@ from madrigal.config import Experiment, TeamConfig
 from madrigal.policies.local import Lora, PolicyConfig
 from madrigal.rollouts.topology import Discussion, Parallel, Sequential, TopologyConfig
 from madrigal.tasks.catalog import TaskConfig
-from madrigal.tasks.coding.config import Coding
-from madrigal.tasks.coding.task import ALONE
+from madrigal.tasks.coding.config import ALONE, Coding
 from madrigal.tasks.discussion.debate import Debate
 from madrigal.tasks.discussion.gsm8k import Gsm8k
 from madrigal.tasks.office.services import Office

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Literal
 
-from madrigal.tasks.coding.config import Coding
-from madrigal.tasks.coding.services import open_coding
-from madrigal.tasks.coding.task import ALONE
+from madrigal.tasks.coding.config import ALONE, Coding
+from madrigal.tasks.coding.task import open_coding
 from madrigal.tasks.data import Source
 from madrigal.tasks.office.task import OfficeTask
 from madrigal.tasks.office.work import Code, Prose
