@@ -47,12 +47,12 @@ def named_move(text: str, names: Mapping[str, str]) -> str | None:
 
 
 def _brackets(text: str) -> list[tuple[int, str]]:
-    return [(found.start(), (found[1] or found[2] or "").strip()) for found in _BRACKETED.finditer(text)]
+    return [(match.start(), (match[1] or match[2] or "").strip()) for match in _BRACKETED.finditer(text)]
 
 
 def _named(text: str, names: Mapping[str, str]) -> list[str]:
     """All moves that are named as words of their own, in order."""
     words = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
-    found: list[str] = re.findall(rf"(?<![0-9][.,])(?<!\w)({words})(?!\w)(?![.,][0-9])", text, re.IGNORECASE)
+    matches: list[str] = re.findall(rf"(?<![0-9][.,])(?<!\w)({words})(?!\w)(?![.,][0-9])", text, re.IGNORECASE)
     # Ignoring case lets some letters of other alphabets pass for ours.
-    return [names[word.casefold()] for word in found if word.casefold() in names]
+    return [names[word.casefold()] for word in matches if word.casefold() in names]
