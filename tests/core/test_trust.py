@@ -19,8 +19,8 @@ from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import Coding, ExpertConfig
 from madrigal.tasks.discussion.debate import Debate
 from madrigal.tasks.discussion.verifier.config import VerifierConfig
-from madrigal.tasks.own import Own
-from madrigal.tasks.trust import reach, trusting
+from madrigal.tasks.own import CustomTask
+from madrigal.tasks.trust import risks, with_trust_flag
 from madrigal.types import ConfigError
 
 TASK = """
@@ -145,7 +145,7 @@ def test_a_file_alone_sends_nothing_anywhere(capsys: pytest.CaptureFixture[str])
         "evaluate runs/advised": SENT,
         "play advised.json": SENT,
         "play runs/advised": SENT,
-        "analyse runs/advised": SENT,
+        "analyze runs/advised": SENT,
         "compare advised.json": SENT,
         "train judged.json": "send questions and answers to http://127.0.0.1:1",
         "train tracked.json": "send settings and numbers to wandb;",
@@ -153,7 +153,7 @@ def test_a_file_alone_sends_nothing_anywhere(capsys: pytest.CaptureFixture[str])
     }.items():
         assert cli.run(arguments.split()) == 2
         assert f"asks to {wish}" in capsys.readouterr().err, arguments
-    assert trusting("again", coding.task, ("wandb",)) == "again --trust"
+    assert with_trust_flag("again", coding.task, ("wandb",)) == "again --trust"
 
 
 @pytest.mark.parametrize(
@@ -170,11 +170,11 @@ def test_what_is_typed_is_not_asked_for_by_a_file(settings: str, monkeypatch: py
     Path("runs/tracked/experiment.json").write_text(
         to_json(replace(tldr, records=replace(tldr.records, trackers=("trackio",))))
     )
-    monkeypatch.setattr(commands, "prepare", lambda run: nullcontext())
+    monkeypatch.setattr(commands, "open_checked_task", lambda run: nullcontext())
     assert cli.run(["train", *settings.split()]) == 0
 
 
 @pytest.mark.parametrize("task", [recipe("tldr").task, recipe("gsm8k").task, recipe("coding").task])
 def test_tasks_of_the_library_need_no_trust(task: TaskConfig) -> None:
-    assert reach(task) == "" and trusting("madrigal evaluate x", task) == "madrigal evaluate x"
-    assert trusting("madrigal evaluate x", Own("a.py:b")) == "madrigal evaluate x --trust"
+    assert risks(task) == "" and with_trust_flag("madrigal evaluate x", task) == "madrigal evaluate x"
+    assert with_trust_flag("madrigal evaluate x", CustomTask("a.py:b")) == "madrigal evaluate x --trust"

@@ -1,8 +1,4 @@
-"""The tokenizer of the starter models: byte-level BPE with 2048 entries, digits one by one, ChatML.
-
-Knows: how texts and chats become token ids, and how the tokenizer is trained and saved.
-Does not know: what the corpora are about; it is trained on any iterable of texts.
-"""
+"""The tokenizer of the starter models: byte-level BPE with 2048 entries, digits one by one, ChatML."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Answers that are typed, or read from a pipe: a speaker like any other.
-
-Knows: lines of the standard input, and how a question is put. Does not know: seats, tasks, who else speaks.
-"""
+"""Answers that are typed, or read from a pipe: a speaker like any other."""
 
 from __future__ import annotations
 
@@ -10,25 +7,25 @@ import time
 from collections.abc import Sequence
 
 from madrigal.commands.scene import Scene
-from madrigal.rollouts.play import Speaker, Utterance
+from madrigal.rollouts.play import Generate, GenerationRequest
 from madrigal.types import Completion, ConfigError
 
 END = "."
 
 
-def keyboard(scene: Scene) -> Speaker:
+def keyboard(scene: Scene) -> Generate:
     """The speaker at the keyboard: shown exactly what an agent would be shown, one observation after the other.
 
     It raises EOFError where the input ends before an answer has begun.
     """
 
-    def speak(wanted: Sequence[Utterance]) -> list[Completion]:
+    def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
         return [_ask(utterance, scene) for utterance in wanted]
 
     return speak
 
 
-def _ask(utterance: Utterance, scene: Scene) -> Completion:
+def _ask(utterance: GenerationRequest, scene: Scene) -> Completion:
     began = time.perf_counter()
     scene.heading(f"You are {utterance.agent}. You see:")
     scene.messages(utterance.prompt)

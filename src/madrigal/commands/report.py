@@ -1,7 +1,4 @@
-"""madrigal report: one page about runs, made from their folders.
-
-Knows: arguments, where the page goes. Does not know: what is on it.
-"""
+"""madrigal report: one page about runs, made from their folders."""
 
 from __future__ import annotations
 

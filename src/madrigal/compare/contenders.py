@@ -1,7 +1,5 @@
 """What a trained team is compared with, as data: each contender is a task, a topology and a team, played or trained.
 
-Knows: how one experiment becomes another. Does not know: how any of them is run, or tabled.
-
 References:
     Liu et al., 2025, arXiv:2508.04652, section on baselines: single model, fine-tuned single model, parallel generation
     (naive concatenation), sequential pipeline, one-round discussion. Untrained where nothing else is said.

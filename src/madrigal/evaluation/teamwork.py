@@ -1,8 +1,4 @@
-"""A team taken apart: every question about its cooperation that can be asked of it, asked at once.
-
-Knows: which questions make sense of which task and topology, and that several tests need a correction. Does not know:
-how a question is answered (cooperation, influence), models, files.
-"""
+"""A team taken apart: every question about its cooperation that can be asked of it, asked at once."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ from typing import Any
 
 from madrigal.evaluation.cooperation import (
     CrossPlay,
-    Trial,
+    EvalSetup,
     cross_play,
     leave_messages_out,
     leave_one_agent_out,
@@ -24,7 +20,7 @@ from madrigal.evaluation.evaluate import percent_of_best
 from madrigal.evaluation.influence import Influence, influence
 from madrigal.evaluation.metrics import token_shares
 from madrigal.evaluation.statistics import Interval, bootstrap, holm
-from madrigal.rollouts.play import Judge, Judger, Speaker, Utterance
+from madrigal.rollouts.play import Generate, GenerationRequest, StepFn, StepRequest
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import Parallel
 from madrigal.types import AgentId, Completion, ConfigError, Episode, RewardError, Step
@@ -41,7 +37,7 @@ UNHEARD = "Agents speak once and at the same time: there are no messages to leav
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """What the normalised return loses by one change of one agent.
+    """What the normalized return loses by one change of one agent.
 
     Attributes:
         change: one of CHANGES.
@@ -63,7 +59,7 @@ class Teamwork:
 
     Attributes:
         examples: how many were played.
-        return_percent: normalised return of the team as it is, with its interval over them.
+        return_percent: normalized return of the team as it is, with its interval over them.
         influence: by speaker and listener.
         cross_play: None where there is one team only.
         tokens: each agent's part of all that was said; empty for policies that show no tokens.
@@ -79,8 +75,8 @@ class Teamwork:
     notices: tuple[str, ...]
 
 
-def take_apart(
-    trial: Trial, teams: Mapping[str, Speaker], stage: Callable[[str], None] = lambda doing: None
+def analyze_team(
+    trial: EvalSetup, teams: Mapping[str, Generate], stage: Callable[[str], None] = lambda doing: None
 ) -> Teamwork:
     """Asks all that can be asked of the first team, and lets the agent in its first seat play with the others.
 
@@ -91,7 +87,7 @@ def take_apart(
 
     Raises:
         ConfigError: if there are fewer than two examples; each borrows what is said on another.
-        RewardError: if the task's normalised return is not finite.
+        RewardError: if the task's normalized return is not finite.
     """
     speakers = {name: remembering(speak) for name, speak in teams.items()}
     trial = replace(trial, speak=next(iter(speakers.values())), judge=_finite(trial.task, trial.judge))
@@ -114,11 +110,11 @@ def take_apart(
     )
 
 
-def remembering(speak: Speaker) -> Speaker:
+def remembering(speak: Generate) -> Generate:
     """Answers what was asked before as it was answered then: changed play asks much of it again, word for word."""
-    known: dict[Utterance, Completion] = {}
+    known: dict[GenerationRequest, Completion] = {}
 
-    def answer(wanted: Sequence[Utterance]) -> list[Completion]:
+    def answer(wanted: Sequence[GenerationRequest]) -> list[Completion]:
         new = [utterance for utterance in dict.fromkeys(wanted) if utterance not in known]
         known.update(zip(new, speak(new) if new else (), strict=True))
         return [known[utterance] for utterance in wanted]
@@ -126,10 +122,10 @@ def remembering(speak: Speaker) -> Speaker:
     return answer
 
 
-def _finite(task: Task[Any], judge: Judger) -> Judger:
-    """Refuses a normalised return that is no number: a single one would make every mean so."""
+def _finite(task: Task[Any], judge: StepFn) -> StepFn:
+    """Refuses a normalized return that is no number: a single one would make every mean so."""
 
-    def judged(requests: Sequence[Judge[Any]]) -> Sequence[Step[Any]]:
+    def judged(requests: Sequence[StepRequest[Any]]) -> Sequence[Step[Any]]:
         steps = judge(requests)
         for value in [step.metrics.get("return_percent", 0.0) for step in steps]:
             if not isinstance(value, (int, float)) or not math.isfinite(value):
@@ -142,12 +138,12 @@ def _finite(task: Task[Any], judge: Judger) -> Judger:
     return judged
 
 
-def _anybody_hears(trial: Trial) -> bool:
+def _anybody_hears(trial: EvalSetup) -> bool:
     """Whether an agent may learn what another said before it acts."""
     return trial.task.horizon > 1 or not isinstance(trial.topology, Parallel)
 
 
-def _drops(trial: Trial, *, heard: bool) -> tuple[Drop, ...]:
+def _drops(trial: EvalSetup, *, heard: bool) -> tuple[Drop, ...]:
     compared = {"silent": leave_one_agent_out(trial), "borrowed": leave_one_agent_out(trial, borrowed=True)}
     if heard:
         compared["deaf"] = leave_messages_out(trial)
@@ -159,7 +155,7 @@ def _drops(trial: Trial, *, heard: bool) -> tuple[Drop, ...]:
     )
 
 
-def _influences(trial: Trial) -> tuple[dict[AgentId, dict[AgentId, Influence]], list[str]]:
+def _influences(trial: EvalSetup) -> tuple[dict[AgentId, dict[AgentId, Influence]], list[str]]:
     """Of every pair; and of which pairs it cannot be measured, and why."""
     found: dict[AgentId, dict[AgentId, Influence]] = {}
     unmeasured = []

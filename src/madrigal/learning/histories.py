@@ -1,7 +1,4 @@
-"""What a critic is shown of a turn: the agent's own prompt, or those of all agents of the round.
-
-Knows: turns of an episode and their token ids. Does not know: models, values, which critic asks.
-"""
+"""What a critic is shown of a turn: the agent's own prompt, or those of all agents of the round."""
 
 from __future__ import annotations
 
@@ -15,13 +12,13 @@ Ids = tuple[int, ...]
 UNREAD = (0,)  # stands where an answer would: what a critic says before it, it says of the history alone
 
 
-def company(episode: Episode[Any], turn: Turn) -> dict[AgentId, Turn]:
+def visible_turns(episode: Episode[Any], turn: Turn) -> dict[AgentId, Turn]:
     """By agent the last turn of the round that was asked for before this one or at the same time, itself included.
 
     What is asked for later has heard this turn, or may have: a critic that read it would know the answer that it is to
     judge, and credit nobody for it.
     """
-    said = (*episode.start.said, *episode.turns)
+    said = (*episode.start.history, *episode.turns)
     return {one.agent: one for one in said if one.round == turn.round and one.after <= turn.after} | {turn.agent: turn}
 
 

@@ -1,7 +1,4 @@
-"""The distribution that answers are drawn from, shared by the engines that sample and the learner that scores.
-
-Knows: logits. Does not know: models, batches of episodes.
-"""
+"""The distribution that answers are drawn from, shared by the engines that sample and the learner that scores."""
 
 from __future__ import annotations
 
@@ -50,7 +47,7 @@ class Sampling:
             raise ConfigError(f"sampling.max_new_tokens: expected at least 1, got {self.max_new_tokens}")
 
 
-def warp(
+def filtered_logits(
     logits: Float[Tensor, "*R V"], sampling: Sampling, keep: Int[Tensor, "*R"] | None = None
 ) -> Float[Tensor, "*R V"]:
     """Logits of the sampled distribution: temperature, then top-k, then top-p; what is cut becomes -inf.
@@ -116,7 +113,7 @@ def draw(
     Returns:
         The tokens, and their log-probs in nats under the sampled distribution.
     """
-    probs = warp(logits, sampling).softmax(dim=-1)
+    probs = filtered_logits(logits, sampling).softmax(dim=-1)
     tokens = probs.argmax(dim=-1) if sampling.greedy else _invert(probs, uniform)
     return tokens, probs.gather(-1, tokens[:, None])[:, 0].log()
 

@@ -1,7 +1,4 @@
-"""Three steps of a layer with their slopes written out: fewer passes over memory than autograd's own composition.
-
-Knows: formulas. Does not know: models.
-"""
+"""Three steps of a layer with their slopes written out: fewer passes over memory than autograd's own composition."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from torch.nn import functional
 
 
 class Normed(torch.autograd.Function):
-    """Root-mean-square normalisation without a scale, over the last axis; a third of the time of the composed one.
+    """Root-mean-square normalization without a scale, over the last axis; a third of the time of the composed one.
 
     y = x / rms(x),   dx = (dy - y mean(dy y)) / rms(x)
     """

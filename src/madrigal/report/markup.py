@@ -1,7 +1,6 @@
 """HTML in which text stays text.
 
-Knows: tags, escaping. Does not know: runs, pages. `Html` is made here only, so that mypy finds text that was not
-escaped.
+`Html` is made here only, so that mypy finds text that was not escaped.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What a team is worth: tables of held-out results and of comparisons, and the settings that led there.
-
-Knows: evaluations, comparisons and settings as files hold them. Does not know: curves, transcripts, pages.
-"""
+"""What a team is worth: tables of held-out results and of comparisons, and the settings that led there."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ FACTS = {
     "KL weight": "algorithm.kl",
     "Steps": "steps",
     "Examples a step": "prompts",
-    "Learning rate": "optimiser.lr",
+    "Learning rate": "optimizer.lr",
     "LoRA rank": "team.policy.lora.rank",
     "Temperature": "sampling.temperature",
     "New tokens": "sampling.max_new_tokens",

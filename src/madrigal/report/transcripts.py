@@ -1,7 +1,4 @@
-"""Transcripts as one block of text that a page can carry: JSON, compressed, in letters that are no markup.
-
-Knows: lines of episodes.jsonl, how much a page may weigh. Does not know: how they are shown.
-"""
+"""Transcripts as one block of text that a page can carry: JSON, compressed, in letters that are no markup."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""How experience parts: the shape of the groups that credit is given in.
-
-Knows: widths, places and limits. Does not know: tasks, how anything is played.
-"""
+"""How experience parts: the shape of the groups that credit is given in."""
 
 from __future__ import annotations
 

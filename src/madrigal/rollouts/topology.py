@@ -1,7 +1,6 @@
 """Who speaks next within one round, and who hears what; pure functions of what was said so far.
 
-Knows: the agents of a round, their turns and how long these took; of their words only whom a coordinator calls.
-Does not know: tasks, prompts, policies. Speech over several scored rounds is a task's horizon, not a topology.
+Speech over several scored rounds is a task's horizon, not a topology.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class Topology(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parallel:
-    """All agents speak once, at the same time, and hear nothing of each other: decentralised execution."""
+    """All agents speak once, at the same time, and hear nothing of each other: decentralized execution."""
 
     def speakers(self, agents: Sequence[AgentId], said: Sequence[Turn]) -> tuple[AgentId, ...]:
         spoken = {turn.agent for turn in said}

@@ -1,7 +1,4 @@
-"""Runs that differ in their seed alone, taken together; and what tells the others apart.
-
-Knows: settings. Does not know: what was measured.
-"""
+"""Runs that differ in their seed alone, taken together; and what tells the others apart."""
 
 from __future__ import annotations
 

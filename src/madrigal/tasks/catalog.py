@@ -22,10 +22,10 @@ from madrigal.tasks.games.negotiation import Negotiation
 from madrigal.tasks.games.opponent import open_table
 from madrigal.tasks.games.tictactoe import TicTacToe
 from madrigal.tasks.office.services import Office, open_office
-from madrigal.tasks.own import Own, load_own
+from madrigal.tasks.own import CustomTask, load_own
 from madrigal.tasks.writing.task import Arxiv, Tldr, arxiv_task, tldr_task
 
-TaskConfig = Tldr | Arxiv | Coding | Gsm8k | Debate | TicTacToe | Kuhn | Negotiation | Games | Office | Own
+TaskConfig = Tldr | Arxiv | Coding | Gsm8k | Debate | TicTacToe | Kuhn | Negotiation | Games | Office | CustomTask
 C = TypeVar("C")
 Opener = Callable[[Any], AbstractContextManager[Task[Any]]]
 
@@ -68,7 +68,7 @@ TASKS = {
     "games": Entry("these three games in turn", Games(), _alone(games_task)),
     "office": Entry("five roles at a board: summaries of posts, and functions", Office(), open_office),
 }
-OWN = Entry("a task of your own, by file and name", Own("file.py:name"), _alone(load_own))
+OWN = Entry("a task of your own, by file and name", CustomTask("file.py:name"), _alone(load_own))
 OPENERS = {type(entry.config): entry.open for entry in (*TASKS.values(), OWN)}
 
 

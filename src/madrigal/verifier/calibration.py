@@ -1,7 +1,4 @@
-"""How far a verifier's scores can be believed: does 0.8 mean right in 80 of 100 cases, does right score above wrong?
-
-Knows: scores and labels. Does not know: models, text.
-"""
+"""How far a verifier's scores can be believed: does 0.8 mean right in 80 of 100 cases, does right score above wrong?"""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What was found on labelled answers.
+    """What was found on labeled answers.
 
     Attributes:
         base: the share of answers that is right; what a verifier that knows nothing says of each.

@@ -1,7 +1,4 @@
-"""Several games in one run: every example is of one of them.
-
-Knows: tables. Does not know: rules.
-"""
+"""Several games in one run: every example is of one of them."""
 
 from __future__ import annotations
 

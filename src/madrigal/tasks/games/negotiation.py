@@ -1,7 +1,4 @@
-"""Simple negotiation: two traders value five resources differently; who gains more by trading wins.
-
-Knows: resources, offers, what holdings are worth. Does not know: agents, rewards, who plays.
-"""
+"""Simple negotiation: two traders value five resources differently; who gains more by trading wins."""
 
 from __future__ import annotations
 

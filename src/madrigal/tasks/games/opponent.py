@@ -22,7 +22,7 @@ P = TypeVar("P")
 
 
 @dataclass(frozen=True, slots=True)
-class Facing(Generic[P]):
+class VsScript(Generic[P]):
     """A state, the example that it belongs to, and the agent that plays against a script; "" where both are played."""
 
     seen: Seen[P]
@@ -65,21 +65,21 @@ class Opposed(Wrapper, Generic[P]):
         seat, opponent = _opposite(example)
         return {agent: f"a script ({opponent})" for agent in PLAYERS if seat and agent != seat}
 
-    def reset(self, example: Example) -> Facing[P]:
+    def reset(self, example: Example) -> VsScript[P]:
         seat, opponent = _opposite(example)
-        state = Facing(self.task.reset(example), example.id, seat, opponent)
+        state = VsScript(self.task.reset(example), example.id, seat, opponent)
         return self._answered(state, Step(state.seen, zero_sum(0.0))).state
 
-    def acting(self, state: Facing[P]) -> tuple[AgentId, ...]:
+    def acting(self, state: VsScript[P]) -> tuple[AgentId, ...]:
         return self.task.acting(state.seen)
 
-    def observe(self, state: Facing[P], agent: AgentId, heard: Sequence[Turn]) -> Messages:
+    def observe(self, state: VsScript[P], agent: AgentId, heard: Sequence[Turn]) -> Messages:
         return self.task.observe(state.seen, agent, heard)
 
-    def step(self, state: Facing[P], actions: Mapping[AgentId, str]) -> Step[Facing[P]]:
+    def step(self, state: VsScript[P], actions: Mapping[AgentId, str]) -> Step[VsScript[P]]:
         return self._answered(state, self.task.step(state.seen, actions))
 
-    def _answered(self, before: Facing[P], step: Step[Seen[P]]) -> Step[Facing[P]]:
+    def _answered(self, before: VsScript[P], step: Step[Seen[P]]) -> Step[VsScript[P]]:
         """Lets the opponent, where there is one, take all the turns that are now its own."""
         reward = step.rewards[PLAYERS[0]]
         while before.seat and not step.ending and self.acting(replace(before, seen=step.state)) != (before.seat,):

@@ -1,7 +1,4 @@
-"""One action of one agent: from the office before to the office after, and an entry of the trace.
-
-Knows: who may do what, the board, the desks. Does not know: rounds, rewards, endings.
-"""
+"""One action of one agent: from the office before to the office after, and an entry of the trace."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The office with what it needs from outside: posts, problems, and a sandbox for programs.
-
-Knows: which work a configuration asks for, and when its services end. Does not know: roles, boards, rewards.
-"""
+"""The office with what it needs from outside: posts, problems, and a sandbox for programs."""
 
 from __future__ import annotations
 

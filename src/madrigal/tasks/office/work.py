@@ -1,7 +1,5 @@
 """The kinds of work that an office does: a summary of a post in two parts, or a function that passes unit tests.
 
-Knows: what is asked, what tools say of a draft, what a piece is worth. Does not know: boards, roles, rounds.
-
 Both are tasks of the library for a single agent, so that prompts, scores and the sandbox are theirs.
 """
 

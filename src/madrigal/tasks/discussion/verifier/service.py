@@ -1,7 +1,4 @@
-"""A verifier with whatever it needs: nothing, a checker of algebra, or a server with a model.
-
-Knows: which process a configuration calls for, and when it ends. Does not know: how scores come about.
-"""
+"""A verifier with whatever it needs: nothing, a checker of algebra, or a server with a model."""
 
 from __future__ import annotations
 
