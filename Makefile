@@ -1,6 +1,6 @@
 # The two commands that matter need only python3 (3.11 or newer) and make; each does all set-up by itself:
 #
-#   make demo    trains two small agents to summarize together, on the CPU
+#   make demo    trains two small agents to summarise together, on the CPU
 #   make test    every check that CI makes
 #
 # TORCH says what to install when the environment has no torch yet. It is handed to pip as it is, so it may hold
@@ -31,7 +31,7 @@ bench: $(READY)
 	$(VENV)/bin/python benchmarks/learning.py tldr
 
 clean:
-	rm -rf $(VENV) site build dist .artifacts .coverage .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) site build dist .artefacts .coverage .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 # torch goes in first and is then held, whatever its version: no other package can replace it by a bigger build.
 $(READY): pyproject.toml constraints.txt

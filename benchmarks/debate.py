@@ -28,7 +28,7 @@ from typing import Any
 import torch
 
 from madrigal.algorithms.maporl import Maporl
-from madrigal.build.experiment import open_checked_task, open_rollout_workers
+from madrigal.build.experiment import prepare, voices
 from madrigal.config import Experiment, RecordsConfig, TeamConfig
 from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.evaluation.statistics import hierarchical_bootstrap
@@ -102,15 +102,15 @@ def experiment(model: Path, steps: int, *, quick: bool) -> Experiment:
         team=TeamConfig(policy=PolicyConfig(model=str(model))),
         algorithm=replace(run.algorithm, width=1, epochs=1, minibatches=1, kl=0.0, penalty=-1.0),
         sampling=SAMPLING,
-        optimizer=replace(run.optimizer, lr=3e-4),
+        optimiser=replace(run.optimiser, lr=3e-4),
         critic=CRITIC,
-        evaluation=EvaluationConfig(examples=150, timed_examples=0),
+        evaluation=EvaluationConfig(examples=150, timed=0),
         records=RecordsConfig(checkpoint_every=0, transcripts=0),
         steps=steps,
         prompts=16,
     )
     if quick:
-        run = replace(run, evaluation=EvaluationConfig(examples=4, timed_examples=0), steps=1, prompts=2)
+        run = replace(run, evaluation=EvaluationConfig(examples=4, timed=0), steps=1, prompts=2)
     return run
 
 
@@ -169,10 +169,7 @@ def made(run: Experiment, folder: Path, seed: int) -> Played:
 
 def played(run: Experiment, folder: Path) -> Figures:
     """A run's saved team (with 0 steps: the model that it started from) on the questions of another experiment."""
-    with (
-        open_checked_task(run) as task,
-        open_rollout_workers(run, task, team_of(folder, run, task.agents)) as (speak, judge),
-    ):
+    with prepare(run) as task, voices(run, task, team_of(folder, run, task.agents)) as (speak, judge):
         return [figures(one) for one in evaluate_on(task, run, speak, judge)[1]]
 
 
@@ -250,19 +247,19 @@ def teach(policy: LocalPolicy, rows: Sequence[Row], epochs: int, lr: float = 1e-
     """Cross-entropy on the answers, rows of similar length together."""
     encoded = sorted(encode(list(rows), policy.tokenizer), key=lambda row: len(row.ids))
     policy.model.train()
-    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=lr, weight_decay=0.0)
+    optimiser = torch.optim.AdamW(policy.model.parameters(), lr=lr, weight_decay=0.0)
     batches = list(_cut(encoded, tokens))
     for epoch in range(epochs):
         random.Random(epoch).shuffle(batches)
         total = 0.0
         for n, batch in enumerate(batches):
-            for group in optimizer.param_groups:
+            for group in optimiser.param_groups:
                 group["lr"] = lr * (1 - (epoch * len(batches) + n) / (epochs * len(batches)))
-            optimizer.zero_grad()
+            optimiser.zero_grad()
             loss, _ = losses(policy.model, collate(batch, 0.0, "cpu"))
             loss.backward()
             torch.nn.utils.clip_grad_norm_(policy.model.parameters(), 1.0)
-            optimizer.step()
+            optimiser.step()
             total += float(loss.detach())
         print(f"epoch {epoch + 1} of {epochs}: loss {total / len(batches):.3f} nats a token", flush=True)
     policy.model.eval()

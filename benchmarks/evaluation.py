@@ -16,7 +16,7 @@ from dataclasses import replace
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from madrigal.build.experiment import make_team, open_checked_task, open_rollout_workers
+from madrigal.build.experiment import make_team, prepare, voices
 from madrigal.recipes import recipe
 from madrigal.training.held_out import evaluate_on, use_threads
 
@@ -30,9 +30,9 @@ def main() -> None:
         run = recipe(name)
         run = replace(run, evaluation=replace(run.evaluation, examples=options.examples))
         use_threads(run.threads)
-        with open_checked_task(run) as task:
+        with prepare(run) as task:
             team = make_team(run.team, task.agents, run.seed)
-            with open_rollout_workers(run, task, team) as (speak, judge):
+            with voices(run, task, team) as (speak, judge):
                 began = time.perf_counter()
                 result, transcripts = evaluate_on(task, run, speak, judge)
                 seconds = time.perf_counter() - began

@@ -1,7 +1,7 @@
 """Counts floating-point operations of a transformer, and measures what a plain matrix product reaches.
 
 Counted are the products with weights: 2 operations per weight and token forward, 6 forward and backward. Attention
-scores, norms, softmax and the optimizer are left out, so the true rate is a little higher than the one shown.
+scores, norms, softmax and the optimiser are left out, so the true rate is a little higher than the one shown.
 """
 
 from __future__ import annotations

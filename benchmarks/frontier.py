@@ -6,8 +6,8 @@
 Trains the recipe once per weight and seed through the command line, as a user would, then reads each run's held-out
 evaluation after training. Prints a table in Markdown and writes it, the rows and a chart to the folder of the runs:
 
-- quality: normalized return in percent, the task's own, whatever the weights are;
-- response: tokens until the last word of an episode under decentralized execution, and the same in measured seconds;
+- quality: normalised return in percent, the task's own, whatever the weights are;
+- response: tokens until the last word of an episode under decentralised execution, and the same in measured seconds;
 - messages and words of an episode.
 
 Means are over seeds, with a 95 % interval that resamples them. A weight is on the frontier if no other weight has at

@@ -84,7 +84,7 @@ def table(recipe: str, rows: list[dict[str, Any]]) -> str:
         cells = [_cell([row[when]["components"][name] for row in rows]) for when in ("before", "after")]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     cells = [_cell([row[when]["return_percent"] for row in rows]) for when in ("before", "after")]
-    lines.append(f"| **normalized return %** | {' | '.join(f'**{cell}**' for cell in cells)} |")
+    lines.append(f"| **normalised return %** | {' | '.join(f'**{cell}**' for cell in cells)} |")
     taken = ", ".join(f"{row['seconds']}" for row in rows)
     lines += ["", f"{rows[0]['steps']} steps; {taken} s in all per run, evaluation included."]
     return "\n".join(lines)

@@ -4,7 +4,7 @@
     python benchmarks/versus_comlrl.py --parameters 1M --turns 1 --repeats 3
 
 A cell is one size of model, group and answer, and a number of turns. In each cell both sides run once to warm up, then
-in alternation (A B A B ...); a ratio compares two neighboring runs. Measured is the wall time of generation, reward
+in alternation (A B A B ...); a ratio compares two neighbouring runs. Measured is the wall time of generation, reward
 and update together, without construction, evaluation, logging and saving. One JSON row per cell goes to stdout, a
 table follows. benchmarks/README.md says what is equal on both sides and what is not.
 """
@@ -32,14 +32,14 @@ from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 
 from flops import Work, products, rate
 from madrigal.algorithms.group import GroupRelative
-from madrigal.learning.learner import Learner, OptimizerConfig
+from madrigal.learning.learner import Learner, Optimiser
 from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
 from madrigal.rollouts.play import judge_in_threads
 from madrigal.rollouts.task import joint
 from madrigal.rollouts.topology import Parallel
-from madrigal.rollouts.tree import rollout_groups
+from madrigal.rollouts.tree import branch
 from madrigal.tasks.embedded import papers, posts
 from madrigal.types import Example, Message, Messages, Point, Readings, Sample, Step, Turn
 from pretraining.tokenizer import PAD, VOCABULARY, train_tokenizer
@@ -132,7 +132,7 @@ def make_models(parameters: str, tokenizer: Any) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """Two agents summarize a post in one or two turns; a task of Madrigal's protocol.
+    """Two agents summarise a post in one or two turns; a task of Madrigal's protocol.
 
     A state is what each agent is shown, and how many turns there were.
     """
@@ -183,7 +183,7 @@ class Ours:
             for agent, model in zip(AGENTS, models, strict=True)
         ]
         self.team = Team({policy.name: policy for policy in self.policies})
-        settings = OptimizerConfig(lr=LEARNING_RATE)
+        settings = Optimiser(lr=LEARNING_RATE)
         self.learners = [Learner(policy, settings, self.sampling) for policy in self.policies]
         self.origins = [Point(e.id, self.task.reset(e)) for e in self.task.examples("train")]
         self.generation, self.update, self.runs = Work(), Work(), 0
@@ -193,9 +193,7 @@ class Ours:
         began = time.perf_counter()
         with ThreadPoolExecutor(1) as judges, ThreadPoolExecutor(len(self.policies) if self.beside else 1) as pool:
             speak, judge = self.team.speaker(self.sampling, pool), judge_in_threads(self.task, judges)
-            groups = rollout_groups(
-                self.task, Parallel(), self.origins, self.algorithm.branching, speak, judge, (0, self.runs)
-            )
+            groups = branch(self.task, Parallel(), self.origins, self.algorithm.branching, speak, judge, (0, self.runs))
             played = time.perf_counter()
             stages, _ = self.algorithm.credit(groups, self.algorithm.begin(), Readings())
             shares = [[_of(stage, policy.name) for stage in stages] for policy in self.policies]
@@ -229,7 +227,7 @@ class Theirs:
         models = make_models(cell.parameters, tokenizer)
         for model in models:
             model.generate = self._counted(model.generate)
-        # Every node of every prompt's tree: one optimizer step per agent and turn, from all prompts, as on our side.
+        # Every node of every prompt's tree: one optimiser step per agent and turn, from all prompts, as on our side.
         nodes = cell.prompts * sum(cell.group**turn for turn in range(cell.turns))
         settings = MAGRPOConfig(
             num_train_epochs=1,

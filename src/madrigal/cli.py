@@ -18,7 +18,7 @@ USAGE = """usage: madrigal <command> ...
                        train and play the team and its baselines on equal budget; or compare RUN RUN... as they are
   play RECIPE|RUN [--example ID | --split test|train] [--episodes N] [--seat AGENT ...] [--untrained] [--json]
                        watch episodes turn by turn, or answer for an agent yourself
-  analyze RUN... [--examples N] [--json]      does the team cooperate? what is lost without an agent; alarms
+  analyse RUN... [--examples N] [--json]      does the team cooperate? what is lost without an agent; alarms
   report RUN... [--output FILE]               one page about runs: results, curves, alarms, transcripts
   score TASK --data FILE --answers FILE       score given joint answers without any model
   verifier data|train|check|serve             a learned verifier of answers: its data, training, calibration, server

@@ -14,12 +14,12 @@ from cattrs.strategies import configure_tagged_union
 from madrigal.algorithms.catalog import AlgorithmConfig
 from madrigal.algorithms.group import GroupRelative
 from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.learning.optimizer import OptimizerConfig
+from madrigal.learning.optimizer import Optimiser
 from madrigal.learning.snapshots import PartnerConfig
 from madrigal.maths.sampling import Sampling
 from madrigal.policies.critic import CriticConfig
 from madrigal.policies.local import PolicyConfig
-from madrigal.rollouts.reward_weights import RewardWeights
+from madrigal.rollouts.reward_weights import Tradeoff
 from madrigal.rollouts.topology import Parallel, TopologyConfig
 from madrigal.runs.files import parse_json, read_json
 from madrigal.runs.folders import is_part
@@ -110,9 +110,9 @@ class Experiment:
     topology: TopologyConfig = field(default_factory=Parallel)
     team: TeamConfig = field(default_factory=TeamConfig)
     algorithm: AlgorithmConfig = field(default_factory=GroupRelative)
-    reward: RewardWeights = field(default_factory=RewardWeights)
+    reward: Tradeoff = field(default_factory=Tradeoff)
     sampling: Sampling = field(default_factory=Sampling)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    optimiser: Optimiser = field(default_factory=Optimiser)
     critic: CriticConfig = field(default_factory=CriticConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     records: RecordsConfig = field(default_factory=RecordsConfig)

@@ -1,5 +1,8 @@
 """The records that flow through Madrigal, and its errors.
 
+Knows: what was said, by whom, from which point of which episode, and what it earned.
+Does not know: models, tensors, tasks, how anything was sampled or will be learned from.
+
 Shape letters used by every signature of the library:
 
     N groups   K siblings of a group   B rows   T tokens   A agents   H rounds   V vocabulary
@@ -117,13 +120,13 @@ class Point(Generic[S]):
     Attributes:
         example: the id of the example that this episode plays.
         state: the task's state at the beginning of the round.
-        history: the turns of the unfinished round, in order.
+        said: the turns of the unfinished round, in order.
         round: the index of the round, from 0.
     """
 
     example: str
     state: S
-    history: tuple[Turn, ...] = ()
+    said: tuple[Turn, ...] = ()
     round: int = 0
 
 
@@ -140,7 +143,7 @@ class Step(Generic[S]):
         ending: "" while the episode goes on; else why it ended.
         metrics: measured parts of the reward, one number each, for logs and tables.
         details: anything else worth recording that JSON can hold (verdicts of single tests, say).
-        counterfactual_rewards: by agent, the joint reward had it said nothing, where an algorithm asks for that (`counterfactual_rewards`).
+        without: by agent, the joint reward had it said nothing, where an algorithm asks for that (`without`).
     """
 
     state: S
@@ -148,7 +151,7 @@ class Step(Generic[S]):
     ending: Ending = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
-    counterfactual_rewards: Mapping[AgentId, float] = field(default_factory=dict)
+    without: Mapping[AgentId, float] = field(default_factory=dict)
 
 
 def joint_reward(step: Step[Any]) -> float:
@@ -237,7 +240,7 @@ class Sample:
     Attributes:
         turn: whose prompt_ids, token_ids and logprobs are learned from.
         advantage: what this answer was worth above its baseline, credited to each of its tokens.
-        return_: the return that the advantage was computed from.
+        ret: the return that the advantage was computed from.
         weight: what the sample counts beside its turn's own weight.
         token_advantages: [T] where the tokens are credited one by one; `advantage` is their mean then.
         token_returns: [T] what a critic should have said before each token, where it is asked before each.
@@ -245,7 +248,7 @@ class Sample:
 
     turn: Turn
     advantage: float
-    return_: float
+    ret: float
     weight: float = 1.0
     token_advantages: tuple[float, ...] = ()
     token_returns: tuple[float, ...] = ()

@@ -1,4 +1,4 @@
-"""madrigal analyze on run folders made by hand: what is printed, what is refused, and that nothing is written."""
+"""madrigal analyse on run folders made by hand: what is printed, what is refused, and that nothing is written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import relay
 
 from madrigal import cli
-from madrigal.commands import analyze as analyze
+from madrigal.commands import analyze as analyse
 from madrigal.config import Experiment, TeamConfig, to_json
 from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.maths.sampling import Sampling
@@ -36,7 +36,7 @@ def experiment(model_folder: Path, task: str = "relay.py:task") -> Experiment:
         topology=Sequential(),
         team=TeamConfig(PolicyConfig(model=str(model_folder), lora=Lora(rank=0)), device="cpu"),
         sampling=Sampling(max_new_tokens=4),
-        evaluation=EvaluationConfig(examples=2, timed_examples=0),
+        evaluation=EvaluationConfig(examples=2, timed=0),
         steps=18,
     )
 
@@ -91,7 +91,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def printed(capsys: Screen, *arguments: str) -> list[str]:
     """The lines of an analysis that goes well, blanks reduced to one."""
-    assert cli.run(["analyze", *arguments, "--trust"]) == 0
+    assert cli.run(["analyse", *arguments, "--trust"]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
     return [" ".join(line.split()) for line in captured.out.splitlines()]
@@ -101,14 +101,14 @@ def as_json(capsys: Screen, *arguments: str) -> dict[str, Any]:
     def refuse(constant: str) -> NoReturn:
         raise AssertionError(f"{constant} is not JSON")
 
-    assert cli.run(["analyze", *arguments, "--trust", "--json"]) == 0
+    assert cli.run(["analyse", *arguments, "--trust", "--json"]) == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out, parse_constant=refuse)
     return found
 
 
 def refused(capsys: Screen, *arguments: str) -> str:
     """The one line of a refusal."""
-    assert cli.run(["analyze", *arguments]) == 2
+    assert cli.run(["analyse", *arguments]) == 2
     err = capsys.readouterr().err
     assert err.startswith("madrigal: error: ") and err.count("\n") == 1 and err.endswith("\n")
     return err
@@ -124,7 +124,7 @@ def test_every_number_of_a_scripted_team(capsys: Screen, run: Path, scripted: No
         for speaker, listener in (("bob", "ann"), ("cat", "ann"), ("cat", "bob"))
     ]
     assert printed(capsys, "runs/a") == [
-        "On 12 held-out examples the normalized return is 100.0 [100.0, 100.0] %.",
+        "On 12 held-out examples the normalised return is 100.0 [100.0, 100.0] %.",
         "What the return loses, in points",
         "agent change loss [95 %] p (Holm)",
         "ann says nothing 100.0 [100.0, 100.0] 0.00439",  # 9 tests, of p = 2 / 2 ** 12
@@ -158,14 +158,14 @@ def test_runs_play_with_each_others_agents(capsys: Screen, run: Path, model_fold
 
 def test_alarms_are_shown(capsys: Screen, run: Path, scripted: None) -> None:
     """A third of 18 steps is a window; the first one ends with step 5."""
-    write_lines(run / "steps.jsonl", [{"step": n, "group/zero_advantage_fraction": 1.0} for n in range(18)])
+    write_lines(run / "steps.jsonl", [{"step": n, "group/equal": 1.0} for n in range(18)])
     alarm = printed(capsys, "runs/a", "--examples", "2")[-1]
     assert alarm.startswith("warning: no signal (step 5): 100% of answers have advantage 0, above 80%; ")
 
 
 def test_json_holds_everything(capsys: Screen, run: Path, scripted: None) -> None:
     shutil.copytree(run, "runs/copy")
-    write_lines(run / "steps.jsonl", [{"step": n, "group/zero_advantage_fraction": 1.0} for n in range(18)])
+    write_lines(run / "steps.jsonl", [{"step": n, "group/equal": 1.0} for n in range(18)])
     found = as_json(capsys, "runs/a", "runs/copy")
     team, training = found["team"], found["training"]
     all_points = {"mean": 100.0, "low": 100.0, "high": 100.0}
@@ -259,12 +259,9 @@ def test_a_run_without_records_is_still_taken_apart(capsys: Screen, run: Path, s
 
 def test_hostile_names_reach_the_terminal_as_text(capsys: Screen, run: Path, scripted: None) -> None:
     write_lines(run / "episodes.jsonl", [episode(0, **{HOSTILE: 1.0})])
-    write_lines(
-        run / "steps.jsonl",
-        [{"step": n, f"agent/{HOSTILE.replace('/', '')}/truncated_fraction": 1.0} for n in range(18)],
-    )
+    write_lines(run / "steps.jsonl", [{"step": n, f"agent/{HOSTILE.replace('/', '')}/cut_off": 1.0} for n in range(18)])
     (run / "evaluation.json").write_text(json.dumps({HOSTILE: 7}))
-    assert cli.run(["analyze", "runs/a", "--examples", "2", "--trust"]) == 0
+    assert cli.run(["analyse", "runs/a", "--examples", "2", "--trust"]) == 0
     shown = capsys.readouterr().out
     assert "\x1b" not in shown and "\u202e" not in shown
     assert "Share of credit: [/bold]\\x1b[2J\\u202e 100 %" in shown
@@ -296,12 +293,12 @@ def test_mistakes_are_one_line_before_any_model(
     trusted = {
         "runs/none": "expected an experiment at runs/none, found none",
         "runs/empty": "expected an experiment at runs/empty/experiment.json, found none",
-        "runs/a/experiment.json": "analyze: expected a run folder, got the file runs/a/experiment.json",
-        "runs/a runs/../runs/a": "analyze: expected every run once, got one of them twice",
+        "runs/a/experiment.json": "analyse: expected a run folder, got the file runs/a/experiment.json",
+        "runs/a runs/../runs/a": "analyse: expected every run once, got one of them twice",
         "runs/going": "run runs/going: there is no saved team yet; finish it with: madrigal train runs/going --resume "
         "--trust",
         "runs/a runs/going": "run runs/going: there is no saved team yet",
-        "runs/a runs/other": "analyze: runs/other cannot play with runs/a: task.path is not set there, relay.py:task "
+        "runs/a runs/other": "analyse: runs/other cannot play with runs/a: task.path is not set there, relay.py:task "
         "here",
         "runs/a runs/parallel": "topology.kind is Parallel there, Sequential here",
         "runs/one": "task relay: expected at least 2 held-out examples to compare, got 1",
@@ -324,11 +321,11 @@ def test_a_prompt_that_is_too_long_for_any_team_is_one_line_before_anything_is_p
     capsys: Screen, run: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_run("wide", replace(experiment(model_folder), sampling=Sampling(max_new_tokens=510)), model_folder)
-    monkeypatch.setattr(analyze, "analyze_team", lambda *_: pytest.fail("something was about to be played"))
+    monkeypatch.setattr(analyse, "take_apart", lambda *_: pytest.fail("something was about to be played"))
     assert "example sun, agent ann: its prompt of " in refused(capsys, "runs/a", "runs/wide", "--trust")
 
 
-def test_a_normalized_return_that_is_no_number_is_one_line(capsys: Screen, run: Path, scripted: None) -> None:
+def test_a_normalised_return_that_is_no_number_is_one_line(capsys: Screen, run: Path, scripted: None) -> None:
     text = Path("relay.py").read_text()
     Path("relay.py").write_text(text + NAN)
     (run / "experiment.json").write_text(run.joinpath("experiment.json").read_text().replace(":task", ":nameless"))

@@ -17,7 +17,7 @@ import tiny
 from madrigal.algorithms.group import GroupRelative
 from madrigal.config import Experiment, RecordsConfig, TeamConfig
 from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.learning.learner import OptimizerConfig
+from madrigal.learning.learner import Optimiser
 from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import PolicyConfig
 from madrigal.tasks.data import Source
@@ -53,8 +53,8 @@ def sums(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Experi
         team=TeamConfig(policy=PolicyConfig(model=str(model_folder)), device="cpu"),
         algorithm=GroupRelative(width=8),
         sampling=Sampling(max_new_tokens=5),
-        optimizer=OptimizerConfig(lr=1e-2),
-        evaluation=EvaluationConfig(examples=3, timed_examples=1),
+        optimiser=Optimiser(lr=1e-2),
+        evaluation=EvaluationConfig(examples=3, timed=1),
         records=RecordsConfig(checkpoint_every=1, transcripts=1),
         steps=2,
         prompts=2,

@@ -14,7 +14,7 @@ from madrigal.config import Experiment, to_json
 def said(
     example: str, value: float, tokens: Sequence[int] = (10,), sample: int = 0, details: Any = None, **metrics: float
 ) -> dict[str, Any]:
-    """A transcript of one example: its normalized return, and the lengths of its turns, one agent each."""
+    """A transcript of one example: its normalised return, and the lengths of its turns, one agent each."""
     turns = [{"agent": f"agent{n}", "round": 0, "text": "", "tokens": count} for n, count in enumerate(tokens)]
     return {
         "example": example,

@@ -20,7 +20,7 @@ from madrigal.config import Experiment, to_json
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own
 from madrigal.tasks.coding.config import Coding
-from madrigal.training.held_out import NullCallback
+from madrigal.training.held_out import Silent
 
 TLDR = replace(recipe("tldr"), steps=2, prompts=8)
 
@@ -173,14 +173,14 @@ def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(
 ) -> None:
     """Once stops when it is safe to, twice at once."""
 
-    class Presses(NullCallback):
+    class Presses(Silent):
         def stage(self, name: str) -> None:
             for _ in range(times if name == "evaluating before" else 0):
                 signal.raise_signal(signal.SIGINT)
 
         def close(self) -> None: ...
 
-    make: Callable[..., NullCallback] = lambda *_: Presses()  # noqa: E731
+    make: Callable[..., Silent] = lambda *_: Presses()  # noqa: E731
     with monkeypatch.context() as patch:
         patch.setattr("madrigal.commands.compare.Progress", make)
         assert cli.run(given) == 130

@@ -60,8 +60,8 @@ def test_all_else_is_as_in_the_team() -> None:
         if one.name == "team, no baseline":
             assert one.run == replace(run, algorithm=replace(REINFORCE, width=8, kl=0.01))
             continue
-        kept = (one.run.algorithm, one.run.optimizer, one.run.evaluation, one.run.prompts, one.run.seed, one.run.recipe)
-        assert kept == (run.algorithm, run.optimizer, run.evaluation, run.prompts, run.seed, run.recipe)
+        kept = (one.run.algorithm, one.run.optimiser, one.run.evaluation, one.run.prompts, one.run.seed, one.run.recipe)
+        assert kept == (run.algorithm, run.optimiser, run.evaluation, run.prompts, run.seed, run.recipe)
         assert one.run.team.chat_template == run.team.chat_template and one.what
 
 

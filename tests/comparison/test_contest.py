@@ -15,14 +15,14 @@ import torch
 from made import write_lines
 from safetensors.torch import load_file
 
-from madrigal.compare.outcomes import load_result, rows_of_comparison
-from madrigal.compare.run import Comparison, open_comparison, play_all, replacing, slug
+from madrigal.compare.outcomes import outcome, rows_of_contest
+from madrigal.compare.run import Contest, open_contest, play_all, replacing, slug
 from madrigal.compare.statistics import RETURN, SPEED, TIME
 from madrigal.config import Experiment, read_experiment
-from madrigal.learning.learner import OptimizerConfig
+from madrigal.learning.learner import Optimiser
 from madrigal.policies.local import Lora
 from madrigal.runs.log import read_lines
-from madrigal.training.held_out import NullCallback, evaluate_run
+from madrigal.training.held_out import Silent, evaluate_run
 from madrigal.types import ConfigError, EngineError
 
 PLAYED = ["untrained-team", "sequential", "discussion", "single-model"]
@@ -30,8 +30,8 @@ NAMES = [*PLAYED, "tuned-single-model", "team", "team-no-baseline", "first-swapp
 CLOCKS = ("seconds", "tokens_per_second")
 
 
-def opened(sums: Experiment, folder: Path, seeds: Sequence[int] = (0,), **about: Any) -> Comparison:
-    return open_comparison(sums, folder, seeds, samples=2, single=sums.team.policy.model, **about)
+def opened(sums: Experiment, folder: Path, seeds: Sequence[int] = (0,), **about: Any) -> Contest:
+    return open_contest(sums, folder, seeds, samples=2, single=sums.team.policy.model, **about)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def cut(whole: Path, tmp_path: Path) -> Callable[..., Path]:
     return without
 
 
-class Presses(NullCallback):
+class Presses(Silent):
     """Presses Ctrl-C at a stage, or after a step; remembers what it was asked to watch."""
 
     def __init__(self, at: str = "", step: int = -1) -> None:
@@ -103,7 +103,7 @@ def assert_same(one: Path, other: Path) -> None:
 
 def figures(folder: Path) -> list[Any]:
     """All of a table that no clock measures."""
-    rows, _ = rows_of_comparison(folder, (0,))
+    rows, _ = rows_of_contest(folder, (0,))
     return [
         (
             {name: interval for name, interval in row.columns.items() if name not in (SPEED, TIME)},
@@ -128,7 +128,7 @@ def test_every_contender_is_a_run_folder(whole: Path, sums: Experiment) -> None:
 
 
 def test_the_table_has_a_row_for_each_and_for_what_is_picked_of_several_samples(whole: Path) -> None:
-    rows, notices = rows_of_comparison(whole, (0,))
+    rows, notices = rows_of_contest(whole, (0,))
     assert [row.name for row in rows] == [
         "team",
         "untrained team",
@@ -172,7 +172,7 @@ def test_training_has_the_teams_updates_and_as_many_tokens_as_measured_before(wh
     tuned = read_experiment(whole / "seed-0" / "tuned-single-model")
     assert tuned.prompts == expected > 0
     assert tuned.sampling.max_new_tokens == 2 * sums.sampling.max_new_tokens
-    rows = {row.name: row for row in rows_of_comparison(whole, (0,))[0]}
+    rows = {row.name: row for row in rows_of_contest(whole, (0,))[0]}
     assert rows["tuned single model"].updates == rows["team"].updates == 2
     assert rows["single model"].updates == rows["first swapped"].updates == rows["sequential"].trained_tokens == 0
 
@@ -180,7 +180,7 @@ def test_training_has_the_teams_updates_and_as_many_tokens_as_measured_before(wh
 def test_something_was_learned(whole: Path) -> None:
     """Or the tests of this file would compare nothing with nothing."""
     steps = read_lines(whole / "seed-0" / "team" / "steps.jsonl")
-    assert min(step["group/zero_advantage_fraction"] for step in steps) < 1
+    assert min(step["group/equal"] for step in steps) < 1
 
 
 def test_in_a_swapped_team_one_seat_says_what_the_untrained_one_said(whole: Path) -> None:
@@ -208,9 +208,9 @@ def alike(texts: list[str], those: list[str], others: list[str]) -> bool:
 def test_a_seat_is_swapped_of_adapters_and_of_a_shared_policy_too(sums: Experiment, tmp_path: Path, kind: str) -> None:
     policy = replace(sums.team.policy, lora=Lora(rank=2)) if kind == "lora" else sums.team.policy
     team = replace(sums.team, policy=policy, shared=kind == "shared")
-    run = replace(sums, team=team, optimizer=OptimizerConfig(lr=0.1))
+    run = replace(sums, team=team, optimiser=Optimiser(lr=0.1))
     only = ("untrained-team", "first-swapped")
-    assert play_all(open_comparison(run, tmp_path / "c", (0,), only=only))
+    assert play_all(open_contest(run, tmp_path / "c", (0,), only=only))
 
     def said(name: str, agent: str) -> list[str]:
         records = read_lines(tmp_path / "c" / "seed-0" / name / "episodes.jsonl")
@@ -288,9 +288,9 @@ def test_seeds_differ_and_are_added_to_what_is_there(whole: Path, sums: Experime
     contest = opened(sums, folder, (0, 1, 1), only=("sequential",))
     watch = Presses()
     assert play_all(contest, watch) and watch.titles == ["seed 1, sequential", "seed 1, team"]
-    one, two = (load_result(folder / f"seed-{seed}" / "team")[0].transcripts for seed in (0, 1))
+    one, two = (outcome(folder / f"seed-{seed}" / "team")[0].transcripts for seed in (0, 1))
     assert [r["turns"] for r in one] != [r["turns"] for r in two]
-    rows = {row.name: row for row in rows_of_comparison(folder, contest.seeds)[0]}
+    rows = {row.name: row for row in rows_of_contest(folder, contest.seeds)[0]}
     assert (rows["team"].seeds, rows["sequential"].seeds, rows["discussion"].seeds) == (2, 2, 1)
 
 
@@ -369,7 +369,7 @@ def test_a_corrupt_line_stops_with_its_place_and_loses_nothing(sums: Experiment,
     assert file.read_text() == broken
 
 
-def test_the_normalized_return_is_the_share_of_right_answers(whole: Path) -> None:
-    (team, *_), _ = rows_of_comparison(whole, (0,))
+def test_the_normalised_return_is_the_share_of_right_answers(whole: Path) -> None:
+    (team, *_), _ = rows_of_contest(whole, (0,))
     records = [r for r in read_lines(whole / "seed-0" / "team" / "episodes.jsonl") if r.get("evaluation") == "after"]
     assert team.columns[RETURN].mean == pytest.approx(100 * sum(record["reward"] for record in records) / len(records))

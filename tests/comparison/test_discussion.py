@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from madrigal.evaluation.evaluate import Evaluation, EvaluationConfig, evaluate, response_seconds
-from madrigal.rollouts.play import EpisodeRun, GenerationRequest, StepRequest, drive, play
+from madrigal.rollouts.play import Game, Judge, Utterance, drive, play
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import SingleRound
 from madrigal.rollouts.topology import Discussion
@@ -33,23 +33,23 @@ class Script:
 
     shown: list[str] = field(default_factory=list)
 
-    def __call__(self, wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def __call__(self, wanted: Sequence[Utterance]) -> list[Completion]:
         return [self._say(one) for one in wanted]
 
-    def _say(self, one: GenerationRequest) -> Completion:
+    def _say(self, one: Utterance) -> Completion:
         text = one.prompt[-1].content
         self.shown.append(text)
         turn = text.count(f"{one.agent} said")
         return Completion(f"{one.agent}{turn}", token_ids=(1,) * 10, seconds=TIMES[one.agent, min(turn, 1)])
 
 
-def judge(requests: Sequence[StepRequest[Example]]) -> list[Step[Example]]:
+def judge(requests: Sequence[Judge[Example]]) -> list[Step[Example]]:
     return [TASK.step(request.state, request.actions) for request in requests]
 
 
 def discussed(rounds: int = 2) -> tuple[Episode[Example], Script]:
     script = Script()
-    game = EpisodeRun(play(TASK, Discussion(rounds), Point("x", TASK.test[0])), ("key",))
+    game = Game(play(TASK, Discussion(rounds), Point("x", TASK.test[0])), ("key",))
     return drive([game], script, judge)[0], script
 
 
@@ -77,7 +77,7 @@ def test_its_response_time_is_the_sum_of_two_passes_each_as_long_as_its_longest(
 
 
 def test_speed_is_all_agents_tokens_over_response_time() -> None:
-    result, _ = evaluate(TASK, Discussion(), TASK.test, Script(), judge, timed_examples=2)
+    result, _ = evaluate(TASK, Discussion(), TASK.test, Script(), judge, timed=2)
     assert result.response_seconds == 8.0 and result.tokens_per_second == 4 * 10 / 8.0
 
 
@@ -85,11 +85,11 @@ def test_for_the_clock_nobody_shares_the_machine() -> None:
     """A batched answer of n rows takes n times as long as one alone: only the latter is response time."""
     sizes = list[int]()
 
-    def crowded(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def crowded(wanted: Sequence[Utterance]) -> list[Completion]:
         sizes.append(len(wanted))
         return [Completion("said", token_ids=(1,) * 10, seconds=float(len(wanted))) for _ in wanted]
 
-    result, _ = evaluate(TASK, Discussion(), TASK.test, crowded, judge, timed_examples=2)
+    result, _ = evaluate(TASK, Discussion(), TASK.test, crowded, judge, timed=2)
     assert sizes == [4, 4, *[1] * 8]  # two examples in two passes, batched; then each of eight answers alone
     assert result.response_seconds == 2.0 and result.tokens_per_second == 40 / 2.0
 

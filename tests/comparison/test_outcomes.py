@@ -11,7 +11,7 @@ import pytest
 from made import write_lines, write_run
 
 from madrigal.algorithms.group import GroupRelative
-from madrigal.compare.outcomes import difference, is_finished, load_result, rows_of_comparison, rows_of_runs
+from madrigal.compare.outcomes import difference, is_finished, outcome, rows_of_contest, rows_of_runs
 from madrigal.compare.statistics import RETURN, SPEED, TIME
 from madrigal.config import Experiment, to_json
 from madrigal.evaluation.evaluate import EvaluationConfig
@@ -31,7 +31,7 @@ def write(place: Path, run: Experiment = TLDR, *values: float, **about: Any) -> 
 
 def test_a_finished_run_says_what_it_earned_and_cost(tmp_path: Path) -> None:
     place = write(tmp_path / "run", replace(TLDR, seed=4))
-    one, notices = load_result(place)
+    one, notices = outcome(place)
     assert [record["return_percent"] for record in one.transcripts] == [50.0, 70.0] and not notices
     assert (one.seed, one.updates, one.trained_tokens, one.seconds, one.tokens_per_second) == (4, 2, 200, 0.5, 40.0)
     assert is_finished(place)
@@ -43,7 +43,7 @@ def test_only_the_last_evaluation_counts(tmp_path: Path) -> None:
     for record in records:
         record["return_percent"] += 5 * (record["evaluation"] == "after")
     write_lines(place / "episodes.jsonl", [*records, {"step": 0, "reward": 1.0, "turns": []}])
-    assert [record["return_percent"] for record in load_result(place)[0].transcripts] == [55.0, 75.0]
+    assert [record["return_percent"] for record in outcome(place)[0].transcripts] == [55.0, 75.0]
 
 
 def test_what_was_not_timed_has_no_speed(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_an_evaluation_that_is_being_written_is_not_compared_yet(tmp_path: Path)
     going = write(tmp_path / "going", replace(TLDR, steps=9), when=("before", "step-2"))
     lines = (going / "episodes.jsonl").read_text().splitlines(keepends=True)
     (going / "episodes.jsonl").write_text("".join(lines[:-1]) + lines[-1][:20])
-    one, notices = load_result(going)
+    one, notices = outcome(going)
     assert len(one.transcripts) == 2 and "compared by its evaluation before" in notices[-1]
     assert notices[0] == f"{going}: episodes.jsonl: line 4 was cut off while it was written and is left out."
 
@@ -78,10 +78,10 @@ def test_a_run_without_an_evaluation_is_one_line_that_says_how_to_get_one(tmp_pa
     with pytest.raises(
         ConfigError, match=f"{place} cannot be compared, it has no evaluation; make it with: madrigal t"
     ):
-        load_result(place)
+        outcome(place)
     mine = write(tmp_path / "mine", own("talk.py:task"), when=())
     with pytest.raises(ConfigError, match=f"madrigal train {mine} --resume --trust"):
-        load_result(mine)
+        outcome(mine)
 
 
 def test_a_broken_line_of_the_last_evaluation_is_an_error_that_names_it(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_broken_line_of_the_last_evaluation_is_an_error_that_names_it(tmp_path
     lines = (place / "episodes.jsonl").read_text().splitlines(keepends=True)
     (place / "episodes.jsonl").write_text("".join([*lines[:2], "{broken\n", lines[3]]))
     with pytest.raises(ConfigError, match=r"its evaluation after is not whole \(.*episodes.jsonl: line 3 is not JSON"):
-        load_result(place)
+        outcome(place)
     assert not is_finished(place)
 
 
@@ -98,7 +98,7 @@ def test_a_broken_line_elsewhere_is_told_and_costs_nothing(tmp_path: Path, broke
     place = write(tmp_path / "run")
     for name in ("episodes.jsonl", "steps.jsonl"):
         (place / name).write_bytes(broken + (place / name).read_bytes())
-    one, notices = load_result(place)
+    one, notices = outcome(place)
     assert (len(one.transcripts), one.trained_tokens, one.updates) == (2, 200, 2)
     assert len(notices) == 2 and all("line 1 is not" in notice and "left out" in notice for notice in notices)
     assert is_finished(place)
@@ -108,7 +108,7 @@ def test_a_broken_evaluation_is_one_line(tmp_path: Path) -> None:
     place = write(tmp_path / "run")
     (place / "evaluation.json").write_text("{")
     with pytest.raises(ConfigError, match=r"it has no evaluation \(.*evaluation.json is not JSON"):
-        load_result(place)
+        outcome(place)
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_a_transcript_that_says_no_return_is_one_line(tmp_path: Path, change: di
     place = write(tmp_path / "run")
     records = [record | change for record in read_lines(place / "episodes.jsonl")]
     write_lines(place / "episodes.jsonl", records)
-    with pytest.raises(ConfigError, match="has a transcript without example, metrics, tokens or normalized return"):
-        load_result(place)
+    with pytest.raises(ConfigError, match="has a transcript without example, metrics, tokens or normalised return"):
+        outcome(place)
 
 
 def test_runs_of_the_first_version_say_their_return_among_the_metrics(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_runs_of_the_first_version_say_their_return_among_the_metrics(tmp_path: 
         record["metrics"]["return_percent"] = record.pop("return_percent") / 2
         del record["details"], record["sample"]
     write_lines(place / "episodes.jsonl", records)
-    assert [record["return_percent"] for record in load_result(place)[0].transcripts] == [25.0, 35.0]
+    assert [record["return_percent"] for record in outcome(place)[0].transcripts] == [25.0, 35.0]
 
 
 def test_an_evaluation_is_whole_with_every_sample(tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def contest(folder: Path) -> Path:
 
 def test_the_table_of_a_contest_is_what_is_finished_in_it(tmp_path: Path) -> None:
     folder = contest(tmp_path / "contest")
-    rows, notices = rows_of_comparison(folder, (0, 1))
+    rows, notices = rows_of_contest(folder, (0, 1))
     assert [(row.name, row.what, row.seeds) for row in rows] == [
         ("team", "the team", 2),
         ("untrained team", "the untrained team", 2),
@@ -262,13 +262,13 @@ def test_the_table_of_a_contest_is_what_is_finished_in_it(tmp_path: Path) -> Non
     assert [row.columns[RETURN].mean for row in rows] == [80.25, 20.25]
     assert rows[1].versus is not None and rows[1].versus.difference.mean == -60.0
     assert notices == [f"{folder / 'seed-1' / 'tuned'} is not finished and is left out."]
-    assert [row.seeds for row in rows_of_comparison(folder, (0, 5))[0]] == [1, 1]
+    assert [row.seeds for row in rows_of_contest(folder, (0, 5))[0]] == [1, 1]
 
 
 def test_a_contest_without_a_team_or_without_names_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no finished team in"):
-        rows_of_comparison(tmp_path, (0,))
+        rows_of_contest(tmp_path, (0,))
     folder = contest(tmp_path / "contest")
     (folder / "seed-0" / "team" / "contender.json").write_text("{")
     with pytest.raises(ConfigError, match=r"contender.json does not say which contender it is"):
-        rows_of_comparison(folder, (0, 1))
+        rows_of_contest(folder, (0, 1))

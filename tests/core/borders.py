@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from madrigal.maths.sampling import Sampling, filtered_logits
+from madrigal.maths.sampling import Sampling, warp
 from madrigal.policies.generate import _uniform
 from madrigal.policies.local import LocalPolicy
 from madrigal.types import Completion
@@ -33,7 +33,7 @@ def margin(logits: Tensor, uniform: float, sampling: Sampling) -> float:
     ranked = (logits.double() / sampling.temperature).sort(descending=True).values
     if sampling.greedy:
         return float(ranked[0] - ranked[1]) / 2  # both may be rounded
-    near = [(filtered_logits(logits, sampling).double().softmax(-1).cumsum(-1) - uniform).abs().min()]
+    near = [(warp(logits, sampling).double().softmax(-1).cumsum(-1) - uniform).abs().min()]
     if 0 < sampling.top_k < len(ranked):
         near.append((ranked[sampling.top_k - 1] - ranked[sampling.top_k]) / 2)
         ranked = ranked[: sampling.top_k]

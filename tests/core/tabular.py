@@ -17,13 +17,13 @@ from torch import Tensor
 from torch.optim import Adam
 
 from madrigal.algorithms import Algorithm
-from madrigal.learning.histories import visible_turns
+from madrigal.learning.histories import company
 from madrigal.maths.batch import Batch, PolicyOutput, make_batch
-from madrigal.rollouts.counterfactual_rewards import with_counterfactuals
-from madrigal.rollouts.play import GenerationRequest, StepRequest
+from madrigal.rollouts.counterfactual_rewards import leaving_one_out
+from madrigal.rollouts.play import Judge, Utterance
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import Topology
-from madrigal.rollouts.tree import rollout_groups
+from madrigal.rollouts.tree import branch
 from madrigal.types import Completion, Episode, Group, Messages, Point, Reading, Readings, Sample, Step, Turn
 
 ROWS = 64
@@ -39,13 +39,13 @@ class Table:
 
     def __post_init__(self) -> None:
         self.logits = torch.zeros(ROWS, self.actions, requires_grad=True)
-        self.optimizer = Adam([self.logits], lr=self.lr)
+        self.optimiser = Adam([self.logits], lr=self.lr)
         self.logprobs: list[list[float]] = self.logits.log_softmax(-1).tolist()
 
     def row(self, prompt: Messages) -> int:
         return self.rows.setdefault(prompt, len(self.rows))
 
-    def answer(self, wanted: GenerationRequest) -> Completion:
+    def answer(self, wanted: Utterance) -> Completion:
         row = self.row(wanted.prompt)
         logprobs, uniform = self.logprobs[row], (wanted.seed % 10**9) / 10**9
         mass = list(accumulate(map(math.exp, logprobs)))
@@ -59,9 +59,9 @@ class Table:
         if algorithm.needs.reference == "loss":
             blank = torch.zeros(ROWS, self.actions).log_softmax(-1)[rows]
             batch = replace(batch, reference_logprobs=blank.gather(1, batch.actions))
-        self.optimizer.zero_grad()
+        self.optimiser.zero_grad()
         algorithm.loss(self._score(rows, batch), batch).backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+        self.optimiser.step()
         self.logprobs = self.logits.log_softmax(-1).tolist()
 
     def _score(self, rows: Tensor, batch: Batch) -> PolicyOutput:
@@ -82,7 +82,7 @@ class Values:
     def key(self, turn: Turn, episode: Episode[Any]) -> object:
         if not self.joint:
             return turn.agent, turn.prompt
-        shown = tuple((other.agent, other.prompt) for other in visible_turns(episode, turn).values())
+        shown = tuple((other.agent, other.prompt) for other in company(episode, turn).values())
         return turn.agent, shown
 
     def read(self, groups: Sequence[Group[Any]]) -> tuple[Readings, dict[int, object]]:
@@ -98,7 +98,7 @@ class Values:
 
     def learn(self, samples: Sequence[Sample], keys: Mapping[int, object]) -> None:
         for sample in samples:
-            key, target = keys[id(sample.turn)], (sample.token_returns or (sample.return_,))[0]
+            key, target = keys[id(sample.turn)], (sample.token_returns or (sample.ret,))[0]
             self.table[key] = self.table.get(key, 0.0) + self.rate * (target - self.table.get(key, 0.0))
 
 
@@ -131,16 +131,16 @@ def climb(
     values = Values(need is not None and need.sees == "joint")
     memory, rewards = algorithm.begin(), list[float]()
 
-    def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def speak(wanted: Sequence[Utterance]) -> list[Completion]:
         return [tables[one.agent].answer(one) for one in wanted]
 
-    def judge(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
+    def judge(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
         return [task.step(one.state, one.actions) for one in requests]
 
-    judging = with_counterfactuals(judge) if algorithm.needs.counterfactual_rewards else judge
+    judging = leaving_one_out(judge) if algorithm.needs.without else judge
     for step in range(steps):
         origins = [Point(f"x{n}", task.reset(task.examples("train")[0])) for n in range(prompts)]
-        groups = rollout_groups(task, topology, origins, algorithm.branching, speak, judging, (seed, step))
+        groups = branch(task, topology, origins, algorithm.branching, speak, judging, (seed, step))
         readings, keys = values.read(groups)
         stages, memory = algorithm.credit(groups, memory, readings)
         for stage in stages:

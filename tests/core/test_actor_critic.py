@@ -84,7 +84,7 @@ def test_gae_runs_along_tokens_and_on_through_the_next_round() -> None:
     assert found["ann0"].token_advantages == (-1 + 0.5 * 3.375, 4 + 0.5 * -1.25) == (0.6875, 3.375)
     assert found["ann1"].token_returns == (2.75, 3.0)
     assert found["ann0"].token_returns == (2.6875, 4.375)
-    assert (found["ann0"].advantage, found["ann0"].return_) == ((0.6875 + 3.375) / 2, 2.6875)
+    assert (found["ann0"].advantage, found["ann0"].ret) == ((0.6875 + 3.375) / 2, 2.6875)
 
 
 def test_discount_is_between_rounds_and_not_between_tokens() -> None:
@@ -106,8 +106,8 @@ def test_collm_by_hand() -> None:
     found = credited(replace(COLLM_CC, discount=0.9), [TWO_ROUNDS], values)
     for name in ("ann", "bob"):
         first, last = found[f"{name}0"], found[f"{name}1"]
-        assert (first.advantage, first.return_) == pytest.approx((2.6, 4.6))
-        assert (last.advantage, last.return_) == pytest.approx((-1.0, 3.0))
+        assert (first.advantage, first.ret) == pytest.approx((2.6, 4.6))
+        assert (last.advantage, last.ret) == pytest.approx((-1.0, 3.0))
         assert first.token_advantages == first.token_returns == ()
 
 
@@ -122,10 +122,10 @@ def test_a_perfect_critic_credits_nothing(algorithm: ActorCritic) -> None:
 def test_own_rewards_and_the_joint_one() -> None:
     alone = group(episode(({"ann": 1.0, "bob": 5.0}, ("ann0", "bob0"))))
     values = {"ann0": (0.0,), "bob0": (0.0,)}
-    assert {n: s.return_ for n, s in credited(COLLM_DC, [alone], values).items()} == {"ann0": 1.0, "bob0": 5.0}
-    assert {n: s.return_ for n, s in credited(COLLM_CC, [alone], values).items()} == {"ann0": 3.0, "bob0": 3.0}
+    assert {n: s.ret for n, s in credited(COLLM_DC, [alone], values).items()} == {"ann0": 1.0, "bob0": 5.0}
+    assert {n: s.ret for n, s in credited(COLLM_CC, [alone], values).items()} == {"ann0": 3.0, "bob0": 3.0}
     shifted = credited(replace(COLLM_DC, reward_shift=-4.0), [alone], values)
-    assert {n: s.return_ for n, s in shifted.items()} == {"ann0": -3.0, "bob0": 1.0}
+    assert {n: s.ret for n, s in shifted.items()} == {"ann0": -3.0, "bob0": 1.0}
 
 
 def test_an_episode_that_ends_early_has_nothing_ahead() -> None:
@@ -134,9 +134,9 @@ def test_an_episode_that_ends_early_has_nothing_ahead() -> None:
     )
     values = dict.fromkeys(("ann0", "bob0", "ann1", "ann2", "bob2"), (2.0,))
     found = credited(COLLM_CC, [early], values)
-    assert found["ann0"].return_ == 1.0
-    assert found["ann2"].return_ == 1.0 + 2.0
-    assert found["bob2"].return_ == 1.0 + 3.0, "bob never speaks again: the reward itself comes, not a value of it"
+    assert found["ann0"].ret == 1.0
+    assert found["ann2"].ret == 1.0 + 2.0
+    assert found["bob2"].ret == 1.0 + 3.0, "bob never speaks again: the reward itself comes, not a value of it"
 
 
 def test_rounds_of_others_are_waited_through() -> None:
@@ -159,7 +159,7 @@ def test_the_reward_of_a_round_comes_after_the_last_turn_in_it() -> None:
 def test_a_turn_that_nobody_read_is_not_credited_and_its_reward_not_lost() -> None:
     """An answer without tokens, or of an agent that does not learn."""
     found = credited(COLLM_CC, [TWO_ROUNDS], {"ann0": (2.0,)})
-    assert {name: one.return_ for name, one in found.items()} == {"ann0": 4.0}
+    assert {name: one.ret for name, one in found.items()} == {"ann0": 4.0}
 
 
 def test_a_tree_goes_on_with_the_mean_over_its_branches() -> None:
@@ -182,7 +182,7 @@ def test_advantages_are_whitened_for_each_agent_and_round_and_returns_are_not() 
         raw = torch.tensor([plain[f"{name}{n}"].advantage for n in range(3)])
         scaled = [white[f"{name}{n}"].advantage for n in range(3)]
         assert scaled == pytest.approx(((raw - raw.mean()) / raw.std()).tolist(), abs=1e-5)
-    assert [one.return_ for one in white.values()] == [one.return_ for one in plain.values()]
+    assert [one.ret for one in white.values()] == [one.ret for one in plain.values()]
 
 
 def test_every_epoch_deals_whole_episodes_to_its_mini_batches() -> None:

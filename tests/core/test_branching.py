@@ -11,10 +11,10 @@ import pytest
 
 from madrigal.algorithms.siblings import all_groups
 from madrigal.rollouts.branching import Branching, check_branching
-from madrigal.rollouts.play import GenerationRequest, speaking_order
+from madrigal.rollouts.play import Utterance, speaking_order
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
-from madrigal.rollouts.tree import rollout_groups
-from madrigal.runs.records import full_episodes, segments
+from madrigal.rollouts.tree import branch
+from madrigal.runs.records import paths, stretches
 from madrigal.types import Completion, ConfigError, Group, Message, Point, Step, Turn
 
 State = tuple[str, ...]
@@ -40,13 +40,13 @@ class Diary:
         return Step(after, dict.fromkeys(self.agents, reward), "horizon" if len(after) == self.horizon else "")
 
 
-def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+def speak(wanted: Sequence[Utterance]) -> list[Completion]:
     return [Completion(str(one.seed % 1000)) for one in wanted]
 
 
 def grow(task: Any, branching: Branching, topology: Topology, origins: int = 1) -> list[Group[Any]]:
     points = [Point(f"x{n}", ()) for n in range(origins)]
-    return rollout_groups(
+    return branch(
         task, topology, points, branching, speak, lambda asked: [task.step(r.state, r.actions) for r in asked]
     )
 
@@ -55,7 +55,7 @@ def asked_for(group: Group[Any]) -> dict[tuple[int, int], int]:
     """Answers by round and place in it, each counted once, however many episodes share it."""
     found = defaultdict[tuple[int, int], set[int]](set)
     greedy = [node.greedy for node in all_groups([group]) if node.greedy is not None]
-    for episode in [*full_episodes([group]), *greedy, *group.solo]:
+    for episode in [*paths([group]), *greedy, *group.solo]:
         for index in {turn.round for turn in episode.turns}:
             spoken = [turn for turn in episode.turns if turn.round == index]
             for place, turn in enumerate(spoken):
@@ -94,7 +94,7 @@ def test_what_is_played_is_what_was_counted(agents: tuple[str, ...], topology: T
     order = speaking_order(topology, agents)
     horizon = 2 if branching.leaves(order, 2) <= 256 else 1
     (group,) = grow(Diary(agents, horizon), branching, topology)
-    count = segments if branching.follow == "best" else full_episodes
+    count = stretches if branching.follow == "best" else paths
     assert sum(1 for _ in count([group])) == branching.leaves(order, horizon)
     expected = {(r, p): branching.answers(order, r, p) for r in range(horizon) for p in range(len(order))}
     assert asked_for(group) == expected
@@ -104,7 +104,7 @@ def test_what_is_played_is_what_was_counted(agents: tuple[str, ...], topology: T
 def test_crossed_joint_actions_are_counted_too(branching: Branching) -> None:
     for agents in (("ann", "bob"), ("ann", "bob", "cat")):
         (group,) = grow(Diary(agents), branching, Parallel())
-        assert sum(1 for _ in full_episodes([group])) == branching.leaves(agents, 2)
+        assert sum(1 for _ in paths([group])) == branching.leaves(agents, 2)
         assert asked_for(group) == {
             (r, p): branching.answers(agents, r, p) for r in range(2) for p in range(len(agents))
         }
@@ -119,8 +119,8 @@ def test_an_agent_alone_speaks_once_more_beside_every_chain() -> None:
 def test_the_released_tree_of_c3_has_two_messages_and_four_answers_to_each() -> None:
     (group,) = grow(Diary(horizon=1), Branching(4, at="turn", fanout=(2, 4)), Sequential())
     assert asked_for(group) == {(0, 0): 2, (0, 1): 8}
-    assert [len(episode.turns) for episode in segments([group])] == [1] * 10
-    assert [episode.then is None for episode in segments([group])] == [False] * 2 + [True] * 8
+    assert [len(episode.turns) for episode in stretches([group])] == [1] * 10
+    assert [episode.then is None for episode in stretches([group])] == [False] * 2 + [True] * 8
 
 
 def test_places_beyond_the_fanout_take_the_width() -> None:

@@ -10,10 +10,10 @@ import pytest
 
 from madrigal.algorithms.siblings import all_groups
 from madrigal.rollouts.branching import Branching
-from madrigal.rollouts.play import GenerationRequest, SpeakRequest, StepRequest, play, play_turn
+from madrigal.rollouts.play import Judge, Speak, Utterance, decide, play
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
-from madrigal.rollouts.tree import rollout_groups
-from madrigal.runs.records import full_episodes
+from madrigal.rollouts.tree import branch
+from madrigal.runs.records import paths
 from madrigal.types import Completion, Episode, Group, Message, Point, Step, Turn
 
 State = tuple[str, ...]
@@ -58,10 +58,10 @@ class Voice:
     """Says the last digits of its seed, or what a script says of it, and remembers every call."""
 
     def __init__(self, script: Mapping[str, str] | None = None) -> None:
-        self.calls: list[list[GenerationRequest]] = []
+        self.calls: list[list[Utterance]] = []
         self.script = dict(script or {})
 
-    def __call__(self, wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def __call__(self, wanted: Sequence[Utterance]) -> list[Completion]:
         self.calls.append(list(wanted))
         return [Completion(self.script.get(one.agent, str(one.seed % 10000))) for one in wanted]
 
@@ -74,7 +74,7 @@ def grow(
 ) -> tuple[list[Group[Any]], Voice]:
     voice, points = Voice(), [Point(f"x{n}", ()) for n in range(origins)]
     judge = lambda asked: [task.step(one.state, one.actions) for one in asked]  # noqa: E731
-    return rollout_groups(task, topology, points, branching, voice, judge, (7,)), voice
+    return branch(task, topology, points, branching, voice, judge, (7,)), voice
 
 
 def ended(moves: Any, reply: object) -> Episode[Any]:
@@ -84,17 +84,17 @@ def ended(moves: Any, reply: object) -> Episode[Any]:
 
 
 def test_a_decision_in_the_middle_of_a_round_by_hand() -> None:
-    moves = play_turn(Diary(), Sequential(), Point("x", ()))
-    assert next(moves) == SpeakRequest({"ann": (Message("user", "ann:0:"),)}, 0, 0)
+    moves = decide(Diary(), Sequential(), Point("x", ()))
+    assert next(moves) == Speak({"ann": (Message("user", "ann:0:"),)}, 0, 0)
     episode = ended(moves, {"ann": Completion("a", seconds=2.0)})
     assert (episode.steps, [turn.completion.text for turn in episode.turns]) == ((), ["a"])
 
 
 def test_the_decision_that_closes_the_joint_action_is_judged() -> None:
     said = Turn("ann", (), Completion("a", seconds=2.0))
-    moves = play_turn(Diary(), Sequential(), Point("x", (), (said,)))
-    assert next(moves) == SpeakRequest({"bob": (Message("user", "bob:0:a"),)}, 0, 1)
-    assert moves.send({"bob": Completion("b")}) == StepRequest((), {"ann": "a", "bob": "b"})
+    moves = decide(Diary(), Sequential(), Point("x", (), (said,)))
+    assert next(moves) == Speak({"bob": (Message("user", "bob:0:a"),)}, 0, 1)
+    assert moves.send({"bob": Completion("b")}) == Judge((), {"ann": "a", "bob": "b"})
     step = Step(("a+b",), {"ann": 1.0, "bob": 1.0}, "horizon")
     episode = ended(moves, step)
     assert (episode.steps, [(turn.agent, turn.started) for turn in episode.turns]) == ((step,), [("bob", 2.0)])
@@ -103,7 +103,7 @@ def test_the_decision_that_closes_the_joint_action_is_judged() -> None:
 def test_those_who_speak_at_once_decide_one_by_one_without_hearing_each_other() -> None:
     (group,), _ = grow(Diary(), topology=Parallel())
     below = group.episodes[0].then
-    assert below is not None and below.origin.history == group.episodes[0].turns
+    assert below is not None and below.origin.said == group.episodes[0].turns
     assert {turn.prompt for episode in below.episodes for turn in episode.turns} == {(Message("user", "bob:0:"),)}
 
 
@@ -123,7 +123,7 @@ def test_alternatives_differ_in_their_words_and_in_nothing_before_them(
         for episode in node.episodes:
             assert episode.start == node.origin
             if episode.then is not None:
-                assert episode.then.origin.history == node.origin.history + episode.turns
+                assert episode.then.origin.said == node.origin.said + episode.turns
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
@@ -133,12 +133,12 @@ def test_every_path_of_a_tree_is_an_episode_that_play_could_have_played(
 ) -> None:
     task = Diary(agents, horizon=2 if len(agents) == 2 else 1)
     (group,), _ = grow(task, topology=topology)
-    for path in list(full_episodes([group]))[:40]:
+    for path in list(paths([group]))[:40]:
         rest = {round: [turn for turn in path.turns if turn.round == round] for round in range(task.horizon)}
         moves, steps = play(task, topology, Point("x0", ())), list(path.steps)
         asked = next(moves)
         while True:
-            if isinstance(asked, StepRequest):
+            if isinstance(asked, Judge):
                 step = task.step(asked.state, asked.actions)
                 assert step == steps.pop(0)
                 if step.ending:
@@ -154,7 +154,7 @@ def test_every_path_of_a_tree_is_an_episode_that_play_could_have_played(
 def test_in_a_game_only_the_player_to_move_decides() -> None:
     (group,), voice = grow(Turnwise(horizon=3))
     assert [len(call) for call in voice.calls] == [2, 4, 8]
-    assert [{turn.agent for turn in path.turns} for path in full_episodes([group])] == [{"ann", "bob"}] * 8
+    assert [{turn.agent for turn in path.turns} for path in paths([group])] == [{"ann", "bob"}] * 8
     assert all(len(episode.steps) == 1 for node in all_groups([group]) for episode in node.episodes)
 
 
@@ -180,18 +180,18 @@ def test_the_first_alternatives_are_the_same_in_a_narrower_tree() -> None:
 def test_a_branch_that_has_ended_grows_no_further() -> None:
     task = Diary(horizon=2)
 
-    def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def speak(wanted: Sequence[Utterance]) -> list[Completion]:
         return [Completion("stop" if n == 0 and one.agent == "bob" else "go") for n, one in enumerate(wanted)]
 
     judge = lambda asked: [task.step(one.state, one.actions) for one in asked]  # noqa: E731
-    (group,) = rollout_groups(task, Sequential(), [Point("x", ())], TREE, speak, judge)
-    lengths = [len(path.steps) for path in full_episodes([group])]
+    (group,) = branch(task, Sequential(), [Point("x", ())], TREE, speak, judge)
+    lengths = [len(path.steps) for path in paths([group])]
     assert lengths == [1] + [2] * 12
 
 
 def test_a_reward_above_the_threshold_ends_a_branch_of_a_tree() -> None:
     (group,), _ = grow(Diary(horizon=3), Branching(2, at="turn", stop_above=5.0))
-    for path in full_episodes([group]):
+    for path in paths([group]):
         values = [step.rewards["ann"] for step in path.steps]
         assert all(value <= 5 for value in values[:-1])
         assert path.steps[-1].ending == ("horizon" if len(values) == 3 else "solved")
@@ -226,22 +226,22 @@ def test_nothing_goes_on_where_the_best_has_ended() -> None:
     task = Diary(horizon=2)
     rewards = {"stop+b": 3.0, "a+b": 1.0}
 
-    def judge(asked: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
+    def judge(asked: Sequence[Judge[Any]]) -> list[Step[Any]]:
         steps = [task.step(one.state, one.actions) for one in asked]
         return [Step(one.state, dict.fromkeys(task.agents, rewards[one.state[-1]]), one.ending) for one in steps]
 
-    def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def speak(wanted: Sequence[Utterance]) -> list[Completion]:
         return [Completion("b" if one.agent == "bob" else "stop" if n == 2 else "a") for n, one in enumerate(wanted)]
 
-    (group,) = rollout_groups(task, Parallel(), [Point("x", ())], Branching(2, at="round", follow="best"), speak, judge)
+    (group,) = branch(task, Parallel(), [Point("x", ())], Branching(2, at="round", follow="best"), speak, judge)
     assert [episode.steps[0].ending for episode in group.episodes] == ["", "horizon"]
     assert [episode.then for episode in group.episodes] == [None, None]
 
 
 def test_who_is_silent_is_not_asked_not_heard_and_does_nothing() -> None:
     moves = play(Diary(("ann", "bob", "cat")), Sequential(), Point("x", ()), silent=("ann", "bob"))
-    assert next(moves) == SpeakRequest({"cat": (Message("user", "cat:0:"),)}, 0, 0)
-    assert moves.send({"cat": Completion("c")}) == StepRequest((), {"ann": "", "bob": "", "cat": "c"})
+    assert next(moves) == Speak({"cat": (Message("user", "cat:0:"),)}, 0, 0)
+    assert moves.send({"cat": Completion("c")}) == Judge((), {"ann": "", "bob": "", "cat": "c"})
 
 
 @pytest.mark.parametrize(

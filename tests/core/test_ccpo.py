@@ -56,17 +56,17 @@ def z(value: float, mean: float, variance: float) -> float:
 
 def test_until_there_is_history_rewards_are_raw() -> None:
     found, _ = credited(BOTH, BOTH.begin(), dyad(*PAIRS))
-    assert [found[f"ann{k}"].return_ for k in range(4)] == [1.0, 0.0, 0.0, -1.0]
-    assert [found[f"bob{k}"].return_ for k in range(4)] == [1.0, 0.0, 1.0, 0.0]
+    assert [found[f"ann{k}"].ret for k in range(4)] == [1.0, 0.0, 0.0, -1.0]
+    assert [found[f"bob{k}"].ret for k in range(4)] == [1.0, 0.0, 1.0, 0.0]
 
 
 def test_ten_outcomes_are_history_and_nine_are_not() -> None:
     few = BOTH.credit([dyad([1.0, 0.0, 0.5], [0.0, 0.0, 0.5])] * 3, BOTH.begin(), Readings())[1]
     assert few["delta"][2] == 9
-    assert credited(BOTH, few, dyad([1.0, 0.0], [0.25, 0.0]))[0]["ann0"].return_ == 0.75
+    assert credited(BOTH, few, dyad([1.0, 0.0], [0.25, 0.0]))[0]["ann0"].ret == 0.75
     enough = BOTH.credit([dyad([1.0], [0.0])], few, Readings())[1]
     assert enough["delta"][2] == 10
-    assert credited(BOTH, enough, dyad([1.0, 0.0], [0.25, 0.0]))[0]["ann0"].return_ != 0.75
+    assert credited(BOTH, enough, dyad([1.0, 0.0], [0.25, 0.0]))[0]["ann0"].ret != 0.75
 
 
 def test_with_history_rewards_are_shaped_by_hand() -> None:
@@ -81,14 +81,14 @@ def test_with_history_rewards_are_shaped_by_hand() -> None:
     gate = 1 / (1 + math.exp(-0.25 / (math.sqrt(0.1875) + 1e-6)))
     assert gate == pytest.approx(0.6405, abs=1e-4)
     for k, (one, other) in enumerate(zip(*PAIRS, strict=True)):
-        assert found[f"ann{k}"].return_ == pytest.approx(math.tanh(z(one - other, 0.25, 0.1875)))
+        assert found[f"ann{k}"].ret == pytest.approx(math.tanh(z(one - other, 0.25, 0.1875)))
         together, alone = z(one, 0.5, 0.25), z(other, 0.25, 0.1875)
-        assert found[f"bob{k}"].return_ == pytest.approx(gate * together + (1 - gate) * alone)
+        assert found[f"bob{k}"].ret == pytest.approx(gate * together + (1 - gate) * alone)
     # Averages move only afterwards: this step's differences have mean 0 and variance 0.5.
     assert after["delta"] == [pytest.approx(0.99 * 0.25), pytest.approx(0.99 * 0.1875 + 0.01 * 0.5), 16]
 
 
-def test_both_rewards_are_normalized_within_their_own_group() -> None:
+def test_both_rewards_are_normalised_within_their_own_group() -> None:
     found, _ = credited(BOTH, BOTH.begin(), dyad(*PAIRS), dyad([0.0, 5.0], [0.0, 0.0], name="other "))
     half = math.sqrt(2 / 3) + 1e-4  # the sample deviation of 1, 0, 0, -1
     assert [found[f"ann{k}"].advantage for k in range(4)] == pytest.approx([1 / half, 0, 0, -1 / half])
@@ -96,18 +96,18 @@ def test_both_rewards_are_normalized_within_their_own_group() -> None:
     assert [found[f"bob{k}"].advantage for k in range(4)] == pytest.approx([of_bob, -of_bob, of_bob, -of_bob])
     assert [found[f"annother {k}"].advantage for k in range(2)] == pytest.approx([-of_two, of_two])
     for agent in AGENTS:
-        row = torch.tensor([[found[f"{agent}{k}"].return_ for k in range(4)]], dtype=torch.float64)
+        row = torch.tensor([[found[f"{agent}{k}"].ret for k in range(4)]], dtype=torch.float64)
         assert group_zscore(row)[0].tolist() == pytest.approx([found[f"{agent}{k}"].advantage for k in range(4)])
 
 
 def test_a_thinker_that_always_adds_the_same_gets_nothing() -> None:
-    """Differences of 0.5 throughout: the center is 0.5, sigma 1 for want of variance, and r1 = tanh(0)."""
+    """Differences of 0.5 throughout: the centre is 0.5, sigma 1 for want of variance, and r1 = tanh(0)."""
     group = dyad([1.5, 0.5, 1.0, 2.5], [1.0, 0.0, 0.5, 2.0])
     memory = BOTH.begin()
     for _ in range(4):
         found, memory = credited(BOTH, memory, group)
     assert memory["delta"] == [0.5, 0.0, 16]
-    assert {found[f"ann{k}"].return_ for k in range(4)} == {0.0}
+    assert {found[f"ann{k}"].ret for k in range(4)} == {0.0}
     assert {found[f"ann{k}"].advantage for k in range(4)} == {0.0}
     assert found["bob3"].advantage > found["bob1"].advantage
 
@@ -119,7 +119,7 @@ def test_the_gate_opens_to_what_thinking_has_brought() -> None:
         history = [2.0 * gain, 1e-9, 100]  # no variance: sigma is 1
         memory = {"step": 0, "delta": history, "joint": [0.0, 1.0, 100], "solo": [0.0, 1.0, 100]}
         found, _ = credited(BOTH, memory, dyad([1.0, 0.0], [0.0, 1.0]))
-        return [found[f"bob{k}"].return_ for k in range(2)]
+        return [found[f"bob{k}"].ret for k in range(2)]
 
     assert rewards(0.0) == pytest.approx([0.5, 0.5], abs=1e-5)
     assert rewards(3.0) == pytest.approx([sigmoid(6.0), 1 - sigmoid(6.0)], abs=1e-5)
@@ -136,8 +136,8 @@ def test_what_thinking_has_brought_is_reported() -> None:
 def test_alpha_and_eta_sharpen() -> None:
     memory = {"step": 0, "delta": [0.5, 4.0, 50], "joint": [0.0, 1.0, 50], "solo": [0.0, 1.0, 50]}
     found, _ = credited(Ccpo(alpha=2.0, eta=3.0, alternate=0), memory, dyad([1.0, 0.0], [0.0, 0.0]))
-    assert found["ann0"].return_ == pytest.approx(math.tanh(2 * (1.0 - 0.5) / 2.000001))
-    assert found["bob0"].return_ == pytest.approx(sigmoid(3 * 0.5 / 2.000001), abs=1e-5)
+    assert found["ann0"].ret == pytest.approx(math.tanh(2 * (1.0 - 0.5) / 2.000001))
+    assert found["bob0"].ret == pytest.approx(sigmoid(3 * 0.5 / 2.000001), abs=1e-5)
 
 
 def test_the_gate_is_never_wholly_shut() -> None:
@@ -164,12 +164,8 @@ def test_training_passes_from_the_thinker_to_the_reasoner_and_back() -> None:
 
 def test_everyone_before_the_last_is_a_thinker() -> None:
     found, _ = credited(BOTH, BOTH.begin(), dyad(*PAIRS, agents=("ann", "cat", "bob")))
-    assert (
-        [found[f"ann{k}"].return_ for k in range(4)]
-        == [found[f"cat{k}"].return_ for k in range(4)]
-        == [1.0, 0.0, 0.0, -1.0]
-    )
-    assert [found[f"bob{k}"].return_ for k in range(4)] == [1.0, 0.0, 1.0, 0.0]
+    assert [found[f"ann{k}"].ret for k in range(4)] == [found[f"cat{k}"].ret for k in range(4)] == [1.0, 0.0, 0.0, -1.0]
+    assert [found[f"bob{k}"].ret for k in range(4)] == [1.0, 0.0, 1.0, 0.0]
 
 
 def test_several_rounds_come_to_their_discounted_sum() -> None:
@@ -182,8 +178,8 @@ def test_several_rounds_come_to_their_discounted_sum() -> None:
     algorithm = Ccpo(width=2, alternate=0, discount=0.5, reward_shift=-1.0, updates="turn")
     (late, early), memory = algorithm.credit([group], algorithm.begin(), Readings())
     # together 0 + 0.5 * 1 = 0.5, alone -1 + 0 = -1; and -1 with 0
-    assert {(s.turn.agent, s.return_) for s in late} == {("ann", 1.5), ("bob", 0.5)}
-    assert {(s.turn.agent, s.return_) for s in early} == {("ann", 1.5), ("bob", 0.5), ("ann", -1.0), ("bob", -1.0)}
+    assert {(s.turn.agent, s.ret) for s in late} == {("ann", 1.5), ("bob", 0.5)}
+    assert {(s.turn.agent, s.ret) for s in early} == {("ann", 1.5), ("bob", 0.5), ("ann", -1.0), ("bob", -1.0)}
     assert memory["delta"][0] == 0.25
 
 

@@ -40,7 +40,7 @@ GEMMA = (
     "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
 SPECIALS = ("<pad>", "<s>", "</s>", "<unk>", "<|im_start|>", "<|im_end|>", "<start_of_turn>", "<end_of_turn>")
-ROUNDS = (Message("user", "Name a color."), Message("assistant", "green"), Message("user", "  Why?\n\nSay it. "))
+ROUNDS = (Message("user", "Name a colour."), Message("assistant", "green"), Message("user", "  Why?\n\nSay it. "))
 BEGUN = (Message("user", "Write f."), Message("assistant", "def f(x):\n    "))
 
 
@@ -228,7 +228,7 @@ def test_a_plain_prompt_keeps_its_begin_token_and_loses_its_end_token(single: st
             chat("a"),
             "drops",
         ),
-        ("{{ messages[-1]['content'] }}", ROUNDS, "'Name a color.' stands in 1 of 3 message"),
+        ("{{ messages[-1]['content'] }}", ROUNDS, "'Name a colour.' stands in 1 of 3 message"),
         ("{{ messages[-1]['content'] }}", chat("Go") * 2, "'Go' stands in 2 .* 1 time"),
         (
             "{% for m in messages[1:] %}{{ m['content'] }}{% endfor %}",

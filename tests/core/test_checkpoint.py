@@ -112,8 +112,8 @@ def test_the_first_error_does_not_speak_of_a_checkpoint_that_is_not_there(tmp_pa
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path, number: float) -> None:
     save(tmp_path, 1)
-    moments = {"optimizer": {"state": {0: {"exp_avg": torch.tensor([0.0, number])}}}}
-    with pytest.raises(TrainingError, match=r"optimizer.state.0.exp_avg of ann holds numbers that are not finite"):
+    moments = {"optimiser": {"state": {0: {"exp_avg": torch.tensor([0.0, number])}}}}
+    with pytest.raises(TrainingError, match=r"optimiser.state.0.exp_avg of ann holds numbers that are not finite"):
         save_checkpoint(tmp_path, 2, {"ann": moments}, {})
     assert [p.name for p in tmp_path.iterdir()] == ["step-1"]
 

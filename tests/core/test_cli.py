@@ -18,14 +18,14 @@ import torch
 import madrigal
 from madrigal import cli
 from madrigal.commands import train as commands
-from madrigal.commands.settings import base_experiment, with_settings
+from madrigal.commands.settings import start_of, with_settings
 from madrigal.config import read_experiment, to_json
 from madrigal.policies.local import Lora, PolicyConfig, load_model
 from madrigal.recipes import RECIPES, recipe
 from madrigal.report.progress import before_after, shown
 from madrigal.rollouts.task import SingleRound
 from madrigal.runs.folders import held, held_free
-from madrigal.tasks.own import CustomTask, load_own
+from madrigal.tasks.own import Own, load_own
 from madrigal.training.train import train
 from madrigal.types import ConfigError, EngineError, Example, TaskError
 
@@ -78,8 +78,8 @@ def write(name: str, *rows: Any) -> str:
         ("train tldr --algorithm.width 1", "algorithm.width: a group needs at least 2"),
         ("train tldr --algorithm.discount 2", "algorithm.discount: expected 0 to 1, got 2.0"),
         ("train tldr --algorithm.clip 0", "algorithm.clip: expected a positive range"),
-        ("train tldr --optimizer.lr -1", "optimizer.lr: expected a positive number, got -1"),
-        ("train tldr --optimizer.lr nan", "optimizer.lr: expected a positive number, got nan"),
+        ("train tldr --optimiser.lr -1", "optimiser.lr: expected a positive number, got -1"),
+        ("train tldr --optimiser.lr nan", "optimiser.lr: expected a positive number, got nan"),
         ("train tldr --sampling.max-new-tokens 0", "sampling.max_new_tokens: expected at least 1, got 0"),
         ("train tldr --sampling.temperature 0", "sampling.temperature: expected more than 0 and finite, got 0"),
         ("train tldr --sampling.top-p 1.5", "sampling.top_p"),
@@ -88,7 +88,7 @@ def write(name: str, *rows: Any) -> str:
         ("train tldr --steps many", "Error parsing --steps: invalid literal for int()"),
         ("train tldr --steps", "Missing value for argument '--steps'"),
         ("train tldr --stepz 3", "unknown setting --stepz: did you mean --steps?"),
-        ("train tldr --lr 3", "unknown setting --lr: did you mean --optimizer.lr or --critic.lr?"),
+        ("train tldr --lr 3", "unknown setting --lr: did you mean --optimiser.lr or --critic.lr?"),
         ("train tldr --overwrit", "unknown setting --overwrit: did you mean --overwrite?"),
         ("train tldr --task.variant later", "unknown setting --task.variant: did you mean --task.agents?"),
         ("train tldr stray", "expected settings as --name value, got 'stray'"),
@@ -279,7 +279,7 @@ def test_settings_from_the_command_line_are_kept_in_the_run(
     settings += ["--sampling.max-new-tokens", "3", "--evaluation.examples", "1"]
     assert cli.run(["train", "tldr", "--name", "mine", *settings]) == 0
     out = capsys.readouterr().out
-    assert "normalized return %" in out and "Transcript 1 after training" in out and "runs/mine/steps.jsonl" in out
+    assert "normalised return %" in out and "Transcript 1 after training" in out and "runs/mine/steps.jsonl" in out
     run = read_experiment(Path("runs/mine"))
     assert (run.steps, run.prompts, run.algorithm.width, run.algorithm.kl) == (1, 1, 2, 0.0)
     assert run.team == replace(recipe("tldr").team, policy=PolicyConfig(model=str(model_folder)), device="cpu")
@@ -319,10 +319,10 @@ def test_an_own_task_that_fails_is_one_line_before_any_model(
 def test_an_own_module_replaces_none_and_is_imported_once() -> None:
     Path("random.py").write_text(OWN.replace('"high"', "0.5") + "import time\nmade = time.perf_counter()\n")
     for _ in range(2):
-        load_own(CustomTask("random.py:words"))
+        load_own(Own("random.py:words"))
         made = sys.modules["madrigal_own_random"].made
     assert sys.modules["random"] is random and not hasattr(random, "words")
-    load_own(CustomTask("random.py:words"))
+    load_own(Own("random.py:words"))
     assert sys.modules["madrigal_own_random"].made == made
 
 
@@ -332,17 +332,17 @@ def test_an_own_task_imports_its_neighbours_and_hides_nobody_elses(tmp_path: Pat
     prompt = "lambda example, agent: phrases.greeting + __import__('later').word"
     own = OWN.replace('"high"', "0.5").replace('lambda example, agent: "?"', prompt)
     (tmp_path / "own.py").write_text("import colorsys, phrases\n" + own)
-    task = load_own(CustomTask(f"{tmp_path}/own.py:words"))
+    task = load_own(Own(f"{tmp_path}/own.py:words"))
     assert task.observe(task.reset(task.examples("test")[0]), "ann", ())[0].content == "hellonow"
     assert hasattr(sys.modules["colorsys"], "rgb_to_hsv") and sys.path[-1] == str(tmp_path)
     (tmp_path / "second.py").write_text(own.replace("phrases.greeting", "'hello'"))
-    load_own(CustomTask(f"{tmp_path}/second.py:words"))
+    load_own(Own(f"{tmp_path}/second.py:words"))
     assert sys.path.count(str(tmp_path)) == 1
 
 
 def test_what_an_own_task_raises_in_play_names_method_and_example() -> None:
     Path("own.py").write_text(OWN.replace('"high"', "0.5") + "train = {'?'}\n")
-    task = load_own(CustomTask("own.py:words"))
+    task = load_own(Own("own.py:words"))
     assert isinstance(task.task, SingleRound)  # type: ignore[attr-defined]
     state = task.reset(Example("z", {}))
     assert task.step(state, {"ann": "a"}).state == state
@@ -389,12 +389,12 @@ def test_overwrite_without_a_name_takes_the_recipes_folder(monkeypatch: pytest.M
 
 
 def test_own_components_are_shown_after_the_known_ones() -> None:
-    names = ["reward", "color", "words/ann", "accuracy", "structure"]
-    assert shown(names) == ["structure", "accuracy", "color"]
-    parts = {"components": {"color": 0.5, "accuracy": 50.0}, "intervals": {"color": (0, 1), "accuracy": (0, 100)}}
+    names = ["reward", "colour", "words/ann", "accuracy", "structure"]
+    assert shown(names) == ["structure", "accuracy", "colour"]
+    parts = {"components": {"colour": 0.5, "accuracy": 50.0}, "intervals": {"colour": (0, 1), "accuracy": (0, 100)}}
     figures = {"examples": 2, "return_percent": 1.0, "low": 0.0, "high": 2.0, "tokens_per_second": 1}
     table = before_after({"after": {**figures, **parts, "response_seconds": 1.0}})
-    assert [str(cell) for cell in table.columns[0].cells][:2] == ["accuracy %", "color"]
+    assert [str(cell) for cell in table.columns[0].cells][:2] == ["accuracy %", "colour"]
     assert list(table.columns[1].cells)[:2] == ["50.0 [0.0, 100.0]", "0.50 [0.00, 1.00]"]
 
 
@@ -445,7 +445,7 @@ def test_the_task_in_a_file_is_proposed(capsys: pytest.CaptureFixture[str]) -> N
 def test_a_run_whose_path_holds_a_colon_is_a_run() -> None:
     Path("runs/exp:1").mkdir(parents=True)
     Path("runs/exp:1/experiment.json").write_text(to_json(recipe("tldr")))
-    assert base_experiment("runs/exp:1") == recipe("tldr")
+    assert start_of("runs/exp:1") == recipe("tldr")
 
 
 def test_a_recipes_name_is_no_path(capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,12 +73,7 @@ def test_two_agents_by_hand() -> None:
 
 def test_the_return_of_an_answer_is_the_mean_over_partners() -> None:
     (stage,), _ = replace(COMA, width=2).credit([crossed(SQUARE)], {}, Readings())
-    assert {sample.turn.completion.text: sample.return_ for sample in stage} == {
-        "ann0": 2,
-        "ann1": 7,
-        "bob0": 3,
-        "bob1": 6,
-    }
+    assert {sample.turn.completion.text: sample.ret for sample in stage} == {"ann0": 2, "ann1": 7, "bob0": 3, "bob1": 6}
 
 
 def table(agents: int, width: int) -> st.SearchStrategy[dict[tuple[int, ...], float]]:

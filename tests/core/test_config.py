@@ -20,10 +20,10 @@ from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import SingleRound
 from madrigal.rollouts.topology import Sequential
 from madrigal.tasks.coding.config import ExpertConfig
-from madrigal.tasks.own import CustomTask
+from madrigal.tasks.own import Own
 from madrigal.types import ConfigError, Example, TaskError
 
-RUN = Experiment("own", CustomTask("task.py:task"))
+RUN = Experiment("own", Own("task.py:task"))
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from madrigal.rollouts.play import EpisodeRun, StepRequest, drive, play
+from madrigal.rollouts.play import Game, Judge, drive, play
 from madrigal.rollouts.task import SingleRound, Task, check_step, check_task, joint
 from madrigal.rollouts.topology import Parallel
 from madrigal.tasks.guarded import Guarded
@@ -54,9 +54,9 @@ def step_of(rewards: Mapping[str, Any] | None = None, **more: Any) -> Step[Any]:
 
 def played(task: Task[Any]) -> Any:
     """One episode in which everybody says "real"."""
-    game = EpisodeRun(play(task, Parallel(), Point("ada", task.reset(ADA))), ())
+    game = Game(play(task, Parallel(), Point("ada", task.reset(ADA))), ())
 
-    def judge(asked: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
+    def judge(asked: Sequence[Judge[Any]]) -> list[Step[Any]]:
         return [task.step(one.state, one.actions) for one in asked]
 
     return drive([game], lambda wanted: [Completion("real")] * len(wanted), judge)[0]

@@ -18,10 +18,10 @@ from madrigal.algorithms.counterfactual import Counterfactual, against_all, agai
 from madrigal.algorithms.group import MAGRPO, RLOO
 from madrigal.learning.learners import examples_in
 from madrigal.rollouts.branching import Branching
-from madrigal.rollouts.play import GenerationRequest
+from madrigal.rollouts.play import Utterance
 from madrigal.rollouts.task import joint
 from madrigal.rollouts.topology import Parallel, Sequential
-from madrigal.rollouts.tree import rollout_groups, weigh
+from madrigal.rollouts.tree import branch, weigh
 from madrigal.types import Completion, ConfigError, Episode, Group, Message, Point, Readings, Sample, Step, Turn
 
 AGENTS = ("ann", "bob")
@@ -57,7 +57,7 @@ def samples(algorithm: Counterfactual, *groups: Group[Any]) -> dict[str, Sample]
 
 
 def credited(algorithm: Counterfactual, *groups: Group[Any]) -> dict[str, tuple[float, float]]:
-    return {name: (one.advantage, one.return_) for name, one in samples(algorithm, *groups).items()}
+    return {name: (one.advantage, one.ret) for name, one in samples(algorithm, *groups).items()}
 
 
 DUO = tree([1.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.0])
@@ -195,14 +195,14 @@ def expected_update(algorithm: Counterfactual, draws: int) -> dict[str, float]:
     for bits in product("01", repeat=draws):
         drawn, chance = iter(bits), 1.0
 
-        def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+        def speak(wanted: Sequence[Utterance]) -> list[Completion]:
             nonlocal chance
             said = [(one.prompt[0].content, next(drawn)) for one in wanted]  # noqa: B023
             chance *= math.prod(CHANCES[state] if bit == "1" else 1 - CHANCES[state] for state, bit in said)
             return [Completion(bit, (1,), (2,), (-0.5,)) for _, bit in said]
 
         judge = lambda asked: [task.step(one.state, one.actions) for one in asked]  # noqa: E731
-        groups: Any = rollout_groups(task, Parallel(), [Point("x", "")], algorithm.branching, speak, judge)  # type: ignore[arg-type]
+        groups: Any = branch(task, Parallel(), [Point("x", "")], algorithm.branching, speak, judge)  # type: ignore[arg-type]
         (stage,), _ = algorithm.credit(groups, {}, Readings())
         chance *= 0.5 ** len(list(drawn))
         for sample in stage:
@@ -291,14 +291,14 @@ def test_a_tree_that_is_played_is_credited_throughout() -> None:
     """Played over a sequential round of three: 2 + 8 + 32 messages, each among its own siblings."""
     task = Game(REWARDS, agents=("ann", "bob", "cat"))
 
-    def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def speak(wanted: Sequence[Utterance]) -> list[Completion]:
         return [Completion("1", (1,), (one.seed % 100,), (-0.5,)) for one in wanted]
 
     judge = lambda asked: [  # noqa: E731
         Step("", joint(task.agents, float(len(set(one.actions)))), "horizon") for one in asked
     ]
     algorithm = Counterfactual()
-    groups: Any = rollout_groups(task, Sequential(), [Point("x", "")], algorithm.branching, speak, judge)  # type: ignore[arg-type]
+    groups: Any = branch(task, Sequential(), [Point("x", "")], algorithm.branching, speak, judge)  # type: ignore[arg-type]
     (stage,), _ = algorithm.credit(groups, {}, Readings())
     assert [sum(s.turn.agent == agent for s in stage) for agent in task.agents] == [2, 8, 32]
     assert {sample.advantage for sample in stage} == {0.0}
@@ -327,12 +327,12 @@ def noise(algorithm: Any, agent: str) -> float:
     """The variance of an agent's policy gradient at even chances, over 100 examples drawn one by one."""
     task, rows = Pairs(), []
 
-    def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def speak(wanted: Sequence[Utterance]) -> list[Completion]:
         return [Completion(str(one.seed % 5)) for one in wanted]
 
     judge = lambda asked: [task.step(one.state, one.actions) for one in asked]  # noqa: E731
     for n in range(100):
-        groups: Any = rollout_groups(task, Sequential(), [Point("x", "")], algorithm.branching, speak, judge, (n,))  # type: ignore[arg-type]
+        groups: Any = branch(task, Sequential(), [Point("x", "")], algorithm.branching, speak, judge, (n,))  # type: ignore[arg-type]
         ((stage,), _) = algorithm.credit(groups, {}, Readings())
         mine = [sample for sample in stage if sample.turn.agent == agent]
         row = defaultdict[tuple[str, str], float](float)

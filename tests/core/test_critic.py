@@ -16,8 +16,8 @@ from torch import Tensor
 
 from madrigal.algorithms import CriticNeed
 from madrigal.learning.critics import CriticLearner, explained
-from madrigal.learning.learner import forward_fn
-from madrigal.learning.optimizer import OptimizerConfig
+from madrigal.learning.learner import reader
+from madrigal.learning.optimizer import Optimiser
 from madrigal.maths.batch import make_batch
 from madrigal.maths.sampling import Sampling
 from madrigal.policies.adapters import adapter_name
@@ -28,7 +28,7 @@ from madrigal.types import Completion, ConfigError, EngineError, Sample, Trainin
 # peft asks transformers by a name that the latter is about to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
 PLAIN = Sampling(max_new_tokens=6)
-FREE = OptimizerConfig(lr=1e-3, clip_norm=1e9)
+FREE = Optimiser(lr=1e-3, clip_norm=1e9)
 NEED = CriticNeed("own", "token", weight=0.5)
 KINDS = pytest.mark.parametrize("rank", [0, 4], ids=["whole", "lora"])
 
@@ -115,7 +115,7 @@ def gradients(learner: CriticLearner, samples: list[Sample]) -> dict[str, Tensor
         masters = learner.descent.masters
         seen.update({name: p.grad.clone() for name, p in masters.items() if p.grad is not None})
 
-    handle = learner.descent.optimizer.register_step_pre_hook(look)
+    handle = learner.descent.optimiser.register_step_pre_hook(look)
     learner.update([samples])
     handle.remove()
     return seen
@@ -217,7 +217,7 @@ def test_output_that_is_not_finite_names_the_critic(model_folder: Path) -> None:
 
 @KINDS
 def test_a_restored_critic_goes_on_with_the_same_numbers(model_folder: Path, rank: int) -> None:
-    config = OptimizerConfig(lr=1e-3, warmup=2, lr_schedule="cosine")
+    config = Optimiser(lr=1e-3, warmup=2, schedule="cosine")
     one, other = (CriticLearner(critic_of(model_folder, rank), config, NEED) for _ in range(2))
     samples = lessons(one.critic, tiny.load(model_folder))
     one.update([samples, samples])
@@ -272,5 +272,5 @@ def test_a_batch_of_values_has_zeros_in_padding(model_folder: Path) -> None:
     critic, policy = critic_of(model_folder), tiny.load(model_folder)
     batch = make_batch(samples_of(answers(policy, PLAIN)), policy.tokenizer.pad_token_id, CPU)
     assert not bool(batch.mask.all())
-    values = critic.values(batch, forward_fn(FREE))
+    values = critic.values(batch, reader(FREE))
     assert bool((values[~batch.mask] == 0).all()) and bool((values[batch.mask] != 0).all())

@@ -20,15 +20,15 @@ from madrigal.build.experiment import make_team
 from madrigal.build.learners import check_histories, make_critics, make_learning
 from madrigal.config import Experiment, TeamConfig
 from madrigal.learning.critics import CENTRAL, Critics
-from madrigal.learning.histories import as_shown, joint_history, visible_turns
-from madrigal.learning.optimizer import OptimizerConfig
+from madrigal.learning.histories import as_shown, company, joint_history
+from madrigal.learning.optimizer import Optimiser
 from madrigal.maths.sampling import Sampling
 from madrigal.policies.adapters import adapter_name
 from madrigal.policies.critic import CriticConfig
 from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig
 from madrigal.policies.team import Team
 from madrigal.rollouts.task import SingleRound
-from madrigal.tasks.own import CustomTask
+from madrigal.tasks.own import Own
 from madrigal.types import (
     Completion,
     ConfigError,
@@ -55,8 +55,8 @@ def experiment(folder: Path, algorithm: ActorCritic, **settings: Any) -> Experim
     team = TeamConfig(policy=PolicyConfig(model=str(folder)), device="cpu")
     return Experiment(
         "own",
-        CustomTask("x:y"),
-        **{"team": team, "algorithm": algorithm, "optimizer": OptimizerConfig(lr=1e-3), "steps": 4, **settings},
+        Own("x:y"),
+        **{"team": team, "algorithm": algorithm, "optimiser": Optimiser(lr=1e-3), "steps": 4, **settings},
     )
 
 
@@ -143,8 +143,8 @@ def test_who_is_asked_later_is_not_shown_to_who_was_asked_before(model_folder: P
     critics = critics_of(experiment(model_folder, MAPPO))
     in_turn = episode(critics.team, {"ann": "a cat", "bob": "ann said meow"}, after={"bob": 1})
     ann, bob = in_turn.turns
-    assert visible_turns(in_turn, ann) == {"ann": ann}
-    assert visible_turns(in_turn, bob) == {"ann": ann, "bob": bob}
+    assert company(in_turn, ann) == {"ann": ann}
+    assert company(in_turn, bob) == {"ann": ann, "bob": bob}
     other = episode(critics.team, {"ann": "a cat", "bob": "ann said woof"}, after={"bob": 1})
     found = values(critics, group(in_turn, other))
     assert found[0, "ann", 0] == pytest.approx(found[1, "ann", 0], abs=1e-6)
@@ -158,10 +158,10 @@ def test_company_is_of_the_same_round_and_of_what_was_said_before_this_stretch()
     before, other = spoken("ann", 1, 0), spoken("ann", 0, 0)
     bob, again, late = spoken("bob", 1, 1), spoken("ann", 1, 2), spoken("bob", 1, 3)
     here = Episode(Point("x", "", (before,), round=1), (bob, again, late), ())
-    assert visible_turns(here, bob) == {"ann": before, "bob": bob}
-    assert visible_turns(here, again) == {"ann": again, "bob": bob}
-    assert visible_turns(here, late) == {"ann": again, "bob": late}
-    assert other not in visible_turns(here, late).values()
+    assert company(here, bob) == {"ann": before, "bob": bob}
+    assert company(here, again) == {"ann": again, "bob": bob}
+    assert company(here, late) == {"ann": again, "bob": late}
+    assert other not in company(here, late).values()
 
 
 @given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=4), min_size=1, max_size=4), st.integers(0, 3))
@@ -242,11 +242,11 @@ def test_every_critic_takes_one_step_per_stage_however_many_agents_it_serves(
     run = experiment(
         model_folder, replace(algorithm, whiten=False), team=TeamConfig(policy=policy, shared=shared, device="cpu")
     )
-    run = replace(run, optimizer=replace(run.optimizer, mismatch_tolerance=1e9))
+    run = replace(run, optimiser=replace(run.optimiser, stale_tolerance=1e9))
     learning = make_learning(run, make_team(run.team, AGENTS, 0))
     steps: list[str] = []
     for name, learner in learning.everyone.items():
-        learner.descent.optimizer.register_step_post_hook(lambda *_, name=name: steps.append(name))
+        learner.descent.optimiser.register_step_post_hook(lambda *_, name=name: steps.append(name))
     groups = [group(*(episode(learning.team, {"ann": "a cat", "bob": "a dog"}) for _ in range(3)))]
     readings = learning.read(groups)
     stages, _ = run.algorithm.credit(groups, run.algorithm.begin(), readings)
@@ -319,8 +319,8 @@ def test_adapters_of_critics_beside_whole_policies_have_one_model_of_their_own(m
 
 
 def test_the_critics_rate_is_the_policies_unless_it_is_given(model_folder: Path) -> None:
-    run = experiment(model_folder, MAPPO, optimizer=OptimizerConfig(lr=3e-4, clip_norm=0.5))
-    assert critics_of(run).learners[CENTRAL].config == run.optimizer
+    run = experiment(model_folder, MAPPO, optimiser=Optimiser(lr=3e-4, clip_norm=0.5))
+    assert critics_of(run).learners[CENTRAL].config == run.optimiser
     fast = critics_of(replace(run, critic=CriticConfig(lr=5e-5))).learners[CENTRAL].config
     assert (fast.lr, fast.clip_norm) == (5e-5, 0.5)
 
@@ -328,7 +328,7 @@ def test_the_critics_rate_is_the_policies_unless_it_is_given(model_folder: Path)
 def build_stranger(folder: Path) -> Path:
     """A model of another family: its tokens mean something else."""
     tiny.build_model(folder)
-    train_tokenizer(["who can tell a cat from a catalog, or a dog from dogma"] * 3).save_pretrained(folder)
+    train_tokenizer(["who can tell a cat from a catalogue, or a dog from dogma"] * 3).save_pretrained(folder)
     return folder
 
 

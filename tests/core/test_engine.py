@@ -10,7 +10,7 @@ import torch
 from borders import assert_same_answers, assert_same_tokens, plain_logits
 from tiny import answers, chat
 
-from madrigal.maths.sampling import Sampling, filtered_logits
+from madrigal.maths.sampling import Sampling, warp
 from madrigal.policies.generate import RoomyLayer, generate
 from madrigal.policies.local import LocalPolicy
 from madrigal.types import Completion, EngineError
@@ -28,7 +28,7 @@ def talker(policy: LocalPolicy) -> LocalPolicy:
 
 
 def logprob_error(policy: LocalPolicy, said: Completion, sampling: Sampling) -> float:
-    logprobs = filtered_logits(plain_logits(policy, said.prompt_ids, said.token_ids)[:-1], sampling).log_softmax(-1)
+    logprobs = warp(plain_logits(policy, said.prompt_ids, said.token_ids)[:-1], sampling).log_softmax(-1)
     chosen = logprobs.gather(-1, torch.tensor(said.token_ids)[:, None])[:, 0]
     return float((chosen - torch.tensor(said.logprobs)).abs().max())
 

@@ -195,7 +195,7 @@ def test_each_agents_steps_have_mean_0_and_variance_1(played: list[tuple[list[fl
     found = samples_of(DR_MAS, chains(*(row for row, _ in played), silent=silent))
     for agent in AGENTS:
         mine = [s for s in found if s.turn.agent == agent]
-        if len({s.return_ for s in mine}) > 1:
+        if len({s.ret for s in mine}) > 1:
             assert mean(s.advantage for s in mine) == pytest.approx(0, abs=1e-9)
             assert stdev(s.advantage for s in mine) == pytest.approx(1, abs=1e-5)  # the added epsilon
         else:
@@ -216,14 +216,14 @@ def test_candidates_are_compared_within_their_agent_and_turn() -> None:
     """The team earns 0.5 and 5.5, then 2 and 4: each pair stands for itself, at one deviation from its mean."""
     given = advantages(rounder(AT_GRPO), followed((2.0, 4.0)), of="ann")
     assert given == near({"ann 0.0": -1, "ann 1.0": 1, "ann 10.1": -1, "ann 11.1": 1})
-    assert [s.return_ for s in samples_of(replace(AT_GRPO, width=2), followed((2.0, 4.0)))][-2:] == [0.5, 5.5]
+    assert [s.ret for s in samples_of(replace(AT_GRPO, width=2), followed((2.0, 4.0)))][-2:] == [0.5, 5.5]
 
 
 def test_what_later_rounds_earn_is_not_credited_to_earlier_ones() -> None:
     small, large = followed((2.0, 4.0)), followed((-900.0, 900.0))
     first = [s for s in samples_of(AT_GRPO, small) if s.turn.round == 0]
-    assert [(s.advantage, s.return_) for s in first] == [
-        (s.advantage, s.return_) for s in samples_of(AT_GRPO, large) if s.turn.round == 0
+    assert [(s.advantage, s.ret) for s in first] == [
+        (s.advantage, s.ret) for s in samples_of(AT_GRPO, large) if s.turn.round == 0
     ]
 
 
@@ -233,7 +233,7 @@ def test_local_rewards_are_added_to_alpha_times_the_teams() -> None:
     assert advantages(AT_GRPO, group, of=".1") == dict.fromkeys(["ann 10.1", "ann 11.1", "bob 10.1", "bob 11.1"], 0)
     local = replace(rounder(AT_GRPO), joint_weight=0.5, own_weight=1.0)
     assert advantages(local, group, of=".1") == near({"ann 10.1": -1, "ann 11.1": 1, "bob 10.1": 1, "bob 11.1": -1})
-    assert {s.turn.completion.text: s.return_ for s in samples_of(local, group) if s.turn.round == 1} == {
+    assert {s.turn.completion.text: s.ret for s in samples_of(local, group) if s.turn.round == 1} == {
         "ann 10.1": 1.0,
         "ann 11.1": 5.0,
         "bob 10.1": 5.0,
@@ -264,7 +264,7 @@ def test_the_whole_return_goes_to_every_turn() -> None:
     )
     assert late == near({"ann 0.0": 1, "ann 0.1": 1, "ann 1.0": -1})  # 0 + 0.5 against -1
     shifted = samples_of(replace(MULTI_TURN_GRPO, discount=0.5, reward_shift=-1.0), chains([1.0, 2.0], [0.0]))
-    assert [one.return_ for one in shifted if one.turn.agent == "ann"] == [0.5, 0.5, -1.0]
+    assert [one.ret for one in shifted if one.turn.agent == "ann"] == [0.5, 0.5, -1.0]
 
 
 UNEVEN = chains([1.0], [0.0, 0.0, 1.0], [0.0, 0.0])  # two equally good episodes of 1 and 3 rounds, and a bad one of 2
@@ -336,7 +336,7 @@ def softmax(logits: Mapping[str, float]) -> dict[str, float]:
 
 
 def test_an_agent_learns_to_skip_the_work_only_where_turns_are_averaged() -> None:
-    """Both ways are equally good: nothing but 1/T favors the short one.
+    """Both ways are equally good: nothing but 1/T favours the short one.
 
     Plain gradient steps: Adam rescales each logit of a table by itself, and hides the factor.
     """
@@ -352,12 +352,12 @@ def test_an_agent_learns_to_skip_the_work_only_where_turns_are_averaged() -> Non
 def test_margin_and_quality_over_own_earlier_rewards() -> None:
     """Ann earns 0.5, 1, 0 and Q is 0.5, then 0.75; her sibling always 0, so that the means are halves."""
     group = chains([(0.5, 0.0), (1.0, 0.0), (0.0, 0.0)], [0.0, 0.0, 0.0])
-    by_margin = {s.turn.completion.text: s.return_ for s in samples_of(Marti(), group)}
+    by_margin = {s.turn.completion.text: s.ret for s in samples_of(Marti(), group)}
     assert [by_margin[f"ann 0.{t}"] for t in range(3)] == pytest.approx([0.5, 1.25, -0.375])
     assert [by_margin[f"ann 1.{t}"] for t in range(3)] == [0, 0, 0]
     given = advantages(Marti(), group, of="ann 0")
     assert given == near({"ann 0.0": 0.25, "ann 0.1": 0.625, "ann 0.2": -0.1875})
-    by_quality = {s.turn.completion.text: s.return_ for s in samples_of(Marti(shaping="quality"), group)}
+    by_quality = {s.turn.completion.text: s.ret for s in samples_of(Marti(shaping="quality"), group)}
     assert [by_quality[f"ann 0.{t}"] for t in range(3)] == pytest.approx([0.5, 1.25, -0.125])
     assert [by_quality[f"ann 1.{t}"] for t in range(3)] == pytest.approx([0, -0.5, -0.5])
 
@@ -365,21 +365,21 @@ def test_margin_and_quality_over_own_earlier_rewards() -> None:
 def test_earlier_rewards_may_be_everybodys() -> None:
     """Ann's 1 after ann 0.5 and bob 0: Q is 0.25."""
     group = chains([(0.5, 0.0), (1.0, 0.0)], [0.0, 0.0])
-    shaped = {s.turn.completion.text: s.return_ for s in samples_of(Marti(earlier="all"), group)}
+    shaped = {s.turn.completion.text: s.ret for s in samples_of(Marti(earlier="all"), group)}
     assert shaped["ann 0.1"] == pytest.approx(1 + 0.5 * 0.75)
     assert shaped["bob 0.1"] == pytest.approx(0 - 0.5 * 0.25)
 
 
 def test_the_outcome_is_the_agents_last_reward_in_every_round() -> None:
     group = chains([(0.5, 0.0), (1.0, 0.0)], [0.0, 0.0])
-    shaped = {s.turn.completion.text: s.return_ for s in samples_of(Marti(with_outcome=True, beta=0.25), group)}
+    shaped = {s.turn.completion.text: s.ret for s in samples_of(Marti(with_outcome=True, beta=0.25), group)}
     assert [shaped[f"ann 0.{t}"] for t in range(2)] == pytest.approx([0.75, 1.5])
     assert [shaped[f"bob 0.{t}"] for t in range(2)] == pytest.approx([0.0, 0.0])
 
 
 def test_quality_reads_shares_of_the_best_reward() -> None:
     full = chains([4.0, 4.0], [0.0, 4.0])
-    shaped = {s.turn.completion.text: s.return_ for s in samples_of(Marti(shaping="quality", best_reward=4.0), full)}
+    shaped = {s.turn.completion.text: s.ret for s in samples_of(Marti(shaping="quality", best_reward=4.0), full)}
     assert [shaped[f"ann 0.{t}"] for t in range(2)] == [1.0, 1.5]  # Q = R = 1 gives 1 + alpha
     with pytest.raises(RewardError, match=r"expected 0 to 1, got 4.0; set algorithm.best_reward"):
         samples_of(Marti(shaping="quality"), full)

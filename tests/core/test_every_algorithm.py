@@ -11,10 +11,10 @@ import pytest
 
 from madrigal.algorithms import Algorithm
 from madrigal.algorithms.catalog import ALGORITHMS
-from madrigal.rollouts.counterfactual_rewards import with_counterfactuals
-from madrigal.rollouts.play import GenerationRequest, StepRequest
+from madrigal.rollouts.counterfactual_rewards import leaving_one_out
+from madrigal.rollouts.play import Judge, Utterance
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
-from madrigal.rollouts.tree import rollout_groups
+from madrigal.rollouts.tree import branch
 from madrigal.types import Completion, Group, Message, Point, Reading, Readings, Sample, Step, Turn
 
 NAMES = ("ann", "bob", "cat", "dan", "eve")
@@ -74,7 +74,7 @@ def read(algorithm: Algorithm[Any], groups: Sequence[Group[Any]]) -> Readings:
 
     def made(turn: Turn) -> Reading:
         digit = int(turn.completion.text) / 10
-        return Reading((digit,) * tokens, (-0.7, -1.4), shown=(digit**2,), history=(digit, 1.0))
+        return Reading((digit,) * tokens, (-0.7, -1.4), shown=(digit**2,), said=(digit, 1.0))
 
     return Readings((turn, made(turn)) for turn in turns_of(groups))
 
@@ -96,17 +96,17 @@ def credited(name: str, kind: str, size: int, alike: float = 0.0) -> tuple[list[
     kinds = {"any": "own", "own": "own", "zero-sum": "zero-sum"}
     task: Any = Digits(NAMES[:size], rounds, kinds[algorithm.needs.rewards], alike)
 
-    def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def speak(wanted: Sequence[Utterance]) -> list[Completion]:
         return [Completion(str(one.seed // 7 % 10), (1,), (2, 3), (-0.5, -1.0)) for one in wanted]
 
-    def judge(asked: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
+    def judge(asked: Sequence[Judge[Any]]) -> list[Step[Any]]:
         return [task.step(one.state, one.actions) for one in asked]
 
-    judging = with_counterfactuals(judge) if algorithm.needs.counterfactual_rewards else judge
+    judging = leaving_one_out(judge) if algorithm.needs.without else judge
     found, played, memory = list[Sample](), list[Turn](), algorithm.begin()
     for step in range(2):
         origins = [Point(f"x{step}", 0), Point(f"y{step}", 0)]
-        groups = rollout_groups(task, topology(kind, size), origins, algorithm.branching, speak, judging, (step,))
+        groups = branch(task, topology(kind, size), origins, algorithm.branching, speak, judging, (step,))
         stages, memory = algorithm.credit(groups, memory, read(algorithm, groups))
         found += [sample for stage in stages for sample in stage]
         played += turns_of(groups)

@@ -18,10 +18,10 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GPT2Config, OPTConfig
 
 from madrigal.algorithms.group import MAGRPO, GroupRelative
-from madrigal.learning.learner import Learner, OptimizerConfig
+from madrigal.learning.learner import Learner, Optimiser
 from madrigal.maths.batch import Batch, PolicyOutput, make_batch
-from madrigal.maths.losses import TokenLogprobs, entropy
-from madrigal.maths.sampling import Sampling, filtered_logits
+from madrigal.maths.losses import Chosen, entropy
+from madrigal.maths.sampling import Sampling, warp
 from madrigal.policies.local import LocalPolicy, Lora
 from madrigal.types import ConfigError, EngineError, Sample, TrainingError
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:Futu
 PLAIN = Sampling(max_new_tokens=12)
 WARPED = Sampling(temperature=0.7, top_p=0.9, top_k=20, max_new_tokens=12)
 BOTH = pytest.mark.parametrize("sampling", [PLAIN, WARPED], ids=["plain", "warped"])
-FREE = OptimizerConfig(lr=1e-4, clip_norm=1e9)  # gradients as they are
+FREE = Optimiser(lr=1e-4, clip_norm=1e9)  # gradients as they are
 
 
 def whole_batch(policy: LocalPolicy, samples: Sequence[Sample]) -> Batch:
@@ -44,7 +44,7 @@ def reference_gradients(policy: LocalPolicy, samples: Sequence[Sample], sampling
         said = sample.turn.completion
         for t, token in enumerate(said.token_ids):
             ids = torch.tensor([said.prompt_ids + said.token_ids[:t]])
-            logits = filtered_logits(policy.model(input_ids=ids).logits[0, -1], sampling)
+            logits = warp(policy.model(input_ids=ids).logits[0, -1], sampling)
             (-sample.advantage * logits.log_softmax(-1)[token] / len(samples)).backward()
     found = {name: p.grad.clone() for name, p in policy.model.named_parameters() if p.grad is not None}
     policy.model.zero_grad()
@@ -52,13 +52,13 @@ def reference_gradients(policy: LocalPolicy, samples: Sequence[Sample], sampling
 
 
 def gradients(learner: Learner, samples: Sequence[Sample]) -> dict[str, Tensor]:
-    """What the optimizer is given in one update."""
+    """What the optimiser is given in one update."""
     seen: dict[str, Tensor] = {}
 
     def look(*_: object) -> None:
         seen.update({name: p.grad.clone() for name, p in learner.descent.masters.items() if p.grad is not None})
 
-    handle = learner.descent.optimizer.register_step_pre_hook(look)
+    handle = learner.descent.optimiser.register_step_pre_hook(look)
     learner.update([samples], MAGRPO.loss)
     handle.remove()
     return seen
@@ -104,7 +104,7 @@ def test_chosen_logprobs_and_entropies_are_those_of_a_log_softmax(size: int, cut
         logits[:, 6:] = logits[:, 6:].masked_fill(logits[:, 6:] < 0, -math.inf)
     logits[0] *= 30
     ours, plain = logits.clone().requires_grad_(), logits.clone().requires_grad_()
-    (logprobs, entropies), table = TokenLogprobs.apply(ours, chosen), plain.log_softmax(-1)
+    (logprobs, entropies), table = Chosen.apply(ours, chosen), plain.log_softmax(-1)
     expected, slopes = table.gather(1, chosen[:, None])[:, 0], torch.randn(len(logits))
     torch.testing.assert_close(logprobs, expected, atol=1e-4, rtol=1e-6)
     torch.testing.assert_close(entropies, entropy(logits.double()).float(), atol=1e-4, rtol=0)
@@ -168,7 +168,7 @@ def test_gradient_checkpointing_leaves_dropout_off(policy: LocalPolicy, config: 
 def test_a_model_that_cannot_recompute_is_refused_before_training(policy: LocalPolicy) -> None:
     policy.model = torch.nn.Sequential(torch.nn.Linear(1, 1))
     policy.model.config = GPT2Config()
-    with pytest.raises(ConfigError, match=r"policy ann: optimizer.gradient_checkpointing is set, but .* gpt2 model"):
+    with pytest.raises(ConfigError, match=r"policy ann: optimiser.gradient_checkpointing is set, but .* gpt2 model"):
         Learner(policy, replace(FREE, gradient_checkpointing=True), PLAIN)
 
 
@@ -185,7 +185,7 @@ def test_the_last_token_is_trained(policy: LocalPolicy) -> None:
     said = answers(policy, PLAIN, each=1)[0]
     end = policy.tokenizer.eos_token_id
     only = replace(said, token_ids=(end,), logprobs=(0.0,), text="")
-    learner = Learner(policy, replace(FREE, mismatch_tolerance=1e9), PLAIN)
+    learner = Learner(policy, replace(FREE, stale_tolerance=1e9), PLAIN)
     with torch.no_grad():
         before = float(learner.score(whole_batch(policy, samples_of([only]))).logprobs)
     slopes = gradients(learner, samples_of([only]))
@@ -196,7 +196,7 @@ def test_the_last_token_is_trained(policy: LocalPolicy) -> None:
 
 def test_a_positive_advantage_makes_an_answer_likelier_and_a_negative_one_unlikelier(policy: LocalPolicy) -> None:
     samples = samples_of(answers(policy, PLAIN, each=1)[:2])
-    learner = Learner(policy, OptimizerConfig(lr=1e-3), PLAIN)
+    learner = Learner(policy, Optimiser(lr=1e-3), PLAIN)
     batch = whole_batch(policy, samples)
     before = (learner.score(batch).logprobs * batch.mask).sum(-1).detach()
     learner.update([samples], MAGRPO.loss)
@@ -212,7 +212,7 @@ def test_stale_samples_are_refused_and_nothing_moves(policy: LocalPolicy) -> Non
     learner = Learner(policy, FREE, PLAIN)
     with pytest.raises(TrainingError, match="the sampler does not hold the trained weights"):
         learner.update([samples], MAGRPO.loss)
-    assert same(weights(policy), before) and policy.version == 0 and not learner.descent.optimizer.state
+    assert same(weights(policy), before) and policy.version == 0 and not learner.descent.optimiser.state
 
 
 def broken_loss(output: PolicyOutput, batch: Batch) -> Tensor:
@@ -229,7 +229,7 @@ def test_a_loss_or_gradient_that_is_not_finite_is_refused_and_nothing_moves(poli
     learner = Learner(policy, FREE, PLAIN)
     with pytest.raises(TrainingError, match="expected finite numbers; the optimizer step was not made"):
         learner.update([samples_of(answers(policy, PLAIN))], loss)
-    assert same(weights(policy), before) and not learner.descent.optimizer.state
+    assert same(weights(policy), before) and not learner.descent.optimiser.state
 
 
 def test_an_advantage_that_is_not_a_number_is_refused(policy: LocalPolicy) -> None:
@@ -257,20 +257,20 @@ def test_every_stage_is_one_step_and_the_version_counts_them(policy: LocalPolicy
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        (OptimizerConfig(), [1, 1, 1, 1, 1]),
-        (OptimizerConfig(warmup=3), [0.25, 0.5, 0.75, 1, 1]),
-        (OptimizerConfig(lr_schedule="linear"), [1, 0.75, 0.5, 0.25, 0]),
-        (OptimizerConfig(lr_schedule="linear", min_lr_ratio=0.2), [1, 0.8, 0.6, 0.4, 0.2]),
-        (OptimizerConfig(lr_schedule="cosine"), [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2, 0]),
-        (OptimizerConfig(lr_schedule="linear", warmup=1), [0.5, 1, 2 / 3, 1 / 3, 0]),
+        (Optimiser(), [1, 1, 1, 1, 1]),
+        (Optimiser(warmup=3), [0.25, 0.5, 0.75, 1, 1]),
+        (Optimiser(schedule="linear"), [1, 0.75, 0.5, 0.25, 0]),
+        (Optimiser(schedule="linear", floor=0.2), [1, 0.8, 0.6, 0.4, 0.2]),
+        (Optimiser(schedule="cosine"), [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2, 0]),
+        (Optimiser(schedule="linear", warmup=1), [0.5, 1, 2 / 3, 1 / 3, 0]),
     ],
 )
-def test_the_learning_rate_of_every_step(config: OptimizerConfig, expected: list[float]) -> None:
+def test_the_learning_rate_of_every_step(config: Optimiser, expected: list[float]) -> None:
     assert [config.scale(step, 5) for step in range(5)] == pytest.approx(expected)
 
 
 def test_the_rate_of_the_schedule_is_the_one_used(policy: LocalPolicy) -> None:
-    learner = Learner(policy, OptimizerConfig(lr=1e-6, warmup=1, lr_schedule="linear"), PLAIN)
+    learner = Learner(policy, Optimiser(lr=1e-6, warmup=1, schedule="linear"), PLAIN)
     samples = samples_of(answers(policy, PLAIN))
     scales = [learner.config.scale(step, 3) for step in range(3)]
     rates = [learner.update([samples], MAGRPO.loss, scale=scale)["lr"] for scale in scales]
@@ -284,7 +284,7 @@ def test_large_gradients_are_cut_to_the_norm(policy: LocalPolicy) -> None:
 
 
 def test_the_reference_costs_nothing_at_the_start_and_pulls_back_later(policy: LocalPolicy) -> None:
-    learner = Learner(policy, replace(FREE, mismatch_tolerance=1e9), PLAIN, reference="loss")
+    learner = Learner(policy, replace(FREE, stale_tolerance=1e9), PLAIN, reference="loss")
     samples = [replace(s, advantage=0.0) for s in samples_of(answers(policy, PLAIN, each=4))]
     loss = GroupRelative(kl=1.0).loss
     assert abs(learner.update([samples], loss)["loss"]) < 1e-6
@@ -310,8 +310,8 @@ def test_the_reference_of_an_adapter_is_the_base_below_it(model_folder: Path) ->
 def test_an_update_moves_this_seats_adapter_only(model_folder: Path) -> None:
     ann = tiny.load(model_folder, "ann", lora=Lora(rank=4))
     bob = tiny.load(model_folder, "bob", lora=Lora(rank=4), base=ann.model)
-    learner = Learner(ann, OptimizerConfig(lr=1e-2, weight_decay=0.1), PLAIN)
-    Learner(bob, OptimizerConfig(lr=1e-2, weight_decay=0.1), PLAIN)
+    learner = Learner(ann, Optimiser(lr=1e-2, weight_decay=0.1), PLAIN)
+    Learner(bob, Optimiser(lr=1e-2, weight_decay=0.1), PLAIN)
     before = weights(ann)
     for _ in range(2):
         learner.update([samples_of(answers(ann, PLAIN))], GroupRelative(kl=0.1).loss)
@@ -333,7 +333,7 @@ def test_adapters_of_one_base_speak_for_themselves(model_folder: Path) -> None:
 
 
 def test_a_restored_learner_goes_on_with_the_same_numbers(model_folder: Path) -> None:
-    config = OptimizerConfig(lr=1e-3, warmup=2, lr_schedule="cosine")
+    config = Optimiser(lr=1e-3, warmup=2, schedule="cosine")
     one, other = (Learner(tiny.load(model_folder), config, PLAIN) for _ in range(2))
     for _ in range(2):
         one.update([samples_of(answers(one.policy, PLAIN))], MAGRPO.loss)
@@ -346,7 +346,7 @@ def test_a_restored_learner_goes_on_with_the_same_numbers(model_folder: Path) ->
 
 def test_steps_too_small_for_bfloat16_are_kept_in_float32(model_folder: Path) -> None:
     """The first step of Adam is lr in every direction: 1e-5 where bfloat16 holds steps of 2e-3 around 0.3."""
-    learner = Learner(tiny.load(model_folder, dtype="bfloat16"), OptimizerConfig(lr=1e-5, weight_decay=0.0), PLAIN)
+    learner = Learner(tiny.load(model_folder, dtype="bfloat16"), Optimiser(lr=1e-5, weight_decay=0.0), PLAIN)
     before = {name: master.clone() for name, master in learner.descent.masters.items()}
     learner.update([samples_of(answers(learner.policy, PLAIN))], MAGRPO.loss)
     moved = {name: (learner.descent.masters[name] - start).abs().max().item() for name, start in before.items()}
@@ -376,10 +376,10 @@ def test_a_state_of_another_model_is_refused(model_folder: Path) -> None:
         {"betas": (0.9, 1.0)},
         {"betas": (-0.1, 0.9)},
         {"warmup": -1},
-        {"min_lr_ratio": -0.1},
+        {"floor": -0.1},
         {"token_budget": 0},
     ],
 )
 def test_a_setting_that_cannot_work_is_refused_by_name(settings: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=f"optimizer.{next(iter(settings))}"):
-        OptimizerConfig(**settings)
+    with pytest.raises(ConfigError, match=f"optimiser.{next(iter(settings))}"):
+        Optimiser(**settings)

@@ -16,10 +16,10 @@ from madrigal.algorithms.catalog import ALGORITHMS, switch_algorithm
 from madrigal.algorithms.group import MAGRPO
 from madrigal.algorithms.pmic import Pmic
 from madrigal.rollouts.branching import Branching
-from madrigal.rollouts.counterfactual_rewards import with_counterfactuals
-from madrigal.rollouts.play import GenerationRequest, StepRequest
+from madrigal.rollouts.counterfactual_rewards import leaving_one_out
+from madrigal.rollouts.play import Judge, Utterance
 from madrigal.rollouts.topology import Parallel
-from madrigal.rollouts.tree import rollout_groups
+from madrigal.rollouts.tree import branch
 from madrigal.types import Completion, Group, Message, Point, Reading, Readings, Step, Turn
 
 AGENTS = ("ann", "bob")
@@ -56,17 +56,17 @@ def digit(words: str) -> int:
 def played(branching: Branching) -> tuple[Group[Any], ...]:
     """Two examples; an answer is its digit and its seed, so that equal branching gives equal words."""
 
-    def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def speak(wanted: Sequence[Utterance]) -> list[Completion]:
         return [
             Completion(f"{5 if one.greedy else one.seed // 7 % 10} {one.seed}", (1,), (2, 3), (-0.5, -1.0))
             for one in wanted
         ]
 
-    def judge(asked: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
+    def judge(asked: Sequence[Judge[Any]]) -> list[Step[Any]]:
         return [Ledger().step(one.state, one.actions) for one in asked]
 
     origins = [Point(name, 0) for name in ("one", "two")]
-    return tuple(rollout_groups(Ledger(), Parallel(), origins, branching, speak, with_counterfactuals(judge), (0,)))  # type: ignore[arg-type]
+    return tuple(branch(Ledger(), Parallel(), origins, branching, speak, leaving_one_out(judge), (0,)))  # type: ignore[arg-type]
 
 
 def said(group: Group[Any]) -> Iterator[Turn]:
@@ -83,7 +83,7 @@ def readings(algorithm: Algorithm[Any], groups: Sequence[Group[Any]]) -> Reading
         value = digit(turn.completion.text) / 10
         values = () if need is None else (value, value + 0.05) if need.at == "token" else (value,)
         reference = (-0.7, -1.4) if algorithm.needs.reference == "credit" else ()
-        return Reading(values, reference, shown=(value**2,), history=(value, 1.0))
+        return Reading(values, reference, shown=(value**2,), said=(value, 1.0))
 
     return Readings((turn, read(turn)) for group in groups for turn in said(group))
 

@@ -41,7 +41,7 @@ def credited(algorithm: GroupRelative, *groups: Group[Any]) -> list[dict[str, tu
     """Per stage: what was said -> (advantage, return)."""
     stages, memory = algorithm.credit(groups, algorithm.begin(), Readings())
     assert memory == {}
-    named = [{s.turn.completion.text: (s.advantage, s.return_) for s in stage} for stage in stages]
+    named = [{s.turn.completion.text: (s.advantage, s.ret) for s in stage} for stage in stages]
     assert list(map(len, named)) == list(map(len, stages)), "an answer was credited twice"
     return named
 

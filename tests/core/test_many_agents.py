@@ -12,9 +12,9 @@ import pytest
 
 from madrigal.algorithms.group import GroupRelative
 from madrigal.rollouts.branching import Branching, check_branching
-from madrigal.rollouts.play import GenerationRequest, speaking_order
+from madrigal.rollouts.play import Utterance, speaking_order
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
-from madrigal.rollouts.tree import rollout_groups
+from madrigal.rollouts.tree import branch
 from madrigal.types import Completion, ConfigError, Group, Message, Point, Readings, Step, Turn
 
 SIZES = (2, 3, 5, 8)
@@ -48,7 +48,7 @@ class Voices:
         self.calls = 0
         self.turns = Counter[str]()
 
-    def __call__(self, wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def __call__(self, wanted: Sequence[Utterance]) -> list[Completion]:
         self.calls += 1
         self.turns.update(one.agent for one in wanted)
         return [Completion(str(one.seed % 1000)) for one in wanted]
@@ -58,7 +58,7 @@ def grown(task: Sum, topology: Topology, branching: Branching, origins: int = 1)
     voices = Voices()
     judge = lambda requests: [task.step(r.state, r.actions) for r in requests]  # noqa: E731
     points = [Point(f"x{n}", 0) for n in range(origins)]
-    return rollout_groups(task, topology, points, branching, voices, judge), voices  # type: ignore[arg-type]
+    return branch(task, topology, points, branching, voices, judge), voices  # type: ignore[arg-type]
 
 
 def kinds(size: int) -> dict[str, tuple[Topology, int, int]]:

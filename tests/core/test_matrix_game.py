@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from madrigal.algorithms.group import GroupRelative
-from madrigal.rollouts.play import GenerationRequest
+from madrigal.rollouts.play import Utterance
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.topology import Parallel
-from madrigal.rollouts.tree import rollout_groups
+from madrigal.rollouts.tree import branch
 from madrigal.types import Completion, Group, Message, Point, Readings, Sample, Step
 
 AGENTS = ("row", "column")
@@ -74,14 +74,14 @@ def learn(task: Matrix, credit: Callable[[Sequence[Group[Any]]], list[Sample]], 
     """Plain gradient ascent of Eq. 2 on two logits per agent, the gradient by hand: A * (one-hot - probabilities)."""
     logits = {agent: torch.zeros(2) for agent in AGENTS}
 
-    def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def speak(wanted: Sequence[Utterance]) -> list[Completion]:
         first = {agent: float(table.softmax(0)[0]) for agent, table in logits.items()}
         return [Completion(str(int((u.seed % 10**6) / 10**6 >= first[u.agent]))) for u in wanted]
 
     for step in range(steps):
         judge = lambda wanted: [task.step(r.state, r.actions) for r in wanted]  # noqa: E731
         origins = [Point(f"x{n}", None) for n in range(2)]
-        groups = rollout_groups(task, Parallel(), origins, GroupRelative(width=8).branching, speak, judge, (seed, step))  # type: ignore[arg-type]
+        groups = branch(task, Parallel(), origins, GroupRelative(width=8).branching, speak, judge, (seed, step))  # type: ignore[arg-type]
         for sample in (samples := credit(groups)):
             table = logits[sample.turn.agent]
             slope = torch.eye(2)[int(sample.turn.completion.text)] - table.softmax(0)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from madrigal.algorithms.catalog import name_of
-from madrigal.commands.settings import base_experiment
+from madrigal.commands.settings import start_of
 from madrigal.policies.local import PolicyConfig
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own
@@ -19,7 +19,7 @@ from madrigal.types import ConfigError
 def start(folder: Path, code: str) -> object:
     file = folder / f"own_{abs(hash(code))}.py"
     file.write_text(code)
-    return replace(base_experiment(f"{file}:task"), recipe="own", task=recipe("tldr").task)
+    return replace(start_of(f"{file}:task"), recipe="own", task=recipe("tldr").task)
 
 
 PLAIN = replace(own("own.py:task"), task=recipe("tldr").task)
@@ -37,7 +37,7 @@ def test_an_experiment_beside_the_task_is_where_it_starts_from(tmp_path: Path) -
 def test_dotted_settings_beside_the_task_are_changes(tmp_path: Path) -> None:
     code = (
         'experiment = {"topology": "sequential", "topology.order": ["b", "a"], "algorithm": "remax", "steps": 7,\n'
-        '              "optimizer.lr": 5e-6, "team.seats.a.model": "some/model", "sampling.max-new-tokens": 32}'
+        '              "optimiser.lr": 5e-6, "team.seats.a.model": "some/model", "sampling.max-new-tokens": 32}'
     )
     run = start(tmp_path, code)
     expected = replace(
@@ -45,7 +45,7 @@ def test_dotted_settings_beside_the_task_are_changes(tmp_path: Path) -> None:
         topology=Sequential(("b", "a")),
         algorithm=run.algorithm,  # type: ignore[attr-defined]
         steps=7,
-        optimizer=replace(PLAIN.optimizer, lr=5e-6),
+        optimiser=replace(PLAIN.optimiser, lr=5e-6),
         team=replace(PLAIN.team, seats={"a": PolicyConfig("some/model")}),
         sampling=replace(PLAIN.sampling, max_new_tokens=32),
     )
@@ -57,7 +57,7 @@ def test_dotted_settings_beside_the_task_are_changes(tmp_path: Path) -> None:
     [
         ("7", "expected experiment to be an Experiment or a dict"),
         ("{'topologie': 1}", "experiment: .*topologie"),
-        ("{'optimizer.lrate': 1e-3}", "experiment: .*lrate"),
+        ("{'optimiser.lrate': 1e-3}", "experiment: .*lrate"),
         ("{'steps': 'many'}", "experiment: .*expected int"),
         ("{'steps.more': 1}", "'steps.more' is no setting"),
         ("{'topology': 'ring'}", "unknown topology 'ring': there are parallel"),

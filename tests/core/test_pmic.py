@@ -59,7 +59,7 @@ def episode(example: str, *rounds: Round) -> tuple[Episode[int], list[tuple[Turn
     for index, (reward, shown, *said) in enumerate(rounds):
         for agent, words in zip(AGENTS, said, strict=True):
             turns.append(Turn(agent, (), Completion(f"{words}", (1,), (2, 3), (-0.5, -0.5)), index))
-            read.append((turns[-1], Reading(shown=(shown,), history=(words,))))
+            read.append((turns[-1], Reading(shown=(shown,), said=(words,))))
         ending = "horizon" if index + 1 == len(rounds) else ""
         steps.append(Step(index + 1, joint(AGENTS, reward), ending))  # type: ignore[arg-type]
     return Episode(Point(example, 0), tuple(turns), tuple(steps)), read
@@ -77,7 +77,7 @@ def siblings(example: str, episodes: Sequence[Episode[int]]) -> Group[int]:
 
 
 def advantages(stages: Sequence[Sequence[Sample]]) -> list[list[tuple[str, float, float]]]:
-    return [[(sample.turn.agent, sample.advantage, sample.return_) for sample in stage] for stage in stages]
+    return [[(sample.turn.agent, sample.advantage, sample.ret) for sample in stage] for stage in stages]
 
 
 def known_memory() -> dict[str, Any]:
@@ -108,23 +108,23 @@ def known_parts() -> tuple[tuple[float, float], tuple[float, float]]:
     return (lower(1.0, 1.0, -1.0), lower(-0.5, -1.0, 1.0)), upper
 
 
-def tempered(parts: Sequence[float], *, normalize: bool, clip: float | None) -> list[float]:
+def tempered(parts: Sequence[float], *, normalise: bool, clip: float | None) -> list[float]:
     size = math.sqrt(sum(part**2 for part in parts) / len(parts))
-    scaled = [part / max(1.0, size) if normalize else part for part in parts]
+    scaled = [part / max(1.0, size) if normalise else part for part in parts]
     return scaled if clip is None else [max(-clip, min(clip, part)) for part in scaled]
 
 
-@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("normalise", [True, False])
 @pytest.mark.parametrize("clip", [None, 0.5])
-def test_credit_by_hand(normalize: bool, clip: float | None) -> None:
+def test_credit_by_hand(normalise: bool, clip: float | None) -> None:
     # In the first round both siblings were shown the same, so that no bonus can be due.
     played, readings = group(
         "x", [(1.0, 0.3, 5.0, -5.0), (2.0, 1.0, 1.0, 2.0)], [(0.0, 0.3, 9.0, 9.0), (4.0, -1.0, -0.5, 1.0)]
     )
-    algorithm = Pmic(width=2, alpha=2.0, beta=3.0, start=2, normalize=normalize, bonus_clip=clip, discount=0.5)
+    algorithm = Pmic(width=2, alpha=2.0, beta=3.0, start=2, normalise=normalise, bonus_clip=clip, discount=0.5)
     stages, memory = algorithm.credit([played], known_memory(), readings)
     parts = known_parts()
-    lower, upper = (tempered(each, normalize=normalize, clip=clip) for each in parts)
+    lower, upper = (tempered(each, normalise=normalise, clip=clip) for each in parts)
     bonus = [2.0 * low - 3.0 * up for low, up in zip(lower, upper, strict=True)]
     last = [2.0 + bonus[0], 4.0 + bonus[1]]
     first = [1.0 + 0.5 * last[0], 0.0 + 0.5 * last[1]]
@@ -132,7 +132,7 @@ def test_credit_by_hand(normalize: bool, clip: float | None) -> None:
         edge = (returns[0] - returns[1]) / 2
         expected = [edge, -edge, edge, -edge]  # ann's two answers, then bob's
         assert [sample.advantage for sample in stage] == pytest.approx(expected, abs=1e-9)
-        assert [sample.return_ for sample in stage] == pytest.approx(returns * 2, abs=1e-9)
+        assert [sample.ret for sample in stage] == pytest.approx(returns * 2, abs=1e-9)
     told = {"lower": sum(parts[0]) / 2, "upper": sum(parts[1]) / 2, "bonus": sum(bonus) / 2, "rounds": 2, "paid": 1}
     assert memory["last"] == pytest.approx(told)
     # Both returns are 2, above the bar of 0.5: two rounds of each are filed beside the two that were there.
@@ -216,9 +216,9 @@ def test_estimators_learn_in_training_what_teams_share() -> None:
 
 def test_the_state_is_what_was_shown_before_anybody_spoke() -> None:
     started = [
-        (Turn("ann", (), Completion("a"), 0, after=0), Reading(shown=(1.0, 0.0), history=(5.0,))),
-        (Turn("cat", (), Completion("c"), 0, after=0), Reading(shown=(2.0, 4.0), history=(6.0,))),
-        (Turn("ann", (), Completion("b"), 0, after=2), Reading(shown=(9.0, 9.0), history=(7.0,))),
+        (Turn("ann", (), Completion("a"), 0, after=0), Reading(shown=(1.0, 0.0), said=(5.0,))),
+        (Turn("cat", (), Completion("c"), 0, after=0), Reading(shown=(2.0, 4.0), said=(6.0,))),
+        (Turn("ann", (), Completion("b"), 0, after=2), Reading(shown=(9.0, 9.0), said=(7.0,))),
     ]
     one = Episode(Point("x", 0), tuple(turn for turn, _ in started), (Step(1, {"ann": 0.0}),))
     entries = entries_of(Group(Point("x", 0), (one,), ("ann", "bob", "cat")), one, Readings(started), 3.0)

@@ -13,11 +13,11 @@ from runs import StopsBefore, numbers
 from madrigal.algorithms.pmic import Pmic
 from madrigal.config import Experiment, RecordsConfig, TeamConfig
 from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.learning.optimizer import OptimizerConfig
+from madrigal.learning.optimizer import Optimiser
 from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import PolicyConfig
 from madrigal.runs.checkpoint import load_checkpoint, newest_checkpoint
-from madrigal.tasks.own import CustomTask
+from madrigal.tasks.own import Own
 from madrigal.training.train import train
 
 TASK = '''
@@ -60,12 +60,12 @@ def run(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Experim
     file.write_text(TASK)
     return Experiment(
         recipe="echo",
-        task=CustomTask(f"{file}:task"),
+        task=Own(f"{file}:task"),
         team=TeamConfig(policy=PolicyConfig(model=str(model_folder)), device="cpu"),
         algorithm=Pmic(width=3, alpha=1.0, beta=1.0, start=2, fits=2, batch=8, capacity=30, estimator_lr=0.01),
         sampling=Sampling(temperature=0.9, max_new_tokens=5),
-        optimizer=OptimizerConfig(lr=1e-3),
-        evaluation=EvaluationConfig(examples=1, timed_examples=1),
+        optimiser=Optimiser(lr=1e-3),
+        evaluation=EvaluationConfig(examples=1, timed=1),
         records=RecordsConfig(checkpoint_every=1),
         steps=3,
         prompts=2,

@@ -20,14 +20,14 @@ from madrigal.algorithms.self_play import SelfPlay
 from madrigal.build.experiment import make_team
 from madrigal.config import Experiment, RecordsConfig, TeamConfig
 from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.learning.optimizer import OptimizerConfig
+from madrigal.learning.optimizer import Optimiser
 from madrigal.learning.snapshots import PartnerConfig
 from madrigal.maths.sampling import Sampling
 from madrigal.policies.critic import CriticConfig
 from madrigal.policies.generate import GPU_LOOK, generate
 from madrigal.policies.local import Lora, PolicyConfig, load_policy
 from madrigal.tasks.games.kuhn import Kuhn
-from madrigal.tasks.own import CustomTask
+from madrigal.tasks.own import Own
 from madrigal.training.train import train
 from madrigal.types import Completion
 
@@ -77,12 +77,12 @@ def run(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Experim
     file.write_text(TASK)
     return Experiment(
         recipe="odd",
-        task=CustomTask(f"{file}:task"),
+        task=Own(f"{file}:task"),
         team=TeamConfig(policy=PolicyConfig(model=str(model_folder))),
         algorithm=GroupRelative(width=2, kl=0.01),
         sampling=Sampling(max_new_tokens=4),
-        optimizer=OptimizerConfig(lr=1e-4, token_budget=200),
-        evaluation=EvaluationConfig(examples=1, timed_examples=0),
+        optimiser=Optimiser(lr=1e-4, token_budget=200),
+        evaluation=EvaluationConfig(examples=1, timed=0),
         records=RecordsConfig(checkpoint_every=1),
         steps=2,
         prompts=2,
@@ -121,7 +121,7 @@ def with_partners(run: Experiment) -> Experiment:
 
 
 def with_checkpointing(run: Experiment) -> Experiment:
-    return replace(run, optimizer=replace(run.optimizer, gradient_checkpointing=True))
+    return replace(run, optimiser=replace(run.optimiser, gradient_checkpointing=True))
 
 
 RUNS = (

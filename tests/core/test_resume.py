@@ -15,17 +15,17 @@ from runs import numbers
 from safetensors.torch import load_file
 
 from madrigal.algorithms.group import GroupRelative
-from madrigal.build.experiment import make_team, open_checked_task
+from madrigal.build.experiment import make_team, prepare
 from madrigal.commands.settings import from_run
 from madrigal.config import Experiment, RecordsConfig, TeamConfig, read_experiment, to_json
 from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.learning.learner import OptimizerConfig
+from madrigal.learning.learner import Optimiser
 from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import Lora, PolicyConfig
 from madrigal.runs.checkpoint import load_checkpoint
 from madrigal.runs.log import read_lines
-from madrigal.tasks.own import CustomTask, _load
-from madrigal.training.held_out import NullCallback, evaluate_run, notices
+from madrigal.tasks.own import Own, _load
+from madrigal.training.held_out import Silent, evaluate_run, notices
 from madrigal.training.saving import export
 from madrigal.training.train import _play, train
 from madrigal.types import ConfigError, EngineError, RewardError, TrainingError
@@ -48,7 +48,7 @@ task = SingleRound("odd", ("ann", "bob"), train, test, lambda example, agent: f"
 Make = Callable[..., Experiment]
 
 
-class Hears(NullCallback):
+class Hears(Silent):
     """A watcher that remembers what it is told."""
 
     def __init__(self) -> None:
@@ -65,12 +65,12 @@ def experiment_in(home: Path, model: Path) -> Experiment:
     (home / "words.json").write_text('["a", "bb", "ccc", "dddd"]')
     return Experiment(
         recipe="odd",
-        task=CustomTask(f"{home}/odd.py:task"),
+        task=Own(f"{home}/odd.py:task"),
         team=TeamConfig(policy=PolicyConfig(model=str(home / "model")), device="cpu"),
         algorithm=GroupRelative(width=2, kl=0.01),
         sampling=Sampling(max_new_tokens=4),
-        optimizer=OptimizerConfig(lr=1e-3),
-        evaluation=EvaluationConfig(examples=1, timed_examples=0),
+        optimiser=Optimiser(lr=1e-3),
+        evaluation=EvaluationConfig(examples=1, timed=0),
         records=RecordsConfig(checkpoint_every=1, keep=9),
         steps=2,
         prompts=1,
@@ -136,16 +136,16 @@ def test_a_finished_run_that_goes_on_is_the_longer_run(make: Make, done: Path, t
 
 
 def test_a_new_rate_holds_from_the_first_resumed_step_and_is_written_down(make: Make, tmp_path: Path) -> None:
-    run = make(optimizer=OptimizerConfig(lr=1e-3, lr_schedule="linear"))
+    run = make(optimiser=Optimiser(lr=1e-3, schedule="linear"))
     assert train(run, tmp_path / "run")
     hears = Hears()
-    slower = replace(run, steps=4, optimizer=replace(run.optimizer, lr=1e-4), records=RecordsConfig(keep=1))
+    slower = replace(run, steps=4, optimiser=replace(run.optimiser, lr=1e-4), records=RecordsConfig(keep=1))
     assert train(slower, tmp_path / "run", resume=True, watch=hears)
     rates = [record["update/ann/lr"] for record in read_lines(tmp_path / "run" / "steps.jsonl")]
-    assert rates[2:] == pytest.approx([1e-4 * run.optimizer.scale(2, 4), 1e-4 * run.optimizer.scale(3, 4)])
-    assert any("laid out anew for 4 steps" in line and "optimizer.lr 0.001 -> 0.0001" in line for line in hears.told)
+    assert rates[2:] == pytest.approx([1e-4 * run.optimiser.scale(2, 4), 1e-4 * run.optimiser.scale(3, 4)])
+    assert any("laid out anew for 4 steps" in line and "optimiser.lr 0.001 -> 0.0001" in line for line in hears.told)
     changes = json.loads((tmp_path / "run" / "run.json").read_text())["sessions"][1]["changes"]
-    assert changes["optimizer.lr"] == [1e-3, 1e-4] and changes["records.keep"] == [9, 1]
+    assert changes["optimiser.lr"] == [1e-3, 1e-4] and changes["records.keep"] == [9, 1]
 
 
 @pytest.mark.parametrize("checkpoint", [True, False])
@@ -237,7 +237,7 @@ def test_an_error_in_a_step_saves_what_was_before_it(
 
 def test_weights_that_are_no_numbers_end_the_run_before_they_are_saved(make: Make, tmp_path: Path) -> None:
     with pytest.raises(TrainingError):
-        train(make(optimizer=OptimizerConfig(weight_decay=1e300)), tmp_path / "run")
+        train(make(optimiser=Optimiser(weight_decay=1e300)), tmp_path / "run")
     assert not list((tmp_path / "run").glob("checkpoints/*")) and not (tmp_path / "run" / "team").exists()
 
 
@@ -327,16 +327,14 @@ def test_a_run_is_found_from_any_folder_and_may_be_moved(
     home, there = tmp_path / "home", tmp_path / "there"
     run = experiment_in(home, model_folder)
     monkeypatch.chdir(home)
-    run = replace(
-        run, task=CustomTask("odd.py:task"), team=replace(run.team, policy=PolicyConfig(model="model")), steps=1
-    )
+    run = replace(run, task=Own("odd.py:task"), team=replace(run.team, policy=PolicyConfig(model="model")), steps=1)
     assert train(run, Path("runs/mine"))
     monkeypatch.chdir(tmp_path)
     before = evaluate_run(home / "runs" / "mine", trust=True)[0].components
     home.rename(there)
     _load.cache_clear()
     moved = read_experiment(there / "runs" / "mine")
-    assert moved.task == CustomTask(f"{there}/odd.py:task") and moved.team.policy.model == f"{there}/model"
+    assert moved.task == Own(f"{there}/odd.py:task") and moved.team.policy.model == f"{there}/model"
     assert evaluate_run(there / "runs" / "mine", trust=True)[0].components == before
     assert train(replace(moved, steps=2), there / "runs" / "mine", resume=True)
 
@@ -344,7 +342,7 @@ def test_a_run_is_found_from_any_folder_and_may_be_moved(
 def test_a_team_that_is_not_the_last_is_told(make: Make, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     assert not train(make(), folder, stop=lambda: int((folder / "steps.jsonl").is_file()))
-    with open_checked_task(make()) as task:
+    with prepare(make()) as task:
         assert notices(folder, make(), task) == ["note: this is the team after 1 of 2 steps"]
     assert evaluate_run(folder, trust=True)[0].examples == 1
 

@@ -1,4 +1,4 @@
-"""Temporal differences and generalized advantages, by hand and by their laws."""
+"""Temporal differences and generalised advantages, by hand and by their laws."""
 
 from __future__ import annotations
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from madrigal.rollouts.branching import Branching, check_branching
-from madrigal.rollouts.play import EpisodeRun, GenerationRequest, SpeakRequest, StepRequest, drive, play
+from madrigal.rollouts.play import Game, Judge, Speak, Utterance, drive, play
 from madrigal.rollouts.play import judge_in_threads as in_threads
 from madrigal.rollouts.task import SingleRound, check_step
 from madrigal.rollouts.topology import Parallel, Sequential, Topology
-from madrigal.rollouts.tree import rollout_groups
+from madrigal.rollouts.tree import branch
 from madrigal.types import Completion, ConfigError, Episode, Example, Group, Message, Point, RewardError, Step, Turn
 
 State = tuple[str, ...]
@@ -45,9 +45,9 @@ class Voice:
     """Says the last digits of its seed and remembers every call."""
 
     def __init__(self) -> None:
-        self.calls: list[list[GenerationRequest]] = []
+        self.calls: list[list[Utterance]] = []
 
-    def __call__(self, wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def __call__(self, wanted: Sequence[Utterance]) -> list[Completion]:
         self.calls.append(list(wanted))
         return [Completion(str(u.seed % 1000)) for u in wanted]
 
@@ -59,7 +59,7 @@ def judged(task: Any) -> Any:
 def grown(task: Any, branching: Branching, origins: int = 1, topology: Topology = Parallel()) -> Any:  # noqa: B008
     voice = Voice()
     points = [Point(f"x{n}", ()) for n in range(origins)]
-    return rollout_groups(task, topology, points, branching, voice, judged(task), (7,)), voice
+    return branch(task, topology, points, branching, voice, judged(task), (7,)), voice
 
 
 def says(text: str, seconds: float = 0.0) -> Completion:
@@ -69,11 +69,11 @@ def says(text: str, seconds: float = 0.0) -> Completion:
 def test_parallel_play_by_hand() -> None:
     game = play(Diary(), Parallel(), Point("x", ()))
     ask = next(game)
-    assert ask == SpeakRequest({"ann": (Message("user", "ann:0:"),), "bob": (Message("user", "bob:0:"),)}, 0, 0)
-    assert game.send({"ann": says("a"), "bob": says("b")}) == StepRequest((), {"ann": "a", "bob": "b"})
+    assert ask == Speak({"ann": (Message("user", "ann:0:"),), "bob": (Message("user", "bob:0:"),)}, 0, 0)
+    assert game.send({"ann": says("a"), "bob": says("b")}) == Judge((), {"ann": "a", "bob": "b"})
     ask = game.send(Step(("a+b",), {"ann": 1.0, "bob": 1.0}))
-    assert ask == SpeakRequest({"ann": (Message("user", "ann:1:"),), "bob": (Message("user", "bob:1:"),)}, 1, 0)
-    assert game.send({"ann": says("c"), "bob": says("d")}) == StepRequest(("a+b",), {"ann": "c", "bob": "d"})
+    assert ask == Speak({"ann": (Message("user", "ann:1:"),), "bob": (Message("user", "bob:1:"),)}, 1, 0)
+    assert game.send({"ann": says("c"), "bob": says("d")}) == Judge(("a+b",), {"ann": "c", "bob": "d"})
     with pytest.raises(StopIteration) as end:
         game.send(Step((), {"ann": 2.0, "bob": 2.0}, "horizon"))
     episode: Episode[Any] = end.value.value
@@ -88,10 +88,10 @@ def test_parallel_play_by_hand() -> None:
 
 def test_the_second_speaker_hears_the_first_and_starts_when_it_has_finished() -> None:
     game = play(Diary(agents=("ann", "bob", "cat")), Sequential(("bob", "ann", "cat")), Point("x", ()))
-    assert next(game) == SpeakRequest({"bob": (Message("user", "bob:0:"),)}, 0, 0)
-    assert game.send({"bob": says("b", 2.0)}) == SpeakRequest({"ann": (Message("user", "ann:0:b"),)}, 0, 1)
-    assert game.send({"ann": says("a", 0.5)}) == SpeakRequest({"cat": (Message("user", "cat:0:b,a"),)}, 0, 2)
-    assert game.send({"cat": says("c", 1.0)}) == StepRequest((), {"bob": "b", "ann": "a", "cat": "c"})
+    assert next(game) == Speak({"bob": (Message("user", "bob:0:"),)}, 0, 0)
+    assert game.send({"bob": says("b", 2.0)}) == Speak({"ann": (Message("user", "ann:0:b"),)}, 0, 1)
+    assert game.send({"ann": says("a", 0.5)}) == Speak({"cat": (Message("user", "cat:0:b,a"),)}, 0, 2)
+    assert game.send({"cat": says("c", 1.0)}) == Judge((), {"bob": "b", "ann": "a", "cat": "c"})
     with pytest.raises(StopIteration) as end:
         game.send(Step((), dict.fromkeys(("ann", "bob", "cat"), 0.0), "solved"))
     assert [(t.agent, t.started) for t in end.value.value.turns] == [("bob", 0.0), ("ann", 2.0), ("cat", 2.5)]
@@ -101,7 +101,7 @@ def test_the_clock_starts_anew_every_round_and_stands_at_zero_in_parallel() -> N
     task = Diary()
     slow = lambda wanted: [Completion("a", seconds=3.0) for _ in wanted]  # noqa: E731
     for topology, starts in ((Parallel(), [0, 0, 0, 0]), (Sequential(), [0, 3, 0, 3])):
-        (episode,) = drive([EpisodeRun(play(task, topology, Point("x", ())), ())], slow, judged(task))
+        (episode,) = drive([Game(play(task, topology, Point("x", ())), ())], slow, judged(task))
         assert [t.started for t in episode.turns] == starts
 
 
@@ -119,7 +119,7 @@ def test_a_sequential_round_costs_one_call_per_speaker() -> None:
 def test_games_that_have_ended_ask_for_nothing() -> None:
     task, voice = Diary(horizon=2), Voice()
     opened = [Point("x", ()), Point("y", ("said",), round=1)]
-    drive([EpisodeRun(play(task, Parallel(), p), (p.example,)) for p in opened], voice, judged(task))
+    drive([Game(play(task, Parallel(), p), (p.example,)) for p in opened], voice, judged(task))
     assert [len(call) for call in voice.calls] == [4, 2]
 
 
@@ -131,7 +131,7 @@ def test_seeds_do_not_depend_on_the_games_beside() -> None:
     task = Diary()
 
     def alone_or_not(count: int) -> str:
-        games = [EpisodeRun(play(task, Parallel(), Point("x", ())), ("k", n)) for n in range(count)]
+        games = [Game(play(task, Parallel(), Point("x", ())), ("k", n)) for n in range(count)]
         return repr([t.completion.text for t in drive(games, Voice(), judged(task))[0].turns])
 
     assert alone_or_not(1) == alone_or_not(9)
@@ -161,7 +161,7 @@ def test_an_agent_that_speaks_twice_in_a_round_has_two_seeds() -> None:
 
 def test_an_example_drawn_twice_in_a_step_is_played_with_other_seeds() -> None:
     voice, task = Voice(), Diary(horizon=1)
-    rollout_groups(task, Parallel(), [Point("x", ()), Point("x", ())], Branching(2), voice, judged(task))
+    branch(task, Parallel(), [Point("x", ()), Point("x", ())], Branching(2), voice, judged(task))
     assert len(set(seeds(voice))) == 8
 
 
@@ -170,7 +170,7 @@ def test_groups_do_not_depend_on_the_number_of_workers() -> None:
     for workers in (1, 8):
         with ThreadPoolExecutor(workers) as pool:
             points = [Point(f"x{n}", ()) for n in range(6)]
-            played.append(rollout_groups(task, Parallel(), points, Branching(4), Voice(), in_threads(task, pool), (7,)))
+            played.append(branch(task, Parallel(), points, Branching(4), Voice(), in_threads(task, pool), (7,)))
     assert played[0] == played[1]
 
 
@@ -219,18 +219,18 @@ def test_children_of_a_tree_go_on_from_their_parents_state() -> None:
 def test_a_branch_that_has_ended_grows_no_children() -> None:
     task = Diary(horizon=2)
     stops = lambda wanted: [Completion("stop" if n < 2 else "go") for n in range(len(wanted))]  # noqa: E731
-    (group,) = rollout_groups(task, Parallel(), [Point("x", ())], Branching(2, at="round"), stops, judged(task))
+    (group,) = branch(task, Parallel(), [Point("x", ())], Branching(2, at="round"), stops, judged(task))
     assert group.episodes[0].then is None and group.episodes[1].then is not None
 
 
 def test_a_branch_above_the_threshold_plays_no_further_round() -> None:
     task = Diary(horizon=3)
 
-    def judge(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
+    def judge(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
         steps = judged(task)(requests)
         return [replace(step, rewards=dict.fromkeys(step.rewards, float(n))) for n, step in enumerate(steps)]
 
-    (group,) = rollout_groups(task, Parallel(), [Point("x", ())], Branching(2, stop_above=0.5), Voice(), judge)
+    (group,) = branch(task, Parallel(), [Point("x", ())], Branching(2, stop_above=0.5), Voice(), judge)
     assert [(len(e.steps), e.steps[-1].ending) for e in group.episodes] == [(3, "horizon"), (1, "solved")]
 
 
@@ -290,4 +290,4 @@ def test_a_reward_function_that_fails_is_named(reward: Any, problem: str) -> Non
     ada = Example("ada", {})
     task = SingleRound("own", ("ann",), (ada,), (ada,), lambda example, agent: "Go.", reward)
     with pytest.raises(RewardError, match=problem), ThreadPoolExecutor(2) as pool:
-        rollout_groups(task, Parallel(), [Point("ada", ada)], Branching(2), Voice(), in_threads(task, pool))
+        branch(task, Parallel(), [Point("ada", ada)], Branching(2), Voice(), in_threads(task, pool))

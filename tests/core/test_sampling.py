@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from madrigal.maths.sampling import BLOCK, Sampling, _cut_ranked, draw, filtered_logits
+from madrigal.maths.sampling import BLOCK, Sampling, _cut_ranked, draw, warp
 from madrigal.types import ConfigError
 
 PROBS = (0.4, 0.3, 0.2, 0.1)
@@ -18,7 +18,7 @@ LOGITS = torch.tensor([PROBS]).log()
 
 
 def kept(sampling: Sampling, logits: Tensor = LOGITS) -> list[int]:
-    return filtered_logits(logits, sampling)[0].isfinite().nonzero()[:, 0].tolist()
+    return warp(logits, sampling)[0].isfinite().nonzero()[:, 0].tolist()
 
 
 @pytest.mark.parametrize(
@@ -51,18 +51,18 @@ def test_the_largest_are_cut_as_if_all_were_ranked(top_k: int, top_p: float, sca
         logits = (logits / step).round() * step
     sampling = Sampling(top_k=top_k, top_p=top_p)
     expected = logits.masked_fill(_cut_ranked(logits, sampling), -math.inf)
-    assert torch.equal(filtered_logits(logits, sampling), expected)
+    assert torch.equal(warp(logits, sampling), expected)
     assert int(expected.isfinite().sum(-1).max()) <= top_k
 
 
 def test_a_logit_that_is_no_number_is_never_cut_out_of_sight() -> None:
     logits = torch.randn(3, 1001, generator=torch.Generator().manual_seed(0))
     logits[0, 7], logits[1] = math.nan, math.nan
-    assert filtered_logits(logits, Sampling(top_k=5)).softmax(-1).isnan().all(-1).tolist() == [True, True, False]
+    assert warp(logits, Sampling(top_k=5)).softmax(-1).isnan().all(-1).tolist() == [True, True, False]
 
 
-def test_temperature_divides_before_the_cut_renormalizes() -> None:
-    probs = filtered_logits(LOGITS, Sampling(temperature=0.5, top_k=3)).softmax(-1)[0].tolist()
+def test_temperature_divides_before_the_cut_renormalises() -> None:
+    probs = warp(LOGITS, Sampling(temperature=0.5, top_k=3)).softmax(-1)[0].tolist()
     assert probs == pytest.approx([16 / 29, 9 / 29, 4 / 29, 0])
 
 
@@ -76,13 +76,13 @@ def test_order_of_the_vocabulary_does_not_matter() -> None:
 
 
 def test_keep_spares_the_sampled_token_only() -> None:
-    logits = filtered_logits(LOGITS, Sampling(top_k=1), keep=torch.tensor([3]))
+    logits = warp(LOGITS, Sampling(top_k=1), keep=torch.tensor([3]))
     assert logits[0].isfinite().tolist() == [True, False, False, True]
 
 
 def test_a_cut_is_a_constant_of_the_gradient() -> None:
     logits = LOGITS.clone().requires_grad_()
-    filtered_logits(logits, Sampling(top_k=2)).log_softmax(-1)[0, 0].backward()
+    warp(logits, Sampling(top_k=2)).log_softmax(-1)[0, 0].backward()
     assert logits.grad is not None
     assert logits.grad[0].tolist() == pytest.approx([3 / 7, -3 / 7, 0, 0])
 
@@ -95,7 +95,7 @@ def test_frequencies_are_probabilities(sampling: Sampling) -> None:
     count = 20_000
     uniform = torch.rand(count, generator=torch.Generator().manual_seed(0))
     tokens, logprobs = draw(LOGITS.expand(count, -1), uniform, sampling)
-    probs = filtered_logits(LOGITS, sampling).softmax(-1)[0]
+    probs = warp(LOGITS, sampling).softmax(-1)[0]
     seen = torch.bincount(tokens, minlength=4)
     live = probs > 0
     assert seen[~live].sum() == 0, "a cut token was drawn"

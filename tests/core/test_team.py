@@ -18,12 +18,12 @@ from madrigal.algorithms.group import GroupRelative
 from madrigal.build.experiment import load_team, make_team
 from madrigal.build.learners import make_learning
 from madrigal.config import Experiment, TeamConfig
-from madrigal.learning.optimizer import OptimizerConfig
+from madrigal.learning.optimizer import Optimiser
 from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig
 from madrigal.policies.team import Team
-from madrigal.rollouts.play import GenerationRequest
-from madrigal.tasks.own import CustomTask
+from madrigal.rollouts.play import Utterance
+from madrigal.tasks.own import Own
 from madrigal.training.saving import save_team
 from madrigal.types import ConfigError, EngineError, Readings
 
@@ -46,8 +46,8 @@ def logits(model: object) -> torch.Tensor:
     return found
 
 
-def wanted(count: int = 3) -> list[GenerationRequest]:
-    return [GenerationRequest(agent, chat("a dog"), n) for n in range(count) for agent in AGENTS]
+def wanted(count: int = 3) -> list[Utterance]:
+    return [Utterance(agent, chat("a dog"), n) for n in range(count) for agent in AGENTS]
 
 
 def test_one_trainable_model_in_two_seats_is_refused(model_folder: Path) -> None:
@@ -152,14 +152,14 @@ def test_a_folder_that_is_no_team_is_named(model_folder: Path, tmp_path: Path) -
 
 def updated(team: Team, agents: Sequence[str], run: Experiment) -> dict[str, dict[str, float]]:
     """One update from six answers, seats in turn."""
-    said = team.speaker(SAMPLING)([GenerationRequest(agents[n % len(agents)], chat("a"), n) for n in range(6)])
+    said = team.speaker(SAMPLING)([Utterance(agents[n % len(agents)], chat("a"), n) for n in range(6)])
     samples = [s for n, one in enumerate(said) for s in samples_of([one], agents[n % len(agents)])]
     learning = make_learning(replace(run, sampling=SAMPLING, steps=5), team)
     return learning.update([], [samples], Readings())
 
 
 def test_a_shared_policy_learns_once_from_both_seats(model_folder: Path) -> None:
-    run = Experiment("own", CustomTask("x:y"), optimizer=OptimizerConfig(lr=1e-3), algorithm=GroupRelative(width=2))
+    run = Experiment("own", Own("x:y"), optimiser=Optimiser(lr=1e-3), algorithm=GroupRelative(width=2))
     shared = Team(dict.fromkeys(AGENTS, tiny.load(model_folder, "team")), shared=True)
     alone = Team({"ann": tiny.load(model_folder, "team")})
     assert updated(shared, AGENTS, run)["team"]["sequences"] == 6
@@ -175,7 +175,7 @@ def test_what_is_not_trainable_stays(model_folder: Path) -> None:
     )
     team = make_team(config, AGENTS, 0)
     before = {agent: weights(team.seats[agent]) for agent in AGENTS}
-    updated(team, AGENTS, Experiment("own", CustomTask("x:y"), optimizer=OptimizerConfig(lr=1e-3)))
+    updated(team, AGENTS, Experiment("own", Own("x:y"), optimiser=Optimiser(lr=1e-3)))
     assert [same(weights(team.seats[agent]), before[agent]) for agent in AGENTS] == [False, True]
 
 

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from madrigal.algorithms.group import GroupRelative
-from madrigal.build.experiment import check_experiment, open_checked_task
+from madrigal.build.experiment import check_experiment, prepare
 from madrigal.config import Experiment, from_json, to_json
 from madrigal.recipes.embedded import own
 from madrigal.rollouts.branching import Branching
-from madrigal.rollouts.play import EpisodeRun, GenerationRequest, drive, play
+from madrigal.rollouts.play import Game, Utterance, drive, play
 from madrigal.rollouts.task import SingleRound, check_task
 from madrigal.rollouts.topology import (
     Asynchronous,
@@ -30,7 +30,7 @@ from madrigal.rollouts.topology import (
     TopologyConfig,
     last_word,
 )
-from madrigal.rollouts.tree import rollout_groups
+from madrigal.rollouts.tree import branch
 from madrigal.tasks.coordinating import Coordinating, coordinated
 from madrigal.tasks.discussion.gsm8k import Gsm8k
 from madrigal.types import Completion, ConfigError, Episode, Example, Message, Point, Readings, Step, Turn
@@ -260,7 +260,7 @@ def played(task: Any, topology: Topology, script: Script) -> Episode[Any]:
     """One episode by script, with every joint action in its step's details."""
     count, ada = Counter[str](), Example("ada", {})
 
-    def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def speak(wanted: Sequence[Utterance]) -> list[Completion]:
         spoken = []
         for one in wanted:
             spoken.append(script(one.agent, count[one.agent]))
@@ -271,7 +271,7 @@ def played(task: Any, topology: Topology, script: Script) -> Episode[Any]:
         steps = [(task.step(r.state, r.actions), dict(r.actions)) for r in requests]
         return [Step(s.state, s.rewards, s.ending, s.metrics, {"actions": a}) for s, a in steps]
 
-    (episode,) = drive([EpisodeRun(play(task, topology, Point("ada", task.reset(ada))), ())], speak, judge)
+    (episode,) = drive([Game(play(task, topology, Point("ada", task.reset(ada))), ())], speak, judge)
     return episode
 
 
@@ -358,14 +358,14 @@ def test_a_coordinator_learns_to_call_who_knows_and_nobody_else() -> None:
         weights = [math.exp(logit) for logit in tables[prompt]]
         return [weight / sum(weights) for weight in weights]
 
-    def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def speak(wanted: Sequence[Utterance]) -> list[Completion]:
         draws = [random.Random(one.seed).choices(words, chances(one.prompt[0].content))[0] for one in wanted]
         return [Completion(word if one.agent == "boss" else "42") for one, word in zip(wanted, draws, strict=True)]
 
     judge = lambda requests: [task.step(r.state, r.actions) for r in requests]  # noqa: E731
     for step in range(60):
         origins = [Point("x", None)] * 2
-        groups = rollout_groups(task, Coordinated("boss", turns=2), origins, Branching(8), speak, judge, (step,))  # type: ignore[arg-type]
+        groups = branch(task, Coordinated("boss", turns=2), origins, Branching(8), speak, judge, (step,))  # type: ignore[arg-type]
         (stage,), _ = GroupRelative(width=8).credit(groups, {}, Readings())
         for sample in stage:
             if sample.turn.agent == "boss":
@@ -407,5 +407,5 @@ def test_an_order_of_speech_that_fits_is_accepted() -> None:
 
 
 def test_a_coordinated_experiment_has_a_seat_for_the_coordinator() -> None:
-    with open_checked_task(Experiment("gsm8k", Gsm8k(), topology=Coordinated("boss"))) as task:
+    with prepare(Experiment("gsm8k", Gsm8k(), topology=Coordinated("boss"))) as task:
         assert task.agents == ("boss", "first", "second")

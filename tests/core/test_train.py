@@ -22,18 +22,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from madrigal.algorithms.group import INDEPENDENT_GRPO, LEAVE_ONE_OUT_TEAM, GroupRelative
-from madrigal.build.experiment import check_prompts, open_checked_task
+from madrigal.build.experiment import check_prompts, prepare
 from madrigal.config import Experiment, RecordsConfig, TeamConfig, from_json, to_json
 from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.learning.learner import OptimizerConfig
+from madrigal.learning.learner import Optimiser
 from madrigal.learning.snapshots import PartnerConfig
 from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import PolicyConfig
 from madrigal.policies.team import Team
-from madrigal.rollouts.reward_weights import RewardWeights
+from madrigal.rollouts.reward_weights import Tradeoff
 from madrigal.rollouts.task import SingleRound
 from madrigal.runs.log import read_lines
-from madrigal.tasks.own import CustomTask
+from madrigal.tasks.own import Own
 from madrigal.training.held_out import evaluate_run
 from madrigal.training.saving import save_team
 from madrigal.training.train import _trained, examples_of, train
@@ -63,18 +63,14 @@ STEP_KEYS = {
     "tokens_per_second",
     "episodes",
     "reward",
-    "group/return_std",
-    "group/zero_advantage_fraction",
+    "group/spread",
+    "group/equal",
     "component/reward",
-    *(
-        f"agent/{agent}/{key}"
-        for agent in ("ann", "bob")
-        for key in ("reward", "tokens", "truncated_fraction", "seconds")
-    ),
+    *(f"agent/{agent}/{key}" for agent in ("ann", "bob") for key in ("reward", "tokens", "cut_off", "seconds")),
     *(
         f"update/{agent}/{key}"
         for agent in ("ann", "bob")
-        for key in ("loss", "entropy", "logprob_mismatch", "kl", "gradient_norm", "lr", "sequences", "tokens")
+        for key in ("loss", "entropy", "stale", "kl", "gradient_norm", "lr", "sequences", "tokens")
     ),
 }
 EVALUATION_KEYS = (
@@ -95,12 +91,12 @@ def run(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Experim
     file.write_text(TASK)
     return Experiment(
         recipe="odd",
-        task=CustomTask(f"{file}:task"),
+        task=Own(f"{file}:task"),
         team=TeamConfig(policy=PolicyConfig(model=str(model_folder)), device="cpu"),
         algorithm=GroupRelative(width=3, kl=0.01),
         sampling=Sampling(temperature=0.9, top_p=0.95, max_new_tokens=6),
-        optimizer=OptimizerConfig(lr=1e-3, warmup=1, lr_schedule="linear"),
-        evaluation=EvaluationConfig(examples=2, every=2, timed_examples=1),
+        optimiser=Optimiser(lr=1e-3, warmup=1, schedule="linear"),
+        evaluation=EvaluationConfig(examples=2, every=2, timed=1),
         records=RecordsConfig(checkpoint_every=1),
         steps=4,
         prompts=2,
@@ -142,7 +138,7 @@ def test_every_step_is_one_line_with_its_keys(whole: Path) -> None:
     assert all(record.keys() == STEP_KEYS for record in records)
     assert all(record["episodes"] == 6 and 0 <= record["reward"] <= 2 for record in records)
     assert [record["update/ann/lr"] for record in records] == pytest.approx([5e-4, 1e-3, 5e-4, 0.0])
-    assert max(record["update/ann/logprob_mismatch"] for record in records) < 1e-4
+    assert max(record["update/ann/stale"] for record in records) < 1e-4
     drifts = [record["update/ann/kl"] for record in records]
     assert drifts[0] == pytest.approx(0, abs=1e-6) and min(drifts[1:]) > 1e-6
 
@@ -284,7 +280,7 @@ def test_own_rewards_for_a_task_that_has_one_for_all(run: Experiment, tmp_path: 
     independent = replace(run, algorithm=replace(INDEPENDENT_GRPO, width=3), steps=1)
     with pytest.raises(ConfigError, match=r"the rewards of odd are joint; take .* --reward.share difference"):
         train(independent, tmp_path)
-    folder = trained(replace(independent, reward=RewardWeights(share="difference")), tmp_path / "run")
+    folder = trained(replace(independent, reward=Tradeoff(share="difference")), tmp_path / "run")
     paid = [
         {turn["agent"]: turn["reward"] for turn in record["turns"]}
         for record in read_lines(folder / "episodes.jsonl")
@@ -292,7 +288,7 @@ def test_own_rewards_for_a_task_that_has_one_for_all(run: Experiment, tmp_path: 
     ]
     assert any(own["ann"] != own["bob"] for own in paid)
     with pytest.raises(ConfigError, match="leave_one_out_team takes the differences itself"):
-        train(replace(run, algorithm=LEAVE_ONE_OUT_TEAM, reward=RewardWeights(share="difference")), tmp_path)
+        train(replace(run, algorithm=LEAVE_ONE_OUT_TEAM, reward=Tradeoff(share="difference")), tmp_path)
 
 
 def test_a_disk_that_fills_up_stops_with_one_line(
@@ -333,7 +329,7 @@ def test_every_example_is_played_once_per_pass() -> None:
 @pytest.mark.parametrize(("steps", "prompts"), [(0, 3), (1, 2), (2, 2), (2, 3), (7, 2)])
 def test_the_examples_that_are_checked_are_those_that_are_played(run: Experiment, steps: int, prompts: int) -> None:
     run = replace(run, steps=steps, prompts=prompts)
-    with open_checked_task(run) as task:
+    with prepare(run) as task:
         played = [e.id for step in range(steps) for e in examples_of(step, task.examples("train"), prompts, run.seed)]
         checked = [e.id for e in _trained(run, task)]
     assert len(checked) == len(set(checked)) and set(checked) == set(played)
@@ -347,14 +343,14 @@ def test_a_prompt_that_leaves_no_room_is_found_before_anything_is_played(
     file.write_text(TASK.replace('"word": ', f'"word": "z" * 600 if (split, n) == ("{split}", {last}) else '))
     problem = rf"example {split}-{last}, agent ann: its prompt of 6\d\d tokens and an answer of up to 6 do not fit"
     with pytest.raises(EngineError, match=problem):
-        train(replace(run, task=CustomTask(f"{file}:task"), steps=3), tmp_path)
+        train(replace(run, task=Own(f"{file}:task"), steps=3), tmp_path)
     assert not list(tmp_path.glob("*.json*"))  # no run is left behind
 
 
 def test_a_long_example_that_is_never_played_is_no_obstacle(run: Experiment, tmp_path: Path) -> None:
     file = tmp_path / "odd_bytes.py"
     file.write_text(TASK.replace('"word": ', '"word": "z" * 600 if (split, n) == ("test", 2) else '))
-    assert train(replace(run, task=CustomTask(f"{file}:task"), steps=0), tmp_path)
+    assert train(replace(run, task=Own(f"{file}:task"), steps=0), tmp_path)
 
 
 def test_each_distinct_prompt_is_encoded_once(run: Experiment) -> None:

@@ -10,13 +10,13 @@ import pytest
 from madrigal.algorithms.group import LEAVE_ONE_OUT_TEAM
 from madrigal.config import Experiment, RecordsConfig, TeamConfig
 from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.learning.learner import OptimizerConfig
+from madrigal.learning.learner import Optimiser
 from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import PolicyConfig
-from madrigal.rollouts.reward_weights import RewardWeights, overlap
+from madrigal.rollouts.reward_weights import Tradeoff, overlap
 from madrigal.rollouts.topology import Sequential
 from madrigal.runs.log import read_lines
-from madrigal.tasks.own import CustomTask
+from madrigal.tasks.own import Own
 from madrigal.training.train import train
 
 TASK = '''
@@ -30,7 +30,7 @@ def reward(example, said):
 task = SingleRound("odd", ("ann", "bob"), [Example(f"train-{n}", {}) for n in range(4)], [Example("test", {})],
                    lambda example, agent: f"{agent}, write {example.id}!", reward)
 '''
-WEIGHTS = RewardWeights(quality=2, speed=0.5, cost=0.25, time_unit=4, message=0.3, word=0.1, redundancy=0.2)
+WEIGHTS = Tradeoff(quality=2, speed=0.5, cost=0.25, pace=4, message=0.3, word=0.1, redundancy=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +39,14 @@ def folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     file.write_text(TASK)
     run = Experiment(
         recipe="odd",
-        task=CustomTask(f"{file}:task"),
+        task=Own(f"{file}:task"),
         topology=Sequential(),
         team=TeamConfig(policy=PolicyConfig(model=str(model_folder)), device="cpu"),
         algorithm=replace(LEAVE_ONE_OUT_TEAM, width=3, joint_weight=0.0, difference_weight=1.0, scale="none"),
         reward=WEIGHTS,
         sampling=Sampling(temperature=1.0, max_new_tokens=6),
-        optimizer=OptimizerConfig(lr=1e-4),
-        evaluation=EvaluationConfig(examples=1, timed_examples=0),
+        optimiser=Optimiser(lr=1e-4),
+        evaluation=EvaluationConfig(examples=1, timed=0),
         records=RecordsConfig(transcripts=6),
         steps=1,
         prompts=2,

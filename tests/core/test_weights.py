@@ -20,11 +20,11 @@ from madrigal.algorithms.counterfactual import Counterfactual
 from madrigal.algorithms.group import AT_GRPO, DR_MAS, MULTI_TURN_GRPO, RLOO, GroupRelative
 from madrigal.build.learners import NOBODY
 from madrigal.learning.critics import Critics
-from madrigal.learning.learners import Learners, examples_in
+from madrigal.learning.learners import Learning, examples_in
 from madrigal.maths.batch import weight_of
-from madrigal.rollouts.play import GenerationRequest, StepRequest
+from madrigal.rollouts.play import Judge, Utterance
 from madrigal.rollouts.topology import Sequential
-from madrigal.rollouts.tree import rollout_groups
+from madrigal.rollouts.tree import branch
 from madrigal.types import Completion, Episode, Group, Message, Point, Readings, Sample, Step, Turn
 
 Shares = dict[int, float]  # by identity of what was said
@@ -55,19 +55,19 @@ class Race:
 def play(algorithm: Algorithm[Any], race: Race, silent: int = -1) -> list[Group[Any]]:
     """Three examples; in the one with number `silent` bob shows no tokens."""
 
-    def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def speak(wanted: Sequence[Utterance]) -> list[Completion]:
         return [Completion(str(one.seed // 7 % 10), (1,), (2, 3), (-0.5, -1.0)) for one in wanted]
 
-    def partner(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def partner(wanted: Sequence[Utterance]) -> list[Completion]:
         return [Completion("1") if one.agent == "bob" else speak([one])[0] for one in wanted]
 
-    def judge(asked: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
+    def judge(asked: Sequence[Judge[Any]]) -> list[Step[Any]]:
         return [race.step(one.state, one.actions) for one in asked]
 
     groups = list[Group[Any]]()
     for n in range(3):
         start, speaker = [Point(f"x{n}", 0)], partner if n == silent else speak
-        groups += rollout_groups(race, Sequential(), start, algorithm.branching, speaker, judge, (n,))  # type: ignore[arg-type]
+        groups += branch(race, Sequential(), start, algorithm.branching, speaker, judge, (n,))  # type: ignore[arg-type]
     return groups
 
 
@@ -120,7 +120,7 @@ def by_the_learners(
         spoke=lambda policy, turn: policies[f"{turn.agent}{turn.round}"] == policy.name,
         policy_of=lambda agent, round: SimpleNamespace(trainable=False),
     )
-    learning = Learners(team, {name: learner(name) for name in names}, Critics(NOBODY, {}, team, {}), algorithm.loss)
+    learning = Learning(team, {name: learner(name) for name in names}, Critics(NOBODY, {}, team, {}), algorithm.loss)
     stages, _ = algorithm.credit(groups, algorithm.begin(), Readings())
     learning.update(groups, stages, Readings())
     for n in range(len(stages)):

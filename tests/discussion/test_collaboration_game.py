@@ -76,7 +76,7 @@ def courses(game: Game, policies: dict[str, Policy]) -> list[tuple[Episode[Any],
 def learn(game: Game, learners: Collection[str], algorithm: Maporl = EXACT, steps: int = 60) -> dict[str, float]:
     """Trains some of the agents; how often each collaborates afterwards, and both of them at once."""
     policies = {agent: torch.tensor([1 - START, START]).log().repeat(5, 1).requires_grad_() for agent in AGENTS}
-    optimizers = {agent: Adam([policies[agent]], lr=0.2) for agent in learners}
+    optimisers = {agent: Adam([policies[agent]], lr=0.2) for agent in learners}
     for _ in range(steps):
         played = courses(game, policies)
         group = Group(Point("q", None), tuple(episode for episode, _ in played), AGENTS)
@@ -85,9 +85,9 @@ def learn(game: Game, learners: Collection[str], algorithm: Maporl = EXACT, step
         (stage,), _ = algorithm.credit([group], algorithm.begin(), read)
         for agent in learners:
             mine = [replace(s, weight=share_of[id(s.turn)]) for s in stage if s.turn.agent == agent]
-            optimizers[agent].zero_grad()
+            optimisers[agent].zero_grad()
             loss(policies[agent], mine, algorithm).backward()  # type: ignore[no-untyped-call]
-            optimizers[agent].step()
+            optimisers[agent].step()
     return rates(game, policies)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from madrigal.compare.contenders import alone, one_round
 from madrigal.config import Experiment, from_json, to_json
-from madrigal.rollouts.play import EpisodeRun, GenerationRequest, drive, play
+from madrigal.rollouts.play import Game, Utterance, drive, play
 from madrigal.rollouts.task import check_task, rewards_of
 from madrigal.rollouts.topology import Discussion
 from madrigal.tasks.catalog import open_task
@@ -150,11 +150,11 @@ def test_unscored_talk_before_every_scored_round() -> None:
     task = DebateTask(Debate(rounds=2))
     numbers = iter([1, 2, 7, 8, 3, 4, 7, 7])
 
-    def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def speak(wanted: Sequence[Utterance]) -> list[Completion]:
         return [Completion(said(next(numbers))) for _ in wanted]
 
     (episode,) = drive(
-        [EpisodeRun(play(task, Discussion(2), Point("eggs", task.reset(EXAMPLE))), ())],
+        [Game(play(task, Discussion(2), Point("eggs", task.reset(EXAMPLE))), ())],
         speak,
         lambda asked: [task.step(one.state, one.actions) for one in asked],
     )

@@ -75,7 +75,7 @@ def test_an_answer_earns_its_influence_on_its_last_token() -> None:
         ("ann", 1): 0.5,
         ("bob", 1): 1.0,
     }.items():
-        assert found[key].return_ == pytest.approx(reward)
+        assert found[key].ret == pytest.approx(reward)
         assert found[key].token_advantages == pytest.approx((reward, reward))
         assert found[key].token_returns == pytest.approx((reward, reward))
 
@@ -98,7 +98,7 @@ def test_the_divergence_from_the_reference_is_paid_token_by_token() -> None:
     """Log-probs -1 against -3 under the reference: each token costs 0.002 * 2; with trace 1 the first bears both."""
     found = by_turn(credit(replace(PLAIN, kl=0.002, trace=1.0), group(debate(TWO)), reference=-3.0))
     assert found["bob", 1].token_advantages == pytest.approx((1.0 - 0.008, 1.0 - 0.004))
-    assert found["bob", 1].return_ == 1.0
+    assert found["bob", 1].ret == 1.0
 
 
 def test_incentives_are_added_to_the_influence() -> None:
@@ -107,14 +107,14 @@ def test_incentives_are_added_to_the_influence() -> None:
     details = [{"right": {"ann": True, "bob": False}}, {"right": {"ann": True, "bob": True}}]
     alone = by_turn(credit(PLAIN, group(debate(scores, details))))
     paid = by_turn(credit(replace(PLAIN, alpha1=0.5, beta1=2.0), group(debate(scores, details))))
-    more = {key: paid[key].return_ - alone[key].return_ for key in alone}
+    more = {key: paid[key].ret - alone[key].ret for key in alone}
     assert more == pytest.approx({("ann", 0): 2.0, ("bob", 0): 0.0, ("ann", 1): 0.0, ("bob", 1): 0.5})
 
 
 def test_a_score_above_a_half_is_right_where_the_task_does_not_say() -> None:
     scores = [{"ann": 0.6, "bob": 0.5}, {"ann": 0.6, "bob": 0.51}]
     paid = by_turn(credit(replace(PLAIN, alpha1=8.0, score_discount=0.0), group(debate(scores))))
-    assert paid["bob", 1].return_ == pytest.approx(0.51 + 8.0)
+    assert paid["bob", 1].ret == pytest.approx(0.51 + 8.0)
 
 
 FLAWED = [{"flaws": {"ann": "", "bob": ""}}, {"flaws": {"ann": "short", "bob": ""}}]
@@ -123,17 +123,17 @@ FLAWED = [{"flaws": {"ann": "", "bob": ""}}, {"flaws": {"ann": "short", "bob": "
 def test_an_answer_that_is_none_earns_the_penalty_alone() -> None:
     found = by_turn(credit(PLAIN, group(debate(TWO, FLAWED))))
     unpunished = by_turn(credit(replace(PLAIN, penalty=None), group(debate(TWO, FLAWED))))
-    assert found["ann", 1].return_ == -10.0
+    assert found["ann", 1].ret == -10.0
     for key in (("ann", 0), ("bob", 0), ("bob", 1)):
-        assert found[key].return_ == unpunished[key].return_
-    assert unpunished["ann", 1].return_ == 0.5
+        assert found[key].ret == unpunished[key].ret
+    assert unpunished["ann", 1].ret == 0.5
 
 
 def test_a_spreading_penalty_weighs_on_everybody_s_earlier_rounds() -> None:
     """As in the public code: the score itself is -10, and the mean of round 1 is (-10 + 1) / 2."""
     found = by_turn(credit(replace(PLAIN, penalty_spreads=True), group(debate(TWO, FLAWED))))
-    assert found["bob", 0].return_ == pytest.approx((0.0 + 0.3 * -4.5) / 1.3)
-    assert found["ann", 1].return_ == -10.0
+    assert found["bob", 0].ret == pytest.approx((0.0 + 0.3 * -4.5) / 1.3)
+    assert found["ann", 1].ret == -10.0
 
 
 def test_advantages_are_whitened_for_each_agent_and_round() -> None:
@@ -185,7 +185,7 @@ def test_debates_that_agreed_early_are_credited_up_to_their_last_round() -> None
     short, long = debate(TWO[:1]), debate(TWO)
     (stage,) = credit(PLAIN, group(short, long))
     assert len(stage) == 6
-    assert stage[0].return_ == 1.0
+    assert stage[0].ret == 1.0
 
 
 def test_policies_that_do_not_learn_are_not_credited() -> None:
@@ -194,7 +194,7 @@ def test_policies_that_do_not_learn_are_not_credited() -> None:
     mine = Readings((t, Reading((0.0, 0.0), (-1.0, -1.0))) for t in one.episodes[0].turns if t.agent == "ann")
     (stage,), _ = PLAIN.credit([one], PLAIN.begin(), mine)
     assert [s.turn.agent for s in stage] == ["ann", "ann"]
-    assert stage[0].return_ == pytest.approx((1.0 + 0.3 * 0.75) / 1.3)
+    assert stage[0].ret == pytest.approx((1.0 + 0.3 * 0.75) / 1.3)
 
 
 @pytest.mark.parametrize(

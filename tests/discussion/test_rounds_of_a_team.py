@@ -16,7 +16,7 @@ from madrigal.config import Experiment, TeamConfig, from_json, to_json
 from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig
 from madrigal.policies.team import Team
-from madrigal.rollouts.play import GenerationRequest
+from madrigal.rollouts.play import Utterance
 from madrigal.tasks.discussion.debate import Debate, DebateTask
 from madrigal.training.saving import save_team
 from madrigal.types import Completion, ConfigError, Turn
@@ -43,8 +43,8 @@ def shake(policy: LocalPolicy, by: float) -> None:
             parameter.add_(by)
 
 
-def wanted() -> list[GenerationRequest]:
-    return [GenerationRequest(agent, chat("a dog"), 1, round=index) for index in range(3) for agent in AGENTS]
+def wanted() -> list[Utterance]:
+    return [Utterance(agent, chat("a dog"), 1, round=index) for index in range(3) for agent in AGENTS]
 
 
 def answers(team: Team) -> list[Completion]:

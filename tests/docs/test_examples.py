@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 
 from madrigal.algorithms.catalog import ALGORITHMS
-from madrigal.build.experiment import open_checked_task
+from madrigal.build.experiment import prepare
 from madrigal.cli import run
 from madrigal.config import Experiment, from_json, to_json
 from madrigal.recipes import RECIPES
 from madrigal.recipes.embedded import own
 from madrigal.rollouts.branching import Branching
-from madrigal.rollouts.play import GenerationRequest, judge_in_threads
+from madrigal.rollouts.play import Utterance, judge_in_threads
 from madrigal.rollouts.task import check_task
 from madrigal.rollouts.topology import Parallel
-from madrigal.rollouts.tree import rollout_groups
+from madrigal.rollouts.tree import branch
 from madrigal.tasks.catalog import open_task
 from madrigal.types import Completion, Point
 from pretraining.mixture import DOMAINS, WEIGHTS
@@ -64,15 +64,15 @@ def test_task_files_keep_the_contract_and_play(page: str, tmp_path: Path) -> Non
     for file in files:
         experiment = own(f"{file}:task")
         assert from_json(to_json(experiment)) == experiment
-        with open_checked_task(experiment) as task, ThreadPoolExecutor(1) as pool:
+        with prepare(experiment) as task, ThreadPoolExecutor(1) as pool:
             check_task(task)
             origin = Point("one", task.reset(task.examples("train")[0]))
             judge = judge_in_threads(task, pool)
-            (group,) = rollout_groups(task, Parallel(), [origin], Branching(width=2), say_nothing, judge)
+            (group,) = branch(task, Parallel(), [origin], Branching(width=2), say_nothing, judge)
             assert len(group.episodes) == 2
 
 
-def say_nothing(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+def say_nothing(wanted: Sequence[Utterance]) -> list[Completion]:
     return [Completion("one two three") for _ in wanted]
 
 
@@ -110,7 +110,7 @@ def test_every_recipe_and_command_is_in_the_pages() -> None:
 def test_flags_in_the_pages_exist() -> None:
     """Every flag of an indented `madrigal train RECIPE` line is one that the recipe has."""
     text = "\n".join((ROOT / page).read_text() for page in PAGES)
-    used = set(re.findall(r"--((?:task|team|algorithm|sampling|optimizer|evaluation|records)\.[\w.-]+\w)", text))
+    used = set(re.findall(r"--((?:task|team|algorithm|sampling|optimiser|evaluation|records)\.[\w.-]+\w)", text))
     used = {re.sub(r"^team\.seats\.\w+\.", "team.policy.", flag) for flag in used}
     known = "".join(
         help_of(recipe) for recipe in ("tldr", "arxiv", "coding", "gsm8k", "debate", "tictactoe", "kuhn", "office")
@@ -134,7 +134,7 @@ TABLE: dict[str, Callable[[Experiment], float]] = {
     "KL weight": lambda run: run.algorithm.kl,
     "reward shift": lambda run: run.algorithm.reward_shift,
     "evaluated on": lambda run: run.evaluation.examples,
-    "learning rate": lambda run: run.optimizer.lr,
+    "learning rate": lambda run: run.optimiser.lr,
 }
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from madrigal.evaluation.ablations import MessageAblation, Told, by_agent, muffled
-from madrigal.evaluation.cooperation import EvalSetup, cross_play, leave_messages_out, leave_one_agent_out, play_trial
+from madrigal.evaluation.ablations import Muffled, Told, muffled, seated
+from madrigal.evaluation.cooperation import Trial, cross_play, leave_messages_out, leave_one_agent_out, play_trial
 from madrigal.evaluation.statistics import Interval
-from madrigal.rollouts.play import Generate, GenerationRequest
+from madrigal.rollouts.play import Speaker, Utterance
 from madrigal.rollouts.task import SingleRound, Task, check_task
 from madrigal.rollouts.topology import Parallel, Sequential, Topology
 from madrigal.tasks.discussion.gsm8k import Gsm8k, Gsm8kTask
@@ -40,7 +40,7 @@ def judged(task: Task[Any]) -> Callable[[Sequence[Any]], list[Step[Any]]]:
     return lambda requests: [task.step(request.state, request.actions) for request in requests]
 
 
-def answer(utterance: GenerationRequest) -> str:
+def answer(utterance: Utterance) -> str:
     """Ann says what she sees, bob what he heard of ann, cat whatever comes."""
     shown = utterance.prompt[-1].content
     if utterance.agent == "ann":
@@ -49,13 +49,13 @@ def answer(utterance: GenerationRequest) -> str:
     return heard[1] if utterance.agent == "bob" and heard else f"hm {utterance.seed}"
 
 
-def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+def speak(wanted: Sequence[Utterance]) -> list[Completion]:
     return [Completion(answer(utterance)) for utterance in wanted]
 
 
-def trial(topology: Topology = Sequential(), speaker: Generate = speak) -> EvalSetup:  # noqa: B008
+def trial(topology: Topology = Sequential(), speaker: Speaker = speak) -> Trial:  # noqa: B008
     task = relay()
-    return EvalSetup(task, topology, EXAMPLES, speaker, judged(task))
+    return Trial(task, topology, EXAMPLES, speaker, judged(task))
 
 
 @pytest.mark.parametrize("borrowed", [False, True])
@@ -66,7 +66,7 @@ def test_an_agent_that_is_needed_costs_everything_and_one_that_is_not_exactly_no
 
 
 def test_a_team_that_does_better_without_an_agent_has_a_negative_drop() -> None:
-    def talker(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def talker(wanted: Sequence[Utterance]) -> list[Completion]:
         """Bob repeats the last thing he heard, and cat talks in between."""
         heard = [re.findall(r"said: (\w+)", utterance.prompt[-1].content) for utterance in wanted]
         own = zip(wanted, heard, strict=True)
@@ -79,7 +79,7 @@ def test_a_team_that_does_better_without_an_agent_has_a_negative_drop() -> None:
 def test_borrowed_messages_are_those_of_the_next_example() -> None:
     heard: list[str] = []
 
-    def listen(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def listen(wanted: Sequence[Utterance]) -> list[Completion]:
         heard.extend(u.prompt[-1].content.split("ann said: ")[1] for u in wanted if u.agent == "bob")
         return speak(wanted)
 
@@ -102,7 +102,7 @@ def test_where_nothing_is_heard_nothing_is_lost() -> None:
 NUMBERS = tuple(Example(f"q{n}", {"question": f"What is {n} + {n}?", "answer": str(2 * n)}) for n in (3, 5, 8))
 
 
-def debate(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+def debate(wanted: Sequence[Utterance]) -> list[Completion]:
     """The first agent can add; the second can only repeat what it saw of the first in an earlier round."""
     said = []
     for utterance in wanted:
@@ -114,9 +114,9 @@ def debate(wanted: Sequence[GenerationRequest]) -> list[Completion]:
     return said
 
 
-def debating(rounds: int) -> EvalSetup:
+def debating(rounds: int) -> Trial:
     task = Gsm8kTask(Gsm8k(rounds=rounds))
-    return EvalSetup(task, Parallel(), NUMBERS, debate, judged(task))
+    return Trial(task, Parallel(), NUMBERS, debate, judged(task))
 
 
 def test_earlier_rounds_can_be_kept_from_an_agent() -> None:
@@ -141,7 +141,7 @@ def test_true_rumours_change_nothing() -> None:
         own = [t for t in episodes[example].turns if (t.agent, t.round) == (agent, turn)]
         return own[0].completion.text
 
-    task = MessageAblation(told.task, "second", truth)
+    task = Muffled(told.task, "second", truth)
     again = play_trial(replace(told, task=task, judge=muffled(task, told.judge)))
     for episode in again:
         assert [(t.prompt, t.completion) for t in episode.turns] == [
@@ -154,13 +154,13 @@ def test_true_rumours_change_nothing() -> None:
 def test_a_muffled_agent_still_knows_what_it_said_itself() -> None:
     shown: list[str] = []
 
-    def listen(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def listen(wanted: Sequence[Utterance]) -> list[Completion]:
         shown.extend(m.content for u in wanted if u.agent == "second" for m in u.prompt if m.role == "assistant")
         return debate(wanted)
 
     leave_messages_out(replace(debating(2), speak=listen))
     assert len(shown) == 9 and all(text.startswith("The answer is ") for text in shown)
-    task = MessageAblation(relay(), "bob", lambda example, turn, agent: None)
+    task = Muffled(relay(), "bob", lambda example, turn, agent: None)
     own, other = Turn("bob", (), Completion("mine")), Turn("ann", (), Completion("hers"))
     (message,) = task.observe(task.reset(EXAMPLES[0]), "bob", [own, other])
     assert "bob said: mine" in message.content and "ann" not in message.content
@@ -169,7 +169,7 @@ def test_a_muffled_agent_still_knows_what_it_said_itself() -> None:
 def test_messages_are_borrowed_round_by_round() -> None:
     heard: list[tuple[str, str]] = []
 
-    def say(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def say(wanted: Sequence[Utterance]) -> list[Completion]:
         """Everybody says which question and round it is."""
         said = []
         for utterance in wanted:
@@ -189,7 +189,7 @@ def test_messages_are_borrowed_round_by_round() -> None:
 def test_luck_is_the_same_with_and_without_an_agent() -> None:
     """Bob is right by chance: without the others he is right on the very same examples."""
 
-    def gamble(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def gamble(wanted: Sequence[Utterance]) -> list[Completion]:
         words = [WORDS[u.seed % 2] for u in wanted]
         return [Completion(word if u.agent == "bob" else "hm") for u, word in zip(wanted, words, strict=True)]
 
@@ -201,14 +201,14 @@ def test_luck_is_the_same_with_and_without_an_agent() -> None:
 
 
 def test_a_muffled_task_keeps_the_contract() -> None:
-    check_task(MessageAblation(relay(("ann", "bob")), "bob", lambda example, turn, agent: None))
-    check_task(MessageAblation(Gsm8kTask(Gsm8k(rounds=3)), "second", lambda example, turn, agent: "7"))
+    check_task(Muffled(relay(("ann", "bob")), "bob", lambda example, turn, agent: None))
+    check_task(Muffled(Gsm8kTask(Gsm8k(rounds=3)), "second", lambda example, turn, agent: "7"))
 
 
-def convention(spell: Callable[[str], str]) -> Generate:
+def convention(spell: Callable[[str], str]) -> Speaker:
     """A team that hands words on in its own spelling."""
 
-    def say(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def say(wanted: Sequence[Utterance]) -> list[Completion]:
         return [Completion(spell(answer(u)) if u.agent in ("ann", "bob") else "hm") for u in wanted]
 
     return say
@@ -223,7 +223,7 @@ def test_teams_with_conventions_of_their_own_fail_with_strangers() -> None:
 
 def test_rows_give_the_seat_and_columns_the_others() -> None:
     """The deaf team's bob says nothing right; its ann is as good as any."""
-    deaf = by_agent({"ann": speak, "bob": lambda wanted: [Completion("?") for _ in wanted], "cat": speak})
+    deaf = seated({"ann": speak, "bob": lambda wanted: [Completion("?") for _ in wanted], "cat": speak})
     result = cross_play(trial(), {"good": speak, "deaf": deaf})
     assert result.returns == ((100.0, 0.0), (100.0, 0.0))  # ann's rows: bob comes from the column
     other = cross_play(trial(), {"good": speak, "deaf": deaf}, seat="bob")
@@ -239,16 +239,16 @@ def test_equal_teams_have_no_gap() -> None:
 def test_every_speaker_gets_its_own_requests_in_one_call() -> None:
     calls: dict[str, list[list[str]]] = {"x": [], "y": []}
 
-    def named(name: str) -> Generate:
-        def say(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def named(name: str) -> Speaker:
+        def say(wanted: Sequence[Utterance]) -> list[Completion]:
             calls[name].append([utterance.agent for utterance in wanted])
             return [Completion(f"{name} {utterance.agent}") for utterance in wanted]
 
         return say
 
     x, y = named("x"), named("y")
-    wanted = [GenerationRequest(agent, (), 0) for agent in ("bob", "ann", "cat", "bob")]
-    said = by_agent({"ann": x, "bob": y, "cat": x})(wanted)
+    wanted = [Utterance(agent, (), 0) for agent in ("bob", "ann", "cat", "bob")]
+    said = seated({"ann": x, "bob": y, "cat": x})(wanted)
     assert [completion.text for completion in said] == ["y bob", "x ann", "x cat", "y bob"]
     assert calls == {"x": [["ann", "cat"]], "y": [["bob", "bob"]]}
 

@@ -25,7 +25,7 @@ def test_a_run_that_learns_is_silent() -> None:
     learns = [
         {
             "reward": 0.3 + n / 40,
-            "group/zero_advantage_fraction": 1.0 if n % 3 else 0.2,
+            "group/equal": 1.0 if n % 3 else 0.2,
             "update/ann/kl": 0.04 * n,
             "update/ann/entropy": 2.0 - 0.08 * n,
         }
@@ -60,7 +60,7 @@ def test_jumps(key: str, values: tuple[float, ...], expected: list[tuple[str, in
 
 def test_three_steps_in_a_row_without_a_signal() -> None:
     equal = [1.0, 1.0, 0.9, 1.0, 1.0, 1.0, 1.0]
-    assert raised([{"group/zero_advantage_fraction": share} for share in equal]) == [("nothing to learn from", 5)]
+    assert raised([{"group/equal": share} for share in equal]) == [("nothing to learn from", 5)]
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,5 @@ def test_returns_beyond_the_best(record: Record, best: float, alarmed: bool) -> 
 
 
 def test_records_of_any_kind_break_nothing() -> None:
-    odd: list[Record] = [
-        {},
-        {"update/ann/kl": "1", "group/zero_advantage_fraction": None, "reward": 10**400, "update/x": 1},
-    ]
+    odd: list[Record] = [{}, {"update/ann/kl": "1", "group/equal": None, "reward": 10**400, "update/x": 1}]
     assert raised(odd) == []

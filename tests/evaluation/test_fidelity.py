@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from madrigal.evaluation.cooperation import EvalSetup
+from madrigal.evaluation.cooperation import Trial
 from madrigal.evaluation.fidelity import compared_with_the_others, fidelity, ranks, spearman
-from madrigal.rollouts.play import GenerationRequest, StepRequest
+from madrigal.rollouts.play import Judge, Utterance
 from madrigal.rollouts.task import SingleRound
 from madrigal.rollouts.topology import Parallel, Sequential, Topology
 from madrigal.types import Completion, ConfigError, Example, Step
@@ -48,19 +48,19 @@ def test_credit_is_the_distance_from_the_others() -> None:
 
 def trial(
     reward: Callable[[Mapping[str, str]], float], topology: Topology, examples: Sequence[Example] = EXAMPLES
-) -> EvalSetup:
+) -> Trial:
     """Everybody says a number from 0 to 99, drawn by its seed."""
     task = SingleRound(
         "sum", AGENTS, examples, examples, lambda example, agent: "?", lambda example, said: reward(said), 200.0
     )
 
-    def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def speak(wanted: Sequence[Utterance]) -> list[Completion]:
         return [Completion(str(one.seed % 100)) for one in wanted]
 
-    def judge(asked: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
+    def judge(asked: Sequence[Judge[Any]]) -> list[Step[Any]]:
         return [task.step(one.state, one.actions) for one in asked]
 
-    return EvalSetup(task, topology, examples, speak, judge)
+    return Trial(task, topology, examples, speak, judge)
 
 
 def test_credit_that_does_not_depend_on_chance_is_true() -> None:

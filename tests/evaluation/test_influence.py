@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from madrigal.evaluation.cooperation import EvalSetup
+from madrigal.evaluation.cooperation import Trial
 from madrigal.evaluation.influence import influence, mutual_information, symbol
-from madrigal.rollouts.play import GenerationRequest
+from madrigal.rollouts.play import Utterance
 from madrigal.rollouts.task import SingleRound
 from madrigal.rollouts.topology import Parallel, Sequential, Topology
 from madrigal.tasks.discussion.gsm8k import Gsm8k, Gsm8kTask
@@ -73,20 +73,20 @@ def never(requests: Sequence[Any]) -> list[Step[Any]]:
     raise AssertionError("the listener speaks in the same round: there is nothing to judge")
 
 
-def chat(answer: Callable[[GenerationRequest], str], topology: Topology, judge: Any = never) -> EvalSetup:
+def chat(answer: Callable[[Utterance], str], topology: Topology, judge: Any = never) -> Trial:
     task = SingleRound("chat", AGENTS, EXAMPLES, EXAMPLES, lambda example, agent: example.id, lambda example, said: 0.0)
-    return EvalSetup(task, topology, EXAMPLES, lambda wanted: [Completion(answer(u)) for u in wanted], judge)
+    return Trial(task, topology, EXAMPLES, lambda wanted: [Completion(answer(u)) for u in wanted], judge)
 
 
-def message(utterance: GenerationRequest) -> str:
+def message(utterance: Utterance) -> str:
     """What the last speaker before said, as the prompt quotes it."""
     return utterance.prompt[-1].content.rpartition("said: ")[2]
 
 
-def told(copies: bool) -> Callable[[GenerationRequest], str]:
+def told(copies: bool) -> Callable[[Utterance], str]:
     """Ann and cat say their seeds; bob says what he heard last, or something of his own."""
 
-    def answer(utterance: GenerationRequest) -> str:
+    def answer(utterance: Utterance) -> str:
         return message(utterance) if copies and utterance.agent == "bob" else f"seed {utterance.seed}"
 
     return answer
@@ -109,7 +109,7 @@ def test_a_copied_message_has_all_influence() -> None:
 def test_an_ignored_agent_has_none_even_where_replies_vary() -> None:
     said: list[str] = []
 
-    def noted(utterance: GenerationRequest) -> str:
+    def noted(utterance: Utterance) -> str:
         if utterance.agent == "bob":
             said.append(told(False)(utterance))
         return told(False)(utterance)
@@ -120,12 +120,12 @@ def test_an_ignored_agent_has_none_even_where_replies_vary() -> None:
 
 
 def test_a_coarse_listener_has_what_its_answers_tell() -> None:
-    def last_bit(utterance: GenerationRequest) -> str:
+    def last_bit(utterance: Utterance) -> str:
         return str(int(message(utterance)) % 2) if utterance.agent == "bob" else str(utterance.seed)
 
     drawn: list[int] = []
 
-    def noted(utterance: GenerationRequest) -> str:
+    def noted(utterance: Utterance) -> str:
         if utterance.agent == "ann":
             drawn.append(utterance.seed % 2)
         return last_bit(utterance)
@@ -142,7 +142,7 @@ def test_what_was_said_before_is_drawn_once() -> None:
     """Cat speaks first; bob answers ann's candidates, all in the context of one message of cat's."""
     contexts: list[str] = []
 
-    def noted(utterance: GenerationRequest) -> str:
+    def noted(utterance: Utterance) -> str:
         if utterance.agent == "bob":
             contexts.append(utterance.prompt[-1].content.split("cat said: ")[1].split("\n")[0])
         return told(True)(utterance)
@@ -152,7 +152,7 @@ def test_what_was_said_before_is_drawn_once() -> None:
 
 
 def test_a_listener_may_come_later_in_the_round() -> None:
-    def answer(utterance: GenerationRequest) -> str:
+    def answer(utterance: Utterance) -> str:
         """Cat speaks in between; bob repeats what ann said."""
         if utterance.agent == "bob":
             return utterance.prompt[-1].content.split("ann said: ")[1].split("\n")[0]
@@ -167,10 +167,10 @@ def test_the_same_trial_measures_the_same() -> None:
     assert influence(one, "ann", "bob", replies=2) == influence(one, "ann", "bob", replies=2)
 
 
-def debating(rounds: int, asked: list[GenerationRequest] | None = None) -> EvalSetup:
+def debating(rounds: int, asked: list[Utterance] | None = None) -> Trial:
     task = Gsm8kTask(Gsm8k(rounds=rounds))
 
-    def answer(utterance: GenerationRequest) -> str:
+    def answer(utterance: Utterance) -> str:
         if asked is not None:
             asked.append(utterance)
         texts = [m.content for m in utterance.prompt if "The first agent answered: " in m.content]
@@ -178,7 +178,7 @@ def debating(rounds: int, asked: list[GenerationRequest] | None = None) -> EvalS
             return texts[-1].split("The first agent answered: ")[1].split("\n")[0]
         return f"seed {utterance.seed}"
 
-    return EvalSetup(
+    return Trial(
         task,
         Parallel(),
         EXAMPLES,
@@ -188,7 +188,7 @@ def debating(rounds: int, asked: list[GenerationRequest] | None = None) -> EvalS
 
 
 def test_a_message_may_be_heard_in_the_next_round() -> None:
-    asked: list[GenerationRequest] = []
+    asked: list[Utterance] = []
     result = influence(debating(3, asked), "first", "second", candidates=3, alpha=0)
     assert result.contexts == pytest.approx([math.log(3)] * 3)
     # one message of the second agent at the start of each context, then its reply to each candidate
@@ -200,11 +200,11 @@ def over(requests: Sequence[Any]) -> list[Step[Any]]:
     return [Step(request.state, dict.fromkeys(AGENTS, 0.0), "horizon") for request in requests]
 
 
-def ending(of: int, at: Callable[[str], bool]) -> EvalSetup:
+def ending(of: int, at: Callable[[str], bool]) -> Trial:
     """Two rounds; the first agent's message k of each context is "k". The second always says the same."""
     told = debating(2)
 
-    def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def speak(wanted: Sequence[Utterance]) -> list[Completion]:
         numbers = iter(range(len(wanted)))
         return [Completion(str(next(numbers) % of) if u.agent == "first" else "yes") for u in wanted]
 

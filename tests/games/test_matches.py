@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from madrigal.evaluation.games import match, scripted
-from madrigal.rollouts.play import GenerationRequest, StepRequest
+from madrigal.rollouts.play import Judge, Utterance
 from madrigal.rollouts.task import SingleRound
 from madrigal.tasks.games.kuhn import Kuhn, equilibrium_player
 from madrigal.tasks.games.opponent import open_table
@@ -20,7 +20,7 @@ from madrigal.types import Completion, ConfigError, Example, Messages, Step
 RANDOM, PERFECT = scripted(random_player), scripted(perfect_player)
 
 
-def judge_of(task: Any) -> Callable[[Sequence[StepRequest[Any]]], list[Step[Any]]]:
+def judge_of(task: Any) -> Callable[[Sequence[Judge[Any]]], list[Step[Any]]]:
     return lambda requests: [task.step(request.state, request.actions) for request in requests]
 
 
@@ -65,7 +65,7 @@ def test_a_scripted_player_sees_the_prompt_and_shows_no_tokens() -> None:
         seen.append(prompt)
         return str(seed)
 
-    utterance = GenerationRequest("first", (), 7)
+    utterance = Utterance("first", (), 7)
     assert scripted(player)([utterance]) == [Completion("7")]
     assert seen == [()]
 

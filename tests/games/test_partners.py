@@ -12,15 +12,15 @@ import torch
 
 from madrigal.algorithms.self_play import SelfPlay
 from madrigal.learning.learner import Learner
-from madrigal.learning.optimizer import OptimizerConfig
-from madrigal.learning.snapshots import Opponents, PartnerConfig, changed, copy_of
+from madrigal.learning.optimizer import Optimiser
+from madrigal.learning.snapshots import PartnerConfig, Partners, changed, copy_of
 from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import LocalPolicy, Lora, PolicyConfig, load_policy
 from madrigal.policies.team import Team
 from madrigal.rollouts.branching import Branching
-from madrigal.rollouts.play import GenerationRequest, StepRequest
+from madrigal.rollouts.play import Judge, Utterance
 from madrigal.rollouts.topology import Parallel
-from madrigal.rollouts.tree import rollout_groups
+from madrigal.rollouts.tree import branch
 from madrigal.runs.checkpoint import load_checkpoint, save_checkpoint
 from madrigal.tasks.games.kuhn import Kuhn
 from madrigal.tasks.games.table import Table
@@ -33,7 +33,7 @@ ONE, FEW = Sampling(max_new_tokens=1), Sampling(max_new_tokens=4)
 PROMPT = (Message("user", "You have 3 of 5. Which one is it?\n\nSolve it step by step. End with: The answer is N."),)
 
 
-def judge(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
+def judge(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
     return [TABLE.step(request.state, request.actions) for request in requests]
 
 
@@ -61,12 +61,12 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
-def nobody(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+def nobody(wanted: Sequence[Utterance]) -> list[Completion]:
     raise AssertionError("nobody is to speak here")
 
 
 def test_without_snapshots_everybody_meets_its_present_self(team: Team) -> None:
-    for partners in (Opponents(PartnerConfig(share=1.0), team.seats), Opponents(PartnerConfig(), team.seats)):
+    for partners in (Partners(PartnerConfig(share=1.0), team.seats), Partners(PartnerConfig(), team.seats)):
         if not partners.config.share:
             partners.remember(0)
         (seating,) = partners.seatings(ORIGINS, nobody, (0, 0))
@@ -74,7 +74,7 @@ def test_without_snapshots_everybody_meets_its_present_self(team: Team) -> None:
 
 
 def test_a_share_of_the_groups_meets_each_snapshot_in_each_seat(team: Team) -> None:
-    partners = Opponents(PartnerConfig(share=0.5, every=1, keep=2), team.seats)
+    partners = Partners(PartnerConfig(share=0.5, every=1, keep=2), team.seats)
     for step in range(4):
         partners.remember(step)
     assert len(partners.snapshots) == 2
@@ -92,7 +92,7 @@ def test_a_share_of_the_groups_meets_each_snapshot_in_each_seat(team: Team) -> N
 
 
 def test_snapshots_are_taken_when_they_are_due(team: Team) -> None:
-    partners = Opponents(PartnerConfig(share=0.5, every=3, keep=9), team.seats)
+    partners = Partners(PartnerConfig(share=0.5, every=3, keep=9), team.seats)
     for step in range(7):
         partners.remember(step)
     assert len(partners.snapshots) == 3
@@ -113,14 +113,14 @@ def test_a_policy_speaks_with_older_weights_and_is_itself_again(lora: int) -> No
 
 def test_the_older_self_says_what_it_said_then_and_shows_no_tokens(team: Team) -> None:
     policy = team.seats["first"]
-    wanted = [GenerationRequest(agent, PROMPT, seed) for agent in SEATS for seed in range(12)]
+    wanted = [Utterance(agent, PROMPT, seed) for agent in SEATS for seed in range(12)]
 
     def each_seat() -> list[Completion]:
         """As a partner and its opponent are asked: a batch for each, since other batches are rounded in other ways."""
         return [one for part in (wanted[:12], wanted[12:]) for one in team.speaker(FEW)(part)]
 
     then = [one.text for one in each_seat()]
-    partners = Opponents(PartnerConfig(share=1.0), team.seats)
+    partners = Partners(PartnerConfig(share=1.0), team.seats)
     partners.remember(0)
     shift(policy)
     now = each_seat()
@@ -138,14 +138,14 @@ def test_the_older_self_says_what_it_said_then_and_shows_no_tokens(team: Team) -
 def test_only_the_learners_own_turns_are_learned_from(team: Team) -> None:
     """A whole step: play in two kinds of company, credit, update; the sampler's weights are the learner's own."""
     policy = team.seats["first"]
-    partners = Opponents(PartnerConfig(share=0.5), team.seats)
+    partners = Partners(PartnerConfig(share=0.5), team.seats)
     partners.remember(0)
     shift(policy)
     algorithm = SelfPlay(width=1, skip_zero=False)
     groups = [
         (seating.key[-1], group)
         for seating in partners.seatings(ORIGINS, team.speaker(ONE), (0, 1))
-        for group in rollout_groups(TABLE, Parallel(), seating.origins, Branching(1), seating.speak, judge, seating.key)
+        for group in branch(TABLE, Parallel(), seating.origins, Branching(1), seating.speak, judge, seating.key)
     ]
     stages, memory = algorithm.credit([group for _, group in groups], algorithm.begin(), Readings())
     learned = {id(sample.turn) for sample in stages[0]}
@@ -154,21 +154,21 @@ def test_only_the_learners_own_turns_are_learned_from(team: Team) -> None:
             assert (id(turn) in learned) == (turn.agent != older)
     assert {seat for seat, _ in groups} >= set(SEATS)
     before = numbers(policy)
-    report = Learner(policy, OptimizerConfig(lr=1e-3), ONE).update(stages, algorithm.loss)
-    assert report["sequences"] == len(learned) and report["logprob_mismatch"] < 1e-4
+    report = Learner(policy, Optimiser(lr=1e-3), ONE).update(stages, algorithm.loss)
+    assert report["sequences"] == len(learned) and report["stale"] < 1e-4
     assert not same(before, numbers(policy))
     assert set(memory) == {"kuhn/first", "kuhn/second"}
 
 
 def test_seats_that_do_not_learn_are_not_given_away() -> None:
     fixed = load_policy("second", PolicyConfig("starter:small", trainable=False), torch.device("cpu"))
-    partners = Opponents(PartnerConfig(share=1.0), {"first": loaded(), "second": fixed})
+    partners = Partners(PartnerConfig(share=1.0), {"first": loaded(), "second": fixed})
     partners.remember(0)
     assert {seating.key[-1] for seating in partners.seatings(ORIGINS, nobody, (0, 0))} == {"first"}
 
 
 def test_snapshots_are_kept_in_a_checkpoint(team: Team, tmp_path: Path) -> None:
-    partners, again = (Opponents(PartnerConfig(share=0.5, every=1), team.seats) for _ in range(2))
+    partners, again = (Partners(PartnerConfig(share=0.5, every=1), team.seats) for _ in range(2))
     partners.remember(0)
     shift(team.seats["first"])
     partners.remember(1)

@@ -56,7 +56,7 @@ def test_three_games_by_hand() -> None:
     (stage,) = stages
     assert advantages(stage, "first") == pytest.approx([1, -2 - 0.1, 1 - (0.09 - 0.2)])
     assert advantages(stage, "second") == pytest.approx([-1, 2 + 0.1, -1 + (0.09 - 0.2)])
-    assert sorted(sample.return_ for sample in stage) == [-2, -1, -1, 1, 1, 2]
+    assert sorted(sample.ret for sample in stage) == [-2, -1, -1, 1, 1, 2]
     assert memory == pytest.approx({"kuhn/first": 0.9 * -0.11 + 0.1, "kuhn/second": 0.9 * 0.11 - 0.1})
 
 
@@ -70,9 +70,9 @@ def test_baselines_are_carried_from_step_to_step() -> None:
 
 
 def test_all_turns_of_a_role_have_the_advantage_of_its_whole_return() -> None:
-    penalized = game(1, rounds=5)
-    steps = (Step("", {"first": -0.5, "second": 0.5}), *penalized.steps[1:])
-    samples = credited(SelfPlay(), Episode(penalized.start, penalized.turns, steps))
+    penalised = game(1, rounds=5)
+    steps = (Step("", {"first": -0.5, "second": 0.5}), *penalised.steps[1:])
+    samples = credited(SelfPlay(), Episode(penalised.start, penalised.turns, steps))
     assert advantages(samples, "first") == [0.5] * 3
     assert advantages(samples, "second") == [-0.5] * 2
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from madrigal.evaluation.evaluate import evaluate
-from madrigal.rollouts.play import GenerationRequest, StepRequest
+from madrigal.rollouts.play import Judge, Utterance
 from madrigal.rollouts.task import Task, check_task, rewards_of
 from madrigal.rollouts.topology import Parallel
 from madrigal.tasks.catalog import TASKS
@@ -161,11 +161,11 @@ def test_the_opponents_moves_are_a_function_of_the_example() -> None:
     assert len({state.seen.position for state in opened}) == 9, "a random player opens in every square"
 
 
-def say(answer: Callable[[GenerationRequest], str]) -> Callable[[Sequence[GenerationRequest]], list[Completion]]:
+def say(answer: Callable[[Utterance], str]) -> Callable[[Sequence[Utterance]], list[Completion]]:
     return lambda wanted: [Completion(answer(one)) for one in wanted]
 
 
-def judge_of(task: Task[Any]) -> Callable[[Sequence[StepRequest[Any]]], list[Step[Any]]]:
+def judge_of(task: Task[Any]) -> Callable[[Sequence[Judge[Any]]], list[Step[Any]]]:
     return lambda requests: [task.step(request.state, request.actions) for request in requests]
 
 
@@ -176,7 +176,7 @@ def test_evaluation_shows_strength() -> None:
     scores = {}
     for name, player in (("perfect", game.optimal), ("random", random_player)):
         speak = say(lambda one, player=player: player(one.prompt, one.seed))  # type: ignore[misc]
-        scores[name], _ = evaluate(task, Parallel(), task.examples("test"), speak, judge_of(task), timed_examples=0)
+        scores[name], _ = evaluate(task, Parallel(), task.examples("test"), speak, judge_of(task), timed=0)
     assert scores["perfect"].components["loss"] == 0 and scores["perfect"].return_percent > 85
     assert 40 < scores["random"].return_percent < 60
     seats = [scores["random"].components[f"win_as_{seat}"] for seat in PLAYERS]

@@ -15,9 +15,9 @@ import pytest
 
 from madrigal.algorithms.self_play import SelfPlay
 from madrigal.evaluation.exploitability import KNOWN, expected, exploitability
-from madrigal.rollouts.play import GenerationRequest, StepRequest
+from madrigal.rollouts.play import Judge, Utterance
 from madrigal.rollouts.topology import Parallel
-from madrigal.rollouts.tree import rollout_groups
+from madrigal.rollouts.tree import branch
 from madrigal.tasks.games.kuhn import Kuhn, held_told
 from madrigal.tasks.games.table import Table
 from madrigal.types import Completion, Point, Readings, Step
@@ -35,9 +35,7 @@ class Learned:
         self.task, sums = Table(Kuhn()), dict.fromkeys(KNOWN, 0.0)
         origins = [Point(e.id, self.task.reset(e)) for e in self.task.examples("train")[:6]]  # each deal once
         for step in range(STEPS):
-            groups = rollout_groups(
-                self.task, Parallel(), origins, algorithm.branching, self.speak, self.judge, (seed, step)
-            )
+            groups = branch(self.task, Parallel(), origins, algorithm.branching, self.speak, self.judge, (seed, step))
             (stage,), self.memory = algorithm.credit(groups, self.memory, Readings())
             slopes = {known: self.entropy_slope(known) for known in KNOWN}
             for sample in stage:
@@ -56,11 +54,11 @@ class Learned:
         chance = self.chance(known)
         return -ENTROPY * self.logits[known] * chance * (1 - chance)
 
-    def speak(self, wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def speak(self, wanted: Sequence[Utterance]) -> list[Completion]:
         bets = [(one.seed % 10**6) / 10**6 < self.chance(held_told(one.prompt)) for one in wanted]
         return [Completion("12"[bet], (0,), (int(bet),), (0.0,)) for bet in bets]
 
-    def judge(self, requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
+    def judge(self, requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
         return [self.task.step(request.state, request.actions) for request in requests]
 
 

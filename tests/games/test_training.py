@@ -17,7 +17,7 @@ from madrigal.training.train import train
 
 
 def small(name: str) -> Experiment:
-    return replace(recipe(name), steps=2, prompts=4, evaluation=EvaluationConfig(examples=4, timed_examples=0))
+    return replace(recipe(name), steps=2, prompts=4, evaluation=EvaluationConfig(examples=4, timed=0))
 
 
 def memory_of(folder: Path) -> dict[str, float]:

@@ -59,7 +59,7 @@ def tiny(name: str, base: str) -> Experiment:
         run,
         algorithm=replace(algorithm, **changes),
         sampling=replace(run.sampling, top_k=2, max_new_tokens=min(longest, run.sampling.max_new_tokens)),
-        optimizer=replace(run.optimizer, lr=RATE, warmup=0, lr_schedule="constant"),
+        optimiser=replace(run.optimiser, lr=RATE, warmup=0, schedule="constant"),
         evaluation=replace(run.evaluation, examples=1),
         records=replace(run.records, transcripts=99, checkpoint_every=0),
         steps=STEPS,

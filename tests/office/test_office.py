@@ -16,7 +16,7 @@ from premises import HALF, POST, PROBLEM, RIGHT, SUMMARY, Judge, Make
 
 from madrigal.compare.contenders import alone, one_round
 from madrigal.recipes import recipe
-from madrigal.rollouts.play import EpisodeRun, drive, play
+from madrigal.rollouts.play import Game, drive, play
 from madrigal.rollouts.task import check_task
 from madrigal.rollouts.topology import Parallel, Sequential
 from madrigal.tasks.catalog import open_task
@@ -25,7 +25,7 @@ from madrigal.tasks.office.primitives import PRIMITIVES, Bench, perform
 from madrigal.tasks.office.roles import ALONE, ROLES, Action, actions_of, usual
 from madrigal.tasks.office.services import Office
 from madrigal.tasks.office.task import OfficeTask
-from madrigal.tasks.trust import risks
+from madrigal.tasks.trust import reach
 from madrigal.types import Completion, ConfigError, Point, Step, TaskError
 
 
@@ -320,7 +320,7 @@ def test_teams_that_know_no_primitives_come_to_an_end(make: Make) -> None:
     speak = lambda wanted: [Completion(answers.get(one.agent, "Well.")) for one in wanted]  # noqa: E731
     judge = lambda asked: [task.step(r.state, r.actions) for r in asked]  # noqa: E731
     for topology in (Sequential(), Parallel()):
-        games = [EpisodeRun(play(task, topology, Point(e.id, task.reset(e))), (e.id,)) for e in (POST, PROBLEM)]
+        games = [Game(play(task, topology, Point(e.id, task.reset(e))), (e.id,)) for e in (POST, PROBLEM)]
         for episode in drive(games, speak, judge):
             assert [step.ending for step in episode.steps] == ["", "solved"]
             assert sum(step.rewards["planner"] for step in episode.steps) > 0.5
@@ -345,7 +345,7 @@ def test_settings_that_cannot_work_are_refused(wrong: Mapping[str, Any]) -> None
 
 
 def test_an_office_without_its_sandbox_needs_trust() -> None:
-    assert "switch off the sandbox" in risks(Office(unconfined=True)) and not risks(Office())
+    assert "switch off the sandbox" in reach(Office(unconfined=True)) and not reach(Office())
 
 
 def test_what_an_office_is_compared_with() -> None:

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from madrigal.algorithms.group import LEAVE_ONE_OUT_TEAM, MAGRPO, GroupRelative
-from madrigal.rollouts.counterfactual_rewards import difference_rewards, with_counterfactuals
-from madrigal.rollouts.play import StepRequest
-from madrigal.rollouts.reward_weights import RewardWeights, reweight
+from madrigal.rollouts.counterfactual_rewards import leaving_one_out, paying_differences
+from madrigal.rollouts.play import Judge
+from madrigal.rollouts.reward_weights import Tradeoff, weighed
 from madrigal.rollouts.topology import Parallel, Sequential, Topology
-from madrigal.rollouts.tree import rollout_groups
+from madrigal.rollouts.tree import branch
 from madrigal.types import Completion, Episode, Group, Message, Point, Readings, Step, TrainingError, Turn
 
 AGENTS = ("ann", "bob", "cat")
@@ -52,52 +52,46 @@ def judge_of(task: Any) -> Any:
 def test_every_agent_is_left_out_once_in_a_single_call() -> None:
     task, calls = Sum(), list[int]()
 
-    def judge(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
+    def judge(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
         calls.append(len(requests))
         return [task.step(r.state, r.actions) for r in requests]
 
-    requests = [
-        StepRequest(0, {"ann": "1", "bob": "2", "cat": "4"}),
-        StepRequest(0, {"ann": "8", "bob": "", "cat": "16"}),
-    ]
-    first, second = with_counterfactuals(judge)(requests)
+    requests = [Judge(0, {"ann": "1", "bob": "2", "cat": "4"}), Judge(0, {"ann": "8", "bob": "", "cat": "16"})]
+    first, second = leaving_one_out(judge)(requests)
     assert calls == [2 + 3 + 2]
-    assert first.rewards["ann"] == 8 and first.counterfactual_rewards == {"ann": 6, "bob": 6, "cat": 4}
-    assert second.rewards["ann"] == 32 and second.counterfactual_rewards == {"ann": 16, "cat": 16}
+    assert first.rewards["ann"] == 8 and first.without == {"ann": 6, "bob": 6, "cat": 4}
+    assert second.rewards["ann"] == 32 and second.without == {"ann": 16, "cat": 16}
     assert task.asked[2] == {"ann": "", "bob": "2", "cat": "4"}
 
 
 def test_what_is_left_out_takes_no_time_and_costs_nothing() -> None:
     """One after the other, at 1 token a word: without bob's two words the round lasts 2 tokens and costs 2 messages."""
-    weights = RewardWeights(speed=1, cost=1, time_unit=1, message=10, word=0, redundancy=0)
+    weights = Tradeoff(speed=1, cost=1, pace=1, message=10, word=0, redundancy=0)
     task = Sum()
     turns = tuple(
         Turn(a, (), Completion(t, token_ids=(1,) * n))
         for a, t, n in (("ann", "1", 1), ("bob", "2", 2), ("cat", "4", 1))
     )
-    judge = with_counterfactuals(reweight(judge_of(task), weights, Sequential(), task))  # type: ignore[arg-type]
-    (step,) = judge([StepRequest(0, {t.agent: t.completion.text for t in turns}, turns)])
+    judge = leaving_one_out(weighed(judge_of(task), weights, Sequential(), task))  # type: ignore[arg-type]
+    (step,) = judge([Judge(0, {t.agent: t.completion.text for t in turns}, turns)])
     assert step.rewards["bob"] == 8 - 4 - 30
-    assert step.counterfactual_rewards == {"ann": 6 - 3 - 20, "bob": 6 - 2 - 20, "cat": 4 - 3 - 20}
+    assert step.without == {"ann": 6 - 3 - 20, "bob": 6 - 2 - 20, "cat": 4 - 3 - 20}
 
 
 def test_an_agent_that_said_nothing_but_was_asked_is_left_out_too() -> None:
     """Its empty turn still took time."""
-    weights = RewardWeights(speed=1, time_unit=1)
+    weights = Tradeoff(speed=1, pace=1)
     turns = tuple(Turn(a, (), Completion("", token_ids=(1,) * 5)) for a in AGENTS)
     task = Sum()
-    judge = with_counterfactuals(reweight(judge_of(task), weights, Sequential(), task))  # type: ignore[arg-type]
-    (step,) = judge([StepRequest(0, dict.fromkeys(AGENTS, ""), turns)])
-    assert step.counterfactual_rewards == dict.fromkeys(AGENTS, -10.0)
+    judge = leaving_one_out(weighed(judge_of(task), weights, Sequential(), task))  # type: ignore[arg-type]
+    (step,) = judge([Judge(0, dict.fromkeys(AGENTS, ""), turns)])
+    assert step.without == dict.fromkeys(AGENTS, -10.0)
 
 
 def test_differences_are_paid_to_those_who_made_them() -> None:
     """2 * 1 + 2 + 4 = 8: without ann 6, without bob 6, without cat 4."""
-    requests = [
-        StepRequest(0, {"ann": "1", "bob": "2", "cat": "4"}),
-        StepRequest(0, {"ann": "8", "bob": "", "cat": "16"}),
-    ]
-    first, second = difference_rewards(judge_of(Sum()))(requests)
+    requests = [Judge(0, {"ann": "1", "bob": "2", "cat": "4"}), Judge(0, {"ann": "8", "bob": "", "cat": "16"})]
+    first, second = paying_differences(judge_of(Sum()))(requests)
     assert first.rewards == {"ann": 2, "bob": 2, "cat": 4}
     assert second.rewards == {"ann": 16, "bob": 0, "cat": 16}
 
@@ -105,8 +99,8 @@ def test_differences_are_paid_to_those_who_made_them() -> None:
 @given(st.lists(st.integers(-9, 9), min_size=4, max_size=4))
 def test_what_raises_a_difference_raises_the_joint_reward_as_much(numbers: list[int]) -> None:
     ann, other, bob, cat = map(str, numbers)
-    requests = [StepRequest(0, {"ann": said, "bob": bob, "cat": cat}) for said in (ann, other)]
-    joint, own = judge_of(Sum())(requests), difference_rewards(judge_of(Sum()))(requests)
+    requests = [Judge(0, {"ann": said, "bob": bob, "cat": cat}) for said in (ann, other)]
+    joint, own = judge_of(Sum())(requests), paying_differences(judge_of(Sum()))(requests)
     assert own[0].rewards["ann"] - own[1].rewards["ann"] == joint[0].rewards["ann"] - joint[1].rewards["ann"]
 
 
@@ -117,7 +111,7 @@ def chains(*rows: Sequence[tuple[float, Mapping[str, float]]]) -> Group[str]:
     """Of each sibling, for each round: the reward, and what it would have been without each agent."""
     episodes = []
     for k, row in enumerate(rows):
-        steps = tuple(Step("", dict.fromkeys(AGENTS, r), counterfactual_rewards=without) for r, without in row)
+        steps = tuple(Step("", dict.fromkeys(AGENTS, r), without=without) for r, without in row)
         turns = tuple(
             Turn(agent, (), Completion(f"{k}", (1,), (2,), (-0.5,)), n)
             for n, (_, without) in enumerate(row)
@@ -198,7 +192,7 @@ def test_without_an_own_part_it_is_magrpo(rewards: list[float]) -> None:
     assert credited(
         replace(LEAVE_ONE_OUT_TEAM, joint_weight=1.0, difference_weight=0.0, scale="none"), group
     ) == pytest.approx(credited(MAGRPO, group))
-    assert not MAGRPO.needs.counterfactual_rewards and LEAVE_ONE_OUT_TEAM.needs.counterfactual_rewards
+    assert not MAGRPO.needs.without and LEAVE_ONE_OUT_TEAM.needs.without
 
 
 @pytest.mark.parametrize("topology", [Parallel(), Sequential()])
@@ -208,8 +202,8 @@ def test_in_a_sum_an_answer_is_worth_its_own_number(topology: Topology, seed: in
     task: Any = Sum(horizon=2)
     speak = lambda wanted: [Completion(str(u.seed % 10), (1,), (2,), (-1.0,)) for u in wanted]  # noqa: E731
     algorithm = replace(ADDED, width=3)
-    judge = with_counterfactuals(judge_of(task))
-    groups = rollout_groups(task, topology, [Point("x", 0)], algorithm.branching, speak, judge, (seed,))
+    judge = leaving_one_out(judge_of(task))
+    groups = branch(task, topology, [Point("x", 0)], algorithm.branching, speak, judge, (seed,))
     stages, _ = algorithm.credit(groups, {}, Readings())
     for stage in stages:
         for agent in AGENTS:
@@ -221,7 +215,7 @@ def test_in_a_sum_an_answer_is_worth_its_own_number(topology: Topology, seed: in
 
 def test_rounds_that_nobody_judged_again_are_refused() -> None:
     group = chains([(1.0, {})], [(2.0, {})])
-    with pytest.raises(TrainingError, match=r"judged without each agent \(Step.counterfactual_rewards\), got none"):
+    with pytest.raises(TrainingError, match=r"judged without each agent \(Step.without\), got none"):
         LEAVE_ONE_OUT_TEAM.credit([group], {}, Readings())
 
 

@@ -67,7 +67,7 @@ def run_of(model_folder: Path, *, steps: int) -> Experiment:
         steps=steps,
         team=TeamConfig(PolicyConfig(model=str(model_folder)), device="cpu"),
         sampling=Sampling(max_new_tokens=4),
-        evaluation=EvaluationConfig(examples=2, samples=2, timed_examples=0),
+        evaluation=EvaluationConfig(examples=2, samples=2, timed=0),
     )
 
 
@@ -89,7 +89,7 @@ def test_an_episode_is_shown_turn_by_turn(capsys: Screen, settings: list[str]) -
         *("Round 1", "ann sees:\n  ann, say word0.", "bob sees:\n  bob, say word0.", "ann says", "bob says"),
         *("Joint reward 0.00 of 1\n  length=", "verdicts:\n    who ann, right False\n    who bob, right False\n"),
         *("Round 2", "ann sees now:\n  ann, the lengths were ", "bob sees now:\n  bob, the", "ann says", "bob says"),
-        *("Joint reward", "Return 0.00 (horizon), normalized 0.0 %\n\n1 episode, mean return 0.00"),
+        *("Joint reward", "Return 0.00 (horizon), normalised 0.0 %\n\n1 episode, mean return 0.00"),
     )
 
 
@@ -267,7 +267,7 @@ def test_the_end_of_input_ends_an_answer_and_before_one_the_play(
     types("word0\n", "", "word0\n", ".\n", "word1\n", ".\n", "", ended="")
     assert cli.run(["play", "talk.py:task", *settings, "--seat", "ann", "--episodes", "9"]) == 0
     out = capsys.readouterr().out
-    assert out.endswith("\n1 episode, mean return 1.00, mean normalized return 50.0 %\n")
+    assert out.endswith("\n1 episode, mean return 1.00, mean normalised return 50.0 %\n")
 
 
 def test_ctrl_d_at_once_is_no_mistake_on_a_terminal(capsys: Screen, settings: list[str], types: Types) -> None:
@@ -280,7 +280,7 @@ def test_ctrl_c_ends_with_what_was_played(capsys: Screen, settings: list[str], t
     types("word0", ".", "word0", ".", "half an", KeyboardInterrupt)
     assert cli.run(["play", "talk.py:task", *settings, "--seat", "bob", "--episodes", "2"]) == 130
     captured = capsys.readouterr()
-    assert captured.out.endswith("\n1 episode, mean return 1.00, mean normalized return 50.0 %\n") and not captured.err
+    assert captured.out.endswith("\n1 episode, mean return 1.00, mean normalised return 50.0 %\n") and not captured.err
 
 
 def test_ctrl_c_while_models_speak(capsys: Screen, settings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,7 +339,7 @@ def test_an_answer_that_makes_the_reward_fail_is_one_line(capsys: Screen, settin
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1
     assert "task talk: step raised ValueError: cannot judge \\x1b[2Jfail (talk.py, line " in captured.err
-    assert captured.out.endswith("\n1 episode, mean return 1.00, mean normalized return 50.0 %\n")
+    assert captured.out.endswith("\n1 episode, mean return 1.00, mean normalised return 50.0 %\n")
 
 
 def test_details_that_json_cannot_hold_are_one_line(capsys: Screen, settings: list[str], types: Types) -> None:
@@ -401,7 +401,7 @@ def test_a_seat_that_is_not_free_is_refused(capsys: Screen, arguments: str, hint
         ("talk.py:task --seat ann eve", "play: --seat: 'eve' is no agent of talk"),
         ("talk.py:task --topology ring", "argument --topology: invalid choice: 'ring'"),
         ("talk.py:task --episode 3", "unknown setting --episode: did you mean --episodes?"),
-        ("talk.py:task --lr 3", "unknown setting --lr: did you mean --optimizer.lr or --critic.lr?"),
+        ("talk.py:task --lr 3", "unknown setting --lr: did you mean --optimiser.lr or --critic.lr?"),
         ("run --steps 3 --trust", "play: a run is played with its own settings and takes no others, got --steps"),
         ("run --topology parallel --trust", "takes no others, got --topology"),
         ("run --trust", "run run: there is no saved team yet; finish it with: madrigal train run --resume --trust, or"),

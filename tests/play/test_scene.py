@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from madrigal.commands.scene import Scene, news, outline, shown
-from madrigal.rollouts.play import EpisodeRun, drive, play
+from madrigal.rollouts.play import Game, drive, play
 from madrigal.rollouts.task import SingleRound
 from madrigal.rollouts.topology import Discussion, Parallel, Topology
 from madrigal.runs.plain import plain
@@ -46,7 +46,7 @@ def watch(
     scene.begin(text)
     moves = shown(play(task, topology, Point("one", task.reset(example))), scene)
     drive(
-        [EpisodeRun(moves, ())],
+        [Game(moves, ())],
         lambda wanted: [Completion(said[u.agent]) for u in wanted],
         lambda asked: [task.step(a.state, a.actions) for a in asked],
     )
@@ -162,5 +162,5 @@ def test_the_summary_is_the_mean_of_what_was_finished() -> None:
     scene.summary()
     lines = [line for line in raw.getvalue().decode().splitlines() if line]
     assert lines[0] == "No episode was finished."
-    assert lines[1] == "Return 1.00 (solved), normalized 50.0 %"
-    assert lines[-1] == "2 episodes, mean return 1.50, mean normalized return 75.0 %"
+    assert lines[1] == "Return 1.00 (solved), normalised 50.0 %"
+    assert lines[-1] == "2 episodes, mean return 1.50, mean normalised return 75.0 %"

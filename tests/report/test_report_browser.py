@@ -11,7 +11,7 @@ from synthetic import AGENTS, write_run
 
 from madrigal.commands.report import write_report
 
-PICTURES = Path(__file__).parents[2] / ".artifacts" / "report"
+PICTURES = Path(__file__).parents[2] / ".artefacts" / "report"
 HOSTILE = (
     "</script><script>window.hit = 1</script><img src=x onerror='window.hit = 2'><svg onload='window.hit = 3'>"
     "\u202e\x1b[2J{{script}}"
@@ -242,7 +242,7 @@ def test_nothing_is_wider_than_the_screen(tab: Page, width: int) -> None:
     ("name", "width", "dark"), [("light", 1280, False), ("dark", 1280, True), ("phone", 360, False)]
 )
 def test_pictures_are_taken_for_people(tab: Page, name: str, width: int, dark: bool) -> None:
-    """What a person should look at after a change: .artifacts/report/*.png."""
+    """What a person should look at after a change: .artefacts/report/*.png."""
     tab.screen(width, 900, dark=dark)
     tab.ask("new Promise((go) => setTimeout(go, 300))")
     tab.screen(width, min(9000, int(tab.ask("document.documentElement.scrollHeight"))), dark=dark)

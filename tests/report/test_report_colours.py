@@ -1,4 +1,4 @@
-"""The colors of the page: readable on their ground, and told apart by people who see fewer of them."""
+"""The colours of the page: readable on their ground, and told apart by people who see fewer of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import madrigal.report
 
 CSS = (Path(madrigal.report.__file__).parent / "page" / "page.css").read_text()
-Color = tuple[float, float, float]
+Colour = tuple[float, float, float]
 
 # Machado, Oliveira and Fernandes, 2009, "A Physiologically-based Model for Simulation of Color Vision Deficiency",
 # severity 1, for linear RGB.
@@ -44,10 +44,10 @@ def themes() -> dict[str, dict[str, str]]:
 THEMES = themes()
 
 
-def linear(color: str) -> Color:
+def linear(colour: str) -> Colour:
     red, green, blue = (
         value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
-        for value in (int(color[place : place + 2], 16) / 255 for place in (1, 3, 5))
+        for value in (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
     )
     return red, green, blue
 
@@ -58,13 +58,13 @@ def contrast(one: str, other: str) -> float:
     return (light[1] + 0.05) / (light[0] + 0.05)
 
 
-def lab(color: Color) -> Color:
+def lab(colour: Colour) -> Colour:
     """CIE Lab under D65."""
     rows = ((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505))
     white = (0.9505, 1.0, 1.089)
     x, y, z = (
         (value / scale) ** (1 / 3) if value / scale > 0.008856 else 7.787 * value / scale + 16 / 116
-        for value, scale in zip((max(0.0, sum(map(float.__mul__, row, color))) for row in rows), white, strict=True)
+        for value, scale in zip((max(0.0, sum(map(float.__mul__, row, colour))) for row in rows), white, strict=True)
     )
     return 116 * y - 16, 500 * (x - y), 200 * (y - z)
 
@@ -72,8 +72,8 @@ def lab(color: Color) -> Color:
 def difference(one: str, other: str, eyes: str) -> float:
     """CIE76: about 2 is just seen side by side."""
     seen = []
-    for color in (one, other):
-        light = [sum(a * b for a, b in zip(row, linear(color), strict=True)) for row in EYES[eyes]]
+    for colour in (one, other):
+        light = [sum(a * b for a, b in zip(row, linear(colour), strict=True)) for row in EYES[eyes]]
         seen.append(lab((min(1.0, light[0]), min(1.0, light[1]), min(1.0, light[2]))))
     return float(sum((a - b) ** 2 for a, b in zip(*seen, strict=True)) ** 0.5)
 
@@ -81,27 +81,29 @@ def difference(one: str, other: str, eyes: str) -> float:
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("ground", ["surface", "raised"])
 def test_text_has_the_contrast_of_wcag_aa(theme: str, ground: str) -> None:
-    """Names of agents are written in the colors of their series, so these are text too."""
-    colors = THEMES[theme]
-    words = ["ink", "muted", "accent", "warn", *(name for name in colors if name.startswith("series"))]
+    """Names of agents are written in the colours of their series, so these are text too."""
+    colours = THEMES[theme]
+    words = ["ink", "muted", "accent", "warn", *(name for name in colours if name.startswith("series"))]
     assert {
-        name: contrast(colors[name], colors[ground]) for name in words if contrast(colors[name], colors[ground]) < 4.5
+        name: contrast(colours[name], colours[ground])
+        for name in words
+        if contrast(colours[name], colours[ground]) < 4.5
     } == {}
 
 
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("eyes", EYES)
 def test_the_first_series_are_told_apart_with_any_eyes(theme: str, eyes: str) -> None:
-    colors = [THEMES[theme][f"series-{number}"] for number in range(1, 5)]
-    near = {pair: difference(*pair, eyes) for pair in combinations(colors, 2) if difference(*pair, eyes) < 20}
+    colours = [THEMES[theme][f"series-{number}"] for number in range(1, 5)]
+    near = {pair: difference(*pair, eyes) for pair in combinations(colours, 2) if difference(*pair, eyes) < 20}
     assert near == {}
 
 
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("eyes", EYES)
 def test_neighbouring_areas_are_told_apart(theme: str, eyes: str) -> None:
-    colors = [THEMES[theme][name] for name in ("series-1", "series-2", "series-3", "series-4", "rule")]
-    assert all(difference(one, other, eyes) > 20 for one, other in pairwise(colors))
+    colours = [THEMES[theme][name] for name in ("series-1", "series-2", "series-3", "series-4", "rule")]
+    assert all(difference(one, other, eyes) > 20 for one, other in pairwise(colours))
 
 
 @pytest.mark.parametrize("theme", THEMES)

@@ -68,17 +68,11 @@ def test_runs_that_differ_in_much_go_by_their_folders(tmp_path: Path) -> None:
 
 
 def test_agents_and_policies_are_lines_of_one_panel(tmp_path: Path) -> None:
-    step = {
-        "step": 0,
-        "agent/ann/tokens": 1.0,
-        "agent/bob/tokens": 2.0,
-        "update/ann/kl": 0.5,
-        "group/zero_advantage_fraction": 0.1,
-    }
+    step = {"step": 0, "agent/ann/tokens": 1.0, "agent/bob/tokens": 2.0, "update/ann/kl": 0.5, "group/equal": 0.1}
     found = drawn(made(tmp_path / "run", [step]))
     assert [curve.name for curve in found["agent/*/tokens"].curves] == ["ann", "bob"]
     assert [curve.name for curve in found["update/*/kl"].curves] == ["ann"]
-    assert found["group/zero_advantage_fraction"].meaning.title == "Equal answers"
+    assert found["group/equal"].meaning.title == "Equal answers"
 
 
 def test_what_is_not_finite_or_no_number_is_a_gap(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from madrigal.policies.chat import ChatFormat
 from madrigal.policies.starter import model_path
-from madrigal.policies.token_pieces import TokenPieces
+from madrigal.policies.token_pieces import Speller
 from madrigal.runs.records import transcript
 from madrigal.types import Completion, Episode, Message, Point, Step, Turn
 
@@ -32,30 +32,30 @@ def decode(ids: list[int]) -> str:
 
 
 @pytest.fixture(scope="module")
-def speller() -> TokenPieces:
-    return TokenPieces(decode, FORMAT.encode_text("a"))
+def speller() -> Speller:
+    return Speller(decode, FORMAT.encode_text("a"))
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_pieces_are_one_for_each_token_and_join_to_the_text(speller: TokenPieces, text: str) -> None:
+def test_pieces_are_one_for_each_token_and_join_to_the_text(speller: Speller, text: str) -> None:
     ids = [*FORMAT.encode_text(text), FORMAT.tokenizer.eos_token_id]
     pieces = speller(ids, text)
     assert len(pieces) == len(ids) and "".join(pieces) == text and pieces[-1] == ""
 
 
-def test_an_answer_cut_within_a_letter_still_joins(speller: TokenPieces) -> None:
+def test_an_answer_cut_within_a_letter_still_joins(speller: Speller) -> None:
     ids = FORMAT.encode_text("so 🎉")[:-1]
     text = decode(ids)
     assert text.endswith("\ufffd") and "".join(speller(ids, text)) == text
 
 
-def test_a_text_that_is_not_of_these_tokens_has_no_pieces(speller: TokenPieces) -> None:
+def test_a_text_that_is_not_of_these_tokens_has_no_pieces(speller: Speller) -> None:
     assert speller(FORMAT.encode_text("one two"), "another") == ()
 
 
 def test_a_tokenizer_that_drops_the_first_space_is_understood() -> None:
     words = ("a", "one", "two")
-    speller = TokenPieces(lambda ids: " ".join(words[token] for token in ids), [0])
+    speller = Speller(lambda ids: " ".join(words[token] for token in ids), [0])
     assert speller([1, 2, 1], "one two one") == ("one", " two", " one")
 
 

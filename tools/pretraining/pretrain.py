@@ -2,7 +2,7 @@
 
     PYTHONPATH=tools python -m pretraining.pretrain --size small --minutes 30 --seed 0 --out DIR
 
-A usable model lies in DIR minutes after the start.
+Knows: the command line. Does not know: how it is done (recipe). A usable model lies in DIR minutes after the start.
 """
 
 from __future__ import annotations

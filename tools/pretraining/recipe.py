@@ -1,4 +1,8 @@
-"""How a starter model is pre-trained: its shape, the loss, the optimizer, the schedule by time."""
+"""How a starter model is pre-trained: its shape, the loss, the optimiser, the schedule by time.
+
+Knows: everything between fresh rows and a saved model.
+Does not know: what the rows are about (mixture, corpora), the command line.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Answers to what was said before, for pre-training on coding: second rounds after feedback, and replies to teammates.
 
-The feedback is worded by the coding task itself, so that models later read what they learned.
+Knows: how a pair of reference answers scores, and what a sensible agent changes after the feedback.
+Does not know: tokens. The feedback is worded by the coding task itself, so that models later read what they learned.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Rows as tokens: conversations cut as the chat template cuts them, batched by length, padded on the right."""
+"""Rows as tokens: conversations cut as the chat template cuts them, batched by length, padded on the right.
+
+Knows: which tokens the assistant wrote, and how rows are put together so that little is padding.
+Does not know: models, what the rows are about.
+"""
 
 from __future__ import annotations
 

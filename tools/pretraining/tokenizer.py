@@ -1,4 +1,8 @@
-"""The tokenizer of the starter models: byte-level BPE with 2048 entries, digits one by one, ChatML."""
+"""The tokenizer of the starter models: byte-level BPE with 2048 entries, digits one by one, ChatML.
+
+Knows: how texts and chats become token ids, and how the tokenizer is trained and saved.
+Does not know: what the corpora are about; it is trained on any iterable of texts.
+"""
 
 from __future__ import annotations
 

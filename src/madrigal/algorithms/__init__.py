@@ -53,7 +53,7 @@ class Needs:
         agents, rounds: the fewest that the task must have.
         minibatches: the parts into which the episodes of a training step are dealt; there must be one for each.
         reads_own: credit reads each agent's own reward, not only the joint one.
-        counterfactual_rewards: credit reads what each agent's silence would have come to (`Step.counterfactual_rewards`): every joint action is
+        without: credit reads what each agent's silence would have come to (`Step.without`): every joint action is
             judged once more for each agent.
         embeddings: credit reads what was shown and said as vectors (`Reading.shown`, `Reading.said`).
         otherwise: the setting that would do without what a task lacks, for the message that refuses the task:
@@ -68,7 +68,7 @@ class Needs:
     minibatches: int = 1
     reads_own: bool = False
     embeddings: bool = False
-    counterfactual_rewards: bool = False
+    without: bool = False
     otherwise: str = ""
 
 

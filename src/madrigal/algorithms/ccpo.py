@@ -60,7 +60,7 @@ class History:
         return math.sqrt(self.variance) if self.variance > EPSILON else 1.0
 
     def z(self, value: float) -> float:
-        """How far a value lies from the center, in standard deviations."""
+        """How far a value lies from the centre, in standard deviations."""
         return (value - self.mean) / (self.sigma + EPSILON)
 
     def after(self, values: Sequence[float], decay: float) -> History:
@@ -80,7 +80,7 @@ class Ccpo:
         alpha: sensitivity of the thinker's reward.
         eta: sharpness of the reasoner's gate.
         decay: of the moving averages.
-        history: outcomes that must have been seen before they are normalized.
+        history: outcomes that must have been seen before they are normalised.
         alternate: steps after which training passes from thinker to reasoner and back, 10 in the public code; 0 trains
             both at once.
         ddof: 1 divides the rewards of a role by the sample's deviation, as TRL does; 0 by the population's.

@@ -66,7 +66,7 @@ class GroupRelative:
         joint_weight: of the joint reward in X.
         own_weight: of the agent's own reward in X; the same number where the task's reward is joint.
         difference_weight: in X, of what an agent's words add to their round: the joint reward minus the same with that
-            agent silent (`Step.counterfactual_rewards`). Whatever `over`, it counts for its own round.
+            agent silent (`Step.without`). Whatever `over`, it counts for its own round.
         over: X is the return "to_go" from the answer's round on, the reward of its "round", the return of the whole
             "episode", or the reward of its "final" round; every turn of a chain gets the last two.
         baseline: X is compared with the "mean" of the siblings, with that of the "others", with what the most likely
@@ -167,7 +167,7 @@ class GroupRelative:
             rewards="own" if own else "any",
             otherwise="leave algorithm.own_weight at 0" if optional else "",
             reads_own=own,
-            counterfactual_rewards=self.difference_weight > 0,
+            without=self.difference_weight > 0,
         )
 
     def begin(self) -> Memory:
@@ -248,15 +248,15 @@ def difference(step: Step[object], agent: AgentId) -> float:
     Raises:
         TrainingError: if nobody judged the round without its speakers, or the result is no finite number.
     """
-    if not step.counterfactual_rewards:
+    if not step.without:
         raise TrainingError(
-            "algorithm.difference_weight: expected rounds that were also judged without each agent (Step.counterfactual_rewards), got "
-            "none; play them with the judge of madrigal.rollouts.counterfactual_rewards.with_counterfactuals"
+            "algorithm.difference_weight: expected rounds that were also judged without each agent (Step.without), got "
+            "none; play them with the judge of madrigal.rollouts.counterfactual_rewards.leaving_one_out"
         )
-    added = joint_reward(step) - step.counterfactual_rewards.get(agent, joint_reward(step))
+    added = joint_reward(step) - step.without.get(agent, joint_reward(step))
     if not math.isfinite(added):
         raise TrainingError(
-            f"algorithm.difference_weight: expected a finite reward without {agent}, got {step.counterfactual_rewards[agent]}; mend "
+            f"algorithm.difference_weight: expected a finite reward without {agent}, got {step.without[agent]}; mend "
             "the reward"
         )
     return added

@@ -58,7 +58,7 @@ class Pmic:
         within: with what a round is compared to see what is shared: "task" with the same round of the same example, so
             that the task's identity counts for nothing; "all" with everything, as in the paper's single task. The
             default is ours.
-        normalize: divide the parts of a bound by their root mean square over the step where that is more than 1 nat.
+        normalise: divide the parts of a bound by their root mean square over the step where that is more than 1 nat.
             They are never made larger: where the bounds know nothing, noise stays small. Ours.
         bonus_clip: the largest part of a bound, either way, after that; None does not clip. Ours.
         start: the bonus is paid from this number of entries of the positive buffer on; the public code has 500.
@@ -82,7 +82,7 @@ class Pmic:
     alpha: float = 0.01
     beta: float = 0.1
     within: Within = "task"
-    normalize: bool = True
+    normalise: bool = True
     bonus_clip: float | None = 3.0
     start: int = 500
     capacity: int = 1000
@@ -198,8 +198,8 @@ class Pmic:
         return {episode: [next(shares) for _ in those] for episode, those in rounds.items()}, last
 
     def _tempered(self, parts: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
-        """The parts of a bound, normalized and clipped."""
-        if self.normalize:
+        """The parts of a bound, normalised and clipped."""
+        if self.normalise:
             parts = parts / parts.square().mean().sqrt().clamp_min(1.0)
         return parts if self.bonus_clip is None else parts.clamp(-self.bonus_clip, self.bonus_clip)
 

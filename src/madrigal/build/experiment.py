@@ -1,4 +1,7 @@
-"""From settings to live parts: the one place where configs become tasks, policies, learners."""
+"""From settings to live parts: the one place where configs become tasks, policies, learners.
+
+Knows: every config and what it builds. Does not know: the training loop.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,8 @@ from madrigal.config import Experiment, TeamConfig
 from madrigal.policies.local import LocalPolicy, PolicyConfig, load_policy, load_saved_adapter, resolve_model
 from madrigal.policies.team import Team, folder_of
 from madrigal.rollouts.branching import check_branching
-from madrigal.rollouts.play import Generate, StepFn, judge_in_threads, speaking_order
-from madrigal.rollouts.reward_weights import RewardWeights, reweight
+from madrigal.rollouts.play import Judger, Speaker, judge_in_threads, speaking_order
+from madrigal.rollouts.reward_weights import Tradeoff, weighed
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Task, check_agents, check_examples, rewards_of
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Parallel, Sequential, TopologyConfig
@@ -29,11 +32,11 @@ from madrigal.tasks.catalog import open_task
 from madrigal.tasks.coordinating import coordinated
 from madrigal.types import AgentId, ConfigError, EngineError, Example, Messages
 
-AS_IT_COMES = RewardWeights()
+AS_IT_COMES = Tradeoff()
 
 
 @contextmanager
-def open_checked_task(run: Experiment) -> Iterator[Task[Any]]:
+def prepare(run: Experiment) -> Iterator[Task[Any]]:
     """Opens the task of a run and checks all that can be checked without a model and without a run folder.
 
     Raises:
@@ -114,7 +117,7 @@ def check_topology(topology: TopologyConfig, task: Task[Any]) -> None:
             )
 
 
-def check_needs(algorithm: AlgorithmConfig, task: Task[Any], reward: RewardWeights = AS_IT_COMES) -> None:
+def check_needs(algorithm: AlgorithmConfig, task: Task[Any], reward: Tradeoff = AS_IT_COMES) -> None:
     """Refuses a task, or a way to pay, that cannot give what an algorithm learns from.
 
     Raises:
@@ -130,12 +133,12 @@ def check_needs(algorithm: AlgorithmConfig, task: Task[Any], reward: RewardWeigh
             f"algorithm {name} needs {wanted[needs.rewards]}, the rewards of {task.name} are {given}; take another "
             f"task{paid}, or an algorithm for these rewards (madrigal list){otherwise}"
         )
-    if reward.share == "difference" and not (needs.reads_own or needs.counterfactual_rewards):
+    if reward.share == "difference" and not (needs.reads_own or needs.without):
         raise ConfigError(
             f"reward.share: algorithm {name} reads the joint reward, of which differences leave nothing; leave it at "
             "task, or take an algorithm of own rewards (independent_grpo, ippo, collm_dc, maporl)"
         )
-    if needs.counterfactual_rewards and reward.share == "difference":
+    if needs.without and reward.share == "difference":
         raise ConfigError(f"algorithm {name} takes the differences itself; leave reward.share at task")
     if len(task.agents) < needs.agents:
         raise ConfigError(
@@ -286,10 +289,10 @@ def check_prompts(run: Experiment, task: Task[Any], team: Team, examples: Iterab
 
 
 @contextmanager
-def open_rollout_workers(run: Experiment, task: Task[Any], team: Team) -> Iterator[tuple[Generate, StepFn]]:
+def voices(run: Experiment, task: Task[Any], team: Team) -> Iterator[tuple[Speaker, Judger]]:
     """What play needs from outside: answers from the team, steps from the task, both with their pools."""
     models = {id(policy.model) for policy in team.policies}
     beside = len(models) == len(team.policies) > 1 and team.policies[0].device.type == "cpu"
     with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as judges, ThreadPoolExecutor(len(models)) as pool:
-        judge = reweight(judge_in_threads(task, judges), run.reward, run.topology, task)
+        judge = weighed(judge_in_threads(task, judges), run.reward, run.topology, task)
         yield team.speaker(run.sampling, pool if beside else None), judge

@@ -1,4 +1,7 @@
-"""From settings to all that learns: a learner for each trainable policy, and critics where an algorithm asks for any."""
+"""From settings to all that learns: a learner for each trainable policy, and critics where an algorithm asks for any.
+
+Knows: settings of team, optimiser and critics, what an algorithm needs. Does not know: the training loop.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from madrigal.config import Experiment, TeamConfig
 from madrigal.learning.critics import CENTRAL, CriticLearner, Critics
 from madrigal.learning.embeddings import embedder_of
 from madrigal.learning.learner import Learner
-from madrigal.learning.learners import Learners
+from madrigal.learning.learners import Learning
 from madrigal.policies.critic import Critic, load_critic
 from madrigal.policies.local import LocalPolicy, PolicyConfig
 from madrigal.policies.team import Team
@@ -22,27 +25,27 @@ from madrigal.types import Completion, ConfigError, Example, Turn
 NOBODY = CriticNeed("own", "turn")  # what nobody is asked, where an algorithm learns without critics
 
 
-def make_learning(run: Experiment, team: Team) -> Learners:
-    """Every learner of a run, each with its own optimizer; nobody learns in a run without steps.
+def make_learning(run: Experiment, team: Team) -> Learning:
+    """Every learner of a run, each with its own optimiser; nobody learns in a run without steps.
 
     Raises:
         ConfigError, EngineError: if there is no such critic as is asked for.
     """
     needs, algorithm = run.algorithm.needs, run.algorithm
-    return Learners(
+    return Learning(
         team,
         make_learners(run, team) if run.steps else {},
         make_critics(run, team),
         algorithm.loss,
         past=needs.reference == "credit" and run.steps > 0,
-        embedder=embedder_of(team, run.optimizer.token_budget) if needs.embeddings and run.steps else None,
+        embedder=embedder_of(team, run.optimiser.token_budget) if needs.embeddings and run.steps else None,
     )
 
 
 def make_learners(run: Experiment, team: Team) -> dict[str, Learner]:
     """One learner per trainable policy."""
     reference = run.algorithm.needs.reference
-    return {p.name: Learner(p, run.optimizer, run.sampling, reference=reference) for p in team.trainable}
+    return {p.name: Learner(p, run.optimiser, run.sampling, reference=reference) for p in team.trainable}
 
 
 def make_critics(run: Experiment, team: Team) -> Critics:
@@ -57,7 +60,7 @@ def make_critics(run: Experiment, team: Team) -> Critics:
         return Critics(NOBODY, {}, team, {})
     central = {CENTRAL: team.trainable}
     judged = central if need.sees == "joint" else {f"critic-{policy.name}": (policy,) for policy in team.trainable}
-    optimizer = replace(run.optimizer, lr=run.optimizer.lr if run.critic.lr is None else run.critic.lr)
+    optimiser = replace(run.optimiser, lr=run.optimiser.lr if run.critic.lr is None else run.critic.lr)
     bases = {_key(_config_of(run.team, team, p)): p.model for p in team.trainable if p.adapter}
     learners, fluent = {}, {}
     for name, policies in judged.items():
@@ -71,7 +74,7 @@ def make_critics(run: Experiment, team: Team) -> Critics:
         fluent[name] = _fluent(critic, team.trainable)
         if need.at == "token":
             _check_fluent(config.model, [policy.name for policy in policies if policy.name not in fluent[name]])
-        learners[name] = CriticLearner(critic, optimizer, need)
+        learners[name] = CriticLearner(critic, optimiser, need)
     return Critics(need, learners, team, fluent)
 
 

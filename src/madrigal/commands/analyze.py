@@ -1,6 +1,7 @@
-"""`madrigal analyze`: does a team cooperate, or do its agents merely coexist?
+"""`madrigal analyse`: does a team cooperate, or do its agents merely coexist?
 
-It reads run folders and writes nothing.
+Knows: the command line, run folders, how results are shown. Does not know: what is asked of a team
+(evaluation.teamwork). It reads run folders and writes nothing.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from madrigal.build.experiment import check_prompts, open_checked_task, open_rollout_workers
+from madrigal.build.experiment import check_prompts, prepare, voices
 from madrigal.commands.arguments import parse
 from madrigal.commands.scene import Scene
 from madrigal.compare.outcomes import difference
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.alarms import Alarm, alarms
-from madrigal.evaluation.cooperation import EvalSetup
+from madrigal.evaluation.cooperation import Trial
 from madrigal.evaluation.metrics import credit_shares
 from madrigal.evaluation.statistics import Interval
-from madrigal.evaluation.teamwork import CHANGES, Drop, Teamwork, analyze_team
+from madrigal.evaluation.teamwork import CHANGES, Drop, Teamwork, take_apart
 from madrigal.policies.team import Team
 from madrigal.rollouts.task import Task
 from madrigal.runs.read import Record, is_number, read_run
@@ -62,9 +63,9 @@ class Analysis:
 
 
 def analyse_command(arguments: list[str]) -> int:
-    """madrigal analyze RUN [RUN...] [--examples N] [--json] [--trust]"""
+    """madrigal analyse RUN [RUN...] [--examples N] [--json] [--trust]"""
     parser = argparse.ArgumentParser(
-        prog="madrigal analyze",
+        prog="madrigal analyse",
         description="Take a trained team apart: what is lost without an agent, without its messages, and with the "
         "agents of another run of the same task (give several runs); how much messages change what is done; alarms.",
     )
@@ -78,7 +79,7 @@ def analyse_command(arguments: list[str]) -> int:
     if options.examples < 2:
         raise ConfigError(f"--examples: expected at least 2, got {options.examples}")
     with Console(stderr=True).status("reading") as status:  # shows nothing where there is no terminal
-        found = analyze(options.runs, options.examples, trust=options.trust, stage=status.update)
+        found = analyse(options.runs, options.examples, trust=options.trust, stage=status.update)
     if options.json:
         print(json.dumps(asdict(found), indent=2, allow_nan=False))
     else:
@@ -86,7 +87,7 @@ def analyse_command(arguments: list[str]) -> int:
     return 0
 
 
-def analyze(
+def analyse(
     places: Sequence[Path], examples: int, *, trust: bool = False, stage: Callable[[str], None] = lambda doing: None
 ) -> Analysis:
     """Takes the team of the first run apart, and lets it play with the agents of the others.
@@ -103,16 +104,16 @@ def analyze(
     first, run = places[0], runs[places[0]]
     use_threads(run.threads)
     with ExitStack() as stack:
-        task = stack.enter_context(open_checked_task(run))
+        task = stack.enter_context(prepare(run))
         chosen = task.examples("test")[:examples]
         if len(chosen) < 2:
             raise ConfigError(f"task {task.name}: expected at least 2 held-out examples to compare, got {len(chosen)}")
         stage("loading")
         teams = {place: _team(place, other, task, chosen) for place, other in runs.items()}
         speakers = {place: teams[place].speaker(other.sampling) for place, other in runs.items()}
-        speakers[first], judge = stack.enter_context(open_rollout_workers(run, task, teams[first]))
-        trial = EvalSetup(task, run.topology, chosen, speakers[first], judge, run.seed)
-        team = analyze_team(trial, {str(place): speak for place, speak in speakers.items()}, stage)
+        speakers[first], judge = stack.enter_context(voices(run, task, teams[first]))
+        trial = Trial(task, run.topology, chosen, speakers[first], judge, run.seed)
+        team = take_apart(trial, {str(place): speak for place, speak in speakers.items()}, stage)
     return Analysis(tuple(map(str, places)), team, read_training(first))
 
 
@@ -145,18 +146,18 @@ def _is_finite(value: object) -> bool:
 def _read(places: Sequence[Path], *, trust: bool) -> dict[Path, Experiment]:
     """The experiments of runs that can play together, checked before anything is loaded."""
     if len({place.resolve() for place in places}) < len(places):
-        raise ConfigError("analyze: expected every run once, got one of them twice")
+        raise ConfigError("analyse: expected every run once, got one of them twice")
     runs: dict[Path, Experiment] = {}
     for place in places:
         if place.is_file():
-            raise ConfigError(f"analyze: expected a run folder, got the file {place}")
+            raise ConfigError(f"analyse: expected a run folder, got the file {place}")
         run = runs[place] = read_experiment(place)
         if not trust:
             check_trust(run.task, place)
         first = runs[places[0]]
         if told := difference(first, replace(first, task=run.task, topology=run.topology)):
             raise ConfigError(
-                f"analyze: {place} cannot play with {places[0]}: {told}; give runs of one task with the same settings"
+                f"analyse: {place} cannot play with {places[0]}: {told}; give runs of one task with the same settings"
             )
         check_saved(place, run)
     return runs
@@ -174,7 +175,7 @@ def _show(found: Analysis) -> None:
     if not console.is_terminal:
         console.width = WIDTH
     scene, team = Scene(console), found.team  # names and texts of files may hold anything: a scene shows them as text
-    scene.heading(f"On {team.examples} held-out examples the normalized return is {_ends(team.return_percent)} %.", "")
+    scene.heading(f"On {team.examples} held-out examples the normalised return is {_ends(team.return_percent)} %.", "")
     if team.drops:
         console.print(_table(team.drops))
     for line in _lines(team, found.training):

@@ -1,4 +1,7 @@
-"""What a person sees of a mistake on the command line: one line, with the nearest flags that exist."""
+"""What a person sees of a mistake on the command line: one line, with the nearest flags that exist.
+
+Knows: how argparse and tyro complain. Does not know: commands, what a setting means.
+"""
 
 from __future__ import annotations
 
@@ -84,8 +87,8 @@ def flags(settings: Mapping[str, Any], prefix: str = "--") -> Iterator[str]:
 def unknown_flag(strangers: Sequence[str], known: Sequence[str], command: str) -> str:
     """One line for what no parser understood: the first flag in it, and the nearest that exist.
 
-    >>> unknown_flag(["--lr", "1"], ["--steps", "--optimizer.lr"], "madrigal train tldr")
-    'unknown setting --lr: did you mean --optimizer.lr? all are in: madrigal train tldr --help'
+    >>> unknown_flag(["--lr", "1"], ["--steps", "--optimiser.lr"], "madrigal train tldr")
+    'unknown setting --lr: did you mean --optimiser.lr? all are in: madrigal train tldr --help'
     """
     given = next((word for word in strangers if word.startswith("-")), "")
     if not given:

@@ -1,4 +1,7 @@
-"""`madrigal compare`: one command that says whether the team beats what it is compared with, at the same cost."""
+"""`madrigal compare`: one command that says whether the team beats what it is compared with, at the same cost.
+
+Knows: the command line and where results lie. Does not know: contenders, statistics.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,9 @@ from pathlib import Path
 from rich.console import Console
 
 from madrigal.commands.arguments import quietly
-from madrigal.commands.settings import base_experiment, require_trust, with_settings
-from madrigal.compare.outcomes import rows_of_comparison, rows_of_runs
-from madrigal.compare.run import open_comparison, play_all, replacing
+from madrigal.commands.settings import check_asked, start_of, with_settings
+from madrigal.compare.outcomes import rows_of_contest, rows_of_runs
+from madrigal.compare.run import open_contest, play_all, replacing
 from madrigal.compare.statistics import Row
 from madrigal.compare.table import as_csv, as_markdown, as_record, as_tables
 from madrigal.config import Experiment
@@ -24,7 +27,7 @@ from madrigal.rollouts.topology import TOPOLOGIES
 from madrigal.runs.plain import plain_text
 from madrigal.runs.trackers import check_trackers
 from madrigal.tasks.coding.config import Coding
-from madrigal.training.held_out import Callback
+from madrigal.training.held_out import Watcher
 from madrigal.types import ConfigError
 
 OPTIONS = (
@@ -60,7 +63,7 @@ def compare_command(arguments: list[str]) -> int:
         found = (
             rows_of_runs([Path(place) for place in options.what], options.k)
             if len(options.what) > 1
-            else rows_of_comparison(first, _seeds_in(first), options.k)
+            else rows_of_contest(first, _seeds_in(first), options.k)
         )
         _show(*found, console, options)
         return 0
@@ -110,12 +113,12 @@ def _contest(options: argparse.Namespace, settings: list[str], console: Console)
     for setting in {word.partition("=")[0] for word in settings} & OWN.keys():
         raise ConfigError(f"compare: {setting} is set for every contender; use {OWN[setting]}")
     name = options.what[0]
-    start = base_experiment(name)
+    start = start_of(name)
     if options.topology:
         start = replace(start, topology=TOPOLOGIES[options.topology][0])
     run = with_settings(start, settings, f"madrigal train {name}", OPTIONS)
     if not options.trust:
-        require_trust(run, name, settings, name)
+        check_asked(run, name, settings, name)
     _check_k(options, run)
     check_trackers(run.records.trackers)
     folder = options.runs / (options.name or f"compare-{run.recipe}")
@@ -124,7 +127,7 @@ def _contest(options: argparse.Namespace, settings: list[str], console: Console)
 
 
 def _play(options: argparse.Namespace, run: Experiment, folder: Path, console: Console) -> int:
-    contest = open_comparison(
+    contest = open_contest(
         run, folder, options.seeds, samples=options.samples, single=options.single, only=options.only
     )
     if contest.notice:
@@ -132,7 +135,7 @@ def _play(options: argparse.Namespace, run: Experiment, folder: Path, console: C
 
     views: list[Progress] = []
 
-    def announce(title: str, made: Experiment) -> Callback:
+    def announce(title: str, made: Experiment) -> Watcher:
         for view in views:
             view.close()
         views[:] = [Progress(console, made.steps, title)]
@@ -149,7 +152,7 @@ def _play(options: argparse.Namespace, run: Experiment, folder: Path, console: C
         stopped = f"Stopped; the same command goes on from what is saved in {folder}."
         console.print(plain_text(console, stopped, lines=False), soft_wrap=True)
         return 130
-    rows, notices = rows_of_comparison(folder, contest.seeds, options.k)
+    rows, notices = rows_of_contest(folder, contest.seeds, options.k)
     for ending, text in {"json": _json(rows), "md": as_markdown(rows), "csv": as_csv(rows)}.items():
         (folder / f"comparison.{ending}").write_text(text)
     _show(rows, notices, console, options)

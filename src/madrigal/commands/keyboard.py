@@ -1,4 +1,7 @@
-"""Answers that are typed, or read from a pipe: a speaker like any other."""
+"""Answers that are typed, or read from a pipe: a speaker like any other.
+
+Knows: lines of the standard input, and how a question is put. Does not know: seats, tasks, who else speaks.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +10,25 @@ import time
 from collections.abc import Sequence
 
 from madrigal.commands.scene import Scene
-from madrigal.rollouts.play import Generate, GenerationRequest
+from madrigal.rollouts.play import Speaker, Utterance
 from madrigal.types import Completion, ConfigError
 
 END = "."
 
 
-def keyboard(scene: Scene) -> Generate:
+def keyboard(scene: Scene) -> Speaker:
     """The speaker at the keyboard: shown exactly what an agent would be shown, one observation after the other.
 
     It raises EOFError where the input ends before an answer has begun.
     """
 
-    def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def speak(wanted: Sequence[Utterance]) -> list[Completion]:
         return [_ask(utterance, scene) for utterance in wanted]
 
     return speak
 
 
-def _ask(utterance: GenerationRequest, scene: Scene) -> Completion:
+def _ask(utterance: Utterance, scene: Scene) -> Completion:
     began = time.perf_counter()
     scene.heading(f"You are {utterance.agent}. You see:")
     scene.messages(utterance.prompt)

@@ -1,5 +1,8 @@
 """`madrigal play`: episodes in the terminal as they are played, and a seat among the agents for whoever is watching.
 
+Knows: the command line, who sits in which seat. Does not know: how an episode is shown (report.scene), how an answer is
+typed (report.keyboard).
+
 A human is a speaker like any other: it is asked with a prompt and answers with a completion. Where one is seated, the
 rest of an episode is shown after its end, because an agent sees no more than its observations.
 """
@@ -17,18 +20,18 @@ from typing import Any
 
 from rich.console import Console
 
-from madrigal.build.experiment import load_team, make_team, open_checked_task
+from madrigal.build.experiment import load_team, make_team, prepare
 from madrigal.commands.arguments import quietly
 from madrigal.commands.keyboard import END, keyboard
 from madrigal.commands.scene import Scene, shown
-from madrigal.commands.settings import base_experiment, with_settings
+from madrigal.commands.settings import start_of, with_settings
 from madrigal.config import Experiment, read_experiment
-from madrigal.evaluation.ablations import by_agent
+from madrigal.evaluation.ablations import seated
 from madrigal.evaluation.evaluate import percent_of_best
 from madrigal.policies.team import Team
 from madrigal.recipes import RECIPES
-from madrigal.rollouts.play import EpisodeRun, Generate, StepFn, StepRequest, drive, play
-from madrigal.rollouts.reward_weights import reweight
+from madrigal.rollouts.play import Game, Judge, Judger, Speaker, drive, play
+from madrigal.rollouts.reward_weights import weighed
 from madrigal.rollouts.task import Task, scripted_in
 from madrigal.rollouts.topology import TOPOLOGIES, Topology
 from madrigal.runs.plain import plain
@@ -122,7 +125,7 @@ def _experiment(options: argparse.Namespace, settings: list[str]) -> Experiment:
             raise ConfigError(f"play: a run is played with its own settings and takes no others, got {given[0]}")
         run = read_experiment(Path(name))
     else:
-        start = base_experiment(name)
+        start = start_of(name)
         if options.topology:
             start = replace(start, topology=TOPOLOGIES[options.topology][0])
         run = with_settings(start, settings, f"madrigal play {name}", OPTIONS)
@@ -142,7 +145,7 @@ def _saved_team(options: argparse.Namespace, run: Experiment) -> Path | None:
 def _perform(options: argparse.Namespace, run: Experiment, scene: Scene) -> None:
     """Plays the episodes that were asked for, one after the other."""
     use_threads(run.threads)
-    with open_checked_task(run) as task:
+    with prepare(run) as task:
         _check_seats(task, options.seat)
         examples = _examples(task, options)
         scene.rounds, scene.best = task.horizon, task.best_return
@@ -160,7 +163,7 @@ def _perform(options: argparse.Namespace, run: Experiment, scene: Scene) -> None
             start = Point(example.id, task.reset(example))
             moves = play(task, run.topology, start)
             live = not options.seat and not options.json
-            [episode] = drive([EpisodeRun(shown(moves, scene) if live else moves, key)], speak, judge)
+            [episode] = drive([Game(shown(moves, scene) if live else moves, key)], speak, judge)
             if options.seat:
                 _replay(task, run.topology, episode, scene)
             total = sum(map(joint_reward, episode.steps))
@@ -213,7 +216,7 @@ def _who(options: argparse.Namespace, run: Experiment, agent: AgentId) -> str:
     return f"{policy.model} (untrained)"
 
 
-def _voices(options: argparse.Namespace, run: Experiment, task: Task[Any], scene: Scene) -> tuple[Generate, StepFn]:
+def _voices(options: argparse.Namespace, run: Experiment, task: Task[Any], scene: Scene) -> tuple[Speaker, Judger]:
     """Who answers: the team, and whoever sits in seats of their own; the models of those are not loaded."""
     others = tuple(agent for agent in task.agents if agent not in options.seat)
     saved = _saved_team(options, run)
@@ -225,10 +228,10 @@ def _voices(options: argparse.Namespace, run: Experiment, task: Task[Any], scene
         team = make_team(run.team, others, run.seed)
     speakers = dict.fromkeys(others, team.speaker(run.sampling)) | dict.fromkeys(options.seat, keyboard(scene))
 
-    def judge(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
+    def judge(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
         return [task.step(request.state, request.actions) for request in requests]
 
-    return by_agent(speakers), reweight(judge, run.reward, run.topology, task)
+    return seated(speakers), weighed(judge, run.reward, run.topology, task)
 
 
 def _replay(task: Task[Any], topology: Topology, episode: Episode[Any], scene: Scene) -> None:
@@ -236,7 +239,7 @@ def _replay(task: Task[Any], topology: Topology, episode: Episode[Any], scene: S
     turns, steps = iter(episode.turns), iter(episode.steps)
     moves = shown(play(task, topology, episode.start), scene)
     scene.part("The whole episode")
-    drive([EpisodeRun(moves, ())], lambda wanted: [next(turns).completion for _ in wanted], lambda asked: [next(steps)])
+    drive([Game(moves, ())], lambda wanted: [next(turns).completion for _ in wanted], lambda asked: [next(steps)])
 
 
 def _print_json(task: Task[Any], episode: Episode[Any]) -> None:

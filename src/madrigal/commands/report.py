@@ -1,4 +1,7 @@
-"""madrigal report: one page about runs, made from their folders."""
+"""madrigal report: one page about runs, made from their folders.
+
+Knows: arguments, where the page goes. Does not know: what is on it.
+"""
 
 from __future__ import annotations
 

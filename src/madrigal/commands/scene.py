@@ -1,5 +1,7 @@
 """Episodes in the terminal, turn by turn: who sees what, who says what, what it earns.
 
+Knows: what a play asks for and what it is answered, and how that is shown. Does not know: who answers, models, tasks.
+
 Models, users and data may write anything, so nothing of theirs reaches the terminal but as plain text: no markup of
 rich, and what a terminal would act on is spelled out.
 """
@@ -14,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from madrigal.rollouts.play import Play, SpeakRequest, StepRequest
+from madrigal.rollouts.play import Judge, Play, Speak
 from madrigal.runs.plain import plain_text
 from madrigal.types import AgentId, Completion, Message, Messages, Step, joint_reward
 
@@ -57,9 +59,9 @@ class Scene:
         self.console.print()
         self.console.rule(self._text(title, "bold"), align="left")
 
-    def asked(self, request: SpeakRequest | StepRequest[Any]) -> None:
+    def asked(self, request: Speak | Judge[Any]) -> None:
         """Who is about to speak, and what they see; who sees the same is named together, who is looking has seen it."""
-        if isinstance(request, StepRequest):
+        if isinstance(request, Judge):
             return
         if request.round > self.round and self.rounds > 1:
             self.part(f"Round {request.round + 1}")
@@ -88,9 +90,9 @@ class Scene:
             self.known[agent] = (*self.known.get(agent, ()), Message("assistant", completion.text))
 
     def ended(self, total: float, percent: float, ending: str) -> None:
-        """Closes an episode with its return and its normalized return."""
+        """Closes an episode with its return and its normalised return."""
         self.returns.append((total, percent))
-        self.heading(f"Return {total:.2f} ({ending}), normalized {percent:.1f} %")
+        self.heading(f"Return {total:.2f} ({ending}), normalised {percent:.1f} %")
 
     def summary(self) -> None:
         """How many episodes were played, and what they returned in the mean."""
@@ -100,7 +102,7 @@ class Scene:
             return
         count, (total, percent) = len(self.returns), map(fmean, zip(*self.returns, strict=True))
         episodes = f"{count} episode{'s' if count > 1 else ''}"
-        self.heading(f"{episodes}, mean return {total:.2f}, mean normalized return {percent:.1f} %")
+        self.heading(f"{episodes}, mean return {total:.2f}, mean normalised return {percent:.1f} %")
 
     def messages(self, messages: Messages, style: str = "") -> None:
         """A prompt; roles are named where there is more than one message, or another role than the user's."""

@@ -1,4 +1,7 @@
-"""Scores given joint answers without any model: how anybody checks a reward or debugs an own one."""
+"""Scores given joint answers without any model: how anybody checks a reward or debugs an own one.
+
+Knows: tasks, files of data and of answers. Does not know: policies.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from madrigal.rollouts.task import Task, check_step
 from madrigal.tasks.catalog import OWN, TASKS, Entry
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.data import read_rows, row_id
-from madrigal.tasks.own import CustomTask
+from madrigal.tasks.own import Own
 from madrigal.types import ConfigError, Example, TaskError, joint_reward
 
 
@@ -68,7 +71,7 @@ def score(task: Task[Any], example: Example, row: Mapping[str, Any]) -> dict[str
 def _entry(name: str) -> Entry:
     """A task of the catalog, or an own one as file.py:name."""
     if ":" in name:
-        return replace(OWN, config=CustomTask(name))
+        return replace(OWN, config=Own(name))
     if name not in TASKS:
         raise ConfigError(unknown("task", name, list(TASKS)))
     return TASKS[name]

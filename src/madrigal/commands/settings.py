@@ -1,4 +1,7 @@
-"""From words on the command line to an experiment: where it starts from, and what is changed in it."""
+"""From words on the command line to an experiment: where it starts from, and what is changed in it.
+
+Knows: recipes, files, flags. Does not know: what is done with the experiment.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,14 @@ from madrigal.commands.arguments import flags, quietly, unknown_flag
 from madrigal.config import Experiment, absolute, read_experiment
 from madrigal.recipes import RECIPES, recipe
 from madrigal.recipes.own_file import own_experiment
-from madrigal.tasks.own import CustomTask
+from madrigal.tasks.own import Own
 from madrigal.tasks.trust import check_trust
 from madrigal.types import ConfigError
 
 SEATS = "--team.seats."
 
 
-def base_experiment(name: str) -> Experiment:
+def start_of(name: str) -> Experiment:
     """A recipe by name, an experiment from a file or run folder, or an own task as file.py:name."""
     if name in RECIPES:
         return recipe(name)
@@ -125,7 +128,7 @@ def _flags(run: Experiment) -> list[str]:
     return [flag for flag in flags(dataclasses.asdict(run)) if flag != "--algorithm.name"]
 
 
-def require_trust(run: Experiment, name: str, settings: list[str], where: str | Path) -> None:
+def check_asked(run: Experiment, name: str, settings: list[str], where: str | Path) -> None:
     """Refuses what a file asks for beyond training; recipes are ours, and what was typed was not asked for by a file.
 
     Args:
@@ -136,7 +139,7 @@ def require_trust(run: Experiment, name: str, settings: list[str], where: str | 
         ConfigError: saying what would be done, and how to allow it.
     """
     typed = {word.partition("=")[0].replace("_", "-") for word in settings}
-    if run.task in (CustomTask(name), CustomTask(absolute(name))):
+    if run.task in (Own(name), Own(absolute(name))):
         typed.add("--task.path")
     if str(where) != name or name not in RECIPES:
         check_trust(run.task, where, run.records.trackers, typed)

@@ -18,14 +18,14 @@ from rich.console import Console
 from rich.table import Table
 
 from madrigal.algorithms.catalog import ALGORITHMS, switch_algorithm
-from madrigal.build.experiment import open_checked_task
+from madrigal.build.experiment import prepare
 from madrigal.commands.analyze import analyse_command
 from madrigal.commands.arguments import parse, quietly, unknown_flag
 from madrigal.commands.compare import compare_command
 from madrigal.commands.play import play_command
 from madrigal.commands.report import report_command
 from madrigal.commands.score import score_command
-from madrigal.commands.settings import base_experiment, from_run, require_trust, with_settings
+from madrigal.commands.settings import check_asked, from_run, start_of, with_settings
 from madrigal.commands.verifier import verifier_command
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.evaluate import Evaluation
@@ -40,7 +40,7 @@ from madrigal.runs.plain import plain_text
 from madrigal.runs.signals import exit_code
 from madrigal.runs.trackers import check_trackers
 from madrigal.tasks.catalog import TASKS
-from madrigal.tasks.trust import with_trust_flag
+from madrigal.tasks.trust import trusting
 from madrigal.training.held_out import evaluate_experiment, evaluate_run
 from madrigal.training.resume import FREE
 from madrigal.training.saving import export
@@ -63,7 +63,7 @@ def dispatch(command: str, arguments: list[str]) -> int:
         "score": score_command,
         "list": list_command,
         "compare": compare_command,
-        "analyze": analyse_command,
+        "analyse": analyse_command,
         "report": report_command,
         "play": play_command,
         "verifier": verifier_command,
@@ -88,7 +88,7 @@ def train_command(arguments: list[str]) -> int:
     if options.name and not is_part(options.name):
         raise ConfigError(f"--name: expected letters, digits, '_', '.' and '-', got {options.name!r}; see also --runs")
     folder = _resumed_folder(options) if options.resume else None
-    start = read_experiment(folder) if folder else base_experiment(options.recipe)
+    start = read_experiment(folder) if folder else start_of(options.recipe)
     if options.algorithm and options.algorithm not in ALGORITHMS:
         raise ConfigError(unknown("algorithm", options.algorithm, list(ALGORITHMS)))
     if options.algorithm:
@@ -99,9 +99,9 @@ def train_command(arguments: list[str]) -> int:
         start = from_run(start, options.start)
     run = with_settings(start, settings, f"madrigal train {options.recipe}", OPTIONS)
     if not options.trust:
-        require_trust(run, options.recipe, settings, folder or options.recipe)
+        check_asked(run, options.recipe, settings, folder or options.recipe)
     check_trackers(run.records.trackers)
-    with open_checked_task(run) as task, _held(options, run, folder) as place:
+    with prepare(run) as task, _held(options, run, folder) as place:
         return _train(task, run, place, quiet=options.quiet)
 
 
@@ -164,7 +164,7 @@ def _train(task: Task[Any], run: Experiment, place: Held, *, quiet: bool = False
     with Progress(console, run.steps, folder.name, best=task.best_return, quiet=quiet) as watch:
         signum = train_in(task, run, place, watch=watch)
     if signum:
-        again = with_trust_flag(f"madrigal train {folder} --resume", run.task, run.records.trackers)
+        again = trusting(f"madrigal train {folder} --resume", run.task, run.records.trackers)
         console.print(plain_text(console, f"Stopped and saved. Go on with: {again}", lines=False), soft_wrap=True)
         return exit_code(signum)
     show_run(console, run, folder, quiet=quiet)
@@ -188,12 +188,12 @@ def show_run(console: Console, run: Experiment, folder: Path, *, quiet: bool = F
 
 def _files(run: Experiment, folder: Path) -> list[tuple[str, str]]:
     """What lies in a run folder, and what can be done with it."""
-    again = with_trust_flag(f"madrigal train {folder}/experiment.json", run.task, run.records.trackers)
+    again = trusting(f"madrigal train {folder}/experiment.json", run.task, run.records.trackers)
     named = {
         "experiment.json": f"every setting; run it again: {again}",
         "steps.jsonl": "one line per training step",
         "episodes.jsonl": "transcripts with reward and advantage per turn",
-        "evaluation.json": "held-out results; repeat them: " + with_trust_flag(f"madrigal evaluate {folder}", run.task),
+        "evaluation.json": "held-out results; repeat them: " + trusting(f"madrigal evaluate {folder}", run.task),
         "team": "each agent, loadable with AutoModelForCausalLM.from_pretrained",
     }
     there = [(str(folder / name), what) for name, what in named.items() if (folder / name).exists()]
@@ -244,9 +244,9 @@ def evaluate_command(arguments: list[str]) -> int:
 def _untrained(options: argparse.Namespace, settings: list[str], command: str) -> Experiment:
     if options.step is not None:
         raise ConfigError(f"evaluate: --step names a checkpoint of a run, {options.run} is none")
-    run = with_settings(base_experiment(options.run), settings, command, ("--json", "--trust"))
+    run = with_settings(start_of(options.run), settings, command, ("--json", "--trust"))
     if not options.trust:
-        require_trust(run, options.run, settings, options.run)
+        check_asked(run, options.run, settings, options.run)
     return run
 
 

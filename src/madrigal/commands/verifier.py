@@ -1,4 +1,7 @@
-"""madrigal verifier data | train | check | serve."""
+"""madrigal verifier data | train | check | serve.
+
+Knows: what each of them reads, writes and shows. Does not know: how answers are gathered or verifiers trained.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ C = TypeVar("C")
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Gathers labeled answers.
+    """Gathers labelled answers.
 
     Attributes:
         file: where the answers go, .jsonl.
@@ -78,7 +81,7 @@ class Train:
     """Trains a verifier.
 
     Attributes:
-        file: labeled answers, of `madrigal verifier data`.
+        file: labelled answers, of `madrigal verifier data`.
         output: the folder of the verifier.
         held_out: answers to other questions, to check it on afterwards.
         body: what it is made of.
@@ -100,7 +103,7 @@ class Check:
 
     Attributes:
         folder: the verifier.
-        data: labeled answers to questions that it was not trained on.
+        data: labelled answers to questions that it was not trained on.
         bins: how many bands of scores are shown.
         json: print numbers for programs.
         device: auto, cpu or cuda.
@@ -249,7 +252,7 @@ def check_command(asked: Check) -> int:
 
 
 def judged(verifier: Verifier, rows: Sequence[Row], bins: int = 10) -> Calibration:
-    """A verifier on labeled answers."""
+    """A verifier on labelled answers."""
     if not 0 < bins <= 100:
         raise ConfigError(f"verifier check: expected 1 to 100 bins, got {bins}")
     scores = [score for row in rows for score in verifier(row.asked, [row.answer])]

@@ -1,4 +1,7 @@
-"""What run folders have come to: from the files of runs, whole or not, to the rows of a comparison."""
+"""What run folders have come to: from the files of runs, whole or not, to the rows of a comparison.
+
+Knows: run folders and what they are called beside each other. Does not know: how they were made, statistics, screens.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from madrigal.runs.read import Run, is_number, read_run
 from madrigal.runs.variants import flat
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import Coding
-from madrigal.tasks.own import CustomTask
-from madrigal.tasks.trust import with_trust_flag
+from madrigal.tasks.own import Own
+from madrigal.tasks.trust import trusting
 from madrigal.tasks.writing.task import Arxiv
 from madrigal.types import ConfigError
 
@@ -45,7 +48,7 @@ def _transcripts(run: Run, when: str) -> list[Record]:
     return [line.record for line in run.episodes if line.record.get("evaluation") == when]
 
 
-def load_result(place: Path) -> tuple[Played, list[str]]:
+def outcome(place: Path) -> tuple[Played, list[str]]:
     """What a run has come to by its last evaluation, and what a reader must know of it.
 
     Raises:
@@ -58,7 +61,7 @@ def load_result(place: Path) -> tuple[Played, list[str]]:
         last = next(reversed(run.evaluations), "")
         found = f"its evaluation {last} is not whole" if last else "it has no evaluation"
         broken = f" ({notices[-1]})" if notices else ""
-        again = with_trust_flag(f"madrigal train {place} --resume", asked.task, asked.records.trackers)
+        again = trusting(f"madrigal train {place} --resume", asked.task, asked.records.trackers)
         raise ConfigError(f"compare: {place} cannot be compared, {found}{broken}; make it with: {again}")
     if not run.ended:
         notices.append(
@@ -76,7 +79,7 @@ def _notices(place: Path, run: Run) -> list[str]:
 def _played(place: Path, asked: Experiment, run: Run, when: str) -> Played:
     evaluation = run.evaluations[when]
     seconds, speed = (evaluation.get(key) for key in ("response_seconds", "tokens_per_second"))
-    timed = is_number(seconds) and is_number(speed) and seconds > 0  # with evaluation.timed_examples 0 both are 0
+    timed = is_number(seconds) and is_number(speed) and seconds > 0  # with evaluation.timed 0 both are 0
     tokens = [line.record.get("tokens", 0) for line in run.steps]
     return Played(
         [_read(place, record) for record in _transcripts(run, when)],
@@ -101,12 +104,12 @@ def _read(place: Path, record: Record) -> Record:
         if is_number(value) and isinstance(record.get("example"), str):
             return {"details": {}, **record, "return_percent": value}
     raise ConfigError(
-        f"compare: {place} has a transcript without example, metrics, tokens or normalized return; it may be of an "
+        f"compare: {place} has a transcript without example, metrics, tokens or normalised return; it may be of an "
         "older version: train it again"
     )
 
 
-def rows_of_comparison(folder: Path, seeds: Sequence[int], ks: Sequence[int] = ()) -> tuple[list[Row], list[str]]:
+def rows_of_contest(folder: Path, seeds: Sequence[int], ks: Sequence[int] = ()) -> tuple[list[Row], list[str]]:
     """The rows of what is finished in the folder of a comparison, and notices.
 
     Raises:
@@ -164,7 +167,7 @@ def rows_of_runs(places: Sequence[Path], ks: Sequence[int] = ()) -> tuple[list[R
     notices: list[str] = []
     names = _names(runs)
     for place in places:
-        one, told = load_result(place)
+        one, told = outcome(place)
         played.setdefault(names[place], []).append(one)
         notices += told
     return tabulate(played, names[places[0]], ks), notices
@@ -183,7 +186,7 @@ def _check_one_task(runs: Mapping[Path, Experiment]) -> None:
 def _task_of(config: TaskConfig) -> str:
     """What decides an answer's worth: runs may differ in who gives it, and after how much feedback."""
     match config:
-        case CustomTask():
+        case Own():
             return Path(config.path).name
         case Coding():
             return config.name

@@ -1,5 +1,8 @@
 """A contest: a team and all that it is compared with, trained and played on equal budget, over seeds.
 
+Knows: run folders of contenders, and in which order they are made. Does not know: what they are (recipes.contenders),
+how they are read (outcomes) and become a table (evaluation.comparison), screens.
+
 Every contender is an ordinary run folder, `seed-N/<name>`. What is finished is read, not repeated: a contest that was
 interrupted goes on where it stopped.
 """
@@ -16,22 +19,22 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from madrigal.build.experiment import open_checked_task
+from madrigal.build.experiment import prepare
 from madrigal.compare.contenders import TEAM, UNTRAINED, Contender, contenders, left_out, matched, with_base
-from madrigal.compare.outcomes import difference, is_finished, load_result
+from madrigal.compare.outcomes import difference, is_finished, outcome
 from madrigal.compare.statistics import Played
 from madrigal.config import Experiment, read_experiment, with_absolute_places
 from madrigal.rollouts.branching import Branching
 from madrigal.runs.signals import stop_on_signals
-from madrigal.training.held_out import Callback, NullCallback
+from madrigal.training.held_out import Silent, Watcher
 from madrigal.training.train import train
 from madrigal.types import AgentId, ConfigError
 
-Announce = Callable[[str, Experiment], Callback]
+Announce = Callable[[str, Experiment], Watcher]
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Contest:
     """What is to be compared, and where.
 
     Attributes:
@@ -82,7 +85,7 @@ def slug(name: str) -> str:
     return name.replace(",", "").replace(" ", "-")
 
 
-def open_comparison(
+def open_contest(
     run: Experiment,
     folder: Path,
     seeds: Sequence[int],
@@ -90,7 +93,7 @@ def open_comparison(
     samples: int = 1,
     single: str = "",
     only: Sequence[str] = (),
-) -> Comparison:
+) -> Contest:
     """Checks all that can be checked before a model is loaded.
 
     Raises:
@@ -98,9 +101,9 @@ def open_comparison(
     """
     if not run.steps:
         raise ConfigError("compare: steps is 0, so that no team is trained; set it to 1 or more")
-    with open_checked_task(run) as task:
+    with prepare(run) as task:
         agents = task.agents
-    contest = Comparison(run, folder, agents, tuple(dict.fromkeys(seeds)), samples, single, tuple(only))
+    contest = Contest(run, folder, agents, tuple(dict.fromkeys(seeds)), samples, single, tuple(only))
     known = [slug(one.name) for one in contenders(run, agents, single)]
     if strangers := set(only) - set(known):
         raise ConfigError(
@@ -113,7 +116,7 @@ def open_comparison(
     return contest
 
 
-def _check_same(contest: Comparison, one: Contender, place: Path) -> None:
+def _check_same(contest: Contest, one: Contender, place: Path) -> None:
     written = place / "experiment.json"
     if written.is_file() and (told := difference(with_absolute_places(_final(contest, one)), read_experiment(written))):
         raise ConfigError(
@@ -122,7 +125,7 @@ def _check_same(contest: Comparison, one: Contender, place: Path) -> None:
         )
 
 
-def play_all(contest: Comparison, announce: Announce = lambda title, run: NullCallback()) -> bool:
+def play_all(contest: Contest, announce: Announce = lambda title, run: Silent()) -> bool:
     """Makes every contender of every seed that is not made yet.
 
     Returns:
@@ -151,7 +154,7 @@ def _introduce(one: Contender, order: int, place: Path) -> None:
         raise ConfigError(f"the run folder {place} cannot be made: {error.strerror}") from error
 
 
-def _final(contest: Comparison, one: Contender) -> Experiment:
+def _final(contest: Contest, one: Contender) -> Experiment:
     """A contender's experiment with what depends on others: its share of the budget, or the trained team."""
     seed = one.run.seed
     if one.swapped:
@@ -162,7 +165,7 @@ def _final(contest: Comparison, one: Contender) -> Experiment:
     measured = [contest.place(contest.seeds[0], name) for name in (UNTRAINED, one.costs)] if one.costs else []
     if not measured or not all(map(is_finished, measured)):
         return one.run
-    team, own = (load_result(place)[0] for place in measured)
+    team, own = (outcome(place)[0] for place in measured)
     branching = one.run.algorithm.branching
     return matched(one.run, training_tokens(team, branching), training_tokens(own, branching))
 

@@ -1,5 +1,7 @@
 """The table of a comparison: what each contender's transcripts say, beside the team's, with intervals and tests.
 
+Knows: transcripts and evaluations as run folders hold them. Does not know: how they came about, files, screens.
+
 An example counts once, with the mean of its samples; a seed counts as much as any other. Intervals resample seeds and
 then examples. Tests pair a contender and the team example by example, each with its mean over seeds: they speak of
 other examples, not of other seeds.
@@ -59,7 +61,7 @@ class Row:
         tokens: generated per answer at test; with all samples where one was picked of them.
         times: `tokens` over the reference's: 2 had twice its budget.
         trained_tokens, updates: mean over seeds.
-        versus: normalized return minus the reference's, tested; None for the reference itself.
+        versus: normalised return minus the reference's, tested; None for the reference itself.
         p: its p-value, corrected for the number of lines (Holm).
         what: what it is, in one line; may be empty.
     """
@@ -155,7 +157,7 @@ def _over_seeds(seeds: Sequence[Values]) -> Values:
 
 
 def returns(one: Played) -> Values:
-    """The normalized return of every example: the mean of its samples."""
+    """The normalised return of every example: the mean of its samples."""
     return _by_example((record["example"], record["return_percent"]) for record in one.transcripts)
 
 

@@ -1,6 +1,6 @@
 """A comparison as text: on a terminal, as JSON, Markdown and CSV.
 
-Imports no torch.
+Knows: rows and how to print them. Does not know: how they were measured. Imports no torch.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 """Changed play: what was said, what is heard, who speaks; each change a wrapper, so that play itself knows of none.
 
+Knows: plays, tasks, speakers and how to wrap them. Does not know: which changes are worth comparing (cooperation).
+
 | change | wraps | who is affected |
 |---|---|---|
-| `override_actions` | one play | the task and every teammate get another message of one agent |
-| `MessageAblation`, `muffled` | the task and its judge | one agent hears other messages; the task gets the true ones |
-| `by_agent` | speakers | each agent speaks through a speaker of its own |
+| `saying` | one play | the task and every teammate get another message of one agent |
+| `Muffled`, `muffled` | the task and its judge | one agent hears other messages; the task gets the true ones |
+| `seated` | speakers | each agent speaks through a speaker of its own |
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from madrigal.rollouts.play import Generate, GenerationRequest, Play, SpeakRequest, StepFn, StepRequest
+from madrigal.rollouts.play import Judge, Judger, Play, Speak, Speaker, Utterance
 from madrigal.rollouts.task import Task, Wrapper
 from madrigal.types import AgentId, Completion, Example, Messages, Split, Step, Turn
 
@@ -22,12 +24,12 @@ S = TypeVar("S")
 Retell = Callable[[str, int, AgentId], str | None]  # example, round, who spoke -> what is heard of it; None is nothing
 
 
-def override_actions(moves: Play, agent: AgentId, text: Callable[[int], str]) -> Play:
+def saying(moves: Play, agent: AgentId, text: Callable[[int], str]) -> Play:
     """A play in which one agent's messages are others, given by round; its own are asked for and dropped."""
     request = next(moves)
     while True:
         replies = yield request
-        if isinstance(request, SpeakRequest):  # where the agent was not asked, nobody reads what is put in its place
+        if isinstance(request, Speak):  # where the agent was not asked, nobody reads what is put in its place
             replies = {**replies, agent: Completion(text(request.round))}
         try:
             request = moves.send(replies)
@@ -46,7 +48,7 @@ class Told(Generic[S]):
 
 
 @dataclass(frozen=True)
-class MessageAblation(Wrapper, Generic[S]):
+class Muffled(Wrapper, Generic[S]):
     """A task in which one agent hears other things than its teammates say, in this round and of earlier ones.
 
     The task is pure, so the listener can live in a state of its own, in which the others said what it was told; the
@@ -80,16 +82,16 @@ class MessageAblation(Wrapper, Generic[S]):
 
     def step(self, state: Told[S], actions: Mapping[AgentId, str]) -> Step[Told[S]]:
         judge = muffled(self, lambda requests: [self.task.step(one.state, one.actions) for one in requests])
-        return judge([StepRequest(state, actions)])[0]
+        return judge([Judge(state, actions)])[0]
 
-    def rumour(self, request: StepRequest[Told[S]]) -> StepRequest[S]:
+    def rumour(self, request: Judge[Told[S]]) -> Judge[S]:
         """The joint action as the listener was told of it."""
         state = request.state
         texts = {
             agent: text if agent == self.listener else self.retell(state.example, state.round, agent) or ""
             for agent, text in request.actions.items()
         }
-        return StepRequest(state.told, texts)
+        return Judge(state.told, texts)
 
     def _retold(self, state: Told[S]) -> Callable[[Turn], Turn | None]:
         def retold(turn: Turn) -> Turn | None:
@@ -101,10 +103,10 @@ class MessageAblation(Wrapper, Generic[S]):
         return retold
 
 
-def muffled(task: MessageAblation[Any], judge: StepFn) -> StepFn:
+def muffled(task: Muffled[Any], judge: Judger) -> Judger:
     """The judge of a muffled task: asks the task's own for the true step, and for the state that the listener is in."""
 
-    def judge_both(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
+    def judge_both(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
         steps = list(judge([replace(request, state=request.state.state) for request in requests]))
         going = [place for place, step in enumerate(steps) if not step.ending]
         rumours = judge([task.rumour(requests[place]) for place in going]) if going else ()
@@ -117,10 +119,10 @@ def muffled(task: MessageAblation[Any], judge: StepFn) -> StepFn:
     return judge_both
 
 
-def by_agent(speakers: Mapping[AgentId, Generate]) -> Generate:
+def seated(speakers: Mapping[AgentId, Speaker]) -> Speaker:
     """A speaker that hands every request to the speaker in that agent's seat, all of one speaker's in one call."""
 
-    def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def speak(wanted: Sequence[Utterance]) -> list[Completion]:
         said: dict[int, Completion] = {}
         for speaker in dict.fromkeys(speakers[utterance.agent] for utterance in wanted):
             mine = [place for place, utterance in enumerate(wanted) if speakers[utterance.agent] is speaker]

@@ -1,5 +1,8 @@
 """Alarms: what went wrong in a run, read off its records.
 
+Knows: the records of steps.jsonl, evaluation.json and episodes.jsonl, and what failing runs look like in them.
+Does not know: files, models, tasks; it never stops a run.
+
 An alarm says what was measured, the threshold, and what to try. It is a hint, not a verdict: all thresholds are ours,
 chosen so that the runs on starter models which learn raise no warning. Values are means over windows of steps; a run
 shorter than three windows is too short for any.
@@ -19,7 +22,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from madrigal.evaluation.metrics import distinct_n, overlap
-from madrigal.evaluation.series import Series, match_keys, number_in, series
+from madrigal.evaluation.series import Series, number_in, owned, series
 
 Record = Mapping[str, Any]
 
@@ -56,7 +59,7 @@ class Thresholds:
         sure: standard errors that a rise or fall must exceed.
         equal: there is no signal above this share of answers with advantage 0.
         drift: answers grew or shrank by this factor.
-        truncated_fraction: too many answers are cut off above this share.
+        cut_off: too many answers are cut off above this share.
         entropy: the entropy has collapsed below this part of what it was.
         random: the entropy has risen too far that is so many times what it was, and `nats` above it.
         nats: the least rise of entropy that counts.
@@ -74,7 +77,7 @@ class Thresholds:
     sure: float = 3.0
     equal: float = 0.8
     drift: float = 3.0
-    truncated_fraction: float = 0.5
+    cut_off: float = 0.5
     entropy: float = 0.2
     random: float = 1.35
     nats: float = 0.5
@@ -119,7 +122,7 @@ def _width(count: int, limits: Thresholds) -> int:
 
 def _lazy_agents(steps: Sequence[Record], width: int, limits: Thresholds) -> Iterator[Alarm]:
     """Agents that fall silent while the others go on."""
-    tokens = dict(match_keys(steps, "agent/*/tokens", width))
+    tokens = dict(owned(steps, "agent/*/tokens", width))
     if len(tokens) < 2:
         return
     part, fair = limits.lazy, 1 / len(tokens)
@@ -186,7 +189,7 @@ def _reward_hacking(
             text = f"the training reward rose by {trained:.0%}, beyond {limits.drop:.0%}, while {held_out}"
             remedy = "look for what the reward pays and the task does not want, or train on more examples"
             yield Alarm("reward hacking", "warning", None, f"{text}; {remedy}")
-    for part, measured in match_keys(steps, "component/*", width):
+    for part, measured in owned(steps, "component/*", width):
         rise = 0.0 if part in limits.costs or part in ("reward", "return_percent") else measured.moved(limits.sure)
         if fallen and rise > limits.drop:
             text = f"component {part} rose by {rise:.0%}, beyond {limits.drop:.0%}, while {' and '.join(fallen)}"
@@ -213,7 +216,7 @@ def _when(name: str) -> float:
 
 def _no_signal(steps: Sequence[Record], width: int, limits: Thresholds) -> Iterator[Alarm]:
     """Siblings that all earn the same, so that nothing is learned from them."""
-    if mean := series(steps, "group/zero_advantage_fraction", width).above(limits.equal):
+    if mean := series(steps, "group/equal", width).above(limits.equal):
         text = f"{mean.value:.0%} of answers have advantage 0, above {limits.equal:.0%}"
         remedy = "raise width or temperature, take harder examples, or stop if the task is solved"
         yield Alarm("no signal", "warning", mean.step, f"{text}; {remedy}")
@@ -221,22 +224,22 @@ def _no_signal(steps: Sequence[Record], width: int, limits: Thresholds) -> Itera
 
 def _lengths(steps: Sequence[Record], width: int, limits: Thresholds) -> Iterator[Alarm]:
     """Answers that grow, shrink, or no longer end."""
-    for agent, tokens in match_keys(steps, "agent/*/tokens", width):
+    for agent, tokens in owned(steps, "agent/*/tokens", width):
         mean = tokens.above(limits.drift * tokens.start) or tokens.below(tokens.start / limits.drift)
         if mean and tokens.start:
             text = f"agent {agent}: answers went from {tokens.start:.0f} to {mean.value:.0f} tokens"
             remedy = "check what the reward pays for length"
             yield Alarm("length drift", "notice", mean.step, f"{text}, beyond a factor of {limits.drift:g}; {remedy}")
-    for agent, truncated_fraction in match_keys(steps, "agent/*/truncated_fraction", width):
-        if mean := truncated_fraction.above(limits.truncated_fraction):
-            text = f"agent {agent}: {mean.value:.0%} of answers are cut off, above {limits.truncated_fraction:.0%}"
+    for agent, cut_off in owned(steps, "agent/*/cut_off", width):
+        if mean := cut_off.above(limits.cut_off):
+            text = f"agent {agent}: {mean.value:.0%} of answers are cut off, above {limits.cut_off:.0%}"
             remedy = "raise sampling.max_new_tokens, or pay for answers that end"
             yield Alarm("length drift", "notice", mean.step, f"{text}; {remedy}")
 
 
 def _updates(steps: Sequence[Record], width: int, limits: Thresholds) -> Iterator[Alarm]:
     """Policies that no longer explore, whose sampler is another, or that left their reference."""
-    for policy, entropy in match_keys(steps, "update/*/entropy", width):
+    for policy, entropy in owned(steps, "update/*/entropy", width):
         if mean := entropy.below(limits.entropy * entropy.start):
             text = f"policy {policy}: entropy fell from {entropy.start:.3g} to {mean.value:.3g} nats"
             remedy = "lower the learning rate, or raise the KL weight or the temperature"
@@ -246,15 +249,10 @@ def _updates(steps: Sequence[Record], width: int, limits: Thresholds) -> Iterato
             remedy = "lower the learning rate, or raise the KL weight"
             yield Alarm("entropy rise", "warning", mean.step, f"{text}: answers become random; {remedy}")
     for name, key, limit, remedy in (
-        (
-            "stale sampler",
-            "logprob_mismatch",
-            limits.stale,
-            "check that engine and learner hold the same weights and dtype",
-        ),
+        ("stale sampler", "stale", limits.stale, "check that engine and learner hold the same weights and dtype"),
         ("large KL", "kl", limits.kl, "lower the learning rate, or raise the KL weight"),
     ):
-        for policy, measured in match_keys(steps, f"update/*/{key}", width):
+        for policy, measured in owned(steps, f"update/*/{key}", width):
             if mean := measured.above(limit):
                 text = f"policy {policy}: {key} is {mean.value:.3g} nats per token, above {limit:g}"
                 yield Alarm(name, "warning", mean.step, f"{text}; {remedy}")

@@ -1,7 +1,9 @@
 """Does the team cooperate? What is lost without an agent, without its messages, or with another team's agent.
 
+Knows: how to play examples in changed ways and compare returns example by example. Does not know: models, training.
+
 Every comparison plays the same examples with the same seeds, so that what the change does not touch stays word for
-word the same: an agent that nobody needs has a drop of exactly 0. Drops are in points of the normalized return, which
+word the same: an agent that nobody needs has a drop of exactly 0. Drops are in points of the normalised return, which
 is in percent of the best. Several agents make several tests: correct their p-values with `statistics.holm`.
 
 References:
@@ -18,17 +20,17 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from madrigal.evaluation.ablations import MessageAblation, Retell, by_agent, muffled, override_actions
+from madrigal.evaluation.ablations import Muffled, Retell, muffled, saying, seated
 from madrigal.evaluation.evaluate import percent_of_best
 from madrigal.evaluation.statistics import Comparison, Interval, hierarchical_bootstrap, paired_bootstrap
-from madrigal.rollouts.play import EpisodeRun, Generate, Play, StepFn, drive, play
+from madrigal.rollouts.play import Game, Judger, Play, Speaker, drive, play
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import Topology
 from madrigal.types import AgentId, ConfigError, Episode, Example, Point
 
 
 @dataclass(frozen=True, slots=True)
-class EvalSetup:
+class Trial:
     """Examples, and who plays them how.
 
     Attributes:
@@ -40,8 +42,8 @@ class EvalSetup:
     task: Task[Any]
     topology: Topology
     examples: Sequence[Example]
-    speak: Generate
-    judge: StepFn
+    speak: Speaker
+    judge: Judger
     seed: int = 0
 
 
@@ -51,7 +53,7 @@ class CrossPlay:
 
     Attributes:
         teams: their names, in the order of rows and columns.
-        returns: mean normalized return where row i's agent plays with column j's others; own teams on the diagonal.
+        returns: mean normalised return where row i's agent plays with column j's others; own teams on the diagonal.
         own, crossed: mean of the diagonal and of the rest.
         gap: own minus crossed, with an interval over teams and examples; above 0 where teams have conventions that
             strangers do not know.
@@ -64,8 +66,8 @@ class CrossPlay:
     gap: Interval
 
 
-def leave_one_agent_out(trial: EvalSetup, *, borrowed: bool = False) -> dict[AgentId, Comparison]:
-    """The drop of the normalized return where one agent says nothing, for each agent.
+def leave_one_agent_out(trial: Trial, *, borrowed: bool = False) -> dict[AgentId, Comparison]:
+    """The drop of the normalised return where one agent says nothing, for each agent.
 
     Args:
         borrowed: instead of nothing the agent says what it said on another example, in the same round. This keeps
@@ -80,14 +82,14 @@ def leave_one_agent_out(trial: EvalSetup, *, borrowed: bool = False) -> dict[Age
     for agent in trial.task.agents:
 
         def change(moves: Play, example: Example, agent: AgentId = agent) -> Play:
-            return override_actions(moves, agent, lambda turn: borrow(example.id, turn, agent) or "")
+            return saying(moves, agent, lambda turn: borrow(example.id, turn, agent) or "")
 
         drops[agent] = _drop(trial, episodes, play_trial(trial, change))
     return drops
 
 
-def leave_messages_out(trial: EvalSetup, *, shuffled: bool = False) -> dict[AgentId, Comparison]:
-    """The drop of the normalized return where one agent does not hear the others, for each listener.
+def leave_messages_out(trial: Trial, *, shuffled: bool = False) -> dict[AgentId, Comparison]:
+    """The drop of the normalised return where one agent does not hear the others, for each listener.
 
     Hidden is what it would hear in the same round (sequential play) and what it would see of the others' answers of
     earlier rounds; the task still judges what was really said. In parallel play of one round nothing is heard, and all
@@ -103,13 +105,13 @@ def leave_messages_out(trial: EvalSetup, *, shuffled: bool = False) -> dict[Agen
     retell = _borrower(trial, episodes) if shuffled else _nothing
     drops = {}
     for listener in trial.task.agents:
-        task = MessageAblation(trial.task, listener, retell)
+        task = Muffled(trial.task, listener, retell)
         changed = replace(trial, task=task, judge=muffled(task, trial.judge))
         drops[listener] = _drop(trial, episodes, play_trial(changed))
     return drops
 
 
-def cross_play(trial: EvalSetup, teams: Mapping[str, Generate], seat: AgentId | None = None) -> CrossPlay:
+def cross_play(trial: Trial, teams: Mapping[str, Speaker], seat: AgentId | None = None) -> CrossPlay:
     """Lets the agent in one seat of each team play with the other seats of each team.
 
     Args:
@@ -128,9 +130,9 @@ def cross_play(trial: EvalSetup, teams: Mapping[str, Generate], seat: AgentId | 
             f"got {len(teams)} teams and the seat {seat}"
         )
 
-    def row(one: Generate) -> list[list[float]]:
+    def row(one: Speaker) -> list[list[float]]:
         speakers = ({**dict.fromkeys(agents, other), seat: one} for other in teams.values())
-        pairs = (replace(trial, speak=by_agent(speaking)) for speaking in speakers)
+        pairs = (replace(trial, speak=seated(speaking)) for speaking in speakers)
         return [_returns(trial, play_trial(pair)) for pair in pairs]
 
     table = [row(one) for one in teams.values()]
@@ -141,7 +143,7 @@ def cross_play(trial: EvalSetup, teams: Mapping[str, Generate], seat: AgentId | 
     return CrossPlay(tuple(teams), means, own, own - gap.mean, gap)
 
 
-def play_trial(trial: EvalSetup, change: Callable[[Play, Example], Play] | None = None) -> list[Episode[Any]]:
+def play_trial(trial: Trial, change: Callable[[Play, Example], Play] | None = None) -> list[Episode[Any]]:
     """Plays every example once, all in lock-step; with the seeds of an evaluation, whatever is changed.
 
     Raises:
@@ -152,15 +154,15 @@ def play_trial(trial: EvalSetup, change: Callable[[Play, Example], Play] | None 
     games = []
     for example in trial.examples:
         moves = play(trial.task, trial.topology, Point(example.id, trial.task.reset(example)))
-        games.append(EpisodeRun(change(moves, example) if change else moves, ("evaluate", trial.seed, example.id)))
+        games.append(Game(change(moves, example) if change else moves, ("evaluate", trial.seed, example.id)))
     return drive(games, trial.speak, trial.judge)
 
 
-def _returns(trial: EvalSetup, episodes: Sequence[Episode[Any]]) -> list[float]:
+def _returns(trial: Trial, episodes: Sequence[Episode[Any]]) -> list[float]:
     return [percent_of_best(trial.task, episode) for episode in episodes]
 
 
-def _drop(trial: EvalSetup, episodes: Sequence[Episode[Any]], changed: Sequence[Episode[Any]]) -> Comparison:
+def _drop(trial: Trial, episodes: Sequence[Episode[Any]], changed: Sequence[Episode[Any]]) -> Comparison:
     return paired_bootstrap(_returns(trial, episodes), _returns(trial, changed), seed=trial.seed)
 
 
@@ -174,7 +176,7 @@ def _nothing(example: str, turn: int, agent: AgentId) -> str | None:
     return None
 
 
-def _borrower(trial: EvalSetup, episodes: Sequence[Episode[Any]]) -> Retell:
+def _borrower(trial: Trial, episodes: Sequence[Episode[Any]]) -> Retell:
     """What an agent said on the next example in the same round, or last if it spoke no more by then."""
     if len(trial.examples) < 2:
         raise ConfigError(f"task {trial.task.name}: expected at least two examples to borrow messages, got one")

@@ -55,7 +55,7 @@ class EarlyAlarms:
 
     def __call__(self, record: Record) -> list[Alarm]:
         """What the newest record shows that was not shown before."""
-        self.unlearned = self.unlearned + 1 if record.get("group/zero_advantage_fraction") == 1.0 else 0
+        self.unlearned = self.unlearned + 1 if record.get("group/equal") == 1.0 else 0
         found = [*self._unlearned(), *self._outside(record), *self._jumps(record)]
         self.last = record
         step = record.get("step")

@@ -1,4 +1,7 @@
-"""Evaluation of a team: plays held-out examples, each once or several times, and says what the answers were worth."""
+"""Evaluation of a team: plays held-out examples, each once or several times, and says what the answers were worth.
+
+Knows: tasks, how to play. Does not know: training, checkpoints, the format of run folders.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from madrigal.evaluation.statistics import bootstrap
-from madrigal.rollouts.play import EpisodeRun, Generate, GenerationRequest, StepFn, drive, play
+from madrigal.rollouts.play import Game, Judger, Speaker, Utterance, drive, play
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import Topology
 from madrigal.types import Completion, ConfigError, Episode, Example, Point, joint_reward
@@ -23,21 +26,21 @@ class EvaluationConfig:
         examples: held-out examples that are played; the first so many of the test split.
         samples: how often each of them is played; several give pass@k, best of n and tighter means.
         every: also evaluate after so many steps; 0 evaluates before and after training only.
-        timed_examples: examples played one at a time, and one agent at a time, to measure response time; batched play would
+        timed: examples played one at a time, and one agent at a time, to measure response time; batched play would
             hide it, and agents that share a processor would slow each other down.
     """
 
     examples: int = 100
     samples: int = 1
     every: int = 0
-    timed_examples: int = 8
+    timed: int = 8
 
     def __post_init__(self) -> None:
         if self.examples < 1:
             raise ConfigError(f"evaluation.examples: expected at least 1, got {self.examples}")
         if self.samples < 1:
             raise ConfigError(f"evaluation.samples: expected at least 1, got {self.samples}")
-        for name, count in (("every", self.every), ("timed_examples", self.timed_examples)):
+        for name, count in (("every", self.every), ("timed", self.timed)):
             if count < 0:
                 raise ConfigError(f"evaluation.{name}: expected 0 or more, got {count}")
 
@@ -47,7 +50,7 @@ class Evaluation:
     """What was measured.
 
     Attributes:
-        return_percent: mean normalized return of the last round, in percent of the best; `low` and `high` are its 95 %
+        return_percent: mean normalised return of the last round, in percent of the best; `low` and `high` are its 95 %
             bootstrap interval over examples.
         components: mean of each metric of the task; `intervals` holds the ends of their 95 % intervals.
         tokens_per_second: tokens of all agents over response time.
@@ -69,14 +72,14 @@ def evaluate(
     task: Task[Any],
     topology: Topology,
     examples: Sequence[Example],
-    speak: Generate,
-    judge: StepFn,
+    speak: Speaker,
+    judge: Judger,
     *,
     samples: int = 1,
-    timed_examples: int = 8,
+    timed: int = 8,
     seed: int = 0,
 ) -> tuple[Evaluation, list[Episode[Any]]]:
-    """Plays every example `samples` times, batched, and the first `timed_examples` ones again one at a time for the clock.
+    """Plays every example `samples` times, batched, and the first `timed` ones again one at a time for the clock.
 
     An example counts once: with the mean of its samples. The episodes come example after example.
     """
@@ -103,14 +106,14 @@ def _play(
     task: Task[Any],
     topology: Topology,
     examples: Sequence[Example],
-    speak: Generate,
-    judge: StepFn,
+    speak: Speaker,
+    judge: Judger,
     seed: int,
     samples: int = 1,
 ) -> list[Episode[Any]]:
     games = [
         # The first sample's key does not name it: more samples leave it as it was.
-        EpisodeRun(
+        Game(
             play(task, topology, Point(example.id, task.reset(example))),
             ("evaluate", seed, example.id, *((n,) if n else ())),
         )
@@ -120,17 +123,17 @@ def _play(
     return drive(games, speak, judge)
 
 
-def one_at_a_time(speak: Generate) -> Generate:
+def one_at_a_time(speak: Speaker) -> Speaker:
     """A speaker in which nobody shares the machine with anybody: every answer takes the time that it takes alone."""
 
-    def answer(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def answer(wanted: Sequence[Utterance]) -> list[Completion]:
         return [said for utterance in wanted for said in speak([utterance])]
 
     return answer
 
 
 def percent_of_best(task: Task[Any], episode: Episode[Any]) -> float:
-    """The normalized return of what the team delivered in the end: the task's own figure, or reward over the best."""
+    """The normalised return of what the team delivered in the end: the task's own figure, or reward over the best."""
     last = episode.steps[-1]
     if "return_percent" in last.metrics:
         return last.metrics["return_percent"]
@@ -160,7 +163,7 @@ def _per_example(values: Sequence[float], samples: int) -> list[float]:
 
 
 def response_seconds(episode: Episode[Any]) -> float:
-    """How long a user waits under decentralized execution: within a round the last voice, over rounds the sum."""
+    """How long a user waits under decentralised execution: within a round the last voice, over rounds the sum."""
     last: dict[int, float] = defaultdict(float)
     for turn in episode.turns:
         last[turn.round] = max(last[turn.round], turn.started + turn.completion.seconds)

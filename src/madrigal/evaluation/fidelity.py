@@ -1,5 +1,8 @@
 """Is credit true? Whether advantages in one context agree with what messages are worth when played on many times.
 
+Knows: how to draw messages in one context and to play on from each. Does not know: which algorithm is trained, whether
+a message moves anybody; `influence` says that.
+
 In a context h, everything before one agent's message, K alternatives are drawn and each is played on to the end, as C3
 does in training. Playing on many times more tells what they are worth:
 
@@ -25,9 +28,9 @@ from dataclasses import dataclass, replace
 from statistics import fmean, pvariance
 from typing import Any
 
-from madrigal.evaluation.cooperation import EvalSetup
+from madrigal.evaluation.cooperation import Trial
 from madrigal.evaluation.statistics import Interval, bootstrap
-from madrigal.rollouts.play import EpisodeRun, Play, drive, end_of, play, play_turn
+from madrigal.rollouts.play import Game, Play, decide, drive, end_of, play
 from madrigal.types import AgentId, ConfigError, Episode, Point, joint_reward
 
 
@@ -48,7 +51,7 @@ class Fidelity:
 
 
 def fidelity(
-    trial: EvalSetup, agent: AgentId, *, candidates: int = 8, continuations: int = 1, further: int = 16
+    trial: Trial, agent: AgentId, *, candidates: int = 8, continuations: int = 1, further: int = 16
 ) -> Fidelity:
     """Measures the credit of an agent's first message; one context per example.
 
@@ -70,18 +73,18 @@ def fidelity(
         )
     starts = [Point(example.id, trial.task.reset(example)) for example in trial.examples]
     before = _played(trial, [(_until(trial, start, agent), start, ("before",)) for start in starts])
-    contexts = [replace(start, history=episode.turns) for start, episode in zip(starts, before, strict=True)]
+    contexts = [replace(start, said=episode.turns) for start, episode in zip(starts, before, strict=True)]
     messages = _played(
         trial,
         [
-            (play_turn(trial.task, trial.topology, context), context, ("message", j))
+            (decide(trial.task, trial.topology, context), context, ("message", j))
             for context in contexts
             for j in range(candidates)
         ],
     )
     returns = _returns(trial, messages, candidates, continuations + further)
     credit = [compared_with_the_others([fmean(row[:continuations]) for row in rows]) for rows in returns]
-    worth = [centerd([fmean(row[continuations:]) for row in rows]) for rows in returns]
+    worth = [centred([fmean(row[continuations:]) for row in rows]) for rows in returns]
     return Fidelity(
         spearman([one for row in credit for one in row], [one for row in worth for one in row]),
         bootstrap([pvariance(row) for row in credit], seed=trial.seed),
@@ -96,10 +99,10 @@ def compared_with_the_others(returns: Sequence[float]) -> list[float]:
     >>> compared_with_the_others([1.0, 0.0, 2.0])
     [0.0, -1.5, 1.5]
     """
-    return [one * len(returns) / (len(returns) - 1) for one in centerd(returns)]
+    return [one * len(returns) / (len(returns) - 1) for one in centred(returns)]
 
 
-def centerd(returns: Sequence[float]) -> list[float]:
+def centred(returns: Sequence[float]) -> list[float]:
     """Each return against the mean of all."""
     mean = fmean(returns)
     return [one - mean for one in returns]
@@ -119,7 +122,7 @@ def spearman(one: Sequence[float], other: Sequence[float]) -> float:
     References:
         Spearman, 1904, "The proof and measurement of association between two things".
     """
-    a, b = centerd(ranks(one)), centerd(ranks(other))
+    a, b = centred(ranks(one)), centred(ranks(other))
     spread = math.sqrt(math.fsum(x * x for x in a) * math.fsum(y * y for y in b))
     return math.fsum(x * y for x, y in zip(a, b, strict=True)) / spread if spread else 0.0
 
@@ -136,20 +139,18 @@ def ranks(values: Sequence[float]) -> list[float]:
     return [(first[value] + last[value]) / 2 for value in values]
 
 
-def _until(trial: EvalSetup, start: Point[Any], agent: AgentId) -> Play:
+def _until(trial: Trial, start: Point[Any], agent: AgentId) -> Play:
     """Decision after decision until an agent is next to speak, and gives the turns before that."""
     here, acting = start, trial.task.acting(start.state)
-    while (speakers := trial.topology.speakers(acting, here.history)) and speakers[0] != agent:
-        episode = yield from play_turn(trial.task, trial.topology, here)
-        here = replace(here, history=here.history + episode.turns)
+    while (speakers := trial.topology.speakers(acting, here.said)) and speakers[0] != agent:
+        episode = yield from decide(trial.task, trial.topology, here)
+        here = replace(here, said=here.said + episode.turns)
     if not speakers or speakers[0] != agent:
         raise ConfigError(f"fidelity: {agent} does not speak in the first round of {start.example}; name another agent")
-    return Episode(start, here.history, ())
+    return Episode(start, here.said, ())
 
 
-def _returns(
-    trial: EvalSetup, messages: Sequence[Episode[Any]], candidates: int, times: int
-) -> list[list[list[float]]]:
+def _returns(trial: Trial, messages: Sequence[Episode[Any]], candidates: int, times: int) -> list[list[list[float]]]:
     """By context and message, what each continuation came to."""
     going = [
         (play(trial.task, trial.topology, here), here, ("on", j % candidates, n))
@@ -168,6 +169,6 @@ def _rows(message: Episode[Any], rest: Iterator[Episode[Any]], times: int) -> It
         yield earned if end_of(message) is None else earned + sum(map(joint_reward, next(rest).steps))
 
 
-def _played(trial: EvalSetup, games: Sequence[tuple[Play, Point[Any], tuple[object, ...]]]) -> list[Episode[Any]]:
-    keyed = [EpisodeRun(moves, ("fidelity", trial.seed, point.example, *key)) for moves, point, key in games]
+def _played(trial: Trial, games: Sequence[tuple[Play, Point[Any], tuple[object, ...]]]) -> list[Episode[Any]]:
+    keyed = [Game(moves, ("fidelity", trial.seed, point.example, *key)) for moves, point, key in games]
     return drive(keyed, trial.speak, trial.judge)

@@ -1,4 +1,7 @@
-"""Matches: two speakers at one table, every deal from both seats."""
+"""Matches: two speakers at one table, every deal from both seats.
+
+Knows: zero-sum tasks of two agents, how to play. Does not know: rules, training.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,19 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from madrigal.evaluation.ablations import by_agent
+from madrigal.evaluation.ablations import seated
 from madrigal.evaluation.statistics import Interval, bootstrap
-from madrigal.rollouts.play import EpisodeRun, Generate, GenerationRequest, StepFn, drive, play
+from madrigal.rollouts.play import Game, Judger, Speaker, Utterance, drive, play
 from madrigal.rollouts.task import Task, rewards_of
 from madrigal.rollouts.topology import Parallel
 from madrigal.tasks.games.players import Player
 from madrigal.types import AgentId, Completion, ConfigError, Episode, Example, Point
 
 
-def scripted(player: Player) -> Generate:
+def scripted(player: Player) -> Speaker:
     """A speaker that follows a script; it shows no tokens, so that nothing is learned from its turns."""
 
-    def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def speak(wanted: Sequence[Utterance]) -> list[Completion]:
         return [Completion(player(utterance.prompt, utterance.seed)) for utterance in wanted]
 
     return speak
@@ -45,7 +48,7 @@ class Match:
 
 
 def match(
-    task: Task[Any], one: Generate, other: Generate, examples: Sequence[Example], judge: StepFn, *, seed: int = 0
+    task: Task[Any], one: Speaker, other: Speaker, examples: Sequence[Example], judge: Judger, *, seed: int = 0
 ) -> Match:
     """Plays every example twice, with `one` in each of the two seats, and says how it did against `other`.
 
@@ -62,8 +65,8 @@ def match(
         )
     first, second = task.agents
     earned = {
-        first: _returns(task, first, by_agent({first: one, second: other}), examples, judge, seed),
-        second: _returns(task, second, by_agent({first: other, second: one}), examples, judge, seed),
+        first: _returns(task, first, seated({first: one, second: other}), examples, judge, seed),
+        second: _returns(task, second, seated({first: other, second: one}), examples, judge, seed),
     }
     every = [value for values in earned.values() for value in values]
     return Match(
@@ -76,10 +79,10 @@ def match(
 
 
 def _returns(
-    task: Task[Any], seat: AgentId, speak: Generate, examples: Sequence[Example], judge: StepFn, seed: int
+    task: Task[Any], seat: AgentId, speak: Speaker, examples: Sequence[Example], judge: Judger, seed: int
 ) -> list[float]:
     games = [
-        EpisodeRun(play(task, Parallel(), Point(example.id, task.reset(example))), ("match", seed, seat, example.id))
+        Game(play(task, Parallel(), Point(example.id, task.reset(example))), ("match", seed, seat, example.id))
         for example in examples
     ]
     return [_earned(episode, seat) for episode in drive(games, speak, judge)]

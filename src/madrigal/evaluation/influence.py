@@ -1,5 +1,8 @@
 """Counterfactual influence: how much a teammate's next action tells of which message it was given.
 
+Knows: how to draw messages and replies in one context, and to estimate their mutual information.
+Does not know: whether the influence was for the better; a drop of the return (cooperation) says that.
+
 In a context h, everything before one agent's message, K candidate messages are drawn. For each, the listener's next
 action is drawn. With J the index of the candidate and Y the action, canonicalised and hashed,
 
@@ -26,9 +29,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from madrigal.evaluation.cooperation import EvalSetup
+from madrigal.evaluation.cooperation import Trial
 from madrigal.evaluation.statistics import Interval, bootstrap
-from madrigal.rollouts.play import EpisodeRun, GenerationRequest, Play, SpeakRequest, drive, play
+from madrigal.rollouts.play import Game, Play, Speak, Utterance, drive, play
 from madrigal.rollouts.seeds import derive
 from madrigal.types import AgentId, Completion, ConfigError, Episode, Messages, Point, Turn
 
@@ -101,7 +104,7 @@ def symbol(text: str) -> int:
 
 
 def influence(
-    trial: EvalSetup,
+    trial: Trial,
     speaker: AgentId,
     listener: AgentId,
     *,
@@ -133,7 +136,7 @@ def influence(
     contexts = _contexts(trial, speaker)
     messages = _candidates(trial, contexts, speaker, candidates)
     games = [
-        EpisodeRun(_until_reply(_resume(trial, context), context, listener), _key(trial, context, "reply", n), first)
+        Game(_until_reply(_resume(trial, context), context, listener), _key(trial, context, "reply", n), first)
         for context, options in zip(contexts, messages, strict=True)
         for first in options
         for n in range(replies)
@@ -153,34 +156,30 @@ def influence(
     return Influence(bootstrap(values, seed=trial.seed), tuple(values), math.log(candidates), copied)
 
 
-def _contexts(trial: EvalSetup, speaker: AgentId) -> list[Point[Any]]:
+def _contexts(trial: Trial, speaker: AgentId) -> list[Point[Any]]:
     """The points at which the speaker is about to speak for the first time, one per example."""
     starts = [Point(example.id, trial.task.reset(example)) for example in trial.examples]
     games = [
-        EpisodeRun(_until_asked(_resume(trial, start), start, speaker), _key(trial, start, "before"))
-        for start in starts
+        Game(_until_asked(_resume(trial, start), start, speaker), _key(trial, start, "before")) for start in starts
     ]
     before = drive(games, trial.speak, trial.judge)
-    return [replace(start, history=episode.turns) for start, episode in zip(starts, before, strict=True)]
+    return [replace(start, said=episode.turns) for start, episode in zip(starts, before, strict=True)]
 
 
 def _candidates(
-    trial: EvalSetup, contexts: Sequence[Point[Any]], speaker: AgentId, count: int
+    trial: Trial, contexts: Sequence[Point[Any]], speaker: AgentId, count: int
 ) -> list[list[dict[AgentId, Completion]]]:
     """For each context the candidate messages, each with what the others say at the same time."""
-    wanted, asked = list[GenerationRequest](), list[dict[AgentId, Messages]]()
+    wanted, asked = list[Utterance](), list[dict[AgentId, Messages]]()
     for context in contexts:
         request = next(_resume(trial, context))
-        prompts = dict(request.prompts) if isinstance(request, SpeakRequest) else {}
+        prompts = dict(request.prompts) if isinstance(request, Speak) else {}
         asked.append(prompts)
         wanted += [
-            GenerationRequest(speaker, prompts[speaker], derive(*_key(trial, context, "message", k)))
-            for k in range(count)
+            Utterance(speaker, prompts[speaker], derive(*_key(trial, context, "message", k))) for k in range(count)
         ]
         others = [agent for agent in prompts if agent != speaker]
-        wanted += [
-            GenerationRequest(agent, prompts[agent], derive(*_key(trial, context, "beside", agent))) for agent in others
-        ]
+        wanted += [Utterance(agent, prompts[agent], derive(*_key(trial, context, "beside", agent))) for agent in others]
     said = iter(trial.speak(wanted))
     options = []
     for prompts in asked:
@@ -190,11 +189,11 @@ def _candidates(
     return options
 
 
-def _resume(trial: EvalSetup, point: Point[Any]) -> Play:
+def _resume(trial: Trial, point: Point[Any]) -> Play:
     return play(trial.task, trial.topology, point)
 
 
-def _key(trial: EvalSetup, point: Point[Any], *parts: object) -> tuple[object, ...]:
+def _key(trial: Trial, point: Point[Any], *parts: object) -> tuple[object, ...]:
     return ("influence", trial.seed, point.example, *parts)
 
 
@@ -202,11 +201,11 @@ def _until_asked(moves: Play, start: Point[Any], speaker: AgentId) -> Play:
     """Plays until an agent is asked for the first time, and gives the turns before that."""
     turns: tuple[Turn, ...] = ()
     request = next(moves)
-    while isinstance(request, SpeakRequest) and speaker not in request.prompts:
+    while isinstance(request, Speak) and speaker not in request.prompts:
         replies = yield request
         turns += tuple(Turn(agent, prompt, replies[agent]) for agent, prompt in request.prompts.items())
         request = moves.send(replies)
-    if not isinstance(request, SpeakRequest):
+    if not isinstance(request, Speak):
         raise ConfigError(
             f"influence: {speaker} does not speak in the first round of {start.example}; name another agent"
         )
@@ -219,7 +218,7 @@ def _until_reply(moves: Play, start: Point[Any], listener: AgentId) -> Play:
     replies = yield request
     try:
         request = moves.send(replies)
-        while not (isinstance(request, SpeakRequest) and listener in request.prompts):
+        while not (isinstance(request, Speak) and listener in request.prompts):
             replies = yield request
             request = moves.send(replies)
     except StopIteration:

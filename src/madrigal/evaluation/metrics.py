@@ -1,5 +1,7 @@
 """Measures of samples and transcripts: pass@k and its kin, diversity, and who did how much.
 
+Knows: numbers, and transcripts as `measure.transcript` writes them. Does not know: tasks, models, tensors.
+
 The three measures at k answer "how good is the best of k tries", from n tries of one example:
 
 | measure | value of a try |

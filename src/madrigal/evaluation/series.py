@@ -1,4 +1,7 @@
-"""One measure over the steps of a run, seen through a moving window; pure functions of records."""
+"""One measure over the steps of a run, seen through a moving window; pure functions of records.
+
+Knows: steps and numbers. Does not know: what a number means, or when it is too high.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +92,7 @@ def series(steps: Sequence[Mapping[str, Any]], key: str, width: int) -> Series:
     return Series(tuple((int(step), value) for step, value in pairs if step is not None and value is not None), width)
 
 
-def match_keys(steps: Sequence[Mapping[str, Any]], pattern: str, width: int) -> Iterator[tuple[str, Series]]:
+def owned(steps: Sequence[Mapping[str, Any]], pattern: str, width: int) -> Iterator[tuple[str, Series]]:
     """The series of the keys that match a pattern such as `agent/*/tokens`, with what the star stands for."""
     before, _, after = pattern.partition("*")
     for key in dict.fromkeys(key for record in steps for key in record):

@@ -1,5 +1,7 @@
 """Intervals, paired comparisons and corrections for many of them; pure functions of numbers.
 
+Knows: how to resample. Does not know: tasks, runs, what the numbers mean.
+
 All of them are deterministic for a seed. One value gives an interval of width 0, which says nothing: state the count
 beside it. An interval over examples says nothing of other seeds; `hierarchical_bootstrap` asks both.
 """

@@ -1,4 +1,8 @@
-"""A team taken apart: every question about its cooperation that can be asked of it, asked at once."""
+"""A team taken apart: every question about its cooperation that can be asked of it, asked at once.
+
+Knows: which questions make sense of which task and topology, and that several tests need a correction. Does not know:
+how a question is answered (cooperation, influence), models, files.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from typing import Any
 
 from madrigal.evaluation.cooperation import (
     CrossPlay,
-    EvalSetup,
+    Trial,
     cross_play,
     leave_messages_out,
     leave_one_agent_out,
@@ -20,7 +24,7 @@ from madrigal.evaluation.evaluate import percent_of_best
 from madrigal.evaluation.influence import Influence, influence
 from madrigal.evaluation.metrics import token_shares
 from madrigal.evaluation.statistics import Interval, bootstrap, holm
-from madrigal.rollouts.play import Generate, GenerationRequest, StepFn, StepRequest
+from madrigal.rollouts.play import Judge, Judger, Speaker, Utterance
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import Parallel
 from madrigal.types import AgentId, Completion, ConfigError, Episode, RewardError, Step
@@ -37,7 +41,7 @@ UNHEARD = "Agents speak once and at the same time: there are no messages to leav
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """What the normalized return loses by one change of one agent.
+    """What the normalised return loses by one change of one agent.
 
     Attributes:
         change: one of CHANGES.
@@ -59,7 +63,7 @@ class Teamwork:
 
     Attributes:
         examples: how many were played.
-        return_percent: normalized return of the team as it is, with its interval over them.
+        return_percent: normalised return of the team as it is, with its interval over them.
         influence: by speaker and listener.
         cross_play: None where there is one team only.
         tokens: each agent's part of all that was said; empty for policies that show no tokens.
@@ -75,8 +79,8 @@ class Teamwork:
     notices: tuple[str, ...]
 
 
-def analyze_team(
-    trial: EvalSetup, teams: Mapping[str, Generate], stage: Callable[[str], None] = lambda doing: None
+def take_apart(
+    trial: Trial, teams: Mapping[str, Speaker], stage: Callable[[str], None] = lambda doing: None
 ) -> Teamwork:
     """Asks all that can be asked of the first team, and lets the agent in its first seat play with the others.
 
@@ -87,7 +91,7 @@ def analyze_team(
 
     Raises:
         ConfigError: if there are fewer than two examples; each borrows what is said on another.
-        RewardError: if the task's normalized return is not finite.
+        RewardError: if the task's normalised return is not finite.
     """
     speakers = {name: remembering(speak) for name, speak in teams.items()}
     trial = replace(trial, speak=next(iter(speakers.values())), judge=_finite(trial.task, trial.judge))
@@ -110,11 +114,11 @@ def analyze_team(
     )
 
 
-def remembering(speak: Generate) -> Generate:
+def remembering(speak: Speaker) -> Speaker:
     """Answers what was asked before as it was answered then: changed play asks much of it again, word for word."""
-    known: dict[GenerationRequest, Completion] = {}
+    known: dict[Utterance, Completion] = {}
 
-    def answer(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def answer(wanted: Sequence[Utterance]) -> list[Completion]:
         new = [utterance for utterance in dict.fromkeys(wanted) if utterance not in known]
         known.update(zip(new, speak(new) if new else (), strict=True))
         return [known[utterance] for utterance in wanted]
@@ -122,10 +126,10 @@ def remembering(speak: Generate) -> Generate:
     return answer
 
 
-def _finite(task: Task[Any], judge: StepFn) -> StepFn:
-    """Refuses a normalized return that is no number: a single one would make every mean so."""
+def _finite(task: Task[Any], judge: Judger) -> Judger:
+    """Refuses a normalised return that is no number: a single one would make every mean so."""
 
-    def judged(requests: Sequence[StepRequest[Any]]) -> Sequence[Step[Any]]:
+    def judged(requests: Sequence[Judge[Any]]) -> Sequence[Step[Any]]:
         steps = judge(requests)
         for value in [step.metrics.get("return_percent", 0.0) for step in steps]:
             if not isinstance(value, (int, float)) or not math.isfinite(value):
@@ -138,12 +142,12 @@ def _finite(task: Task[Any], judge: StepFn) -> StepFn:
     return judged
 
 
-def _anybody_hears(trial: EvalSetup) -> bool:
+def _anybody_hears(trial: Trial) -> bool:
     """Whether an agent may learn what another said before it acts."""
     return trial.task.horizon > 1 or not isinstance(trial.topology, Parallel)
 
 
-def _drops(trial: EvalSetup, *, heard: bool) -> tuple[Drop, ...]:
+def _drops(trial: Trial, *, heard: bool) -> tuple[Drop, ...]:
     compared = {"silent": leave_one_agent_out(trial), "borrowed": leave_one_agent_out(trial, borrowed=True)}
     if heard:
         compared["deaf"] = leave_messages_out(trial)
@@ -155,7 +159,7 @@ def _drops(trial: EvalSetup, *, heard: bool) -> tuple[Drop, ...]:
     )
 
 
-def _influences(trial: EvalSetup) -> tuple[dict[AgentId, dict[AgentId, Influence]], list[str]]:
+def _influences(trial: Trial) -> tuple[dict[AgentId, dict[AgentId, Influence]], list[str]]:
     """Of every pair; and of which pairs it cannot be measured, and why."""
     found: dict[AgentId, dict[AgentId, Influence]] = {}
     unmeasured = []

@@ -1,5 +1,8 @@
 """Critics in training: what each says of a turn, and how it learns.
 
+Knows: turns and the company they were taken in, critics and their optimisers. Does not know: tasks, how credit is
+given, which algorithm asked.
+
 A critic reads a turn like an answer to a prompt: the prompt is the history that it may see, the answer what was said,
 token by token. One that is asked once per turn reads the history alone. Critics serve training only: no team has one.
 """
@@ -16,16 +19,9 @@ from torch import Tensor
 
 from madrigal.algorithms import CriticNeed
 from madrigal.algorithms.siblings import all_groups
-from madrigal.learning.histories import as_shown, joint_history, visible_turns
-from madrigal.learning.learner import (
-    check_recomputing,
-    forward_fn,
-    gradient_checkpointing,
-    means,
-    read_each,
-    side_by_side,
-)
-from madrigal.learning.optimizer import Optimizer, OptimizerConfig
+from madrigal.learning.histories import as_shown, company, joint_history
+from madrigal.learning.learner import check_recomputing, means, read_each, reader, recomputing, side_by_side
+from madrigal.learning.optimizer import Descent, Optimiser
 from madrigal.maths.batch import make_batch, micro_batches
 from madrigal.maths.losses import mean_per_token, value_error
 from madrigal.policies.critic import Critic
@@ -37,21 +33,21 @@ CENTRAL = "critic-joint"  # no policy can bear this name
 
 
 class CriticLearner:
-    """Owns the optimizer of one critic."""
+    """Owns the optimiser of one critic."""
 
-    def __init__(self, critic: Critic, config: OptimizerConfig, need: CriticNeed) -> None:
+    def __init__(self, critic: Critic, config: Optimiser, need: CriticNeed) -> None:
         self.critic, self.config, self.need = critic, config, need
-        self.descent = Optimizer(f"critic {critic.name}", critic.parameters(), config)
+        self.descent = Descent(f"critic {critic.name}", critic.parameters(), config)
         check_recomputing(critic.body.model, config, f"critic {critic.name}")
 
     @torch.no_grad()
     def read(self, turns: Sequence[Turn]) -> list[tuple[float, ...]]:
         """The values before each token of each turn, in units of reward."""
-        read = forward_fn(self.config)
+        read = reader(self.config)
         return read_each(turns, self.critic.body, self.config, lambda batch: self.critic.values(batch, read))
 
     def update(self, stages: Sequence[Sequence[Sample]], scale: float = 1.0) -> dict[str, float]:
-        """Makes one optimizer step per stage and returns means over the stages.
+        """Makes one optimiser step per stage and returns means over the stages.
 
         Args:
             stages: samples whose `token_returns` are what should have been said, and whose `token_advantages` are
@@ -59,9 +55,9 @@ class CriticLearner:
             scale: the learning rate as a share of the peak.
 
         Raises:
-            TrainingError: if the loss or gradient is not finite; the optimizer has not moved then.
+            TrainingError: if the loss or gradient is not finite; the optimiser has not moved then.
         """
-        with gradient_checkpointing(self.critic.body.model, self.config):
+        with recomputing(self.critic.body.model, self.config):
             rows = [self._step(stage, scale) for stage in stages if stage]
         return means(rows) if rows else {}
 
@@ -71,7 +67,7 @@ class CriticLearner:
         total, said, wanted = 0.0, list[Tensor](), list[Tensor]()
         for piece in micro_batches(samples, self.config.token_budget):
             batch = make_batch(piece, body.tokenizer.pad_token_id, body.device)
-            values, returns = self.critic.values(batch, forward_fn(self.config)), torch.zeros_like(batch.advantages)
+            values, returns = self.critic.values(batch, reader(self.config)), torch.zeros_like(batch.advantages)
             returns[batch.mask] = returns.new_tensor([value for sample in piece for value in sample.token_returns])
             terms = value_error(values, returns, returns - batch.advantages, self.need.clip)
             loss = self.need.weight * mean_per_token(terms, batch.mask, count)
@@ -171,7 +167,7 @@ class Critics:
                 for turn in episode.turns:
                     name = self.critic_of(turn)
                     if name in self.learners:
-                        row = self.shown(name, turn, visible_turns(episode, turn), group.agents)
+                        row = self.shown(name, turn, company(episode, turn), group.agents)
                         self.check_length(name, row, episode.start.example)
                         same = row.completion.prompt_ids if self._asked_together else id(turn)
                         pairs[name].append((turn, rows.setdefault((turn.round, same), row)))
@@ -229,7 +225,7 @@ def _lesson(stage: Sequence[Sample], row_of: Mapping[int, Turn], readings: Readi
         row = row_of.get(id(sample.turn))
         if row is not None:
             rows[id(row)] = row, readings[sample.turn].values
-            targets.setdefault(id(row), []).append(sample.token_returns or (sample.return_,))
+            targets.setdefault(id(row), []).append(sample.token_returns or (sample.ret,))
     return [_taught(*rows[key], targets[key]) for key in rows]
 
 

@@ -1,4 +1,7 @@
-"""What a critic is shown of a turn: the agent's own prompt, or those of all agents of the round."""
+"""What a critic is shown of a turn: the agent's own prompt, or those of all agents of the round.
+
+Knows: turns of an episode and their token ids. Does not know: models, values, which critic asks.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,13 @@ Ids = tuple[int, ...]
 UNREAD = (0,)  # stands where an answer would: what a critic says before it, it says of the history alone
 
 
-def visible_turns(episode: Episode[Any], turn: Turn) -> dict[AgentId, Turn]:
+def company(episode: Episode[Any], turn: Turn) -> dict[AgentId, Turn]:
     """By agent the last turn of the round that was asked for before this one or at the same time, itself included.
 
     What is asked for later has heard this turn, or may have: a critic that read it would know the answer that it is to
     judge, and credit nobody for it.
     """
-    said = (*episode.start.history, *episode.turns)
+    said = (*episode.start.said, *episode.turns)
     return {one.agent: one for one in said if one.round == turn.round and one.after <= turn.after} | {turn.agent: turn}
 
 

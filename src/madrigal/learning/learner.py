@@ -1,4 +1,7 @@
-"""The learner of one policy: samples in, better weights out; blind to the algorithm."""
+"""The learner of one policy: samples in, better weights out; blind to the algorithm.
+
+Knows: token ids, advantages, a loss, an optimiser. Does not know: agents, tasks, how advantages came about.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from madrigal.learning.optimizer import Optimizer
-from madrigal.learning.optimizer import OptimizerConfig as OptimizerConfig
+from madrigal.learning.optimizer import Descent
+from madrigal.learning.optimizer import Optimiser as Optimiser
 from madrigal.maths.batch import Batch, PolicyOutput, make_batch, micro_batches, total_weight, weighted_tokens
-from madrigal.maths.losses import TokenLogprobs, k3
-from madrigal.maths.sampling import Sampling, check_finite, filtered_logits
+from madrigal.maths.losses import Chosen, k3
+from madrigal.maths.sampling import Sampling, check_finite, warp
 from madrigal.policies.forward import Reader, logits_before_actions, logits_in_one_pass
 from madrigal.policies.local import LocalPolicy
 from madrigal.types import ConfigError, Sample, TrainingError, Turn
@@ -28,12 +31,12 @@ LossFunction = Callable[[PolicyOutput, Batch], Tensor]
 
 
 class Learner:
-    """Owns the optimizer of one trainable policy."""
+    """Owns the optimiser of one trainable policy."""
 
     def __init__(
         self,
         policy: LocalPolicy,
-        config: OptimizerConfig,
+        config: Optimiser,
         sampling: Sampling,
         *,
         reference: Literal["", "loss", "credit"] = "",
@@ -44,7 +47,7 @@ class Learner:
             reference: who reads the log-probs of the policy as it is now: nobody, the loss, or credit.
         """
         self.policy, self.config, self.sampling, self.reference = policy, config, sampling, reference
-        self.descent = Optimizer(f"policy {policy.name}", policy.parameters(), config)
+        self.descent = Descent(f"policy {policy.name}", policy.parameters(), config)
         if reference:
             policy.keep_reference()
         check_recomputing(policy.model, config, f"policy {policy.name}")
@@ -56,9 +59,9 @@ class Learner:
         totals: Sequence[float] = (),
         scale: float = 1.0,
     ) -> dict[str, float]:
-        """Makes one optimizer step per stage and returns means over the stages.
+        """Makes one optimiser step per stage and returns means over the stages.
 
-        Of `logprob_mismatch` it returns the first stage's: later log-probs also differ by what the earlier stages have moved.
+        Of `stale` it returns the first stage's: later log-probs also differ by what the earlier stages have moved.
 
         Args:
             totals: for each stage, what its weights would sum up to if all siblings that started had spoken: the
@@ -69,7 +72,7 @@ class Learner:
             TrainingError: if the loss or gradient is not finite, or the samples did not come from these weights; says
                 how many steps were made before.
         """
-        with gradient_checkpointing(self.policy.model, self.config):
+        with recomputing(self.policy.model, self.config):
             given = zip(stages, totals or map(total_weight, stages), strict=True)
             spoken = [(stage, total) for stage, total in given if _tokens(stage)]
             rows = list[dict[str, float]]()
@@ -78,7 +81,7 @@ class Learner:
                     rows.append(self._step(stage, total, loss, scale, first=not rows))
                 except TrainingError as error:
                     raise TrainingError(f"{error} ({len(rows)} of {len(spoken)} optimizer steps were made)") from error
-        return means(rows) | {"logprob_mismatch": rows[0]["logprob_mismatch"]} if rows else {}
+        return means(rows) | {"stale": rows[0]["stale"]} if rows else {}
 
     def _step(
         self, samples: Sequence[Sample], total: float, loss: LossFunction, scale: float, *, first: bool
@@ -86,7 +89,7 @@ class Learner:
         total = total or total_weight(samples)
         tokens, weighted = _tokens(samples), weighted_tokens(samples) / total
         self.descent.forget()
-        sums = {"loss": 0.0, "entropy": 0.0, "logprob_mismatch": 0.0}
+        sums = {"loss": 0.0, "entropy": 0.0, "stale": 0.0}
         for piece in micro_batches(samples, self.config.token_budget):
             pad, device = self.policy.tokenizer.pad_token_id, self.policy.device
             batch = make_batch(piece, pad, device, total=total, tokens=weighted)
@@ -99,12 +102,12 @@ class Learner:
             sums["loss"] += float(value.detach())
             sums["entropy"] += float((output.entropy * batch.mask).sum()) / tokens
             moved = (output.logprobs.detach() - batch.old_logprobs).abs()
-            sums["logprob_mismatch"] += float((moved * batch.mask).sum()) / tokens
+            sums["stale"] += float((moved * batch.mask).sum()) / tokens
             if batch.reference_logprobs is not None:
                 drift = k3(output.logprobs.detach(), batch.reference_logprobs)
                 sums["kl"] = sums.get("kl", 0.0) + float((drift * batch.mask).sum()) / tokens
         if first:
-            self._check_fresh(sums["logprob_mismatch"])
+            self._check_fresh(sums["stale"])
         moved_by = self.descent.move(sums["loss"], scale)
         self.policy.version += 1
         sequences = sum(1 for sample in samples if sample.turn.completion.token_ids)
@@ -113,7 +116,7 @@ class Learner:
     def _check_fresh(self, stale: float) -> None:
         """The sampler must hold these very weights: the same tokens must have the same log-probs here as there."""
         usual = 0.01 if self.policy.model.dtype == torch.float32 else 0.1
-        tolerance = usual if self.config.mismatch_tolerance is None else self.config.mismatch_tolerance
+        tolerance = usual if self.config.stale_tolerance is None else self.config.stale_tolerance
         if stale > tolerance:
             self.descent.forget()
             raise TrainingError(
@@ -125,8 +128,8 @@ class Learner:
         """Log-probs and entropies of the sampled tokens under the policy's (or the given model's) weights."""
         model = self.policy.activate() if model is None else model
         actions = batch.actions[batch.mask]
-        warped = filtered_logits(forward_fn(self.config)(model, batch), self.sampling, keep=actions)
-        logprobs, entropies = TokenLogprobs.apply(warped, actions)  # type: ignore[no-untyped-call]
+        warped = warp(reader(self.config)(model, batch), self.sampling, keep=actions)
+        logprobs, entropies = Chosen.apply(warped, actions)  # type: ignore[no-untyped-call]
         check_finite(logprobs.detach(), f"policy {self.policy.name}")
         blank = torch.zeros(batch.mask.shape, dtype=logprobs.dtype, device=logprobs.device)
         return PolicyOutput(*(blank.masked_scatter(batch.mask, part) for part in (logprobs, entropies)))
@@ -155,7 +158,7 @@ class Learner:
 
 
 def read_each(
-    turns: Sequence[Turn], body: LocalPolicy, config: OptimizerConfig, read: Callable[[Batch], Tensor]
+    turns: Sequence[Turn], body: LocalPolicy, config: Optimiser, read: Callable[[Batch], Tensor]
 ) -> list[tuple[float, ...]]:
     """What a model says of every token of every turn, one number each; `read` gives [B T] of a batch."""
     found: dict[int, tuple[float, ...]] = {}
@@ -167,13 +170,13 @@ def read_each(
     return [found.get(id(sample), ()) for sample in samples]
 
 
-def forward_fn(config: OptimizerConfig) -> Reader:
+def reader(config: Optimiser) -> Reader:
     """How a model is called; recomputing activations and keeping a cache of them exclude each other."""
     return logits_in_one_pass if config.gradient_checkpointing else logits_before_actions
 
 
 @contextmanager
-def gradient_checkpointing(model: Any, config: OptimizerConfig) -> Iterator[None]:
+def recomputing(model: Any, config: Optimiser) -> Iterator[None]:
     """Within it, each layer stores only what goes in, and computes again what it needs for the gradient.
 
     The library's own switch works in training mode only, which also switches dropout on: log-probs would then differ
@@ -189,7 +192,7 @@ def gradient_checkpointing(model: Any, config: OptimizerConfig) -> Iterator[None
             del layer.forward
 
 
-def check_recomputing(model: Any, config: OptimizerConfig, owner: str) -> None:
+def check_recomputing(model: Any, config: Optimiser, owner: str) -> None:
     """Refuses to recompute activations of a model of which the library marks no layers for that.
 
     Raises:
@@ -197,7 +200,7 @@ def check_recomputing(model: Any, config: OptimizerConfig, owner: str) -> None:
     """
     if config.gradient_checkpointing and not _layers(model):
         raise ConfigError(
-            f"{owner}: optimizer.gradient_checkpointing is set, but activations of a {model.config.model_type} model "
+            f"{owner}: optimiser.gradient_checkpointing is set, but activations of a {model.config.model_type} model "
             "cannot be recomputed; leave it out, or take another model"
         )
 

@@ -1,4 +1,7 @@
-"""All that learns in a run, policies and critics: what is asked of them before credit, and the update after it."""
+"""All that learns in a run, policies and critics: what is asked of them before credit, and the update after it.
+
+Knows: who learns from which turns. Does not know: how credit is given, what is minimised, when it is time to save.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,14 @@ from madrigal.types import AgentId, ConfigError, Group, Reading, Readings, Sampl
 
 
 @dataclass(frozen=True, slots=True)
-class Learners:
+class Learning:
     """The learners of a run.
 
     Attributes:
         team: who took a turn.
         policies: one learner for each trainable policy, by its name.
         critics: theirs.
-        loss: what policies minimize.
+        loss: what policies minimise.
         past: whether credit reads what the policies would have said at the start of training.
         embedder: makes vectors of what was shown and said, where credit asks for them.
     """
@@ -129,9 +132,9 @@ def check_finite(samples: Sequence[Sample]) -> None:
         TrainingError: naming agent and round.
     """
     for sample in samples:
-        numbers = (sample.advantage, sample.return_, *sample.token_advantages, *sample.token_returns)
+        numbers = (sample.advantage, sample.ret, *sample.token_advantages, *sample.token_returns)
         if not all(map(math.isfinite, numbers)):
             raise TrainingError(
                 f"agent {sample.turn.agent}, round {sample.turn.round}: an advantage is {sample.advantage} and its "
-                f"return {sample.return_}, expected finite numbers; no weights were changed; look at the rewards"
+                f"return {sample.ret}, expected finite numbers; no weights were changed; look at the rewards"
             )

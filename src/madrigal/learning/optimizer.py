@@ -1,4 +1,7 @@
-"""AdamW and all that surrounds a step of it; the same for policies and for critics."""
+"""AdamW and all that surrounds a step of it; the same for policies and for critics.
+
+Knows: parameters and their gradients. Does not know: models, batches, losses.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from madrigal.types import ConfigError, TrainingError
 
 
 @dataclass(frozen=True, slots=True)
-class OptimizerConfig:
+class Optimiser:
     """AdamW and all that surrounds a step.
 
     Attributes:
@@ -24,13 +27,13 @@ class OptimizerConfig:
         betas: of the two moment averages.
         clip_norm: the largest gradient norm; larger gradients are scaled down to it.
         warmup: training steps of linear rise from 0.
-        lr_schedule: after the warm-up, the rate stays, or falls linearly or by a cosine to `min_lr_ratio` of the peak, which the
+        schedule: after the warm-up, the rate stays, or falls linearly or by a cosine to `floor` of the peak, which the
             last training step has. All optimizer steps of one training step have the same rate.
-        min_lr_ratio: the last rate as a share of the peak, 0 to 1.
+        floor: the last rate as a share of the peak, 0 to 1.
         token_budget: the most padded tokens in one micro-batch. Memory depends on it; the gradient to rounding only,
             which AdamW's first steps, each as long as the rate, turn into other weights where a gradient is near 0.
         gradient_checkpointing: recompute activations instead of storing them.
-        mismatch_tolerance: the largest mean difference, in nats per token, between log-probs at sampling and at training
+        stale_tolerance: the largest mean difference, in nats per token, between log-probs at sampling and at training
             before the update is refused: proof that the sampler holds the newest weights. None picks 0.01 in float32
             and 0.1 in bfloat16.
     """
@@ -40,26 +43,26 @@ class OptimizerConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     clip_norm: float = 1.0
     warmup: int = 0
-    lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
-    min_lr_ratio: float = 0.0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    floor: float = 0.0
     token_budget: int = 4096
     gradient_checkpointing: bool = False
-    mismatch_tolerance: float | None = None
+    stale_tolerance: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("lr", "clip_norm"):
             value = getattr(self, name)
             if not (value > 0 and math.isfinite(value)):
-                raise ConfigError(f"optimizer.{name}: expected a positive number, got {value}")
-        if not self.min_lr_ratio <= 1:
-            raise ConfigError(f"optimizer.min_lr_ratio: expected a share of the peak, 0 to 1, got {self.min_lr_ratio}")
-        for name in ("weight_decay", "warmup", "min_lr_ratio"):
+                raise ConfigError(f"optimiser.{name}: expected a positive number, got {value}")
+        if not self.floor <= 1:
+            raise ConfigError(f"optimiser.floor: expected a share of the peak, 0 to 1, got {self.floor}")
+        for name in ("weight_decay", "warmup", "floor"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"optimizer.{name}: expected 0 or more, got {getattr(self, name)}")
+                raise ConfigError(f"optimiser.{name}: expected 0 or more, got {getattr(self, name)}")
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise ConfigError(f"optimizer.betas: expected two numbers from 0 to below 1, got {self.betas}")
+            raise ConfigError(f"optimiser.betas: expected two numbers from 0 to below 1, got {self.betas}")
         if self.token_budget < 1:
-            raise ConfigError(f"optimizer.token_budget: expected at least 1 token, got {self.token_budget}")
+            raise ConfigError(f"optimiser.token_budget: expected at least 1 token, got {self.token_budget}")
 
     def scale(self, step: int, steps: int) -> float:
         """The learning rate of one training step, of `steps` counted from 0, as a share of the peak."""
@@ -67,23 +70,23 @@ class OptimizerConfig:
             return (step + 1) / (self.warmup + 1)
         done = min(1.0, (step - self.warmup) / max(1, steps - 1 - self.warmup))
         falling = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}
-        return self.min_lr_ratio + (1 - self.min_lr_ratio) * falling[self.lr_schedule]
+        return self.floor + (1 - self.floor) * falling[self.schedule]
 
 
-class Optimizer:
+class Descent:
     """Moves parameters against their gradients, in float32 whatever the model computes in.
 
     Attributes:
         owner: whose parameters they are, for errors: "policy ann".
         moves: optimizer steps made since it was made.
-        masters: what the optimizer moves, by name. bfloat16 has 8 bits of precision: steps of 5e-6 would be rounded
+        masters: what the optimiser moves, by name. bfloat16 has 8 bits of precision: steps of 5e-6 would be rounded
             away, so that parameters of less than float32 have copies here, and follow them.
     """
 
-    def __init__(self, owner: str, parameters: Mapping[str, nn.Parameter], config: OptimizerConfig) -> None:
+    def __init__(self, owner: str, parameters: Mapping[str, nn.Parameter], config: Optimiser) -> None:
         self.owner, self.parameters, self.config, self.moves = owner, parameters, config, 0
         self.masters = {n: p if p.dtype == torch.float32 else p.detach().float() for n, p in parameters.items()}
-        self.optimizer = AdamW(
+        self.optimiser = AdamW(
             self.masters.values(),
             lr=config.lr,
             betas=config.betas,
@@ -121,12 +124,12 @@ class Optimizer:
             self.forget()
             raise TrainingError(
                 f"{self.owner}: the loss is {loss} and the gradient norm {norm}, expected finite numbers; "
-                "the optimizer step was not made; lower optimizer.lr or look at the rewards of this step"
+                "the optimizer step was not made; lower optimiser.lr or look at the rewards of this step"
             )
         lr = self.config.lr * scale
-        for group in self.optimizer.param_groups:
+        for group in self.optimiser.param_groups:
             group["lr"] = lr
-        self.optimizer.step()
+        self.optimiser.step()
         self.moves += 1
         self._follow()
         self._check_finite()
@@ -138,7 +141,7 @@ class Optimizer:
         if not torch.isfinite(norms):
             raise TrainingError(
                 f"{self.owner}: some weights are not finite after the optimizer step; go back to the last checkpoint "
-                f"with a lower optimizer.lr (now {self.config.lr}) or optimizer.weight_decay"
+                f"with a lower optimiser.lr (now {self.config.lr}) or optimiser.weight_decay"
             )
 
     @torch.no_grad()
@@ -152,7 +155,7 @@ class Optimizer:
         """All that a later process needs to go on with the very same numbers."""
         return {
             "parameters": {name: master.detach().cpu() for name, master in self.masters.items()},
-            "optimizer": self.optimizer.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -171,6 +174,6 @@ class Optimizer:
             for name, master in self.masters.items():
                 master.copy_(saved[name])
         self._follow()
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:  # settings that may have changed since
+        self.optimiser.load_state_dict(state["optimiser"])
+        for group in self.optimiser.param_groups:  # settings that may have changed since
             group.update(lr=self.config.lr, betas=self.config.betas, weight_decay=self.config.weight_decay)

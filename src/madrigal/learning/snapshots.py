@@ -1,5 +1,7 @@
 """Partners: older selves of a team that sit opposite it in a share of the games.
 
+Knows: weights of policies, who sits where. Does not know: games, credit, the training loop.
+
 In pure self-play everybody forgets together: a team that only meets its present self may lose to what it has beaten
 before. Here some groups are played with an older self in one seat. Its turns come without tokens, as those of any
 policy that shows none, so that nobody learns from them; credit and learner need not know of partners at all.
@@ -15,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from madrigal.evaluation.ablations import by_agent
+from madrigal.evaluation.ablations import seated
 from madrigal.policies.local import LocalPolicy
-from madrigal.rollouts.play import Generate, GenerationRequest
+from madrigal.rollouts.play import Speaker, Utterance
 from madrigal.rollouts.seeds import derive
 from madrigal.types import AgentId, Completion, ConfigError, Point
 
@@ -48,7 +50,7 @@ class PartnerConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Matchup:
+class Seating:
     """Groups that are played in the same company.
 
     Attributes:
@@ -58,11 +60,11 @@ class Matchup:
     """
 
     origins: tuple[Point[Any], ...]
-    speak: Generate
+    speak: Speaker
     key: tuple[object, ...]
 
 
-class Opponents:
+class Partners:
     """Owns the snapshots of a team's trainable weights."""
 
     def __init__(self, config: PartnerConfig, seats: Mapping[AgentId, LocalPolicy]) -> None:
@@ -76,7 +78,7 @@ class Opponents:
             copies = {name: copy_of(policy.parameters()) for name, policy in learning.items()}
             self.snapshots = [*self.snapshots, copies][-self.config.keep :]
 
-    def seatings(self, origins: Sequence[Point[Any]], speak: Generate, key: tuple[object, ...]) -> list[Matchup]:
+    def seatings(self, origins: Sequence[Point[Any]], speak: Speaker, key: tuple[object, ...]) -> list[Seating]:
         """Divides origins between self-play and games against an older self in one of the seats.
 
         Which group meets whom derives from the key and its place; only seats whose policy learns are given away.
@@ -88,7 +90,7 @@ class Opponents:
         for place, origin in enumerate(origins):
             tables.setdefault(self._opposite((*key, "partner", place)), []).append(origin)
         return [
-            Matchup(
+            Seating(
                 tuple(met),
                 self._with_partner(speak, number, seat) if seat else speak,
                 (*key, "partner", number, seat) if seat else key,
@@ -103,10 +105,10 @@ class Opponents:
             return 0, ""
         return derive(*key, "which") % len(self.snapshots), free[derive(*key, "seat") % len(free)]
 
-    def _with_partner(self, speak: Generate, number: int, seat: AgentId) -> Generate:
+    def _with_partner(self, speak: Speaker, number: int, seat: AgentId) -> Speaker:
         policy = self.seats[seat]
         older = wearing(speak, policy, self.snapshots[number][policy.name])
-        return by_agent({agent: older if agent == seat else speak for agent in self.seats})
+        return seated({agent: older if agent == seat else speak for agent in self.seats})
 
     def state(self) -> dict[str, Any]:
         """All snapshots, to be saved in a checkpoint as POOL."""
@@ -122,10 +124,10 @@ def copy_of(parameters: Mapping[str, Tensor]) -> Weights:
     return {name: parameter.detach().cpu().clone() for name, parameter in parameters.items()}
 
 
-def wearing(speak: Generate, policy: LocalPolicy, weights: Weights) -> Generate:
+def wearing(speak: Speaker, policy: LocalPolicy, weights: Weights) -> Speaker:
     """A speaker that answers with other weights in a policy, and shows no tokens."""
 
-    def answer(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    def answer(wanted: Sequence[Utterance]) -> list[Completion]:
         with changed(policy, weights):
             said = speak(wanted)
         return [replace(one, prompt_ids=(), token_ids=(), logprobs=(), pieces=()) for one in said]

@@ -1,5 +1,7 @@
 """From samples to padded tensors, in micro-batches of a bounded number of tokens.
 
+Knows: token ids and old log-probs of samples. Does not know: models, algorithms, text.
+
 Siblings of a group were given the same prompt: it stands in a batch once, and each answer says which one is its own.
 Prompts that begin alike (later rounds of one example) share that beginning too. Prompts are padded on the left, answers
 on the right.
@@ -17,11 +19,11 @@ from torch import Tensor
 
 from madrigal.types import Sample
 
-MIN_SHARED = 0.25  # prompts that share so much of the shorter one are read together
+KIN = 0.25  # prompts that share so much of the shorter one are read together
 
 
 @dataclass(frozen=True, slots=True)
-class PrefixLevel:
+class Level:
     """Stretches of text that are read at once, each going on from a stretch of the level above.
 
     Attributes:
@@ -51,7 +53,7 @@ class Batch:
         reference_logprobs: nats, of the reference policy, where the loss asks for it.
     """
 
-    prompts: tuple[PrefixLevel, ...]
+    prompts: tuple[Level, ...]
     prompt_of: Int[Tensor, " B"]
     actions: Int[Tensor, "B T"]
     mask: Bool[Tensor, "B T"]
@@ -120,7 +122,7 @@ def _credited(sample: Sample) -> Sequence[float]:
     return sample.token_advantages or (sample.advantage,) * len(sample.turn.completion.token_ids)
 
 
-def prompt_levels(prompts: Sequence[tuple[int, ...]], pad: int, device: torch.device) -> tuple[PrefixLevel, ...]:
+def prompt_levels(prompts: Sequence[tuple[int, ...]], pad: int, device: torch.device) -> tuple[Level, ...]:
     """Distinct prompts as one level, or as two where beginnings are shared; the last has a row per prompt, in order."""
     heads = [prompt[:n] for prompt, n in zip(prompts, shared_beginnings(prompts), strict=True)]
     place = {head: n for n, head in enumerate(dict.fromkeys(heads))}
@@ -132,15 +134,15 @@ def prompt_levels(prompts: Sequence[tuple[int, ...]], pad: int, device: torch.de
     return first, _level(rest, [place[head] for head in heads], pad, device)
 
 
-def _level(rows: Sequence[tuple[int, ...]], parents: Sequence[int], pad: int, device: torch.device) -> PrefixLevel:
+def _level(rows: Sequence[tuple[int, ...]], parents: Sequence[int], pad: int, device: torch.device) -> Level:
     tokens, mask = pad_rows(rows, pad, left=True)
-    return PrefixLevel(tokens.to(device), mask.to(device), torch.tensor(list(parents), device=device))
+    return Level(tokens.to(device), mask.to(device), torch.tensor(list(parents), device=device))
 
 
 def shared_beginnings(prompts: Sequence[tuple[int, ...]]) -> list[int]:
     """How many first tokens of each prompt to read once for all prompts that share them; all but the last at most.
 
-    Neighbors in alphabetical order belong together where they share a large part of the shorter one; of some meanings
+    Neighbours in alphabetical order belong together where they share a large part of the shorter one; of some meanings
     of "large" the one that saves most is taken.
 
     >>> shared_beginnings([(1, 2, 3, 4), (1, 2, 3, 5), (7, 8)])
@@ -149,9 +151,9 @@ def shared_beginnings(prompts: Sequence[tuple[int, ...]]) -> list[int]:
     order = sorted(range(len(prompts)), key=lambda n: prompts[n])
     common = [_common(prompts[a], prompts[b]) for a, b in pairwise(order)]
     best, saved = [len(prompt) - 1 for prompt in prompts], 0
-    for large in (MIN_SHARED, 0.5, 0.75):
+    for large in (KIN, 0.5, 0.75):
         cuts, saving = [0] * len(prompts), 0
-        for family, cut in _prefix_groups(prompts, order, common, large):
+        for family, cut in _families(prompts, order, common, large):
             saving += cut * (len(family) - 1)
             for n in family:
                 cuts[n] = cut
@@ -160,10 +162,10 @@ def shared_beginnings(prompts: Sequence[tuple[int, ...]]) -> list[int]:
     return best
 
 
-def _prefix_groups(
+def _families(
     prompts: Sequence[tuple[int, ...]], order: Sequence[int], common: Sequence[int], large: float
 ) -> Iterator[tuple[list[int], int]]:
-    """Runs of neighbors that share a large part, and the length of what all of a run share."""
+    """Runs of neighbours that share a large part, and the length of what all of a run share."""
     family, cut = [order[0]], len(prompts[order[0]]) - 1
     for n, shared in zip(order[1:], common, strict=True):
         if shared >= large * min(len(prompts[family[-1]]), len(prompts[n])):
@@ -203,7 +205,7 @@ def micro_batches(samples: Sequence[Sample], budget: int) -> Iterator[list[Sampl
     """Cuts samples into pieces whose padded size stays within `budget` tokens; a longer single answer goes alone.
 
     Answers to one prompt stay together where they fit, as do prompts that begin alike; families of similar length are
-    neighbors, and samples without tokens are left out. The order is a function of the samples only.
+    neighbours, and samples without tokens are left out. The order is a function of the samples only.
     """
     spoken = [sample for sample in samples if sample.turn.completion.token_ids]
     place = {prompt: n for n, prompt in enumerate(_by_family({s.turn.completion.prompt_ids for s in spoken}))}
@@ -218,13 +220,9 @@ def micro_batches(samples: Sequence[Sample], budget: int) -> Iterator[list[Sampl
 
 
 def _by_family(prompts: Collection[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Prompts in an order in which those that begin alike are neighbors, shorter families first."""
+    """Prompts in an order in which those that begin alike are neighbours, shorter families first."""
     known = sorted(prompts)
-    families = (
-        _prefix_groups(known, range(len(known)), [_common(a, b) for a, b in pairwise(known)], MIN_SHARED)
-        if known
-        else ()
-    )
+    families = _families(known, range(len(known)), [_common(a, b) for a, b in pairwise(known)], KIN) if known else ()
     return [
         known[n]
         for family, _ in sorted(families, key=lambda family: max(len(known[n]) for n in family[0]))

@@ -1,6 +1,8 @@
 """Per-token terms of an objective, and the only two ways to reduce them to a number.
 
-Shapes: B rows, T tokens. Log-probs and entropies are in nats. Terms are to be *minimized*.
+Knows: log-probs, advantages, masks. Does not know: models, episodes, which algorithm asked.
+
+Shapes: B rows, T tokens. Log-probs and entropies are in nats. Terms are to be *minimised*.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-CHUNK = 1 << 17  # numbers of a table of logits that are worked on at a time, on a processor; they stay in its cache
-LARGE_CHUNK = 1 << 28  # elsewhere, where few large steps are faster
+PIECE = 1 << 17  # numbers of a table of logits that are worked on at a time, on a processor; they stay in its cache
+LARGE_PIECE = 1 << 28  # elsewhere, where few large steps are faster
 
 
 def policy_gradient(logprobs: Float[Tensor, "B T"], advantages: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
@@ -89,7 +91,7 @@ def entropy(logits: Float[Tensor, "*R V"]) -> Float[Tensor, "*R"]:
     return -torch.where(probs > 0, probs * logprobs, torch.zeros_like(probs)).sum(dim=-1)
 
 
-class TokenLogprobs(torch.autograd.Function):
+class Chosen(torch.autograd.Function):
     """Log-probs of the chosen outcomes and entropies of the distributions, without a table of log-probs.
 
         log p_c = z_c - lse(z),   H = lse(z) - sum_v p_v z_v,   d log p_c / d z_v = [v = c] - p_v
@@ -120,14 +122,14 @@ class TokenLogprobs(torch.autograd.Function):
 
 def _chosen(logits: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
     probs, top = logits.softmax(dim=-1), logits.amax(dim=-1, keepdim=True)
-    normalizer = -probs.amax(dim=-1).log()  # of logits below the top; these are small where it counts
+    normaliser = -probs.amax(dim=-1).log()  # of logits below the top; these are small where it counts
     below = (logits - top).clamp_min_(torch.finfo(logits.dtype).min)
-    logprobs = below.gather(1, chosen[:, None])[:, 0] - normalizer
-    return logprobs, normalizer - probs.mul_(below).sum(dim=-1)
+    logprobs = below.gather(1, chosen[:, None])[:, 0] - normaliser
+    return logprobs, normaliser - probs.mul_(below).sum(dim=-1)
 
 
 def _pieces(*tables: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    size = CHUNK if tables[0].is_cpu else LARGE_CHUNK
+    size = PIECE if tables[0].is_cpu else LARGE_PIECE
     rows = max(1, size // tables[0].shape[-1])
     for start in range(0, len(tables[0]), rows):
         yield tuple(table[start : start + rows] for table in tables)

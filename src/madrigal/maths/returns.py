@@ -1,5 +1,7 @@
 """What is still to come, as a critic foretells it: temporal differences and their sums, as pure functions.
 
+Knows: arrays of rewards and values. Does not know: text, agents, tokens or turns, who asked.
+
 Returns that nobody foretells, and baselines without a critic, are in `advantages`.
 """
 
@@ -56,7 +58,7 @@ def gae(
     trace: float = 0.95,
     ahead: Ahead = END,
 ) -> list[float]:
-    """Generalized advantage estimates: one-step errors of this and all later steps, fading.
+    """Generalised advantage estimates: one-step errors of this and all later steps, fading.
 
         A_t = delta_t + discount * trace * A_{t+1},    A_T = ahead.advantage,    V_T = ahead.value
 

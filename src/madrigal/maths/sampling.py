@@ -1,4 +1,7 @@
-"""The distribution that answers are drawn from, shared by the engines that sample and the learner that scores."""
+"""The distribution that answers are drawn from, shared by the engines that sample and the learner that scores.
+
+Knows: logits. Does not know: models, batches of episodes.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ class Sampling:
             raise ConfigError(f"sampling.max_new_tokens: expected at least 1, got {self.max_new_tokens}")
 
 
-def filtered_logits(
+def warp(
     logits: Float[Tensor, "*R V"], sampling: Sampling, keep: Int[Tensor, "*R"] | None = None
 ) -> Float[Tensor, "*R V"]:
     """Logits of the sampled distribution: temperature, then top-k, then top-p; what is cut becomes -inf.
@@ -113,7 +116,7 @@ def draw(
     Returns:
         The tokens, and their log-probs in nats under the sampled distribution.
     """
-    probs = filtered_logits(logits, sampling).softmax(dim=-1)
+    probs = warp(logits, sampling).softmax(dim=-1)
     tokens = probs.argmax(dim=-1) if sampling.greedy else _invert(probs, uniform)
     return tokens, probs.gather(-1, tokens[:, None])[:, 0].log()
 

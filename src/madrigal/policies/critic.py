@@ -31,7 +31,7 @@ class CriticConfig:
         lora: train an adapter and the head only. On the model of a policy that is an adapter itself, the critic shares
             that policy's copy of it; else it has a copy of its own.
         lr: the peak learning rate; None is the policies' own, as in CoLLM (5e-6 both); C3's critics have 5e-5 beside
-            1e-6. All else about the optimizer is as for the policies.
+            1e-6. All else about the optimiser is as for the policies.
     """
 
     model: str = ""

@@ -1,4 +1,7 @@
-"""What a model says before each sampled token of a batch, with gradients."""
+"""What a model says before each sampled token of a batch, with gradients.
+
+Knows: the call of a causal language model, key-value caches. Does not know: losses, optimisers, whose model it is.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache
 
-from madrigal.maths.batch import Batch, PrefixLevel
+from madrigal.maths.batch import Batch, Level
 from madrigal.policies import llama
 
 Head = Callable[[Tensor], Tensor]
@@ -29,7 +32,7 @@ class Reader(Protocol):
 def logits_before_actions(model: Any, batch: Batch, head: Head | None = None) -> Float[Tensor, "M V"]:
     """The logits that each sampled token was drawn from; a prompt is read once for all of its answers."""
     if llama.supports(model):
-        return _cpu_forward(model, batch, head)
+        return _written_out(model, batch, head)
     cache = DynamicCache()
     first, seen = read_prompts(model, batch.prompts, cache, head)
     width = batch.actions.shape[1]
@@ -66,7 +69,7 @@ def logits_in_one_pass(model: Any, batch: Batch, head: Head | None = None) -> Fl
 
 
 def read_prompts(
-    model: Any, levels: Sequence[PrefixLevel], cache: Cache, head: Head | None = None
+    model: Any, levels: Sequence[Level], cache: Cache, head: Head | None = None
 ) -> tuple[Float[Tensor, "Q V"], Bool[Tensor, "Q P"]]:
     """Fills a cache level by level; returns the logits after each prompt and which places of the cache are real."""
     seen = levels[0].mask[:, :0]
@@ -97,7 +100,7 @@ def call(model: Any, head: Head | None, keep: int = 0, **inputs: Any) -> Float[T
     return head(whole.base_model(**inputs).last_hidden_state[:, -keep:])
 
 
-def _whole(levels: Sequence[PrefixLevel]) -> tuple[Int[Tensor, "Q P"], Bool[Tensor, "Q P"]]:
+def _whole(levels: Sequence[Level]) -> tuple[Int[Tensor, "Q P"], Bool[Tensor, "Q P"]]:
     """The prompts from their first token to their last; padding may stand within them."""
     tokens, mask = levels[0].tokens[:, :0], levels[0].mask[:, :0]
     for level in levels:
@@ -106,9 +109,9 @@ def _whole(levels: Sequence[PrefixLevel]) -> tuple[Int[Tensor, "Q P"], Bool[Tens
     return tokens, mask
 
 
-def _cpu_forward(model: Any, batch: Batch, head: Head | None) -> Float[Tensor, "M V"]:
+def _written_out(model: Any, batch: Batch, head: Head | None) -> Float[Tensor, "M V"]:
     """An answer's first token is drawn after its prompt, every other one after the token before it."""
-    answers = PrefixLevel(batch.actions[:, :-1], batch.mask[:, 1:], batch.prompt_of)
+    answers = Level(batch.actions[:, :-1], batch.mask[:, 1:], batch.prompt_of)
     levels = (*batch.prompts, answers) if answers.tokens.shape[1] else batch.prompts
     stream = llama.read(model, levels).stream
     before = torch.zeros(batch.mask.shape, dtype=torch.long)

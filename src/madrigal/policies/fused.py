@@ -1,4 +1,7 @@
-"""Three steps of a layer with their slopes written out: fewer passes over memory than autograd's own composition."""
+"""Three steps of a layer with their slopes written out: fewer passes over memory than autograd's own composition.
+
+Knows: formulas. Does not know: models.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from torch.nn import functional
 
 
 class Normed(torch.autograd.Function):
-    """Root-mean-square normalization without a scale, over the last axis; a third of the time of the composed one.
+    """Root-mean-square normalisation without a scale, over the last axis; a third of the time of the composed one.
 
     y = x / rms(x),   dx = (dy - y mean(dy y)) / rms(x)
     """

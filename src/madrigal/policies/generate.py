@@ -1,5 +1,7 @@
 """Batched sampling on transformers: one call answers every prompt that one policy is asked in a tick.
 
+Knows: token ids, key-value caches. Does not know: agents, tasks, groups.
+
 A prompt that several siblings share is read once and its cache copied; rows that have ended are dropped from the
 batch as it shrinks (on a GPU they are looked for every few tokens); each row draws from its own seed, so that its
 answer does not depend on the rows beside it, but for rounding: a draw that lies on the border of two tokens may fall

@@ -1,8 +1,10 @@
 """Llama and its kin written out: few large matrix products over tokens without padding, with gradients.
 
+Knows: the weights of Llama, Qwen2 and Qwen3. Does not know: tokenizers, sampling, losses, where the tokens come from.
+
 On a CPU a small model spends most of its time outside its matrix products. Here queries, keys and values are one
 product, and so are the two halves of the gate; what scales the input of a product is multiplied into its matrix; only
-attention sees padding; and what several answers or prompts begin with is read once (`PrefixLevel`).
+attention sees padding; and what several answers or prompts begin with is read once (`Level`).
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM
 
-from madrigal.maths.batch import PrefixLevel
+from madrigal.maths.batch import Level
 from madrigal.policies.fused import gated, inherited, normed
 
 FAMILY = (LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
@@ -139,7 +141,7 @@ class Reading:
     blocks: list[Block]
 
 
-def read(model: Any, levels: Sequence[PrefixLevel]) -> Reading:
+def read(model: Any, levels: Sequence[Level]) -> Reading:
     """Runs a model over levels; every real token goes through the matrices once, in one product with all others."""
     weights, group = blocks(model), model.config.num_attention_heads // model.config.num_key_value_heads
     grids, places, seen = _lay_out(levels, group)
@@ -168,13 +170,13 @@ def hidden(model: Any, stream: Float[Tensor, "M D"]) -> Float[Tensor, "M D"]:
     return normed(stream, model.config.rms_norm_eps) * scale
 
 
-def ends(levels: Sequence[PrefixLevel]) -> Int[Tensor, " R"]:
+def ends(levels: Sequence[Level]) -> Int[Tensor, " R"]:
     """Where in the stream of a reading the last tokens of the rows of the last of these levels stand."""
     above = sum(int(level.mask.sum()) for level in levels[:-1])
     return levels[-1].mask.sum(-1).cumsum(0) - 1 + above
 
 
-def _lay_out(levels: Sequence[PrefixLevel], group: int) -> tuple[list[_Grid], Tensor, Tensor]:
+def _lay_out(levels: Sequence[Level], group: int) -> tuple[list[_Grid], Tensor, Tensor]:
     """The grids, the position of every real token, and which keys the rows of the last level see."""
     grids, places = [], []
     seen = torch.zeros((len(levels[0].tokens), 0), dtype=torch.bool)

@@ -1,4 +1,7 @@
-"""Local policies: a Hugging Face causal language model, or a LoRA adapter on one that several policies share."""
+"""Local policies: a Hugging Face causal language model, or a LoRA adapter on one that several policies share.
+
+Knows: weights, tokenizers, adapters. Does not know: agents' tasks, sampling loops, advantages.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from madrigal.policies.adapters import adapter_name, adapter_parameters, is_adap
 from madrigal.policies.chat import ChatFormat
 from madrigal.policies.check_model import check_cache, check_rows, check_weights, context_of, loading
 from madrigal.policies.starter import model_path
-from madrigal.policies.token_pieces import TokenPieces
+from madrigal.policies.token_pieces import Speller
 from madrigal.types import ConfigError, EngineError, Messages
 
 STARTER = "starter:"
@@ -64,7 +67,7 @@ class LocalPolicy:
     chat_template: bool = True
     _reference: Any = field(default=None, repr=False)
     _format: ChatFormat | None = field(default=None, repr=False)
-    _speller: TokenPieces | None = field(default=None, repr=False)
+    _speller: Speller | None = field(default=None, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -91,7 +94,7 @@ class LocalPolicy:
     def spell(self, token_ids: list[int], text: str) -> tuple[str, ...]:
         """What each token of an answer added to its text, for readers."""
         if self._speller is None:
-            self._speller = TokenPieces(self.decode, self.encode_text("a")[-1:])
+            self._speller = Speller(self.decode, self.encode_text("a")[-1:])
         return self._speller(token_ids, text)
 
     @property

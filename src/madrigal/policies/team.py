@@ -1,4 +1,7 @@
-"""A team: which policy sits in which seat and round, and how a request of many agents becomes one call per policy."""
+"""A team: which policy sits in which seat and round, and how a request of many agents becomes one call per policy.
+
+Knows: seats and policies. Does not know: tasks, rewards, learning.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from pathlib import Path
 from madrigal.maths.sampling import Sampling
 from madrigal.policies.generate import generate
 from madrigal.policies.local import LocalPolicy
-from madrigal.rollouts.play import Generate, GenerationRequest
+from madrigal.rollouts.play import Speaker, Utterance
 from madrigal.types import AgentId, Completion, ConfigError, Turn
 
 
@@ -58,10 +61,10 @@ class Team:
         """Whether a turn is a policy's own, to learn from."""
         return self.policy_of(turn.agent, turn.round) is policy
 
-    def speaker(self, sampling: Sampling, pool: ThreadPoolExecutor | None = None) -> Generate:
+    def speaker(self, sampling: Sampling, pool: ThreadPoolExecutor | None = None) -> Speaker:
         """Answers any mix of agents' requests with one batched call per policy, side by side in a pool if given."""
 
-        def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+        def speak(wanted: Sequence[Utterance]) -> list[Completion]:
             rows: dict[tuple[str, bool], list[int]] = {}
             for i, utterance in enumerate(wanted):
                 rows.setdefault((self.policy_of(utterance.agent, utterance.round).name, utterance.greedy), []).append(i)

@@ -1,4 +1,7 @@
-"""What each token adds to a text, so that a reader can be shown which words were likely."""
+"""What each token adds to a text, so that a reader can be shown which words were likely.
+
+Knows: tokenizers. Does not know: models, policies, who reads it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ CUT = "\ufffd"  # what a decoder writes for a character of which bytes are missi
 BYTES = 4  # of the longest character in UTF-8
 
 
-class TokenPieces:
+class Speller:
     """Takes texts apart into the pieces of their tokens; owns the spellings it has seen.
 
     A token's piece is what it adds after another token: some tokenizers drop the space before a first word.

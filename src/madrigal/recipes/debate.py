@@ -12,7 +12,7 @@ from dataclasses import replace
 from madrigal.algorithms.maporl import Maporl
 from madrigal.config import Experiment, TeamConfig
 from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.learning.optimizer import OptimizerConfig
+from madrigal.learning.optimizer import Optimiser
 from madrigal.maths.sampling import Sampling
 from madrigal.policies.critic import CriticConfig
 from madrigal.policies.local import Lora, PolicyConfig
@@ -33,7 +33,7 @@ def debate() -> Experiment:
         team=replace(STARTER, shared=True, rounds=2),
         algorithm=Maporl(width=2, epochs=2, minibatches=2, kl=0.02),  # ours: small models drift
         sampling=Sampling(max_new_tokens=64),
-        optimizer=replace(CAREFUL, lr=1e-4),
+        optimiser=replace(CAREFUL, lr=1e-4),
         evaluation=EvaluationConfig(examples=100),
         steps=100,
         prompts=16,
@@ -63,7 +63,7 @@ def gsm8k() -> Experiment:
         team=PER_TURN,
         algorithm=Maporl(),  # code; see there
         sampling=Sampling(temperature=0.7, max_new_tokens=300),  # code
-        optimizer=OptimizerConfig(lr=1e-5, warmup=10, lr_schedule="linear", min_lr_ratio=0.1),  # code
+        optimiser=Optimiser(lr=1e-5, warmup=10, schedule="linear", floor=0.1),  # code
         critic=CriticConfig(lora=Lora(rank=8, alpha=16)),  # code: a value adapter and head per turn
         evaluation=EvaluationConfig(examples=1319),  # notes: the whole test set
         steps=1067,  # 12,800 questions (notes), 12 at a time

@@ -16,7 +16,7 @@ from madrigal.algorithms.self_play import SelfPlay
 from madrigal.config import Experiment
 from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.maths.sampling import Sampling
-from madrigal.recipes.embedded import OPTIMIZER, STARTER
+from madrigal.recipes.embedded import OPTIMISER, STARTER
 from madrigal.tasks.games.kuhn import Kuhn
 from madrigal.tasks.games.tictactoe import TicTacToe
 
@@ -32,7 +32,7 @@ def tictactoe() -> Experiment:
         team=BOTH_SEATS,
         algorithm=SelfPlay(width=4, kl=0.1),
         sampling=ONE_TOKEN,
-        optimizer=replace(OPTIMIZER, lr=3e-4),
+        optimiser=replace(OPTIMISER, lr=3e-4),
         evaluation=EvaluationConfig(examples=96),
         steps=100,
         prompts=16,
@@ -47,6 +47,6 @@ def kuhn() -> Experiment:
         recipe="kuhn",
         task=Kuhn(),
         algorithm=SelfPlay(width=4, kl=0.2),
-        optimizer=replace(OPTIMIZER, lr=1e-4),
+        optimiser=replace(OPTIMISER, lr=1e-4),
         prompts=24,  # each of the six deals about four times
     )

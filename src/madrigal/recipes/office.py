@@ -13,7 +13,7 @@ from madrigal.config import Experiment
 from madrigal.evaluation.evaluate import EvaluationConfig
 from madrigal.maths.sampling import Sampling
 from madrigal.recipes.embedded import CAREFUL, STARTER
-from madrigal.rollouts.reward_weights import RewardWeights
+from madrigal.rollouts.reward_weights import Tradeoff
 from madrigal.tasks.office.services import Office
 
 
@@ -28,9 +28,9 @@ def office() -> Experiment:
         team=STARTER,
         algorithm=replace(LEAVE_ONE_OUT_TEAM, kl=0.01),
         # A round of starter models lasts about 70 tokens and costs about 0.6: together some 0.08 of the best quality 1.
-        reward=RewardWeights(speed=0.05, cost=0.08),
+        reward=Tradeoff(speed=0.05, cost=0.08),
         sampling=Sampling(max_new_tokens=128),
-        optimizer=CAREFUL,
+        optimiser=CAREFUL,
         evaluation=EvaluationConfig(examples=40),
         steps=60,
         prompts=8,

@@ -11,7 +11,7 @@ from madrigal.algorithms.catalog import ALGORITHMS, switch_algorithm
 from madrigal.config import Experiment, from_json, to_json
 from madrigal.recipes.embedded import own
 from madrigal.rollouts.topology import TOPOLOGIES
-from madrigal.tasks.own import CustomTask, beside
+from madrigal.tasks.own import Own, beside
 from madrigal.types import ConfigError
 
 NAME = "experiment"
@@ -21,12 +21,12 @@ def own_experiment(path: str) -> Experiment:
     """The experiment of a user's own task, "file.py:name"; importing the file, it runs the user's code.
 
     The file may say more than its task: an object `experiment` in it, an `Experiment` (whose task is replaced by this
-    one) or a mapping of dotted settings like {"topology": "sequential", "optimizer.lr": 5e-6} on top of `own`.
+    one) or a mapping of dotted settings like {"topology": "sequential", "optimiser.lr": 5e-6} on top of `own`.
 
     Raises:
         ConfigError: if the file cannot be imported, or a setting is unknown or of the wrong type.
     """
-    start, given, file = own(path), beside(CustomTask(path), NAME), path.rpartition(":")[0]
+    start, given, file = own(path), beside(Own(path), NAME), path.rpartition(":")[0]
     if given is None:
         return start
     if isinstance(given, Experiment):

@@ -11,7 +11,7 @@ from dataclasses import replace
 from madrigal.algorithms.group import MAGRPO
 from madrigal.config import Experiment, TeamConfig
 from madrigal.evaluation.evaluate import EvaluationConfig
-from madrigal.learning.learner import OptimizerConfig
+from madrigal.learning.learner import Optimiser
 from madrigal.maths.sampling import Sampling
 from madrigal.policies.local import PolicyConfig
 from madrigal.tasks.coding.config import Coding
@@ -22,7 +22,7 @@ GROUP = MAGRPO  # G = 4 in every published configuration
 QWEN3 = TeamConfig(policy=PolicyConfig(model="Qwen/Qwen3-1.7B"), chat_template=False)  # section 3.1; plain prompts
 CODER = TeamConfig(policy=PolicyConfig(model="Qwen/Qwen2.5-Coder-3B"), chat_template=False)  # section 3.3
 WRITING = Sampling(temperature=0.7, top_p=0.9, top_k=50, max_new_tokens=256)  # early configs
-WRITING_STEPS = OptimizerConfig(lr=5e-6, weight_decay=0.01)  # early configs; AdamW's default decay
+WRITING_STEPS = Optimiser(lr=5e-6, weight_decay=0.01)  # early configs; AdamW's default decay
 
 
 def tldr() -> Experiment:
@@ -33,7 +33,7 @@ def tldr() -> Experiment:
         team=QWEN3,
         algorithm=GROUP,
         sampling=WRITING,
-        optimizer=WRITING_STEPS,
+        optimiser=WRITING_STEPS,
         evaluation=EvaluationConfig(examples=100),  # samples of the offline baselines
         steps=1000,  # 1 epoch of 1000 posts
         prompts=1,  # batch size 1
@@ -48,7 +48,7 @@ def arxiv() -> Experiment:
         team=QWEN3,
         algorithm=GROUP,
         sampling=WRITING,
-        optimizer=WRITING_STEPS,
+        optimiser=WRITING_STEPS,
         evaluation=EvaluationConfig(examples=100),
         steps=1000,  # 1 epoch of 1000 abstracts
         prompts=1,
@@ -66,7 +66,7 @@ def humaneval() -> Experiment:
         team=CODER,
         algorithm=GROUP,
         sampling=Sampling(temperature=0.7, top_p=0.9, top_k=50, max_new_tokens=256),  # early HE config
-        optimizer=OptimizerConfig(lr=2e-5),  # 1e-5 or 2e-5 in the early configs, 2e-5 in all later ones
+        optimiser=Optimiser(lr=2e-5),  # 1e-5 or 2e-5 in the early configs, 2e-5 in all later ones
         evaluation=EvaluationConfig(examples=31),  # test[133:] holds 31
         steps=1000,  # 10 epochs of 100 problems
         prompts=1,

@@ -1,4 +1,7 @@
-"""Panels drawn as SVG by matplotlib, with names in place of colors."""
+"""Panels drawn as SVG by matplotlib, with names in place of colours.
+
+Knows: matplotlib, which is imported here only. Does not know: runs, what is measured, which colours a page has.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,9 @@ DASHES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a curve looks: the number of its color (see svg.series) and of its dashes."""
+    """How a curve looks: the number of its colour (see svg.series) and of its dashes."""
 
-    color: int
+    colour: int
     dash: int = 0
 
 
@@ -45,31 +48,31 @@ def draw_panel(panel: Panel, look: Callable[[Curve], Look], several: bool, label
 
     Args:
         look: the look of each curve.
-        several: whether the points are of several kinds of run, and have their colors.
+        several: whether the points are of several kinds of run, and have their colours.
         label: what the chart shows, in words, for those who cannot see it.
         mark: no other chart of the page has the same.
     """
     with _axes() as (axes, finish):
         for curve in panel.curves:
             own = look(curve)
-            color, dash = series(own.color), DASHES[own.dash % len(DASHES)]
+            colour, dash = series(own.colour), DASHES[own.dash % len(DASHES)]
             if curve.low:
-                axes.fill_between(curve.xs, curve.low, curve.high, color=color, alpha=0.16, linewidth=0)
+                axes.fill_between(curve.xs, curve.low, curve.high, color=colour, alpha=0.16, linewidth=0)
             if curve.raw:
-                axes.plot(curve.xs, curve.raw, color=color, alpha=0.28, linewidth=0.6)
-            axes.plot(curve.xs, curve.ys, color=color, linestyle=dash, linewidth=1.4, solid_capstyle="round")
+                axes.plot(curve.xs, curve.raw, color=colour, alpha=0.28, linewidth=0.6)
+            axes.plot(curve.xs, curve.ys, color=colour, linestyle=dash, linewidth=1.4, solid_capstyle="round")
             if len(curve.xs) == 1:
-                axes.plot(curve.xs, curve.ys, color=color, marker="o", markersize=3.5)
+                axes.plot(curve.xs, curve.ys, color=colour, marker="o", markersize=3.5)
         for dot in panel.dots:
-            color = series(dot.variant + 1 if several else 0)
-            axes.plot((dot.x, dot.x), (dot.low, dot.high), color=color, linewidth=1.2)
-            axes.plot([dot.x], [dot.y], "o", color=color, markersize=4.5, markeredgecolor=SURFACE, markeredgewidth=0.8)
+            colour = series(dot.variant + 1 if several else 0)
+            axes.plot((dot.x, dot.x), (dot.low, dot.high), color=colour, linewidth=1.2)
+            axes.plot([dot.x], [dot.y], "o", color=colour, markersize=4.5, markeredgecolor=SURFACE, markeredgewidth=0.8)
         if panel.meaning.unit == "share":
             axes.set_ylim(-0.03, 1.03)
         return inline(finish(), label, mark)
 
 
-def draw_shares(shares: Mapping[str, Curve], colors: Mapping[str, int], label: str, mark: str) -> str:
+def draw_shares(shares: Mapping[str, Curve], colours: Mapping[str, int], label: str, mark: str) -> str:
     """Shares on top of each other, the first one below."""
     from matplotlib.ticker import MultipleLocator
 
@@ -80,7 +83,7 @@ def draw_shares(shares: Mapping[str, Curve], colors: Mapping[str, int], label: s
         steps, heights = [steps[0], steps[0] + 1], [[height[0]] * 2 for height in heights]
     with _axes(1.15, 2.2) as (axes, finish):
         axes.stackplot(
-            steps, heights, colors=[series(colors[name]) for name in names], edgecolor=SURFACE, linewidth=0.8
+            steps, heights, colors=[series(colours[name]) for name in names], edgecolor=SURFACE, linewidth=0.8
         )
         axes.set_xlim(steps[0], steps[-1])
         axes.yaxis.set_major_locator(MultipleLocator(0.25))
@@ -93,9 +96,9 @@ def draw_changes(rows: Sequence[tuple[str, Ends, Ends]], label: str, mark: str) 
     with _axes(high=0.55 + 0.28 * len(rows)) as (axes, finish):
         for place, (_, before, after) in enumerate(rows):
             axes.plot((before[0], after[0]), (place, place), color=MUTED, linewidth=1.0, zorder=1)
-            for (mean, low, high), color, inside in ((before, MUTED, SURFACE), (after, series(1), series(1))):
-                axes.plot((low, high), (place, place), color=color, alpha=0.35, linewidth=4.5, zorder=2)
-                axes.plot([mean], [place], "o", color=color, markersize=5, markerfacecolor=inside, zorder=3)
+            for (mean, low, high), colour, inside in ((before, MUTED, SURFACE), (after, series(1), series(1))):
+                axes.plot((low, high), (place, place), color=colour, alpha=0.35, linewidth=4.5, zorder=2)
+                axes.plot([mean], [place], "o", color=colour, markersize=5, markerfacecolor=inside, zorder=3)
         axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlim(-2, 102)
@@ -107,8 +110,8 @@ def swatch(look: Look, width: float = 2.5) -> str:
     """A short piece of a curve, for legends."""
     dash = DASHES[look.dash % len(DASHES)]
     pattern = "" if dash == "solid" else f' stroke-dasharray="{" ".join(str(1.4 * length) for length in dash[1])}"'
-    color = variable(series(look.color))
-    line = f'<path d="M1 5H21" fill="none" stroke="{color}" stroke-width="{width}"{pattern}></path>'
+    colour = variable(series(look.colour))
+    line = f'<path d="M1 5H21" fill="none" stroke="{colour}" stroke-width="{width}"{pattern}></path>'
     return f'<svg class="swatch" viewBox="0 0 22 10" aria-hidden="true">{line}</svg>'
 
 

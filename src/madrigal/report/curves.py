@@ -1,4 +1,7 @@
-"""From steps to curves: one panel for each thing measured, one curve for each agent and each kind of run."""
+"""From steps to curves: one panel for each thing measured, one curve for each agent and each kind of run.
+
+Knows: how to average, smooth and thin. Does not know: colours, drawing.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """The page: a template, its style and script, and what they show, in one file that asks for nothing else.
 
+Knows: the files in `page/`, which sections there are, what the page may do. Does not know: how any section is made.
+
 A transcript is text by a model and may hold anything. It never becomes markup: what this side writes is escaped, what
 the script shows goes in as text, transcripts travel in base64, and the content policy lets only this very script and
 this very style run, and nothing be loaded.

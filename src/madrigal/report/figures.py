@@ -1,4 +1,7 @@
-"""Charts with their captions: learning curves by section, and schemes of cooperation over time."""
+"""Charts with their captions: learning curves by section, and schemes of cooperation over time.
+
+Knows: which colour stands for whom, what to say beside a chart. Does not know: how charts are drawn, pages.
+"""
 
 from __future__ import annotations
 
@@ -137,7 +140,7 @@ def scheme_shares(kinds: Sequence[Variant]) -> Html:
     figures = [_shares(kind, f"schemes{number}") for number, kind in enumerate(kinds)]
     if not any(figures):
         return NOTHING
-    said = "The share of programs in which each way of working together was recognized. Several may hold at once, so "
+    said = "The share of programs in which each way of working together was recognised. Several may hold at once, so "
     said += "shares can add up to more than 1."
     return join([element("p", {"class": "said"}, text(said)), *figures])
 
@@ -147,15 +150,15 @@ def _shares(kind: Variant, mark: str) -> Html:
     names = [*(name for name in SCHEMES if name in found), *(name for name in found if name not in SCHEMES)]
     if not names:
         return NOTHING
-    # "none" is the absence of a scheme: it goes on top, in a quiet color.
+    # "none" is the absence of a scheme: it goes on top, in a quiet colour.
     names.sort(key=lambda name: name == "none")
-    colors = {name: QUIET if name == "none" else number for number, name in enumerate(names, start=1)}
+    colours = {name: QUIET if name == "none" else number for number, name in enumerate(names, start=1)}
     ordered = {name: found[name] for name in names}
-    legend = [_entry(Look(colors[name]), name, width=10) for name in names]
+    legend = [_entry(Look(colours[name]), name, width=10) for name in names]
     told = "; ".join(f"{name} from {c.ys[0]:.0%} to {c.ys[-1]:.0%}" for name, c in ordered.items())
     return element(
         "figure",
         {"class": "whole"},
         element("figcaption", {}, element("h4", {}, text(kind.name)), element("ul", {"class": "legend"}, *legend)),
-        Html(draw_shares(ordered, colors, f"Shares of schemes of cooperation over the steps. {told}.", mark)),
+        Html(draw_shares(ordered, colours, f"Shares of schemes of cooperation over the steps. {told}.", mark)),
     )

@@ -1,6 +1,7 @@
 """HTML in which text stays text.
 
-`Html` is made here only, so that mypy finds text that was not escaped.
+Knows: tags, escaping. Does not know: runs, pages. `Html` is made here only, so that mypy finds text that was not
+escaped.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What the keys of steps.jsonl are called on a page, their units, and where they stand."""
+"""What the keys of steps.jsonl are called on a page, their units, and where they stand.
+
+Knows: the vocabulary of docs/run-folder.md. Does not know: values.
+"""
 
 from __future__ import annotations
 
@@ -22,25 +25,23 @@ MEANINGS: dict[str, Meaning] = {
     "reward": Meaning("Reward", "", "Mean joint reward of a round."),
     "agent/*/reward": Meaning("Reward of each agent", "", "Mean over rounds."),
     "agent/*/tokens": Meaning("Length", "tokens", "Mean length of an answer."),
-    "agent/*/truncated_fraction": Meaning("Cut off", "share", "Answers that the length limit ended."),
+    "agent/*/cut_off": Meaning("Cut off", "share", "Answers that the length limit ended."),
     "agent/*/seconds": Meaning("Answer time", "s", "From request to last token, in a batch."),
     "update/*/entropy": Meaning("Entropy", "nats", "Mean over sampled tokens; near 0 nothing is explored."),
     "update/*/kl": Meaning("KL to the reference", "nats per token", "How far the policy has moved."),
-    "update/*/loss": Meaning("Loss", "", "What was minimized."),
+    "update/*/loss": Meaning("Loss", "", "What was minimised."),
     "update/*/gradient_norm": Meaning("Gradient norm", "", "Before clipping."),
     "update/*/clip_fraction": Meaning("Clipped", "share", "Tokens whose ratio was clipped."),
     "update/*/value": Meaning("Value", "", "What critics expect, mean."),
     "update/*/explained_variance": Meaning(
         "Explained variance", "share", "Of returns, by critics; below 0 they do harm."
     ),
-    "update/*/logprob_mismatch": Meaning(
+    "update/*/stale": Meaning(
         "Sampler mismatch", "nats per token", "Log-probs at sampling against those at training; should be near 0."
     ),
     "update/*/lr": Meaning("Learning rate"),
-    "group/zero_advantage_fraction": Meaning(
-        "Equal answers", "share", "Answers with advantage 0: nothing is learned from them."
-    ),
-    "group/return_std": Meaning("Spread in a group", "", "Standard deviation of returns, mean over groups."),
+    "group/equal": Meaning("Equal answers", "share", "Answers with advantage 0: nothing is learned from them."),
+    "group/spread": Meaning("Spread in a group", "", "Standard deviation of returns, mean over groups."),
     "tokens_per_second": Meaning("Speed", "tokens/s", "The whole step: play, judging and update."),
     "seconds": Meaning("Time of a step", "s"),
     "tokens": Meaning("Tokens of a step", "tokens"),

@@ -207,7 +207,7 @@ def before_after(evaluations: Mapping[str, Any]) -> Table:
                 Text(plain(f"{name}{unit}", lines=False)), *(_cell(evaluations[when], name) for when in times)
             )
     returns = [f"{e['return_percent']:.1f} [{e['low']:.1f}, {e['high']:.1f}]" for e in map(evaluations.get, times) if e]
-    table.add_row("normalized return %", *returns, style="bold")
+    table.add_row("normalised return %", *returns, style="bold")
     table.add_row("tokens/s", *(f"{evaluations[when]['tokens_per_second']:.0f}" for when in times))
     table.add_row("response time s", *(f"{evaluations[when]['response_seconds']:.2f}" for when in times))
     return table

@@ -1,4 +1,7 @@
-"""What a team is worth: tables of held-out results and of comparisons, and the settings that led there."""
+"""What a team is worth: tables of held-out results and of comparisons, and the settings that led there.
+
+Knows: evaluations, comparisons and settings as files hold them. Does not know: curves, transcripts, pages.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ FACTS = {
     "KL weight": "algorithm.kl",
     "Steps": "steps",
     "Examples a step": "prompts",
-    "Learning rate": "optimizer.lr",
+    "Learning rate": "optimiser.lr",
     "LoRA rank": "team.policy.lora.rank",
     "Temperature": "sampling.temperature",
     "New tokens": "sampling.max_new_tokens",

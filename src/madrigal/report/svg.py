@@ -1,6 +1,8 @@
-"""Makes an SVG file a part of a page: its colors follow the page's theme, and it needs no style of its own.
+"""Makes an SVG file a part of a page: its colours follow the page's theme, and it needs no style of its own.
 
-Drawings use a few colors that stand for roles, and each becomes a CSS variable. Style attributes become plain ones,
+Knows: what matplotlib writes. Does not know: matplotlib, charts.
+
+Drawings use a few colours that stand for roles, and each becomes a CSS variable. Style attributes become plain ones,
 since the page's content policy forbids the former; ids get a mark, since a page holds many drawings.
 """
 
@@ -22,15 +24,15 @@ _KEPT = {"fill", "opacity", "text-anchor", "clip-path", "font-size"}
 
 
 def series(number: int) -> str:
-    """The color that stands for a series: 0 is ink, QUIET that of rules, from 1 on they go round."""
+    """The colour that stands for a series: 0 is ink, QUIET that of rules, from 1 on they go round."""
     if number == QUIET:
         return RULE
     return f"#0505{(number - 1) % SERIES + 1 if number else 0:02x}"
 
 
-def variable(color: str) -> str:
-    """The CSS variable that a color stands for; a color that stands for none is itself."""
-    return f"var(--{_ROLES[color]})" if color in _ROLES else color
+def variable(colour: str) -> str:
+    """The CSS variable that a colour stands for; a colour that stands for none is itself."""
+    return f"var(--{_ROLES[colour]})" if colour in _ROLES else colour
 
 
 def inline(svg: str, label: str, mark: str) -> str:

@@ -1,4 +1,7 @@
-"""Transcripts as one block of text that a page can carry: JSON, compressed, in letters that are no markup."""
+"""Transcripts as one block of text that a page can carry: JSON, compressed, in letters that are no markup.
+
+Knows: lines of episodes.jsonl, how much a page may weigh. Does not know: how they are shown.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How experience parts: the shape of the groups that credit is given in."""
+"""How experience parts: the shape of the groups that credit is given in.
+
+Knows: widths, places and limits. Does not know: tasks, how anything is played.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Play: from a point to an episode.
 
-`play` does no I/O: it yields what it wants said or judged and is sent the replies, so that local models, remote ones
-and tests by hand fit.
+Knows: tasks and topologies. Does not know: models, nor how experience branches (`forest`). `play` does no I/O: it
+yields what it wants said or judged and is sent the replies, so that local models, remote ones and tests by hand fit.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True)
-class SpeakRequest:
-    """A request: these agents, these prompts, all at once, after `num_spoken` turns of this round."""
+class Speak:
+    """A request: these agents, these prompts, all at once, after `said` turns of this round."""
 
     prompts: Mapping[AgentId, Messages]
     round: int
-    num_spoken: int
+    said: int
 
 
 @dataclass(frozen=True, slots=True)
-class StepRequest(Generic[S]):
+class Judge(Generic[S]):
     """A request: what does the task say to this joint action?
 
     Attributes:
@@ -43,7 +43,7 @@ class StepRequest(Generic[S]):
 
 
 @dataclass(frozen=True, slots=True)
-class GenerationRequest:
+class Utterance:
     """One answer wanted from one agent, with the seed that its sampling starts from, or its most likely words."""
 
     agent: AgentId
@@ -54,9 +54,9 @@ class GenerationRequest:
 
 
 Key = tuple[object, ...]
-Play = Generator[SpeakRequest | StepRequest[Any], Any, Episode[Any]]
-Generate = Callable[[Sequence[GenerationRequest]], Sequence[Completion]]
-StepFn = Callable[[Sequence[StepRequest[Any]]], Sequence[Step[Any]]]
+Play = Generator[Speak | Judge[Any], Any, Episode[Any]]
+Speaker = Callable[[Sequence[Utterance]], Sequence[Completion]]
+Judger = Callable[[Sequence[Judge[Any]]], Sequence[Step[Any]]]
 
 
 def play(
@@ -64,7 +64,7 @@ def play(
 ) -> Play:
     """Plays one episode from a point, as a generator that does no I/O.
 
-    Yields `SpeakRequest` and expects a completion per agent, yields `StepRequest` and expects the task's step.
+    Yields `Speak` and expects a completion per agent, yields `Judge` and expects the task's step.
 
     Args:
         rounds: stop after so many rounds; None plays to the end.
@@ -77,9 +77,9 @@ def play(
     while rounds is None or len(steps) < rounds:
         acting = task.acting(here.state)
         speaking = [agent for agent in acting if agent not in silent]
-        while speakers := topology.speakers(speaking, here.history):
+        while speakers := topology.speakers(speaking, here.said):
             spoken = yield from _speak(task, topology, here, speakers)
-            here, turns = replace(here, history=here.history + spoken), [*turns, *spoken]
+            here, turns = replace(here, said=here.said + spoken), [*turns, *spoken]
         step = yield from _judge(task, here)
         steps.append(step)
         here = Point(here.example, step.state, round=here.round + 1)
@@ -88,16 +88,16 @@ def play(
     return Episode(start, tuple(turns), tuple(steps))
 
 
-def play_turn(task: Task[S], topology: Topology, start: Point[S]) -> Play:
+def decide(task: Task[S], topology: Topology, start: Point[S]) -> Play:
     """Plays a single decision: the next agent speaks, and where that closes the joint action the task judges it.
 
     Agents that speak at the same time decide one after the other, without hearing each other. A generator like `play`,
     from a point whose round is not closed; the stretch has no step where others have still to speak.
     """
     acting = task.acting(start.state)
-    spoken = yield from _speak(task, topology, start, topology.speakers(acting, start.history)[:1])
-    here = replace(start, history=start.history + spoken)
-    if topology.speakers(acting, here.history):
+    spoken = yield from _speak(task, topology, start, topology.speakers(acting, start.said)[:1])
+    here = replace(start, said=start.said + spoken)
+    if topology.speakers(acting, here.said):
         return Episode(start, spoken, ())
     step = yield from _judge(task, here)
     return Episode(start, spoken, (step,))
@@ -105,18 +105,18 @@ def play_turn(task: Task[S], topology: Topology, start: Point[S]) -> Play:
 
 def _speak(
     task: Task[S], topology: Topology, here: Point[S], speakers: Sequence[AgentId]
-) -> Generator[SpeakRequest, Mapping[AgentId, Completion], tuple[Turn, ...]]:
-    heard = {agent: topology.hears(agent, here.history) for agent in speakers}
+) -> Generator[Speak, Mapping[AgentId, Completion], tuple[Turn, ...]]:
+    heard = {agent: topology.hears(agent, here.said) for agent in speakers}
     prompts = {agent: task.observe(here.state, agent, heard[agent]) for agent in speakers}
-    replies = yield SpeakRequest(prompts, here.round, len(here.history))
-    index, after = here.round, len(here.history)
+    replies = yield Speak(prompts, here.round, len(here.said))
+    index, after = here.round, len(here.said)
     return tuple(Turn(agent, prompts[agent], replies[agent], index, _clock(heard[agent]), after) for agent in speakers)
 
 
-def _judge(task: Task[S], here: Point[S]) -> Generator[StepRequest[S], Step[S], Step[S]]:
+def _judge(task: Task[S], here: Point[S]) -> Generator[Judge[S], Step[S], Step[S]]:
     # Not every topology lets everybody speak; the task still judges one action of each.
-    spoken = {turn.agent: turn.completion.text for turn in here.history}
-    step = yield StepRequest(here.state, dict.fromkeys(task.acting(here.state), "") | spoken, here.history)
+    spoken = {turn.agent: turn.completion.text for turn in here.said}
+    step = yield Judge(here.state, dict.fromkeys(task.acting(here.state), "") | spoken, here.said)
     if not step.ending and here.round + 1 >= task.horizon:
         raise TaskError(outlived(task, here.example))
     return check_step(task, step)
@@ -126,7 +126,7 @@ def end_of(stretch: Episode[S]) -> Point[S] | None:
     """The point at which a stretch stopped and from which play goes on; None where the episode is over."""
     start = stretch.start
     if not stretch.steps:
-        return replace(start, history=start.history + stretch.turns)
+        return replace(start, said=start.said + stretch.turns)
     last = stretch.steps[-1]
     return None if last.ending else Point(start.example, last.state, round=start.round + len(stretch.steps))
 
@@ -138,7 +138,7 @@ def speaking_order(topology: Topology, agents: Sequence[AgentId]) -> tuple[Agent
     >>> speaking_order(Sequential(("bob", "ann")), ("ann", "bob"))
     ('bob', 'ann')
     """
-    history: tuple[Turn, ...] = ()
+    said: tuple[Turn, ...] = ()
     while speakers := topology.speakers(agents, said):
         said += tuple(Turn(agent, (), Completion("")) for agent in speakers)
     return tuple(turn.agent for turn in said)
@@ -150,7 +150,7 @@ def _clock(heard: Sequence[Turn]) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class EpisodeRun:
+class Game:
     """A play under way.
 
     Attributes:
@@ -167,10 +167,10 @@ class EpisodeRun:
     choice: tuple[int, ...] = ()
 
 
-def drive(games: Sequence[EpisodeRun], speak: Generate, judge: StepFn) -> list[Episode[Any]]:
+def drive(games: Sequence[Game], speak: Speaker, judge: Judger) -> list[Episode[Any]]:
     """Advances all games in lock-step: one call to `speak` and one to `judge` per tick, for all of them together."""
     done: dict[int, Episode[Any]] = {}
-    asked: dict[int, SpeakRequest | StepRequest[Any]] = {}
+    asked: dict[int, Speak | Judge[Any]] = {}
 
     def send(index: int, reply: object) -> None:
         try:
@@ -184,32 +184,30 @@ def drive(games: Sequence[EpisodeRun], speak: Generate, judge: StepFn) -> list[E
         if game.first is not None:
             send(index, game.first)
     while asked:
-        judging = [(i, request) for i, request in asked.items() if isinstance(request, StepRequest)]
+        judging = [(i, request) for i, request in asked.items() if isinstance(request, Judge)]
         if judging:
             for (i, _), step in zip(judging, judge([request for _, request in judging]), strict=True):
                 send(i, step)
-        speaking = [(i, request) for i, request in asked.items() if isinstance(request, SpeakRequest)]
-        wanted = [
-            u for i, request in speaking for u in generation_requests(request, games[i].key, greedy=games[i].greedy)
-        ]
+        speaking = [(i, request) for i, request in asked.items() if isinstance(request, Speak)]
+        wanted = [u for i, request in speaking for u in utterances(request, games[i].key, greedy=games[i].greedy)]
         replies = iter(speak(wanted) if wanted else ())
         for i, request in speaking:
             send(i, {agent: next(replies) for agent in request.prompts})
     return [done[index] for index in range(len(games))]
 
 
-def generation_requests(request: SpeakRequest, key: Key, *, greedy: bool = False) -> list[GenerationRequest]:
+def utterances(request: Speak, key: Key, *, greedy: bool = False) -> list[Utterance]:
     """What is wanted of each agent of a request; every seed derives from the key, the place and the agent."""
     return [
-        GenerationRequest(agent, prompt, derive(*key, request.round, request.num_spoken, agent), greedy, request.round)
+        Utterance(agent, prompt, derive(*key, request.round, request.said, agent), greedy, request.round)
         for agent, prompt in request.prompts.items()
     ]
 
 
-def stop_above(judge: StepFn, threshold: float) -> StepFn:
+def stopping(judge: Judger, threshold: float) -> Judger:
     """A judger that ends an episode as solved once the joint reward of a round exceeds a threshold."""
 
-    def judge_and_stop(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
+    def judge_and_stop(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
         return [
             replace(step, ending="solved") if not step.ending and joint_reward(step) > threshold else step
             for step in judge(requests)
@@ -218,10 +216,10 @@ def stop_above(judge: StepFn, threshold: float) -> StepFn:
     return judge_and_stop
 
 
-def judge_in_threads(task: Task[Any], pool: ThreadPoolExecutor) -> StepFn:
+def judge_in_threads(task: Task[Any], pool: ThreadPoolExecutor) -> Judger:
     """Steps of one tick run together in a pool, so that slow ones (unit tests, a remote expert) overlap."""
 
-    def judge(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
+    def judge(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
         return list(pool.map(lambda request: task.step(request.state, request.actions), requests))
 
     return judge

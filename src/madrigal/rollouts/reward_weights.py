@@ -1,6 +1,7 @@
 """Quality against speed and coordination cost: a joint reward of three measured parts, around any task.
 
-A task sees texts only; what talking costs is added to its steps here.
+Knows: a task's reward, the turns of the round, how long they took and what they repeat.
+Does not know: tasks, models, how anyone learns. A task sees texts only; what talking costs is added to its steps here.
 
     R = quality * Q + speed * S - cost * C                         in every round
 
@@ -26,27 +27,27 @@ from itertools import combinations
 from statistics import fmean
 from typing import Any, Literal
 
-from madrigal.rollouts.play import StepFn, StepRequest
+from madrigal.rollouts.play import Judge, Judger
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import Topology
 from madrigal.types import ConfigError, Step, Turn, joint_reward
 
 
 @dataclass(frozen=True, slots=True)
-class RewardWeights:
+class Tradeoff:
     """The weights of the joint reward, and its units; as it comes it is the task's own reward, and nothing is measured.
 
     Attributes:
         quality: weight of the task's own reward.
         speed: weight of the response time.
         cost: weight of the coordination cost.
-        clock: what response time is counted in. "tokens" is what decentralized models would have to generate one
+        clock: what response time is counted in. "tokens" is what decentralised models would have to generate one
             after the other: the same on every machine and in every batch. "seconds" is as measured, batches included.
-        time_unit: the response that costs 1 before its weight, in units of the clock.
+        pace: the response that costs 1 before its weight, in units of the clock.
         message: the cost of one message, that is of every turn with words in it.
         word: the cost of one word in a message.
         redundancy: the cost of messages that all say the same; see `overlap`.
-        ngram: how many words in a row must be the same to count as repeated.
+        grams: how many words in a row must be the same to count as repeated.
         share: who is paid what in training: what the task says, or each agent the "difference" that its words make to
             all of this (see `without.paying_differences`).
     """
@@ -55,32 +56,32 @@ class RewardWeights:
     speed: float = 0.0
     cost: float = 0.0
     clock: Literal["tokens", "seconds"] = "tokens"
-    time_unit: float = 100.0
+    pace: float = 100.0
     message: float = 0.1
     word: float = 0.001
     redundancy: float = 1.0
-    ngram: int = 2
+    grams: int = 2
     share: Literal["task", "difference"] = "task"
 
     def __post_init__(self) -> None:
         for name in ("quality", "speed", "cost", "message", "word", "redundancy"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"reward.{name}: expected 0 or more, got {getattr(self, name)}")
-        if not 0 < self.time_unit < math.inf:
-            raise ConfigError(f"reward.time_unit: expected a positive number of {self.clock}, got {self.time_unit}")
-        if self.ngram < 1:
-            raise ConfigError(f"reward.ngram: expected at least 1 word, got {self.ngram}")
+        if not 0 < self.pace < math.inf:
+            raise ConfigError(f"reward.pace: expected a positive number of {self.clock}, got {self.pace}")
+        if self.grams < 1:
+            raise ConfigError(f"reward.grams: expected at least 1 word, got {self.grams}")
 
 
-def reweight(judge: StepFn, tradeoff: RewardWeights, topology: Topology, task: Task[Any]) -> StepFn:
+def weighed(judge: Judger, tradeoff: Tradeoff, topology: Topology, task: Task[Any]) -> Judger:
     """A judger whose rewards are quality weighed against speed and cost, each of them among the metrics.
 
-    Where agents earn rewards of their own, each is charged the same. The normalized return stays the task's own.
+    Where agents earn rewards of their own, each is charged the same. The normalised return stays the task's own.
     """
-    if replace(tradeoff, share="task") == RewardWeights():
+    if replace(tradeoff, share="task") == Tradeoff():
         return judge
 
-    def judge_and_weigh(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
+    def judge_and_weigh(requests: Sequence[Judge[Any]]) -> list[Step[Any]]:
         steps = judge(requests)
         talks = [measure(request.turns, topology, tradeoff) for request in requests]
         return [_weighed(step, talk, tradeoff, task) for step, talk in zip(steps, talks, strict=True)]
@@ -105,16 +106,16 @@ class Talk:
     overlap: float
 
 
-def measure(turns: Sequence[Turn], topology: Topology, tradeoff: RewardWeights) -> Talk:
+def measure(turns: Sequence[Turn], topology: Topology, tradeoff: Tradeoff) -> Talk:
     """What the turns of a round took and cost."""
     texts = [turn.completion.text for turn in turns if turn.completion.text.strip()]
     words = sum(len(text.split()) for text in texts)
     duration = _seconds if tradeoff.clock == "seconds" else _tokens
-    return Talk(response(turns, topology, duration), len(texts), words, overlap(texts, tradeoff.ngram))
+    return Talk(response(turns, topology, duration), len(texts), words, overlap(texts, tradeoff.grams))
 
 
 def response(turns: Sequence[Turn], topology: Topology, duration: Callable[[Turn], float]) -> float:
-    """How long a round takes under decentralized execution: the longest chain of turns that wait for each other.
+    """How long a round takes under decentralised execution: the longest chain of turns that wait for each other.
 
     A turn begins when the last that its agent hears has ended, as on the clock of play. Turns may be missing: what
     waited for them then begins earlier.
@@ -126,7 +127,7 @@ def response(turns: Sequence[Turn], topology: Topology, duration: Callable[[Turn
     return max(ends.values(), default=0.0)
 
 
-def overlap(texts: Sequence[str], ngram: int = 2) -> float:
+def overlap(texts: Sequence[str], grams: int = 2) -> float:
     """How much texts repeat each other: the mean over all pairs of the Jaccard overlap of their word n-grams.
 
         J = |A ∩ B| / |A ∪ B|
@@ -153,8 +154,8 @@ def frontier(points: Sequence[tuple[float, float]]) -> tuple[int, ...]:
     return tuple(n for n, point in enumerate(points) if not any(beats(other, point) for other in points))
 
 
-def _weighed(step: Step[Any], talk: Talk, tradeoff: RewardWeights, task: Task[Any]) -> Step[Any]:
-    quality, speed = joint_reward(step), -talk.response / tradeoff.time_unit
+def _weighed(step: Step[Any], talk: Talk, tradeoff: Tradeoff, task: Task[Any]) -> Step[Any]:
+    quality, speed = joint_reward(step), -talk.response / tradeoff.pace
     cost = tradeoff.message * talk.messages + tradeoff.word * talk.words + tradeoff.redundancy * talk.overlap
     paid = tradeoff.speed * speed - tradeoff.cost * cost
     measured = {

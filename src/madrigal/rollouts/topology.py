@@ -1,6 +1,7 @@
 """Who speaks next within one round, and who hears what; pure functions of what was said so far.
 
-Speech over several scored rounds is a task's horizon, not a topology.
+Knows: the agents of a round, their turns and how long these took; of their words only whom a coordinator calls.
+Does not know: tasks, prompts, policies. Speech over several scored rounds is a task's horizon, not a topology.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Topology(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parallel:
-    """All agents speak once, at the same time, and hear nothing of each other: decentralized execution."""
+    """All agents speak once, at the same time, and hear nothing of each other: decentralised execution."""
 
     def speakers(self, agents: Sequence[AgentId], said: Sequence[Turn]) -> tuple[AgentId, ...]:
         spoken = {turn.agent for turn in said}

@@ -1,4 +1,8 @@
-"""Forests: groups of episodes that part where experience branches."""
+"""Forests: groups of episodes that part where experience branches.
+
+Knows: how siblings part, in chains or in trees, aligned or crossed, and which of them go on. Does not know: how one
+episode is played (`rollout`), what anything was worth, models.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +13,20 @@ from typing import Generic, TypeVar
 
 from madrigal.rollouts.branching import Branching, Follow
 from madrigal.rollouts.play import (
-    EpisodeRun,
-    Generate,
-    GenerationRequest,
+    Game,
+    Judger,
     Key,
     Play,
-    SpeakRequest,
-    StepFn,
+    Speak,
+    Speaker,
+    Utterance,
+    decide,
     drive,
     end_of,
-    generation_requests,
     play,
-    play_turn,
     speaking_order,
-    stop_above,
+    stopping,
+    utterances,
 )
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import Topology
@@ -38,17 +42,17 @@ class _World(Generic[S]):
     task: Task[S]
     topology: Topology
     branching: Branching
-    speak: Generate
-    judge: StepFn
+    speak: Speaker
+    judge: Judger
 
 
-def rollout_groups(
+def branch(
     task: Task[S],
     topology: Topology,
     origins: Sequence[Point[S]],
     branching: Branching,
-    speak: Generate,
-    judge: StepFn,
+    speak: Speaker,
+    judge: Judger,
     key: Key = (),
 ) -> list[Group[S]]:
     """Plays one group of episodes from each origin, all groups in lock-step.
@@ -61,7 +65,7 @@ def rollout_groups(
     """
     keys = [(*key, place, origin.example) for place, origin in enumerate(origins)]
     if branching.stop_above is not None:
-        judge = stop_above(judge, branching.stop_above)
+        judge = stopping(judge, branching.stop_above)
     groups = _branch(_World(task, topology, branching, speak, judge), origins, keys)
     return [weigh(group, branching.follow) for group in groups]
 
@@ -93,7 +97,7 @@ def _branch(world: _World[S], origins: Sequence[Point[S]], keys: Sequence[Key]) 
     solo = [_solo(world, origin, key) for origin, key in zip(origins, keys, strict=True)]
     played = iter(drive([game for each in (*families, *greedy, *solo) for game in each], world.speak, world.judge))
 
-    def those_of(games: Sequence[Sequence[EpisodeRun]]) -> list[list[Episode[S]]]:
+    def those_of(games: Sequence[Sequence[Game]]) -> list[list[Episode[S]]]:
         return [[replace(next(played), choice=game.choice) for game in each] for each in games]
 
     siblings, likely, alone = those_of(families), those_of(greedy), those_of(solo)
@@ -105,51 +109,49 @@ def _branch(world: _World[S], origins: Sequence[Point[S]], keys: Sequence[Key]) 
     ]
 
 
-def _aligned(world: _World[S], origin: Point[S], key: Key) -> list[EpisodeRun]:
+def _aligned(world: _World[S], origin: Point[S], key: Key) -> list[Game]:
     """The siblings at one origin, each with words of its own."""
     width = world.branching.width
     if world.branching.at == "turn":
-        agent = world.topology.speakers(world.task.acting(origin.state), origin.history)[0]
-        width = world.branching.alternatives(len(origin.history), agent)
+        agent = world.topology.speakers(world.task.acting(origin.state), origin.said)[0]
+        width = world.branching.alternatives(len(origin.said), agent)
     choices = [(k,) * len(world.task.agents) for k in range(width)]
-    return [EpisodeRun(_stretch(world, origin, k), (*key, *choice), choice=choice) for k, choice in enumerate(choices)]
+    return [Game(_stretch(world, origin, k), (*key, *choice), choice=choice) for k, choice in enumerate(choices)]
 
 
 def _stretch(world: _World[S], origin: Point[S], sibling: int) -> Play:
     """What one sibling plays: to the next branching point, or to the end."""
     branching = world.branching
     if branching.at == "turn" and (branching.follow == "all" or sibling == 0):
-        return play_turn(world.task, world.topology, origin)
+        return decide(world.task, world.topology, origin)
     return play(world.task, world.topology, origin, 1 if branching.at == "round" else None)
 
 
 def _crossed(
     world: _World[S], origin: Point[S], key: Key, answers: Mapping[AgentId, Sequence[Completion]]
-) -> list[EpisodeRun]:
+) -> list[Game]:
     """The siblings at one origin: every combination of its agents' answers."""
     games = []
     for choice in product(range(world.branching.width), repeat=len(world.task.agents)):
         first = {agent: answers[agent][k] for agent, k in zip(world.task.agents, choice, strict=True)}
-        games.append(EpisodeRun(_stretch(world, origin, 0), (*key, *choice), first, choice=choice))
+        games.append(Game(_stretch(world, origin, 0), (*key, *choice), first, choice=choice))
     return games
 
 
-def _greedy(world: _World[S], origin: Point[S], key: Key) -> list[EpisodeRun]:
+def _greedy(world: _World[S], origin: Point[S], key: Key) -> list[Game]:
     """Where it is asked for, an episode to the end in which everyone takes the most likely words."""
     moves = play(world.task, world.topology, origin)
-    return [EpisodeRun(moves, (*key, "greedy"), greedy=True)] if world.branching.greedy else []
+    return [Game(moves, (*key, "greedy"), greedy=True)] if world.branching.greedy else []
 
 
-def _solo(world: _World[S], origin: Point[S], key: Key) -> list[EpisodeRun]:
+def _solo(world: _World[S], origin: Point[S], key: Key) -> list[Game]:
     """Where it is asked for, beside each sibling an episode in which only the last speaker says anything."""
     task, topology = world.task, world.topology
     if not world.branching.solo:
         return []
     reasoner = speaking_order(topology, task.acting(origin.state))[-1]
     silent = [agent for agent in task.agents if agent != reasoner]
-    return [
-        EpisodeRun(play(task, topology, origin, silent=silent), (*key, "solo", k)) for k in range(world.branching.width)
-    ]
+    return [Game(play(task, topology, origin, silent=silent), (*key, "solo", k)) for k in range(world.branching.width)]
 
 
 def _grow(world: _World[S], families: list[list[Episode[S]]], keys: Sequence[Sequence[Key]]) -> list[list[Episode[S]]]:
@@ -176,16 +178,16 @@ def _answers(
 ) -> list[dict[AgentId, list[Completion]]]:
     """The K answers of every agent to its first prompt at each origin, before they are crossed."""
     task, width = world.task, world.branching.width
-    wanted: list[GenerationRequest] = []
+    wanted: list[Utterance] = []
     for origin, key in zip(origins, keys, strict=True):
         request = next(play(task, world.topology, origin))
-        if not isinstance(request, SpeakRequest) or set(request.prompts) != set(task.agents):
+        if not isinstance(request, Speak) or set(request.prompts) != set(task.agents):
             raise ConfigError(
                 "branching: crossed joint actions need all agents to speak at once; use the parallel topology or "
                 "aligned joint actions"
             )
         for k in range(width):
-            wanted += generation_requests(request, (*key, "crossed", k))
+            wanted += utterances(request, (*key, "crossed", k))
     replies = iter(world.speak(wanted))
     answers: list[dict[AgentId, list[Completion]]] = []
     for _ in origins:

@@ -70,7 +70,7 @@ def check_finite(learners: Mapping[str, Any], where: str) -> None:
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                 raise TrainingError(
                     f"{where}: {place} of {name} holds numbers that are not finite, so it is not saved; what was saved "
-                    "before is good: resume from it with a lower --optimizer.lr"
+                    "before is good: resume from it with a lower --optimiser.lr"
                 )
 
 

@@ -1,6 +1,6 @@
 """Run folders as they lie on disk, whole or not: settings, steps, transcripts, evaluations, and what was not readable.
 
-Imports no torch.
+Knows: the files of a run folder. Does not know: what the numbers mean, charts, pages. Imports no torch.
 """
 
 from __future__ import annotations

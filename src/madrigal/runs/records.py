@@ -1,4 +1,7 @@
-"""What is written down of a training step: numbers and sampled transcripts, as plain dictionaries."""
+"""What is written down of a training step: numbers and sampled transcripts, as plain dictionaries.
+
+Knows: groups, samples, learners' reports. Does not know: files, screens.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +17,19 @@ from madrigal.types import Completion, Episode, Group, Sample, Turn, joint_rewar
 Record = dict[str, Any]
 
 
-def segments(groups: Sequence[Group[Any]]) -> Iterator[Episode[Any]]:
+def stretches(groups: Sequence[Group[Any]]) -> Iterator[Episode[Any]]:
     """Every stretch of play in a forest of groups."""
     return (episode for group in all_groups(groups) for episode in group.episodes)
 
 
-def full_episodes(groups: Sequence[Group[Any]]) -> Iterator[Episode[Any]]:
+def paths(groups: Sequence[Group[Any]]) -> Iterator[Episode[Any]]:
     """Every episode of a forest, whole: all stretches from the beginning to where nothing follows, joined."""
     for group in groups:
         for stretch in group.episodes:
             if stretch.then is None:
                 yield stretch
                 continue
-            for rest in full_episodes([stretch.then]):
+            for rest in paths([stretch.then]):
                 yield Episode(stretch.start, stretch.turns + rest.turns, stretch.steps + rest.steps)
 
 
@@ -40,11 +43,11 @@ def step_record(
     """One line of steps.jsonl.
 
     Keys: `reward` is the mean joint reward of a round; `component/<name>` means of the task's metrics;
-    `agent/<id>/...` per agent; `update/<policy>/...` per learner; `group/return_std` the standard deviation of the returns
-    of whole episodes that begin alike; `group/zero_advantage_fraction` the share of answers whose advantage is 0, from which nothing can
+    `agent/<id>/...` per agent; `update/<policy>/...` per learner; `group/spread` the standard deviation of the returns
+    of whole episodes that begin alike; `group/equal` the share of answers whose advantage is 0, from which nothing can
     be learned. `tokens` counts what was generated beside the groups too, greedy or alone.
     """
-    episodes = list(segments(groups))
+    episodes = list(stretches(groups))
     turns = [turn for episode in episodes for turn in episode.turns]
     beside = [turn for group in all_groups(groups) for episode in _beside(group) for turn in episode.turns]
     tokens = sum(len(turn.completion.token_ids) for turn in _distinct([*turns, *beside]))
@@ -56,8 +59,8 @@ def step_record(
         "tokens_per_second": tokens / seconds if seconds else 0.0,
         "episodes": len(episodes),
         "reward": fmean(joint_reward(s) for episode in episodes for s in episode.steps),
-        "group/return_std": fmean(_spread(group) for group in groups),
-        "group/zero_advantage_fraction": fmean(abs(a) < 1e-9 for a in advantages) if advantages else 1.0,
+        "group/spread": fmean(_spread(group) for group in groups),
+        "group/equal": fmean(abs(a) < 1e-9 for a in advantages) if advantages else 1.0,
     }
     record |= {f"component/{k}": v for k, v in mean_metrics(_last(episodes)).items()}
     for agent in groups[0].agents:
@@ -73,7 +76,7 @@ def transcripts(
     """The first `count` episodes of a step, whole, with reward and advantage per turn: lines of episodes.jsonl."""
     # Crossed joint actions share answers, and an answer is credited once: it is told apart by what was said.
     advantage_of = {id(sample.turn.completion): sample.advantage for stage in stages for sample in stage}
-    return [{"step": step, **transcript(episode, advantage_of)} for episode in islice(full_episodes(groups), count)]
+    return [{"step": step, **transcript(episode, advantage_of)} for episode in islice(paths(groups), count)]
 
 
 def transcript(episode: Episode[Any], advantage_of: Mapping[int, float] | None = None) -> Record:
@@ -120,7 +123,7 @@ def _last(episodes: Sequence[Episode[Any]]) -> list[Episode[Any]]:
 
 
 def _spread(group: Group[Any]) -> float:
-    return pstdev(sum(map(joint_reward, episode.steps)) for episode in full_episodes([group]))
+    return pstdev(sum(map(joint_reward, episode.steps)) for episode in paths([group]))
 
 
 def _beside(group: Group[Any]) -> tuple[Episode[Any], ...]:
@@ -140,6 +143,6 @@ def _agent_record(agent: str, episodes: Sequence[Episode[Any]], turns: Sequence[
     return {
         f"agent/{agent}/reward": fmean(s.rewards[agent] for e in episodes for s in e.steps),
         f"agent/{agent}/tokens": fmean(len(completion.token_ids) for completion in said),
-        f"agent/{agent}/truncated_fraction": fmean(completion.finish == "length" for completion in said),
+        f"agent/{agent}/cut_off": fmean(completion.finish == "length" for completion in said),
         f"agent/{agent}/seconds": fmean(completion.seconds for completion in said),
     }

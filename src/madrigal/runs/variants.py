@@ -1,4 +1,7 @@
-"""Runs that differ in their seed alone, taken together; and what tells the others apart."""
+"""Runs that differ in their seed alone, taken together; and what tells the others apart.
+
+Knows: settings. Does not know: what was measured.
+"""
 
 from __future__ import annotations
 

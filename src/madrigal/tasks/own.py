@@ -18,13 +18,13 @@ from madrigal.types import ConfigError, MadrigalError, TaskError
 
 
 @dataclass(frozen=True, slots=True)
-class CustomTask:
+class Own:
     """Where an own task lives: "file.py:name" or "package.module:name", a Task or a function that makes one."""
 
     path: str
 
 
-def load_own(config: CustomTask) -> Task[Any]:
+def load_own(config: Own) -> Task[Any]:
     """Imports the user's module, once, and returns the task in it, checked and guarded.
 
     Raises:
@@ -51,7 +51,7 @@ def load_own(config: CustomTask) -> Task[Any]:
     return guarded
 
 
-def beside(config: CustomTask, name: str) -> object:
+def beside(config: Own, name: str) -> object:
     """Another object of the user's module by its name, None where there is none.
 
     Raises:
@@ -60,7 +60,7 @@ def beside(config: CustomTask, name: str) -> object:
     return vars(_module(_names(config)[0])).get(name)
 
 
-def _names(config: CustomTask) -> tuple[str, str]:
+def _names(config: Own) -> tuple[str, str]:
     module, _, name = config.path.rpartition(":")
     if not module:
         raise ConfigError(f"own task: expected file.py:name or module:name, got {config.path!r}")

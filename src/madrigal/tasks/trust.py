@@ -10,7 +10,7 @@ from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.discussion.debate import Debate
 from madrigal.tasks.office.services import Office
-from madrigal.tasks.own import CustomTask
+from madrigal.tasks.own import Own
 from madrigal.types import ConfigError
 
 TRUST = "--trust"
@@ -32,7 +32,7 @@ class Wish:
 
 def wishes(config: TaskConfig, trackers: Sequence[str] = ()) -> Iterator[Wish]:
     """Everything that a task of these settings, and these trackers, do to the machine besides training."""
-    if isinstance(config, CustomTask):
+    if isinstance(config, Own):
         yield Wish(f"import and run the code of {config.path}", "--task.path")
     if isinstance(config, Coding | Office) and config.unconfined:
         yield Wish("switch off the sandbox around code that models write (task.unconfined)", "--task.unconfined")
@@ -46,7 +46,7 @@ def wishes(config: TaskConfig, trackers: Sequence[str] = ()) -> Iterator[Wish]:
         yield Wish(f"send settings and numbers to {' and '.join(sending)}", "--records.trackers")
 
 
-def risks(config: TaskConfig, trackers: Sequence[str] = (), typed: Collection[str] = ()) -> str:
+def reach(config: TaskConfig, trackers: Sequence[str] = (), typed: Collection[str] = ()) -> str:
     """All wishes in one phrase, those left out whose flag was typed; "" where there is none.
 
     >>> reach(Own("divide.py:task"))
@@ -67,10 +67,10 @@ def check_trust(
     Raises:
         ConfigError: saying what would be done, and how to allow it.
     """
-    if wish := risks(config, trackers, typed):
+    if wish := reach(config, trackers, typed):
         raise ConfigError(f"{where} asks to {wish}; look at it first, and allow it with {TRUST}")
 
 
-def with_trust_flag(command: str, config: TaskConfig, trackers: Sequence[str] = ()) -> str:
+def trusting(command: str, config: TaskConfig, trackers: Sequence[str] = ()) -> str:
     """A command to show a user, with the flag that settings like these will need when they come from a file."""
-    return f"{command} {TRUST}" if risks(config, trackers) else command
+    return f"{command} {TRUST}" if reach(config, trackers) else command

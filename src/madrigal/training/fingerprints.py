@@ -17,7 +17,7 @@ from transformers.utils.hub import cached_file
 from madrigal.config import Experiment
 from madrigal.policies.local import resolve_model
 from madrigal.rollouts.task import Task
-from madrigal.tasks.own import CustomTask
+from madrigal.tasks.own import Own
 from madrigal.types import ConfigError, Split
 
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -36,7 +36,7 @@ def fingerprints(run: Experiment, task: Task[Any]) -> dict[str, str]:
         found |= {f"the {part} of {place}": digest for part, digest in models.get(name, {}).items()}
     if run.team.start:
         found["team.start"] = _digest(_contents(sorted(Path(run.team.start).glob("*/*.safetensors"))))
-    if isinstance(run.task, CustomTask) and (file := _source(run.task.path)).is_file():
+    if isinstance(run.task, Own) and (file := _source(run.task.path)).is_file():
         found[CODE] = _digest([file.read_bytes()])
     return found
 

@@ -1,4 +1,7 @@
-"""A team on the held-out examples of an experiment: while it trains, or loaded again from its run folder."""
+"""A team on the held-out examples of an experiment: while it trains, or loaded again from its run folder.
+
+Knows: which examples an experiment evaluates and how often. Does not know: training, baselines.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +12,22 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from madrigal.build.experiment import check_prompts, load_team, make_team, open_checked_task, open_rollout_workers
+from madrigal.build.experiment import check_prompts, load_team, make_team, prepare, voices
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.evaluate import Evaluation, evaluate, percent_of_best
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
-from madrigal.rollouts.play import Generate, StepFn
+from madrigal.rollouts.play import Judger, Speaker
 from madrigal.rollouts.task import Task
 from madrigal.runs.checkpoint import checkpoints, load_checkpoint, newest_checkpoint
 from madrigal.runs.provenance import read_about
 from madrigal.runs.records import Record, transcript
-from madrigal.tasks.trust import check_trust, with_trust_flag
+from madrigal.tasks.trust import check_trust, trusting
 from madrigal.training.fingerprints import differences, fingerprints
 from madrigal.types import AgentId, ConfigError, Example
 
 
-class Callback(Protocol):
+class Watcher(Protocol):
     """Is told how a run goes; a progress view, say."""
 
     def stage(self, name: str) -> None: ...
@@ -32,7 +35,7 @@ class Callback(Protocol):
     def evaluated(self, when: str, result: Evaluation) -> None: ...
 
 
-class NullCallback:
+class Silent:
     """A watcher that shows nothing."""
 
     def stage(self, name: str) -> None:
@@ -50,18 +53,11 @@ def held_out(run: Experiment, task: Task[Any]) -> Sequence[Example]:
     return task.examples("test")[: run.evaluation.examples]
 
 
-def evaluate_on(task: Task[Any], run: Experiment, speak: Generate, judge: StepFn) -> tuple[Evaluation, list[Record]]:
-    """Plays them; what was measured, and every transcript with its sample's number and its normalized return."""
+def evaluate_on(task: Task[Any], run: Experiment, speak: Speaker, judge: Judger) -> tuple[Evaluation, list[Record]]:
+    """Plays them; what was measured, and every transcript with its sample's number and its normalised return."""
     asked = run.evaluation
     result, episodes = evaluate(
-        task,
-        run.topology,
-        held_out(run, task),
-        speak,
-        judge,
-        samples=asked.samples,
-        timed_examples=asked.timed,
-        seed=run.seed,
+        task, run.topology, held_out(run, task), speak, judge, samples=asked.samples, timed=asked.timed, seed=run.seed
     )
     return result, [
         {"sample": n % asked.samples, "return_percent": percent_of_best(task, episode), **transcript(episode)}
@@ -69,16 +65,16 @@ def evaluate_on(task: Task[Any], run: Experiment, speak: Generate, judge: StepFn
     ]
 
 
-def evaluate_experiment(run: Experiment, watch: Callback | None = None) -> tuple[Evaluation, list[Record]]:
+def evaluate_experiment(run: Experiment, watch: Watcher | None = None) -> tuple[Evaluation, list[Record]]:
     """Evaluates the models that an experiment starts from."""
     use_threads(run.threads)
-    with open_checked_task(run) as task:
-        (watch or NullCallback()).stage("loading the team")
+    with prepare(run) as task:
+        (watch or Silent()).stage("loading the team")
         return _evaluated(make_team(run.team, task.agents, run.seed), run, task)
 
 
 def evaluate_run(
-    folder: Path, watch: Callback | None = None, *, trust: bool = False, step: int | None = None
+    folder: Path, watch: Watcher | None = None, *, trust: bool = False, step: int | None = None
 ) -> tuple[Evaluation, list[Record]]:
     """Repeats the last evaluation of a run: from its saved team, or, where nothing was trained, from the base models.
 
@@ -96,8 +92,8 @@ def evaluate_run(
     if step is None:
         check_saved(folder, run)
     use_threads(run.threads)
-    watch = watch or NullCallback()
-    with open_checked_task(run) as task:
+    watch = watch or Silent()
+    with prepare(run) as task:
         for notice in notices(folder, run, task, step):
             watch.stage(notice)
         watch.stage("loading the team")
@@ -108,7 +104,7 @@ def evaluate_run(
 
 def _evaluated(team: Team, run: Experiment, task: Task[Any]) -> tuple[Evaluation, list[Record]]:
     check_prompts(run, task, team, held_out(run, task))
-    with open_rollout_workers(run, task, team) as (speak, judge):
+    with voices(run, task, team) as (speak, judge):
         return evaluate_on(task, run, speak, judge)
 
 
@@ -159,7 +155,7 @@ def check_saved(folder: Path, run: Experiment, otherwise: str = "") -> None:
         ConfigError: saying how to finish it.
     """
     if run.steps and not (folder / "team").is_dir():
-        again = with_trust_flag(f"madrigal train {folder} --resume", run.task, run.records.trackers)
+        again = trusting(f"madrigal train {folder} --resume", run.task, run.records.trackers)
         if newest_checkpoint(folder / "checkpoints"):
             otherwise = f", or make one of the newest checkpoint: madrigal export {folder}{otherwise}"
         raise ConfigError(f"run {folder}: there is no saved team yet; finish it with: {again}{otherwise}")

@@ -15,7 +15,7 @@ from madrigal.training.fingerprints import CODE, differences
 from madrigal.types import ConfigError
 
 # What changes neither the shape of anything that a checkpoint holds nor what the run is about.
-FREE = ("steps", "prompts", "threads", "sampling", "optimizer", "evaluation", "records")
+FREE = ("steps", "prompts", "threads", "sampling", "optimiser", "evaluation", "records")
 Tell = Callable[[str], None]
 
 
@@ -121,6 +121,6 @@ def _check_changes(folder: Path, changes: Mapping[str, Any], run: Experiment, st
 
 def _announced(before: Experiment, run: Experiment, changes: Mapping[str, Any], step: int) -> str:
     listed = ", ".join(f"{key} {old} -> {new}" for key, (old, new) in changes.items())
-    anew = before.steps != run.steps and (run.optimizer.lr_schedule != "constant")
-    laid = f"; the learning rate's {run.optimizer.lr_schedule} schedule is laid out anew for {run.steps} steps"
+    anew = before.steps != run.steps and (run.optimiser.schedule != "constant")
+    laid = f"; the learning rate's {run.optimiser.schedule} schedule is laid out anew for {run.steps} steps"
     return f"from step {step} on with other settings ({listed}){laid if anew else ''}"

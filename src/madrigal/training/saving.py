@@ -12,10 +12,10 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from madrigal.build.experiment import open_checked_task, pick_device
+from madrigal.build.experiment import pick_device, prepare
 from madrigal.config import Experiment, read_experiment, to_json
-from madrigal.learning.learners import Learners
-from madrigal.learning.snapshots import POOL, Opponents
+from madrigal.learning.learners import Learning
+from madrigal.learning.snapshots import POOL, Partners
 from madrigal.policies.team import Team
 from madrigal.rollouts.task import Task
 from madrigal.runs.checkpoint import check_finite, checkpoints, save_checkpoint
@@ -25,7 +25,7 @@ from madrigal.runs.log import RunLog
 from madrigal.runs.provenance import FILE, read_about, session
 from madrigal.tasks.trust import check_trust
 from madrigal.training.fingerprints import fingerprints
-from madrigal.training.held_out import Callback, team_at
+from madrigal.training.held_out import Watcher, team_at
 from madrigal.training.resume import Saved, find_saved, state_of
 from madrigal.types import ConfigError, MadrigalError, TrainingError
 
@@ -37,7 +37,7 @@ class Keeper:
         saved_at: the step of the newest checkpoint, -1 while there is none.
     """
 
-    def __init__(self, place: Held, run: Experiment, watch: Callback, task: Task[Any]) -> None:
+    def __init__(self, place: Held, run: Experiment, watch: Watcher, task: Task[Any]) -> None:
         """Looks at what the folder holds, before any model is loaded.
 
         Raises:
@@ -53,7 +53,7 @@ class Keeper:
             for flaw in RunLog(place.folder).check(self.saved.step):
                 watch.stage(flaw)
 
-    def take_up(self, log: RunLog, learning: Learners, partners: Opponents) -> tuple[Any, int]:
+    def take_up(self, log: RunLog, learning: Learning, partners: Partners) -> tuple[Any, int]:
         """Restores what was saved, writes down that the run begins or goes on; returns memory and first step.
 
         Raises:
@@ -192,7 +192,7 @@ def export(folder: Path, step: int | None = None, output: Path | None = None, *,
     target = output or (folder / f"team-step-{wanted}" if own.exists() else own)
     if target.exists() and not (target / "team.json").is_file():
         raise ConfigError(f"--output: {target} exists and is no team; name another folder")
-    with open_checked_task(run) as task:
+    with prepare(run) as task:
         save_team(team_at(folder, run, task.agents, wanted), target)
     if target == own:
         write_whole(folder / FILE, json.dumps(read_about(folder) | {"team_step": wanted}, indent=2) + "\n")

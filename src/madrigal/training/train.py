@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from madrigal.algorithms import reported
-from madrigal.build.experiment import check_prompts, make_team, open_checked_task, open_rollout_workers
+from madrigal.build.experiment import check_prompts, make_team, prepare, voices
 from madrigal.build.learners import check_histories, make_learning
 from madrigal.config import Experiment, with_absolute_places
-from madrigal.learning.snapshots import Opponents
-from madrigal.rollouts.counterfactual_rewards import difference_rewards, with_counterfactuals
-from madrigal.rollouts.play import Generate, GenerationRequest, StepFn
+from madrigal.learning.snapshots import Partners
+from madrigal.rollouts.counterfactual_rewards import leaving_one_out, paying_differences
+from madrigal.rollouts.play import Judger, Speaker, Utterance
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Task
-from madrigal.rollouts.tree import rollout_groups
+from madrigal.rollouts.tree import branch
 from madrigal.runs.folders import Held, held
 from madrigal.runs.log import RunLog
 from madrigal.runs.records import step_record, transcripts
 from madrigal.runs.signals import Stop, stop_on_signals
 from madrigal.runs.trackers import make_tracker
-from madrigal.training.held_out import Callback, NullCallback, evaluate_on, held_out, use_threads
+from madrigal.training.held_out import Silent, Watcher, evaluate_on, held_out, use_threads
 from madrigal.training.saving import Keeper, is_due
 from madrigal.types import Completion, Example, Group, Point
 
@@ -41,7 +41,7 @@ def train(
     *,
     resume: bool = False,
     overwrite: bool = False,
-    watch: Callback | None = None,
+    watch: Watcher | None = None,
     stop: Stop | None = None,
 ) -> bool:
     """Runs one experiment in its folder, which is made where there is none.
@@ -58,7 +58,7 @@ def train(
     Raises:
         ConfigError: if the folder holds a run and neither was asked for, or another process trains there.
     """
-    with open_checked_task(run) as task:
+    with prepare(run) as task:
         return train_on(task, run, folder, resume=resume, overwrite=overwrite, watch=watch, stop=stop)
 
 
@@ -69,23 +69,23 @@ def train_on(
     *,
     resume: bool = False,
     overwrite: bool = False,
-    watch: Callback | None = None,
+    watch: Watcher | None = None,
     stop: Stop | None = None,
 ) -> bool:
-    """`train` on a task that `open_checked_task` has opened."""
+    """`train` on a task that `prepare` has opened."""
     with held(folder, resume=resume, overwrite=overwrite, beside=True) as place:
         return not train_in(task, run, place, watch=watch, stop=stop)
 
 
 def train_in(
-    task: Task[Any], run: Experiment, place: Held, *, watch: Callback | None = None, stop: Stop | None = None
+    task: Task[Any], run: Experiment, place: Held, *, watch: Watcher | None = None, stop: Stop | None = None
 ) -> int:
     """`train_on` in a folder that is held. Every step is four verbs: play, credit, update, sync.
 
     Returns:
         0 when all steps were made, else what `stop` said: the signal that ended the run early.
     """
-    watch, run = watch or NullCallback(), with_absolute_places(run)
+    watch, run = watch or Silent(), with_absolute_places(run)
     use_threads(run.threads)
     keeper = Keeper(place, run, watch, task)
     watch.stage("loading the team")
@@ -94,10 +94,10 @@ def train_in(
     learning = make_learning(run, team)
     check_histories(run, task, learning.critics, _trained(run, task))
     log = RunLog(place.folder, [make_tracker(t, place.folder, dataclasses.asdict(run)) for t in run.records.trackers])
-    partners = Opponents(run.team.partners, team.seats)
+    partners = Partners(run.team.partners, team.seats)
     memory, step = keeper.take_up(log, learning, partners)  # only now: what cannot be loaded leaves no run behind
     minded, ended = stop_on_signals() if stop is None else nullcontext(stop), False
-    with open_rollout_workers(run, task, team) as (speak, judge), minded as interrupted:
+    with voices(run, task, team) as (speak, judge), minded as interrupted:
         judged = _Evaluator(run, task, _until(interrupted, speak), judge, log, watch, place)
         try:
             if run.steps and (missing := keeper.lacks(step)):
@@ -111,8 +111,8 @@ def train_in(
                     groups = _play(run, task, step, partners, speak, judge)
                     readings = learning.read(groups)
                     stages, memory = run.algorithm.credit(groups, memory, readings)
-                    updates = learning.update(groups, stages, readings, run.optimizer.scale(step, run.steps))
-                # sync: the engines of local policies read the learners' own weights, and `logprob_mismatch` proves it.
+                    updates = learning.update(groups, stages, readings, run.optimiser.scale(step, run.steps))
+                # sync: the engines of local policies read the learners' own weights, and `stale` proves it.
                 record = step_record(step, time.perf_counter() - began, groups, stages, updates)
                 record |= reported(run.algorithm, memory)
                 log.step(record, transcripts(step, groups, stages, run.records.transcripts))
@@ -135,10 +135,10 @@ def train_in(
     return 0 if ended else int(interrupted())
 
 
-def _until(interrupted: Stop, speak: Generate) -> Generate:
+def _until(interrupted: Stop, speak: Speaker) -> Speaker:
     """A speaker that is asked no more when somebody wants to stop: an evaluation may take longer than a step."""
 
-    def answer(wanted: Sequence[GenerationRequest]) -> Sequence[Completion]:
+    def answer(wanted: Sequence[Utterance]) -> Sequence[Completion]:
         if interrupted():
             raise StoppedError
         return speak(wanted)
@@ -160,18 +160,16 @@ def examples_of(step: int, examples: Sequence[Example], count: int, seed: int) -
 
 
 def _play(
-    run: Experiment, task: Task[Any], step: int, partners: Opponents, speak: Generate, judge: StepFn
+    run: Experiment, task: Task[Any], step: int, partners: Partners, speak: Speaker, judge: Judger
 ) -> list[Group[Any]]:
     examples = examples_of(step, task.examples("train"), run.prompts, run.seed)
     origins = [Point(example.id, task.reset(example)) for example in examples]
-    paid = difference_rewards(judge) if run.reward.share == "difference" else judge
-    judging = with_counterfactuals(paid) if run.algorithm.needs.counterfactual_rewards else paid
+    paid = paying_differences(judge) if run.reward.share == "difference" else judge
+    judging = leaving_one_out(paid) if run.algorithm.needs.without else paid
     return [
         group
         for table in partners.seatings(origins, speak, (run.seed, step))
-        for group in rollout_groups(
-            task, run.topology, table.origins, run.algorithm.branching, table.speak, judging, table.key
-        )
+        for group in branch(task, run.topology, table.origins, run.algorithm.branching, table.speak, judging, table.key)
     ]
 
 
@@ -187,10 +185,10 @@ class _Evaluator:
 
     run: Experiment
     task: Task[Any]
-    speak: Generate
-    judge: StepFn
+    speak: Speaker
+    judge: Judger
     log: RunLog
-    watch: Callback
+    watch: Watcher
     place: Held
 
     def __call__(self, when: str, step: int) -> None:

@@ -1,5 +1,7 @@
 """How a model is helped to a right answer or brought to a wrong one, and how answers are put in one style.
 
+Knows: prompts, worked reference answers. Does not know: models, how many answers are wanted.
+
 Two ways. An instructed model is told to ("instruction"). A small one that cannot be told is given the beginning of an
 answer to go on from ("beginning"): some steps of the reference answer, or steps of which one has a wrong result.
 """

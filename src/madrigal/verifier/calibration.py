@@ -1,4 +1,7 @@
-"""How far a verifier's scores can be believed: does 0.8 mean right in 80 of 100 cases, does right score above wrong?"""
+"""How far a verifier's scores can be believed: does 0.8 mean right in 80 of 100 cases, does right score above wrong?
+
+Knows: scores and labels. Does not know: models, text.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What was found on labeled answers.
+    """What was found on labelled answers.
 
     Attributes:
         base: the share of answers that is right; what a verifier that knows nothing says of each.

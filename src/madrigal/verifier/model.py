@@ -1,5 +1,7 @@
 """A language model that says how probably an answer is right.
 
+Knows: weights, a scalar head, how question and answer are read. Does not know: training, data, servers, tasks.
+
     s(q, y) = sigmoid(w . h_T)          h_T what the model makes of the answer's last token, w without bias
 
 The answer is read after the question as a chat would show them, its end token included.

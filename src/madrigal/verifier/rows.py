@@ -1,6 +1,8 @@
 """Labelled answers, and the files that hold them: one JSON object per line.
 
-{"id": "arithmetic/train/0", "question": "...", "answer": "2+5=7. The answer is 7.", "right": true, "way": "plain"}
+    {"id": "arithmetic/train/0", "question": "...", "answer": "2+5=7. The answer is 7.", "right": true, "way": "plain"}
+
+Knows: files. Does not know: how the answers came about.
 """
 
 from __future__ import annotations

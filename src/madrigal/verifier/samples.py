@@ -1,7 +1,9 @@
 """Labelled answers from a model: as many right as wrong ones to every question.
 
+Knows: how often and how questions are asked, what is kept. Does not know: models (`say` is given), files.
+
 Where plain answers to a question lack right ones, the model is helped; where they lack wrong ones, it is misled. What
-comes is labeled by its result, never by the intention. With equal numbers for each question a verifier cannot pass by
+comes is labelled by its result, never by the intention. With equal numbers for each question a verifier cannot pass by
 knowing which questions are easy.
 
 References:

@@ -1,5 +1,7 @@
 """Training a verifier: binary cross-entropy on every token of an answer.
 
+Knows: labelled answers, a verifier, an optimiser. Does not know: where the answers come from, how it will be used.
+
     L = 1/N * sum over answers y, tokens t of y: BCE(sigmoid(w . h_t), right(y))       N tokens of the update
 
 The label of an answer is copied to each of its tokens: the verifier learns to tell early, though only what it says of
@@ -21,7 +23,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from madrigal.learning.optimizer import Optimizer, OptimizerConfig
+from madrigal.learning.optimizer import Descent, Optimiser
 from madrigal.maths.losses import mean_per_token
 from madrigal.rollouts.seeds import derive
 from madrigal.types import ConfigError
@@ -39,8 +41,8 @@ class Training:
         lr: peak learning rate. The starter models, a thousand times smaller than the paper's, need 3e-3.
         epochs: passes over the answers.
         batch: answers read at once; memory depends on it, the result to rounding only.
-        accumulate: such batches per optimizer step.
-        warmup: optimizer steps of linear rise.
+        accumulate: such batches per optimiser step.
+        warmup: optimiser steps of linear rise.
         tokens: which tokens of an answer bear its label: "all" as in the paper, or the "last" alone. Early tokens of
             short answers say nothing yet, and their noise is most of the gradient of a starter model.
         schedule: of the rate after that. Not found; linear decay is what the library of the public code does unasked.
@@ -61,14 +63,14 @@ class Training:
             raise ConfigError("verifier training: expected at least 1 epoch, batch and accumulated batch")
 
     @property
-    def optimizer(self) -> OptimizerConfig:
-        return OptimizerConfig(lr=self.lr, weight_decay=0.0, warmup=self.warmup, lr_schedule=self.schedule)
+    def optimiser(self) -> Optimiser:
+        return Optimiser(lr=self.lr, weight_decay=0.0, warmup=self.warmup, schedule=self.schedule)
 
 
 def train_verifier(
     verifier: LearnedVerifier, rows: Sequence[Row], config: Training, tell: Tell = lambda step, steps, loss: None
 ) -> list[float]:
-    """Trains in place; returns the loss of every optimizer step, in nats per token.
+    """Trains in place; returns the loss of every optimiser step, in nats per token.
 
     Args:
         tell: is told after each step: its number from 1, of how many, and its loss.
@@ -81,18 +83,18 @@ def train_verifier(
         raise ConfigError(f"verifier training: expected right and wrong answers, got {len(rows)} of at most one kind")
     size = config.batch * config.accumulate
     steps = config.epochs * math.ceil(len(rows) / size)
-    descent = Optimizer("the verifier", verifier.critic.parameters(), config.optimizer)
+    descent = Descent("the verifier", verifier.critic.parameters(), config.optimiser)
     losses: list[float] = []
     for epoch in range(config.epochs):
         order = random.Random(derive(config.seed, "epoch", epoch)).sample(list(rows), len(rows))
         for start in range(0, len(order), size):
-            scale = config.optimizer.scale(len(losses), steps)
+            scale = config.optimiser.scale(len(losses), steps)
             losses.append(_step(verifier, descent, order[start : start + size], config, scale))
             tell(len(losses), steps, losses[-1])
     return losses
 
 
-def _step(verifier: LearnedVerifier, descent: Optimizer, rows: Sequence[Row], config: Training, scale: float) -> float:
+def _step(verifier: LearnedVerifier, descent: Descent, rows: Sequence[Row], config: Training, scale: float) -> float:
     encoded = [verifier.encode(row.asked, row.answer) for row in rows]
     tokens = len(rows) if config.tokens == "last" else sum(len(said) for _, said in encoded)
     descent.forget()

@@ -1,4 +1,8 @@
-"""Starter models: tiny generalists, made from synthetic corpora, on which a whole team trains on a laptop."""
+"""Starter models: tiny generalists, made from synthetic corpora, on which a whole team trains on a laptop.
+
+Knows: where the models lie.
+Does not know: how they were made (pretrain), what they read (corpora), how they are loaded.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ Rewards = Literal["joint", "own", "zero-sum"]
 
 
 class Task(Protocol[S]):
-    """A cooperative game over text, as a decentralized POMDP: agents see prompts, answer, and share what follows.
+    """A cooperative game over text, as a decentralised POMDP: agents see prompts, answer, and share what follows.
 
     Every method is pure: the same arguments give the same answer, and nothing is remembered between calls, so that
     any episode can start again from any of its points. Services (a sandbox, an expert model) are given to the task

@@ -1,4 +1,8 @@
-"""The small machinery that all corpora share: templates, splits by kind, cached example sets."""
+"""The small machinery that all corpora share: templates, splits by kind, cached example sets.
+
+Knows: how a template becomes a sentence, and which kinds of problem are held out.
+Does not know: what any corpus is about.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Several games in one run: every example is of one of them."""
+"""Several games in one run: every example is of one of them.
+
+Knows: tables. Does not know: rules.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Simple negotiation: two traders value five resources differently; who gains more by trading wins."""
+"""Simple negotiation: two traders value five resources differently; who gains more by trading wins.
+
+Knows: resources, offers, what holdings are worth. Does not know: agents, rewards, who plays.
+"""
 
 from __future__ import annotations
 

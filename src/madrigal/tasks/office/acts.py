@@ -1,4 +1,7 @@
-"""One action of one agent: from the office before to the office after, and an entry of the trace."""
+"""One action of one agent: from the office before to the office after, and an entry of the trace.
+
+Knows: who may do what, the board, the desks. Does not know: rounds, rewards, endings.
+"""
 
 from __future__ import annotations
 

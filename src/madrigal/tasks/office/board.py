@@ -1,4 +1,7 @@
-"""The state of an office: one board that all see, and a desk for each that nobody else does."""
+"""The state of an office: one board that all see, and a desk for each that nobody else does.
+
+Knows: records. Does not know: who may change what (primitives, roles), what anything is worth (work).
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """What can be done to the board: for each primitive what must hold before, what it does, and what must hold after.
 
+Knows: boards and the tools of one piece of work. Does not know: roles, rounds, rewards.
+
 | primitive | before | effect | after |
 |---|---|---|---|
 | plan | nothing is accepted | the plan stands on the board, with what was looked up | there is a plan |

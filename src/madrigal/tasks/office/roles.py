@@ -1,5 +1,7 @@
 """Who may do what, and how an agent's words become actions.
 
+Knows: roles and primitives. Does not know: prompts, rounds, rewards.
+
 Actions are lines that begin with a primitive's name and a colon, or consist of the name; what follows, down to the next
 such line, is the action's text. `note:` is for the agent's own scratchpad. Words that name nothing are the role's usual
 action: the first of its primitives that is due. So models that were never told of primitives can be seated too.

@@ -1,5 +1,8 @@
 """Working in an office, as a task: a board that a team of roles changes round by round, until somebody ends it.
 
+Knows: rounds, whose actions count when, what a round earns, when an episode ends. Does not know: what can be done to a
+board (primitives), how a piece is judged (work), who hears whom (a topology).
+
 An example: Example("posts/train/0", {"post": "My aunt Julia and I live in a rented cabin. ..."}), or a problem in
 HumanEval's schema.
 

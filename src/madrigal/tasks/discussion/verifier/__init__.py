@@ -1,5 +1,7 @@
 """Verifiers: how probably an answer to a question is right.
 
+Knows: the protocol, and what every verifier must keep to. Does not know: how any of them judges.
+
 A verifier is a service that a task is given when it is made (`service`). By rule: `exact`, `symbolic`. Learned: in
 another process, reached over HTTP (`client`); the model itself is in `madrigal.verifier`.
 """

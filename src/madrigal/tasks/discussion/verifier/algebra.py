@@ -1,5 +1,7 @@
 """Whether answers equal a reference by algebra: a small program that `symbolic` runs in a process of its own.
 
+Knows: math_verify, which is imported here alone. Does not know: questions, who asks.
+
 One line of JSON in, one out: {"reference": "1/2", "answer": "0.5"} -> {"equal": true}, or {"error": "..."}.
 math_verify stops what takes too long by signals, which reach only a main thread; hence a program.
 """

@@ -1,4 +1,7 @@
-"""The verifier that compares results: 1 for the reference answer's, 0 for every other."""
+"""The verifier that compares results: 1 for the reference answer's, 0 for every other.
+
+Knows: numbers and choices in worked answers. Does not know: how a result was come by.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A verifier with whatever it needs: nothing, a checker of algebra, or a server with a model."""
+"""A verifier with whatever it needs: nothing, a checker of algebra, or a server with a model.
+
+Knows: which process a configuration calls for, and when it ends. Does not know: how scores come about.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """The verifier that compares results by algebra: 1 where an answer was shown to equal the reference answer, else 0.
 
+Knows: a process that compares (`algebra`), and that it may have to be ended. Does not know: algebra.
+
 Model-written expressions can take for ever ("10^(10^10)"). An answer that is not shown to be equal in time counts as
 unequal, which is what the score says; a process that breaks is an error.
 """
