@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 from madrigal.rollouts.task import check_task
-from madrigal.tasks.coding.config import Coding
-from madrigal.tasks.coding.config import FeedbackMode as ConfiguredMode
+from madrigal.tasks.coding.config import Coding, ExpertConfig
 from madrigal.tasks.coding.expert import Edits
-from madrigal.tasks.coding.feedback import FEEDBACK_MODES
 from madrigal.tasks.coding.problem import Problem
 from madrigal.tasks.coding.sandbox import Program, Verdict
 from madrigal.tasks.coding.task import CodingTask, coding_task
@@ -21,6 +19,7 @@ from madrigal.types import Completion, ConfigError, Example, Message, TaskError,
 
 AUX = "def aux(x):\n    return x * x"
 USES = "def square_up(x):\n    y = aux(x)\n    return y + 1"
+EXPERT = Coding(turns=2, feedback="expert_edits", expert=ExpertConfig(model="advisor"))
 LAZY = "def square_up(x):\n    return aux(x)"
 
 
@@ -31,7 +30,7 @@ def example(problem: Problem) -> Example:
 
 @pytest.fixture
 def task(example: Example, judge: Any) -> CodingTask:
-    return CodingTask((example,), (Example("b", example.data),), judge, horizon=2)
+    return CodingTask((example,), (Example("b", example.data),), judge, Coding(turns=2))
 
 
 def test_first_prompts(task: CodingTask, example: Example) -> None:
@@ -83,7 +82,7 @@ def test_the_expert_is_asked_between_rounds_only(example: Example, judge: Any) -
         asked.append((problem, code))
         return Edits("for aux", "for main", failed=1)
 
-    task = CodingTask((example,), (example,), judge, horizon=2, feedback="expert_edits", expert=expert)
+    task = CodingTask((example,), (example,), judge, EXPERT, expert)
     step = task.step(task.reset(example), {"helper": AUX, "main": LAZY})
     assert asked == [(example.data["prompt"], f"{AUX}\n\n{LAZY}")]
     assert "Expert: for aux" in task.observe(step.state, "helper", ())[0].content
@@ -94,9 +93,7 @@ def test_the_expert_is_asked_between_rounds_only(example: Example, judge: Any) -
 
 def test_an_expert_that_fails_shows_in_the_round_that_had_no_advice(example: Example, judge: Any) -> None:
     gone = Edits(failed=3, answered=False, reason="no answer")
-    task = CodingTask(
-        (example,), (example,), judge, horizon=2, feedback="expert_edits", expert=lambda problem, code: gone
-    )
+    task = CodingTask((example,), (example,), judge, EXPERT, lambda problem, code: gone)
     step = task.step(task.reset(example), {"helper": AUX, "main": LAZY})
     assert "expert_failed" not in step.metrics
     assert "Expert: no advice." in task.observe(step.state, "main", ())[0].content
@@ -122,7 +119,7 @@ def test_a_problem_that_cannot_be_judged_is_named_before_anything_is_played(
 
 
 def test_a_single_agent(example: Example, judge: Any) -> None:
-    task = CodingTask((example,), (Example("b", example.data),), judge, agents=("main",))
+    task = CodingTask((example,), (Example("b", example.data),), judge, Coding(agents=("main",)))
     check_task(task, answer="def square_up(x):\n    return x * x")
     (prompt,) = task.observe(task.reset(example), "main", ())
     assert (
@@ -140,24 +137,25 @@ def test_the_contract_holds_for_any_answer(task: CodingTask, answer: str) -> Non
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"agents": ("main", "helper")}, "expected the agents"),
-        ({"horizon": 0}, "at least 1 turn"),
+        ({"agents": ("main", "helper")}, "expected helper and main"),
+        ({"turns": 0}, "at least 1"),
         ({"feedback": "hints"}, "level_feedback, expert_edits"),
-        ({"feedback": "expert_edits", "horizon": 2}, "needs an expert"),
+        ({"feedback": "expert_edits", "turns": 2}, "name a model"),
     ],
 )
-def test_settings_that_cannot_work(settings: dict[str, Any], message: str, judge: Any) -> None:
+def test_settings_that_cannot_work(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        CodingTask((), (), judge, **settings)
+        Coding(**settings)
+
+
+def test_advice_needs_an_expert(judge: Any) -> None:
+    with pytest.raises(ConfigError, match="needs an expert"):
+        CodingTask((), (), judge, EXPERT)
 
 
 def test_a_missing_answer_is_named(task: CodingTask, example: Example) -> None:
     with pytest.raises(TaskError, match="an answer of main"):
         task.step(task.reset(example), {"helper": AUX})
-
-
-def test_the_configured_modes_are_the_modes() -> None:
-    assert get_args(ConfiguredMode) == FEEDBACK_MODES
 
 
 def test_the_embedded_problems_make_a_task() -> None:
@@ -166,5 +164,5 @@ def test_the_embedded_problems_make_a_task() -> None:
             return tuple(Verdict("passed") for _ in program.tests)
 
     task = coding_task(Coding(turns=2, sandbox_slice=-1), AllPass())
-    assert (task.horizon, task.sandbox_slice, len(task.examples("test"))) == (2, -1, 200)
+    assert (task.horizon, task.config.sandbox_slice, len(task.examples("test"))) == (2, -1, 200)
     check_task(task)

@@ -67,7 +67,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_alone_runs_no_code_and_opens_no_sandbox(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: str, wish: str
 ) -> None:
-    monkeypatch.setattr("madrigal.tasks.coding.services.Sandbox", lambda *_, **__: pytest.fail("a sandbox was opened"))
+    monkeypatch.setattr("madrigal.tasks.coding.task.Sandbox", lambda *_, **__: pytest.fail("a sandbox was opened"))
     assert cli.run(arguments.split()) == 2
     err = capsys.readouterr().err
     assert err.startswith(f"madrigal: error: {wish}") and err.count("\n") == 1
@@ -102,7 +102,7 @@ def test_a_trusted_file_may_go_without_the_sandbox(monkeypatch: pytest.MonkeyPat
 
         def __exit__(self, *_: object) -> None: ...
 
-    monkeypatch.setattr("madrigal.tasks.coding.services.Sandbox", Fake)
+    monkeypatch.setattr("madrigal.tasks.coding.task.Sandbox", Fake)
     for arguments in ("runs/bare --trust", "runs/bare --task.unconfined", "runs/bare --task.no-unconfined", "coding"):
         assert cli.run(["train", *arguments.split()]) == 0
     assert asked == [True, True, False, False]

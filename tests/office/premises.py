@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from madrigal.tasks.coding.config import ALONE, Coding
 from madrigal.tasks.coding.sandbox import Program, Verdict
-from madrigal.tasks.coding.task import ALONE, CodingTask
+from madrigal.tasks.coding.task import CodingTask
 from madrigal.tasks.office.task import OfficeTask
 from madrigal.tasks.office.work import Code, Prose
 from madrigal.tasks.writing.single import WRITER
@@ -49,5 +50,5 @@ Make = Callable[..., OfficeTask]
 def office(judge: Judge, kinds: str = "both", **settings: Any) -> OfficeTask:
     """An office for "writing", "coding" or both."""
     prose = Prose(tldr_task(Tldr(agents=WRITER))) if kinds != "coding" else None
-    code = Code(CodingTask((), (), judge, agents=ALONE)) if kinds != "writing" else None
+    code = Code(CodingTask((), (), judge, Coding(agents=ALONE))) if kinds != "writing" else None
     return OfficeTask((POST,), (PROBLEM,), prose, code, **settings)

@@ -234,7 +234,7 @@ def test_in_a_sum_an_answer_is_worth_its_own_number(topology: Topology, seed: in
 
 def test_rounds_that_nobody_judged_again_are_refused() -> None:
     group = chains([(1.0, {})], [(2.0, {})])
-    with pytest.raises(TrainingError, match=r"judged without each agent \(Step.counterfactual_rewards\), got none"):
+    with pytest.raises(TrainingError, match=r"judged without each agent, got none"):
         LEAVE_ONE_OUT_TEAM.credit([group], {})
 
 

@@ -17,8 +17,7 @@ from madrigal.config import Experiment
 from madrigal.rollouts.topology import Discussion, Parallel, Sequential, TopologyConfig
 from madrigal.settings import Lora, PolicyConfig, TeamConfig
 from madrigal.tasks.catalog import TaskConfig
-from madrigal.tasks.coding.config import Coding
-from madrigal.tasks.coding.task import ALONE
+from madrigal.tasks.coding.config import ALONE, Coding
 from madrigal.tasks.discussion.debate import Debate
 from madrigal.tasks.discussion.gsm8k import Gsm8k
 from madrigal.tasks.office.task import Office

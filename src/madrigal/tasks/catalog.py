@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from madrigal.rollouts.task import Task
 from madrigal.tasks.coding.config import Coding
-from madrigal.tasks.coding.services import open_coding
+from madrigal.tasks.coding.task import open_coding
 from madrigal.tasks.discussion.debate import Debate, open_debate
 from madrigal.tasks.discussion.gsm8k import Gsm8k, gsm8k_task
 from madrigal.tasks.games.kuhn import Kuhn

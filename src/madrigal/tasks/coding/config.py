@@ -6,9 +6,12 @@ import math
 import re
 from dataclasses import dataclass, field
 
-from madrigal.tasks.coding.feedback import FeedbackMode
+from madrigal.tasks.coding.feedback import FEEDBACK_MODES, FeedbackMode
 from madrigal.tasks.data import Source
 from madrigal.types import ConfigError
+
+CODING_AGENTS = HELPER, MAIN = ("helper", "main")
+ALONE = (MAIN,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class Coding:
     feedback: FeedbackMode = "level_feedback"
     sandbox_slice: int = 1
     aux_required: bool = False
-    agents: tuple[str, ...] = ("helper", "main")
+    agents: tuple[str, ...] = CODING_AGENTS
     test_seconds: float = 10.0
     program_seconds: float = 60.0
     memory_mb: int = 512
@@ -73,8 +76,10 @@ class Coding:
     def __post_init__(self) -> None:
         if self.turns < 1:
             raise ConfigError(f"task.turns: expected at least 1, got {self.turns}")
-        if self.agents not in {("helper", "main"), ("main",)}:
+        if self.agents not in (CODING_AGENTS, ALONE):
             raise ConfigError(f"task.agents: expected helper and main, or main alone, got {', '.join(self.agents)}")
+        if self.feedback not in FEEDBACK_MODES:
+            raise ConfigError(f"task.feedback: expected one of {', '.join(FEEDBACK_MODES)}, got {self.feedback!r}")
         for name, seconds in (("test_seconds", self.test_seconds), ("program_seconds", self.program_seconds)):
             if not 0 < seconds < math.inf:
                 raise ConfigError(f"task.{name}: expected seconds above 0 and finite, got {seconds}")

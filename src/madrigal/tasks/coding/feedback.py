@@ -1,7 +1,5 @@
 """What each agent is told between two rounds of coding: five modes, as pure functions.
 
-Every agent gets its own messages.
-
 The texts are short on purpose: small models with a context of a few hundred tokens read them.
 
 References:
@@ -14,13 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from madrigal.tasks.coding.score import Findings, Judged, Score
+from madrigal.tasks.coding.score import Fault, Findings, Judged, Score
 from madrigal.types import AgentId, Message, Messages
 
 FeedbackMode = Literal["level_feedback", "expert_edits", "plain", "level_passed", "passed"]
 FEEDBACK_MODES: tuple[FeedbackMode, ...] = get_args(FeedbackMode)
 
 REVISE = "Revise. Code only."
+NO_ADVICE = f"Expert: no advice. {REVISE}"
 LONGEST_TEST = 120
 LONGEST_MESSAGE = 80
 
@@ -30,7 +29,7 @@ class Exchange:
     """One finished round as one agent knows it.
 
     Attributes:
-        answer: what this agent said.
+        answer: what this agent wrote.
         score: what the joint answer was worth.
         edit: what an expert advised this agent to change; "" where none was asked or none came.
     """
@@ -67,17 +66,17 @@ def next_messages(
     if not past:
         return (Message("user", first),)
     if mode == "expert_edits":
-        return (Message("user", f"{first}\n\n{expert_text(past[-1].edit)}"),)
-    if mode == "level_feedback":
-        told = [diagnosis(exchange.score, agent, sandbox_slice) for exchange in past]
-        return _chat(first, past, told)
-    words = {"plain": _nothing, "level_passed": level_signals, "passed": one_signal}[mode]
-    return _chat(first, past[-1:], [words(past[-1].score, agent)])
-
-
-def _chat(first: str, past: Sequence[Exchange], told: Sequence[str]) -> Messages:
+        edit = past[-1].edit.strip()
+        return (Message("user", f"{first}\n\nExpert: {edit}\n{REVISE}" if edit else f"{first}\n\n{NO_ADVICE}"),)
     messages = [Message("user", first)]
-    for exchange, text in zip(past, told, strict=True):
+    for exchange in past if mode == "level_feedback" else past[-1:]:
+        score = exchange.score
+        text = {
+            "level_feedback": diagnosis(score, agent, sandbox_slice),
+            "level_passed": level_signals(score, agent),
+            "passed": f"Feedback: {'all passed' if score.solved else 'not all passed'}. {REVISE}",
+            "plain": REVISE,
+        }[mode]
         messages += [Message("assistant", exchange.answer), Message("user", text)]
     return tuple(messages)
 
@@ -85,35 +84,31 @@ def _chat(first: str, past: Sequence[Exchange], told: Sequence[str]) -> Messages
 def diagnosis(score: Score, agent: AgentId, sandbox_slice: int | None = 1) -> str:
     """Words every level of a score for one agent.
 
-    >>> from madrigal.tasks.coding.score import Findings, Judged, Score
+    >>> from madrigal.tasks.coding.score import Fault, Findings, Judged, Score
     >>> tests = (Judged("f(1) expected 1", "passed"), Judged("f(2) expected 4", "failed", "got 2"))
     >>> diagnosis(Score(Findings(tests=tests)), "helper").split(" Failed: ")
     ['Feedback: aux found. main found. syntax ok. tests 1/2.', 'f(2) expected 4 got 2. Revise. Code only.']
     """
-    found = score.findings
-    parts = [f"Feedback: {levels(found)}"]
-    failing = [test for test in found.tests if test.outcome != "passed"]
-    parts += [f"Failed: {failure(test)}." for test in _slice(failing, sandbox_slice)]
-    if agent == "main":
-        parts += usage_notes(found)
-    return " ".join([*parts, REVISE])
-
-
-def levels(found: Findings) -> str:
-    """The first line of a diagnosis: what was found, whether it parses, how many tests passed."""
-    aux = f"aux missing: {found.aux_missing}." if found.aux_missing else "aux found."
+    findings = score.findings
+    aux = f"aux missing: {findings.aux_missing}." if findings.aux_missing else "aux found."
+    failing = [test for test in findings.tests if test.outcome != "passed"]
+    if sandbox_slice:
+        failing = failing[:sandbox_slice] if sandbox_slice > 0 else failing[sandbox_slice:]
     parts = [
-        *([] if found.solo else [aux]),
-        f"main missing: {found.main_missing}." if found.main_missing else "main found.",
-        syntax(found),
-        f"tests {found.passed}/{len(found.tests)}." if found.tests else "tests not run.",
+        "Feedback:",
+        *([] if findings.solo else [aux]),
+        f"main missing: {findings.main_missing}." if findings.main_missing else "main found.",
+        _syntax(findings.fault),
+        f"tests {findings.passed}/{len(findings.tests)}." if findings.tests else "tests not run.",
+        *(f"Failed: {failure(test)}." for test in failing),
+        *(_usage_notes(findings) if agent == "main" else []),
+        REVISE,
     ]
     return " ".join(parts)
 
 
-def syntax(found: Findings) -> str:
+def _syntax(fault: Fault | None) -> str:
     """Says whether the combined program parses; if not, where and why."""
-    fault = found.fault
     if fault is None:
         return "syntax ok."
     author = f" in {fault.author}" if fault.author else ""
@@ -131,62 +126,35 @@ def failure(test: Judged) -> str:
     return f"{text} {_clip(test.message, LONGEST_MESSAGE)}".rstrip(" .")
 
 
-def usage_notes(found: Findings) -> list[str]:
+def _usage_notes(findings: Findings) -> list[str]:
     """What only the main agent is told: how it uses aux, and whether it adds anything of its own.
 
     Nothing for a single agent, nor where no main function was found or the program does not parse.
     """
-    if found.solo or found.main_missing or found.fault:
+    if findings.solo or findings.main_missing or findings.fault:
         return []
     notes = {
         "not called": "aux is not used.",
-        "misused": f"aux is misused: {found.misuse}.",
+        "misused": f"aux is misused: {findings.misuse}.",
         "used": "aux is used.",
     }
-    thin = ["main only wraps aux, do more in main."] if found.thin and found.usage != "not called" else []
-    return [notes[found.usage], *thin]
+    thin = ["main only wraps aux, do more in main."] if findings.thin and findings.usage != "not called" else []
+    return [notes[findings.usage], *thin]
 
 
 def level_signals(score: Score, agent: AgentId) -> str:
     """One short signal per level: implementation, syntax, tests, and for main the use of aux."""
-    found = score.findings
-    implemented = not (found.aux_missing or found.main_missing)
+    findings = score.findings
+    passed, total = findings.passed, len(findings.tests)
+    tests = {0: "none passed", total: "all passed" if total else "not run"}.get(passed, f"{passed} of {total} passed")
     parts = [
-        f"Feedback: implementation {'ok' if implemented else 'missing'}.",
-        f"syntax {'error' if found.fault else 'ok'}.",
-        f"tests {_share(found)}.",
+        f"Feedback: implementation {'missing' if findings.aux_missing or findings.main_missing else 'ok'}.",
+        f"syntax {'error' if findings.fault else 'ok'}.",
+        f"tests {tests}.",
     ]
-    if agent == "main" and not found.solo:
-        parts.append(f"aux {found.usage}.")
+    if agent == "main" and not findings.solo:
+        parts.append(f"aux {findings.usage}.")
     return " ".join([*parts, REVISE])
-
-
-def one_signal(score: Score, agent: AgentId) -> str:
-    """One signal for all levels together."""
-    return f"Feedback: {'all passed' if score.solved else 'not all passed'}. {REVISE}"
-
-
-def expert_text(edit: str) -> str:
-    """What an agent reads of an expert's advice."""
-    return f"Expert: {edit.strip()}\n{REVISE}" if edit.strip() else f"Expert: no advice. {REVISE}"
-
-
-def _nothing(score: Score, agent: AgentId) -> str:
-    return REVISE
-
-
-def _share(found: Findings) -> str:
-    if not found.tests:
-        return "not run"
-    if found.passed == len(found.tests):
-        return "all passed"
-    return f"{found.passed} of {len(found.tests)} passed" if found.passed else "none passed"
-
-
-def _slice(failing: list[Judged], sandbox_slice: int | None) -> list[Judged]:
-    if not sandbox_slice:
-        return failing
-    return failing[:sandbox_slice] if sandbox_slice > 0 else failing[sandbox_slice:]
 
 
 def _clip(text: str, longest: int) -> str:

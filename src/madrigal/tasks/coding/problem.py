@@ -95,9 +95,9 @@ def parameters(problem: Problem) -> str:
     Raises:
         TaskError: if the prompt has no such line.
     """
-    found = find_function(problem.prompt, problem.entry_point)
-    if found and found.node:
-        return ast.unparse(found.node.args)
+    function = find_function(problem.prompt, problem.entry_point)
+    if function and function.node:
+        return ast.unparse(function.node.args)
     head = re.search(rf"\bdef\s+{re.escape(problem.entry_point)}\s*\(", problem.prompt)
     text = _until_closed(problem.prompt[head.end() :]) if head else None
     if text is None:
@@ -138,25 +138,22 @@ def unit_tests(test: str) -> tuple[UnitTest, ...]:
     check = next((n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "check"), None)
     if check is None or not check.args.args:
         raise TaskError(f"expected a function `check(candidate)` in the tests, got {test[:80]!r}")
-    given = check.args.args[0].arg
+    candidate = check.args.args[0].arg
+    # What stands around `check` and may be needed by its tests; not what calls it, nor a docstring.
+    set_up = [node for node in tree.body if node is not check and check.name not in _names(node)]
     try:
-        found = _Slices([*_set_up(tree, check), *check.body], given).tests(len(check.body))
+        tests = _Slices([*set_up, *check.body], candidate).tests(len(check.body))
     except (RecursionError, MemoryError, ValueError) as error:  # nested, or a number too long to print
         reason = str(error) or type(error).__name__
         raise TaskError(f"expected tests that can be taken apart, got {test[:80]!r} ({reason})") from error
-    if not found:
-        raise TaskError(f"expected at least one assert on {given} in check, got {test[:80]!r}")
-    if foreign := sorted({name for one in found for name in _foreign(one)}):
+    if not tests:
+        raise TaskError(f"expected at least one assert on {candidate} in check, got {test[:80]!r}")
+    if foreign := sorted({name for unit_test in tests for name in _foreign(unit_test)}):
         raise TaskError(
             f"expected tests that need the standard library alone, got tests that import {', '.join(foreign)}; "
             "the sandbox has no other package"
         )
-    return found
-
-
-def _set_up(tree: ast.Module, check: ast.FunctionDef) -> list[ast.stmt]:
-    """What stands around `check` and may be needed by its tests; not what calls it, nor a docstring."""
-    return [node for node in tree.body if node is not check and check.name not in _names(node)]
+    return tests
 
 
 def shown(test: UnitTest) -> str:
@@ -179,9 +176,9 @@ class _Slices:
     statements that change a name that is asked for are visited.
     """
 
-    def __init__(self, statements: Sequence[ast.stmt], given: str) -> None:
+    def __init__(self, statements: Sequence[ast.stmt], candidate: str) -> None:
         self._statements = statements
-        self._given = given
+        self._candidate = candidate
         self._names = [_names(statement) for statement in statements]
         self._texts: dict[int, str] = {}
         self._writers = defaultdict[str, list[int]](list)
@@ -189,22 +186,22 @@ class _Slices:
         for place, statement in enumerate(statements):
             for name in _touched(statement):
                 self._writers[name].append(place)
-            if isinstance(statement, ast.Assert) and given in self._names[place]:
-                for name in self._names[place] - {given}:
+            if isinstance(statement, ast.Assert) and candidate in self._names[place]:
+                for name in self._names[place] - {candidate}:
                     self._askers[name].append(place)
 
     def tests(self, count: int) -> tuple[UnitTest, ...]:
         """The tests that the last `count` statements make, without doubles."""
         places = range(len(self._statements) - count, len(self._statements))
-        found, size = dict[UnitTest, None](), 0
+        tests, size = dict[UnitTest, None](), 0
         for test in map(self._test, places):
             if test is None:
                 continue
             size += len(test.source) if isinstance(test, CheckTest) else len(test.arguments)
             if size > _MOST_TEXT:
                 raise ValueError(f"more than {_MOST_TEXT} characters of tests")
-            found[test] = None
-        return tuple(found)
+            tests[test] = None
+        return tuple(tests)
 
     def _test(self, place: int) -> UnitTest | None:
         """Makes one test of a statement, or None where it tests nothing."""
@@ -212,35 +209,37 @@ class _Slices:
         if isinstance(statement, ast.Return) or bound_names(statement):
             return None
         needed = self._needed(place, self._writers)
-        if self._given not in self._names[place] and not any(self._given in self._names[i] for i in needed):
+        if self._candidate not in self._names[place] and not any(self._candidate in self._names[i] for i in needed):
             # `assert candidate(xs) is None` before `assert xs == [1, 2]`: what is tested is the argument.
             needed = self._needed(place, self._askers) if isinstance(statement, ast.Assert) else []
             if not needed:
                 return None
             needed = sorted({*needed, *(i for one in needed for i in self._needed(one, self._writers))})
         if isinstance(statement, ast.Assert):
-            if call := _call_test(statement.test, self._given):
+            if call := _call_test(statement.test, self._candidate):
                 return call
-        elif not any(map(_may_fail, [statement, *(self._statements[i] for i in needed)])):
+        elif not any(
+            isinstance(node, ast.Assert | ast.Raise) for i in [place, *needed] for node in ast.walk(self._statements[i])
+        ):
             return None
-        alias = [] if self._given == _CANDIDATE else [f"{self._given} = {_CANDIDATE}"]
+        alias = [] if self._candidate == _CANDIDATE else [f"{self._candidate} = {_CANDIDATE}"]
         return CheckTest("\n".join([*alias, *(self._text(i) for i in [*needed, place])]))
 
     def _needed(self, place: int, changers: Mapping[str, list[int]]) -> list[int]:
         """The places of the earlier statements that a statement depends on, in order."""
         waiting = [-i for i in self._changers(place, changers)]
         heapify(waiting)
-        found = set[int]()
+        needed = set[int]()
         while waiting:
             earlier = -heappop(waiting)
-            if earlier not in found:
-                found.add(earlier)
+            if earlier not in needed:
+                needed.add(earlier)
                 for i in self._changers(earlier, self._writers):
                     heappush(waiting, -i)
-        return sorted(found)
+        return sorted(needed)
 
     def _changers(self, place: int, changers: Mapping[str, list[int]]) -> Iterator[int]:
-        for name in self._names[place] - {self._given}:
+        for name in self._names[place] - {self._candidate}:
             places = changers.get(name, [])
             yield from places[: bisect_left(places, place)]
 
@@ -250,33 +249,29 @@ class _Slices:
         return self._texts[place]
 
 
-def _may_fail(statement: ast.stmt) -> bool:
-    return any(isinstance(node, ast.Assert | ast.Raise) for node in ast.walk(statement))
-
-
 def _foreign(test: UnitTest) -> set[str]:
     """The packages that a test imports and the sandbox lacks; an import that a `try` guards does not count."""
     if isinstance(test, CallTest) or "import" not in test.source:
         return set()
-    found, waiting = set[str](), list[ast.AST](ast.parse(test.source).body)
+    packages, waiting = set[str](), list[ast.AST](ast.parse(test.source).body)
     while waiting:
         match node := waiting.pop():
             case ast.Import(names=aliases):
-                found |= {alias.name.partition(".")[0] for alias in aliases}
+                packages |= {alias.name.partition(".")[0] for alias in aliases}
             case ast.ImportFrom(module=str(module), level=0):
-                found.add(module.partition(".")[0])
+                packages.add(module.partition(".")[0])
         if not isinstance(node, ast.Try):
             waiting += ast.iter_child_nodes(node)
-    return found - sys.stdlib_module_names
+    return packages - sys.stdlib_module_names
 
 
-def _call_test(test: ast.expr, given: str) -> CallTest | None:
+def _call_test(test: ast.expr, candidate: str) -> CallTest | None:
     match test:
         case ast.Compare(
             left=ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]),
             ops=[ast.Eq()],
             comparators=[expected],
-        ) if name == given and all(map(_is_literal, [*arguments, expected])):
+        ) if name == candidate and all(map(_is_literal, [*arguments, expected])):
             return CallTest(ast.unparse(ast.Tuple(arguments, ast.Load())), ast.unparse(expected))
     return None
 

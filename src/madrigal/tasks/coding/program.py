@@ -1,7 +1,7 @@
-"""From what two agents said to one program; all of it is read off the syntax tree, nothing is executed.
+"""Cleans the answers of a team and joins them into one program; read off the syntax tree, nothing is executed.
 
 A text that does not parse is read piece by piece: each top-level statement on its own, and only a function
-that is itself broken is recognized by its `def` line. So a broken main function is *found* and then fails at
+that is itself broken is recognized by its `def` line. So a broken main function is found and then fails at
 the syntax level, as in the published reward, where functions are extracted by pattern and parsed afterwards.
 
 A model writes what is read here, in the trainer's own process: every text is parsed a bounded number of times, and
@@ -48,8 +48,6 @@ _RETURN = re.compile(r"\breturn[ \t]+\S")
 _EFFECTS = frozenset({"breakpoint", "compile", "eval", "exec", "exit", "help", "input", "open", "quit", "__import__"})
 _REACHING = frozenset({"globals", "locals", "vars", "setattr", "delattr", "__dict__", "modules"})
 _PURE = frozenset(vars(builtins)) - _EFFECTS - _REACHING - {"print"}
-
-
 _QUIET = threading.Lock()  # warning filters are global, and tasks step in many threads
 
 
@@ -84,18 +82,14 @@ class Function:
 
 
 def parse(source: str) -> ast.Module | Fault:
-    """Parses a text, or says why it is no program; whatever a model writes, nothing is raised.
-
-    Null bytes and lone surrogates are a ValueError of the parser, extreme nesting a RecursionError or a
-    MemoryError; all of them are faults like any other.
-    """
+    """Parses a text, or says why it is no program; whatever a model writes, nothing is raised."""
     try:
         with _QUIET, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return ast.parse(source)
     except SyntaxError as error:
         return Fault(error.msg or "invalid syntax", error.lineno or 0, error.offset or 0)
-    except ValueError as error:
+    except ValueError as error:  # a null byte or a lone surrogate
         place = _UNREADABLE.search(source)
         return Fault(str(error) or "not a text", source.count("\n", 0, place.start()) + 1 if place else 0)
     except (RecursionError, MemoryError):
@@ -123,13 +117,13 @@ def clean(completion: str, wanted: str = "") -> str:
 @lru_cache(maxsize=64)  # one answer is cleaned, joined and shown
 def kept(completion: str, wanted: str = "") -> tuple[Piece, ...]:
     """The pieces that `clean` joins."""
-    found = pieces(_unfenced(completion))
-    complete = {name for piece in found if isinstance(piece.node, ast.FunctionDef) for name in piece.names}
+    parts = pieces(_unfenced(completion))
+    complete = {name for piece in parts if isinstance(piece.node, ast.FunctionDef) for name in piece.names}
     if wanted:
-        found = tuple(piece for piece in found if piece.node or piece.names & ({wanted} - complete))
+        parts = tuple(piece for piece in parts if piece.node or piece.names & ({wanted} - complete))
     elif complete:
-        found = tuple(piece for piece in found if piece.node)
-    return _needed(found)
+        parts = tuple(piece for piece in parts if piece.node)
+    return _needed(parts)
 
 
 def join(parts: Iterable[Piece]) -> str:
@@ -194,28 +188,40 @@ def bound_names(node: ast.stmt) -> set[str]:
 
 def changed_names(tree: ast.AST) -> set[str]:
     """Every name in a statement that may have another value after it: bound, defined, or changed in place."""
-    found = set[str]()
+    names = set[str]()
     for node in ast.walk(tree):
         match node:
-            case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
-                found.add(name)
+            case ast.Name(id=name, ctx=ast.Store() | ast.Del()) | ast.ExceptHandler(name=str(name)):
+                names.add(name)
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef() | ast.Import() | ast.ImportFrom():
-                found |= bound_names(node)
-            case ast.ExceptHandler(name=str(name)):
-                found.add(name)
+                names |= bound_names(node)
             case (
                 ast.Subscript(value=base, ctx=ast.Store() | ast.Del())
                 | ast.Attribute(value=base, ctx=ast.Store() | ast.Del())
+                | ast.Call(func=ast.Attribute(value=base))
             ):
-                found |= _root(base)
-            case ast.Call(func=ast.Attribute(value=base)):
-                found |= _root(base)
-    return found
+                if isinstance(root := _root(base), ast.Name):
+                    names.add(root.id)
+    return names
+
+
+def loaded(*trees: ast.AST) -> set[str]:
+    """Every name that trees read."""
+    return {node.id for node in _names(trees) if isinstance(node.ctx, ast.Load)}
+
+
+def stored(*trees: ast.AST) -> set[str]:
+    """Every name that trees bind, targets of loops included."""
+    return {node.id for node in _names(trees) if isinstance(node.ctx, ast.Store)}
+
+
+def _names(trees: Iterable[ast.AST]) -> Iterator[ast.Name]:
+    return (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name))
 
 
 def preamble(prompt: str, entry_point: str) -> str:
     """The imports and definitions that a prompt brings (`poly` of HumanEval/32)."""
-    return join(_given(prompt, entry_point))
+    return join(_prompt_pieces(prompt, entry_point))
 
 
 def combine(prompt: str, entry_point: str, main: str, helper: str | None = None) -> str:
@@ -227,13 +233,17 @@ def combine(prompt: str, entry_point: str, main: str, helper: str | None = None)
     call a function of its own aux.
     """
     own = frozenset[str]() if helper is None else frozenset({AUX})
-    parts = [*_given(prompt, entry_point)]
     helpers = [piece for piece in kept(helper or "", AUX) if entry_point not in piece.names]
     mains = [piece for piece in kept(main, entry_point) if not piece.names & own]
-    parts += [*helpers, *mains]
-    if any(piece.node and _named(piece.node) & (_REACHING | _EFFECTS) for piece in mains):
+    parts = [*_prompt_pieces(prompt, entry_point), *helpers, *mains]
+    if any(piece.node and _read(piece.node) & (_REACHING | _EFFECTS) for piece in mains):
         parts += [piece for piece in helpers if piece.names & own]
-    return join(sorted(parts, key=lambda piece: not _is_future(piece.node)))
+    return join(sorted(parts, key=_comes_later))
+
+
+def _comes_later(piece: Piece) -> bool:
+    """Nothing but imports of the future may stand before an import of the future."""
+    return not (isinstance(piece.node, ast.ImportFrom) and piece.node.module == "__future__")
 
 
 def syntax_fault(program: str, answers: Mapping[str, str]) -> Fault | None:
@@ -249,7 +259,7 @@ def syntax_fault(program: str, answers: Mapping[str, str]) -> Fault | None:
 
 
 @lru_cache(maxsize=1024)
-def _given(prompt: str, entry_point: str) -> tuple[Piece, ...]:
+def _prompt_pieces(prompt: str, entry_point: str) -> tuple[Piece, ...]:
     return tuple(piece for piece in kept(prompt) if piece.node is not None and entry_point not in piece.names)
 
 
@@ -309,14 +319,13 @@ def _cut(source: str, tree: ast.Module) -> tuple[Piece, ...]:
 
 
 def _text(lines: Sequence[str], node: ast.stmt) -> str:
-    first, column = node.lineno, node.col_offset
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        first, column = min([first, *(decorator.lineno for decorator in node.decorator_list)]), 0
-    last = node.end_lineno or first
-    text = [line.encode() for line in lines[first - 1 : last]]
-    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        text[-1] = text[-1][: node.end_col_offset]  # a comment after a definition's last line stays
-    text[0] = text[0][column:]
+        # Whole lines: decorators, and a comment after the last line, stay.
+        first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+        return "\n".join(lines[first - 1 : node.end_lineno])
+    text = [line.encode() for line in lines[node.lineno - 1 : node.end_lineno]]
+    text[-1] = text[-1][: node.end_col_offset]
+    text[0] = text[0][node.col_offset :]
     return b"\n".join(text).decode()
 
 
@@ -347,19 +356,20 @@ def _tolerant(block: list[str]) -> tuple[Piece, ...]:
     return (Piece(text, None),) if _DEF.search(text) else ()
 
 
-def _needed(found: Sequence[Piece]) -> tuple[Piece, ...]:
+def _needed(parts: Sequence[Piece]) -> tuple[Piece, ...]:
     """The definitions among some pieces, and every other statement that sets up a name that one of them reads."""
-    imported = {name for piece in found if _is_import(piece.node) for name in piece.names}
-    chosen = {place for place, piece in enumerate(found) if _is_definition(piece, imported)}
-    if len(chosen) == len(found):
-        return tuple(found)
-    names = {name for place in chosen for name in _free_names(found[place].node)}
-    for place in reversed(range(len(found))):
-        node = found[place].node
+    imports = (piece for piece in parts if isinstance(piece.node, ast.Import | ast.ImportFrom))
+    imported = {name for piece in imports for name in piece.names}
+    chosen = {place for place, piece in enumerate(parts) if _is_definition(piece, imported)}
+    if len(chosen) == len(parts):
+        return tuple(parts)
+    names = {name for place in chosen for name in _free_names(parts[place].node)}
+    for place in reversed(range(len(parts))):
+        node = parts[place].node
         if place not in chosen and node is not None and _sets_up(node) and changed_names(node) & names:
             chosen.add(place)
-            names |= _loaded(node)
-    return tuple(found[place] for place in sorted(chosen))
+            names |= loaded(node)
+    return tuple(parts[place] for place in sorted(chosen))
 
 
 def _free_names(node: ast.stmt | None) -> set[str]:
@@ -370,16 +380,15 @@ def _free_names(node: ast.stmt | None) -> set[str]:
         case ast.FunctionDef() | ast.AsyncFunctionDef():
             parameters = {part.arg for part in ast.walk(node) if isinstance(part, ast.arg)}
             declared = {name for part in ast.walk(node) if isinstance(part, ast.Global) for name in part.names}
-            stored = {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and _is_stored(part)}
-            return (_loaded(node) - parameters - stored) | declared
-    return _loaded(node)
+            return (loaded(node) - parameters - stored(node)) | declared
+    return loaded(node)
 
 
 def _sets_up(node: ast.stmt) -> bool:
     """Whether a statement may run when the program is loaded: no assert, no `__main__` block, nothing with effects."""
     if isinstance(node, ast.Assert | ast.Return | ast.Raise | ast.Delete):
         return False
-    return not _named(node) & (_EFFECTS | _REACHING | {"__name__"})
+    return not _read(node) & (_EFFECTS | _REACHING | {"__name__"})
 
 
 def _is_definition(piece: Piece, imported: set[str]) -> bool:
@@ -400,28 +409,13 @@ def _is_harmless(function: ast.expr, imported: set[str]) -> bool:
     return function.id in imported or function.id in _PURE
 
 
-def _named(tree: ast.AST) -> set[str]:
+def _read(tree: ast.AST) -> set[str]:
     """Every name and attribute that a tree reads."""
-    return _loaded(tree) | {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return loaded(tree) | {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
 
 
-def _loaded(tree: ast.AST) -> set[str]:
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and not _is_stored(node)}
-
-
-def _is_stored(node: ast.Name) -> bool:
-    return not isinstance(node.ctx, ast.Load)
-
-
-def _root(node: ast.expr) -> set[str]:
+def _root(node: ast.expr) -> ast.expr:
+    """`a` of `a.b[0]`."""
     while isinstance(node, ast.Attribute | ast.Subscript):
         node = node.value
-    return {node.id} if isinstance(node, ast.Name) else set()
-
-
-def _is_import(node: ast.stmt | None) -> bool:
-    return isinstance(node, ast.Import | ast.ImportFrom)
-
-
-def _is_future(node: ast.stmt | None) -> bool:
-    return isinstance(node, ast.ImportFrom) and node.module == "__future__"
+    return node

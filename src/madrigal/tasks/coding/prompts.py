@@ -6,8 +6,6 @@ required function and may call `aux`; both answer with code only. One wording se
 
 from __future__ import annotations
 
-CODING_AGENTS = ("helper", "main")
-
 
 def helper_prompt(problem: str, entry_point: str, parameters: str) -> str:
     """The helper's first observation; `parameters` is the text between the parentheses of the main function."""
@@ -26,3 +24,8 @@ def main_prompt(problem: str, entry_point: str, parameters: str) -> str:
         f"result. Code only.\n"
         f"def {entry_point}({parameters}):"
     )
+
+
+def alone_prompt(problem: str, entry_point: str, parameters: str) -> str:
+    """The first observation of a single agent that writes everything."""
+    return f"{problem.strip()}\n\nWrite {entry_point}. Code only.\ndef {entry_point}({parameters}):"

@@ -60,15 +60,17 @@ def score_pair(problem: Problem, helper: str, main: str, judge: Judge, *, aux_re
     texts = {"helper": clean(helper, AUX), "main": clean(main, problem.entry_point)}
     aux = find_function(texts["helper"], AUX)
     function = find_function(texts["main"], problem.entry_point)
-    found = _findings(problem, function, combine(problem.prompt, problem.entry_point, main, helper), texts)
-    found = replace(found, aux_missing=_missing(aux, AUX), schemes=_cooperation(found, aux, function))
+    findings = _findings(problem, function, combine(problem.prompt, problem.entry_point, main, helper), texts)
+    findings = replace(findings, aux_missing=_missing(aux, AUX))
+    if aux and function and function.node and not findings.fault:
+        findings = replace(findings, schemes=schemes_of(function.node))
     score = Score(
-        found,
-        aux=0.0 if found.aux_missing else AUX_FOUND,
-        main=0.0 if found.main_missing else MAIN_FOUND,
+        findings,
+        aux=0.0 if findings.aux_missing else AUX_FOUND,
+        main=0.0 if findings.main_missing else MAIN_FOUND,
         best=BEST_PAIR,
     )
-    if found.main_missing or (aux_required and found.aux_missing):
+    if findings.main_missing or (aux_required and findings.aux_missing):
         return score
     return _bonus(_tested(score, problem, judge), aux)
 
@@ -81,10 +83,10 @@ def score_alone(problem: Problem, main: str, judge: Judge) -> Score:
     """
     texts = {"main": clean(main, problem.entry_point)}
     function = find_function(texts["main"], problem.entry_point)
-    found = _findings(problem, function, combine(problem.prompt, problem.entry_point, main), texts)
-    found = replace(found, solo=True, usage="not called", misuse="", thin=False)
-    score = Score(found, main=0.0 if found.main_missing else STRUCTURE, best=BEST_ALONE)
-    return score if found.main_missing else _tested(score, problem, judge)
+    findings = _findings(problem, function, combine(problem.prompt, problem.entry_point, main), texts)
+    findings = replace(findings, solo=True, usage="not called", misuse="", thin=False)
+    score = Score(findings, main=0.0 if findings.main_missing else STRUCTURE, best=BEST_ALONE)
+    return score if findings.main_missing else _tested(score, problem, judge)
 
 
 def percentages(score: Score) -> dict[str, float]:
@@ -109,51 +111,44 @@ def percentages(score: Score) -> dict[str, float]:
 
 def metrics(score: Score) -> dict[str, float]:
     """Every number worth a curve: the reward and its parts, components in percent, rates as 0 or 1."""
-    found = score.findings
-    outcomes = [test.outcome for test in found.tests]
+    findings = score.findings
+    outcomes = [test.outcome for test in findings.tests]
     values = {
         "reward": score.reward,
         "reward_main": score.main,
         "reward_syntax": score.syntax,
         "reward_tests": score.tests,
         **percentages(score),
-        "structure_extraction": float(not found.main_missing),
+        "structure_extraction": float(not findings.main_missing),
         "syntax_correct": float(score.syntax > 0),
-        "full_test_pass": float(bool(outcomes) and found.passed == len(outcomes)),
+        "full_test_pass": float(bool(outcomes) and findings.passed == len(outcomes)),
         "tests_timeout": float(outcomes.count("timeout")),
     }
-    if not found.solo:
+    if not findings.solo:
         values |= {
             "reward_aux": score.aux,
             "reward_cooperation": score.cooperation,
             "cooperation_rate": float(score.cooperation > 0),
-            "aux_called": float(found.usage != "not called"),
-            "aux_ignored": float(found.usage == "misused"),
-            "thin_wrapper": float(found.thin),
-            **{f"scheme/{name}": float(name in found.schemes) for name in SCHEMES},
-            "scheme/none": float(not found.schemes),
+            "aux_called": float(findings.usage != "not called"),
+            "aux_ignored": float(findings.usage == "misused"),
+            "thin_wrapper": float(findings.thin),
+            **{f"scheme/{name}": float(name in findings.schemes) for name in SCHEMES},
+            "scheme/none": float(not findings.schemes),
         }
     return values
 
 
 def _findings(problem: Problem, main: Function | None, program: str, texts: Mapping[str, str]) -> Findings:
     """All that the syntax tree shows; the tests come later, if at all."""
-    found = Findings(
+    findings = Findings(
         main_missing=_missing(main, problem.entry_point),
         fault=syntax_fault(program, texts),
         program=program,
     )
     if main is None or main.node is None:
-        return found
+        return findings
     usage, misuse = usage_of(main.node)
-    return replace(found, usage=usage, misuse=misuse, thin=is_thin_wrapper(main.node))
-
-
-def _cooperation(found: Findings, aux: Function | None, main: Function | None) -> frozenset[str]:
-    """The schemes of a pair of functions; none where one is missing, nothing parses, or aux plays no part."""
-    if found.fault or aux is None or main is None or main.node is None:
-        return frozenset()
-    return schemes_of(main.node)
+    return replace(findings, usage=usage, misuse=misuse, thin=is_thin_wrapper(main.node))
 
 
 def _missing(function: Function | None, name: str) -> str:
@@ -167,24 +162,20 @@ def _tested(score: Score, problem: Problem, judge: Judge) -> Score:
     if score.findings.fault:
         return score
     tests = unit_tests(problem.test)
-    known = preamble(problem.prompt, problem.entry_point)
-    judged = _judge(judge, Program(score.findings.program, problem.entry_point, tests, known), tests)
-    found = replace(score.findings, tests=judged)
-    return replace(score, findings=found, syntax=SYNTAX_OK, tests=TESTS * found.passed / len(tests))
-
-
-def _judge(judge: Judge, program: Program, tests: tuple[UnitTest, ...]) -> tuple[Judged, ...]:
-    verdicts = judge.run(program)
+    prelude = preamble(problem.prompt, problem.entry_point)
+    verdicts = judge.run(Program(score.findings.program, problem.entry_point, tests, prelude))
     if len(verdicts) != len(tests):
         raise RewardError(
             f"expected one verdict per test, {len(tests)}, got {len(verdicts)}; "
             "a test that cannot run is an error, never left out"
         )
     pairs = zip(tests, verdicts, strict=True)
-    return tuple(Judged(shown(test), verdict.outcome, _told(test, verdict)) for test, verdict in pairs)
+    judged = tuple(Judged(shown(test), verdict.outcome, _message(test, verdict)) for test, verdict in pairs)
+    findings = replace(score.findings, tests=judged)
+    return replace(score, findings=findings, syntax=SYNTAX_OK, tests=TESTS * findings.passed / len(tests))
 
 
-def _told(test: UnitTest, verdict: Verdict) -> str:
+def _message(test: UnitTest, verdict: Verdict) -> str:
     """The sandbox's message; of a wrong answer only what was got, for the test already says what was expected."""
     _, wrong, got = verdict.message.partition(", got ")
     is_call = isinstance(test, CallTest) and verdict.outcome == "failed"
@@ -193,9 +184,9 @@ def _told(test: UnitTest, verdict: Verdict) -> str:
 
 def _bonus(score: Score, aux: Function | None) -> Score:
     """Adds the bonus: for cooperation that was called, works at least once, and has an aux to call."""
-    found = score.findings
-    if aux is None or not found.passed or found.usage == "not called":
+    findings = score.findings
+    if aux is None or not findings.passed or findings.usage == "not called":
         return score
-    adds = 0.0 if found.thin else ADDS_TO_AUX
-    ignores = IGNORES_AUX if found.usage == "misused" else 0.0
+    adds = 0.0 if findings.thin else ADDS_TO_AUX
+    ignores = IGNORES_AUX if findings.usage == "misused" else 0.0
     return replace(score, cooperation=CALLS_AUX + adds + ignores)

@@ -1,4 +1,4 @@
-"""How helper and main cooperate: the four schemes of the paper, recognised from the syntax tree of main.
+"""How helper and main cooperate: the four schemes of the paper, recognized from the syntax tree of main.
 
 | scheme | aux | main |
 |---|---|---|
@@ -8,8 +8,8 @@
 | strategy filter | decides | takes one branch or the other |
 
 Several may hold. None holds where aux is not called, only wrapped or ignored, nor where main computes on from its
-result by logic of its own: a division of labour that the four do not describe. The paper shows the schemes in examples
-and has no recogniser; the rules are ours.
+result by logic of its own: a division of labor that the four do not describe. The paper shows the schemes in examples
+and has no recognizer; the rules are ours. docs/metrics.md has their precision and recall.
 
 References:
     Liu et al., 2025, "LLM Collaboration with Multi-Agent Reinforcement Learning", arXiv:2508.04652.
@@ -18,25 +18,15 @@ References:
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from madrigal.tasks.coding.expressions import (
-    IN_PLACE,
-    answers,
-    delivered,
-    exits,
-    finished,
-    is_constant,
-    loaded,
-    name_of,
-    stored,
-)
-from madrigal.tasks.coding.flow import CHOOSING, Comprehension, Flow, Loop, read_flow
-from madrigal.tasks.coding.program import AUX, find_function, parse
+from madrigal.tasks.coding.flow import CHOOSING, Comprehension, Flow, Loop, finished, is_constant, name_of, read_flow
+from madrigal.tasks.coding.program import AUX, find_function, loaded, parse, stored
 from madrigal.tasks.coding.score import Fault
 
 LONGEST = 1500  # nodes of a main function, some 150 lines; the time to read one grows with the square at worst
+IN_PLACE = frozenset({"sort", "reverse"})
 
 
 def schemes(aux_code: str, main_code: str, entry_point: str) -> frozenset[str]:
@@ -51,9 +41,7 @@ def schemes(aux_code: str, main_code: str, entry_point: str) -> frozenset[str]:
     if any(isinstance(parse(code), Fault) for code in (aux_code, main_code)):
         return frozenset()
     aux, main = find_function(aux_code, AUX), find_function(main_code, entry_point)
-    if aux is None or main is None or main.node is None:
-        return frozenset()
-    return schemes_of(main.node)
+    return schemes_of(main.node) if aux and main and main.node else frozenset()
 
 
 def schemes_of(main: ast.FunctionDef) -> frozenset[str]:
@@ -85,13 +73,13 @@ def is_fallback(flow: Flow) -> bool:
                     return True
             case ast.With(items=items, body=body) if flow.uses(*body):
                 managers = [item.context_expr for item in items]
-                if any(isinstance(m, ast.Call) and name_of(m.func) == "suppress" for m in managers):
+                if any(isinstance(manager, ast.Call) and name_of(manager.func) == "suppress" for manager in managers):
                     return True
-    checks = [branch for branch in _branches(flow) if isinstance(branch.node, ast.If | ast.IfExp | ast.BoolOp)]
     return any(
-        any(_keeps(flow, side) for side in check.sides)
-        and any(not _keeps(flow, side) and _computes(flow, side) for side in check.sides)
-        for check in checks
+        any(_keeps(flow, side) for side in branch.sides)
+        and any(not _keeps(flow, side) and _computes(flow, side) for side in branch.sides)
+        for branch in _branches(flow)
+        if isinstance(branch.node, ast.If | ast.IfExp | ast.BoolOp)
     )
 
 
@@ -102,8 +90,14 @@ def is_decorator(flow: Flow) -> bool:
 
 def is_coordinator(flow: Flow) -> bool:
     """Aux answers for pieces: in a loop, by map, in a recursion, or in several calls whose results meet."""
-    by_map = any(name_of(call.func) not in CHOOSING and not flow.decides(call) for call in flow.handed)
-    return by_map or any(_is_piecewise(flow, call) for call in flow.calls) or _recurs(flow) or _meet(flow)
+    by_map = any(name_of(call.func) not in CHOOSING and not flow.decides(call) for call in flow.applied)
+    recursive = {flow.statement(call) for call in flow.recursive_calls()}
+    return (
+        by_map
+        or any(_is_piecewise(flow, call) for call in flow.calls)
+        or any(flow.carries(value) for value in _delivered(recursive))
+        or any(len(flow.origins(value)) > 1 for value in _delivered([flow.main]))
+    )
 
 
 def is_strategy_filter(flow: Flow) -> bool:
@@ -129,19 +123,19 @@ def _branches(flow: Flow) -> Iterator[Branch]:
     for node in flow.nodes:
         match node:
             case ast.If(test=test, body=body) if flow.is_about(test):
-                yield Branch(node, test, (delivered(body), _otherwise(flow, node)))
+                yield Branch(node, test, (_delivered(body), _otherwise(flow, node)))
             case ast.While(test=test, body=body) if flow.is_about(test):
-                yield Branch(node, test, (delivered(body), delivered(flow.rest(node))))
+                yield Branch(node, test, (_delivered(body), _delivered(flow.rest(node))))
             case ast.IfExp(test=test, body=one, orelse=other) if flow.is_about(test):
                 yield Branch(node, test, ([one], [other]))
             case ast.BoolOp(op=ast.Or(), values=[first, *others]) if flow.is_about(first) and not flow.decides(node):
                 yield Branch(node, first, ([first], others))
             case ast.Match(subject=test, cases=cases) if flow.is_about(test):
-                yield Branch(node, test, tuple(delivered(case.body) for case in cases))
+                yield Branch(node, test, tuple(_delivered(case.body) for case in cases))
             case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp():
-                made = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+                items = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
                 tests = (test for part in node.generators for test in part.ifs)
-                yield from (Branch(node, test, (made,)) for test in tests if flow.is_about(test))
+                yield from (Branch(node, test, (items,)) for test in tests if flow.is_about(test))
             case ast.Subscript() | ast.Call():
                 yield from (Branch(node, test, ()) for test in flow.deciding(node) if flow.is_about(test))
 
@@ -149,9 +143,9 @@ def _branches(flow: Flow) -> Iterator[Branch]:
 def _otherwise(flow: Flow, node: ast.If) -> list[ast.expr]:
     """What an `if` delivers where its test fails: the else part, what follows, or the result as it stands."""
     if node.orelse:
-        return delivered(node.orelse)
-    if exits(node.body):
-        return delivered(flow.rest(node))
+        return _delivered(node.orelse)
+    if _exits(node.body):
+        return _delivered(flow.rest(node))
     return [ast.Name(name, ast.Load()) for name in stored(*node.body) & flow.results]
 
 
@@ -176,7 +170,7 @@ def _is_work(flow: Flow, value: ast.expr) -> bool:
 
 
 def _guards(flow: Flow) -> bool:
-    """An edge case is met by an untainted test, and aux is used on one side of it only; no base case of a recursion."""
+    """An edge case is met by a test not about aux, and aux is used on one side only; no base case of a recursion."""
     return not flow.recursive_calls() and any(
         _is_guard(flow, node) and not any(flow.repeats(node)) and not flow.decides(node) for node in flow.nodes
     )
@@ -185,7 +179,7 @@ def _guards(flow: Flow) -> bool:
 def _is_guard(flow: Flow, node: ast.AST) -> bool:
     match node:
         case ast.If(test=test, body=body, orelse=orelse):
-            other = orelse or (flow.rest(node) if exits(body) else [])
+            other = orelse or (flow.rest(node) if _exits(body) else [])
             return not flow.is_about(test) and flow.uses(*body) != flow.uses(*other)
         case ast.IfExp(test=test, body=one, orelse=other_value):
             return not flow.is_about(test) and flow.uses(one) != flow.uses(other_value)
@@ -199,17 +193,16 @@ def _is_guard(flow: Flow, node: ast.AST) -> bool:
 
 
 def _tidies(flow: Flow) -> bool:
-    """A parameter is stripped, sorted, converted or swapped before it is handed to aux."""
-    parameters = {node.arg for node in ast.walk(flow.main.args) if isinstance(node, ast.arg)}
-    given = [value for call in _whole(flow) for value in [*call.args, *(word.value for word in call.keywords)]]
-    if any(_is_tidy(value) and not flow.is_about(value) for value in given):
+    """A parameter is stripped, sorted, converted or swapped before aux is called with it."""
+    arguments = [value for call in _whole(flow) for value in _arguments(call)]
+    if any(_is_tidy(value) and not flow.is_about(value) for value in arguments):
         return True
-    wanted = loaded(*given) & parameters
+    parameters = loaded(*arguments) & {node.arg for node in ast.walk(flow.main.args) if isinstance(node, ast.arg)}
     for node in flow.nodes:
         match node:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in wanted and _is_tidy(value):
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in parameters and _is_tidy(value):
                 return True
-            case ast.If(test=test, body=body) if not flow.uses(*body) and stored(*body) & wanted:
+            case ast.If(test=test, body=body) if not flow.uses(*body) and stored(*body) & parameters:
                 if not flow.is_about(test) and not any(flow.repeats(node)):
                     return True
     return False
@@ -222,17 +215,16 @@ def _is_tidy(value: ast.expr) -> bool:
 def _finishes(flow: Flow) -> bool:
     """The result is finished on its way to the answer, or a check of it puts a constant in its place."""
     whole = flow.of(_whole(flow))
-    given = answers(flow.main)
-    names = loaded(*(value for value in given if isinstance(value, ast.Name))) & whole.results
-    taken = [value for name in names for value in flow.names.values[name]]
-    in_place = [
-        node.func.value.id
-        for node in flow.nodes
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in IN_PLACE
-        if isinstance(node.func.value, ast.Name)
-    ]
-    if any(map(whole.is_finished, [*given, *taken])) or names & set(in_place):
+    answers = [n.value for n in ast.walk(flow.main) if isinstance(n, ast.Return | ast.Yield) and n.value is not None]
+    names = loaded(*(value for value in answers if isinstance(value, ast.Name))) & whole.results
+    values = [value for name in names for value in flow.names.values[name]]
+    if any(map(whole.is_finished, [*answers, *values])):
         return True
+    for node in flow.nodes:
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=method)):
+                if name in names and method in IN_PLACE:
+                    return True
     return any(
         any(_keeps(whole, side) for side in branch.sides)
         and any(not _keeps(whole, side) and not any(_is_work(whole, v) for v in side) for side in branch.sides)
@@ -251,7 +243,7 @@ def _is_piecewise(flow: Flow, call: ast.Call) -> bool:
     if flow.decides(call):
         return False
     for loop in flow.repeats(call):
-        if loaded(*call.args, *(keyword.value for keyword in call.keywords)) & stored(loop):
+        if loaded(*_arguments(call)) & stored(loop):
             statement = flow.statement(call)
             names = stored(statement) if isinstance(statement, ast.Assign | ast.AnnAssign) else set()
             if isinstance(loop, Loop) and isinstance(statement, ast.Return):
@@ -260,20 +252,40 @@ def _is_piecewise(flow: Flow, call: ast.Call) -> bool:
     return False
 
 
+def _arguments(call: ast.Call) -> list[ast.expr]:
+    return [*call.args, *(keyword.value for keyword in call.keywords)]
+
+
 def _is_gathered(flow: Flow, name: str) -> bool:
     """Whether a name is read for more than a decision, and not just returned out of a loop."""
     return any(
-        not flow.decides(node) and not (isinstance(flow.above[node], ast.Return) and any(flow.repeats(node)))
+        not flow.decides(node) and not (isinstance(flow.parents[node], ast.Return) and any(flow.repeats(node)))
         for node in flow.names.reads.get(name, ())
     )
 
 
-def _recurs(flow: Flow) -> bool:
-    """Whether some expression joins a result with that of a recursive call."""
-    statements = {flow.statement(call) for call in flow.recursive_calls()}
-    return any(flow.carries(value) for value in delivered(statements))
+def _delivered(trees: Iterable[ast.AST]) -> list[ast.expr]:
+    """What statements return, yield, assign, or put into a container."""
+    values = []
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        match node:
+            case (
+                ast.Return(value=ast.expr() as value)
+                | ast.Yield(value=ast.expr() as value)
+                | ast.Assign(value=value)
+                | ast.AnnAssign(value=ast.expr() as value)
+                | ast.AugAssign(value=value)
+                | ast.Expr(value=ast.Call(func=ast.Attribute(), args=[*_, value]))
+            ):
+                values.append(value)
+    return values
 
 
-def _meet(flow: Flow) -> bool:
-    """Whether one expression joins the results of several calls of which none is given another's result."""
-    return any(len(flow.origins(value)) > 1 for value in delivered([flow.main]))
+def _exits(block: list[ast.stmt]) -> bool:
+    """Whether control never passes the end of a block."""
+    match block[-1]:
+        case ast.Return() | ast.Raise() | ast.Continue() | ast.Break():
+            return True
+        case ast.If(body=body, orelse=[_, *_] as orelse):
+            return _exits(body) and _exits(orelse)
+    return False

@@ -39,9 +39,9 @@ def check_tests(example: Example, judge: Judge) -> None:
     """
     problem, solution = problem_of(example), example.data.get(SOLUTION)
     tests = unit_tests(problem.test)
-    known = preamble(problem.prompt, problem.entry_point)
+    prelude = preamble(problem.prompt, problem.entry_point)
     try:
-        verdicts = judge.run(Program(_source(problem, solution), problem.entry_point, tests, known))
+        verdicts = judge.run(Program(_source(problem, solution), problem.entry_point, tests, prelude))
     except TaskError as error:
         raise TaskError(f"example {example.id}: {error}; mend it or leave it out") from error
     failed = [verdict for verdict in verdicts if verdict.outcome != "passed"]

@@ -11,39 +11,29 @@ References:
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from madrigal.rollouts.task import joint
 from madrigal.rollouts.task.asking import ASKED, text_of
-from madrigal.tasks.coding.config import Coding
-from madrigal.tasks.coding.expert import Edits, Expert
-from madrigal.tasks.coding.feedback import FEEDBACK_MODES, Exchange, FeedbackMode, next_messages
+from madrigal.tasks.coding.config import ALONE, HELPER, MAIN, Coding
+from madrigal.tasks.coding.expert import Edits, Expert, open_expert
+from madrigal.tasks.coding.feedback import Exchange, next_messages
 from madrigal.tasks.coding.problem import Problem, check_problem, parameters, problem_of
 from madrigal.tasks.coding.program import clean
-from madrigal.tasks.coding.prompts import CODING_AGENTS, helper_prompt, main_prompt
+from madrigal.tasks.coding.prompts import alone_prompt, helper_prompt, main_prompt
 from madrigal.tasks.coding.reward import BEST_ALONE, BEST_PAIR, Judge, metrics, score_alone, score_pair
+from madrigal.tasks.coding.sandbox import Limits, Sandbox
 from madrigal.tasks.coding.score import Score
 from madrigal.tasks.coding.soundness import SOLUTION, check_problems
 from madrigal.tasks.data import EMBEDDED, load_examples
-from madrigal.types import (
-    AgentId,
-    ConfigError,
-    Ending,
-    Example,
-    Message,
-    Messages,
-    Split,
-    Step,
-    TaskError,
-    Turn,
-)
+from madrigal.types import AgentId, ConfigError, Ending, Example, Message, Messages, Split, Step, TaskError, Turn
 
-HELPER, MAIN = CODING_AGENTS
-ALONE = (MAIN,)
 SPLITS: tuple[Split, Split] = ("train", "test")
 NO_EDITS = Edits()
 
@@ -69,37 +59,36 @@ class CodingState:
 class CodingTask:
     """Writing one program together, for one round or, with feedback in between, for several.
 
+    An episode ends earlier when every level is passed.
+
     Attributes:
         train, test: problems in HumanEval's schema (prompt, entry_point, test).
         judge: runs unit tests; the sandbox.
-        agents: ("helper", "main"), or ("main",) for one model that writes everything and earns at most 2.5.
-        horizon: the number of rounds H; an episode ends earlier when every level is passed.
-        feedback: what the agents are told between rounds.
-        sandbox_slice: failing tests shown: the first n, 0 for all, the last n for -n.
-        aux_required: whether level 1 needs both functions (the paper's wording) or main alone (its code).
+        config: the settings; those of the data and of the services have been used by then.
         expert: who advises in the mode "expert_edits".
     """
 
     train: Sequence[Example]
     test: Sequence[Example]
     judge: Judge
-    name: str = "coding"
-    agents: tuple[AgentId, ...] = CODING_AGENTS
-    horizon: int = 1
-    feedback: FeedbackMode = "level_feedback"
-    sandbox_slice: int = 1
-    aux_required: bool = False
+    config: Coding = field(default_factory=Coding)
     expert: Expert | None = None
 
     def __post_init__(self) -> None:
-        if self.agents not in (CODING_AGENTS, ALONE):
-            raise ConfigError(f"expected the agents {CODING_AGENTS}, or {ALONE} alone, got {self.agents}")
-        if self.horizon < 1:
-            raise ConfigError(f"expected at least 1 turn, got {self.horizon}")
-        if self.feedback not in FEEDBACK_MODES:
-            raise ConfigError(f"expected a feedback of {', '.join(FEEDBACK_MODES)}, got {self.feedback!r}")
-        if self.feedback == "expert_edits" and self.horizon > 1 and self.expert is None:
+        if self.config.feedback == "expert_edits" and self.horizon > 1 and self.expert is None:
             raise ConfigError("feedback expert_edits over several turns needs an expert, got none; hand one over")
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def agents(self) -> tuple[AgentId, ...]:
+        return self.config.agents
+
+    @property
+    def horizon(self) -> int:
+        return self.config.turns
 
     @property
     def best_return(self) -> float:
@@ -127,8 +116,11 @@ class CodingTask:
 
     def observe(self, state: CodingState, agent: AgentId, heard: Sequence[Turn]) -> Messages:
         first = first_prompt(problem_of(state.example), agent, alone=self.agents == ALONE)
-        past = [Exchange(done.answers[agent], done.score, _edit(done.edits, agent)) for done in state.rounds]
-        messages = next_messages(self.feedback, first, past, agent, self.sandbox_slice)
+        past = [
+            Exchange(done.answers[agent], done.score, done.edits.aux if agent == HELPER else done.edits.main)
+            for done in state.rounds
+        ]
+        messages = next_messages(self.config.feedback, first, past, agent, self.config.sandbox_slice)
         shown = "".join(_quote(turn, agent) for turn in heard)
         return (*messages[:-1], Message("user", messages[-1].content + shown))
 
@@ -140,7 +132,7 @@ class CodingTask:
         if not ending and len(state.rounds) + 1 >= self.horizon:
             ending = "horizon"
         numbers, details = metrics(score), _details(score)
-        if self.expert and self.feedback == "expert_edits":
+        if self.expert and self.config.feedback == "expert_edits":
             # Told with the round that follows the advice: records hold the last round, after which nobody is asked.
             for followed in state.rounds[-1:]:
                 numbers |= {
@@ -160,7 +152,9 @@ class CodingTask:
         try:
             if self.agents == ALONE:
                 return score_alone(problem, actions[MAIN], self.judge)
-            return score_pair(problem, actions[HELPER], actions[MAIN], self.judge, aux_required=self.aux_required)
+            return score_pair(
+                problem, actions[HELPER], actions[MAIN], self.judge, aux_required=self.config.aux_required
+            )
         except TaskError as error:
             raise TaskError(f"example {example.id}: {error}; mend it or leave it out") from error
 
@@ -176,18 +170,25 @@ def coding_task(config: Coding, judge: Judge, expert: Expert | None = None) -> C
     if config.source.data != EMBEDDED:
         check_problems((*train, *test), judge, os.cpu_count() or 1)
         train, test = (tuple(map(_without_solution, examples)) for examples in (train, test))
-    return CodingTask(
-        train=train,
-        test=test,
-        judge=judge,
-        name=config.name,
-        agents=config.agents,
-        horizon=config.turns,
-        feedback=config.feedback,
-        sandbox_slice=config.sandbox_slice,
-        aux_required=config.aux_required,
-        expert=expert,
+    return CodingTask(train, test, judge, config, expert)
+
+
+@contextmanager
+def open_coding(config: Coding) -> Iterator[CodingTask]:
+    """Opens the sandbox, and the expert where one is asked for; yields the task that they serve, and closes them.
+
+    Raises:
+        ConfigError, TaskError, EngineError: if a service cannot be had or the data cannot be read.
+    """
+    expert = open_expert(config.expert) if config.feedback == "expert_edits" else None
+    limits = Limits(
+        seconds=config.program_seconds,
+        test_seconds=config.test_seconds,
+        cpu_seconds=math.ceil(config.program_seconds) + 1,
+        memory_mb=config.memory_mb,
     )
+    with Sandbox(limits, workers=os.cpu_count() or 1, allow_unconfined=config.unconfined) as sandbox:
+        yield coding_task(config, sandbox, expert)
 
 
 def first_prompt(problem: Problem, agent: AgentId, *, alone: bool = False) -> str:
@@ -196,12 +197,8 @@ def first_prompt(problem: Problem, agent: AgentId, *, alone: bool = False) -> st
     Raises:
         TaskError: if the prompt has no `def` line of the entry point.
     """
-    given = parameters(problem)
-    if alone:
-        name = problem.entry_point
-        return f"{problem.prompt.strip()}\n\nWrite {name}. Code only.\ndef {name}({given}):"
-    write = helper_prompt if agent == HELPER else main_prompt
-    return write(problem.prompt, problem.entry_point, given)
+    write = alone_prompt if alone else helper_prompt if agent == HELPER else main_prompt
+    return write(problem.prompt, problem.entry_point, parameters(problem))
 
 
 def _without_solution(example: Example) -> Example:
@@ -218,10 +215,6 @@ def _quote(turn: Turn, listener: AgentId) -> str:
     """A turn of this round as its listener reads it: cleaned code, or a comment that there is none."""
     speaker = "The helper" if turn.agent == HELPER else "The main agent"
     return f"\n\n{'You' if turn.agent == listener else speaker} wrote:\n{clean(turn.completion.text) or '# no code'}"
-
-
-def _edit(edits: Edits, agent: AgentId) -> str:
-    return edits.aux if agent == HELPER else edits.main
 
 
 def _details(score: Score) -> dict[str, Any]:

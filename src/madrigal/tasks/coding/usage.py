@@ -14,8 +14,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from madrigal.tasks.coding.expressions import stored
-from madrigal.tasks.coding.program import AUX
+from madrigal.tasks.coding.program import AUX, stored
 from madrigal.tasks.coding.score import Usage
 
 
@@ -28,7 +27,7 @@ def usage_of(main: ast.FunctionDef) -> tuple[Usage, str]:
 
 
 def calls_aux(main: ast.FunctionDef) -> bool:
-    """Whether the teammate's aux is called; handing it on uncalled, as in `map(aux, xs)`, is not a call."""
+    """Whether the teammate's aux is called; passing it on uncalled, as in `map(aux, xs)`, is not a call."""
     return not shadows_aux(main) and _has_call(main)
 
 
@@ -67,9 +66,7 @@ def ignored_result(main: ast.FunctionDef) -> str:
             names = _assigned(statement)
             if names and reads.keys().isdisjoint(names):
                 faults.append(f"{names[0]} is never read")
-            elif names and all(
-                _is_read_late(reads.get(name, ()), ends[statement], rebound.get(name)) for name in names
-            ):
+            elif names and all(_is_read_late(reads.get(n, ()), ends[statement], rebound.get(n)) for n in names):
                 faults.append(f"{names[0]} is assigned again before it is read")
             if isinstance(statement, ast.Assign | ast.AnnAssign):
                 rebound |= dict.fromkeys(stored(statement), ends[statement])
@@ -88,7 +85,8 @@ def _assigned(statement: ast.stmt) -> list[str]:
         case _:
             return []
     flat = [part for target in targets for part in _unpacked(target)]
-    return [part.id for part in flat if isinstance(part, ast.Name)] if all(map(_is_name, flat)) else []
+    names = [part.id for part in flat if isinstance(part, ast.Name)]
+    return names if len(names) == len(flat) else []
 
 
 def _unpacked(target: ast.expr) -> Iterator[ast.expr]:
@@ -100,10 +98,7 @@ def _unpacked(target: ast.expr) -> Iterator[ast.expr]:
 
 
 def _reading_order(main: ast.FunctionDef) -> tuple[dict[str, list[int]], dict[ast.AST, int]]:
-    """Where each name is read, and where each statement ends, as places in the order of the source.
-
-    `x += 1` reads x.
-    """
+    """Where each name is read (`x += 1` reads x) and each statement ends, as places in the order of the source."""
     reads, ends = defaultdict[str, list[int]](list), dict[ast.AST, int]()
     waiting: list[tuple[ast.AST, bool]] = [(main, False)]
     place = 0
@@ -135,16 +130,18 @@ def shadows_aux(main: ast.FunctionDef) -> bool:
 
 def _binds_aux(node: ast.AST) -> bool:
     match node:
-        case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name):
+        case (
+            ast.Name(id=name, ctx=ast.Store())
+            | ast.arg(arg=name)
+            | ast.FunctionDef(name=name)
+            | ast.AsyncFunctionDef(name=name)
+            | ast.ClassDef(name=name)
+            | ast.alias(asname=str(name))
+            | ast.alias(name=name)
+            | ast.Subscript(slice=ast.Constant(value=name), ctx=ast.Store())
+            | ast.Call(func=ast.Name(id="setattr"), args=[_, ast.Constant(value=name), *_])
+        ):
             return name == AUX
-        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-            return name == AUX
-        case ast.alias(name=name, asname=other):
-            return (other or name) == AUX
-        case ast.Subscript(slice=ast.Constant(value=key), ctx=ast.Store()):
-            return key == AUX
-        case ast.Call(func=ast.Name(id="setattr"), args=[_, ast.Constant(value=key), *_]):
-            return key == AUX
     return False
 
 
@@ -161,14 +158,6 @@ def _has_call(tree: ast.AST) -> bool:
 
 def _is_call(node: ast.AST) -> bool:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == AUX
-
-
-def _is_aux(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and node.value == AUX
-
-
-def _is_name(node: ast.expr) -> bool:
-    return isinstance(node, ast.Name)
 
 
 def _is_empty(statement: ast.stmt) -> bool:

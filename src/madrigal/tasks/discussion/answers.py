@@ -136,8 +136,8 @@ def extract_choice(text: str, choices: Sequence[str]) -> str | None:
     if short := re.match(rf"{_NOTHING}({whole})(?=[*_\s]*(?:$|\n)|[).,:;}}])", tail, re.IGNORECASE):
         return _only(tail, short.start(1), short.end(1), named, choices)
     marked = list(named.finditer(tail))
-    found = next(_meant(marked, tail), None) if marked else next(_meant([*named.finditer(text)][::-1], text), None)
-    return _only(tail if marked else text, found.start(), found.end(), named, choices) if found else None
+    match = next(_meant(marked, tail), None) if marked else next(_meant([*named.finditer(text)][::-1], text), None)
+    return _only(tail if marked else text, match.start(), match.end(), named, choices) if match else None
 
 
 def _spelled(choice: str) -> str:
@@ -147,10 +147,12 @@ def _spelled(choice: str) -> str:
     return re.escape(choice) + r"(?!['’]|\s+(?!(?:is|was|or|and|because|since|as|but)\b)[a-z])"
 
 
-def _meant(found: Sequence[re.Match[str]], text: str) -> Iterator[re.Match[str]]:
+def _meant(matches: Sequence[re.Match[str]], text: str) -> Iterator[re.Match[str]]:
     """Those that are not denied."""
     return (
-        one for one in found if not _NEGATED.search(text[max(0, one.start() - NEAR) : one.start()].rpartition("\n")[2])
+        match
+        for match in matches
+        if not _NEGATED.search(text[max(0, match.start() - NEAR) : match.start()].rpartition("\n")[2])
     )
 
 

@@ -22,8 +22,8 @@ Results = Sequence[Sequence[str | None]]  # by round, then by agent
 def discussion_metrics(results: Results, truth: str, horizon: int) -> dict[str, float]:
     """Accuracy and majority outcome of every round, and the changes between rounds.
 
-        >>> found = discussion_metrics([["3", "4"], ["4", "4"]], truth="4", horizon=2)
-        >>> found["accuracy_1"], found["accuracy_2"], found["wrong_to_right"], found["delta1"]
+        >>> metrics = discussion_metrics([["3", "4"], ["4", "4"]], truth="4", horizon=2)
+        >>> metrics["accuracy_1"], metrics["accuracy_2"], metrics["wrong_to_right"], metrics["delta1"]
         (50.0, 100.0, 50.0, 50.0)
 
     Args:
@@ -31,24 +31,18 @@ def discussion_metrics(results: Results, truth: str, horizon: int) -> dict[str, 
         horizon: a discussion that ended early keeps its last round's figures in the rounds that it left out.
     """
     right = [[result == truth for result in row] for row in results]
-    found = {"wrong_to_right": 0.0, "right_to_wrong": 0.0, "delta0": 0.0, "delta1": 0.0}
+    metrics = {"wrong_to_right": 0.0, "right_to_wrong": 0.0, "delta0": 0.0, "delta1": 0.0}
     for turn in range(horizon):
         last = min(turn, len(results) - 1)
-        found[f"accuracy_{turn + 1}"] = 100 * sum(right[last]) / len(right[last])
-        found[f"majority_{turn + 1}"] = 100 * outcome(results[last], truth)
+        metrics[f"accuracy_{turn + 1}"] = 100 * sum(right[last]) / len(right[last])
+        metrics[f"majority_{turn + 1}"] = 100 * outcome(results[last], truth)
     for before, after in pairwise(right):
-        for agent in range(len(before)):
-            for name, change in _change(before, after[agent], agent):
-                found[name] += change * 100 / len(before)
-    return found
-
-
-def _change(before: Sequence[bool], now: bool, agent: int) -> list[tuple[str, int]]:
-    """What one agent's change counts as."""
-    if before[agent] == now:
-        return []
-    others = [right for other, right in enumerate(before) if other != agent]
-    led = 2 * sum(others) > len(others)
-    if now:
-        return [("wrong_to_right", 1), ("delta1" if led else "delta0", 1)]
-    return [("right_to_wrong", 1), ("delta0" if led else "delta1", -1)]
+        for agent, (was, now) in enumerate(zip(before, after, strict=True)):
+            if was == now:
+                continue
+            others = [right for other, right in enumerate(before) if other != agent]
+            majority_was_right = 2 * sum(others) > len(others)
+            share = 100 / len(before)
+            metrics["wrong_to_right" if now else "right_to_wrong"] += share
+            metrics["delta1" if now == majority_was_right else "delta0"] += share if now else -share
+    return metrics

@@ -96,7 +96,7 @@ class Debate:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Round:
     """One finished round: answers, what they came to and their scores, in the order of the agents."""
 
     answers: tuple[str, ...]
@@ -109,14 +109,14 @@ class DebateState:
     """A question and the rounds played on it."""
 
     example: Example
-    rounds: tuple[Said, ...] = ()
+    rounds: tuple[Round, ...] = ()
 
 
 @dataclass(frozen=True)
 class DebateTask:
     """Every agent answers in every round; the reward of an answer is its own score.
 
-    The normalised return is the majority's outcome in the last round, a tie counting its share. Details of a step say
+    The normalized return is the majority's outcome in the last round, a tie counting its share. Details of a step say
     for every agent whether its answer was `right` by the reference, and what `flaws` its form has.
 
     Attributes:
@@ -160,39 +160,39 @@ class DebateTask:
             )
         answers = tuple(actions[agent] for agent in self.agents)
         results = tuple(result_of(answer, self.config.choices) for answer in answers)
-        after = DebateState(state.example, (*state.rounds, Said(answers, results, (0.0,) * len(answers))))
+        after = DebateState(state.example, (*state.rounds, Round(answers, results, (0.0,) * len(answers))))
         return Step(after, joint(self.agents, 0.0), "horizon" if len(after.rounds) >= self.horizon else "")
 
     def acting(self, state: DebateState) -> tuple[AgentId, ...]:
         return self.agents
 
     def observe(self, state: DebateState, agent: AgentId, heard: Sequence[Turn]) -> Messages:
-        asked = question_prompt(question_of(state.example, self.config).text, self.config.choices)
+        question = question_prompt(question_of(state.example, self.config).text, self.config.choices)
         show = self._chat if self.config.shows == "others" else self._page
-        *before, last = show(asked, state.rounds[-self.config.recall :], agent)
+        *before, last = show(question, state.rounds[-self.config.recall :], agent)
         quotes = [quote("" if turn.agent == agent else turn.agent, turn.completion.text) for turn in heard]
         return (*before, Message("user", "\n\n".join([last.content, *quotes])))
 
-    def _page(self, asked: str, rounds: Sequence[Said], agent: AgentId) -> Messages:
+    def _page(self, question: str, rounds: Sequence[Round], agent: AgentId) -> Messages:
         """One message: the question, and every answer of the rounds shown."""
         if not rounds:
-            return (Message("user", asked),)
-        quotes = [line for said in rounds for line in self._quotes(said, self.agents, agent)]
-        return (Message("user", "\n\n".join([asked, rebuttal(quotes, self.config.choices)])),)
+            return (Message("user", question),)
+        quotes = [line for finished in rounds for line in self._quotes(finished, self.agents, agent)]
+        return (Message("user", "\n\n".join([question, rebuttal(quotes, self.config.choices)])),)
 
-    def _chat(self, asked: str, rounds: Sequence[Said], agent: AgentId) -> Messages:
+    def _chat(self, question: str, rounds: Sequence[Round], agent: AgentId) -> Messages:
         """A chat: the agent's own answers are its turns, those of the others are told to it."""
-        messages = [Message("user", asked)]
+        messages = [Message("user", question)]
         others = [other for other in self.agents if other != agent]
-        for said in rounds:
+        for finished in rounds:
             seat = self.agents.index(agent)
-            own = [f"({score_words(said.scores[seat], 'your')})"] if self.config.score_feedback else []
-            told = rebuttal([*own, *self._quotes(said, others, agent)], self.config.choices)
-            messages += [Message("assistant", said.answers[seat]), Message("user", told)]
+            own = [f"({score_words(finished.scores[seat], 'your')})"] if self.config.score_feedback else []
+            others_said = rebuttal([*own, *self._quotes(finished, others, agent)], self.config.choices)
+            messages += [Message("assistant", finished.answers[seat]), Message("user", others_said)]
         return tuple(messages)
 
-    def _quotes(self, said: Said, speakers: Sequence[AgentId], reader: AgentId) -> list[str]:
-        shown = dict(zip(self.agents, zip(said.answers, said.scores, strict=True), strict=True))
+    def _quotes(self, finished: Round, speakers: Sequence[AgentId], reader: AgentId) -> list[str]:
+        shown = dict(zip(self.agents, zip(finished.answers, finished.scores, strict=True), strict=True))
         score = self.config.score_feedback
         return [
             quote("" if speaker == reader else speaker, shown[speaker][0], shown[speaker][1] if score else None)
@@ -210,7 +210,7 @@ class DebateTask:
         answers = tuple(actions[agent] for agent in self.agents)
         results = tuple(result_of(answer, question.choices) for answer in answers)
         scores = verified(self.verifier, question, answers)
-        after = DebateState(state.example, (*state.rounds, Said(answers, results, scores)))
+        after = DebateState(state.example, (*state.rounds, Round(answers, results, scores)))
         flaws = [flaw_of(a, r, self.config.least_words) for a, r in zip(answers, results, strict=True)]
         right = [result == truth for result in results]
         return Step(
@@ -223,7 +223,7 @@ class DebateTask:
                 "return_percent": 100 * outcome(results, truth),
                 "score": 100 * fmean(scores),
                 "flawed": 100 * fmean(flaw != "" for flaw in flaws),
-                **discussion_metrics([said.results for said in after.rounds], truth, self.horizon),
+                **discussion_metrics([finished.results for finished in after.rounds], truth, self.horizon),
             },
             details={
                 "answers": list(results),
@@ -238,14 +238,14 @@ class DebateTask:
             return "agreed"
         return "horizon" if len(state.rounds) >= self.horizon else ""
 
-    def _agreed(self, said: Said) -> bool:
+    def _agreed(self, finished: Round) -> bool:
         """Whether enough agents give one result, and the verifier thinks well of it."""
         if self.config.consensus is None:
             return False
-        given = [result for result in said.results if result is not None]
-        most = max(given, key=given.count, default=None)
-        scores = [score for result, score in zip(said.results, said.scores, strict=True) if result == most]
-        enough = most is not None and len(scores) > self.config.consensus * len(said.results)
+        results = [result for result in finished.results if result is not None]
+        most = max(results, key=results.count, default=None)
+        scores = [score for result, score in zip(finished.results, finished.scores, strict=True) if result == most]
+        enough = most is not None and len(scores) > self.config.consensus * len(finished.results)
         return enough and fmean(scores) > self.config.consensus_score
 
 

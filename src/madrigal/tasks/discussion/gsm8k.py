@@ -92,9 +92,9 @@ class Gsm8kTask:
         """The question; then for each earlier round the agent's own answer, and the answers of the others."""
         messages = [Message("user", question_prompt(str(state.example.data["question"])))]
         for answers in state.answers:
-            said = dict(zip(self.agents, answers, strict=True))
-            messages.append(Message("assistant", said.pop(agent)))
-            quotes = [_quote(other, text) for other, text in said.items()]
+            others = dict(zip(self.agents, answers, strict=True))
+            messages.append(Message("assistant", others.pop(agent)))
+            quotes = [_quote(other, text) for other, text in others.items()]
             messages.append(Message("user", "\n\n".join([*quotes, _AGAIN])))
         quotes = [_quote(turn.agent, turn.completion.text, listener=agent) for turn in heard]
         messages[-1] = Message("user", "\n\n".join([messages[-1].content, *quotes]))

@@ -35,8 +35,8 @@ def quote(speaker: str, text: str, score: float | None = None) -> str:
     >>> quote("second", "The answer is 4.", 0.4125)
     'The second agent answered: The answer is 4.\\n(Score of this answer: 0.412 out of 1.0, it might be wrong.)'
     """
-    said = f"{f'The {speaker} agent' if speaker else 'You'} answered: {text}"
-    return said if score is None else f"{said}\n({score_words(score)})"
+    text = f"{f'The {speaker} agent' if speaker else 'You'} answered: {text}"
+    return text if score is None else f"{text}\n({score_words(score)})"
 
 
 def score_words(score: float, whose: str = "this") -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations, product
-from typing import Literal
+from typing import ClassVar, Literal
 
 from madrigal.rollouts.seeds import derive
 from madrigal.tasks.games.moves import named_move
@@ -61,14 +61,11 @@ class Kuhn:
     rounds: int = 1
     reward: Literal["chips", "winner"] = "chips"
     house: House = field(default_factory=House)
+    name: ClassVar[str] = "kuhn"
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
             raise ConfigError(f"task.rounds: expected at least 1 hand, got {self.rounds}")
-
-    @property
-    def name(self) -> str:
-        return "kuhn"
 
     @property
     def plies(self) -> int:
@@ -158,11 +155,11 @@ def _story(bets: str) -> str:
     >>> _story(""), _story("pb")
     ('You open.', 'You check. They bet.')
     """
-    said = [
+    steps = [
         f"{'You' if (len(bets) - n) % 2 == 0 else 'They'} {WORDS[bets[:n].endswith(BET), move]}."
         for n, move in enumerate(bets)
     ]
-    return " ".join(said) or "You open."
+    return " ".join(steps) or "You open."
 
 
 # Words that are no move here are known too, so that the last one named counts and not the last legal one.
@@ -209,9 +206,9 @@ def matches(rounds: int, split: Split) -> Sequence[tuple[str, ...]]:
         every = list(product(DEALS, repeat=2))
         random.Random(derive("kuhn", 2)).shuffle(every)
     else:
-        rng, found = random.Random(derive("kuhn", rounds)), dict[tuple[str, ...], None]()
-        while len(found) < sum(NUM_EXAMPLES.values()):
-            found[tuple(rng.choices(DEALS, k=rounds))] = None
-        every = list(found)
+        rng, drawn = random.Random(derive("kuhn", rounds)), dict[tuple[str, ...], None]()
+        while len(drawn) < sum(NUM_EXAMPLES.values()):
+            drawn[tuple(rng.choices(DEALS, k=rounds))] = None
+        every = list(drawn)
     cut = len(every) * (HELD_OUT - 1) // HELD_OUT
     return every[:cut] if split == "train" else every[cut:]

@@ -1,8 +1,4 @@
-r"""Which move a free text names.
-
-Knows: names of moves, and the habits of writing one down: "[5]", "\boxed{5}", "The answer is 5."
-Does not know: positions, which moves are legal.
-"""
+r"""Which move a free text names."""
 
 from __future__ import annotations
 
@@ -51,12 +47,12 @@ def named_move(text: str, names: Mapping[str, str]) -> str | None:
 
 
 def _brackets(text: str) -> list[tuple[int, str]]:
-    return [(found.start(), (found[1] or found[2] or "").strip()) for found in _BRACKETED.finditer(text)]
+    return [(match.start(), (match[1] or match[2] or "").strip()) for match in _BRACKETED.finditer(text)]
 
 
 def _named(text: str, names: Mapping[str, str]) -> list[str]:
     """All moves that are named as words of their own, in order."""
     words = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
-    found: list[str] = re.findall(rf"(?<![0-9][.,])(?<!\w)({words})(?!\w)(?![.,][0-9])", text, re.IGNORECASE)
+    matches: list[str] = re.findall(rf"(?<![0-9][.,])(?<!\w)({words})(?!\w)(?![.,][0-9])", text, re.IGNORECASE)
     # Ignoring case lets some letters of other alphabets pass for ours.
-    return [names[word.casefold()] for word in found if word.casefold() in names]
+    return [names[word.casefold()] for word in matches if word.casefold() in names]

@@ -85,8 +85,8 @@ class Opposed(Wrapper, Generic[P]):
         while before.seat and not step.ending and self.acting(replace(before, seen=step.state)) != (before.seat,):
             (scripted,) = self.task.acting(step.state)
             seed = derive("opponent", before.example, *step.state.answers)
-            said = player_of(self.task.game, before.opponent)(self.task.observe(step.state, scripted, ()), seed)
-            step = self.task.step(step.state, {scripted: said})
+            answer = player_of(self.task.game, before.opponent)(self.task.observe(step.state, scripted, ()), seed)
+            step = self.task.step(step.state, {scripted: answer})
             reward += step.rewards[PLAYERS[0]]
         metrics = self._score(before.seat, step, reward) if before.seat and step.ending else step.metrics
         return Step(replace(before, seen=step.state), zero_sum(reward), step.ending, metrics, step.details)

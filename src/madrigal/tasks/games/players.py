@@ -23,10 +23,10 @@ def moves_told(prompt: Messages) -> list[str]:
     Raises:
         TaskError: if the prompt lists none; it is of no game of this library then.
     """
-    found = _MOVES.findall(prompt[-1].content)
-    if not found:
+    lines = _MOVES.findall(prompt[-1].content)
+    if not lines:
         raise TaskError("a scripted player expected a prompt with a line 'Moves: ...', found none; seat it in a game")
-    return [move.partition(" = ")[0] for move in found[-1].split(", ")]
+    return [move.partition(" = ")[0] for move in lines[-1].split(", ")]
 
 
 def random_player(prompt: Messages, seed: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from madrigal.rollouts.task import Rewards
 from madrigal.tasks.games.rules import PLAYERS, Game, numbered
@@ -79,30 +79,21 @@ class Table(Generic[P]):
         return (Message("user", f"{AGAIN}\n{shown}" if state.again else shown),)
 
     def step(self, state: Seen[P], actions: Mapping[AgentId, str]) -> Step[Seen[P]]:
-        mover = self.game.mover(state.position)
-        position = self.game.play(state.position, actions[PLAYERS[mover]])
-        slip = position is None
-        after = Seen(
-            state.position if position is None else position,
-            _one_more(state.answers, mover),
-            _one_more(state.slips, mover) if slip else state.slips,
-            again=slip,
-        )
-        if slip:
-            return self._slipped(after, mover)
-        payoff = self.game.payoff(after.position)
-        if payoff is None:
-            return self._going(after, 0.0)
-        return self._ended(after, payoff, "solved" if payoff else "horizon")
-
-    def _slipped(self, state: Seen[P], mover: int) -> Step[Seen[P]]:
-        sign, house = (-1 if mover == 0 else 1), self.game.house
-        if state.slips[mover] <= house.retries:
-            return self._going(state, sign * house.penalty)
-        return self._ended(state, sign * (self.game.stake + house.penalty), "failed")
-
-    def _going(self, state: Seen[P], reward: float) -> Step[Seen[P]]:
-        return Step(state, zero_sum(reward), details=self._details())
+        game, mover = self.game, self.game.mover(state.position)
+        position = game.play(state.position, actions[PLAYERS[mover]])
+        answers = _one_more(state.answers, mover)
+        if position is None:
+            sign, slips = (-1 if mover == 0 else 1), _one_more(state.slips, mover)
+            after = Seen(state.position, answers, slips, again=True)
+            if slips[mover] > game.house.retries:
+                return self._ended(after, sign * (game.stake + game.house.penalty), "failed")
+            reward = sign * game.house.penalty
+        else:
+            after, payoff = Seen(position, answers, state.slips), game.payoff(position)
+            if payoff is not None:
+                return self._ended(after, payoff, "solved" if payoff else "horizon")
+            reward = 0.0
+        return Step(after, zero_sum(reward), details={"game": self.name})
 
     def _ended(self, state: Seen[P], reward: float, ending: Ending) -> Step[Seen[P]]:
         answers, slips = sum(state.answers), sum(state.slips)
@@ -112,11 +103,8 @@ class Table(Generic[P]):
             "second_wins": 100.0 * (reward < 0),
             "draw": 100.0 * (reward == 0),
         }
-        return Step(state, zero_sum(reward), ending, metrics, self._details())
-
-    def _details(self) -> dict[str, Any]:
-        """The game's name, so that what is learned of several games can be kept apart."""
-        return {"game": self.name}
+        # By the game's name, what is learned of several games can be kept apart.
+        return Step(state, zero_sum(reward), ending, metrics, {"game": self.name})
 
 
 def zero_sum(reward: float) -> dict[AgentId, float]:

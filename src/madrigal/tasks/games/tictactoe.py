@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from madrigal.rollouts.seeds import derive
 from madrigal.tasks.games.moves import named_move
@@ -38,22 +39,13 @@ class TicTacToe:
 
     opening: int = 3
     house: House = field(default_factory=House)
+    name: ClassVar[str] = "tictactoe"
+    plies: ClassVar[int] = 9
+    stake: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.opening <= 3:
             raise ConfigError(f"task.opening: expected 0 (the empty board) to 3 moves, got {self.opening}")
-
-    @property
-    def name(self) -> str:
-        return "tictactoe"
-
-    @property
-    def plies(self) -> int:
-        return 9
-
-    @property
-    def stake(self) -> float:
-        return 1.0
 
     @property
     def optimal(self) -> Player:
@@ -163,8 +155,8 @@ def openings(plies: int, split: Split) -> tuple[Board, ...]:
     for _ in range(plies):
         level = {after(board, move) for board in level for move in free(board)}
         boards = boards | level
-    kept = [board for board in boards if value(board) == 0 and _held_out(board) == (split == "test")]
-    return tuple(sorted(kept, key=lambda board: derive("opening", board)))
+    drawn_boards = [board for board in boards if value(board) == 0 and _held_out(board) == (split == "test")]
+    return tuple(sorted(drawn_boards, key=lambda board: derive("opening", board)))
 
 
 def images(board: Board) -> frozenset[Board]:

@@ -25,9 +25,9 @@ from itertools import chain
 from typing import Any, Literal
 
 from madrigal.rollouts.task import joint
+from madrigal.tasks.coding.config import ALONE as LONE_CODER
 from madrigal.tasks.coding.config import Coding
-from madrigal.tasks.coding.services import open_coding
-from madrigal.tasks.coding.task import ALONE as LONE_CODER
+from madrigal.tasks.coding.task import open_coding
 from madrigal.tasks.data import Source
 from madrigal.tasks.office.board import (
     PRIMITIVES,

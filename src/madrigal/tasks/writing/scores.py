@@ -1,7 +1,5 @@
 """The joint reward of two writers: four levels, each of which counts only if all earlier ones hold.
 
-The source text that is summarised plays no part in this reward.
-
     level           quantity                                      earns      gate
     1 structure     words of each text                            0.5        both within bounds
     2 length ratio  characters of the second / of the first       up to 1.0  within the band
