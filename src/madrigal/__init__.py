@@ -18,13 +18,12 @@ if TYPE_CHECKING:
     from madrigal.algorithms.group import REINFORCE as REINFORCE
     from madrigal.algorithms.group import RLOO as RLOO
     from madrigal.algorithms.group import GroupRelative as GroupRelative
-    from madrigal.api import Answer as Answer
-    from madrigal.api import TrainedTeam as TrainedTeam
     from madrigal.api import TrainingResult as TrainingResult
     from madrigal.api import evaluate as evaluate
-    from madrigal.api import load_team as load_team
     from madrigal.api import train as train
     from madrigal.config import Experiment as Experiment
+    from madrigal.evaluation.evaluate import Evaluation as Evaluation
+    from madrigal.policies.team import Team as Team
     from madrigal.recipes import recipe as recipe
     from madrigal.rollouts.task import SingleRound as SingleRound
     from madrigal.rollouts.task import Task as Task
@@ -35,7 +34,18 @@ if TYPE_CHECKING:
     from madrigal.rollouts.topology import Discussion as Discussion
     from madrigal.rollouts.topology import Parallel as Parallel
     from madrigal.rollouts.topology import Sequential as Sequential
+    from madrigal.settings import EvaluationConfig as EvaluationConfig
+    from madrigal.settings import Lora as Lora
+    from madrigal.settings import OptimizerConfig as OptimizerConfig
+    from madrigal.settings import PolicyConfig as PolicyConfig
+    from madrigal.settings import Sampling as Sampling
+    from madrigal.settings import TeamConfig as TeamConfig
     from madrigal.tasks.data import Source as Source
+    from madrigal.tasks.data import load_examples as load_examples
+    from madrigal.training.held_out import Callback as Callback
+    from madrigal.training.trained_team import Answer as Answer
+    from madrigal.training.trained_team import TrainedTeam as TrainedTeam
+    from madrigal.training.trained_team import load_team as load_team
     from madrigal.types import ConfigError as ConfigError
     from madrigal.types import EngineError as EngineError
     from madrigal.types import Example as Example
@@ -55,12 +65,17 @@ except PackageNotFoundError:  # the sources without an installation
 _PLACES = {
     "algorithms.actor_critic": ("COLLM_CC", "COLLM_DC", "IPPO", "MAPPO"),
     "algorithms.group": ("MAGRPO", "REINFORCE", "RLOO", "GroupRelative"),
-    "api": ("Answer", "TrainedTeam", "TrainingResult", "evaluate", "load_team", "train"),
+    "api": ("TrainingResult", "evaluate", "train"),
     "config": ("Experiment",),
+    "evaluation.evaluate": ("Evaluation",),
+    "policies.team": ("Team",),
     "recipes": ("recipe",),
     "rollouts.task": ("SingleRound", "Task", "check_task", "joint"),
     "rollouts.topology": ("Asynchronous", "Coordinated", "Discussion", "Parallel", "Sequential"),
-    "tasks.data": ("Source",),
+    "settings": ("EvaluationConfig", "Lora", "OptimizerConfig", "PolicyConfig", "Sampling", "TeamConfig"),
+    "tasks.data": ("Source", "load_examples"),
+    "training.held_out": ("Callback",),
+    "training.trained_team": ("Answer", "TrainedTeam", "load_team"),
     "types": (
         "ConfigError",
         "EngineError",
@@ -76,9 +91,7 @@ _PLACES = {
 }
 _MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}
 
-__all__ = [
-    *sorted(_MODULE_OF),
-]
+__all__ = [*sorted(_MODULE_OF)]
 
 
 def __getattr__(name: str) -> Any:

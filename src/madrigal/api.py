@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import re
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,106 +16,33 @@ from rich.console import Console
 from madrigal.build.experiment import open_checked_task
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.evaluate import Evaluation
-from madrigal.policies.team import Team
-from madrigal.recipes import RECIPES, recipe
+from madrigal.policies.quiet import quiet_libraries
+from madrigal.recipes import RECIPES
 from madrigal.recipes.embedded import own
-from madrigal.recipes.own_file import own_experiment, with_dotted
+from madrigal.recipes.start import base_experiment, flags_of, require_trust, with_changes
 from madrigal.report.progress import Progress
-from madrigal.rollouts.play import EpisodeRun, StepRequest, drive, play
-from madrigal.rollouts.seeds import derive
-from madrigal.rollouts.task import Task, check_task
-from madrigal.rollouts.task.asking import ASKED, ask, unjudged
-from madrigal.runs.folders import Held, held, held_free
+from madrigal.rollouts.task import Task
+from madrigal.runs.folders import Held, held, held_free, newest_run
 from madrigal.runs.log import RunLog, read_lines
-from madrigal.runs.records import transcript
-from madrigal.tasks.guarded import Guarded
-from madrigal.tasks.trust import check_trust
-from madrigal.training.held_out import Callback, check_saved, evaluate_experiment, evaluate_run, team_at, team_of
+from madrigal.runs.trackers import check_trackers
+from madrigal.tasks.own import IN_MEMORY, guarded
+from madrigal.training.held_out import Callback, evaluate_experiment, evaluate_run
 from madrigal.training.train import train_in
-from madrigal.types import AgentId, ConfigError, Episode, Example, Point, Step
+from madrigal.training.trained_team import Answer, TrainedTeam, load_team
+from madrigal.types import ConfigError
 
-IN_MEMORY = "in-memory:"  # the place of a task that no file holds, in a run's settings
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a team answered.
-
-    Attributes:
-        answers: the last words of each agent: the joint answer.
-        turns: everything that was said, in order: agent, round, text, why it ended ("stop" or "length"), tokens.
-    """
-
-    answers: Mapping[AgentId, str]
-    turns: tuple[Mapping[str, Any], ...]
-
-    @property
-    def text(self) -> str:
-        """The joint answer as one text, in the order of the agents."""
-        return "\n\n".join(self.answers.values())
+RUNS = Path("runs")
+Start = str | Path | Experiment | Task[Any]
+Watch = Callback | Callable[[Mapping[str, Any]], object]
 
 
-@dataclass(frozen=True, slots=True)
-class TrainedTeam:
-    """A team and the task that it was trained on, to be asked or to play.
-
-    Attributes:
-        run: the settings of its run.
-        task: what agents are shown, and who hears whom.
-        team: its policies, `team.seats[agent]`.
-    """
-
-    run: Experiment
-    task: Task[Any]
-    team: Team
-
-    def answer(self, data: str | Mapping[str, Any], *, seed: int = 0, greedy: bool = False) -> Answer:
-        """Answers new data together, without a reference and without judging.
-
-        Args:
-            data: a text, or a mapping with the fields of an example; see `fields of data` in the documentation.
-            seed: equal seeds give equal answers.
-            greedy: every agent takes its most likely words.
-
-        Raises:
-            ConfigError: if the task cannot be asked, or not by such data.
-        """
-        return self.answer_many([data], seed=seed, greedy=greedy)[0]
-
-    def answer_many(
-        self, rows: Sequence[str | Mapping[str, Any]], *, seed: int = 0, greedy: bool = False
-    ) -> list[Answer]:
-        """`answer` for many, in batches of one call per policy."""
-        points = [Point(ASKED, ask(self.task, data)) for data in rows]
-
-        def step_unjudged(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
-            return [unjudged(self.task, request.state, request.actions) for request in requests]
-
-        return [_answer(self.task, episode) for episode in self._episodes(points, step_unjudged, seed, greedy)]
-
-    def play(self, example: Example | None = None, *, seed: int = 0, greedy: bool = False) -> dict[str, Any]:
-        """Plays an example of the task, the first of the test split by default; a transcript with rewards."""
-        example = example or self.task.examples("test")[0]
-
-        def judge(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
-            return [self.task.step(request.state, request.actions) for request in requests]
-
-        (episode,) = self._episodes([Point(example.id, self.task.reset(example))], judge, seed, greedy)
-        return transcript(episode)
-
-    def _episodes(self, points: Sequence[Point[Any]], judge: Any, seed: int, greedy: bool) -> list[Episode[Any]]:
-        moves = (play(self.task, self.run.topology, point) for point in points)
-        games = [EpisodeRun(each, (derive(seed, "asked"), n), greedy=greedy) for n, each in enumerate(moves)]
-        return drive(games, self.team.speaker(self.run.sampling), judge)
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TrainingResult:
     """What a training run came to.
 
     Attributes:
         folder: where everything lies.
-        finished: False where it was stopped early; it can be resumed then.
+        finished: False where it was stopped early (Ctrl-C, or an interrupted cell); `resume=True` goes on then.
         task: the task it trained on, where no file names it.
     """
 
@@ -121,29 +51,35 @@ class TrainingResult:
     task: Task[Any] | None = None
 
     @property
-    def evaluations(self) -> dict[str, Any]:
+    def stopped(self) -> bool:
+        """Whether it was stopped before its last step."""
+        return not self.finished
+
+    @property
+    def evaluations(self) -> dict[str, Evaluation]:
         """Held-out results by name: "before", "step-N", "after"."""
-        return RunLog(self.folder).evaluations()
+        return {when: Evaluation(**result) for when, result in RunLog(self.folder).evaluations().items()}
 
     @property
     def curve(self) -> list[dict[str, Any]]:
         """One record per training step, as in steps.jsonl."""
         return read_lines(self.folder / "steps.jsonl")
 
-    @property
+    @cached_property
     def team(self) -> TrainedTeam:
-        """The trained team, loaded anew."""
+        """The trained team, loaded when it is first asked for."""
         return load_team(self.folder, task=self.task, trust=True)
 
 
 def train(
-    what: str | Path | Experiment | Task[Any],
+    what: Start,
     folder: str | Path | None = None,
     *,
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
-    watch: Callback | None = None,
+    watch: Watch | None = None,
+    trust: bool = False,
     **settings: Any,
 ) -> TrainingResult:
     """Trains a team.
@@ -152,147 +88,166 @@ def train(
         >>> result.team.answer("My dog ate my homework.").answers["concise"]  # doctest: +SKIP
 
     Args:
-        what: a recipe, "file.py:task", an Experiment, or a Task, also one that a notebook defines.
+        what: a recipe, "file.py:task", a run folder or experiment.json, an Experiment, or a Task, also one that a
+            notebook defines.
         folder: the run folder, made where there is none; by default the next free `runs/NAME`.
-        resume: go on with the run in the folder.
+        resume: go on with the run in the folder, by default the newest of that name, with the settings that it has.
         overwrite: replace the run in the folder.
         quiet: show results and warnings only.
-        watch: is told of every step and evaluation, in place of the progress shown.
-        settings: those of the command line, by name or nested: steps=2, evaluation={"examples": 4},
-            topology="sequential".
+        watch: a function that is called with the record of every step, or a `Callback`, which is told of stages and
+            evaluations too.
+        trust: allow what a file asks for: own code, no sandbox, an expert, a tracker.
+        settings: those of the command line, dotted or nested, or a section as its record: steps=2,
+            evaluation={"examples": 4}, topology="sequential", sampling=Sampling(temperature=0.8).
 
     Raises:
         MadrigalError: one line, as from the command line.
     """
-    run, task = _opened(what)
-    run = _changed(run, settings)
-    with open_checked_task(run, task) as checked, _place(run, folder, resume=resume, overwrite=overwrite) as place:
-        if watch is not None:
-            signum = train_in(checked, run, place, watch=watch)
-        else:
-            with Progress(Console(), run.steps, place.folder.name, best=checked.best_return, quiet=quiet) as progress:
-                signum = train_in(checked, run, place, watch=progress)
-        return TrainingResult(place.folder, not signum, task)
+    quiet_libraries()
+    task = _given(what)
+    place = _resumed(what, folder) if resume else None
+    run = with_changes(read_experiment(place) if place else _start(what), settings)
+    if not trust:
+        _check_asked(what, run, settings, place)
+    check_trackers(run.records.trackers)
+    with open_checked_task(run, task) as checked, _held(run, folder, place, overwrite) as taken:
+        title, best = taken.folder.name, checked.best_return
+        with Progress(Console(), run.steps, title, best=best, quiet=quiet) as progress:
+            signum = train_in(checked, run, taken, watch=progress if watch is None else _Both(progress, watch))
+        return TrainingResult(taken.folder, not signum, task)
 
 
 def evaluate(
-    what: str | Path | Experiment | Task[Any],
+    what: Start,
     *,
-    task: Task[Any] | None = None,
+    task: Task[Any] | Mapping[str, Any] | None = None,
     step: int | None = None,
+    trust: bool = False,
     **settings: Any,
 ) -> Evaluation:
     """Evaluates a run's saved team, or the models that a recipe, an experiment or a task starts from.
 
     Args:
         what: a run folder; or what `train` takes.
-        task: the task of a run that trained on a Task of a notebook.
+        task: the task of a run that trained on a Task of a notebook; or settings of a recipe's task.
         step: of a run, evaluate the checkpoint of this step.
+        trust: allow what a file asks for: own code, no sandbox, an expert.
         settings: as in `train`; a run has its own.
 
     Raises:
         MadrigalError: one line, as from the command line.
     """
-    if _is_run(what):
+    quiet_libraries()
+    if isinstance(task, Mapping):
+        settings, task = {**settings, "task": task}, None
+    if isinstance(what, str | Path) and str(what) not in RECIPES and Path(what).is_dir():
         if settings:
-            raise ConfigError(f"evaluate: a run has its own settings, got {', '.join(settings)}")
-        return evaluate_run(Path(str(what)), trust=True, step=step, task=_guarded(task))[0]
-    run, own_task = _opened(what if task is None else task)
-    return evaluate_experiment(_changed(run, settings), task=own_task)[0]
+            raise ConfigError(f"evaluate: a run has its own settings and takes no others, got {', '.join(settings)}")
+        given = None if task is None else guarded(task, "task")
+        return evaluate_run(Path(what), _Notes(), trust=trust or given is not None, step=step, task=given)[0]
+    if step is not None:
+        raise ConfigError(f"evaluate: step names a checkpoint of a run, {what!r:.80} is none")
+    run = with_changes(_start(what), settings)
+    if not trust:
+        _check_asked(what, run, settings, None)
+    return evaluate_experiment(run, task=_given(what) if task is None else guarded(task, "task"))[0]
 
 
-def load_team(
-    run: str | Path, *, step: int | None = None, task: Task[Any] | None = None, trust: bool = False
-) -> TrainedTeam:
-    """Loads the team of a run, to be asked: `load_team("runs/tldr").answer("...")`.
+def _given(what: Start) -> Task[Any] | None:
+    """The task itself, where no file names it."""
+    return None if isinstance(what, str | Path | Experiment) else guarded(what, "expected a recipe, a file or a task")
 
-    Args:
-        run: the run's folder.
-        step: the team of this step's checkpoint; by default the saved team.
-        task: the task of a run that trained on a Task of a notebook.
-        trust: allow what the run's file asks for: own code, no sandbox, an expert.
+
+def _start(what: Start) -> Experiment:
+    if isinstance(what, Experiment):
+        return what
+    if isinstance(what, str | Path):
+        return base_experiment(str(what))
+    return replace(own(f"{IN_MEMORY}:{what.name}"), recipe=_name_of(what))
+
+
+def _name_of(what: Start) -> str:
+    """How the run folders of an experiment are called."""
+    if isinstance(what, Experiment):
+        return what.recipe
+    if isinstance(what, str | Path):
+        return own(str(what)).recipe if ":" in str(what) else str(what)
+    return re.sub(r"[^\w.-]+", "-", what.name).strip(".") or "task"
+
+
+def _check_asked(what: Start, run: Experiment, settings: Mapping[str, Any], place: Path | None) -> None:
+    """Refuses what a file asks for beyond training; what Python made or said was not asked for by a file."""
+    if place is None and not isinstance(what, str | Path):
+        return
+    name = str(what) if isinstance(what, str | Path) else ""
+    typed = flags_of(settings)
+    if isinstance(what, Experiment) and run.task == what.task:
+        typed += ["--task.path", "--task.unconfined", "--task.expert.base-url", "--task.verifier.url"]
+    require_trust(run, name, typed, place or name)
+
+
+def _resumed(what: Start, folder: str | Path | None) -> Path:
+    """The folder of the run that is gone on with.
 
     Raises:
-        ConfigError: if there is no such run, it has no team, or asks for what needs trust.
+        ConfigError: if there is none.
     """
-    folder = Path(run)
-    settings = read_experiment(folder)
-    if not trust and task is None:
-        check_trust(settings.task, folder)
-    if step is None:
-        check_saved(folder, settings)
-    with open_checked_task(settings, _guarded(task)) as checked:
-        agents = checked.agents
-        team = team_of(folder, settings, agents) if step is None else team_at(folder, settings, agents, step)
-        return TrainedTeam(settings, checked, team)
-
-
-def _answer(task: Task[Any], episode: Episode[Any]) -> Answer:
-    last = {turn.agent: turn.completion.text for turn in episode.turns}
-    turns = tuple(
-        {
-            "agent": turn.agent,
-            "round": turn.round,
-            "text": turn.completion.text,
-            "finish": turn.completion.finish,
-            "tokens": len(turn.completion.token_ids),
-        }
-        for turn in episode.turns
-    )
-    return Answer({agent: last[agent] for agent in task.agents if agent in last}, turns)
-
-
-def _is_run(what: Any) -> bool:
-    return isinstance(what, str | Path) and str(what) not in RECIPES and (Path(what) / "experiment.json").is_file()
-
-
-def _opened(what: Any) -> tuple[Experiment, Task[Any] | None]:
-    """The experiment to start from, and the task itself where no file names it."""
-    if isinstance(what, Experiment):
-        return what, None
-    if isinstance(what, Path) or (isinstance(what, str) and Path(what).exists()):
-        return read_experiment(Path(what)), None
-    if isinstance(what, str):
-        return (own_experiment(what) if ":" in what and what not in RECIPES else recipe(what)), None
-    task = _guarded(what)
-    if task is None:
-        raise ConfigError("expected a recipe, a file, an Experiment or a Task, got None")
-    run = own(f"{IN_MEMORY}{task.name}")
-    return replace(run, recipe="".join(c if c.isalnum() or c in "._-" else "-" for c in task.name) or "task"), task
-
-
-def _guarded(task: Task[Any] | None) -> Task[Any] | None:
-    if task is None or isinstance(task, Guarded):
-        return task
-    guarded = Guarded(task)
-    check_task(guarded)
-    return guarded
-
-
-def _changed(run: Experiment, settings: Mapping[str, Any]) -> Experiment:
-    return with_dotted(run, dict(_flat(settings)), "settings") if settings else run
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested settings as dotted ones."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-@contextmanager
-def _place(run: Experiment, folder: str | Path | None, *, resume: bool, overwrite: bool) -> Iterator[Held]:
     if folder is not None:
-        with held(Path(folder), resume=resume, overwrite=overwrite, beside=True) as place:
-            yield place
-    elif resume or overwrite:
-        with held(Path("runs") / run.recipe, resume=resume, overwrite=overwrite) as place:
-            yield place
+        place = Path(folder)
+    elif isinstance(what, str | Path) and Path(what).is_dir():
+        place = Path(what)
     else:
-        with held_free(Path("runs"), run.recipe) as place:
-            yield place
+        place = RUNS / newest_run(RUNS, _name_of(what))
+    if not (place / "experiment.json").is_file():
+        raise ConfigError(f"resume: expected a run at {place}, found none")
+    return place
+
+
+def _held(
+    run: Experiment, folder: str | Path | None, place: Path | None, overwrite: bool
+) -> AbstractContextManager[Held]:
+    """The folder that a run is written to, held."""
+    if place is not None:
+        return held(place, resume=True)
+    if folder is not None or overwrite:
+        return held(RUNS / run.recipe if folder is None else Path(folder), overwrite=overwrite)
+    return held_free(RUNS, run.recipe)
+
+
+class _Both:
+    """Progress on the screen, and a user's own watcher, or function of each step's record."""
+
+    def __init__(self, progress: Callback, watch: Watch) -> None:
+        self.progress, self.watch = progress, watch
+
+    def stage(self, name: str) -> None:
+        self.progress.stage(name)
+        if not callable(self.watch):
+            self.watch.stage(name)
+
+    def step(self, record: dict[str, Any]) -> None:
+        self.progress.step(record)
+        if callable(self.watch):
+            self.watch(record)
+        else:
+            self.watch.step(record)
+
+    def evaluated(self, when: str, result: Evaluation) -> None:
+        self.progress.evaluated(when, result)
+        if not callable(self.watch):
+            self.watch.evaluated(when, result)
+
+
+class _Notes:
+    """Prints on stderr what a reader of an evaluation must know, and nothing else."""
+
+    def stage(self, name: str) -> None:
+        if name.startswith("note: "):
+            print(f"madrigal: {name}", file=sys.stderr)
+
+    def step(self, record: dict[str, Any]) -> None: ...
+
+    def evaluated(self, when: str, result: Evaluation) -> None: ...
 
 
 __all__ = ["Answer", "TrainedTeam", "TrainingResult", "evaluate", "load_team", "train"]

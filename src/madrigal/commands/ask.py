@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from madrigal.commands.arguments import parse
+from madrigal.runs.files import parse_json
 from madrigal.runs.plain import plain
+from madrigal.tasks.data import read_rows, row_id
 from madrigal.types import ConfigError
-
-BATCH = 32  # rows answered together; the first answers of a long file come early
 
 
 def ask_command(arguments: list[str]) -> int:
@@ -24,7 +23,12 @@ def ask_command(arguments: list[str]) -> int:
     )
     parser.add_argument("run", type=Path, help="a run folder")
     parser.add_argument("text", nargs="?", help="what to ask; - reads it from the standard input")
-    parser.add_argument("--input", type=Path, metavar="FILE", help="a JSONL file; a row holds the fields of an example")
+    parser.add_argument(
+        "--input",
+        metavar="FILE",
+        help="a .jsonl, .json, .parquet or .csv file, or - for lines of JSON from the "
+        "standard input; a row holds the fields of an example",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object per answer, with every turn")
     parser.add_argument("--seed", type=int, default=0, help="equal seeds give equal answers")
     parser.add_argument("--greedy", action="store_true", help="every agent takes its most likely words")
@@ -33,39 +37,50 @@ def ask_command(arguments: list[str]) -> int:
     options = parse(parser, arguments)
     if (options.text is None) == (options.input is None):
         raise ConfigError("ask: expected a text, - for the standard input, or --input FILE, and only one of them")
-    rows = list(_rows(options))
-    from madrigal.api import load_team  # it loads models
+    names, rows = map(list, zip(*_rows(options), strict=True))
+    from madrigal.training.trained_team import load_team  # it loads models
 
     team = load_team(options.run, step=options.step, trust=options.trust)
-    for start in range(0, len(rows), BATCH):
-        for answer in team.answer_many(rows[start : start + BATCH], seed=options.seed + start, greedy=options.greedy):
-            if options.json or options.input:
-                print(json.dumps({"answers": dict(answer.answers), "turns": asdict(answer)["turns"]}), flush=True)
-            else:
-                _show(answer.turns)
+    answers = team.iter_answers(rows, seed=options.seed, greedy=options.greedy)
+    for name, answer in zip(names, answers, strict=True):
+        if options.json or options.input:
+            record = {"id": name, "answers": dict(answer.answers), "turns": answer.turns}
+            print(json.dumps(record), flush=True)
+        else:
+            _show(answer.turns)
     return 0
 
 
-def _rows(options: argparse.Namespace) -> Iterator[str | dict[str, Any]]:
+def _rows(options: argparse.Namespace) -> Iterator[tuple[str, str | dict[str, Any]]]:
+    """What is asked, each with its id: the row's own, or its place in the file as of a test split."""
     if options.input is None:
         text = sys.stdin.read() if options.text == "-" else options.text
         if not text.strip():
             raise ConfigError("ask: expected a text, got nothing")
-        yield text
+        yield "test-0", text
         return
-    if not options.input.is_file():
-        raise ConfigError(f"--input: expected a file, found none at {options.input}")
-    for number, line in enumerate(options.input.read_text("utf-8-sig").splitlines(), start=1):
+    rows: Sequence[Any]
+    if options.input == "-":
+        rows = list(_lines(sys.stdin.read().encode("utf-8", "surrogateescape"), "the standard input"))
+    elif options.input.endswith(".jsonl") and Path(options.input).is_file():
+        rows = list(_lines(Path(options.input).read_bytes(), options.input))
+    else:
+        rows = read_rows(options.input)
+    if not rows:
+        raise ConfigError(f"--input: expected at least one row, found none in {options.input}")
+    yield from ((row_id(row if isinstance(row, dict) else {}, place, "test"), row) for place, row in enumerate(rows))
+
+
+def _lines(content: bytes, where: str) -> Iterator[str | dict[str, Any]]:
+    for number, line in enumerate(content.splitlines(), start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{options.input}, line {number}: expected JSON ({error})") from error
+            row = parse_json(line, where)
+        except ConfigError as error:
+            raise ConfigError(f"{where}, line {number}: expected JSON; mend or remove that line") from error
         if not isinstance(row, dict | str):
-            raise ConfigError(
-                f"{options.input}, line {number}: expected a text or an object with fields, got {row!r:.60}"
-            )
+            raise ConfigError(f"{where}, line {number}: expected a text or an object with fields, got {row!r:.60}")
         yield row
 
 

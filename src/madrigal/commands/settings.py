@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,30 +9,12 @@ from pathlib import Path
 import tyro
 
 from madrigal.commands.arguments import flags, quietly, unknown_flag
-from madrigal.config import Experiment, absolute, read_experiment
-from madrigal.recipes import RECIPES, recipe
-from madrigal.recipes.own_file import own_experiment
-from madrigal.tasks.own import CustomTask
-from madrigal.tasks.trust import check_trust
+from madrigal.config import Experiment
+from madrigal.recipes.start import base_experiment as base_experiment
+from madrigal.recipes.start import require_trust as require_trust
 from madrigal.types import ConfigError
 
 SEATS = "--team.seats."
-
-
-def base_experiment(name: str) -> Experiment:
-    """A recipe by name, an experiment from a file or run folder, or an own task as file.py:name."""
-    if name in RECIPES:
-        return recipe(name)
-    path = Path(name)
-    if name.endswith(".py"):
-        raise ConfigError(_unnamed(path))
-    if path.exists():
-        return read_experiment(path)
-    if ":" in name:
-        return own_experiment(name)
-    if "/" in name or name.endswith(".json"):
-        raise ConfigError(f"there is no file or folder {name}; name a run folder, an experiment.json or a recipe")
-    return recipe(name)
 
 
 def from_run(start: Experiment, folder: Path) -> Experiment:
@@ -49,21 +30,6 @@ def from_run(start: Experiment, folder: Path) -> Experiment:
             f"export {folder}"
         )
     return dataclasses.replace(start, team=dataclasses.replace(start.team, start=str(team)))
-
-
-def _unnamed(path: Path) -> str:
-    """What to type where the file of an own task is named, but not the task in it."""
-    if not path.is_file():
-        return f"there is no file {path}; an own task is named as file.py:name"
-    try:
-        body = ast.parse(path.read_bytes()).body
-    except (OSError, SyntaxError, ValueError, RecursionError):  # told when it is imported
-        body = []
-    targets = [target for part in body if isinstance(part, ast.Assign) for target in part.targets]
-    names = [target.id for target in targets if isinstance(target, ast.Name)]
-    names += [part.name for part in body if isinstance(part, ast.FunctionDef | ast.ClassDef)]
-    name = "task" if "task" in names or not names else names[-1]
-    return f"name the task in {path}, too: {path}:{name}"
 
 
 def with_settings(start: Experiment, settings: list[str], command: str, options: Sequence[str]) -> Experiment:
@@ -123,20 +89,3 @@ def _agent_of(flag: str) -> str:
 def _flags(run: Experiment) -> list[str]:
     """What may be set; the name of an algorithm is chosen by --algorithm."""
     return [flag for flag in flags(dataclasses.asdict(run)) if flag != "--algorithm.name"]
-
-
-def require_trust(run: Experiment, name: str, settings: list[str], where: str | Path) -> None:
-    """Refuses what a file asks for beyond training; recipes are ours, and what was typed was not asked for by a file.
-
-    Args:
-        name, settings: what was typed.
-        where: the experiment was read from.
-
-    Raises:
-        ConfigError: saying what would be done, and how to allow it.
-    """
-    typed = {word.partition("=")[0].replace("_", "-") for word in settings}
-    if run.task in (CustomTask(name), CustomTask(absolute(name))):
-        typed.add("--task.path")
-    if str(where) != name or name not in RECIPES:
-        check_trust(run.task, where, run.records.trackers, typed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import re
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -23,7 +22,7 @@ from madrigal.recipes.embedded import own
 from madrigal.report.progress import Progress, before_after, pick_transcripts, show_transcript
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import TOPOLOGIES
-from madrigal.runs.folders import Held, held, held_free, is_part
+from madrigal.runs.folders import Held, held, held_free, is_part, newest_run
 from madrigal.runs.log import RunLog, read_lines
 from madrigal.runs.plain import plain_text
 from madrigal.runs.signals import exit_code
@@ -115,14 +114,7 @@ def _resumed_folder(options: argparse.Namespace) -> Path:
 
 def _newest(runs: Path, name: str) -> str:
     """Of the runs NAME, NAME-2, NAME-3, ... the one begun last; `name` is a recipe, a run or an own task."""
-    name = own(name).recipe if ":" in name else name
-    pattern = re.compile(rf"{re.escape(name)}(-\d+)?")
-    begun = {
-        file.parent.name: file.stat().st_mtime_ns
-        for file in runs.glob("*/experiment.json")
-        if pattern.fullmatch(file.parent.name)
-    }
-    return max(begun, key=lambda run: (begun[run], len(run), run), default=name)
+    return newest_run(runs, own(name).recipe if ":" in name else name)
 
 
 def _train(task: Task[Any], run: Experiment, place: Held, *, quiet: bool = False) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from madrigal.tasks.own import CustomTask, beside
 from madrigal.types import ConfigError
 
 NAME = "experiment"
+SEATS = "team.seats."
 
 
 def own_experiment(path: str) -> Experiment:
@@ -51,8 +53,11 @@ def with_dotted(start: Experiment, settings: Mapping[str, Any], where: str) -> E
         _by_name("algorithm", ALGORITHMS, named.pop("algorithm"), where)
         start = replace(start, algorithm=switch_algorithm(start.algorithm, algorithm))
     data = json.loads(to_json(start))
-    for name, value in named.items():
+    # Seats come last: what is not said of one is as in team.policy, on the command line too.
+    for name, value in sorted(named.items(), key=lambda item: item[0].startswith(SEATS)):
         *path, last = name.replace("-", "_").split(".")
+        if name.startswith(SEATS) and len(path) > 2:
+            data["team"]["seats"].setdefault(path[2], deepcopy(data["team"]["policy"]))
         part = data
         for key in path:
             part = part.setdefault(key, {})

@@ -114,6 +114,17 @@ def held_free(runs: Path, name: str) -> Iterator[Held]:
         yield place
 
 
+def newest_run(runs: Path, name: str) -> str:
+    """Of the runs NAME, NAME-2, NAME-3, ... below `runs` the one begun last; NAME where there is none."""
+    pattern = re.compile(rf"{re.escape(name)}(-\d+)?")
+    begun = {
+        file.parent.name: file.stat().st_mtime_ns
+        for file in runs.glob(f"*/{EXPERIMENT}")
+        if pattern.fullmatch(file.parent.name)
+    }
+    return max(begun, key=lambda run: (begun[run], len(run), run), default=name)
+
+
 def is_free(folder: Path) -> bool:
     """Whether nothing lies there; a lock that was left by a kill is nothing."""
     return not folder.exists() or (folder.is_dir() and not _names(folder))

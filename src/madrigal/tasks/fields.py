@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from madrigal.types import TaskError
+from madrigal.types import ConfigError, TaskError
 
 _HALF = re.compile("[\ud800-\udfff]")
 
@@ -72,6 +72,27 @@ def text_of(value: Any, where: str) -> str:
         f"{where}: expected a text, or a chat with one message beside the system's, got {kind}: {value!r:.80}; write "
         "the text into a column of its own"
     )
+
+
+def text_among(data: str | Mapping[str, Any], *names: str) -> str:
+    """The one text that new data holds: it itself, or the first of these fields that it has.
+
+    >>> text_among("3 + 4?", "question"), text_among({"id": 1, "question": "3 + 4?"}, "question")
+    ('3 + 4?', '3 + 4?')
+
+    Raises:
+        ConfigError: if it has none of them.
+        TaskError: if there is no text in it.
+    """
+    if isinstance(data, str):
+        data = {names[0]: data}
+    name = next((name for name in names if not is_empty(data.get(name))), None)
+    if name is None:
+        there = ", ".join(map(str, data)) or "nothing"
+        expected = " or ".join(dict.fromkeys(names))
+        raise ConfigError(f"expected a text, or a mapping with {expected}, got {there}")
+    check_characters(data[name], f"the field {name!r}")
+    return text_of(data[name], f"the field {name!r}")
 
 
 def _is_system(message: Any) -> bool:

@@ -16,6 +16,8 @@ from madrigal.rollouts.task import Task, check_task, explain
 from madrigal.tasks.guarded import Guarded
 from madrigal.types import ConfigError, MadrigalError, TaskError
 
+IN_MEMORY = "in-memory"  # the module of a task that was handed over in Python
+
 
 @dataclass(frozen=True, slots=True)
 class CustomTask:
@@ -32,6 +34,11 @@ def load_own(config: CustomTask) -> Task[Any]:
         TaskError, RewardError: if the object is no task or breaks the contract.
     """
     module_name, name = _names(config)
+    if module_name == IN_MEMORY:
+        raise ConfigError(
+            f"the task {name} was handed over in Python and lies in no file; hand it over again: "
+            "madrigal.evaluate(run, task=...), madrigal.load_team(run, task=...)"
+        )
     found = vars(_module(module_name)).get(name)
     if found is None:
         raise ConfigError(
@@ -40,15 +47,29 @@ def load_own(config: CustomTask) -> Task[Any]:
     with _one_line(config.path):
         # A class may have a default for `agents` and still be no task yet.
         task = found() if isinstance(found, type) or (callable(found) and not hasattr(found, "agents")) else found
+    return guarded(task, f"own task {config.path}")
+
+
+def guarded(task: Any, where: str) -> Task[Any]:
+    """A user's own task, checked, and from now on with errors of one line.
+
+    Args:
+        where: how errors name the task.
+
+    Raises:
+        TaskError, RewardError: if the object is no task or breaks the contract.
+    """
+    if isinstance(task, Guarded):
+        return task
     needed = ("name", "agents", "horizon", "best_return", "examples", "reset", "acting", "observe", "step")
     missing = [part for part in needed if not hasattr(task, part)]
     if missing:
-        raise TaskError(f"own task {config.path}: a task needs {', '.join(missing)}; see docs/own-task.md")
+        raise TaskError(f"{where}: a task needs {', '.join(missing)}; see docs/own-task.md")
     if not isinstance(task.agents, (tuple, list)):
-        raise TaskError(f"own task {config.path}: agents must be a tuple of names, got {task.agents!r}")
-    guarded = Guarded(task)
-    check_task(guarded)
-    return guarded
+        raise TaskError(f"{where}: agents must be a tuple of names, got {task.agents!r}")
+    wrapped = Guarded(task)
+    check_task(wrapped)
+    return wrapped
 
 
 def beside(config: CustomTask, name: str) -> object:

@@ -10,7 +10,7 @@ from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.discussion.debate import Debate
 from madrigal.tasks.office.task import Office
-from madrigal.tasks.own import CustomTask
+from madrigal.tasks.own import IN_MEMORY, CustomTask
 from madrigal.types import ConfigError
 
 TRUST = "--trust"
@@ -32,7 +32,7 @@ class Wish:
 
 def wishes(config: TaskConfig, trackers: Sequence[str] = ()) -> Iterator[Wish]:
     """Everything that a task of these settings, and these trackers, do to the machine besides training."""
-    if isinstance(config, CustomTask):
+    if isinstance(config, CustomTask) and not config.path.startswith(f"{IN_MEMORY}:"):
         yield Wish(f"import and run the code of {config.path}", "--task.path")
     if isinstance(config, Coding | Office) and config.unconfined:
         yield Wish("switch off the sandbox around code that models write (task.unconfined)", "--task.unconfined")

@@ -14,7 +14,7 @@ from transformers.utils.hub import cached_file
 from madrigal.config import Experiment
 from madrigal.policies.local import resolve_model
 from madrigal.rollouts.task import Task
-from madrigal.tasks.own import CustomTask
+from madrigal.tasks.own import IN_MEMORY, CustomTask
 from madrigal.types import ConfigError, Split
 
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -88,7 +88,7 @@ def _contents(files: Iterable[Path]) -> Iterator[bytes]:
 def _source(path: str) -> Path:
     """The file of an own task: "file.py:name" or "package.module:name", imported before."""
     name = path.rpartition(":")[0]
-    if not name or name == "in-memory":
+    if not name or name == IN_MEMORY:
         return Path()
     if name.endswith(".py"):
         return Path(name)

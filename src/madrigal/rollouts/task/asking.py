@@ -10,6 +10,7 @@ from madrigal.types import AgentId, ConfigError, Example, Step
 
 S = TypeVar("S")
 S_co = TypeVar("S_co", covariant=True)
+Data = str | Mapping[str, Any] | Example
 ASKED = "asked"  # the id of an example that no data set holds
 
 
@@ -31,12 +32,18 @@ class Unjudged(Protocol[S]):
         ...
 
 
-def ask(task: Task[S], data: str | Mapping[str, Any]) -> S:
-    """The initial state of new data.
+def ask(task: Task[S], data: Data) -> S:
+    """The initial state of new data: a text, the fields of an example, or one whose reference is not read.
 
     Raises:
         ConfigError: if the task cannot be asked, or not by such data.
     """
+    if isinstance(data, Example):
+        data = data.data
+    if not isinstance(data, str | Mapping):
+        raise ConfigError(f"expected a text, a mapping with fields or an Example, got {type(data).__name__}")
+    if not data or (isinstance(data, str) and not data.strip()):
+        raise ConfigError("expected something to answer, got nothing; give a text or the fields of an example")
     if isinstance(task, Askable):
         state: S = task.ask(data)
         return state
@@ -69,22 +76,6 @@ def only_field(name: str, examples: Sequence[Example]) -> str:
     if len(fields) != 1:
         raise ConfigError(f"task {name}: expected a mapping with the fields {fields_of(examples)}, got a text")
     return str(fields[0])
-
-
-def text_of(data: str | Mapping[str, Any], *fields: str) -> str:
-    """The one text that new data holds, by the first of these fields that it has.
-
-    Raises:
-        ConfigError: if it has none of them.
-    """
-    if isinstance(data, str):
-        return data
-    for field in fields:
-        if isinstance(data.get(field), str):
-            return str(data[field])
-    raise ConfigError(
-        f"expected a text, or a mapping with {' or '.join(fields)}, got {', '.join(map(str, data)) or 'nothing'}"
-    )
 
 
 def fields_of(examples: Sequence[Example]) -> str:

@@ -20,18 +20,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from madrigal.rollouts.task import joint
-from madrigal.rollouts.task.asking import ASKED, text_of
+from madrigal.rollouts.task.asking import ASKED
 from madrigal.tasks.coding.config import ALONE, HELPER, MAIN, Coding
 from madrigal.tasks.coding.expert import Edits, Expert, open_expert
-from madrigal.tasks.coding.feedback import Exchange, next_messages
+from madrigal.tasks.coding.feedback import Exchange, FeedbackMode, next_messages
 from madrigal.tasks.coding.problem import Problem, check_problem, parameters, problem_of
 from madrigal.tasks.coding.program import clean
 from madrigal.tasks.coding.prompts import alone_prompt, helper_prompt, main_prompt
 from madrigal.tasks.coding.reward import BEST_ALONE, BEST_PAIR, Judge, metrics, score_alone, score_pair
-from madrigal.tasks.coding.sandbox import Limits, Sandbox
-from madrigal.tasks.coding.score import Score
+from madrigal.tasks.coding.sandbox import Limits, Program, Sandbox, Verdict
+from madrigal.tasks.coding.score import Findings, Score
 from madrigal.tasks.coding.soundness import SOLUTION, check_problems
 from madrigal.tasks.data import EMBEDDED, load_examples
+from madrigal.tasks.fields import text_among
 from madrigal.types import AgentId, ConfigError, Ending, Example, Message, Messages, Split, Step, TaskError, Turn
 
 SPLITS: tuple[Split, Split] = ("train", "test")
@@ -102,14 +103,23 @@ class CodingTask:
         return CodingState(example)
 
     def ask(self, data: str | Mapping[str, Any]) -> CodingState:
-        """A function to write, as HumanEval prompts for it; feedback needs tests, so that there is one round."""
-        prompt = text_of(data, "prompt")
-        names = re.findall(r"^def (\w+)\s*\(", prompt, re.MULTILINE)
+        """A function to write, as HumanEval prompts for it: the last `def` of the prompt, unless data name another."""
+        prompt = text_among(data, "prompt")
+        names = re.findall(r"^(?:async )?def (\w+)\s*\(", prompt, re.MULTILINE)
+        if not isinstance(data, str) and data.get("entry_point"):
+            names.append(text_among(data, "entry_point"))
         if not names:
             raise ConfigError("a coding team is asked by a prompt with the line `def NAME(...):`, found none")
         return CodingState(
             Example(ASKED, {"prompt": prompt, "entry_point": names[-1], "test": "def check(candidate): ..."})
         )
+
+    def unjudged(self, state: CodingState, actions: Mapping[AgentId, str]) -> Step[CodingState]:
+        """Goes on only where agents are told nothing of tests (feedback plain): else there is one round."""
+        done = Round({agent: actions[agent] for agent in self.agents}, Score(Findings()))
+        after = replace(state, rounds=(*state.rounds, done))
+        goes_on = self.config.feedback == "plain" and len(after.rounds) < self.horizon
+        return Step(after, joint(self.agents, 0.0), "" if goes_on else "horizon")
 
     def acting(self, state: CodingState) -> tuple[AgentId, ...]:
         return self.agents
@@ -189,6 +199,18 @@ def open_coding(config: Coding) -> Iterator[CodingTask]:
     )
     with Sandbox(limits, workers=os.cpu_count() or 1, allow_unconfined=config.unconfined) as sandbox:
         yield coding_task(config, sandbox, expert)
+
+
+def coding_to_ask(config: Coding) -> CodingTask:
+    """The task without data, sandbox and expert: enough to ask its agents, and not to judge them."""
+    # Other feedback than none ends with the first round, and advice would need an expert.
+    feedback: FeedbackMode = "plain" if config.feedback == "plain" else "passed"
+    return CodingTask((), (), _NoTests(), replace(config, feedback=feedback))
+
+
+class _NoTests:
+    def run(self, program: Program, /) -> list[Verdict]:
+        raise TaskError("a team that is asked runs no tests; play an example to have it judged")
 
 
 def first_prompt(problem: Problem, agent: AgentId, *, alone: bool = False) -> str:

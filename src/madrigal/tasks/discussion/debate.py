@@ -18,7 +18,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from madrigal.rollouts.task import Rewards, joint
-from madrigal.rollouts.task.asking import ASKED, text_of
+from madrigal.rollouts.task.asking import ASKED
 from madrigal.tasks.data import EMBEDDED, Source, load_examples
 from madrigal.tasks.discussion import domains
 from madrigal.tasks.discussion.answers import outcome, result_of
@@ -28,6 +28,7 @@ from madrigal.tasks.discussion.quality import flaw_of
 from madrigal.tasks.discussion.verifier import Question, Verifier, exact, verified
 from madrigal.tasks.discussion.verifier.config import VerifierConfig
 from madrigal.tasks.discussion.verifier.service import open_verifier
+from madrigal.tasks.fields import text_among
 from madrigal.types import AgentId, ConfigError, Ending, Example, Message, Messages, Split, Step, TaskError, Turn
 
 
@@ -148,8 +149,12 @@ class DebateTask:
         return DebateState(example)
 
     def ask(self, data: str | Mapping[str, Any]) -> DebateState:
-        question = text_of(data, self.config.question, "question")
-        context = {"context": text_of(data, self.config.context, "context")} if self.config.context else {}
+        if self.config.context and isinstance(data, str):
+            raise ConfigError(
+                f"task {self.name}: expected a mapping with {self.config.context} and question, got a text"
+            )
+        question = text_among(data, self.config.question, "question")
+        context = {"context": text_among(data, self.config.context, "context")} if self.config.context else {}
         return DebateState(Example(ASKED, {"question": question, "answer": "", **context}))
 
     def unjudged(self, state: DebateState, actions: Mapping[AgentId, str]) -> Step[DebateState]:

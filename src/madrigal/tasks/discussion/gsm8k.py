@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from madrigal.rollouts.task import joint
-from madrigal.rollouts.task.asking import ASKED, text_of
+from madrigal.rollouts.task.asking import ASKED
 from madrigal.tasks.data import Source, load_examples
 from madrigal.tasks.discussion.answers import extract_answer, is_correct, majority
 from madrigal.tasks.discussion.prompts import question_prompt
+from madrigal.tasks.fields import text_among
 from madrigal.types import AgentId, ConfigError, Example, Message, Messages, Split, Step, TaskError, Turn
 
 _AGAIN = "Compare the answers, then solve the question again. End with: The answer is N."
@@ -79,7 +80,7 @@ class Gsm8kTask:
         return Dialog(example)
 
     def ask(self, data: str | Mapping[str, Any]) -> Dialog:
-        return Dialog(Example(ASKED, {"question": text_of(data, self.config.question, "question")}))
+        return Dialog(Example(ASKED, {"question": text_among(data, self.config.question, "question")}))
 
     def unjudged(self, state: Dialog, actions: Mapping[AgentId, str]) -> Step[Dialog]:
         after = Dialog(state.example, (*state.answers, tuple(actions[agent] for agent in self.agents)))

@@ -80,6 +80,9 @@ class Mixture:
     def scripted(self, example: Example) -> Mapping[AgentId, str]:
         return self.tables[str(example.data["game"])].scripted(example)
 
+    def ask(self, data: object) -> Playing:
+        raise ConfigError(f"task {self.name} is made of games: they are played, not asked; see madrigal play")
+
     def reset(self, example: Example) -> Playing:
         name = str(example.data["game"])
         return Playing(name, self.tables[name].reset(example))

@@ -65,6 +65,9 @@ class Opposed(Wrapper, Generic[P]):
         seat, opponent = _opposite(example)
         return {agent: f"a script ({opponent})" for agent in PLAYERS if seat and agent != seat}
 
+    def ask(self, data: object) -> VsScript[P]:
+        raise ConfigError(f"task {self.name} is a game: it is played, not asked; see madrigal play")
+
     def reset(self, example: Example) -> VsScript[P]:
         seat, opponent = _opposite(example)
         state = VsScript(self.task.reset(example), example.id, seat, opponent)

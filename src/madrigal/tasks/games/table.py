@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from madrigal.rollouts.task import Rewards
 from madrigal.tasks.games.rules import PLAYERS, Game, numbered
-from madrigal.types import AgentId, ConfigError, Ending, Example, Message, Messages, Split, Step, Turn
+from madrigal.types import AgentId, Ending, Example, Message, Messages, Split, Step, Turn
 
 P = TypeVar("P")
 
@@ -67,9 +67,6 @@ class Table(Generic[P]):
 
     def reset(self, example: Example) -> Seen[P]:
         return Seen(self.game.start(example.data))
-
-    def ask(self, data: object) -> Seen[P]:
-        raise ConfigError(f"task {self.name} is a game: it is played, not asked; see madrigal play")
 
     def acting(self, state: Seen[P]) -> tuple[AgentId, ...]:
         return (PLAYERS[self.game.mover(state.position)],)

@@ -80,6 +80,12 @@ class OfficeTask:
     def examples(self, split: Split) -> Sequence[Example]:
         return self.train if split == "train" else self.test
 
+    def ask(self, data: object) -> OfficeState:
+        raise ConfigError(
+            f"task {self.name} cannot be asked: what its roles see depends on checks against a reference; it is "
+            "played (madrigal play)"
+        )
+
     def reset(self, example: Example) -> OfficeState:
         return OfficeState(example)
 

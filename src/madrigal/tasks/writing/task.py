@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from madrigal.rollouts.task import joint
-from madrigal.rollouts.task.asking import ASKED, text_of
+from madrigal.rollouts.task.asking import ASKED
 from madrigal.tasks.data import Source, load_examples
+from madrigal.tasks.fields import text_among
 from madrigal.tasks.writing.prompts import ARXIV_AGENTS, TLDR_AGENTS, arxiv_prompt, tldr_prompt
 from madrigal.tasks.writing.scores import (
     ARXIV_EARLY,
@@ -96,7 +97,7 @@ class WritingTask:
         return example
 
     def ask(self, data: str | Mapping[str, Any]) -> Example:
-        return Example(ASKED, {self.entry: text_of(data, self.column, self.entry)})
+        return Example(ASKED, {self.entry: text_among(data, self.column, self.entry)})
 
     def acting(self, state: Example) -> tuple[AgentId, ...]:
         return self.agents

@@ -1,0 +1,108 @@
+"""From what a user names to an experiment, and what the settings in a file may ask for."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, is_dataclass, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from madrigal.config import Experiment, absolute, read_experiment
+from madrigal.recipes import RECIPES, recipe
+from madrigal.recipes.own_file import own_experiment, with_dotted
+from madrigal.tasks.own import CustomTask
+from madrigal.tasks.trust import check_trust
+from madrigal.types import ConfigError
+
+
+def base_experiment(name: str) -> Experiment:
+    """A recipe by name, an experiment from a file or run folder, or an own task as file.py:name."""
+    if name in RECIPES:
+        return recipe(name)
+    path = Path(name)
+    if name.endswith(".py"):
+        raise ConfigError(_unnamed(path))
+    if path.exists():
+        return read_experiment(path)
+    if ":" in name:
+        return own_experiment(name)
+    if "/" in name or name.endswith(".json"):
+        raise ConfigError(f"there is no file or folder {name}; name a run folder, an experiment.json or a recipe")
+    return recipe(name)
+
+
+def _unnamed(path: Path) -> str:
+    """What to type where the file of an own task is named, but not the task in it."""
+    if not path.is_file():
+        return f"there is no file {path}; an own task is named as file.py:name"
+    try:
+        body = ast.parse(path.read_bytes()).body
+    except (OSError, SyntaxError, ValueError, RecursionError):  # told when it is imported
+        body = []
+    targets = [target for part in body if isinstance(part, ast.Assign) for target in part.targets]
+    names = [target.id for target in targets if isinstance(target, ast.Name)]
+    names += [part.name for part in body if isinstance(part, ast.FunctionDef | ast.ClassDef)]
+    name = "task" if "task" in names or not names else names[-1]
+    return f"name the task in {path}, too: {path}:{name}"
+
+
+def require_trust(run: Experiment, name: str, settings: Collection[str], where: str | Path) -> None:
+    """Refuses what a file asks for beyond training; recipes are ours, and what was typed was not asked for by a file.
+
+    Args:
+        name, settings: what was typed; of settings, their flags.
+        where: the experiment was read from.
+
+    Raises:
+        ConfigError: saying what would be done, and how to allow it.
+    """
+    typed = {word.partition("=")[0].replace("_", "-") for word in settings}
+    if run.task in (CustomTask(name), CustomTask(absolute(name))):
+        typed.add("--task.path")
+    if str(where) != name or name not in RECIPES:
+        check_trust(run.task, where, run.records.trackers, typed)
+
+
+def with_changes(run: Experiment, settings: Mapping[str, Any]) -> Experiment:
+    """The experiment with settings as Python has them: dotted, nested, or a whole section as its record.
+
+    >>> from madrigal.settings import Sampling
+    >>> run = with_changes(recipe("tldr"), {"steps": 2, "evaluation": {"examples": 4}, "sampling": Sampling(top_k=5)})
+    >>> run.steps, run.evaluation.examples, run.sampling.top_k
+    (2, 4, 5)
+
+    Raises:
+        ConfigError: naming what is unknown or of the wrong type.
+    """
+    kinds = get_type_hints(Experiment)
+    sections = {name: value for name, value in settings.items() if _is_record(value) and name in kinds}
+    for name, value in sections.items():
+        if not isinstance(value, kinds[name]):
+            raise ConfigError(
+                f"settings: {name}: {type(value).__name__} is none of its settings; see the API reference"
+            )
+    rest = {name: value for name, value in settings.items() if name not in sections}
+    return with_dotted(replace(run, **sections), dict(_flat(rest)), "settings")
+
+
+def flags_of(settings: Mapping[str, Any]) -> list[str]:
+    """The flags that the command line has for settings as Python has them.
+
+    >>> flags_of({"steps": 2, "task": {"best_of": 4}})
+    ['--steps', '--task.best-of']
+    """
+    return [f"--{name.replace('_', '-')}" for name, _ in _flat(settings)]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        inner = asdict(value) if _is_record(value) else value
+        if isinstance(inner, Mapping):
+            yield from _flat(inner, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", inner
+
+
+def _is_record(value: Any) -> bool:
+    return is_dataclass(value) and not isinstance(value, type)
