@@ -107,7 +107,7 @@ def test_judges_are_wrapped_in_one_order() -> None:
     request, task = StepRequest(0, {"ann": "1", "bob": "2", "cat": "4"}), Sum(horizon=9)
     weights = RewardWeights(quality=2, share="difference")
     judge = judge_of(task)
-    asked = {"training": True, "without": True, "stop_above": 5.0}
+    asked = {"training": True, "counterfactual_rewards": True, "stop_above": 5.0}
     (step,) = rewarded(judge, task, Sequential(), weights, **asked)([request])  # type: ignore[arg-type]
     assert step.rewards == {"ann": 4, "bob": 4, "cat": 8} and step.ending == "solved"
     assert step.counterfactual_rewards == {"ann": (0 + 4 + 8) / 3, "bob": (4 + 0 + 8) / 3, "cat": (4 + 4 + 0) / 3}

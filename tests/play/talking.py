@@ -50,7 +50,7 @@ class Talk:
         ending = "horizon" if state.said else ""
         verdicts = [{"who": agent, "right": state.word in text} for agent, text in said.items()]
         return Step(
-            replace(state, history=(*state.said, said)), dict.fromkeys(self.agents, reward), ending,
+            replace(state, said=(*state.said, said)), dict.fromkeys(self.agents, reward), ending,
             {"reward": reward, "length": float(len(said["ann"])), "kind/loud": 0.0}, {"verdicts": verdicts},
         )
 

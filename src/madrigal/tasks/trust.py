@@ -49,7 +49,7 @@ def wishes(config: TaskConfig, trackers: Sequence[str] = ()) -> Iterator[Wish]:
 def risks(config: TaskConfig, trackers: Sequence[str] = (), typed: Collection[str] = ()) -> str:
     """All wishes in one phrase, those left out whose flag was typed; "" where there is none.
 
-    >>> reach(Own("divide.py:task"))
+    >>> risks(CustomTask("divide.py:task"))
     'import and run the code of divide.py:task'
     """
     return " and to ".join(wish.text for wish in wishes(config, trackers) if wish.flag not in typed)
