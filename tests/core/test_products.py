@@ -305,3 +305,13 @@ def test_alternatives_of_somebody_frozen_alone_teach_nobody() -> None:
         expected = pytest.raises(ConfigError, match=r"algorithm\.agents: .* bob") if refused else nullcontext()
         with expected, open_checked_task(varied):
             pass
+
+
+def test_sides_that_learn_in_turns_must_both_learn() -> None:
+    run = experiment(("ccpo", "frozen", "sequential", 1))
+    algorithm: Any = run.algorithm
+    refused, fine = (replace(run, algorithm=replace(algorithm, alternate=steps)) for steps in (10, 0))
+    with pytest.raises(ConfigError, match=r"algorithm\.alternate: .* set it to 0"), open_checked_task(refused):
+        pass
+    with open_checked_task(fine):
+        pass

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from madrigal.algorithms.catalog import AlgorithmConfig, name_of
+from madrigal.algorithms.ccpo import Ccpo
 from madrigal.config import Experiment
 from madrigal.policies.local import LocalPolicy, load_policy, load_saved_adapter, resolve_model
 from madrigal.policies.team import Team, folder_of
@@ -58,17 +59,26 @@ def check_experiment(run: Experiment, task: Task[Any]) -> None:
     check_agents(task)
     check_needs(run.algorithm, task, run.reward)
     check_branching(run.algorithm.branching, speaking_order(run.topology, task.agents), task.horizon)
-    policies = (
-        [run.team.policy] if run.team.shared else [run.team.seats.get(agent, run.team.policy) for agent in task.agents]
-    )
-    if run.steps and not any(policy.trainable for policy in policies):
-        raise ConfigError("team: no policy is trainable; let one learn, or set steps to 0 to evaluate only")
-    varied = run.algorithm.branching.vary
-    if run.steps and varied and not any(run.team.seats.get(a, run.team.policy).trainable for a in varied):
-        raise ConfigError(
-            f"algorithm.agents: only the messages of {', '.join(varied)} are compared, which does not learn; name an "
-            "agent whose policy is trainable"
-        )
+    check_team(run, task)
+    check_topology(run.topology, task)
+    if run.steps:
+        check_training(run, task)
+    if run.reward != AS_IT_COMES and rewards_of(task) == "zero-sum":
+        raise ConfigError(f"reward: the rewards of {task.name} sum up to zero; leave its weights as they come")
+    if run.algorithm.branching.crossed and not isinstance(run.topology, Parallel):
+        raise ConfigError("algorithm.crossed needs agents that speak at once; use the parallel topology")
+    if run.algorithm.needs.critic and run.critic.model:
+        resolve_model(run.critic.model)
+    check_examples(task, "train")
+    check_examples(task, "test")
+
+
+def check_team(run: Experiment, task: Task[Any]) -> None:
+    """Refuses seats of agents that are not there, and more policies for rounds than rounds.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
     strangers = set(run.team.seats) - set(task.agents)
     if strangers:
         raise ConfigError(
@@ -78,26 +88,40 @@ def check_experiment(run: Experiment, task: Task[Any]) -> None:
         raise ConfigError(
             f"team.rounds: expected at most as many as {task.name} has, {task.horizon}, got {run.team.rounds}"
         )
-    check_topology(run.topology, task)
+
+
+def check_training(run: Experiment, task: Task[Any]) -> None:
+    """Refuses a run in which nobody would learn.
+
+    Raises:
+        ConfigError: naming the setting, and what to do.
+    """
+    learns = {agent: run.team.seats.get(agent, run.team.policy).trainable for agent in task.agents}
+    if not any(learns.values()):
+        raise ConfigError("team: no policy is trainable; let one learn, or set steps to 0 to evaluate only")
+    varied = run.algorithm.branching.vary
+    if varied and not any(learns.get(agent) for agent in varied):
+        raise ConfigError(
+            f"algorithm.agents: only the messages of {', '.join(varied)} are compared, which does not learn; name an "
+            "agent whose policy is trainable"
+        )
+    if isinstance(run.algorithm, Ccpo) and run.algorithm.alternate and not all(learns.values()):
+        frozen = ", ".join(agent for agent, trainable in learns.items() if not trainable)
+        raise ConfigError(
+            f"algorithm.alternate: thinkers and reasoner learn in turns, and {frozen} does not learn; set it to 0 to "
+            "train the others in every step"
+        )
     episodes = run.prompts * run.algorithm.branching.width
-    if run.steps and episodes < run.algorithm.needs.minibatches:
+    if episodes < run.algorithm.needs.minibatches:
         raise ConfigError(
             f"algorithm.minibatches: {run.algorithm.needs.minibatches} mini-batches need as many episodes, a step has "
             f"{episodes} (prompts x width); lower it, or raise prompts"
         )
-    if run.steps and run.sampling.greedy:
+    if run.sampling.greedy:
         raise ConfigError(
             "sampling.greedy: training needs answers that differ, the most likely words are always the same; leave it "
             "off, or set steps to 0 to evaluate only"
         )
-    if run.reward != AS_IT_COMES and rewards_of(task) == "zero-sum":
-        raise ConfigError(f"reward: the rewards of {task.name} sum up to zero; leave its weights as they come")
-    if run.algorithm.branching.crossed and not isinstance(run.topology, Parallel):
-        raise ConfigError("algorithm.crossed needs agents that speak at once; use the parallel topology")
-    if run.algorithm.needs.critic and run.critic.model:
-        resolve_model(run.critic.model)
-    check_examples(task, "train")
-    check_examples(task, "test")
 
 
 def check_topology(topology: TopologyConfig, task: Task[Any]) -> None:
