@@ -124,7 +124,7 @@ class RewardWeights:
         redundancy: the cost of messages that all say the same; see `rollouts.rewards.overlap`.
         ngram: how many words in a row must be the same to count as repeated.
         share: who is paid what in training: what the task says, or each agent the "difference" that its words make to
-            all of this (see `rollouts.rewards.paying_differences`).
+            all of this (see `rollouts.rewards.difference_rewards`).
     """
 
     quality: float = 1.0
