@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import os
@@ -413,3 +414,10 @@ def test_a_task_need_not_bring_data_along() -> None:
 def test_embedded_data_has_only_its_two_splits() -> None:
     with pytest.raises(ConfigError, match="has the splits train and test, got 'validation'"):
         load_examples(Source(test="validation"), "test", {"post": "prompt"}, corpus)
+
+
+def test_reading_a_short_table_leaves_the_limit_of_others_as_it_was(tmp_path: Path) -> None:
+    before = csv.field_size_limit()
+    (tmp_path / "short.csv").write_text("a\nb\n")
+    assert [dict(row) for row in read_rows(str(tmp_path / "short.csv"))] == [{"a": "b"}]
+    assert csv.field_size_limit() >= before

@@ -241,7 +241,8 @@ def _object(row: Any, where: str) -> dict[str, Any]:
 
 def _csv(text: str, name: str) -> Iterator[dict[str, Any]]:
     """Rows of a table whose first line names the columns; every field is a text."""
-    csv.field_size_limit(len(text) + 1)  # else a field ends a run at 131,072 characters
+    # A field may be longer than 131,072 characters. The limit is the whole process's, and is only ever raised.
+    csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         columns = next(lines, [])
