@@ -180,11 +180,15 @@ SLOW = {
 }
 
 
+DOUBLINGS = {"or", "format", "if", "min", "str"}
+
+
 @pytest.mark.parametrize("kind", SLOW)
 def test_no_answer_stops_the_reader(kind: str) -> None:
     started = time.process_time()
     score_pair(PROBLEM, AUX, SLOW[kind], Passes())
-    assert time.process_time() - started < 2.0  # each took from seconds to for ever; now at most 0.25 s
+    bound = 0.2 if kind in DOUBLINGS else 1.0  # each took from seconds to for ever
+    assert time.process_time() - started < bound
 
 
 # Uses that the labelled halves lack, and what code that others wrote has shown; not counted in precision and recall.

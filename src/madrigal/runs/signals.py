@@ -10,6 +10,7 @@ from typing import Any
 
 Stop = Callable[[], int]
 ENDING = (signal.SIGTERM, signal.SIGHUP)
+_ended_by = 0  # what `ending_cleanly` was sent: a library's callback may swallow the exit, and the program goes on
 
 
 @contextmanager
@@ -17,9 +18,9 @@ def stop_on_signals() -> Iterator[Stop]:
     """Turns the first signal into a wish to stop after the present step; the second one ends at once.
 
     Yields:
-        The number of the signal that came, 0 while there is none.
+        The number of the signal that came, 0 while there is none; one whose exit was swallowed counts.
     """
-    came = 0
+    came = _ended_by
 
     def ask(signum: int, frame: Any) -> None:
         nonlocal came
@@ -50,8 +51,18 @@ def exit_code(signum: int) -> int:
 @contextmanager
 def ending_cleanly() -> Iterator[None]:
     """SIGTERM and SIGHUP end the process as Ctrl-C does."""
-    with _handled(ENDING, end):
-        yield
+    global _ended_by
+
+    def end_now(signum: int, frame: Any) -> None:
+        global _ended_by
+        _ended_by = signum
+        end(signum, frame)
+
+    try:
+        with _handled(ENDING, end_now):
+            yield
+    finally:
+        _ended_by = 0
 
 
 @contextmanager
