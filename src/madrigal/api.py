@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from madrigal.runs.folders import Held, held, held_free, newest_run
 from madrigal.runs.log import RunLog, read_lines
 from madrigal.runs.trackers import check_trackers
 from madrigal.tasks.own import IN_MEMORY, guarded
-from madrigal.training.held_out import Callback, evaluate_experiment, evaluate_run
+from madrigal.training.held_out import Callback, Notes, evaluate_experiment, evaluate_run
 from madrigal.training.train import train_in
 from madrigal.training.trained_team import Answer, TrainedTeam, load_team
 from madrigal.types import ConfigError
@@ -144,7 +143,7 @@ def evaluate(
         if settings:
             raise ConfigError(f"evaluate: a run has its own settings and takes no others, got {', '.join(settings)}")
         given = None if task is None else guarded(task, "task")
-        return evaluate_run(Path(what), _Notes(), trust=trust or given is not None, step=step, task=given)[0]
+        return evaluate_run(Path(what), Notes(), trust=trust or given is not None, step=step, task=given)[0]
     if step is not None:
         raise ConfigError(f"evaluate: step names a checkpoint of a run, {what!r:.80} is none")
     run = with_changes(_start(what), settings)
@@ -236,18 +235,6 @@ class _Both:
         self.progress.evaluated(when, result)
         if not callable(self.watch):
             self.watch.evaluated(when, result)
-
-
-class _Notes:
-    """Prints on stderr what a reader of an evaluation must know, and nothing else."""
-
-    def stage(self, name: str) -> None:
-        if name.startswith("note: "):
-            print(f"madrigal: {name}", file=sys.stderr)
-
-    def step(self, record: dict[str, Any]) -> None: ...
-
-    def evaluated(self, when: str, result: Evaluation) -> None: ...
 
 
 __all__ = ["Answer", "TrainedTeam", "TrainingResult", "evaluate", "load_team", "train"]

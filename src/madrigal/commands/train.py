@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -30,9 +29,6 @@ from madrigal.runs.trackers import check_trackers
 from madrigal.tasks.catalog import TASKS
 from madrigal.tasks.trust import with_trust_flag
 from madrigal.types import ConfigError
-
-if TYPE_CHECKING:
-    from madrigal.evaluation.evaluate import Evaluation
 
 OPTIONS = ("--algorithm", "--topology", "--name", "--runs", "--resume", "--overwrite", "--from", "--trust", "--quiet")
 
@@ -160,18 +156,6 @@ def _files(run: Experiment, folder: Path) -> list[tuple[str, str]]:
     return [*there, ("", f"Look at it in a browser: madrigal report {folder}")]
 
 
-class Notes:
-    """A watcher that prints on stderr what a reader of an evaluation must know, and nothing else."""
-
-    def stage(self, name: str) -> None:
-        if name.startswith("note: "):
-            print(f"madrigal: {name}", file=sys.stderr)
-
-    def step(self, record: Any) -> None: ...
-
-    def evaluated(self, when: str, result: Evaluation) -> None: ...
-
-
 def evaluate_command(arguments: list[str]) -> int:
     """madrigal evaluate RUN [--step N] [--json] [--trust] | madrigal evaluate RECIPE [--json] [settings]"""
     parser = argparse.ArgumentParser(
@@ -186,7 +170,7 @@ def evaluate_command(arguments: list[str]) -> int:
         "--trust", action="store_true", help="allow what the run's file asks for: own code, no sandbox, an expert"
     )
     options, settings = quietly(lambda: parser.parse_known_args(arguments))
-    from madrigal.training.held_out import evaluate_experiment, evaluate_run
+    from madrigal.training.held_out import Notes, evaluate_experiment, evaluate_run
 
     folder, command = Path(options.run), f"madrigal evaluate {options.run}"
     if options.run in RECIPES or not folder.is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -42,6 +43,14 @@ class NullCallback:
 
     def evaluated(self, when: str, result: Evaluation) -> None:
         pass
+
+
+class Notes(NullCallback):
+    """A watcher that prints on stderr what a reader of an evaluation must know, and nothing else."""
+
+    def stage(self, name: str) -> None:
+        if name.startswith("note: "):
+            print(f"madrigal: {name}", file=sys.stderr)
 
 
 def held_out(run: Experiment, task: Task[Any]) -> Sequence[Example]:
