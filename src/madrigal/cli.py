@@ -29,6 +29,7 @@ USAGE = """usage: madrigal <command> ...
   report RUN... [--output FILE]               one page about runs: results, curves, alarms, transcripts
   score TASK --data FILE --answers FILE       score given joint answers without any model
   verifier data|train|check|serve             a learned verifier of answers: its data, training, calibration, server
+  models [fetch NAME]                         models by a short name; bring one onto this machine
   list [--json]                               tasks, recipes, algorithms, topologies
   version                                     what this is
 
@@ -38,7 +39,20 @@ start with: madrigal train tldr
 """
 
 
-COMMANDS = ("train", "evaluate", "ask", "export", "compare", "play", "analyze", "report", "score", "verifier", "list")
+COMMANDS = (
+    "train",
+    "evaluate",
+    "ask",
+    "export",
+    "compare",
+    "play",
+    "analyze",
+    "report",
+    "score",
+    "verifier",
+    "models",
+    "list",
+)
 
 
 def main() -> None:
@@ -121,6 +135,8 @@ def command(name: str) -> Command:
             from madrigal.commands.score import score_command as found
         case "verifier":
             from madrigal.commands.verifier import verifier_command as found
+        case "models":
+            from madrigal.commands.models import models_command as found
         case _:
             from madrigal.recipes import unknown
             from madrigal.types import ConfigError

@@ -17,6 +17,7 @@ from cattrs.strategies import configure_tagged_union
 
 from madrigal.algorithms.catalog import AlgorithmConfig
 from madrigal.algorithms.group import GroupRelative
+from madrigal.policies.catalog import CATALOG
 from madrigal.rollouts.topology import Parallel, TopologyConfig
 from madrigal.runs.files import parse_json, read_json
 from madrigal.runs.folders import is_part
@@ -267,7 +268,7 @@ def _beside(name: str, file: Path) -> str:
 
 def _seen_from(folder: Path, name: str) -> str:
     """The name seen from a folder, where there is such a file; else ""."""
-    if name in NAMES or name.startswith(("~", "starter:")):
+    if name in NAMES or name in CATALOG or name.startswith(("~", "starter:")):
         return ""
     file, marked, task = name.partition(".py:")
     tries = [folder / f"{file}{'.py' if marked else ''}".replace("{split}", split) for split in ("train", "test")]

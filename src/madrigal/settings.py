@@ -35,7 +35,8 @@ class PolicyConfig:
     """Which model sits in a seat.
 
     Attributes:
-        model: "starter:small" or "starter:large" (shipped), a local folder, or a hub name.
+        model: "starter:small" or "starter:large" (shipped), a name of `madrigal models`, a local folder, a .gguf file
+            (Llama, Qwen2, Qwen3; made float32), or a hub name.
         trainable: False keeps the weights as they are.
         lora: an adapter to train instead of the weights themselves.
         dtype: "auto" is bfloat16 on a GPU and float32 elsewhere.

@@ -21,15 +21,19 @@ from madrigal.policies.adapters import (
     new_adapter,
     twin_adapter,
 )
+from madrigal.policies.catalog import CATALOG, fetched
 from madrigal.policies.chat import ChatFormat
 from madrigal.policies.check_model import check_cache, check_rows, check_weights, context_of, loading
+from madrigal.policies.gguf import converted
 from madrigal.policies.starter import model_path
 from madrigal.policies.token_pieces import TokenPieces
 from madrigal.settings import PolicyConfig
 from madrigal.types import ConfigError, EngineError, Messages
 
 STARTER = "starter:"
-EXPECTED = "starter:small, starter:large, a local folder or a reachable hub name"
+EXPECTED = (
+    "starter:small, starter:large, a name of `madrigal models`, a local folder, a .gguf file or a reachable hub name"
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -162,9 +166,18 @@ def put_weights(policy: LocalPolicy, weights: Mapping[str, torch.Tensor]) -> Non
 
 
 def resolve_model(name: str) -> str:
-    """The path or hub name behind a model name; "starter:small" is a folder of this package."""
+    """The path or hub name behind a model name; "starter:small" is a folder of this package.
+
+    Raises:
+        ConfigError: if a local folder or file, or a fetched model, is not there.
+        EngineError: if a GGUF file cannot be converted.
+    """
     if name.startswith(STARTER):
         return str(model_path(name.removeprefix(STARTER)))
+    if name in CATALOG:
+        return str(fetched(name))
+    if name.endswith(".gguf"):
+        return str(converted(Path(name).expanduser()))
     if name.startswith(("/", "./", "../", "~")) and not Path(name).expanduser().is_dir():
         raise ConfigError(f"model: expected a folder with a saved model at {name}, found none; check the path")
     return str(Path(name).expanduser()) if name.startswith("~") else name
