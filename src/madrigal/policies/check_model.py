@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache, DynamicSlidingWindowLayer
+from transformers.cache_utils import DynamicCache
 
+from madrigal.policies.internals import attention_window, keys_per_layer
 from madrigal.types import EngineError, MadrigalError
 
 HELP = (
@@ -111,7 +112,7 @@ def check_cache(model: Any, name: str) -> None:
             that the engine gives it.
     """
     try:
-        layers, held, window = model.config.num_hidden_layers, _held(model), _window(model)
+        layers, held, window = model.config.num_hidden_layers, _held(model), attention_window(model.config)
     except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise EngineError(
@@ -148,8 +149,7 @@ def _held(model: Any) -> list[int]:
         use_cache=True,
         logits_to_keep=1,
     )
-    read: list[Any] = cache.layers
-    held = [layer.keys.shape[-2] for layer in read if layer.keys is not None]
+    held = keys_per_layer(cache)
     model(
         input_ids=tokens[:, :1],
         attention_mask=torch.zeros((1, 1, 1, 3), dtype=model.dtype, device=model.device),
@@ -158,10 +158,3 @@ def _held(model: Any) -> list[int]:
         use_cache=True,
     )
     return held
-
-
-def _window(model: Any) -> int:
-    """The fewest last tokens that a layer sees; the cache that the library would choose for this model says so."""
-    layers = DynamicCache(config=model.config).layers
-    windows = [layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)]
-    return min(windows, default=2 * NO_LIMIT)

@@ -13,16 +13,10 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from madrigal.policies.adapters import (
-    adapter_name,
-    adapter_parameters,
-    is_adapted,
-    load_adapter,
-    new_adapter,
-    twin_adapter,
-)
+from madrigal.policies.adapters import adapter_name, adapter_parameters, load_adapter, new_adapter, twin_adapter
 from madrigal.policies.chat import ChatFormat
 from madrigal.policies.check_model import check_cache, check_rows, check_weights, context_of, loading
+from madrigal.policies.internals import has_adapter
 from madrigal.policies.starter import model_path
 from madrigal.policies.token_pieces import TokenPieces
 from madrigal.settings import PolicyConfig
@@ -213,7 +207,7 @@ def load_model(config: PolicyConfig, device: torch.device) -> Any:
     check_weights(
         dict(model.named_parameters()), f"model {config.model}", found["missing_keys"], found["unexpected_keys"]
     )
-    if is_adapted(model) and (config.trainable or config.lora.rank):
+    if has_adapter(model) and (config.trainable or config.lora.rank):
         raise EngineError(
             f"model {config.model}: this is an adapter, and what is trained on top of it could not be saved with it; "
             "merge it into its model first, AutoPeftModelForCausalLM.from_pretrained(folder).merge_and_unload()."
