@@ -38,7 +38,7 @@ def supports(model: Any) -> bool:
     return (
         config.hidden_act == "silu"
         and config.rope_parameters["rope_type"] in ROTATIONS
-        and set(config.to_dict().get("layer_types") or ()) <= {"full_attention"}
+        and set(getattr(config, "layer_types", None) or ()) <= {"full_attention"}
         and type(model.model.embed_tokens) is nn.Embedding
         and all(type(part) is nn.Linear for part in linear)
         and all(layer.self_attn.o_proj.bias is None and layer.mlp.down_proj.bias is None for layer in layers)

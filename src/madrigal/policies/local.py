@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ STARTER = "starter:"
 EXPECTED = "starter:small, starter:large, a local folder or a reachable hub name"
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class LocalPolicy:
     """Weights that speak and, if trainable, learn.
 
@@ -45,41 +46,41 @@ class LocalPolicy:
     version: int = 0
     chat_template: bool = True
     _reference: Any = field(default=None, repr=False)
-    _format: ChatFormat | None = field(default=None, repr=False)
-    _speller: TokenPieces | None = field(default=None, repr=False)
 
     @property
     def device(self) -> torch.device:
         device: torch.device = self.model.device
         return device
 
-    @property
+    @cached_property
     def context(self) -> int:
         """The longest prompt plus answer, in tokens."""
-        return context_of(self.model)
+        return context_of(self.model.config)
 
     def encode(self, messages: Messages) -> tuple[int, ...]:
         """Token ids of a prompt, as `ChatFormat.encode` makes them with this policy's `chat_template`."""
-        return self._chat().encode(messages, chat=self.chat_template)
+        return self._format.encode(messages, chat=self.chat_template)
 
     def encode_text(self, text: str) -> list[int]:
         """Token ids of a text by itself; control tokens that it spells are text."""
-        return self._chat().encode_text(text)
+        return self._format.encode_text(text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of an answer, without ends, padding and the tokens of the chat template."""
-        return self._chat().decode(token_ids, self.ends)
+        return self._format.decode(token_ids, self.ends)
 
     def spell(self, token_ids: list[int], text: str) -> tuple[str, ...]:
         """What each token of an answer added to its text, for readers."""
-        if self._speller is None:
-            self._speller = TokenPieces(self.decode, self.encode_text("a")[-1:])
-        return self._speller(token_ids, text)
+        return self._token_pieces(token_ids, text)
+
+    @cached_property
+    def _token_pieces(self) -> TokenPieces:
+        return TokenPieces(self.decode, self.encode_text("a")[-1:])
 
     @property
     def ends(self) -> frozenset[int]:
         """Tokens that close an answer: of the tokenizer, the generation config and the chat template."""
-        turn = self._chat().turn_ends if self.chat_template else frozenset()
+        turn = self._format.turn_ends if self.chat_template else frozenset()
         return self._listed_ends() | turn
 
     def _listed_ends(self) -> frozenset[int]:
@@ -87,10 +88,9 @@ class LocalPolicy:
         more = listed if isinstance(listed, list) else [listed]
         return frozenset(i for i in [self.tokenizer.eos_token_id, *more] if i is not None)
 
-    def _chat(self) -> ChatFormat:
-        if self._format is None:
-            self._format = ChatFormat(self.tokenizer, self._listed_ends())
-        return self._format
+    @cached_property
+    def _format(self) -> ChatFormat:
+        return ChatFormat(self.tokenizer, self._listed_ends())
 
     def activate(self) -> Any:
         """The module to call, with this policy's adapter switched on."""
