@@ -6,7 +6,7 @@ What was said is read without the prompt: in its company every answer would tell
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from madrigal.maths.batch import pad_rows
+from madrigal.maths.batch import batches_by_size, pad_rows
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
 from madrigal.types import Messages, Turn
@@ -99,7 +99,7 @@ def mean_hidden(model: Any, rows: Sequence[Ids], pad: int, budget: int) -> Float
     Rows of like length are read together; `budget` bounds the padded tokens of one call, not the result.
     """
     vectors: dict[int, Tensor] = {}
-    for places in _pieces(rows, budget):
+    for places in batches_by_size([len(row) for row in rows], budget):
         ids, mask = (part.to(model.device) for part in pad_rows([rows[n] for n in places], pad))
         hidden = model(
             input_ids=ids, attention_mask=mask.long(), output_hidden_states=True, logits_to_keep=1, use_cache=False
@@ -107,18 +107,6 @@ def mean_hidden(model: Any, rows: Sequence[Ids], pad: int, budget: int) -> Float
         share = mask.float() / mask.sum(-1, keepdim=True)
         vectors |= dict(zip(places, (hidden.float() * share[..., None]).sum(1), strict=True))
     return torch.stack([vectors[n] for n in range(len(rows))])
-
-
-def _pieces(rows: Sequence[Ids], budget: int) -> Iterator[list[int]]:
-    """The places of rows in pieces of at most `budget` padded tokens, shorter rows first; a longer row goes alone."""
-    piece: list[int] = []
-    for place in sorted(range(len(rows)), key=lambda n: len(rows[n])):
-        if piece and len(rows[place]) * (len(piece) + 1) > budget:
-            yield piece
-            piece = []
-        piece.append(place)
-    if piece:
-        yield piece
 
 
 def policy_encoder(policy: LocalPolicy, budget: int) -> Encoder:

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from madrigal.learning.optimizer import Optimizer
 from madrigal.maths.batch import (
@@ -28,6 +27,7 @@ from madrigal.maths.batch import (
 from madrigal.maths.losses import TokenLogprobs, k3
 from madrigal.maths.sampling import check_finite, filtered_logits
 from madrigal.policies.forward import Reader, logits_before_actions, logits_in_one_pass
+from madrigal.policies.internals import recomputable_layers
 from madrigal.policies.local import LocalPolicy
 from madrigal.settings import OptimizerConfig, Sampling
 from madrigal.types import ConfigError, Sample, TrainingError, Turn
@@ -205,7 +205,7 @@ def gradient_checkpointing(model: Any, config: OptimizerConfig) -> Iterator[None
     The library's own switch works in training mode only, which also switches dropout on: log-probs would then differ
     from those at sampling.
     """
-    layers = _layers(model) if config.gradient_checkpointing else []
+    layers = recomputable_layers(model) if config.gradient_checkpointing else []
     for layer in layers:
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
     try:
@@ -221,15 +221,11 @@ def check_recomputing(model: Any, config: OptimizerConfig, owner: str) -> None:
     Raises:
         ConfigError: naming its owner, "policy ann".
     """
-    if config.gradient_checkpointing and not _layers(model):
+    if config.gradient_checkpointing and not recomputable_layers(model):
         raise ConfigError(
             f"{owner}: optimizer.gradient_checkpointing is set, but activations of a {model.config.model_type} model "
             "cannot be recomputed; leave it out, or take another model"
         )
-
-
-def _layers(model: Any) -> list[Any]:
-    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
 
 
 def means(rows: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -249,6 +249,18 @@ def micro_batch_places(rows: Sequence[Tokens], budget: int) -> Iterator[list[int
         yield piece
 
 
+def batches_by_size(sizes: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Places of rows of similar size together, in pieces within the budget when padded; a longer row goes alone."""
+    piece: list[int] = []
+    for place in sorted(range(len(sizes)), key=lambda n: sizes[n]):
+        if piece and sizes[place] * (len(piece) + 1) > budget:
+            yield piece
+            piece = []
+        piece.append(place)
+    if piece:
+        yield piece
+
+
 def _by_family(prompts: Collection[tuple[int, ...]]) -> list[tuple[int, ...]]:
     """Prompts in an order in which those that begin alike are neighbors, shorter families first."""
     known = sorted(prompts)
