@@ -173,7 +173,7 @@ class Critics:
     def rows(self, groups: Sequence[Group[Any]]) -> list[ValueRow | None]:
         """What a critic is shown of every turn, in the order of `rollouts.tree.walk`; None where nobody judges it.
 
-        A turn without tokens was taken by an older self of the policy (`snapshots`): of its returns nobody learns.
+        A turn without tokens was taken by a partner (`learning.partners`): of its returns nobody learns.
 
         Raises:
             EngineError: if a history is longer than the critic's context.

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from madrigal.build.experiment import open_checked_task, pick_device
 from madrigal.config import Experiment, read_experiment, to_json
 from madrigal.learning.learners import Learners
-from madrigal.learning.snapshots import POOL, Opponents
+from madrigal.learning.partners import POOL, Partners
 from madrigal.policies.team import Team
 from madrigal.rollouts.task import Task
 from madrigal.runs.checkpoint import check_finite, checkpoints, save_checkpoint
@@ -52,7 +52,7 @@ class Keeper:
             for flaw in RunLog(place.folder).check(self.saved.step):
                 watch.stage(flaw)
 
-    def take_up(self, log: RunLog, learning: Learners, partners: Opponents) -> tuple[Any, int]:
+    def take_up(self, log: RunLog, learning: Learners, partners: Partners) -> tuple[Any, int]:
         """Restores what was saved and records that the run begins or goes on; returns memory and first step.
 
         Raises:
