@@ -145,8 +145,8 @@ class Watched:
     def policy(self) -> LocalPolicy:
         return self.learner.policy
 
-    def reference_of(self, turns: Sequence[Turn]) -> list[tuple[float, ...]]:
-        return self.learner.reference_of(turns)
+    def reference_logprobs(self, turns: Sequence[Turn]) -> list[tuple[float, ...]]:
+        return self.learner.reference_logprobs(turns)
 
     def update(self, stages: Sequence[Sequence[Sample]], loss: Any, *args: Any) -> dict[str, float]:
         shown = list[list[tuple[Answer, float]]]()

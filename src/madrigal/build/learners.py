@@ -8,7 +8,8 @@ from typing import Any
 
 from madrigal.algorithms import CriticNeed
 from madrigal.config import Experiment
-from madrigal.learning.critics import CENTRAL, CriticLearner, Critics
+from madrigal.learning.critic_learner import CriticLearner
+from madrigal.learning.critics import CENTRAL, Critics
 from madrigal.learning.embeddings import embedder_of
 from madrigal.learning.learner import Learner
 from madrigal.learning.learners import Learners
@@ -35,7 +36,7 @@ def make_learning(run: Experiment, team: Team) -> Learners:
         make_learners(run, team) if run.steps else {},
         make_critics(run, team),
         algorithm.loss,
-        past=needs.reference == "credit" and run.steps > 0,
+        reads_reference=needs.reference == "credit" and run.steps > 0,
         embedder=embedder_of(team, run.optimizer.token_budget) if needs.embeddings and run.steps else None,
     )
 
