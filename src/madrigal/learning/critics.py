@@ -32,14 +32,14 @@ class Critics:
         learners: by name: `CENTRAL`, or "critic-" and the name of the policy that each judges. None for an algorithm
             that learns without: nothing is read then, and nothing learned.
         team: who took a turn; only what trainable policies said is judged.
-        fluent: for each critic the policies that have its vocabulary, whose prompts it reads as they were given;
-            other prompts are encoded for it.
+        same_vocabulary: for each critic the policies whose prompts it reads as they were given; other prompts are
+            encoded for it.
     """
 
     need: CriticNeed
     learners: Mapping[str, CriticLearner]
     team: Team
-    fluent: Mapping[str, Collection[str]]
+    same_vocabulary: Mapping[str, Collection[str]]
 
     @property
     def bodies(self) -> list[LocalPolicy]:
@@ -60,8 +60,8 @@ class Critics:
             if row is not None and row.place == len(rows[row.critic]):  # the first turn that shows this row
                 rows[row.critic].append(row)
         values = map_policies(lambda body: self.learners[body.name].read(rows[body.name]), self.bodies)
-        found = dict(zip(self.learners, values, strict=True))
-        return [TurnScores(() if row is None else found[row.critic][row.place], row=row) for row in row_of]
+        values_of = dict(zip(self.learners, values, strict=True))
+        return [TurnScores(() if row is None else values_of[row.critic][row.place], row=row) for row in row_of]
 
     def lessons(self, stages: Sequence[Sequence[Sample]]) -> dict[str, list[list[Lesson]]]:
         """For each critic what it learns from, in the stages of the policies: one step of each critic per stage.
@@ -80,6 +80,7 @@ class Critics:
         Raises:
             EngineError: if a history is longer than the critic's context.
         """
+        joint_turn = (self.need.sees, self.need.at) == ("joint", "turn")  # then one value serves all agents of a round
         counts = dict.fromkeys(self.learners, 0)
         rows: list[ValueRow | None] = []
         together: dict[tuple[int, Ids], ValueRow] = {}  # of one stretch, by round and history
@@ -93,17 +94,12 @@ class Critics:
                 continue
             history, answer = self.shown(name, turn, visible_turns(episode, turn), group.agents)
             self.check_length(name, len(history) + len(answer), episode.start.example, turn.round)
-            row = together.get((turn.round, history)) if self._asked_together else None
+            row = together.get((turn.round, history)) if joint_turn else None
             if row is None:
                 row = together[turn.round, history] = ValueRow(name, counts[name], history, answer)
                 counts[name] += 1
             rows.append(row)
         return rows
-
-    @property
-    def _asked_together(self) -> bool:
-        """Whether one value serves all agents of a round."""
-        return (self.need.sees, self.need.at) == ("joint", "turn")
 
     def critic_of(self, turn: Turn) -> str:
         """The name of the critic that judges a turn; "" for a turn from which nobody learns."""
@@ -129,9 +125,10 @@ class Critics:
         return joint_history(present, lambda one: self._prompt(name, one), end, last), answer
 
     def _prompt(self, name: str, turn: Turn) -> tuple[int, ...]:
-        given, policy = turn.completion.prompt_ids, self.team.policy_of(turn.agent, turn.round)
-        known = bool(given) and policy.name in self.fluent[name]
-        return given if known else self.learners[name].critic.body.encode(turn.prompt)
+        ids, policy = turn.completion.prompt_ids, self.team.policy_of(turn.agent, turn.round)
+        if ids and policy.name in self.same_vocabulary[name]:
+            return ids
+        return self.learners[name].critic.body.encode(turn.prompt)
 
     def check_length(self, name: str, length: int, example: str, round: int) -> None:
         """Refuses a history, with the answer where that is read too, that is longer than its critic can read.
@@ -167,8 +164,8 @@ def visible_turns(episode: Episode[Any], turn: Turn) -> dict[AgentId, Turn]:
     What is asked for later has heard this turn, or may have: a critic that read it would know the answer that it is to
     judge, and credit nobody for it.
     """
-    said = (*episode.start.history, *episode.turns)
-    return {one.agent: one for one in said if one.round == turn.round and one.after <= turn.after} | {turn.agent: turn}
+    turns = (*episode.start.history, *episode.turns)
+    return {one.agent: one for one in turns if one.round == turn.round and one.after <= turn.after} | {turn.agent: turn}
 
 
 def joint_history(
