@@ -5,7 +5,9 @@ Llama, Qwen2 and Qwen3 on a CPU run `cpu`; every other model, device and adapter
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -13,11 +15,14 @@ from jaxtyping import Bool, Float, Int
 from peft import PeftModel
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 from transformers.cache_utils import Cache, DynamicCache
 
 from madrigal.maths.batch import Batch, PrefixLevel
 from madrigal.policies import cpu
-from madrigal.policies.internals import additive_mask, roomy_cache
+from madrigal.policies.internals import additive_mask, recomputable_layers, roomy_cache
+from madrigal.settings import OptimizerConfig
+from madrigal.types import ConfigError
 
 Head = Callable[[Tensor], Tensor]
 
@@ -29,6 +34,11 @@ class Reader(Protocol):
     """
 
     def __call__(self, model: Any, batch: Batch, head: Head | None = None) -> Float[Tensor, "M V"]: ...
+
+
+def forward_fn(config: OptimizerConfig) -> Reader:
+    """How a model that learns is called; recomputing activations and keeping a cache of them exclude each other."""
+    return logits_in_one_pass if config.gradient_checkpointing else logits_before_actions
 
 
 def logits_before_actions(model: Any, batch: Batch, head: Head | None = None) -> Float[Tensor, "M V"]:
@@ -127,6 +137,36 @@ def call(model: Any, head: Head | None, keep: int = 0, **inputs: Any) -> Float[T
 def _positions(mask: Tensor) -> Tensor:
     """The place of each token in its own row, padding not counted."""
     return (mask.cumsum(-1) - 1).clamp_min(0)
+
+
+@contextmanager
+def gradient_checkpointing(model: Any, config: OptimizerConfig) -> Iterator[None]:
+    """Within it, each layer stores only what goes in, and computes again what it needs for the gradient.
+
+    The library's own switch works in training mode only, which also switches dropout on: log-probs would then differ
+    from those at sampling.
+    """
+    layers = recomputable_layers(model) if config.gradient_checkpointing else []
+    for layer in layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
+
+
+def check_recomputing(model: Any, config: OptimizerConfig, owner: str) -> None:
+    """Refuses to recompute activations of a model of which the library marks no layers for that.
+
+    Raises:
+        ConfigError: naming its owner, "policy ann".
+    """
+    if config.gradient_checkpointing and not recomputable_layers(model):
+        raise ConfigError(
+            f"{owner}: optimizer.gradient_checkpointing is set, but activations of a {model.config.model_type} model "
+            "cannot be recomputed; leave it out, or take another model"
+        )
 
 
 class Decoder(Protocol):
