@@ -15,6 +15,7 @@ from torch import Tensor
 from madrigal.maths.batch import Batch, make_batch
 from madrigal.policies import cpu, fused
 from madrigal.policies import forward as reading
+from madrigal.policies.internals import output_logits
 from madrigal.policies.local import LocalPolicy
 from madrigal.types import Sample
 
@@ -34,7 +35,7 @@ def forest() -> list[Sample]:
 def read(model: Any, batch: Batch, how: Read) -> tuple[Tensor, dict[str, Tensor]]:
     """The logits, and the gradient of a fixed sum of them."""
     model.zero_grad()
-    logits = how(model, batch)
+    logits = output_logits(model, how(model, batch))
     weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(3))
     (logits * weights).sum().backward()
     return logits.detach(), {name: p.grad.clone() for name, p in model.named_parameters()}
@@ -47,12 +48,12 @@ def test_three_ways_to_read_give_the_same_logits_and_gradients(
 ) -> None:
     model, batch = build(policy, name), make_batch(samples, 0, CPU)
     assert len(batch.prompts) == (2 if len(samples) > 1 else 1)
-    expected, slopes = read(model, batch, reading.logits_in_one_pass)
+    expected, slopes = read(model, batch, reading.hidden_in_one_pass)
     assert len(expected) == sum(len(s.turn.completion.token_ids) for s in samples)
     assert cpu.supports(model)
     for written_out in (True, False):
         monkeypatch.setattr(cpu, "supports", lambda model, answer=written_out: answer)
-        logits, found = read(model, batch, reading.logits_before_actions)
+        logits, found = read(model, batch, reading.hidden_before_actions)
         torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
         for parameter, slope in slopes.items():
             assert (found[parameter] - slope).norm() < 1e-4 * slope.norm(), parameter
@@ -65,7 +66,7 @@ def test_padding_that_was_said_has_the_gradient_of_the_models_own_code(policy: L
     assert not bool(model.model.embed_tokens.weight[0].any()) and cpu.supports(model)
     batch = make_batch([sample((5, 6), (5, 0, 7, 9))], 0, CPU)
     (_, found), (_, expected) = (
-        read(model, batch, how) for how in (reading.logits_before_actions, reading.logits_in_one_pass)
+        read(model, batch, how) for how in (reading.hidden_before_actions, reading.hidden_in_one_pass)
     )
     for name, slope in expected.items():
         assert (found[name] - slope).norm() <= 1e-4 * slope.norm(), name
@@ -75,8 +76,8 @@ def test_each_token_is_read_once(policy: LocalPolicy, monkeypatch: pytest.Monkey
     """57 tokens of heads are read for 86 of prompts; the last token of an answer is never read."""
     model, batch, sizes = build(policy, "qwen3"), make_batch(forest(), 0, CPU), []
     whole = cpu.read
-    monkeypatch.setattr(cpu, "read", lambda *given: sizes.append(len(whole(*given).stream)) or whole(*given))
-    reading.logits_before_actions(model, batch)
+    monkeypatch.setattr(cpu, "read", lambda *given, **how: sizes.append(len(whole(*given).stream)) or whole(*given, **how))
+    reading.hidden_before_actions(model, batch)
     answers = sum(len(s.turn.completion.token_ids) - 1 for s in forest())
     assert sizes == [30 + 20 + 6 + (5 + 7 + 18 + 1 + 1) + answers]
 
@@ -90,7 +91,30 @@ def test_products_and_rows_written_out_have_the_gradient_of_the_composed_ones() 
     torch.testing.assert_close(fused.inherited(rows, parent), rows[parent])
 
 
-def test_the_norm_written_out_has_the_gradient_of_the_composed_one() -> None:
-    x = torch.randn(3, 4, 8, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: fused.normed(x, 1e-6), x)
-    torch.testing.assert_close(fused.normed(x, 1e-6), x / (x.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt())
+def test_the_norm_written_out_has_the_gradients_of_the_composed_one() -> None:
+    """Of an input as wide as the weight, and of heads that have weights of their own."""
+    for shape in ((3, 8), (5, 4, 8)):
+        x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+        weight = torch.randn(shape[1:], dtype=torch.float64, requires_grad=True)
+        composed = x / (x.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt() * weight
+        expected = torch.autograd.grad(composed.sin().sum(), (x, weight))
+        found = torch.autograd.grad(fused.normed(x, weight, 1e-6).sin().sum(), (x, weight))
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_matrices_beside_each_other_are_joined_without_a_copy(policy: LocalPolicy) -> None:
+    for parts in ([torch.randn(2, 3), torch.randn(4, 3)], list(torch.split(torch.randn(6, 3), [2, 4]))):
+        for part in parts:
+            part.requires_grad_()
+        whole = fused.joined(*parts)
+        torch.testing.assert_close(whole, torch.cat(parts))
+        assert (whole.data_ptr() == parts[0].data_ptr()) == (parts[0].untyped_storage().nbytes() > 24)
+        slopes = torch.autograd.grad(whole.sin().sum(), parts)
+        torch.testing.assert_close(list(slopes), [part.cos() for part in parts])
+    model = build(policy, "qwen3")
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    cpu.pack(model)
+    assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
+    layer = cpu.layer_weights(model.model.layers[0])
+    assert layer.qkv.weight.data_ptr() == model.model.layers[0].self_attn.q_proj.weight.data_ptr()
+    assert layer.gate_up.weight.data_ptr() == model.model.layers[0].mlp.gate_proj.weight.data_ptr()

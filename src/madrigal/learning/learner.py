@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -21,9 +22,10 @@ from madrigal.maths.batch import (
     total_weight,
     weighted_tokens,
 )
-from madrigal.maths.losses import TokenLogprobs, k3
-from madrigal.maths.sampling import check_finite, filtered_logits
-from madrigal.policies.forward import check_recomputing, forward_fn, gradient_checkpointing
+from madrigal.maths.losses import k3
+from madrigal.maths.sampling import check_finite
+from madrigal.policies.forward import check_recomputing, forward_fn, gradient_checkpointing, sampled_logprobs
+from madrigal.policies.internals import output_logits
 from madrigal.policies.local import LocalPolicy
 from madrigal.settings import OptimizerConfig, Sampling
 from madrigal.types import Sample, TrainingError, Turn
@@ -150,8 +152,8 @@ class Learner:
         """Log-probs and entropies of the sampled tokens under the policy's (or the given model's) weights."""
         model = self.policy.activate() if model is None else model
         actions = batch.actions[batch.mask]
-        warped = filtered_logits(forward_fn(self.config)(model, batch), self.sampling, keep=actions)
-        logprobs, entropies = TokenLogprobs.apply(warped, actions)  # type: ignore[no-untyped-call]
+        hidden = forward_fn(self.config)(model, batch)
+        logprobs, entropies = sampled_logprobs(partial(output_logits, model), hidden, actions, self.sampling)
         check_finite(logprobs.detach(), f"policy {self.policy.name}")
         blank = torch.zeros(batch.mask.shape, dtype=logprobs.dtype, device=logprobs.device)
         return PolicyOutput(*(blank.masked_scatter(batch.mask, part) for part in (logprobs, entropies)))

@@ -1,9 +1,11 @@
 """Llama, Qwen2 and Qwen3 written out for the CPU: reading with gradients, and decoding.
 
 On a CPU a small model spends most of its time outside its matrix products. Here these are few and large: queries, keys
-and values are one product, and so are the two halves of the gate; what scales the input of a product is multiplied into
-its matrix; tokens are packed, so that only attention sees padding; what several answers or prompts begin with is read
-once (`PrefixLevel`). Tests hold every number and gradient against the library's own code.
+and values are one product, and so are the two halves of the gate; tokens are packed, so that only attention sees
+padding; what several answers or prompts begin with is read once (`PrefixLevel`). Products are in the type of the
+weights, float32 or bfloat16; the residual stream is float32 in both. Low-rank adapters are products of their own while
+learning, and folded into the matrices while decoding in float32. Tests hold every number and gradient against the
+library's own code.
 
 Shapes: M packed tokens; R rows of N columns in a level; K keys; H query heads in groups that share one of the p
 key-value heads; d numbers per head; D the width of the residual stream.
@@ -12,35 +14,39 @@ key-value heads; d numbers per head; D the width of the residual stream.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 from transformers import LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM
 
 from madrigal.maths.batch import PrefixLevel
-from madrigal.policies.fused import gated, inherited, normed
+from madrigal.policies.fused import gated, inherited, joined, normed
+from madrigal.policies.internals import LowRank, linear_parts, plain_model
 
 FAMILY = (LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
+TYPES = (torch.float32, torch.bfloat16)
 ROTATIONS = ("default", "linear", "llama3")  # those whose angles do not depend on the length read so far
 
 
 def supports(model: Any) -> bool:
     """Whether what is written here computes what the model computes."""
-    if type(model) not in FAMILY or model.device.type != "cpu" or model.dtype != torch.float32:
+    model = plain_model(model)
+    if type(model) not in FAMILY or model.device.type != "cpu" or model.dtype not in TYPES:
         return False
     config, layers = model.config, model.model.layers
     linear = [part for layer in layers for part in (*_projections(layer), layer.mlp.down_proj)]
-    linear.append(model.lm_head)  # an adapter may sit on it, or on the embedding, alone
     return (
         config.hidden_act == "silu"
         and config.rope_parameters["rope_type"] in ROTATIONS
         and set(getattr(config, "layer_types", None) or ()) <= {"full_attention"}
         and type(model.model.embed_tokens) is nn.Embedding
-        and all(type(part) is nn.Linear for part in linear)
+        and type(model.lm_head) is nn.Linear  # an adapter may sit on it, or on the embedding, alone
+        and all(linear_parts(part) is not None for part in linear)
         and all(layer.self_attn.o_proj.bias is None and layer.mlp.down_proj.bias is None for layer in layers)
     )
 
@@ -54,48 +60,124 @@ def _projections(layer: Any) -> tuple[Any, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class Product:
+    """One product for several linear layers of the same input, whose outputs stand side by side.
+
+    Attributes:
+        weight, bias: [outputs, inputs] and [outputs]; gradients reach the model's parameters.
+        parts: for each of the layers, how many outputs it has, and its low-rank adapters.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    parts: tuple[tuple[int, tuple[LowRank, ...]], ...]
+
+    @property
+    def adapted(self) -> bool:
+        return any(adapters for _, adapters in self.parts)
+
+    def __call__(self, x: Float[Tensor, "M I"]) -> Float[Tensor, "M O"]:
+        y = functional.linear(x, self.weight, self.bias)
+        return y + self._low_rank(x) if self.adapted else y
+
+    def added(self, stream: Float[Tensor, "M O"], x: Float[Tensor, "M I"]) -> Float[Tensor, "M O"]:
+        """The stream and what the product makes of x."""
+        if self.adapted or stream.dtype != x.dtype:
+            return stream + self(x)
+        return torch.addmm(stream, x, self.weight.t())
+
+    def _low_rank(self, x: Tensor) -> Tensor:
+        found = []
+        for outputs, adapters in self.parts:
+            delta = x.new_zeros((len(x), outputs))
+            for a, b, scale in adapters:
+                delta = delta + functional.linear(functional.linear(x, a.to(x.dtype)), b.to(x.dtype)) * scale
+            found.append(delta)
+        return torch.cat(found, dim=-1)
+
+    def folded(self) -> Product:
+        """The same with the adapters added to the weight."""
+        if not self.adapted:
+            return self
+        weight = self.weight.clone()
+        rows = torch.split(weight, [outputs for outputs, _ in self.parts])
+        for part, (_, adapters) in zip(rows, self.parts, strict=True):
+            for a, b, scale in adapters:
+                part.addmm_(b.to(part.dtype), a.to(part.dtype), alpha=scale)
+        return replace(self, weight=weight, parts=tuple((outputs, ()) for outputs, _ in self.parts))
+
+
+@dataclass(frozen=True, slots=True)
 class LayerWeights:
-    """The matrices of one layer, merged; gradients reach the model's parameters.
+    """The matrices of one layer.
 
     Attributes:
         kv_heads: p.
-        qkv: [(H + 2p) d, D] rows of queries, keys, values, with the norm before them and attention's scale multiplied
-            in.
+        scaling: of the scores of attention.
+        norm, mlp_norm: [D] the scales of the norms before attention and before the gate.
+        qkv: rows of queries, keys, values, (H + 2p) d.
         head_norm: [H + p, d] scales of normed queries and keys, where the architecture norms them.
-        gate_up: [2 mlp, D] with the norm before it multiplied in.
-        out, down: transposed, as a sum takes them: [H d, D] and [mlp, D].
+        gate_up: the two halves of the gate.
     """
 
     kv_heads: int
-    qkv: Tensor
-    qkv_bias: Tensor | None
+    scaling: float
+    norm: Tensor
+    qkv: Product
     head_norm: Tensor | None
-    out: Tensor
-    gate_up: Tensor
-    down: Tensor
+    out: Product
+    mlp_norm: Tensor
+    gate_up: Product
+    down: Product
+
+    def folded(self) -> LayerWeights:
+        """The same with the adapters added to the matrices."""
+        parts = {name: getattr(self, name).folded() for name in ("qkv", "out", "gate_up", "down")}
+        return replace(self, **parts)
 
 
 def layer_weights(layer: Any) -> LayerWeights:
-    """Merges the matrices of one layer of a model."""
+    """The matrices of one layer of a model."""
     query, key, value, out, gate, up = _projections(layer)
-    head, scale = layer.self_attn.head_dim, layer.self_attn.scaling
-    heads, kv_heads = query.out_features // head, key.out_features // head
-    head_norm = bias = None
+    head = layer.self_attn.head_dim
+    kv_heads, head_norm = key.out_features // head, None
     if "q_norm" in dict(layer.self_attn.named_children()):
-        query_norm, key_norm = layer.self_attn.q_norm.weight * scale, layer.self_attn.k_norm.weight
+        query_norm, key_norm = layer.self_attn.q_norm.weight, layer.self_attn.k_norm.weight
+        heads = query.out_features // head
         head_norm = torch.cat([query_norm.expand(heads, head), key_norm.expand(kv_heads, head)])
-        scale = 1.0
-    if query.bias is not None:
-        bias = torch.cat([query.bias * scale, key.bias, value.bias])
     return LayerWeights(
         kv_heads=kv_heads,
-        qkv=torch.cat([query.weight * scale, key.weight, value.weight]) * layer.input_layernorm.weight,
-        qkv_bias=bias,
+        scaling=layer.self_attn.scaling,
+        norm=layer.input_layernorm.weight,
+        qkv=_product(query, key, value),
         head_norm=head_norm,
-        out=out.weight.t(),
-        gate_up=torch.cat([gate.weight, up.weight]) * layer.post_attention_layernorm.weight,
-        down=layer.mlp.down_proj.weight.t(),
+        out=_product(out),
+        mlp_norm=layer.post_attention_layernorm.weight,
+        gate_up=_product(gate, up),
+        down=_product(layer.mlp.down_proj),
     )
+
+
+def _product(*layers: nn.Module) -> Product:
+    parts = [part for part in map(linear_parts, layers) if part is not None]
+    return Product(
+        weight=joined(*(part.weight for part in parts)),
+        bias=None if parts[0].bias is None else torch.cat([part.bias for part in parts if part.bias is not None]),
+        parts=tuple((len(part.weight), part.adapters) for part in parts),
+    )
+
+
+@torch.no_grad()
+def pack(model: Any) -> None:
+    """Puts matrices that are used as one beside each other in memory, so that `joined` copies nothing."""
+    for layer in plain_model(model).model.layers if supports(model) else ():
+        query, key, value, _, gate, up = (linear_parts(part) for part in _projections(layer))
+        for parts in ((query, key, value), (gate, up)):
+            weights = [part.weight for part in parts if part is not None]
+            whole = torch.cat(weights)
+            places = torch.split(whole, [len(weight) for weight in weights])
+            for weight, place in zip(weights, places, strict=True):
+                weight.data = place
 
 
 def rotary_tables(model: Any, length: int) -> tuple[Tensor, Tensor]:
@@ -112,22 +194,25 @@ def _queries_keys_values(
     stream: Float[Tensor, "M D"], layer: LayerWeights, cos: Tensor, sin: Tensor, eps: float
 ) -> tuple[Float[Tensor, "M H+p d"], Float[Tensor, "M p d"]]:
     """Queries and keys, normed and rotated (`cos` and `sin` are [M 1 d]), and values."""
-    mixed = functional.linear(normed(stream, eps), layer.qkv, layer.qkv_bias).view(len(stream), -1, cos.shape[-1])
+    mixed = layer.qkv(normed(stream, layer.norm, eps)).view(len(stream), -1, cos.shape[-1])
     queries_keys, values = mixed[:, : -layer.kv_heads], mixed[:, -layer.kv_heads :]
     if layer.head_norm is not None:
-        queries_keys = normed(queries_keys, eps) * layer.head_norm
+        queries_keys = normed(queries_keys, layer.head_norm, eps)
     return torch.addcmul(queries_keys * cos, queries_keys.roll(cos.shape[-1] // 2, -1), sin), values
+
+
+def _after_attention(
+    stream: Float[Tensor, "M D"], attended: Float[Tensor, "M Hd"], layer: LayerWeights, eps: float
+) -> Float[Tensor, "M D"]:
+    """What a layer makes of the stream and of what attention found."""
+    stream = layer.out.added(stream, attended)
+    return layer.down.added(stream, gated(layer.gate_up(normed(stream, layer.mlp_norm, eps))))
 
 
 def hidden_states(model: Any, stream: Float[Tensor, "M D"]) -> Float[Tensor, "M D"]:
     """The last hidden states, as the output layer takes them."""
-    scale: Tensor = model.model.norm.weight
-    return normed(stream, model.config.rms_norm_eps) * scale
-
-
-def logits_after(model: Any, stream: Float[Tensor, "M D"]) -> Float[Tensor, "M V"]:
-    """The logits of the tokens that follow."""
-    return functional.linear(hidden_states(model, stream), model.lm_head.weight)
+    model = plain_model(model)
+    return normed(stream, model.model.norm.weight, model.config.rms_norm_eps)
 
 
 # Reading
@@ -165,7 +250,8 @@ class Reading:
 
     Attributes:
         stream: the residual stream after the last layer, one row per real token, level after level, row after row.
-        keys, values: per layer [R p K d], of the rows of the last level and all that they go on from.
+        keys, values: per layer [R p K d], of the rows of the last level and all that they go on from; not kept where
+            they are to be computed again.
         mask: which of these are real.
         layers: the matrices that it was read with.
     """
@@ -177,20 +263,32 @@ class Reading:
     layers: list[LayerWeights]
 
 
-def read(model: Any, levels: Sequence[PrefixLevel]) -> Reading:
-    """Runs a model over levels; every real token goes through the matrices once, in one product with all others."""
+def read(model: Any, levels: Sequence[PrefixLevel], *, recompute: bool = False) -> Reading:
+    """Runs a model over levels; every real token goes through the matrices once, in one product with all others.
+
+    Args:
+        recompute: keep only what goes into each layer, and compute the rest again for the gradient.
+    """
+    model = plain_model(model)
     layers = [layer_weights(layer) for layer in model.model.layers]
-    grids, positions, mask = _lay_out(levels, model.config.num_attention_heads // model.config.num_key_value_heads)
+    group = model.config.num_attention_heads // model.config.num_key_value_heads
+    grids, positions, mask = _lay_out(levels, group, model.dtype)
     cos, sin = (table[positions][:, None] for table in rotary_tables(model, int(positions.max()) + 1))
     tokens = torch.cat([level.tokens[level.mask] for level in levels])
     embedding, eps = model.model.embed_tokens, model.config.rms_norm_eps
+
+    def through(layer: LayerWeights, stream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        attended, keys, values = _attend(*_queries_keys_values(stream, layer, cos, sin, eps), grids, layer)
+        return _after_attention(stream, attended, layer, eps), keys, values
+
     # The padding token learns nothing, as in the library.
-    stream = functional.embedding(tokens, embedding.weight, embedding.padding_idx)
+    stream = functional.embedding(tokens, embedding.weight, embedding.padding_idx).float()
     keys, values = [], []
     for layer in layers:
-        attended, key, value = _attend(*_queries_keys_values(stream, layer, cos, sin, eps), grids, layer.kv_heads)
-        stream = torch.addmm(stream, attended, layer.out)
-        stream = torch.addmm(stream, gated(functional.linear(normed(stream, eps), layer.gate_up)), layer.down)
+        if recompute:
+            stream, _, _ = checkpoint(through, layer, stream, use_reentrant=False)
+            continue
+        stream, key, value = through(layer, stream)
         keys.append(key)
         values.append(value)
     return Reading(stream, keys, values, mask, layers)
@@ -202,7 +300,9 @@ def row_ends(levels: Sequence[PrefixLevel]) -> Int[Tensor, " R"]:
     return levels[-1].mask.sum(-1).cumsum(0) - 1 + above
 
 
-def _lay_out(levels: Sequence[PrefixLevel], group: int) -> tuple[list[_Grid], Tensor, Tensor]:
+def _lay_out(
+    levels: Sequence[PrefixLevel], group: int, dtype: torch.dtype
+) -> tuple[list[_Grid], Int[Tensor, " M"], Bool[Tensor, "R K"]]:
     """The grids, the position of every real token, and which keys the rows of the last level see."""
     grids, positions = [], []
     mask = torch.zeros((len(levels[0].tokens), 0), dtype=torch.bool)
@@ -211,7 +311,7 @@ def _lay_out(levels: Sequence[PrefixLevel], group: int) -> tuple[list[_Grid], Te
         above = mask[level.parent]
         own = level.mask[:, None, :] & torch.ones(width, width, dtype=torch.bool).tril()
         visible = torch.cat([above[:, None].expand(rows, width, above.shape[1]), own], dim=-1)
-        bias = torch.zeros(visible.shape).masked_fill_(~visible, torch.finfo(torch.float32).min)
+        bias = torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, torch.finfo(dtype).min)
         cells = level.mask.flatten().nonzero()[:, 0]
         grids.append(_Grid(rows, width, cells, level.parent, bias.repeat(1, group, 1)[:, None]))
         positions.append((above.sum(-1, keepdim=True) + level.mask.cumsum(-1) - 1)[level.mask])
@@ -220,10 +320,11 @@ def _lay_out(levels: Sequence[PrefixLevel], group: int) -> tuple[list[_Grid], Te
 
 
 def _attend(
-    queries_keys: Tensor, values: Tensor, grids: Sequence[_Grid], kv_heads: int
+    queries_keys: Tensor, values: Tensor, grids: Sequence[_Grid], layer: LayerWeights
 ) -> tuple[Float[Tensor, "M Hd"], Tensor, Tensor]:
     """What attention gives every token, and the keys and values that the rows of the last level see."""
-    heads, head, start = queries_keys.shape[1] - kv_heads, queries_keys.shape[-1], 0
+    kv_heads, head, start = layer.kv_heads, queries_keys.shape[-1], 0
+    heads = queries_keys.shape[1] - kv_heads
     attended, all_keys, all_values = [], queries_keys, values
     for n, grid in enumerate(grids):
         level = slice(start, start + len(grid.cells))
@@ -234,7 +335,9 @@ def _attend(
         all_values = torch.cat([inherited(all_values, grid.parent), value], dim=2) if n else value
         # The queries of a group are stacked, so that no key is repeated for them.
         stacked = query.reshape(grid.rows, kv_heads, -1, head)
-        answer = functional.scaled_dot_product_attention(stacked, all_keys, all_values, attn_mask=grid.bias, scale=1.0)
+        answer = functional.scaled_dot_product_attention(
+            stacked, all_keys, all_values, attn_mask=grid.bias, scale=layer.scaling
+        )
         flat = answer.view(grid.rows, heads, grid.width, head).transpose(1, 2).reshape(-1, heads * head)
         attended.append(flat if len(grid.cells) == len(flat) else flat.index_select(0, grid.cells))
         start = level.stop
@@ -246,7 +349,7 @@ def _attend(
 
 @dataclass(slots=True)
 class _LayerCache:
-    """Keys and values of one layer: the prompts', [Q p, P, d], and room for the answers', [B p, room, d]."""
+    """Keys and values of a layer, in float32: the prompts', [Q p, P, d], and room for the answers', [B p, room, d]."""
 
     prompt_keys: Tensor
     prompt_values: Tensor
@@ -279,16 +382,19 @@ class CpuDecoder:
             room: the most tokens that will be written.
         """
         reading = read(model, prompts)
-        self.model, self.eps, self.kv_heads = model, model.config.rms_norm_eps, model.config.num_key_value_heads
-        self.layers = reading.layers
+        self.model = model = plain_model(model)
+        self.eps, self.kv_heads = model.config.rms_norm_eps, model.config.num_key_value_heads
+        # In bfloat16 what an adapter adds would be rounded away.
+        fold = model.dtype == torch.float32
+        self.layers = [layer.folded() if fold else layer for layer in reading.layers]
         self.caches = [
-            _layer_cache(keys, values, len(prompt_of), room)
+            _layer_cache(keys.float(), values.float(), len(prompt_of), room)
             for keys, values in zip(reading.keys, reading.values, strict=True)
         ]
         self.cos, self.sin = rotary_tables(model, reading.mask.shape[1] + room)
         self.padding = torch.zeros(reading.mask.shape).masked_fill(~reading.mask, float("-inf"))
         self.position, self.written = reading.mask.sum(-1)[prompt_of], 0
-        self.logits = logits_after(model, reading.stream[row_ends(prompts)])[prompt_of]
+        self.logits = self._logits(reading.stream[row_ends(prompts)])[prompt_of]
         self._place_siblings(prompt_of)
 
     def _place_siblings(self, prompt_of: Tensor) -> None:
@@ -321,19 +427,22 @@ class CpuDecoder:
     def advance(self, token: Tensor) -> None:
         """Writes one token per row."""
         cos, sin = self.cos[self.position][:, None], self.sin[self.position][:, None]
-        stream = functional.embedding(token, self.model.model.embed_tokens.weight)
+        stream = functional.embedding(token, self.model.model.embed_tokens.weight).float()
         for layer, cache in zip(self.layers, self.caches, strict=True):
-            attended = self._attend(*_queries_keys_values(stream, layer, cos, sin, self.eps), cache)
-            stream.addmm_(attended, layer.out)
-            stream.addmm_(gated(functional.linear(normed(stream, self.eps), layer.gate_up)), layer.down)
-        self.logits = logits_after(self.model, stream)
+            queries_keys, value = _queries_keys_values(stream, layer, cos, sin, self.eps)
+            attended = self._attend(queries_keys.float(), value.float(), cache, layer.scaling)
+            stream = _after_attention(stream, attended.to(queries_keys.dtype), layer, self.eps)
+        self.logits = self._logits(stream)
         self.position = self.position + 1
         self.written += 1
 
-    def _attend(self, queries_keys: Tensor, value: Tensor, cache: _LayerCache) -> Tensor:
+    def _logits(self, stream: Tensor) -> Tensor:
+        return functional.linear(hidden_states(self.model, stream), self.model.lm_head.weight)
+
+    def _attend(self, queries_keys: Tensor, value: Tensor, cache: _LayerCache, scaling: float) -> Tensor:
         """[B, H d] what attention gives every row, over its prompt and its own answer."""
         rows, end = len(value), self.written + 1
-        query, key = queries_keys[:, : -self.kv_heads], queries_keys[:, -self.kv_heads :]
+        query, key = queries_keys[:, : -self.kv_heads] * scaling, queries_keys[:, -self.kv_heads :]
         cache.keys[:, self.written] = key.reshape(-1, key.shape[-1])
         cache.values[:, self.written] = value.reshape(-1, value.shape[-1])
         keys, values = cache.keys[:, :end], cache.values[:, :end]

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from madrigal.maths.batch import Batch
 from madrigal.maths.sampling import check_finite
-from madrigal.policies.forward import Reader, call
+from madrigal.policies.forward import Reader, last_hidden
 from madrigal.policies.local import LocalPolicy, load_policy
 from madrigal.settings import PolicyConfig
 
@@ -60,14 +60,16 @@ class Critic:
         The value before the first token has read the prompt alone, each later one also the answer so far; the last
         token of the answer is never read.
         """
-        found = read(self.body.activate(), batch, self.head)[:, 0]
+        found = self.head(read(self.body.activate(), batch))[:, 0]
         check_finite(found.detach(), f"critic {self.name}")
         blank = torch.zeros(batch.mask.shape, dtype=found.dtype, device=found.device)
         return blank.masked_scatter(batch.mask, found)
 
     def outputs(self, ids: Int[Tensor, "B N"], mask: Bool[Tensor, "B N"]) -> Float[Tensor, "B N"]:
         """What its head says after each token of padded rows."""
-        return call(self.body.activate(), self.head, input_ids=ids, attention_mask=mask.long(), use_cache=False)[..., 0]
+        hidden = last_hidden(self.body.activate(), input_ids=ids, attention_mask=mask.long(), use_cache=False)
+        values: Tensor = self.head(hidden)
+        return values[..., 0]
 
 
 def load_critic(name: str, config: PolicyConfig, device: torch.device, *, base: Any = None, seed: int = 0) -> Critic:

@@ -12,62 +12,67 @@ from typing import Any, Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
-from peft import PeftModel
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers.cache_utils import Cache, DynamicCache
 
 from madrigal.maths.batch import Batch, PrefixLevel
+from madrigal.maths.losses import TokenLogprobs
+from madrigal.maths.sampling import filtered_logits
 from madrigal.policies import cpu
-from madrigal.policies.internals import additive_mask, recomputable_layers, roomy_cache
-from madrigal.settings import OptimizerConfig
+from madrigal.policies.internals import additive_mask, output_logits, plain_model, recomputable_layers, roomy_cache
+from madrigal.settings import OptimizerConfig, Sampling
 from madrigal.types import ConfigError
 
-Head = Callable[[Tensor], Tensor]
+TABLE = 1 << 24  # logits that are held at a time, in numbers
+GPU_TABLE = 1 << 28
 
 
 class Reader(Protocol):
-    """A way to compute the logits that each sampled token of a batch was drawn from, answer after answer.
+    """A way to compute the last hidden states that each sampled token of a batch was drawn from, answer after answer.
 
-    With a `head`, that head is applied to the last hidden states in the place of the model's own output layer.
+    `output_logits` makes logits of them, a critic's head values.
     """
 
-    def __call__(self, model: Any, batch: Batch, head: Head | None = None) -> Float[Tensor, "M V"]: ...
+    def __call__(self, model: Any, batch: Batch) -> Float[Tensor, "M D"]: ...
 
 
 def forward_fn(config: OptimizerConfig) -> Reader:
     """How a model that learns is called; recomputing activations and keeping a cache of them exclude each other."""
-    return logits_in_one_pass if config.gradient_checkpointing else logits_before_actions
+    return hidden_recomputed if config.gradient_checkpointing else hidden_before_actions
 
 
-def logits_before_actions(model: Any, batch: Batch, head: Head | None = None) -> Float[Tensor, "M V"]:
-    """The logits that each sampled token was drawn from; a prompt is read once for all of its answers."""
-    return (_cpu_logits if cpu.supports(model) else _cached_logits)(model, batch, head)
+def hidden_before_actions(model: Any, batch: Batch) -> Float[Tensor, "M D"]:
+    """The hidden states that each sampled token was drawn from; a prompt is read once for all of its answers."""
+    return _cpu_hidden(model, batch) if cpu.supports(model) else _cached_hidden(model, batch)
 
 
-def _cpu_logits(model: Any, batch: Batch, head: Head | None) -> Float[Tensor, "M V"]:
+def hidden_recomputed(model: Any, batch: Batch) -> Float[Tensor, "M D"]:
+    """The same, with activations computed again for the gradient."""
+    return _cpu_hidden(model, batch, recompute=True) if cpu.supports(model) else hidden_in_one_pass(model, batch)
+
+
+def _cpu_hidden(model: Any, batch: Batch, *, recompute: bool = False) -> Float[Tensor, "M D"]:
     """An answer's first token is drawn after its prompt, every other one after the token before it."""
     answers = PrefixLevel(batch.actions[:, :-1], batch.mask[:, 1:], batch.prompt_of)
     levels = (*batch.prompts, answers) if answers.tokens.shape[1] else batch.prompts
-    stream = cpu.read(model, levels).stream
+    stream = cpu.read(model, levels, recompute=recompute).stream
     before = torch.zeros(batch.mask.shape, dtype=torch.long)
     before[:, 0] = cpu.row_ends(batch.prompts)[batch.prompt_of]
     before[:, 1:][answers.mask] = torch.arange(len(stream))[len(stream) - int(answers.mask.sum()) :]
-    drawn = stream.index_select(0, before[batch.mask])
-    return cpu.logits_after(model, drawn) if head is None else head(cpu.hidden_states(model, drawn))
+    return cpu.hidden_states(model, stream.index_select(0, before[batch.mask]))
 
 
-def _cached_logits(model: Any, batch: Batch, head: Head | None) -> Float[Tensor, "M V"]:
+def _cached_hidden(model: Any, batch: Batch) -> Float[Tensor, "M D"]:
     cache = DynamicCache()
-    first, cached = read_prompts(model, batch.prompts, cache, head)
+    first, cached = read_prompts(model, batch.prompts, cache)
     if batch.actions.shape[1] == 1:
         return first[batch.prompt_of]
     cache.batch_select_indices(batch.prompt_of)
     mask = torch.cat([cached[batch.prompt_of], batch.mask[:, :-1]], dim=1).long()
-    rest = call(
+    rest = last_hidden(
         model,
-        head,
         input_ids=batch.actions[:, :-1],
         attention_mask=mask,
         position_ids=_positions(mask)[:, cached.shape[1] :],
@@ -77,20 +82,13 @@ def _cached_logits(model: Any, batch: Batch, head: Head | None) -> Float[Tensor,
     return torch.cat([first[batch.prompt_of][:, None], rest], dim=1)[batch.mask]
 
 
-def logits_in_one_pass(model: Any, batch: Batch, head: Head | None = None) -> Float[Tensor, "M V"]:
+def hidden_in_one_pass(model: Any, batch: Batch) -> Float[Tensor, "M D"]:
     """The same with every prompt repeated before each of its answers, and without a cache."""
     prompts, prompt_mask = _joined(batch.prompts)
     mask = torch.cat([prompt_mask[batch.prompt_of], batch.mask], dim=1).long()
-    logits = call(
-        model,
-        head,
-        keep=batch.actions.shape[1] + 1,
-        input_ids=torch.cat([prompts[batch.prompt_of], batch.actions], dim=1),
-        attention_mask=mask,
-        position_ids=_positions(mask),
-        use_cache=False,
-    )
-    return logits[:, :-1][batch.mask]
+    tokens = torch.cat([prompts[batch.prompt_of], batch.actions], dim=1)
+    hidden = last_hidden(model, input_ids=tokens, attention_mask=mask, position_ids=_positions(mask), use_cache=False)
+    return hidden[:, prompts.shape[1] - 1 : -1][batch.mask]
 
 
 def _joined(levels: Sequence[PrefixLevel]) -> tuple[Int[Tensor, "Q P"], Bool[Tensor, "Q P"]]:
@@ -103,40 +101,61 @@ def _joined(levels: Sequence[PrefixLevel]) -> tuple[Int[Tensor, "Q P"], Bool[Ten
 
 
 def read_prompts(
-    model: Any, levels: Sequence[PrefixLevel], cache: Cache, head: Head | None = None
-) -> tuple[Float[Tensor, "Q V"], Bool[Tensor, "Q P"]]:
-    """Fills a cache level by level; returns the logits after each prompt and which places of the cache are real."""
+    model: Any, levels: Sequence[PrefixLevel], cache: Cache
+) -> tuple[Float[Tensor, "Q D"], Bool[Tensor, "Q P"]]:
+    """Fills a cache level by level; returns the hidden states after each prompt, and which of its places are real."""
     cached = levels[0].mask[:, :0]
     for n, level in enumerate(levels):
         if n:
             cache.batch_select_indices(level.parent)
         cached = torch.cat([cached[level.parent], level.mask], dim=1)
         mask = cached.long()
-        logits = call(
+        hidden = last_hidden(
             model,
-            head,
-            keep=1,
             input_ids=level.tokens,
             attention_mask=mask,
             position_ids=_positions(mask)[:, -level.tokens.shape[1] :],
             past_key_values=cache,
             use_cache=True,
         )
-    return logits[:, -1], cached
+    return hidden[:, -1], cached
 
 
-def call(model: Any, head: Head | None, keep: int = 0, **inputs: Any) -> Float[Tensor, "R N V"]:
-    """The logits of the last `keep` tokens of each row, of all for 0; or what `head` makes of their hidden states."""
-    if head is None:
-        logits: Tensor = model(**inputs, logits_to_keep=keep).logits
-        return logits
-    whole: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    return head(whole.base_model(**inputs).last_hidden_state[:, -keep:])
+def last_hidden(model: Any, **inputs: Any) -> Float[Tensor, "R N D"]:
+    """What a model hands to its output layer."""
+    hidden: Tensor = plain_model(model).base_model(**inputs).last_hidden_state
+    return hidden
 
 
 def _positions(mask: Tensor) -> Tensor:
     """The place of each token in its own row, padding not counted."""
     return (mask.cumsum(-1) - 1).clamp_min(0)
+
+
+def sampled_logprobs(
+    logits_of: Callable[[Tensor], Tensor], hidden: Float[Tensor, "M D"], tokens: Int[Tensor, " M"], sampling: Sampling
+) -> tuple[Float[Tensor, " M"], Float[Tensor, " M"]]:
+    """Log-probs of tokens under the distribution that was sampled, and its entropies, both in nats.
+
+    A table of logits of a whole batch would be larger than a small model. Where it would be, it is worked off in pieces
+    of rows, and each piece is computed again for the gradient.
+    """
+
+    def piece(states: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = TokenLogprobs.apply(  # type: ignore[no-untyped-call]
+            filtered_logits(logits_of(states), sampling, keep=chosen), chosen
+        )
+        return found
+
+    with torch.no_grad():
+        width = logits_of(hidden[:1]).shape[-1]
+    rows = max(1, (TABLE if hidden.is_cpu else GPU_TABLE) // width)
+    if len(hidden) <= rows:
+        return piece(hidden, tokens)
+    pieces = zip(torch.split(hidden, rows), torch.split(tokens, rows), strict=True)
+    columns = zip(*(checkpoint(piece, *one, use_reentrant=False) for one in pieces), strict=True)
+    logprobs, entropies = (torch.cat(column) for column in columns)
+    return logprobs, entropies
 
 
 @contextmanager
@@ -199,7 +218,8 @@ class LibraryDecoder:
 
     def __init__(self, model: Any, prompts: Sequence[PrefixLevel], prompt_of: Tensor) -> None:
         self.model, self.cache = model, roomy_cache(model)
-        self.logits, cached = read_prompts(model, prompts, self.cache)
+        hidden, cached = read_prompts(model, prompts, self.cache)
+        self.logits = output_logits(model, hidden)
         self.mask, self.position = additive_mask(cached, model.dtype), cached.sum(-1)
         self.select(prompt_of)
 
@@ -211,11 +231,12 @@ class LibraryDecoder:
     def advance(self, token: Tensor) -> None:
         if self.mask is not None:
             self.mask = functional.pad(self.mask, (0, 1))
-        output = self.model(
+        hidden = last_hidden(
+            self.model,
             input_ids=token[:, None],
             attention_mask=self.mask,
             position_ids=self.position[:, None],
             past_key_values=self.cache,
             use_cache=True,
         )
-        self.logits, self.position = output.logits[:, -1], self.position + 1
+        self.logits, self.position = output_logits(self.model, hidden[:, -1]), self.position + 1

@@ -7,10 +7,12 @@ there. The names of weights in saved files, which are as good as documented, are
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
+from peft import PeftModel
+from peft.tuners.lora.layer import Linear as LoraLinear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
@@ -90,3 +92,56 @@ def recomputable_layers(model: nn.Module) -> list[Any]:
 def has_adapter(model: nn.Module) -> bool:
     """Whether a model came with an adapter in its layers, as transformers loads the folder of a saved adapter."""
     return any(isinstance(module, BaseTunerLayer) for module in model.modules())
+
+
+class LowRank(NamedTuple):
+    """An adapter of a linear layer: y += scale B A x."""
+
+    a: Tensor
+    b: Tensor
+    scale: float
+
+
+class LinearParts(NamedTuple):
+    """A linear layer and the adapters that are switched on."""
+
+    weight: Tensor
+    bias: Tensor | None
+    adapters: tuple[LowRank, ...]
+
+
+def linear_parts(layer: Any) -> LinearParts | None:
+    """What a linear layer computes with; None for any layer that computes something else."""
+    if type(layer) is nn.Linear:
+        return LinearParts(layer.weight, layer.bias, ())
+    if type(layer) is not LoraLinear or type(layer.base_layer) is not nn.Linear or layer.merged:
+        return None
+    names = [] if layer.disable_adapters else [name for name in layer.active_adapters if name in layer.lora_A]
+    odd = any(layer.lora_bias[n] or type(layer.lora_dropout[n]) is not nn.Identity for n in names)
+    if odd or layer.lora_variant:  # DoRA and others
+        return None
+    matrices: Any = layer
+    adapters = (LowRank(matrices.lora_A[n].weight, matrices.lora_B[n].weight, layer.scaling[n]) for n in names)
+    return LinearParts(layer.base_layer.weight, layer.base_layer.bias, tuple(adapters))
+
+
+def plain_model(model: Any) -> Any:
+    """The model that transformers made, below what PEFT put around it."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def output_logits(model: Any, hidden: Float[Tensor, "*R D"]) -> Float[Tensor, "*R V"]:
+    """Logits of the next tokens, of last hidden states: the output layer, and what some models do to its result.
+
+    `check_model` proves on one token that it is all that a model does.
+    """
+    plain = plain_model(model)
+    logits: Tensor = plain.get_output_embeddings()(hidden)
+    config = plain.config
+    if scale := getattr(config, "logit_scale", None):
+        logits = logits * scale
+    if scale := getattr(config, "logits_scaling", None):
+        logits = logits / scale
+    if cap := getattr(config, "final_logit_softcapping", None):
+        logits = cap * torch.tanh(logits / cap)
+    return logits
