@@ -16,7 +16,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from madrigal.tasks.coding.program import AUX, loaded, stored
+from madrigal.tasks.coding.program import AUX
+from madrigal.tasks.coding.syntax import loaded, name_of, stored
 from madrigal.tasks.coding.usage import shadows_aux
 
 CHOOSING = frozenset({"filter", "filterfalse", "takewhile", "dropwhile"})
@@ -361,14 +362,6 @@ def _is_ignored(flow: Flow, call: ast.Call) -> bool:
 
 def _is_table(node: ast.expr, tables: frozenset[str]) -> bool:
     return isinstance(node, ast.Dict | ast.List | ast.Tuple) or (isinstance(node, ast.Name) and node.id in tables)
-
-
-def name_of(function: ast.expr) -> str:
-    """The last name of what is called: `sqrt` of `math.sqrt`."""
-    match function:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return name
-    return ""
 
 
 def is_constant(node: ast.expr) -> bool:

@@ -21,11 +21,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from madrigal.tasks.coding.problem import Problem, UnitTest, shown, unit_tests
-from madrigal.tasks.coding.program import AUX, Function, clean, combine, find_function, preamble, syntax_fault
+from madrigal.tasks.coding.cleaning import clean
+from madrigal.tasks.coding.pieces import Function, find_function
+from madrigal.tasks.coding.problem import Problem
+from madrigal.tasks.coding.program import AUX, combine, preamble, syntax_fault
 from madrigal.tasks.coding.sandbox import CallTest, Program, Verdict
 from madrigal.tasks.coding.schemes import SCHEMES, schemes_of
 from madrigal.tasks.coding.score import Findings, Judged, Score
+from madrigal.tasks.coding.unit_tests import UnitTest, shown, unit_tests
 from madrigal.tasks.coding.usage import is_thin_wrapper, usage_of
 from madrigal.types import RewardError
 

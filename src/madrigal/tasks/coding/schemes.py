@@ -21,9 +21,11 @@ import ast
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from madrigal.tasks.coding.flow import CHOOSING, Comprehension, Flow, Loop, finished, is_constant, name_of, read_flow
-from madrigal.tasks.coding.program import AUX, find_function, loaded, parse, stored
+from madrigal.tasks.coding.flow import CHOOSING, Comprehension, Flow, Loop, finished, is_constant, read_flow
+from madrigal.tasks.coding.pieces import find_function
+from madrigal.tasks.coding.program import AUX
 from madrigal.tasks.coding.score import Fault
+from madrigal.tasks.coding.syntax import loaded, name_of, parse, stored
 
 LONGEST = 1500  # nodes of a main function, some 150 lines; the time to read one grows with the square at worst
 IN_PLACE = frozenset({"sort", "reverse"})

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from madrigal.tasks.coding.problem import Problem, check_problem, problem_of, unit_tests
-from madrigal.tasks.coding.program import clean, combine, find_function, preamble
+from madrigal.tasks.coding.cleaning import clean
+from madrigal.tasks.coding.pieces import find_function
+from madrigal.tasks.coding.problem import Problem, check_problem, problem_of
+from madrigal.tasks.coding.program import combine, preamble
 from madrigal.tasks.coding.reward import Judge
 from madrigal.tasks.coding.sandbox import Program
+from madrigal.tasks.coding.unit_tests import unit_tests
 from madrigal.types import Example, TaskError
 
 SOLUTION = "canonical_solution"

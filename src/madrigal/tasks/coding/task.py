@@ -21,11 +21,11 @@ from typing import Any
 
 from madrigal.rollouts.task import joint
 from madrigal.rollouts.task.asking import ASKED
+from madrigal.tasks.coding.cleaning import clean
 from madrigal.tasks.coding.config import ALONE, HELPER, MAIN, Coding
 from madrigal.tasks.coding.expert import Edits, Expert, open_expert
 from madrigal.tasks.coding.feedback import Exchange, FeedbackMode, next_messages
 from madrigal.tasks.coding.problem import Problem, check_problem, parameters, problem_of
-from madrigal.tasks.coding.program import clean
 from madrigal.tasks.coding.prompts import alone_prompt, helper_prompt, main_prompt
 from madrigal.tasks.coding.reward import BEST_ALONE, BEST_PAIR, Judge, metrics, score_alone, score_pair
 from madrigal.tasks.coding.sandbox import Limits, Program, Sandbox, Verdict
