@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-Outcome = Literal["passed", "failed", "error", "timeout", "crashed"]
+if TYPE_CHECKING:  # whoever words a score needs no sandbox
+    from madrigal.tasks.coding.sandbox.records import Outcome
+
 Usage = Literal["not called", "misused", "used"]
 
 
