@@ -19,13 +19,12 @@ from typing import Self
 
 from madrigal.types import EngineError, TaskError
 
-from .channel import LostError, Timer
+from .channel import CLIP, LostError, Timer
 from .literals import parse
 from .records import CallTest, CheckTest, Limits, Program, Verdict
 from .server import ForkServer, Process
 
 MOST_TIMEOUTS = 3
-CLIP = 300
 MOST_SHOWN = 134  # characters of a value: two of them, and the words around them, make a message
 _OVERHEAD = 8192  # bytes of a frame beside its value: an error's type and text, escaped
 _MOST_CHECK_BYTES = 1 << 24
