@@ -127,14 +127,14 @@ def open_expert(config: ExpertConfig, pause: Callable[[float], None] = time.slee
     headers = {"Authorization": f"Bearer {key}"}
 
     def ask(question: str) -> str:
-        wish = {
+        body = {
             "model": config.model,
             "messages": [{"role": "user", "content": question}],
             "max_tokens": MAX_TOKENS,
             "temperature": TEMPERATURE,
         }
         try:
-            status, content = post_json(url, wish, seconds=SECONDS, largest=LARGEST, headers=headers)
+            status, content = post_json(url, body, seconds=SECONDS, largest=LARGEST, headers=headers)
         except EndpointError as error:
             raise EngineError(f"the expert {config.model} did not answer: {error}") from None
         if status != 200:

@@ -10,13 +10,7 @@ from __future__ import annotations
 import random
 from typing import Literal
 
-from madrigal.tasks.embedded.programs import (
-    Stages,
-    compile_function,
-    parameters,
-    parse_kind,
-    render,
-)
+from madrigal.tasks.embedded.programs import Stages, compile_function, parameters, parse_kind, render
 from madrigal.tasks.embedded.programs_atoms import Source
 from madrigal.types import Example
 
