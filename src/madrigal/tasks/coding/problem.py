@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from madrigal.tasks.coding.pieces import find_function
@@ -64,13 +66,21 @@ def check_problem(example: Example) -> None:
         TaskError: naming the example.
     """
     problem = problem_of(example)
+    with blaming(example):
+        try:
+            parameters(problem)
+            unit_tests(problem.test)
+        except RecursionError as error:
+            raise TaskError("its prompt is nested too deeply") from error
+
+
+@contextmanager
+def blaming(example: Example) -> Iterator[None]:
+    """Names the example in a TaskError that is raised within."""
     try:
-        parameters(problem)
-        unit_tests(problem.test)
+        yield
     except TaskError as error:
         raise TaskError(f"example {example.id}: {error}; mend it or leave it out") from error
-    except RecursionError as error:
-        raise TaskError(f"example {example.id}: its prompt is nested too deeply; mend it or leave it out") from error
 
 
 def parameters(problem: Problem) -> str:

@@ -28,7 +28,7 @@ from madrigal.tasks.coding.score import Fault
 from madrigal.tasks.coding.syntax import loaded, name_of, parse, stored
 from madrigal.tasks.coding.tree import CHOOSING, Comprehension, Loop, is_constant
 
-LONGEST = 1500  # nodes of a main function, some 150 lines; the time to read one grows with the square at worst
+MOST_NODES = 1500  # nodes of a main function, some 150 lines; the time to read one grows with the square at worst
 IN_PLACE = frozenset({"sort", "reverse"})
 
 
@@ -49,7 +49,7 @@ def schemes(aux_code: str, main_code: str, entry_point: str) -> frozenset[str]:
 
 def schemes_of(main: ast.FunctionDef) -> frozenset[str]:
     """Names the schemes of a main function whose `aux` is known to be there; empty where it is too long."""
-    if sum(1 for _ in ast.walk(main)) > LONGEST:
+    if sum(1 for _ in ast.walk(main)) > MOST_NODES:
         return frozenset()
     try:
         flow = read_flow(main)

@@ -156,7 +156,7 @@ class Crew:
         if isinstance(case, Call):
             return self._judge_call(case, timer)
         try:
-            return self._judge_check(case, self._checker, timer)
+            return self._judge_check(case, timer)
         except LostError as lost:
             return self._lose(lost, self._checker)
 
@@ -172,7 +172,8 @@ class Crew:
             case _:
                 return Verdict("error", _sentence(*map(str, answer[2:])))
 
-    def _judge_check(self, case: CheckTest, checker: Process, timer: Timer) -> Verdict:
+    def _judge_check(self, case: CheckTest, timer: Timer) -> Verdict:
+        checker = self._checker
         if not self._introduced:
             self._introduced = True
             message = ("checker", self._program.prelude, self._program.entry_point)
