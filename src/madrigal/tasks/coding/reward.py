@@ -65,8 +65,11 @@ def score_pair(problem: Problem, helper: str, main: str, judge: Judge, *, aux_re
     function = find_function(texts["main"], problem.entry_point)
     findings = _findings(problem, function, combine(problem.prompt, problem.entry_point, main, helper), texts)
     findings = replace(findings, aux_missing=_missing(aux, AUX))
-    if aux and function and function.node and not findings.fault:
-        findings = replace(findings, schemes=schemes_of(function.node))
+    if function and function.node:
+        usage, misuse = usage_of(function.node)
+        findings = replace(findings, usage=usage, misuse=misuse, thin=is_thin_wrapper(function.node))
+        if aux and not findings.fault:
+            findings = replace(findings, schemes=schemes_of(function.node))
     score = Score(
         findings,
         aux=0.0 if findings.aux_missing else AUX_FOUND,
@@ -86,8 +89,8 @@ def score_alone(problem: Problem, main: str, judge: Judge) -> Score:
     """
     texts = {"main": clean(main, problem.entry_point)}
     function = find_function(texts["main"], problem.entry_point)
-    findings = _findings(problem, function, combine(problem.prompt, problem.entry_point, main), texts)
-    findings = replace(findings, solo=True, usage="not called", misuse="", thin=False)
+    program = combine(problem.prompt, problem.entry_point, main)
+    findings = replace(_findings(problem, function, program, texts), solo=True)
     score = Score(findings, main=0.0 if findings.main_missing else STRUCTURE, best=BEST_ALONE)
     return score if findings.main_missing else _tested(score, problem, judge)
 
@@ -142,16 +145,12 @@ def metrics(score: Score) -> dict[str, float]:
 
 
 def _findings(problem: Problem, main: Function | None, program: str, texts: Mapping[str, str]) -> Findings:
-    """All that the syntax tree shows; the tests come later, if at all."""
-    findings = Findings(
+    """What is found about main and the program; the tests come later, if at all."""
+    return Findings(
         main_missing=_missing(main, problem.entry_point),
         fault=syntax_fault(program, texts),
         program=program,
     )
-    if main is None or main.node is None:
-        return findings
-    usage, misuse = usage_of(main.node)
-    return replace(findings, usage=usage, misuse=misuse, thin=is_thin_wrapper(main.node))
 
 
 def _missing(function: Function | None, name: str) -> str:

@@ -25,8 +25,8 @@ from madrigal.tasks.coding.cleaning import clean
 from madrigal.tasks.coding.config import ALONE, CODING_AGENTS, HELPER, MAIN, Coding
 from madrigal.tasks.coding.expert import Edits, Expert, open_expert
 from madrigal.tasks.coding.feedback import Exchange, FeedbackMode, next_messages
-from madrigal.tasks.coding.problem import Problem, blaming, check_problem, parameters, problem_of
-from madrigal.tasks.coding.prompts import alone_prompt, helper_prompt, main_prompt
+from madrigal.tasks.coding.problem import Problem, blaming, check_problem, problem_of
+from madrigal.tasks.coding.prompts import first_prompt
 from madrigal.tasks.coding.reward import BEST_ALONE, BEST_PAIR, Judge, metrics, score_alone, score_pair
 from madrigal.tasks.coding.sandbox import Limits, Program, Sandbox, Verdict
 from madrigal.tasks.coding.score import Findings, Score
@@ -208,16 +208,6 @@ def coding_to_ask(config: Coding) -> CodingTask:
 class _NoTests:
     def run(self, program: Program, /) -> list[Verdict]:
         raise TaskError("a team that is asked runs no tests; play an example to have it judged")
-
-
-def first_prompt(problem: Problem, agent: AgentId, *, alone: bool = False) -> str:
-    """What an agent is shown in the first round.
-
-    Raises:
-        TaskError: if the prompt has no `def` line of the entry point.
-    """
-    write = alone_prompt if alone else helper_prompt if agent == HELPER else main_prompt
-    return write(problem.prompt, problem.entry_point, parameters(problem))
 
 
 def _without_solution(example: Example) -> Example:
