@@ -86,6 +86,15 @@ def changed_names(tree: ast.AST) -> set[str]:
     return changed
 
 
+def assignments(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """Each target of an assignment, with the value that it takes; none where a node is no assignment."""
+    match node:
+        case ast.Assign(targets=targets, value=value):
+            yield from ((target, value) for target in targets)
+        case ast.AnnAssign(target=target, value=ast.expr() as value) | ast.NamedExpr(target=target, value=value):
+            yield target, value
+
+
 def root(node: ast.expr) -> ast.expr:
     """`a` of `a.b[0]`."""
     while isinstance(node, ast.Attribute | ast.Subscript):

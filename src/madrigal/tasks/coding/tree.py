@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from madrigal.tasks.coding.syntax import name_of
+from madrigal.tasks.coding.syntax import assignments, name_of
 
 CHOOSING = frozenset({"filter", "filterfalse", "takewhile", "dropwhile"})
 EMPTY = frozenset({"list", "dict", "set", "tuple", "str", "float", "int"})
@@ -134,7 +134,7 @@ class Tree:
 def read_tree(main: ast.FunctionDef) -> Tree:
     """The tree of a function, with its names looked up."""
     nodes = tuple(ast.walk(main))
-    bindings = tuple(_bindings(nodes))
+    bindings = tuple(binding for node in nodes for binding in assignments(node))
     values, reads = defaultdict[str, list[ast.expr]](list), defaultdict[str, list[ast.Name]](list)
     stores = Counter[str]()
     for target, value in bindings:
@@ -158,15 +158,6 @@ def read_tree(main: ast.FunctionDef) -> Tree:
         constants=frozenset(constants),
         tables=frozenset(tables),
     )
-
-
-def _bindings(nodes: Iterable[ast.AST]) -> Iterator[tuple[ast.expr, ast.expr]]:
-    for node in nodes:
-        match node:
-            case ast.Assign(targets=targets, value=value):
-                yield from ((target, value) for target in targets)
-            case ast.AnnAssign(target=target, value=ast.expr() as value) | ast.NamedExpr(target=target, value=value):
-                yield target, value
 
 
 def _is_table(node: ast.expr, tables: frozenset[str]) -> bool:

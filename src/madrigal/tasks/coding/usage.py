@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 
 from madrigal.tasks.coding.program import AUX
 from madrigal.tasks.coding.score import Usage
-from madrigal.tasks.coding.syntax import blocks, stored
+from madrigal.tasks.coding.syntax import assignments, blocks, stored
 
 
 def usage_of(main: ast.FunctionDef) -> tuple[Usage, str]:
@@ -78,14 +78,10 @@ def ignored_result(main: ast.FunctionDef) -> str:
 
 def _assigned(statement: ast.stmt) -> list[str]:
     """The names that take the result of aux in one assignment; none where it goes into a container."""
-    match statement:
-        case ast.Assign(targets=targets, value=value) if _has_call(value):
-            pass
-        case ast.AnnAssign(target=target, value=ast.expr() as value) if _has_call(value):
-            targets = [target]
-        case _:
-            return []
-    flat = [part for target in targets for part in _unpacked(target)]
+    pairs = list(assignments(statement))
+    if not pairs or not _has_call(pairs[0][1]):
+        return []
+    flat = [part for target, _ in pairs for part in _unpacked(target)]
     names = [part.id for part in flat if isinstance(part, ast.Name)]
     return names if len(names) == len(flat) else []
 

@@ -50,7 +50,7 @@ def serve_checker(descriptor: int, prelude: str, entry: str) -> None:
     send_frame(descriptor, ("raised", *problem) if problem else ("loaded",))
     always = frozenset(caught)
     candidate = Proxy(descriptor, caught)
-    vars(module).update({"candidate": candidate.ask, entry: candidate.ask, SETTLE: candidate.settle})
+    vars(module).update({"candidate": candidate.call, entry: candidate.call, SETTLE: candidate.settle})
     while not problem:
         number, source = receive_frame(descriptor)
         caught.intersection_update(always)
@@ -111,7 +111,7 @@ class Proxy:
         self._caught = caught
         self._changes: list[tuple[object, object]] = []
 
-    def ask(self, *arguments: object, **keywords: object) -> object:
+    def call(self, *arguments: object, **keywords: object) -> object:
         """The candidate's value; raises what it raised."""
         try:
             send_frame(self._descriptor, ("call", arguments, keywords))

@@ -58,14 +58,14 @@ def judge(program: Program, limits: Limits, server: ForkServer) -> tuple[Verdict
         late = sum(verdict.outcome == "timeout" for verdict in verdicts)
         if late >= MOST_TIMEOUTS or spent >= limits.seconds or time.monotonic() >= end:
             return _filled(verdicts, _LATE, len(cases))
-        with Crew(program, limits, server) as crew:
-            problem = crew.load(crew.timer(limits.seconds - spent, end))
+        with Processes(program, limits, server) as processes:
+            problem = processes.load(processes.timer(limits.seconds - spent, end))
             if problem is not None:
                 return _filled(verdicts, problem, len(cases))
-            while not crew.lost and len(verdicts) < len(cases):
-                timer = crew.timer(limits.seconds - spent - crew.seconds(), end)
-                verdicts.append(crew.judge(cases[len(verdicts)], timer))
-        spent += crew.seconds()
+            while not processes.lost and len(verdicts) < len(cases):
+                timer = processes.timer(limits.seconds - spent - processes.seconds(), end)
+                verdicts.append(processes.judge(cases[len(verdicts)], timer))
+        spent += processes.seconds()
     return tuple(verdicts)
 
 
@@ -100,8 +100,8 @@ def _read(test: CallTest | CheckTest) -> Call | CheckTest:
     return Call(arguments, expected)
 
 
-class Crew:
-    """Owns the processes that judge a program: the candidate, and a checker once a check needs it.
+class Processes:
+    """Owns the confined processes in which a program is judged: the candidate, and a checker once a check needs it.
 
     Attributes:
         lost: one of the two was late, died or talked nonsense; neither can be used any more.
@@ -114,7 +114,7 @@ class Crew:
         self._server = server
         self._most = 2 * limits.output_bytes + _OVERHEAD  # a value, and what became of the arguments
         self._number = 0
-        self._processes = contextlib.ExitStack()
+        self._stack = contextlib.ExitStack()
         self._candidate = self._fork()
         # Forked ahead, so that it starts while the candidate loads; without a check, nobody asks for it.
         checks = any(isinstance(test, CheckTest) for test in program.tests)
@@ -125,11 +125,11 @@ class Crew:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        self._processes.close()
+        self._stack.close()
 
     def _fork(self) -> Process:
         process = self._server.fork()
-        self._processes.callback(process.stop)
+        self._stack.callback(process.stop)
         return process
 
     def seconds(self) -> float:
@@ -149,7 +149,7 @@ class Crew:
         try:
             return self._introduce(self._candidate, message, timer)
         except LostError as lost:
-            return self._lose(lost, self._candidate)
+            return self._verdict_on_loss(lost, self._candidate)
 
     def judge(self, case: Call | CheckTest, timer: Timer) -> Verdict:
         """Puts one test to the program."""
@@ -158,10 +158,10 @@ class Crew:
         try:
             return self._judge_check(case, timer)
         except LostError as lost:
-            return self._lose(lost, self._checker)
+            return self._verdict_on_loss(lost, self._checker)
 
     def _judge_call(self, case: Call, timer: Timer) -> Verdict:
-        answer = self._ask(case.arguments, {}, timer, watch=False)
+        answer = self._call(case.arguments, {}, timer, watch=False)
         match answer:
             case Verdict():
                 return answer
@@ -185,7 +185,7 @@ class Crew:
         while True:
             match checker.receive(_MOST_CHECK_BYTES, timer):
                 case ("call", tuple(arguments), dict(keywords)):
-                    answer = self._ask(arguments, keywords, timer, watch=True)
+                    answer = self._call(arguments, keywords, timer, watch=True)
                     if isinstance(answer, Verdict):
                         return answer
                     checker.send(answer, timer)
@@ -203,7 +203,7 @@ class Crew:
                 case _:
                     raise LostError("nonsense")
 
-    def _ask(
+    def _call(
         self, arguments: tuple[object, ...], keywords: dict[object, object], timer: Timer, *, watch: bool
     ) -> tuple[object, ...] | Verdict:
         """The candidate's answer to one call, or the verdict where it has none."""
@@ -222,7 +222,7 @@ class Crew:
                 case _:
                     raise LostError("nonsense")
         except LostError as lost:
-            return self._lose(lost, self._candidate)
+            return self._verdict_on_loss(lost, self._candidate)
 
     def _introduce(self, process: Process, message: tuple[object, ...], timer: Timer) -> Verdict | None:
         process.send(message, timer)
@@ -241,7 +241,7 @@ class Crew:
             case _:
                 raise LostError("nonsense")
 
-    def _lose(self, lost: LostError, process: Process) -> Verdict:
+    def _verdict_on_loss(self, lost: LostError, process: Process) -> Verdict:
         self.lost = True
         if lost.how == "late":
             return _LATE
