@@ -110,7 +110,7 @@ def _load(path: Path) -> Any:
     """The module in a file, under a name of its own: an own random.py must not become everybody's random.
 
     It may import what lies beside it, now or when it is played. Its folder therefore stays on the path, at the end: a
-    neighbour that is called random.py does not become everybody's random either.
+    neighbor that is called random.py does not become everybody's random either.
     """
     name = f"madrigal_own_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)

@@ -22,9 +22,8 @@ from madrigal.tasks.coding.syntax import bound_names, parse, returns_value
 
 MOST_CUTS = 30  # times that one broken block is cut shorter and parsed again
 
-START = re.compile(
-    r"@|(?:async\s+)?def\s|class\s|import\s|from\s+\S+\s+import\b|[^\W\d]\w*\s*(?::[^=]*)?=(?!=)",
-)
+# Where a top-level import, definition or assignment seems to begin.
+START = re.compile(r"@|(?:async\s+)?def\s|class\s|import\s|from\s+\S+\s+import\b|[^\W\d]\w*\s*(?::[^=]*)?=(?!=)")
 _DEF = re.compile(r"^def\s+(\w+)\s*\(", re.MULTILINE)
 _RETURN = re.compile(r"\breturn[ \t]+\S")
 
@@ -106,7 +105,7 @@ def _text(lines: Sequence[str], node: ast.stmt) -> str:
 
 
 def _blocks(lines: list[str]) -> Iterator[list[str]]:
-    """Runs of lines that begin where a top-level import, definition or assignment seems to begin."""
+    """Runs of lines that begin at START, decorators before their function."""
     starts = [i for i, line in enumerate(lines) if START.match(line)]
     starts = [i for i in starts if i == 0 or not lines[i - 1].startswith("@")]
     for first, after in itertools.pairwise([*starts, len(lines)]):

@@ -55,7 +55,7 @@ class Findings:
         misuse: the reason where `usage` is "misused".
         thin: whether the main function does nothing but hand over to aux.
         program: the combined source.
-        schemes: the ways in which helper and main cooperate; empty where none is recognised.
+        schemes: the ways in which helper and main cooperate; empty where none is recognized.
         solo: whether a single agent answered, so that nothing about aux applies.
     """
 

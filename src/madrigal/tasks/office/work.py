@@ -70,7 +70,7 @@ class Prose:
         return tuple(
             f"part {number} has {count} words, not {form.fewest} to {form.most}"
             for number, count in enumerate(counts, start=1)
-            if not form.fewest <= count <= form.most
+            if not form.allows(count)
         )
 
     def test(self, example: Example, draft: str) -> tuple[str, ...]:

@@ -84,6 +84,10 @@ class Thresholds:
     transitions_of_both: bool
     exclude_stopwords: bool = False
 
+    def allows(self, words: int) -> bool:
+        """Whether a text of so many words is neither too short nor too long."""
+        return self.fewest <= words <= self.most
+
 
 TLDR = Thresholds(
     fewest=8,
@@ -116,10 +120,10 @@ class Gate:
 
 def gates(first: str, second: str, thresholds: Thresholds) -> tuple[Gate, Gate, Gate]:
     """Structure, length ratio and vocabulary ratio of two texts; one that does not hold earns 0."""
-    fewest, most = thresholds.fewest, thresholds.most
     counts = len(first.split()), len(second.split())
-    within = all(fewest <= count <= most for count in counts)
-    measured = f"expected {fewest} to {most} words of each, got {counts[0]} and {counts[1]}"
+    within = all(map(thresholds.allows, counts))
+    bounds = f"{thresholds.fewest} to {thresholds.most}"
+    measured = f"expected {bounds} words of each, got {counts[0]} and {counts[1]}"
     unique = unique_ratio(first, second, thresholds.exclude_stopwords)
     return (
         Gate("structure", 0.5 if within else 0.0, within, measured),

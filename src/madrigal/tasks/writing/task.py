@@ -29,7 +29,7 @@ _VARIANTS = {"early": ARXIV_EARLY, "later": ARXIV_LATER}
 
 @dataclass(frozen=True, slots=True)
 class Tldr:
-    """Summarise a Reddit post twice: agent "concise" in brief, agent "detailed" at length.
+    """Summarize a Reddit post twice: agent "concise" in brief, agent "detailed" at length.
 
     The paper trains on `Source("trl-lib/tldr", train="train[:1000]", test="test[:1000]")`.
 
@@ -133,7 +133,7 @@ class WritingTask:
 
 
 def tldr_task(config: Tldr = Tldr()) -> WritingTask:
-    """The task of summarising posts (arXiv:2508.04652, TLDR)."""
+    """The task of summarizing posts (arXiv:2508.04652, TLDR)."""
     _check_agents(config.agents, TLDR_AGENTS)
     return WritingTask(
         name="tldr",
