@@ -78,7 +78,8 @@ def score_pair(problem: Problem, helper: str, main: str, judge: Judge, *, aux_re
     )
     if findings.main_missing or (aux_required and findings.aux_missing):
         return score
-    return _bonus(_tested(score, problem, judge), aux)
+    tested = _tested(score, problem, judge)
+    return _bonus(tested) if aux else tested
 
 
 def score_alone(problem: Problem, main: str, judge: Judge) -> Score:
@@ -184,10 +185,10 @@ def _message(test: UnitTest, verdict: Verdict) -> str:
     return f"got {got}" if is_call and wrong else verdict.message
 
 
-def _bonus(score: Score, aux: Function | None) -> Score:
-    """Adds the bonus: for cooperation that was called, works at least once, and has an aux to call."""
+def _bonus(score: Score) -> Score:
+    """Adds the bonus where main calls an aux that is there, and the program passes at least one test."""
     findings = score.findings
-    if aux is None or not findings.passed or findings.usage == "not called":
+    if not findings.passed or findings.usage == "not called":
         return score
     adds = 0.0 if findings.thin else ADDS_TO_AUX
     ignores = IGNORES_AUX if findings.usage == "misused" else 0.0
