@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from madrigal.tasks import hub
-from madrigal.tasks.data import Source, load_examples, load_rows, read_rows, row_id
+from madrigal.tasks.data import Source, load_examples, read_rows, row_id
 from madrigal.types import ConfigError, Example, Split, TaskError
 
 ROWS = [{"prompt": f"post {i}", "other": i} for i in range(10)]
@@ -29,6 +29,12 @@ def write(path: Path, rows: list[Any] = ROWS) -> str:
     text = (json.dumps(rows) if ".json" in path.suffixes else lines).encode()
     path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
     return str(path)
+
+
+def load_rows(source: Source, split: Split, columns: list[str]) -> tuple[dict[str, Any], ...]:
+    return tuple(
+        dict(example.data) for example in load_examples(source, split, dict(zip(columns, columns, strict=True)))
+    )
 
 
 def numbers(data: str, split: Split, train: str = "train", test: str = "test") -> list[int]:
@@ -215,12 +221,6 @@ def test_half_a_character_anywhere_in_a_row_is_told(tmp_path: Path) -> None:
     data = write(tmp_path / "a.jsonl", [{"prompt": "x"}, {"prompt": "x", "chat": [{"content": "3 \udc00 4"}]}])
     with pytest.raises(TaskError, match="row 1: the column 'chat' holds half a character"):
         read_rows(data)
-
-
-def test_rows_are_copies(tmp_path: Path) -> None:
-    source = Source(write(tmp_path / "a.jsonl"))
-    load_rows(source, "train", ["other"])[0]["other"] = "spoilt"
-    assert load_rows(source, "train", ["other"])[0] == {"other": 0}
 
 
 @pytest.mark.parametrize(

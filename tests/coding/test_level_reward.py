@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from madrigal.tasks.coding.problem import Problem, unit_tests
+from madrigal.tasks.coding.problem import Problem
 from madrigal.tasks.coding.reward import metrics, percentages, score_alone, score_pair
 from madrigal.tasks.coding.sandbox import CallTest, Program, Sandbox, Verdict, confinement
+from madrigal.tasks.coding.unit_tests import unit_tests
 from madrigal.types import RewardError
 
 AUX = "def aux(x):\n    return x * x"

@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from madrigal.tasks.coding.program import clean, combine, find_function, kept, parse, preamble, syntax_fault
+from madrigal.tasks.coding.cleaning import clean, kept
+from madrigal.tasks.coding.pieces import find_function
+from madrigal.tasks.coding.program import combine, preamble, syntax_fault
 from madrigal.tasks.coding.score import Fault
+from madrigal.tasks.coding.syntax import parse
 
 AUX = "def aux(x):\n    return x + 1"
 

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from madrigal.tasks.coding.problem import Problem, parameters, problem_of, shown, unit_tests
+from madrigal.tasks.coding.problem import Problem, parameters, problem_of
 from madrigal.tasks.coding.sandbox import CallTest, CheckTest, Program, Sandbox
 from madrigal.tasks.coding.soundness import check_problems
+from madrigal.tasks.coding.unit_tests import shown, unit_tests
 from madrigal.types import Example, TaskError
 
 REPOSITORY = Path(__file__).parents[2]

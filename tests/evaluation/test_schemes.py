@@ -21,7 +21,7 @@ from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.coding.problem import Problem
 from madrigal.tasks.coding.reward import metrics, score_alone, score_pair
 from madrigal.tasks.coding.sandbox import Program, Verdict
-from madrigal.tasks.coding.schemes import LONGEST, SCHEMES, schemes
+from madrigal.tasks.coding.schemes import MOST_NODES, SCHEMES, schemes
 from madrigal.tasks.coding.task import CodingTask
 from madrigal.tasks.embedded import programs, programs_styles
 from madrigal.types import Example
@@ -149,7 +149,7 @@ GUARDED = "def f(xs):\n    if not xs:\n        return 0\n    return aux(xs)"
         (AUX, GUARDED.replace("return aux(xs)", "aux(xs)\n    return sum(xs)")),
         (AUX, GUARDED.replace("return aux(xs)", "y = aux(xs)\n    return sum(xs)")),
         (AUX, "def f(xs):\n    return " + " + ".join(["aux(xs)"] * 3000)),
-        (AUX, "def f(x):\n    if not x:\n        return 0\n" + "    x = x + 1\n" * LONGEST + "    return aux(x)"),
+        (AUX, "def f(x):\n    if not x:\n        return 0\n" + "    x = x + 1\n" * MOST_NODES + "    return aux(x)"),
         (AUX, "def f(x):\n    return '\x00'"),
     ],
 )

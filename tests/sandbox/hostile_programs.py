@@ -210,7 +210,7 @@ FORGERIES = {
     "exception_group": "def f(x): raise ExceptionGroup('passed', [AssertionError('passed')])",
     "base_exception_group": "def f(x): raise BaseExceptionGroup('passed', [SystemExit(0)])",
     "stop_iteration_by_name": "class StopIteration(Exception): pass\ndef f(x): raise StopIteration",
-    "candidate_error": "import sys\ndef f(x): raise sys.modules['sandbox.runner'].CandidateError('StopIteration', 'passed')",
+    "candidate_error": "import sys\ndef f(x): raise sys.modules['sandbox.checker'].CandidateError('StopIteration', 'passed')",
     "index_error": "def f(x): raise IndexError",
     "key_error": "def f(x): raise KeyError(x)",
     "attribute_error": "def f(x): raise AttributeError",

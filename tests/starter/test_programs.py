@@ -8,8 +8,9 @@ import random
 
 import pytest
 
-from madrigal.tasks.coding.problem import parameters, problem_of, unit_tests
+from madrigal.tasks.coding.problem import parameters, problem_of
 from madrigal.tasks.coding.reward import score_pair
+from madrigal.tasks.coding.unit_tests import unit_tests
 from madrigal.tasks.embedded import programs, programs_styles
 from madrigal.types import Example
 from pretraining.repair import TrustedJudge, reply, second_round

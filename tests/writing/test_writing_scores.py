@@ -17,7 +17,6 @@ from madrigal.tasks.writing.scores import (
     jaccard,
     length_ratio,
     score,
-    shut_gate,
     transition_share,
     unique_ratio,
 )
@@ -218,4 +217,4 @@ def test_rewards_stay_within_bounds(first: str, second: str, thresholds: Thresho
     if result.passed_level == 3:
         assert result.total == result.ungated
     gates = ("structure", "length ratio", "vocabulary ratio", "")
-    assert shut_gate(first, second, thresholds).partition(":")[0] == gates[result.passed_level]
+    assert result.shut_gate.partition(":")[0] == gates[result.passed_level]

@@ -14,12 +14,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from madrigal.tasks.coding.cleaning import clean
 from madrigal.tasks.coding.config import ALONE
 from madrigal.tasks.coding.feedback import failure
-from madrigal.tasks.coding.problem import parameters, problem_of, unit_tests
-from madrigal.tasks.coding.program import clean, combine, find_function, syntax_fault
+from madrigal.tasks.coding.pieces import find_function
+from madrigal.tasks.coding.problem import parameters, problem_of
+from madrigal.tasks.coding.program import combine, syntax_fault
 from madrigal.tasks.coding.score import Judged
 from madrigal.tasks.coding.task import CodingTask
+from madrigal.tasks.coding.unit_tests import unit_tests
 from madrigal.tasks.writing.single import WRITER
 from madrigal.tasks.writing.task import WritingTask
 from madrigal.types import AgentId, Example, Step
@@ -67,7 +70,7 @@ class Prose:
         return tuple(
             f"part {number} has {count} words, not {form.fewest} to {form.most}"
             for number, count in enumerate(counts, start=1)
-            if not form.fewest <= count <= form.most
+            if not form.allows(count)
         )
 
     def test(self, example: Example, draft: str) -> tuple[str, ...]:

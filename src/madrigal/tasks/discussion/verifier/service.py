@@ -24,7 +24,7 @@ from typing import IO, Any
 from madrigal.tasks.discussion.verifier import Question, Verifier, exact
 from madrigal.tasks.discussion.verifier.config import VerifierConfig, check_url
 from madrigal.tasks.discussion.verifier.symbolic import SECONDS, Symbolic
-from madrigal.tasks.post import PostError, TooLateError, post
+from madrigal.tasks.endpoint import EndpointError, TooLateError, post_json
 from madrigal.types import ConfigError, EngineError, RewardError
 
 LARGEST = 1 << 20  # bytes of a reply
@@ -151,12 +151,12 @@ class HttpVerifier:
         host, port = check_url(self.url)
         place = f"[{host}]" if ":" in host else host
         try:
-            status, text = post(
+            status, text = post_json(
                 f"http://{place}:{port}/predict", body, seconds=self.seconds, largest=LARGEST, proxies=False
             )
         except TooLateError as error:
             raise _AgainError(f"{error}; raise task.verifier.seconds, or look at the server") from error
-        except PostError as error:
+        except EndpointError as error:
             raise _AgainError(
                 f"could not be asked ({error}); is it running? start one with: madrigal verifier serve"
             ) from error

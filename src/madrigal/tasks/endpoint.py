@@ -1,4 +1,4 @@
-"""Posts JSON and returns what comes back, within a total time and a largest size.
+"""Posts JSON to an HTTP endpoint and returns its answer, within a total time and a largest size.
 
 A timeout of a socket bounds each silence only; a server that sends one byte now and then would hold its client for
 ever, and one that never stops would fill the memory. Here the whole exchange is bounded, the name look-up included.
@@ -19,15 +19,15 @@ from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandl
 CHUNK = 1 << 16
 
 
-class PostError(Exception):
-    """Nothing came back, or too late, or too much; says why, without any header that was sent."""
+class EndpointError(Exception):
+    """No answer, or one too late or too long; says why, without any header of the request."""
 
 
-class TooLateError(PostError):
+class TooLateError(EndpointError):
     """The whole answer was not there in time."""
 
 
-def post(
+def post_json(
     url: str,
     body: Any,
     *,
@@ -44,19 +44,20 @@ def post(
         proxies: go through the proxies that the environment names.
 
     Raises:
-        PostError: if there is no whole answer within these bounds.
+        EndpointError: if there is no whole answer within these bounds.
     """
-    sent = Request(url, json.dumps(body).encode(), {"Content-Type": "application/json", **headers}, method="POST")
+    request = Request(url, json.dumps(body).encode(), {"Content-Type": "application/json", **headers}, method="POST")
     answer: Future[tuple[int, bytes]] = Future()
 
     def exchange() -> None:
         try:
-            answer.set_result(_exchange(_opener(proxies), sent, time.monotonic() + seconds, seconds, largest))
+            answer.set_result(_exchange(_opener(proxies), request, seconds, largest))
         except BaseException as error:  # noqa: BLE001 (whatever it is, the waiting thread raises it)
             answer.set_exception(error)
 
     # A daemon, since it cannot be ended: where headers come in drops it lives on, and must not hold up the exit.
     threading.Thread(target=exchange, daemon=True).start()
+    # An error is named by its type: the words of some repeat a header of the request, and so a key.
     try:
         return answer.result(seconds)
     except TimeoutError as error:
@@ -64,14 +65,9 @@ def post(
     except URLError as error:
         if isinstance(error.reason, TimeoutError):
             raise TooLateError(f"no answer within {seconds:g} seconds") from error
-        raise PostError(_kind_of(error.reason)) from error
+        raise EndpointError(type(error.reason).__name__) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise PostError(_kind_of(error)) from error
-
-
-def _kind_of(error: object) -> str:
-    """The words of some errors repeat a header that was sent, and so a key; their kind does not."""
-    return type(error).__name__
+        raise EndpointError(type(error).__name__) from error
 
 
 def _opener(proxies: bool) -> OpenerDirector:
@@ -82,15 +78,14 @@ def _opener(proxies: bool) -> OpenerDirector:
     return opener
 
 
-def _exchange(
-    opener: OpenerDirector, sent: Request, deadline: float, seconds: float, largest: int
-) -> tuple[int, bytes]:
-    with opener.open(sent, timeout=seconds) as response:
+def _exchange(opener: OpenerDirector, request: Request, seconds: float, largest: int) -> tuple[int, bytes]:
+    deadline = time.monotonic() + seconds
+    with opener.open(request, timeout=seconds) as response:
         content = bytearray()
         while chunk := response.read1(CHUNK):
             content += chunk
             if len(content) > largest:
-                raise PostError(f"more than {largest} bytes came back")
+                raise EndpointError(f"more than {largest} bytes came back")
             if time.monotonic() > deadline:
                 raise TimeoutError
         return response.status, bytes(content)
