@@ -55,6 +55,8 @@ class Needs:
         rewards: the task's rewards must be of this kind: one "own" number per agent, or "zero-sum"; "any" will do.
         agents, rounds: the fewest that the task must have.
         minibatches: the parts into which the episodes of a training step are dealt; there must be one for each.
+        all_learn: no policy may be frozen, because agents learn in turns (`algorithm.alternate`): in the turn of one
+            that does not learn, nobody would.
         reads_own: credit reads each agent's own reward, not only the joint one.
         counterfactual_rewards: credit reads what each agent's silence would have come to: every joint action is judged
             once more for each agent (`Step.counterfactual_rewards`).
@@ -70,6 +72,7 @@ class Needs:
     agents: int = 1
     rounds: int = 1
     minibatches: int = 1
+    all_learn: bool = False
     reads_own: bool = False
     embeddings: bool = False
     counterfactual_rewards: bool = False

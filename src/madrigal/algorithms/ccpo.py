@@ -83,7 +83,7 @@ class Ccpo:
         decay: of the moving averages.
         history: outcomes that must have been seen before they are normalized.
         alternate: steps after which training passes from thinker to reasoner and back, 10 in the public code; 0 trains
-            both at once.
+            all that learn in every step, so that beside a frozen thinker the reasoner does, and the other way round.
         ddof: 1 divides the rewards of a role by the sample's deviation, as TRL does; 0 by the population's.
         epsilon: added to that deviation; TRL's.
         discount: of later rounds' rewards; the paper has one round.
@@ -124,7 +124,7 @@ class Ccpo:
 
     @property
     def needs(self) -> Needs:
-        return Needs(reference="loss" if self.kl > 0 else "", agents=2)
+        return Needs(reference="loss" if self.kl > 0 else "", agents=2, all_learn=self.alternate > 0)
 
     def begin(self) -> Memory:
         return {"step": 0, **{name: list(astuple(History())) for name in HISTORIES}}

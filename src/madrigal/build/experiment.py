@@ -16,7 +16,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from madrigal.algorithms.catalog import AlgorithmConfig, name_of
-from madrigal.algorithms.ccpo import Ccpo
 from madrigal.config import Experiment
 from madrigal.policies.local import LocalPolicy, load_policy, load_saved_adapter, resolve_model
 from madrigal.policies.team import Team, folder_of
@@ -105,7 +104,7 @@ def check_training(run: Experiment, task: Task[Any]) -> None:
             f"algorithm.agents: only the messages of {', '.join(varied)} are compared, which does not learn; name an "
             "agent whose policy is trainable"
         )
-    if isinstance(run.algorithm, Ccpo) and run.algorithm.alternate and not all(learns.values()):
+    if run.algorithm.needs.all_learn and not all(learns.values()):
         frozen = ", ".join(agent for agent, trainable in learns.items() if not trainable)
         raise ConfigError(
             f"algorithm.alternate: thinkers and reasoner learn in turns, and {frozen} does not learn; set it to 0 to "
