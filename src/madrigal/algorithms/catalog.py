@@ -13,7 +13,7 @@ from madrigal.algorithms import group
 from madrigal.algorithms.actor_critic import COLLM_CC, COLLM_DC, IPPO, MAPPO, ActorCritic
 from madrigal.algorithms.ccpo import Ccpo
 from madrigal.algorithms.counterfactual import Counterfactual
-from madrigal.algorithms.group import GroupRelative
+from madrigal.algorithms.group_relative import GroupRelative
 from madrigal.algorithms.maporl import Maporl
 from madrigal.algorithms.marti import Marti
 from madrigal.algorithms.pmic import Pmic

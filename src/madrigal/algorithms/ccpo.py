@@ -24,9 +24,9 @@ from statistics import fmean, pvariance
 from typing import TYPE_CHECKING, Any, Literal
 
 from madrigal.algorithms import Name, Needs
+from madrigal.algorithms.answer_groups import advantages_of, whole_return
 from madrigal.algorithms.checks import check_least, check_positive, check_share, check_usual
-from madrigal.algorithms.objective import Reduction, objective
-from madrigal.algorithms.siblings import Updates, advantages_of, optimizer_steps, whole_return
+from madrigal.algorithms.objective import Reduction, Updates, objective, optimizer_steps
 from madrigal.rollouts.branching import Branching
 from madrigal.settings import EPSILON as TRL_EPSILON
 from madrigal.types import AgentId, Episode, Group, Sample

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from madrigal.algorithms import Name, Needs
+from madrigal.algorithms.answer_groups import credit_by_round, joint_returns
 from madrigal.algorithms.checks import check_least, check_usual
-from madrigal.algorithms.objective import Reduction, objective
-from madrigal.algorithms.siblings import Updates, credit_siblings, joint_returns, optimizer_steps
+from madrigal.algorithms.objective import Reduction, Updates, objective, optimizer_steps
 from madrigal.rollouts.branching import Branching
 from madrigal.types import AgentId, ConfigError, Episode, Group, Sample
 
@@ -125,7 +125,7 @@ class Counterfactual:
         if not self.replay:
             returns = joint_returns(self.discount, self.reward_shift)
             baseline = leave_one_out if self.baseline == "leave_one_out" else group_mean
-            return credit_siblings(groups, returns, baseline, self.updates), memory
+            return credit_by_round(groups, returns, baseline, self.updates), memory
         samples = [sample for group in groups for sample in self._decisions(group)]
         return optimizer_steps(samples, self.updates), memory
 

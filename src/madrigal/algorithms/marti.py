@@ -20,9 +20,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from madrigal.algorithms import Name, Needs
+from madrigal.algorithms.answer_groups import credit_by_round
 from madrigal.algorithms.checks import check_finite, check_positive, check_usual
-from madrigal.algorithms.objective import Reduction, objective
-from madrigal.algorithms.siblings import Updates, credit_siblings
+from madrigal.algorithms.objective import Reduction, Updates, objective
 from madrigal.maths.returns import margin, quality
 from madrigal.rollouts.branching import Branching
 from madrigal.types import AgentId, Episode, Group, RewardError, Sample, joint_reward
@@ -93,7 +93,7 @@ class Marti:
         """
         from madrigal.maths.advantages import group_mean
 
-        return credit_siblings(groups, self._shaped, group_mean, self.updates), memory
+        return credit_by_round(groups, self._shaped, group_mean, self.updates), memory
 
     def _shaped(self, episode: Episode[object], agent: AgentId) -> list[float]:
         """An agent's reward in each round, after shaping."""

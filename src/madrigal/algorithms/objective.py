@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from madrigal.maths.batch import Batch, PolicyOutput
 
 Reduction = Literal["sequence", "token"]
+Updates = Literal["turn", "episode"]
 
 
 def objective(output: PolicyOutput, batch: Batch, *, clip: float | None, kl: float, reduction: Reduction) -> Tensor:
@@ -39,6 +40,18 @@ def objective(output: PolicyOutput, batch: Batch, *, clip: float | None, kl: flo
     if reduction == "token":
         return losses.mean_per_token(terms * batch.weights[:, None], batch.mask, batch.tokens)
     return losses.sum_per_sequence(terms, batch.mask, batch.weights)
+
+
+def optimizer_steps(samples: Sequence[Sample], updates: Updates) -> list[list[Sample]]:
+    """One optimizer step per round, last round first (Algorithm 1 of MAGRPO), or one for the whole episode.
+
+    The last minimizes the sum over rounds of what the first minimize one after the other.
+    """
+    rounds: dict[int, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        rounds[sample.turn.round].append(sample)
+    ordered = [rounds[index] for index in sorted(rounds, reverse=True)]
+    return [[sample for each in ordered for sample in each]] if updates == "episode" and ordered else ordered
 
 
 def in_minibatches(

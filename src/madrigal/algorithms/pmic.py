@@ -29,10 +29,10 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 from madrigal.algorithms import Name, Needs
+from madrigal.algorithms.answer_groups import credit_by_round, joint_returns, whole_return
 from madrigal.algorithms.checks import check_finite, check_least, check_positive, check_usual
-from madrigal.algorithms.objective import Reduction, objective
+from madrigal.algorithms.objective import Reduction, Updates, objective
 from madrigal.algorithms.scores import needed
-from madrigal.algorithms.siblings import Updates, credit_siblings, joint_returns, whole_return
 from madrigal.rollouts.branching import Branching
 from madrigal.types import ConfigError, Episode, Group, Sample, Step, Turn, joint_reward
 
@@ -141,7 +141,7 @@ class Pmic:
         buffers, dual = _buffers(memory), self._dual(rounds[0][0], memory)
         bonuses, last = self._bonuses(rounds, buffers, dual)
         returns = joint_returns(self.discount, self.reward_shift)
-        samples = credit_siblings(with_bonuses(groups, bonuses), returns, group_mean, self.updates)
+        samples = credit_by_round(with_bonuses(groups, bonuses), returns, group_mean, self.updates)
         for entries in rounds:
             buffers = buffers.with_episode(entries, self.capacity, self.window)
         dual.fit(buffers, self.within, self.fits, self.batch)

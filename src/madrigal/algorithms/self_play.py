@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING
 
 from madrigal.algorithms import Name, Needs
 from madrigal.algorithms.checks import check_share, check_usual
-from madrigal.algorithms.objective import Reduction, objective
-from madrigal.algorithms.siblings import optimizer_steps
+from madrigal.algorithms.objective import Reduction, objective, optimizer_steps
 from madrigal.rollouts.branching import Branching
 from madrigal.types import AgentId, Episode, Group, Sample
 
@@ -100,7 +99,7 @@ class SelfPlay:
 
     def _credited(self, episode: Episode[object], role: AgentId, memory: Memory) -> tuple[list[Sample], Memory]:
         turns = [turn for turn in episode.turns if turn.agent == role]
-        if not all(turn.completion.token_ids for turn in turns):  # a partner's, or scripted: nobody learns from them
+        if not all(turn.completion.token_ids for turn in turns):  # of a snapshot, or scripted: nobody learns from them
             return [], memory
         value = sum(step.rewards[role] for step in episode.steps)
         key = f"{game_of(episode)}/{role}"

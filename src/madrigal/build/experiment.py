@@ -20,7 +20,7 @@ from madrigal.config import Experiment
 from madrigal.policies.local import LocalPolicy, load_policy, load_saved_adapter, resolve_model
 from madrigal.policies.team import Team, folder_of
 from madrigal.rollouts.branching import check_branching
-from madrigal.rollouts.play import Generate, StepFn, judge_in_threads, speaking_order
+from madrigal.rollouts.play import Generate, Judge, judge_in_threads, speaking_order
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Task, check_agents, check_examples, rewards_of
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Parallel, Sequential, TopologyConfig
@@ -318,7 +318,7 @@ def check_prompts(run: Experiment, task: Task[Any], team: Team, examples: Iterab
 
 
 @contextmanager
-def open_rollout_workers(run: Experiment, task: Task[Any], team: Team) -> Iterator[tuple[Generate, StepFn]]:
+def open_rollout_workers(run: Experiment, task: Task[Any], team: Team) -> Iterator[tuple[Generate, Judge]]:
     """What play needs from outside: answers from the team, and the task's own steps, judged in a pool of threads."""
     with ThreadPoolExecutor(os.cpu_count() or 1) as judges:
         yield team.speaker(run.sampling), judge_in_threads(task, judges)

@@ -56,7 +56,7 @@ class GenerationRequest:
 Key = tuple[object, ...]
 Play = Generator[SpeakRequest | StepRequest[Any], Any, Episode[Any]]
 Generate = Callable[[Sequence[GenerationRequest]], Sequence[Completion]]
-StepFn = Callable[[Sequence[StepRequest[Any]]], Sequence[Step[Any]]]
+Judge = Callable[[Sequence[StepRequest[Any]]], Sequence[Step[Any]]]
 
 
 def play(
@@ -167,7 +167,7 @@ class EpisodeRun:
     choice: tuple[int, ...] = ()
 
 
-def drive(games: Sequence[EpisodeRun], speak: Generate, judge: StepFn) -> list[Episode[Any]]:
+def drive(games: Sequence[EpisodeRun], speak: Generate, judge: Judge) -> list[Episode[Any]]:
     """Advances all games in lock-step: one call to `speak` and one to `judge` per tick, for all of them together."""
     done: dict[int, Episode[Any]] = {}
     asked: dict[int, SpeakRequest | StepRequest[Any]] = {}
@@ -206,7 +206,7 @@ def generation_requests(request: SpeakRequest, key: Key, *, greedy: bool = False
     ]
 
 
-def judge_in_threads(task: Task[Any], pool: ThreadPoolExecutor) -> StepFn:
+def judge_in_threads(task: Task[Any], pool: ThreadPoolExecutor) -> Judge:
     """Steps of one tick run together in a pool, so that slow ones (unit tests, a remote expert) overlap."""
 
     def judge(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:

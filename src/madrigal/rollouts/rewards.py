@@ -29,7 +29,7 @@ from itertools import combinations
 from statistics import fmean
 from typing import Any
 
-from madrigal.rollouts.play import StepFn, StepRequest
+from madrigal.rollouts.play import Judge, StepRequest
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import Topology
 from madrigal.settings import RewardWeights
@@ -37,7 +37,7 @@ from madrigal.types import AgentId, Step, Turn, joint_reward
 
 
 def rewarded(
-    judge: StepFn,
+    judge: Judge,
     task: Task[Any],
     topology: Topology,
     tradeoff: RewardWeights,
@@ -45,7 +45,7 @@ def rewarded(
     training: bool = False,
     counterfactual_rewards: bool = False,
     stop_above: float | None = None,
-) -> StepFn:
+) -> Judge:
     """A task's judge with all that a run puts around it; the only place where judges are wrapped.
 
     From the inside out: weights, differences, counterfactuals, the threshold. So differences are of weighed rewards,
@@ -65,7 +65,7 @@ def rewarded(
     return judge if stop_above is None else stopping(judge, stop_above)
 
 
-def reweight(judge: StepFn, tradeoff: RewardWeights, topology: Topology, task: Task[Any]) -> StepFn:
+def reweight(judge: Judge, tradeoff: RewardWeights, topology: Topology, task: Task[Any]) -> Judge:
     """A judger whose rewards are quality weighed against speed and cost, each of them among the metrics.
 
     Where agents earn rewards of their own, each is charged the same. The normalized return stays the task's own.
@@ -180,7 +180,7 @@ def _tokens(turn: Turn) -> float:
     return float(len(turn.completion.token_ids))
 
 
-def with_counterfactuals(judge: StepFn) -> StepFn:
+def with_counterfactuals(judge: Judge) -> Judge:
     """A judger whose steps also say what each agent's silence would have come to (`Step.counterfactual_rewards`).
 
     For every agent that spoke in a round the same joint action is judged once more, with the action "" for that agent
@@ -201,7 +201,7 @@ def with_counterfactuals(judge: StepFn) -> StepFn:
     return judge_all
 
 
-def difference_rewards(judge: StepFn) -> StepFn:
+def difference_rewards(judge: Judge) -> Judge:
     """A judger that pays every agent what its words add to the joint action: a reward of its own, around any task.
 
         D_i = R(a) - R(a without i)
@@ -232,7 +232,7 @@ def _silenced(request: StepRequest[Any], agent: AgentId) -> StepRequest[Any]:
     return replace(request, actions={**request.actions, agent: ""}, turns=turns)
 
 
-def stopping(judge: StepFn, threshold: float) -> StepFn:
+def stopping(judge: Judge, threshold: float) -> Judge:
     """A judger that ends an episode as solved once the joint reward of a round exceeds a threshold."""
 
     def judge_and_stop(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:

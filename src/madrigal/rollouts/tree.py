@@ -13,10 +13,10 @@ from madrigal.rollouts.play import (
     EpisodeRun,
     Generate,
     GenerationRequest,
+    Judge,
     Key,
     Play,
     SpeakRequest,
-    StepFn,
     drive,
     end_of,
     generation_requests,
@@ -39,7 +39,7 @@ class _World(Generic[S]):
     topology: Topology
     branching: Branching
     speak: Generate
-    judge: StepFn
+    judge: Judge
 
 
 def rollout_groups(
@@ -48,7 +48,7 @@ def rollout_groups(
     origins: Sequence[Point[S]],
     branching: Branching,
     speak: Generate,
-    judge: StepFn,
+    judge: Judge,
     key: Key = (),
 ) -> list[Group[S]]:
     """Plays one group of episodes from each origin, all groups in lock-step.
@@ -107,6 +107,13 @@ def numbered(groups: Sequence[Group[S]]) -> list[Group[S]]:
         )
 
     return list(map(of, groups))
+
+
+def all_groups(groups: Sequence[Group[S]]) -> Iterator[Group[S]]:
+    """Every group of a forest, parents first."""
+    for group in groups:
+        yield group
+        yield from all_groups([episode.then for episode in group.episodes if episode.then is not None])
 
 
 def walk(groups: Sequence[Group[S]]) -> Iterator[tuple[Group[S], Episode[S], Turn]]:

@@ -1,17 +1,18 @@
-"""Answers that are compared with each other, and what each came to: what every group baseline is computed from.
+"""Answer groups: answers of one agent that are compared with each other, and what each came to.
 
-Three ways to group them: answers that parted at one point (`siblings`), all of an agent's turns of whole episodes
-(`broadcast_return`), or those turns one by one (the same, step by step).
+Three ways to form them: the answers of one round that parted at one point (`by_round`), all of an agent's turns of
+whole episodes (`by_episode`), or those turns one by one (the same, with `each_turn`).
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from madrigal.maths.returns import mean_over_partners, returns_to_go
+from madrigal.algorithms.objective import Updates, optimizer_steps
+from madrigal.maths.returns import mean_over_teammates, returns_to_go
+from madrigal.rollouts.tree import all_groups
 from madrigal.types import AgentId, Episode, Group, Sample, Step, Turn, joint_reward
 
 if TYPE_CHECKING:
@@ -19,19 +20,18 @@ if TYPE_CHECKING:
 
 Returns = Callable[[Episode[object], AgentId], Sequence[float]]  # one per round of the stretch
 Baseline = Callable[["Tensor"], "Tensor"]  # [N K] returns -> [N K] advantages
-Updates = Literal["turn", "episode"]
 
 
 @dataclass(frozen=True, slots=True)
-class Siblings:
+class AnswerGroup:
     """Answers of one agent that are compared with each other.
 
     Attributes:
         group: where they parted.
         agent, round: whose answers they are, and the round of the episode from which their returns count.
-        turns: for each answer what was said: one turn, or several where an agent speaks more than once.
+        turns: for each answer its turns: one, or several where an agent speaks more than once.
         returns: what each answer came to; where joint actions are crossed, the mean over those that it is in.
-        weights: what each counts beside its turns' own weight; () is 1 for all.
+        weights: what each counts beside its turns' own weight.
     """
 
     group: Group[object]
@@ -39,18 +39,17 @@ class Siblings:
     round: int
     turns: tuple[tuple[Turn, ...], ...]
     returns: tuple[float, ...]
-    weights: tuple[float, ...] = ()
+    weights: tuple[float, ...]
 
-    def credited(self, advantages: Sequence[float]) -> Iterator[Sample]:
+    def samples(self, advantages: Sequence[float]) -> Iterator[Sample]:
         """Samples of these answers, given the advantage of each."""
-        weights = self.weights or (1.0,) * len(self.turns)
-        for turns, value, advantage, weight in zip(self.turns, self.returns, advantages, weights, strict=True):
+        for turns, value, advantage, weight in zip(self.turns, self.returns, advantages, self.weights, strict=True):
             for turn in turns:
                 yield Sample(turn, advantage, value, weight)
 
 
-def siblings(groups: Sequence[Group[object]], returns: Returns) -> Iterator[Siblings]:
-    """Every set of answers of one agent in one round of one group, parents before children.
+def by_round(groups: Sequence[Group[object]], returns: Returns) -> Iterator[AnswerGroup]:
+    """The answers of one agent in one round of one group, parents before children.
 
     Siblings that ended earlier took no decision in a round and are not among its answers; neither are agents that did
     not act.
@@ -65,49 +64,52 @@ def siblings(groups: Sequence[Group[object]], returns: Returns) -> Iterator[Sibl
                     yield answers
 
 
-def _answers(group: Group[object], seat: int, offset: int, live: Sequence[int], returns: Sequence[float]) -> Siblings:
+def _answers(
+    group: Group[object], seat: int, offset: int, live: Sequence[int], returns: Sequence[float]
+) -> AnswerGroup:
     agent, index = group.agents[seat], group.origin.round + offset
     # Only the first round's answers are shared between siblings; later ones belong to one chain each.
     choices = [group.episodes[i].choice if offset == 0 else (i,) * len(group.agents) for i in live]
-    answers, values = mean_over_partners(returns, choices, seat)
+    answers, values = mean_over_teammates(returns, choices, seat)
     episode_of = {choice[seat]: group.episodes[i] for choice, i in zip(choices, live, strict=True)}
     spoken = [
         (tuple(turn for turn in episode_of[answer].turns if turn.agent == agent and turn.round == index), value)
         for answer, value in zip(answers, values, strict=True)
     ]
     spoken = [(turns, value) for turns, value in spoken if turns]
-    return Siblings(group, agent, index, tuple(t for t, _ in spoken), tuple(v for _, v in spoken))
+    turns, kept = tuple(turns for turns, _ in spoken), tuple(value for _, value in spoken)
+    return AnswerGroup(group, agent, index, turns, kept, (1.0,) * len(turns))
 
 
-def broadcast_return(
-    groups: Sequence[Group[object]], returns: Returns, *, step_by_step: bool = False, average_turns: bool = False
-) -> Iterator[Siblings]:
+def by_episode(
+    groups: Sequence[Group[object]], returns: Returns, *, each_turn: bool = False, average_turns: bool = False
+) -> Iterator[AnswerGroup]:
     """Whole chains compared by what they came to from their first round; every turn of an agent gets the result.
 
     Args:
-        step_by_step: each turn is an answer of its own, so that an agent that acts twice in an episode counts twice in
-            the comparison, and one that is silent not at all; else every episode counts once, silent or not.
+        each_turn: each turn is an answer of its own, so that an agent that acts twice in an episode counts twice in the
+            comparison, and one that is silent not at all; else every episode counts once, silent or not.
         average_turns: a turn of an episode of T rounds counts 1/T.
     """
     for group in groups:
         for agent in group.agents:
-            spoken = [(turns, episode) for episode in group.episodes for turns in _shares(episode, agent, step_by_step)]
+            spoken = [(turns, episode) for episode in group.episodes for turns in _shares(episode, agent, each_turn)]
             values = tuple(returns(episode, agent)[0] for _, episode in spoken)
             weights = tuple(1 / len(episode.steps) if average_turns else 1.0 for _, episode in spoken)
-            yield Siblings(group, agent, group.origin.round, tuple(turns for turns, _ in spoken), values, weights)
+            yield AnswerGroup(group, agent, group.origin.round, tuple(turns for turns, _ in spoken), values, weights)
 
 
-def _shares(episode: Episode[object], agent: AgentId, step_by_step: bool) -> list[tuple[Turn, ...]]:
+def _shares(episode: Episode[object], agent: AgentId, each_turn: bool) -> list[tuple[Turn, ...]]:
     turns = tuple(turn for turn in episode.turns if turn.agent == agent)
-    return [(turn,) for turn in turns] if step_by_step else [turns]
+    return [(turn,) for turn in turns] if each_turn else [turns]
 
 
-def credit_siblings(
+def credit_by_round(
     groups: Sequence[Group[object]], returns: Returns, baseline: Baseline, updates: Updates
 ) -> list[list[Sample]]:
-    """Stages of samples in which every answer is compared with its siblings."""
+    """Stages of samples in which every answer is compared with the other answers of its round."""
     samples = [
-        sample for each in siblings(groups, returns) for sample in each.credited(advantages_of(each.returns, baseline))
+        sample for each in by_round(groups, returns) for sample in each.samples(advantages_of(each.returns, baseline))
     ]
     return optimizer_steps(samples, updates)
 
@@ -145,22 +147,3 @@ def whole_return(discount: float = 1.0, shift: float = 0.0) -> Callable[[Episode
     """The joint return of an episode from its first round."""
     returns = joint_returns(discount, shift)
     return lambda episode: returns(episode, "")[0]
-
-
-def optimizer_steps(samples: Sequence[Sample], updates: Updates) -> list[list[Sample]]:
-    """One optimizer step per round, last round first (Algorithm 1 of MAGRPO), or one for the whole episode.
-
-    The last minimizes the sum over rounds of what the first minimize one after the other.
-    """
-    rounds: dict[int, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        rounds[sample.turn.round].append(sample)
-    ordered = [rounds[index] for index in sorted(rounds, reverse=True)]
-    return [[sample for each in ordered for sample in each]] if updates == "episode" and ordered else ordered
-
-
-def all_groups(groups: Sequence[Group[object]]) -> Iterator[Group[object]]:
-    """Every group of a forest, parents first."""
-    for group in groups:
-        yield group
-        yield from all_groups([episode.then for episode in group.episodes if episode.then is not None])
