@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from madrigal.maths.batch import Batch, PolicyOutput
 
 M = TypeVar("M")
-Name = tyro.conf.Suppress[str]  # a setting that files keep and the command line does not offer
+Name = tyro.conf.Suppress[str]  # of the preset that a record started from: in files, not on the command line
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from madrigal.algorithms import Name, Needs
 from madrigal.algorithms.answer_groups import AnswerGroup, advantages_of, by_episode, by_round, returns_of
 from madrigal.algorithms.checks import check_finite, check_least, check_usual
-from madrigal.algorithms.objective import Reduction, Updates, objective, optimizer_steps
+from madrigal.algorithms.objective import Clip, Kl, Reduction, Updates, objective, optimizer_steps
 from madrigal.rollouts.branching import Branching
 from madrigal.settings import EPSILON
 from madrigal.types import AgentId, ConfigError, Episode, Group, Sample, Step, TrainingError, joint_reward
@@ -33,7 +33,6 @@ class GroupRelative:
     """A policy gradient whose advantages compare answers with their siblings; as it comes, MAGRPO.
 
     Attributes:
-        name: of the preset that it started from.
         width: G, the answers of each agent that are compared with each other; 1 will do where `baseline` compares
             nothing.
         tree: False plays G parallel chains; True parts again after every joint action, G ** H leaves, and bootstraps
@@ -62,10 +61,6 @@ class GroupRelative:
         discount: of later rounds' rewards.
         reward_shift: added to every reward. With several rounds and positive rewards an early success would earn less
             than a late one; later configs of MAGRPO shift coding rewards by -4, so that the best is 0.
-        clip: PPO's range on the ratio to the log-probs at sampling; None is the plain policy gradient.
-        kl: weight of the k3 estimate of KL(policy || reference) in the loss, nats per token.
-        updates: one optimizer step per "turn", last round first (Algorithm 1 of MAGRPO), or one per "episode".
-        reduction: "sequence" sums log-probs over an answer; "token" averages over tokens.
     """
 
     name: Name = "magrpo"
@@ -87,8 +82,8 @@ class GroupRelative:
     average_turns: bool = False
     discount: float = 1.0
     reward_shift: float = 0.0
-    clip: float | None = None
-    kl: float = 0.0
+    clip: Clip = None
+    kl: Kl = 0.0
     updates: Updates = "turn"
     reduction: Reduction = "sequence"
 

@@ -136,18 +136,15 @@ def standardized(entries: Sequence[Entry], buffers: Buffers, within: Within) -> 
     names = _contexts(entries, within)
     numbers = {name: n for n, name in enumerate(dict.fromkeys(names))}
     contexts = torch.tensor([numbers[name] for name in names])
-    s = _scaled(_rows([entry["state"] for entry in entries]), _rows([entry["state"] for entry in kept]))
-    u = _scaled(_rows([entry["action"] for entry in entries]), _rows([entry["action"] for entry in kept]))
+    s = _scaled([entry["state"] for entry in entries], [entry["state"] for entry in kept])
+    u = _scaled([entry["action"] for entry in entries], [entry["action"] for entry in kept])
     return Pairs(s, u, contexts)
 
 
-def _rows(vectors: Sequence[Sequence[float]]) -> Float[Tensor, "B D"]:
-    return torch.tensor(vectors, dtype=torch.float64)
-
-
-def _scaled(x: Float[Tensor, "B D"], kept: Float[Tensor, "K D"]) -> Float[Tensor, "B D"]:
-    spread = kept.std(0, correction=0)
-    return (x - kept.mean(0)) / torch.where(spread > FLAT, spread, 1.0)
+def _scaled(vectors: Sequence[Sequence[float]], kept: Sequence[Sequence[float]]) -> Float[Tensor, "B D"]:
+    every = torch.tensor(kept, dtype=torch.float64)
+    spread = every.std(0, correction=0)
+    return (torch.tensor(vectors, dtype=torch.float64) - every.mean(0)) / torch.where(spread > FLAT, spread, 1.0)
 
 
 def lower_network(state: int, action: int, seed: int = 0) -> nn.ModuleDict:

@@ -7,7 +7,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import arg
 
 from madrigal.types import AgentId, Sample
 
@@ -16,18 +18,28 @@ if TYPE_CHECKING:
 
     from madrigal.maths.batch import Batch, PolicyOutput
 
-Reduction = Literal["sequence", "token"]
-Updates = Literal["turn", "episode"]
+# Settings that several algorithms have, each with what the command line says of it.
+Clip = Annotated[
+    float | None,
+    arg(help="PPO's clip range on the ratio to the log-probs at sampling; None is the plain policy gradient."),
+]
+Kl = Annotated[float, arg(help="weight of the k3 estimate of KL(policy || reference) in the loss, nats per token.")]
+Reduction = Annotated[
+    Literal["sequence", "token"],
+    arg(help='"sequence" sums log-probs over an answer, which is one action; "token" averages over tokens.'),
+]
+Updates = Annotated[
+    Literal["turn", "episode"],
+    arg(help='one optimizer step per "turn", last round first (Algorithm 1 of MAGRPO), or one per "episode".'),
+]
 
 
-def objective(output: PolicyOutput, batch: Batch, *, clip: float | None, kl: float, reduction: Reduction) -> Tensor:
+def objective(output: PolicyOutput, batch: Batch, *, clip: Clip, kl: Kl, reduction: Reduction) -> Tensor:
     """The scalar to minimize on one micro-batch.
 
     Args:
-        clip: PPO's range on the ratio to the log-probs at sampling; None is the plain policy gradient.
-        kl: weight of the k3 estimate of KL(policy || reference), where the batch has a reference.
-        reduction: "sequence" sums over an answer's tokens and takes the weighted mean over answers; "token" averages
-            over tokens.
+        kl: read where the batch has a reference.
+        reduction: "sequence" takes the weighted mean over answers, "token" the mean over tokens.
     """
     from madrigal.maths import losses
 
