@@ -54,11 +54,6 @@ ALGORITHMS: dict[str, tuple[AlgorithmConfig, str]] = {
 COMMON = ("width", "discount", "reward_shift", "kl")  # settings of a recipe that stay when its algorithm is changed
 
 
-def name_of(algorithm: AlgorithmConfig) -> str:
-    """What the catalog calls an algorithm; presets keep their name when other settings are changed."""
-    return algorithm.name
-
-
 def switch_algorithm(old: AlgorithmConfig, name: str) -> AlgorithmConfig:
     """Another algorithm by name, with what the old one's settings say of the task rather than of the method.
 

@@ -15,7 +15,7 @@ from peft import set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from madrigal.algorithms.catalog import AlgorithmConfig, name_of
+from madrigal.algorithms.catalog import AlgorithmConfig
 from madrigal.config import Experiment
 from madrigal.policies.local import LocalPolicy, load_policy, load_saved_adapter, resolve_model
 from madrigal.policies.team import Team, folder_of
@@ -152,7 +152,7 @@ def check_needs(algorithm: AlgorithmConfig, task: Task[Any], reward: RewardWeigh
     Raises:
         ConfigError: naming both, what is asked for and what there is.
     """
-    needs, name = algorithm.needs, name_of(algorithm)
+    needs, name = algorithm.needs, algorithm.name
     given = "own" if reward.share == "difference" else rewards_of(task)
     otherwise = f", or {needs.otherwise}" if needs.otherwise else ""
     if needs.rewards not in ("any", given):
