@@ -9,7 +9,7 @@
 
 A team that always answers alike, whatever it is shown, shares nothing with the state; one that answers well is taught
 to be predictable in the way in which good rounds were, and to leave the ways of poor ones. Which episodes are superior
-is said by a bar that rises with the team. The parts are in `mutual_information`.
+is said by a bar that rises with the team (`buffers`).
 
 Two tasks that ask for different things make s and u share the task, in any team. Compared within one round of one
 example nothing of that is left; but then a task of one round has nothing to share at all, since all siblings were shown
@@ -30,17 +30,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from madrigal.algorithms import Name, Needs
 from madrigal.algorithms.answer_groups import credit_by_round, joint_returns, whole_return
+from madrigal.algorithms.buffers import Buffers, Entry, Within, comparable, entries_of
 from madrigal.algorithms.checks import check_finite, check_least, check_positive, check_usual
 from madrigal.algorithms.objective import Clip, Kl, Reduction, Updates, objective
-from madrigal.algorithms.scores import needed
 from madrigal.rollouts.branching import Branching
-from madrigal.types import ConfigError, Episode, Group, Sample, Step, Turn, joint_reward
+from madrigal.types import ConfigError, Episode, Group, Sample, Step, joint_reward
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from madrigal.algorithms.mutual_information import Buffers, Dual, Entry
+    from madrigal.algorithms.mutual_information import Dual
     from madrigal.maths.batch import Batch, PolicyOutput
 
 Memory = dict[str, Any]
@@ -76,7 +76,7 @@ class Pmic:
     width: int = 4
     alpha: float = 0.01
     beta: float = 0.1
-    within: Literal["task", "all"] = "task"
+    within: Within = "task"
     normalize: bool = True
     bonus_clip: float | None = 3.0
     start: int = 500
@@ -166,7 +166,7 @@ class Pmic:
 
     def _bonuses(self, entries: Sequence[Entry], buffers: Buffers, dual: Dual) -> tuple[list[float], dict[str, float]]:
         """The bonus of each round, and what `report` says of the step."""
-        from madrigal.algorithms.mutual_information import comparable, standardized
+        from madrigal.algorithms.mutual_information import standardized
 
         bonuses, places = [0.0] * len(entries), comparable(entries, self.within)
         last = {"lower": 0.0, "upper": 0.0, "bonus": 0.0, "rounds": float(len(places)), "paid": 0.0}
@@ -191,8 +191,6 @@ class Pmic:
 
 
 def _buffers(memory: Memory) -> Buffers:
-    from madrigal.algorithms.mutual_information import Buffers
-
     return Buffers(*(memory.get(name, ()) for name in ("positive", "negative", "recent")))
 
 
@@ -208,39 +206,3 @@ def with_bonuses(groups: Sequence[Group[object]], bonuses: Sequence[float]) -> l
         return replace(episode, steps=tuple(map(rewarded, episode.steps)))
 
     return [replace(group, episodes=tuple(map(within, group.episodes))) for group in groups]
-
-
-def entries_of(group: Group[object], episode: Episode[object], value: float) -> list[Entry]:
-    """What was shown and done in each round of an episode, whose return is `value`.
-
-    The state is the mean over what the agents were shown who were asked before anybody had spoken in the round: a
-    prompt that holds a teammate's words would share them with the joint action. Where an agent speaks more than once in
-    a round, its part of the joint action is the mean; where it does not speak, zeros.
-
-    Raises:
-        TrainingError: if a turn was not embedded.
-    """
-
-    def prompt(turn: Turn) -> tuple[float, ...]:
-        return needed(turn.scores.prompt_embedding, "an embedding of the prompt", "pmic", turn)
-
-    def answer(turn: Turn) -> tuple[float, ...]:
-        return needed(turn.scores.answer_embedding, "an embedding", "pmic", turn)
-
-    entries: list[Entry] = []
-    for index in range(episode.start.round, episode.start.round + len(episode.steps)):
-        turns = [turn for turn in episode.turns if turn.round == index]
-        context = f"{episode.start.example}, round {index}"
-        opening = min(turn.after for turn in turns)
-        state = _mean([prompt(turn) for turn in turns if turn.after == opening])
-        silence = (0.0,) * len(answer(turns[0]))
-        parts = [_mean([answer(t) for t in turns if t.agent == agent] or [silence]) for agent in group.agents]
-        entries.append({"value": value, "context": context, "state": state, "action": list(chain(*parts))})
-    return entries
-
-
-def _mean(rows: Sequence[Sequence[float]]) -> list[float]:
-    import torch
-
-    mean: list[float] = torch.tensor(rows, dtype=torch.float64).mean(0).tolist()
-    return mean
