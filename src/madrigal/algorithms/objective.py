@@ -80,19 +80,14 @@ def in_minibatches(
     """
     rest = iter(whitened(list(chain(*episodes))) if whiten else chain(*episodes))
     whole = [list(islice(rest, len(several))) for several in episodes]
-    stages = [deal for epoch in range(epochs) for deal in _dealt(whole, minibatches, epoch)]
-    return [_counting(deal, len(whole)) for deal in stages if deal]
-
-
-def _dealt(episodes: Sequence[Sequence[Sample]], hands: int, epoch: int) -> list[list[Sequence[Sample]]]:
-    order = list(episodes)
-    if epoch:
-        random.Random(epoch).shuffle(order)
-    return [order[n::hands] for n in range(hands)]
-
-
-def _counting(deal: Sequence[Sequence[Sample]], total: int) -> list[Sample]:
-    return [replace(sample, weight=sample.weight * total / len(deal)) for sample in chain(*deal)]
+    stages = []
+    for epoch in range(epochs):
+        order = list(whole)
+        if epoch:
+            random.Random(epoch).shuffle(order)
+        for batch in (order[n::minibatches] for n in range(min(minibatches, len(order)))):
+            stages.append([replace(s, weight=s.weight * len(order) / len(batch)) for s in chain(*batch)])
+    return stages
 
 
 def whitened(samples: Sequence[Sample], epsilon: float = 1e-8) -> list[Sample]:
