@@ -50,11 +50,11 @@ class PolicyConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class SnapshotConfig:
-    """Snapshots of the team as opponents. From no paper: SPIRAL plays its present self alone.
+class PartnerConfig:
+    """Older selves of the team in one of its seats. From no paper: SPIRAL plays its present self alone.
 
     Attributes:
-        share: of the groups that are played against a snapshot, 0 to 1; 0 is pure self-play.
+        share: of the groups that are played with a partner, 0 to 1; 0 is pure self-play.
         every: steps between two snapshots.
         keep: snapshots kept; the oldest is dropped. Each is a copy of all trainable weights, in the processor's memory.
     """
@@ -78,7 +78,7 @@ class TeamConfig:
         policy: of every seat that `seats` does not name.
         seats: other policies for single seats, by agent.
         shared: one policy in all seats instead of one each.
-        partners: snapshots of this team, older selves that take a seat in a share of the groups.
+        partners: older selves of this team that take a seat in a share of the groups.
         rounds: policies that share out the rounds, for each seat or, if shared, for all of them: the n-th speaks in the
             n-th round, the last in all after it. 1 is the same in every round, 2 has one for the first and one for all
             others, as many as the task has rounds is one each (MAPoRL).
@@ -90,7 +90,7 @@ class TeamConfig:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     seats: dict[str, PolicyConfig] = field(default_factory=dict)
     shared: bool = False
-    partners: SnapshotConfig = field(default_factory=SnapshotConfig)
+    partners: PartnerConfig = field(default_factory=PartnerConfig)
     rounds: int = 1
     chat_template: bool = True
     device: str = "auto"

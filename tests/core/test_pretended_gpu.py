@@ -26,10 +26,10 @@ from madrigal.settings import (
     EvaluationConfig,
     Lora,
     OptimizerConfig,
+    PartnerConfig,
     PolicyConfig,
     RecordsConfig,
     Sampling,
-    SnapshotConfig,
     TeamConfig,
 )
 from madrigal.tasks.games.kuhn import Kuhn
@@ -122,7 +122,7 @@ def with_critics_on_a_shared_base(run: Experiment) -> Experiment:
 
 
 def with_partners(run: Experiment) -> Experiment:
-    team = replace(run.team, shared=True, partners=SnapshotConfig(share=0.9, every=1))
+    team = replace(run.team, shared=True, partners=PartnerConfig(share=0.9, every=1))
     return replace(run, task=Kuhn(), team=team, algorithm=SelfPlay(kl=0.1), prompts=4)
 
 

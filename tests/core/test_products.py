@@ -34,7 +34,7 @@ from madrigal.policies.team import Team
 from madrigal.rollouts.rewards import with_counterfactuals
 from madrigal.rollouts.topology import TOPOLOGIES
 from madrigal.rollouts.tree import all_groups, numbered, rollout_groups
-from madrigal.settings import Lora, OptimizerConfig, PolicyConfig, Sampling, SnapshotConfig, TeamConfig
+from madrigal.settings import Lora, OptimizerConfig, PartnerConfig, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.own import CustomTask
 from madrigal.types import ConfigError, Group, Point, Sample, Turn
 
@@ -48,7 +48,7 @@ TEAMS = {
     "adapters": TeamConfig(replace(MODEL, lora=Lora(rank=2))),
     "rounds": TeamConfig(MODEL, rounds=2),
     "frozen": TeamConfig(MODEL, seats={"bob": replace(MODEL, trainable=False)}),
-    "partners": TeamConfig(MODEL, partners=SnapshotConfig(share=0.8)),
+    "partners": TeamConfig(MODEL, partners=PartnerConfig(share=0.8)),
 }
 ROUNDS = (1, 3)  # of three, the first letter of an answer may end the game after any
 # What would make a run long, or leave out on purpose some of what was said.

@@ -30,11 +30,11 @@ from madrigal.runs.log import read_lines
 from madrigal.settings import (
     EvaluationConfig,
     OptimizerConfig,
+    PartnerConfig,
     PolicyConfig,
     RecordsConfig,
     RewardWeights,
     Sampling,
-    SnapshotConfig,
     TeamConfig,
 )
 from madrigal.tasks.own import CustomTask
@@ -241,7 +241,7 @@ def test_one_shared_policy_sits_in_both_seats(run: Experiment, tmp_path: Path) -
 
 def test_older_selves_take_seats_and_are_saved(run: Experiment, whole: Path, tmp_path: Path) -> None:
     """With a share of 1 every group has an older self in one seat, who shows no tokens; cut and resumed alike."""
-    met = replace(run, team=replace(run.team, partners=SnapshotConfig(share=1.0, every=1, keep=2)), steps=3)
+    met = replace(run, team=replace(run.team, partners=PartnerConfig(share=1.0, every=1, keep=2)), steps=3)
     one = trained(met, tmp_path / "one")
     silent = [
         [turn["tokens"] for turn in record["turns"]].count(0)

@@ -22,7 +22,7 @@ from madrigal.rollouts.play import GenerationRequest, StepRequest
 from madrigal.rollouts.topology import Parallel
 from madrigal.rollouts.tree import numbered, rollout_groups
 from madrigal.runs.checkpoint import load_checkpoint, save_checkpoint
-from madrigal.settings import Lora, OptimizerConfig, PolicyConfig, Sampling, SnapshotConfig
+from madrigal.settings import Lora, OptimizerConfig, PartnerConfig, PolicyConfig, Sampling
 from madrigal.tasks.games.kuhn import Kuhn
 from madrigal.tasks.games.table import Table
 from madrigal.types import Completion, ConfigError, Message, Point, Step
@@ -71,10 +71,7 @@ def nobody(wanted: Sequence[GenerationRequest]) -> list[Completion]:
 
 
 def test_without_snapshots_everybody_meets_its_present_self(team: Team) -> None:
-    for partners in (
-        Opponents(SnapshotConfig(share=1.0), team.seats, ONE),
-        Opponents(SnapshotConfig(), team.seats, ONE),
-    ):
+    for partners in (Opponents(PartnerConfig(share=1.0), team.seats, ONE), Opponents(PartnerConfig(), team.seats, ONE)):
         if not partners.config.share:
             partners.remember(0)
         (seating,) = partners.seatings(ORIGINS, nobody, (0, 0))
@@ -82,7 +79,7 @@ def test_without_snapshots_everybody_meets_its_present_self(team: Team) -> None:
 
 
 def test_a_share_of_the_groups_meets_each_snapshot_in_each_seat(team: Team) -> None:
-    partners = Opponents(SnapshotConfig(share=0.5, every=1, keep=2), team.seats, ONE)
+    partners = Opponents(PartnerConfig(share=0.5, every=1, keep=2), team.seats, ONE)
     for step in range(4):
         partners.remember(step)
     assert len(partners.snapshots) == 2
@@ -100,7 +97,7 @@ def test_a_share_of_the_groups_meets_each_snapshot_in_each_seat(team: Team) -> N
 
 
 def test_snapshots_are_taken_when_they_are_due(team: Team) -> None:
-    partners = Opponents(SnapshotConfig(share=0.5, every=3, keep=9), team.seats, ONE)
+    partners = Opponents(PartnerConfig(share=0.5, every=3, keep=9), team.seats, ONE)
     for step in range(7):
         partners.remember(step)
     assert len(partners.snapshots) == 3
@@ -124,7 +121,7 @@ def test_older_weights_speak_in_a_policy_of_their_own(lora: int) -> None:
 def test_weights_are_loaded_once_and_not_at_every_request(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     loads: list[str] = []
     monkeypatch.setattr(snapshots, "put_weights", lambda policy, weights: loads.append(policy.name))
-    partners = Opponents(SnapshotConfig(share=1.0), team.seats, ONE)
+    partners = Opponents(PartnerConfig(share=1.0), team.seats, ONE)
     partners.remember(0)
     for _ in range(2):
         for seating in partners.seatings(ORIGINS, team.speaker(ONE), (0, 0)):
@@ -141,7 +138,7 @@ def test_the_older_self_says_what_it_said_then_and_shows_no_tokens(team: Team) -
         return [one for part in (wanted[:12], wanted[12:]) for one in team.speaker(FEW)(part)]
 
     then = [one.text for one in each_seat()]
-    partners = Opponents(SnapshotConfig(share=1.0), team.seats, FEW)
+    partners = Opponents(PartnerConfig(share=1.0), team.seats, FEW)
     partners.remember(0)
     shift(policy)
     now = each_seat()
@@ -159,7 +156,7 @@ def test_the_older_self_says_what_it_said_then_and_shows_no_tokens(team: Team) -
 def test_only_the_learners_own_turns_are_learned_from(team: Team) -> None:
     """A whole step: play in two kinds of company, credit, update; the sampler's weights are the learner's own."""
     policy = team.seats["first"]
-    partners = Opponents(SnapshotConfig(share=0.5), team.seats, ONE)
+    partners = Opponents(PartnerConfig(share=0.5), team.seats, ONE)
     partners.remember(0)
     shift(policy)
     algorithm = SelfPlay(width=1, skip_zero=False)
@@ -184,13 +181,13 @@ def test_only_the_learners_own_turns_are_learned_from(team: Team) -> None:
 
 def test_seats_that_do_not_learn_are_not_given_away() -> None:
     fixed = load_policy("second", PolicyConfig("starter:small", trainable=False), torch.device("cpu"))
-    partners = Opponents(SnapshotConfig(share=1.0), {"first": loaded(), "second": fixed}, ONE)
+    partners = Opponents(PartnerConfig(share=1.0), {"first": loaded(), "second": fixed}, ONE)
     partners.remember(0)
     assert {seating.key[-1] for seating in partners.seatings(ORIGINS, nobody, (0, 0))} == {"first"}
 
 
 def test_snapshots_are_kept_in_a_checkpoint(team: Team, tmp_path: Path) -> None:
-    partners, again = (Opponents(SnapshotConfig(share=0.5, every=1), team.seats, ONE) for _ in range(2))
+    partners, again = (Opponents(PartnerConfig(share=0.5, every=1), team.seats, ONE) for _ in range(2))
     partners.remember(0)
     shift(team.seats["first"])
     partners.remember(1)
@@ -204,4 +201,4 @@ def test_snapshots_are_kept_in_a_checkpoint(team: Team, tmp_path: Path) -> None:
 @pytest.mark.parametrize("settings", [{"share": 1.5}, {"every": 0}, {"keep": 0}])
 def test_a_setting_that_cannot_work_is_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"partners.*{next(iter(settings))}"):
-        SnapshotConfig(**settings)
+        PartnerConfig(**settings)

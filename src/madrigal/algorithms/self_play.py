@@ -97,7 +97,7 @@ class SelfPlay:
 
     def _samples(self, episode: Episode[object], role: AgentId, memory: Memory) -> tuple[list[Sample], Memory]:
         turns = [turn for turn in episode.turns if turn.agent == role]
-        if not all(turn.completion.token_ids for turn in turns):  # of a snapshot, or scripted: nobody learns from them
+        if not all(turn.completion.token_ids for turn in turns):  # a partner's, or scripted: nobody learns from them
             return [], memory
         value = sum(step.rewards[role] for step in episode.steps)
         key = f"{game_of(episode)}/{role}"

@@ -18,7 +18,7 @@ from madrigal.policies.local import LocalPolicy, put_weights, twin_of
 from madrigal.policies.team import Team
 from madrigal.rollouts.play import Generate, GenerationRequest
 from madrigal.rollouts.seeds import derive
-from madrigal.settings import Sampling, SnapshotConfig
+from madrigal.settings import PartnerConfig, Sampling
 from madrigal.types import AgentId, Completion, Point
 
 POOL = "partner-pool"  # what a checkpoint calls it, beside its learners
@@ -44,7 +44,7 @@ class Matchup:
 class Opponents:
     """Owns the snapshots of a team's trainable weights, and for each policy another one that speaks with them."""
 
-    def __init__(self, config: SnapshotConfig, seats: Mapping[AgentId, LocalPolicy], sampling: Sampling) -> None:
+    def __init__(self, config: PartnerConfig, seats: Mapping[AgentId, LocalPolicy], sampling: Sampling) -> None:
         self.config, self.seats, self.sampling = config, seats, sampling
         self.snapshots: list[Snapshot] = []
         self._older: dict[str, tuple[LocalPolicy, Weights]] = {}  # by policy: its twin, and whose weights that has now
