@@ -12,9 +12,9 @@ import pytest
 from madrigal.rollouts.branching import Branching, check_branching
 from madrigal.rollouts.play import GenerationRequest, speaking_order
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
-from madrigal.rollouts.tree import all_groups, rollout_groups, walk, with_scores
+from madrigal.rollouts.tree import rollout_groups, walk, with_scores
 from madrigal.runs.records import full_episodes, segments
-from madrigal.types import Completion, ConfigError, Group, Message, Point, Step, Turn, TurnScores
+from madrigal.types import Completion, ConfigError, Group, Message, Point, Step, Turn, TurnScores, all_groups
 
 State = tuple[str, ...]
 

@@ -12,10 +12,10 @@ from madrigal.rollouts.branching import Branching
 from madrigal.rollouts.play import GenerationRequest, SpeakRequest, StepRequest, play, play_turn
 from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
-from madrigal.rollouts.tree import all_groups, rollout_groups
+from madrigal.rollouts.tree import rollout_groups
 from madrigal.runs.records import full_episodes
 from madrigal.settings import RewardWeights
-from madrigal.types import Completion, Episode, Group, Message, Point, Step, Turn
+from madrigal.types import Completion, Episode, Group, Message, Point, Step, Turn, all_groups
 
 State = tuple[str, ...]
 TREE = Branching(2, at="turn")

@@ -33,10 +33,10 @@ from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
 from madrigal.rollouts.rewards import with_counterfactuals
 from madrigal.rollouts.topology import TOPOLOGIES
-from madrigal.rollouts.tree import all_groups, numbered, rollout_groups
+from madrigal.rollouts.tree import numbered, rollout_groups
 from madrigal.settings import Lora, OptimizerConfig, PartnerConfig, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.own import CustomTask
-from madrigal.types import ConfigError, Group, Point, Sample, Turn
+from madrigal.types import ConfigError, Group, Point, Sample, Turn, all_groups
 
 # peft asks transformers by a name that the latter is about to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")

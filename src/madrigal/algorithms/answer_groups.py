@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from madrigal.algorithms.objective import Updates, optimizer_steps
 from madrigal.maths.returns import mean_over_teammates, returns_to_go
-from madrigal.rollouts.tree import all_groups
-from madrigal.types import AgentId, Episode, Group, Sample, Step, Turn, joint_reward
+from madrigal.types import AgentId, Episode, Group, Sample, Step, Turn, all_groups, joint_reward
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -109,13 +109,6 @@ def numbered(groups: Sequence[Group[S]]) -> list[Group[S]]:
     return list(map(of, groups))
 
 
-def all_groups(groups: Sequence[Group[S]]) -> Iterator[Group[S]]:
-    """Every group of a forest, parents first."""
-    for group in groups:
-        yield group
-        yield from all_groups([episode.then for episode in group.episodes if episode.then is not None])
-
-
 def walk(groups: Sequence[Group[S]]) -> Iterator[tuple[Group[S], Episode[S], Turn]]:
     """Every turn of the siblings of a forest, with the group and the stretch that it stands in.
 

@@ -8,8 +8,7 @@ from statistics import fmean, pstdev
 from typing import Any
 
 from madrigal.evaluation.evaluate import mean_metrics
-from madrigal.rollouts.tree import all_groups
-from madrigal.types import Completion, Episode, Group, Sample, Turn, joint_reward
+from madrigal.types import Completion, Episode, Group, Sample, Turn, all_groups, joint_reward
 
 Record = dict[str, Any]
 
