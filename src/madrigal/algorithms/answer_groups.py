@@ -55,29 +55,28 @@ def by_round(groups: Sequence[Group[object]], returns: Returns) -> Iterator[Answ
     """
     for group in all_groups(groups):
         for seat, agent in enumerate(group.agents):
-            values = [returns(episode, agent) for episode in group.episodes]
-            for offset in range(max(map(len, values))):
-                live = [i for i, row in enumerate(values) if len(row) > offset]
-                answers = _answers(group, seat, offset, live, [values[i][offset] for i in live])
+            rows = [(episode, returns(episode, agent)) for episode in group.episodes]
+            for offset in range(max(len(row) for _, row in rows)):
+                answers = _answers(group, seat, offset, [(one, row[offset]) for one, row in rows if len(row) > offset])
                 if answers.turns:
                     yield answers
 
 
 def _answers(
-    group: Group[object], seat: int, offset: int, live: Sequence[int], returns: Sequence[float]
+    group: Group[object], seat: int, offset: int, live: Sequence[tuple[Episode[object], float]]
 ) -> AnswerGroup:
+    """An agent's answers in one round, of the siblings that it was played in, each with its return from there on."""
     agent, index = group.agents[seat], group.origin.round + offset
     # Only the first round's answers are shared between siblings; later ones belong to one chain each.
-    choices = [group.episodes[i].choice if offset == 0 else (i,) * len(group.agents) for i in live]
-    answers, values = mean_over_teammates(returns, choices, seat)
-    episode_of = {choice[seat]: group.episodes[i] for choice, i in zip(choices, live, strict=True)}
-    spoken = [
-        (tuple(turn for turn in episode_of[answer].turns if turn.agent == agent and turn.round == index), value)
-        for answer, value in zip(answers, values, strict=True)
+    choices = [episode.choice if offset == 0 else (n,) * len(group.agents) for n, (episode, _) in enumerate(live)]
+    answers, means = mean_over_teammates([value for _, value in live], choices, seat)
+    episode_of = {choice[seat]: episode for choice, (episode, _) in zip(choices, live, strict=True)}
+    turns = [
+        tuple(turn for turn in episode_of[answer].turns if (turn.agent, turn.round) == (agent, index))
+        for answer in answers
     ]
-    spoken = [(turns, value) for turns, value in spoken if turns]
-    turns, kept = tuple(turns for turns, _ in spoken), tuple(value for _, value in spoken)
-    return AnswerGroup(group, agent, index, turns, kept, (1.0,) * len(turns))
+    returns = tuple(mean for mean, spoken in zip(means, turns, strict=True) if spoken)
+    return AnswerGroup(group, agent, index, tuple(filter(None, turns)), returns, (1.0,) * len(returns))
 
 
 def by_episode(
