@@ -31,7 +31,7 @@ from datasets import Dataset
 from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 
 from flops import Work, products, rate
-from madrigal.algorithms.group import GroupRelative
+from madrigal.algorithms.group_relative import GroupRelative
 from madrigal.learning.learner import Learner
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from madrigal.algorithms.group import MAGRPO as MAGRPO
     from madrigal.algorithms.group import REINFORCE as REINFORCE
     from madrigal.algorithms.group import RLOO as RLOO
-    from madrigal.algorithms.group import GroupRelative as GroupRelative
+    from madrigal.algorithms.group_relative import GroupRelative as GroupRelative
     from madrigal.api import TrainingResult as TrainingResult
     from madrigal.api import evaluate as evaluate
     from madrigal.api import train as train
@@ -64,7 +64,8 @@ except PackageNotFoundError:  # the sources without an installation
 
 _PLACES = {
     "algorithms.actor_critic": ("COLLM_CC", "COLLM_DC", "IPPO", "MAPPO"),
-    "algorithms.group": ("MAGRPO", "REINFORCE", "RLOO", "GroupRelative"),
+    "algorithms.group": ("MAGRPO", "REINFORCE", "RLOO"),
+    "algorithms.group_relative": ("GroupRelative",),
     "api": ("TrainingResult", "evaluate", "train"),
     "config": ("Experiment",),
     "evaluation.evaluate": ("Evaluation",),

@@ -16,7 +16,7 @@ from cattrs import AttributeValidationNote
 from cattrs.strategies import configure_tagged_union
 
 from madrigal.algorithms.catalog import AlgorithmConfig
-from madrigal.algorithms.group import GroupRelative
+from madrigal.algorithms.group_relative import GroupRelative
 from madrigal.rollouts.topology import Parallel, TopologyConfig
 from madrigal.runs.files import parse_json, read_json
 from madrigal.runs.folders import is_part

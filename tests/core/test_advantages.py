@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from madrigal.maths.advantages import greedy, group_mean, group_zscore, leave_one_out, standardize
-from madrigal.maths.returns import margin, mean_over_partners, quality, returns_to_go
+from madrigal.maths.returns import margin, mean_over_teammates, quality, returns_to_go
 
 value = st.floats(-100, 100)
 rows = st.integers(2, 6).flatmap(lambda k: st.lists(st.lists(value, min_size=k, max_size=k), min_size=1, max_size=3))
@@ -135,13 +135,13 @@ def test_an_only_child_is_refused(baseline: object) -> None:
         baseline(torch.zeros(3, 1))  # type: ignore[operator]
 
 
-def test_mean_over_partners_by_hand() -> None:
+def test_mean_over_teammates_by_hand() -> None:
     choices = [(0, 0), (0, 1), (1, 0), (1, 1)]
-    assert mean_over_partners([1.0, 3.0, 5.0, 9.0], choices, seat=0) == ([0, 1], [2.0, 7.0])
-    assert mean_over_partners([1.0, 3.0, 5.0, 9.0], choices, seat=1) == ([0, 1], [3.0, 6.0])
+    assert mean_over_teammates([1.0, 3.0, 5.0, 9.0], choices, seat=0) == ([0, 1], [2.0, 7.0])
+    assert mean_over_teammates([1.0, 3.0, 5.0, 9.0], choices, seat=1) == ([0, 1], [3.0, 6.0])
 
 
 @given(st.lists(value, min_size=1, max_size=5), st.integers(0, 2))
 def test_aligned_answers_keep_their_return(returns: list[float], seat: int) -> None:
     choices = [(k, k, k) for k in range(len(returns))]
-    assert mean_over_partners(returns, choices, seat) == (list(range(len(returns))), returns)
+    assert mean_over_teammates(returns, choices, seat) == (list(range(len(returns))), returns)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from madrigal.algorithms import Needs, Reporting, reported
-from madrigal.algorithms.catalog import ALGORITHMS, name_of, switch_algorithm
+from madrigal.algorithms.catalog import ALGORITHMS, switch_algorithm
 from madrigal.algorithms.group import AT_GRPO, MAGRPO, REINFORCE, GroupRelative
 from madrigal.algorithms.maporl import Maporl
 from madrigal.algorithms.self_play import SelfPlay
@@ -31,7 +31,7 @@ def test_an_experiment_with_any_algorithm_is_read_back_as_it_was(name: str) -> N
     start = recipe("tldr")
     run = replace(start, algorithm=switch_algorithm(start.algorithm, name))
     assert from_json(to_json(run)) == run
-    assert json.loads(to_json(run))["algorithm"]["name"] == name_of(run.algorithm) == name
+    assert json.loads(to_json(run))["algorithm"]["name"] == run.algorithm.name == name
 
 
 def test_the_name_of_an_algorithm_is_no_setting() -> None:
@@ -65,7 +65,7 @@ def test_a_width_of_one_stays_with_methods_that_compare_nothing() -> None:
 @pytest.mark.parametrize("start", RECIPES)
 def test_any_recipe_can_be_given_any_algorithm(start: str, name: str) -> None:
     changed = switch_algorithm(recipe(start).algorithm, name)
-    assert name_of(changed) == name
+    assert changed.name == name
 
 
 def test_what_an_algorithm_reports_is_logged_under_its_heading_and_most_report_nothing() -> None:

@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from madrigal.algorithms.siblings import all_groups
 from madrigal.rollouts.branching import Branching, check_branching
 from madrigal.rollouts.play import GenerationRequest, speaking_order
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
 from madrigal.rollouts.tree import rollout_groups, walk, with_scores
 from madrigal.runs.records import full_episodes, segments
-from madrigal.types import Completion, ConfigError, Group, Message, Point, Step, Turn, TurnScores
+from madrigal.types import Completion, ConfigError, Group, Message, Point, Step, Turn, TurnScores, all_groups
 
 State = tuple[str, ...]
 
@@ -198,3 +197,23 @@ def test_answers_are_numbered_and_crossed_joint_actions_share_them() -> None:
     played = [one for group in groups for one in (*group.episodes, group.greedy) if one is not None]
     numbers = {turn.number for one in played for turn in one.turns}
     assert numbers == set(range(2 * (4 + 8 + 4)))  # the first answers, those of later rounds, the greedy ones
+
+
+def test_crossed_answers_stay_with_who_gave_them_in_whatever_order_agents_act() -> None:
+    class Reversed(Diary):
+        def acting(self, state: State) -> tuple[str, ...]:
+            return self.agents[::-1]
+
+    def named(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+        return [Completion(one.agent) for one in wanted]
+
+    task = Reversed()
+    (group,) = rollout_groups(
+        task,
+        Parallel(),
+        [Point("x", ())],
+        Branching(2, crossed=True),
+        named,
+        lambda asked: [task.step(r.state, r.actions) for r in asked],
+    )
+    assert all(turn.completion.text == turn.agent for _, _, turn in walk([group]))

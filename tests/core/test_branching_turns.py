@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from madrigal.algorithms.siblings import all_groups
 from madrigal.rollouts.branching import Branching
 from madrigal.rollouts.play import GenerationRequest, SpeakRequest, StepRequest, play, play_turn
 from madrigal.rollouts.rewards import rewarded
@@ -16,7 +15,7 @@ from madrigal.rollouts.topology import Asynchronous, Coordinated, Discussion, Pa
 from madrigal.rollouts.tree import rollout_groups
 from madrigal.runs.records import full_episodes
 from madrigal.settings import RewardWeights
-from madrigal.types import Completion, Episode, Group, Message, Point, Step, Turn
+from madrigal.types import Completion, Episode, Group, Message, Point, Step, Turn, all_groups
 
 State = tuple[str, ...]
 TREE = Branching(2, at="turn")

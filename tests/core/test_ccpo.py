@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,10 +13,15 @@ import torch
 
 from madrigal.algorithms import reported
 from madrigal.algorithms.ccpo import Ccpo, History, sigmoid
+from madrigal.build.experiment import check_training
+from madrigal.config import Experiment
 from madrigal.maths.advantages import group_zscore
 from madrigal.rollouts.branching import Branching
-from madrigal.rollouts.task import joint
-from madrigal.types import Completion, ConfigError, Episode, Group, Point, Sample, Step, Turn
+from madrigal.rollouts.task import SingleRound, joint
+from madrigal.rollouts.topology import Sequential
+from madrigal.settings import PolicyConfig, TeamConfig
+from madrigal.tasks.own import CustomTask
+from madrigal.types import Completion, ConfigError, Episode, Example, Group, Point, Sample, Step, Turn
 
 AGENTS = ("ann", "bob")
 
@@ -160,6 +166,18 @@ def test_training_passes_from_the_thinker_to_the_reasoner_and_back() -> None:
         learns.append({sample.turn.agent for sample in found.values()})
     assert learns == [{"ann"}] * 2 + [{"bob"}] * 2 + [{"ann"}] * 2
     assert memory["step"] == 6 and memory["delta"][2] == 24
+
+
+@pytest.mark.parametrize("frozen", AGENTS)
+def test_a_frozen_side_leaves_nothing_to_alternate(frozen: str) -> None:
+    """Refused in one line before a model is loaded; without alternation the other side learns in every step."""
+    team = TeamConfig(seats={frozen: PolicyConfig(trainable=False)})
+    task = SingleRound("dyad", AGENTS, [Example("x", {})], [], lambda example, agent: "?", lambda example, said: 0.0)
+    run = Experiment("own", CustomTask("task.py:task"), topology=Sequential(), team=team, algorithm=Ccpo())
+    with pytest.raises(ConfigError, match=rf"algorithm\.alternate: .* {frozen} does not learn; set it to 0") as caught:
+        check_training(run, task)
+    assert "\n" not in str(caught.value)
+    check_training(replace(run, algorithm=BOTH), task)
 
 
 def test_everyone_before_the_last_is_a_thinker() -> None:

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from madrigal.algorithms.answer_groups import Baseline, advantages_of
 from madrigal.algorithms.group import COMA, RLOO, GroupRelative
-from madrigal.algorithms.siblings import Baseline, advantages_of
 from madrigal.maths.advantages import group_mean, leave_one_out
 from madrigal.rollouts.branching import Branching
 from madrigal.rollouts.task import joint
@@ -71,7 +71,7 @@ def test_two_agents_by_hand() -> None:
     assert credit == {"ann0": -5.0, "ann1": 5.0, "bob0": -3.0, "bob1": 3.0}
 
 
-def test_the_return_of_an_answer_is_the_mean_over_partners() -> None:
+def test_the_return_of_an_answer_is_the_mean_over_teammates() -> None:
     (stage,), _ = replace(COMA, width=2).credit([crossed(SQUARE)], {})
     assert {sample.turn.completion.text: sample.return_ for sample in stage} == {
         "ann0": 2,
@@ -92,8 +92,8 @@ TABLES = st.sampled_from([(2, 2), (2, 3), (3, 2), (3, 3)]).flatmap(lambda shape:
 
 @given(TABLES)
 @settings(max_examples=40)
-def test_baseline_and_mean_over_partners_change_places(values: dict[tuple[int, ...], float]) -> None:
-    """Both are linear: leave-one-out on the mean over partners is COMA's baseline beside fixed partners."""
+def test_baseline_and_mean_over_teammates_change_places(values: dict[tuple[int, ...], float]) -> None:
+    """Both are linear: leave-one-out on the mean over teammates is COMA's baseline beside fixed teammates."""
     group, agents = crossed(values), NAMES[: len(next(iter(values)))]
     for algorithm, baseline in ((COMA, leave_one_out), (replace(COMA, baseline="mean"), group_mean)):
         found = credited(algorithm, group)

@@ -12,13 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from madrigal.algorithms.buffers import Buffers, Entry, comparable
 from madrigal.algorithms.mutual_information import (
-    Buffers,
     Dual,
-    Entry,
     Pairs,
     club_parts,
-    comparable,
     gaussian,
     jsd_parts,
     likelihood,

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from madrigal.algorithms.catalog import name_of
 from madrigal.commands.settings import base_experiment
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own
@@ -49,7 +48,7 @@ def test_dotted_settings_beside_the_task_are_changes(tmp_path: Path) -> None:
         team=replace(PLAIN.team, seats={"a": PolicyConfig("some/model")}),
         sampling=replace(PLAIN.sampling, max_new_tokens=32),
     )
-    assert run == expected and name_of(expected.algorithm) == "remax"
+    assert run == expected and expected.algorithm.name == "remax"
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,10 @@ import torch
 from tabular import climb
 
 from madrigal.algorithms import reported
+from madrigal.algorithms.buffers import Buffers, Entry, entries_of
 from madrigal.algorithms.group import GroupRelative
-from madrigal.algorithms.mutual_information import Buffers, Entry, new_dual, standardized
-from madrigal.algorithms.pmic import Pmic, entries_of
+from madrigal.algorithms.mutual_information import new_dual, standardized
+from madrigal.algorithms.pmic import Pmic
 from madrigal.rollouts.task import joint
 from madrigal.rollouts.topology import Parallel
 from madrigal.rollouts.tree import map_turns

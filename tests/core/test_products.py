@@ -23,7 +23,6 @@ from torch import Tensor
 
 from madrigal.algorithms import Algorithm, reported
 from madrigal.algorithms.catalog import ALGORITHMS
-from madrigal.algorithms.siblings import all_groups
 from madrigal.build.experiment import make_team, open_checked_task, open_rollout_workers
 from madrigal.build.learners import make_learning
 from madrigal.config import Experiment
@@ -37,7 +36,7 @@ from madrigal.rollouts.topology import TOPOLOGIES
 from madrigal.rollouts.tree import numbered, rollout_groups
 from madrigal.settings import Lora, OptimizerConfig, PartnerConfig, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.own import CustomTask
-from madrigal.types import ConfigError, Group, Point, Sample, Turn
+from madrigal.types import ConfigError, Group, Point, Sample, Turn, all_groups
 
 # peft asks transformers by a name that the latter is about to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from madrigal import cli
-from madrigal.algorithms.catalog import ALGORITHMS, name_of
+from madrigal.algorithms.catalog import ALGORITHMS
 from madrigal.commands import train as commands
 from madrigal.config import Experiment
 from madrigal.runs.folders import Held
@@ -46,10 +46,10 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Experiment]:
 def test_a_command_of_the_page_passes_every_check_before_training(command: str, runs: list[Experiment]) -> None:
     assert cli.run(command.split()) == 0
     asked = re.search(r"--algorithm (\w+)", command)
-    assert [name_of(run.algorithm) for run in runs] == [asked[1]] if asked else runs
+    assert [run.algorithm.name for run in runs] == [asked[1]] if asked else runs
 
 
 def test_every_algorithm_has_a_command(runs: list[Experiment]) -> None:
     for command in started():
         cli.run(command.split())
-    assert {name_of(run.algorithm) for run in runs} == set(ALGORITHMS)
+    assert {run.algorithm.name for run in runs} == set(ALGORITHMS)

@@ -15,13 +15,12 @@ from peft import set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from madrigal.algorithms.catalog import AlgorithmConfig, name_of
-from madrigal.algorithms.ccpo import Ccpo
+from madrigal.algorithms.catalog import AlgorithmConfig
 from madrigal.config import Experiment
 from madrigal.policies.local import LocalPolicy, load_policy, load_saved_adapter, resolve_model
 from madrigal.policies.team import Team, folder_of
 from madrigal.rollouts.branching import check_branching
-from madrigal.rollouts.play import Generate, StepFn, judge_in_threads, speaking_order
+from madrigal.rollouts.play import Generate, Judge, judge_in_threads, speaking_order
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Task, check_agents, check_examples, rewards_of
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Parallel, Sequential, TopologyConfig
@@ -105,7 +104,7 @@ def check_training(run: Experiment, task: Task[Any]) -> None:
             f"algorithm.agents: only the messages of {', '.join(varied)} are compared, which does not learn; name an "
             "agent whose policy is trainable"
         )
-    if isinstance(run.algorithm, Ccpo) and run.algorithm.alternate and not all(learns.values()):
+    if run.algorithm.needs.all_learn and not all(learns.values()):
         frozen = ", ".join(agent for agent, trainable in learns.items() if not trainable)
         raise ConfigError(
             f"algorithm.alternate: thinkers and reasoner learn in turns, and {frozen} does not learn; set it to 0 to "
@@ -153,7 +152,7 @@ def check_needs(algorithm: AlgorithmConfig, task: Task[Any], reward: RewardWeigh
     Raises:
         ConfigError: naming both, what is asked for and what there is.
     """
-    needs, name = algorithm.needs, name_of(algorithm)
+    needs, name = algorithm.needs, algorithm.name
     given = "own" if reward.share == "difference" else rewards_of(task)
     otherwise = f", or {needs.otherwise}" if needs.otherwise else ""
     if needs.rewards not in ("any", given):
@@ -319,7 +318,7 @@ def check_prompts(run: Experiment, task: Task[Any], team: Team, examples: Iterab
 
 
 @contextmanager
-def open_rollout_workers(run: Experiment, task: Task[Any], team: Team) -> Iterator[tuple[Generate, StepFn]]:
+def open_rollout_workers(run: Experiment, task: Task[Any], team: Team) -> Iterator[tuple[Generate, Judge]]:
     """What play needs from outside: answers from the team, and the task's own steps, judged in a pool of threads."""
     with ThreadPoolExecutor(os.cpu_count() or 1) as judges:
         yield team.speaker(run.sampling), judge_in_threads(task, judges)

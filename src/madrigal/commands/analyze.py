@@ -29,7 +29,7 @@ from madrigal.evaluation.games import Match, match
 from madrigal.evaluation.metrics import credit_shares
 from madrigal.evaluation.statistics import Interval
 from madrigal.evaluation.teamwork import CHANGES, Drop, Teamwork, analyze_team
-from madrigal.rollouts.play import Generate, StepFn
+from madrigal.rollouts.play import Generate, Judge
 from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.task import Task, rewards_of, scripted_in
 from madrigal.runs.read import Record, is_number, read_run
@@ -156,7 +156,7 @@ def analyze(
 
 
 def _matches(
-    task: Task[Any], speakers: Mapping[Path, Generate], judge: StepFn, most: int, seed: int
+    task: Task[Any], speakers: Mapping[Path, Generate], judge: Judge, most: int, seed: int
 ) -> dict[str, Match]:
     """The first of several teams against each other one, where the task is a game whose deals leave both seats free."""
     if len(task.agents) != 2 or rewards_of(task) != "zero-sum":

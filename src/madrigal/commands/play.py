@@ -25,7 +25,7 @@ from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.ablations import by_agent
 from madrigal.evaluation.evaluate import percent_of_best
 from madrigal.recipes import RECIPES
-from madrigal.rollouts.play import EpisodeRun, Generate, StepFn, StepRequest, drive, play
+from madrigal.rollouts.play import EpisodeRun, Generate, Judge, StepRequest, drive, play
 from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.task import Task, scripted_in
 from madrigal.rollouts.topology import TOPOLOGIES, Topology
@@ -215,7 +215,7 @@ def _who(options: argparse.Namespace, run: Experiment, agent: AgentId) -> str:
     return f"{policy.model} (untrained)"
 
 
-def _voices(options: argparse.Namespace, run: Experiment, task: Task[Any], scene: Scene) -> tuple[Generate, StepFn]:
+def _voices(options: argparse.Namespace, run: Experiment, task: Task[Any], scene: Scene) -> tuple[Generate, Judge]:
     """Who answers: the team, and whoever sits in seats of their own; the models of those are not loaded."""
     from madrigal.build.experiment import load_team, make_team
     from madrigal.policies.team import Team

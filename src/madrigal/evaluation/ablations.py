@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from madrigal.rollouts.play import Generate, GenerationRequest, Play, SpeakRequest, StepFn, StepRequest
+from madrigal.rollouts.play import Generate, GenerationRequest, Judge, Play, SpeakRequest, StepRequest
 from madrigal.rollouts.task import Task, Wrapper
 from madrigal.types import AgentId, Completion, Example, Messages, Split, Step, Turn
 
@@ -101,7 +101,7 @@ class MessageAblation(Wrapper, Generic[S]):
         return retold
 
 
-def muffled(task: MessageAblation[Any], judge: StepFn) -> StepFn:
+def muffled(task: MessageAblation[Any], judge: Judge) -> Judge:
     """The judge of a muffled task: asks the task's own for the true step, and for the state that the listener is in."""
 
     def judge_both(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:

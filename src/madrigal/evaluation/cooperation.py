@@ -21,7 +21,7 @@ from typing import Any
 from madrigal.evaluation.ablations import MessageAblation, Retell, by_agent, muffled, override_actions
 from madrigal.evaluation.evaluate import percent_of_best
 from madrigal.evaluation.statistics import Comparison, Interval, hierarchical_bootstrap, paired_bootstrap
-from madrigal.rollouts.play import EpisodeRun, Generate, Play, StepFn, drive, play
+from madrigal.rollouts.play import EpisodeRun, Generate, Judge, Play, drive, play
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import Topology
 from madrigal.types import AgentId, ConfigError, Episode, Example, Point
@@ -41,7 +41,7 @@ class EvalSetup:
     topology: Topology
     examples: Sequence[Example]
     speak: Generate
-    judge: StepFn
+    judge: Judge
     seed: int = 0
 
 

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from madrigal.evaluation.statistics import bootstrap
-from madrigal.rollouts.play import EpisodeRun, Generate, GenerationRequest, StepFn, drive, play
+from madrigal.rollouts.play import EpisodeRun, Generate, GenerationRequest, Judge, drive, play
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import Topology
 from madrigal.types import Completion, Episode, Example, Point, joint_reward
@@ -43,7 +43,7 @@ def evaluate(
     topology: Topology,
     examples: Sequence[Example],
     speak: Generate,
-    judge: StepFn,
+    judge: Judge,
     *,
     samples: int = 1,
     timed_examples: int = 8,
@@ -79,7 +79,7 @@ def _play(
     topology: Topology,
     examples: Sequence[Example],
     speak: Generate,
-    judge: StepFn,
+    judge: Judge,
     seed: int,
     samples: int = 1,
 ) -> list[Episode[Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from madrigal.evaluation.ablations import by_agent
 from madrigal.evaluation.statistics import Interval, bootstrap
-from madrigal.rollouts.play import EpisodeRun, Generate, GenerationRequest, StepFn, drive, play
+from madrigal.rollouts.play import EpisodeRun, Generate, GenerationRequest, Judge, drive, play
 from madrigal.rollouts.task import Task, rewards_of
 from madrigal.rollouts.topology import Parallel
 from madrigal.tasks.games.players import Player
@@ -45,7 +45,7 @@ class Match:
 
 
 def match(
-    task: Task[Any], one: Generate, other: Generate, examples: Sequence[Example], judge: StepFn, *, seed: int = 0
+    task: Task[Any], one: Generate, other: Generate, examples: Sequence[Example], judge: Judge, *, seed: int = 0
 ) -> Match:
     """Plays every example twice, with `one` in each of the two seats, and says how it did against `other`.
 
@@ -76,7 +76,7 @@ def match(
 
 
 def _returns(
-    task: Task[Any], seat: AgentId, speak: Generate, examples: Sequence[Example], judge: StepFn, seed: int
+    task: Task[Any], seat: AgentId, speak: Generate, examples: Sequence[Example], judge: Judge, seed: int
 ) -> list[float]:
     games = [
         EpisodeRun(play(task, Parallel(), Point(example.id, task.reset(example))), ("match", seed, seat, example.id))

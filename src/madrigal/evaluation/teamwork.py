@@ -20,7 +20,7 @@ from madrigal.evaluation.evaluate import percent_of_best
 from madrigal.evaluation.influence import Influence, influence
 from madrigal.evaluation.metrics import token_shares
 from madrigal.evaluation.statistics import Interval, bootstrap, holm
-from madrigal.rollouts.play import Generate, GenerationRequest, StepFn, StepRequest
+from madrigal.rollouts.play import Generate, GenerationRequest, Judge, StepRequest
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import Parallel
 from madrigal.types import AgentId, Completion, ConfigError, Episode, RewardError, Step
@@ -122,7 +122,7 @@ def remembering(speak: Generate) -> Generate:
     return answer
 
 
-def _finite(task: Task[Any], judge: StepFn) -> StepFn:
+def _finite(task: Task[Any], judge: Judge) -> Judge:
     """Refuses a normalized return that is no number: a single one would make every mean so."""
 
     def judged(requests: Sequence[StepRequest[Any]]) -> Sequence[Step[Any]]:

@@ -13,7 +13,7 @@ from madrigal.build.experiment import check_prompts, load_team, make_team, open_
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.evaluate import Evaluation, evaluate, percent_of_best
 from madrigal.policies.team import Team
-from madrigal.rollouts.play import Generate, StepFn
+from madrigal.rollouts.play import Generate, Judge
 from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.task import Task
 from madrigal.runs.checkpoint import checkpoints, load_checkpoint, newest_checkpoint
@@ -58,7 +58,7 @@ def held_out(run: Experiment, task: Task[Any]) -> Sequence[Example]:
     return task.examples("test")[: run.evaluation.examples]
 
 
-def evaluate_on(task: Task[Any], run: Experiment, speak: Generate, judge: StepFn) -> tuple[Evaluation, list[Record]]:
+def evaluate_on(task: Task[Any], run: Experiment, speak: Generate, judge: Judge) -> tuple[Evaluation, list[Record]]:
     """Plays them; what was measured, and every transcript with its sample's number and its normalized return.
 
     Args:

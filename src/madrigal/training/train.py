@@ -16,7 +16,7 @@ from madrigal.build.experiment import check_prompts, make_team, open_checked_tas
 from madrigal.build.learners import check_histories, make_learning
 from madrigal.config import Experiment, with_absolute_places
 from madrigal.learning.snapshots import Opponents
-from madrigal.rollouts.play import Generate, GenerationRequest, StepFn
+from madrigal.rollouts.play import Generate, GenerationRequest, Judge
 from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Task
@@ -159,7 +159,7 @@ def examples_of(step: int, examples: Sequence[Example], count: int, seed: int) -
 
 
 def _play(
-    run: Experiment, task: Task[Any], step: int, partners: Opponents, speak: Generate, judge: StepFn
+    run: Experiment, task: Task[Any], step: int, partners: Opponents, speak: Generate, judge: Judge
 ) -> list[Group[Any]]:
     examples = examples_of(step, task.examples("train"), run.prompts, run.seed)
     origins = [Point(example.id, task.reset(example)) for example in examples]
@@ -190,7 +190,7 @@ class _Evaluator:
     run: Experiment
     task: Task[Any]
     speak: Generate
-    judge: StepFn
+    judge: Judge
     log: RunLog
     watch: Callback
     place: Held
