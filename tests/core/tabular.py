@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim import Adam
 
 from madrigal.algorithms import Algorithm
-from madrigal.learning.histories import visible_turns
+from madrigal.learning.critics import visible_turns
 from madrigal.maths.batch import Batch, PolicyOutput, make_batch
 from madrigal.rollouts.play import GenerationRequest, StepRequest
 from madrigal.rollouts.rewards import with_counterfactuals

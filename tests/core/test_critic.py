@@ -16,11 +16,11 @@ from tiny import CPU, answers, samples_of, weights
 from torch import Tensor
 
 from madrigal.algorithms import CriticNeed
-from madrigal.learning.critics import CriticLearner, Lesson, explained
-from madrigal.learning.learner import forward_fn
+from madrigal.learning.critic_learner import CriticLearner, Lesson, explained
 from madrigal.maths.batch import Tokens, make_batch
 from madrigal.policies.adapters import adapter_name
 from madrigal.policies.critic import Critic, load_critic
+from madrigal.policies.forward import forward_fn
 from madrigal.policies.local import LocalPolicy
 from madrigal.settings import CriticConfig, Lora, OptimizerConfig, PolicyConfig, Sampling
 from madrigal.types import Completion, ConfigError, EngineError, TrainingError, ValueRow
@@ -110,10 +110,10 @@ def gradients(learner: CriticLearner, samples: list[Lesson]) -> dict[str, Tensor
     seen: dict[str, Tensor] = {}
 
     def look(*_: object) -> None:
-        masters = learner.descent.masters
+        masters = learner.optimizer.masters
         seen.update({name: p.grad.clone() for name, p in masters.items() if p.grad is not None})
 
-    handle = learner.descent.optimizer.register_step_pre_hook(look)
+    handle = learner.optimizer.adamw.register_step_pre_hook(look)
     learner.update([samples])
     handle.remove()
     return seen

@@ -215,7 +215,7 @@ def test_credit_reads_what_the_policy_would_have_said_at_the_start(model_folder:
     team = Team({"ann": policy})
     nobody = Critics(CriticNeed("own", "turn"), {}, team, {})
     learner = Learner(policy, OptimizerConfig(), sampling, reference="credit")
-    learning = Learners(team, {"ann": learner}, nobody, MAGRPO.loss, past=True)
+    learning = Learners(team, {"ann": learner}, nobody, MAGRPO.loss, reads_reference=True)
     before = weights(policy)
     with torch.no_grad():
         for name, parameter in policy.parameters().items():
@@ -224,5 +224,5 @@ def test_credit_reads_what_the_policy_would_have_said_at_the_start(model_folder:
     for _, _, turn in walk(learning.read(groups)):
         assert turn.scores.ref_logprobs == pytest.approx(turn.completion.logprobs, abs=1e-4)
         assert turn.scores.values is None
-    blind = replace(learning, past=False).read(groups)
+    blind = replace(learning, reads_reference=False).read(groups)
     assert {turn.scores.ref_logprobs for _, _, turn in walk(blind)} == {None}

@@ -19,8 +19,8 @@ from madrigal.algorithms.group import MAGRPO
 from madrigal.build.experiment import make_team
 from madrigal.build.learners import check_histories, make_critics, make_learning
 from madrigal.config import Experiment
-from madrigal.learning.critics import CENTRAL, Critics, Lesson
-from madrigal.learning.histories import UNREAD, answer_read, joint_history, visible_turns
+from madrigal.learning.critic_learner import Lesson
+from madrigal.learning.critics import CENTRAL, UNREAD, Critics, answer_read, joint_history, visible_turns
 from madrigal.policies.adapters import adapter_name
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
@@ -242,13 +242,13 @@ def test_every_critic_takes_one_step_per_stage_however_many_agents_it_serves(
     run = replace(run, optimizer=replace(run.optimizer, mismatch_tolerance=1e9))
     learning = make_learning(run, make_team(run.team, AGENTS, 0))
     steps: list[str] = []
-    for name, learner in learning.everyone.items():
-        learner.descent.optimizer.register_step_post_hook(lambda *_, name=name: steps.append(name))
+    for name, learner in learning.by_name.items():
+        learner.optimizer.adamw.register_step_post_hook(lambda *_, name=name: steps.append(name))
     groups = [group(*(episode(learning.team, {"ann": "a cat", "bob": "a dog"}) for _ in range(3)))]
     groups = learning.read(groups)
     stages, _ = run.algorithm.credit(groups, run.algorithm.begin())
     reports = learning.update(groups, stages)
-    names = sorted(learning.everyone)
+    names = sorted(learning.by_name)
     assert sorted(steps) == names and len(names) == (1 if shared else 2) + (1 if shared else critics)
     assert sorted(reports) == names
     steps.clear()

@@ -10,12 +10,12 @@ import tiny
 import torch
 from borders import assert_same_answers
 from kin import MODELS, build
-from tiny import chat
+from tiny import CPU, chat
 
-from madrigal.policies import generate as engine
-from madrigal.policies.decoder import Decoder
+from madrigal.maths.batch import prompt_levels
+from madrigal.policies import cpu, forward
+from madrigal.policies.cpu import supports
 from madrigal.policies.generate import generate
-from madrigal.policies.llama import supports
 from madrigal.policies.local import LocalPolicy
 from madrigal.settings import Lora, Sampling
 from madrigal.types import Completion
@@ -43,7 +43,7 @@ def both(
     prompts, seeds = [chat(text) for text in texts], range(len(texts))
     assert supports(policy.model)
     ours = generate(policy, prompts, seeds, sampling)
-    monkeypatch.setattr(engine, "supports", lambda model: False)
+    monkeypatch.setattr(cpu, "supports", lambda model: False)
     return ours, generate(policy, prompts, seeds, sampling)
 
 
@@ -65,8 +65,8 @@ def test_logits_are_those_of_one_pass_over_the_whole_text(talker: LocalPolicy) -
     prompt_of = torch.tensor([0, 0, 1, 1, 2, 2, 2])
     encoded = [tuple(texts[n, :10].tolist()) for n in (0, 2, 4)]
     texts[:, :10] = torch.tensor(encoded)[prompt_of]
-    rows = engine._read(talker, talker.model, [encoded[n] for n in prompt_of], 20)
-    assert isinstance(rows, Decoder)
+    rows = forward.decoder(talker.model, prompt_levels(encoded, 0, CPU), prompt_of, 20)
+    assert isinstance(rows, cpu.CpuDecoder)
     whole = talker.model(input_ids=texts).logits
     for t in range(10, 30):
         torch.testing.assert_close(rows.logits, whole[kept, t - 1], atol=1e-4, rtol=1e-4)

@@ -11,7 +11,8 @@ from borders import assert_same_answers, assert_same_tokens, plain_logits
 from tiny import answers, chat
 
 from madrigal.maths.sampling import filtered_logits
-from madrigal.policies.generate import RoomyLayer, generate
+from madrigal.policies.generate import generate
+from madrigal.policies.internals import RoomyLayer
 from madrigal.policies.local import LocalPolicy
 from madrigal.settings import Sampling
 from madrigal.types import Completion, EngineError

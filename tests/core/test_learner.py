@@ -57,9 +57,9 @@ def gradients(learner: Learner, samples: Sequence[Sample]) -> dict[str, Tensor]:
     seen: dict[str, Tensor] = {}
 
     def look(*_: object) -> None:
-        seen.update({name: p.grad.clone() for name, p in learner.descent.masters.items() if p.grad is not None})
+        seen.update({name: p.grad.clone() for name, p in learner.optimizer.masters.items() if p.grad is not None})
 
-    handle = learner.descent.optimizer.register_step_pre_hook(look)
+    handle = learner.optimizer.adamw.register_step_pre_hook(look)
     learner.update([samples], MAGRPO.loss)
     handle.remove()
     return seen
@@ -213,7 +213,7 @@ def test_stale_samples_are_refused_and_nothing_moves(policy: LocalPolicy) -> Non
     learner = Learner(policy, FREE, PLAIN)
     with pytest.raises(TrainingError, match="the sampler does not hold the trained weights"):
         learner.update([samples], MAGRPO.loss)
-    assert same(weights(policy), before) and policy.version == 0 and not learner.descent.optimizer.state
+    assert same(weights(policy), before) and policy.version == 0 and not learner.optimizer.adamw.state
 
 
 def broken_loss(output: PolicyOutput, batch: Batch) -> Tensor:
@@ -230,7 +230,7 @@ def test_a_loss_or_gradient_that_is_not_finite_is_refused_and_nothing_moves(poli
     learner = Learner(policy, FREE, PLAIN)
     with pytest.raises(TrainingError, match="expected finite numbers; the optimizer step was not made"):
         learner.update([samples_of(answers(policy, PLAIN))], loss)
-    assert same(weights(policy), before) and not learner.descent.optimizer.state
+    assert same(weights(policy), before) and not learner.optimizer.adamw.state
 
 
 def test_an_advantage_that_is_not_a_number_is_refused(policy: LocalPolicy) -> None:
@@ -348,12 +348,12 @@ def test_a_restored_learner_goes_on_with_the_same_numbers(model_folder: Path) ->
 def test_steps_too_small_for_bfloat16_are_kept_in_float32(model_folder: Path) -> None:
     """The first step of Adam is lr in every direction: 1e-5 where bfloat16 holds steps of 2e-3 around 0.3."""
     learner = Learner(tiny.load(model_folder, dtype="bfloat16"), OptimizerConfig(lr=1e-5, weight_decay=0.0), PLAIN)
-    before = {name: master.clone() for name, master in learner.descent.masters.items()}
+    before = {name: master.clone() for name, master in learner.optimizer.masters.items()}
     learner.update([samples_of(answers(learner.policy, PLAIN))], MAGRPO.loss)
-    moved = {name: (learner.descent.masters[name] - start).abs().max().item() for name, start in before.items()}
+    moved = {name: (learner.optimizer.masters[name] - start).abs().max().item() for name, start in before.items()}
     assert max(moved.values()) == pytest.approx(1e-5, rel=0.02)
-    for name, parameter in learner.descent.parameters.items():
-        assert parameter.dtype == torch.bfloat16 and torch.equal(parameter, learner.descent.masters[name].bfloat16())
+    for name, parameter in learner.optimizer.parameters.items():
+        assert parameter.dtype == torch.bfloat16 and torch.equal(parameter, learner.optimizer.masters[name].bfloat16())
     assert all(saved.dtype == torch.float32 for saved in learner.state()["parameters"].values())
 
 

@@ -23,7 +23,7 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
-from madrigal.policies.check_model import check_cache
+from madrigal.policies.check_model import check_cache, context_of
 from madrigal.policies.local import LocalPolicy, load_model
 from madrigal.settings import PolicyConfig, Sampling
 from madrigal.types import EngineError
@@ -91,6 +91,10 @@ def test_any_other_memory_is_refused_in_one_line(config: Any, reason: str) -> No
     with pytest.raises(EngineError, match=f"model bad: .*{reason}") as refusal:
         check_cache(build(config), "bad")
     assert "\n" not in str(refusal.value)
+
+
+def test_the_context_is_known_by_whatever_name_the_architecture_gives_it() -> None:
+    assert context_of(GPT2Config(**GPT2)) == context_of(LlamaConfig(**SHAPE)) == 64
 
 
 def test_a_model_is_probed_when_it_is_loaded(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from madrigal.build.experiment import make_team, open_checked_task, open_rollout
 from madrigal.build.learners import make_learning
 from madrigal.config import Experiment
 from madrigal.learning.learner import Learner
-from madrigal.learning.snapshots import Opponents
+from madrigal.learning.partners import Partners
 from madrigal.maths.batch import Batch
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
@@ -144,8 +144,8 @@ class Watched:
     def policy(self) -> LocalPolicy:
         return self.learner.policy
 
-    def reference_of(self, turns: Sequence[Turn]) -> list[tuple[float, ...]]:
-        return self.learner.reference_of(turns)
+    def reference_logprobs(self, turns: Sequence[Turn]) -> list[tuple[float, ...]]:
+        return self.learner.reference_logprobs(turns)
 
     def update(self, stages: Sequence[Sequence[Sample]], loss: Any, *args: Any) -> dict[str, float]:
         shown = list[list[tuple[Answer, float]]]()
@@ -182,14 +182,14 @@ def training(run: Experiment, team: Team) -> Iterator[Done]:
     rest = [parameter for parameter in everything(team) if id(parameter) not in trained]
     with open_checked_task(run) as task, open_rollout_workers(run, task, team) as (speak, judge):
         algorithm: Algorithm[Any] = run.algorithm
-        partners = Opponents(run.team.partners, team.seats, run.sampling)
+        partners = Partners(run.team.partners, team.seats, run.sampling)
         judging = with_counterfactuals(judge) if algorithm.needs.counterfactual_rewards else judge
         learning, memory, groups = make_learning(run, team), algorithm.begin(), list[Group[Any]]()
         for step in range(run.steps):
             whole, before, others = copies(everything(team)), {name: copies(own[name]) for name in own}, copies(rest)
             partners.remember(step)
             origins = [Point(example.id, task.reset(example)) for example in task.examples("train")]
-            tables = partners.seatings(origins, speak, (run.seed, step))
+            tables = partners.matchups(origins, speak, (run.seed, step))
             played = [
                 rollout_groups(task, run.topology, t.origins, algorithm.branching, t.speak, judging, t.key)
                 for t in tables

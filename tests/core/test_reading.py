@@ -13,9 +13,8 @@ from tiny import CPU
 from torch import Tensor
 
 from madrigal.maths.batch import Batch, make_batch
+from madrigal.policies import cpu, fused
 from madrigal.policies import forward as reading
-from madrigal.policies import fused as slopes
-from madrigal.policies import llama
 from madrigal.policies.local import LocalPolicy
 from madrigal.types import Sample
 
@@ -50,9 +49,9 @@ def test_three_ways_to_read_give_the_same_logits_and_gradients(
     assert len(batch.prompts) == (2 if len(samples) > 1 else 1)
     expected, slopes = read(model, batch, reading.logits_in_one_pass)
     assert len(expected) == sum(len(s.turn.completion.token_ids) for s in samples)
-    assert llama.supports(model)
+    assert cpu.supports(model)
     for written_out in (True, False):
-        monkeypatch.setattr(llama, "supports", lambda model, answer=written_out: answer)
+        monkeypatch.setattr(cpu, "supports", lambda model, answer=written_out: answer)
         logits, found = read(model, batch, reading.logits_before_actions)
         torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
         for parameter, slope in slopes.items():
@@ -63,7 +62,7 @@ def test_three_ways_to_read_give_the_same_logits_and_gradients(
 def test_padding_that_was_said_has_the_gradient_of_the_models_own_code(policy: LocalPolicy, tied: bool) -> None:
     """None. Its row is zero in a fresh model, where the slope of a norm is 1 / sqrt(eps)."""
     model = build(policy, "llama", pad_token_id=0, tie_word_embeddings=tied)
-    assert not bool(model.model.embed_tokens.weight[0].any()) and llama.supports(model)
+    assert not bool(model.model.embed_tokens.weight[0].any()) and cpu.supports(model)
     batch = make_batch([sample((5, 6), (5, 0, 7, 9))], 0, CPU)
     (_, found), (_, expected) = (
         read(model, batch, how) for how in (reading.logits_before_actions, reading.logits_in_one_pass)
@@ -75,8 +74,8 @@ def test_padding_that_was_said_has_the_gradient_of_the_models_own_code(policy: L
 def test_each_token_is_read_once(policy: LocalPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
     """57 tokens of heads are read for 86 of prompts; the last token of an answer is never read."""
     model, batch, sizes = build(policy, "qwen3"), make_batch(forest(), 0, CPU), []
-    whole = llama.read
-    monkeypatch.setattr(llama, "read", lambda *given: sizes.append(len(whole(*given).stream)) or whole(*given))
+    whole = cpu.read
+    monkeypatch.setattr(cpu, "read", lambda *given: sizes.append(len(whole(*given).stream)) or whole(*given))
     reading.logits_before_actions(model, batch)
     answers = sum(len(s.turn.completion.token_ids) - 1 for s in forest())
     assert sizes == [30 + 20 + 6 + (5 + 7 + 18 + 1 + 1) + answers]
@@ -84,14 +83,14 @@ def test_each_token_is_read_once(policy: LocalPolicy, monkeypatch: pytest.Monkey
 
 def test_products_and_rows_written_out_have_the_gradient_of_the_composed_ones() -> None:
     both = torch.randn(5, 6, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(slopes.gated, both)
-    torch.testing.assert_close(slopes.gated(both), torch.nn.functional.silu(both[:, :3]) * both[:, 3:])
+    assert torch.autograd.gradcheck(fused.gated, both)
+    torch.testing.assert_close(fused.gated(both), torch.nn.functional.silu(both[:, :3]) * both[:, 3:])
     rows, parent = torch.randn(3, 2, 4, dtype=torch.float64, requires_grad=True), torch.tensor([2, 0, 2, 2])
-    assert torch.autograd.gradcheck(lambda rows: slopes.inherited(rows, parent), rows)
-    torch.testing.assert_close(slopes.inherited(rows, parent), rows[parent])
+    assert torch.autograd.gradcheck(lambda rows: fused.inherited(rows, parent), rows)
+    torch.testing.assert_close(fused.inherited(rows, parent), rows[parent])
 
 
 def test_the_norm_written_out_has_the_gradient_of_the_composed_one() -> None:
     x = torch.randn(3, 4, 8, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: slopes.normed(x, 1e-6), x)
-    torch.testing.assert_close(slopes.normed(x, 1e-6), x / (x.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt())
+    assert torch.autograd.gradcheck(lambda x: fused.normed(x, 1e-6), x)
+    torch.testing.assert_close(fused.normed(x, 1e-6), x / (x.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt())

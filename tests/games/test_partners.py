@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from madrigal.algorithms.self_play import SelfPlay
-from madrigal.learning import snapshots
+from madrigal.learning import partners as module
 from madrigal.learning.learner import Learner
-from madrigal.learning.snapshots import Opponents, copy_of
+from madrigal.learning.partners import Partners, copy_of
 from madrigal.policies.generate import generate
 from madrigal.policies.local import LocalPolicy, load_policy, put_weights, twin_of
 from madrigal.policies.team import Team
@@ -71,33 +71,33 @@ def nobody(wanted: Sequence[GenerationRequest]) -> list[Completion]:
 
 
 def test_without_snapshots_everybody_meets_its_present_self(team: Team) -> None:
-    for partners in (Opponents(PartnerConfig(share=1.0), team.seats, ONE), Opponents(PartnerConfig(), team.seats, ONE)):
+    for partners in (Partners(PartnerConfig(share=1.0), team.seats, ONE), Partners(PartnerConfig(), team.seats, ONE)):
         if not partners.config.share:
             partners.remember(0)
-        (seating,) = partners.seatings(ORIGINS, nobody, (0, 0))
-        assert (seating.origins, seating.speak, seating.key) == (tuple(ORIGINS), nobody, (0, 0))
+        (matchup,) = partners.matchups(ORIGINS, nobody, (0, 0))
+        assert (matchup.origins, matchup.speak, matchup.key) == (tuple(ORIGINS), nobody, (0, 0))
 
 
 def test_a_share_of_the_groups_meets_each_snapshot_in_each_seat(team: Team) -> None:
-    partners = Opponents(PartnerConfig(share=0.5, every=1, keep=2), team.seats, ONE)
+    partners = Partners(PartnerConfig(share=0.5, every=1, keep=2), team.seats, ONE)
     for step in range(4):
         partners.remember(step)
     assert len(partners.snapshots) == 2
     many = ORIGINS * 10
     met: Counter[Any] = Counter()
-    for seating in partners.seatings(many, nobody, ("seed", 7)):
-        met[seating.key[2:]] += len(seating.origins)
+    for matchup in partners.matchups(many, nobody, ("seed", 7)):
+        met[matchup.key[2:]] += len(matchup.origins)
     assert sum(met.values()) == 400
     assert met[()] == pytest.approx(200, abs=40)
     assert all(met["partner", number, seat] == pytest.approx(50, abs=25) for number in (0, 1) for seat in SEATS)
-    again = partners.seatings(many, nobody, ("seed", 7))
-    assert [seating.origins for seating in again] == [
-        seating.origins for seating in partners.seatings(many, nobody, ("seed", 7))
+    again = partners.matchups(many, nobody, ("seed", 7))
+    assert [matchup.origins for matchup in again] == [
+        matchup.origins for matchup in partners.matchups(many, nobody, ("seed", 7))
     ]
 
 
 def test_snapshots_are_taken_when_they_are_due(team: Team) -> None:
-    partners = Opponents(PartnerConfig(share=0.5, every=3, keep=9), team.seats, ONE)
+    partners = Partners(PartnerConfig(share=0.5, every=3, keep=9), team.seats, ONE)
     for step in range(7):
         partners.remember(step)
     assert len(partners.snapshots) == 3
@@ -120,12 +120,12 @@ def test_older_weights_speak_in_a_policy_of_their_own(lora: int) -> None:
 
 def test_weights_are_loaded_once_and_not_at_every_request(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     loads: list[str] = []
-    monkeypatch.setattr(snapshots, "put_weights", lambda policy, weights: loads.append(policy.name))
-    partners = Opponents(PartnerConfig(share=1.0), team.seats, ONE)
+    monkeypatch.setattr(module, "put_weights", lambda policy, weights: loads.append(policy.name))
+    partners = Partners(PartnerConfig(share=1.0), team.seats, ONE)
     partners.remember(0)
     for _ in range(2):
-        for seating in partners.seatings(ORIGINS, team.speaker(ONE), (0, 0)):
-            seating.speak([GenerationRequest(seat, PROMPT, 1) for seat in SEATS])
+        for matchup in partners.matchups(ORIGINS, team.speaker(ONE), (0, 0)):
+            matchup.speak([GenerationRequest(seat, PROMPT, 1) for seat in SEATS])
     assert loads == ["team~twin"]
 
 
@@ -138,14 +138,14 @@ def test_the_older_self_says_what_it_said_then_and_shows_no_tokens(team: Team) -
         return [one for part in (wanted[:12], wanted[12:]) for one in team.speaker(FEW)(part)]
 
     then = [one.text for one in each_seat()]
-    partners = Opponents(PartnerConfig(share=1.0), team.seats, FEW)
+    partners = Partners(PartnerConfig(share=1.0), team.seats, FEW)
     partners.remember(0)
     shift(policy)
     now = each_seat()
     assert [one.text for one in now] != then
-    for seating in partners.seatings(ORIGINS, team.speaker(FEW), (0, 0)):
-        said = seating.speak(wanted)
-        older = seating.key[-1]
+    for matchup in partners.matchups(ORIGINS, team.speaker(FEW), (0, 0)):
+        said = matchup.speak(wanted)
+        older = matchup.key[-1]
         for utterance, one, before, present in zip(wanted, said, then, now, strict=True):
             if utterance.agent == older:
                 assert (one.text, one.token_ids, one.logprobs) == (before, (), ())
@@ -156,14 +156,14 @@ def test_the_older_self_says_what_it_said_then_and_shows_no_tokens(team: Team) -
 def test_only_the_learners_own_turns_are_learned_from(team: Team) -> None:
     """A whole step: play in two kinds of company, credit, update; the sampler's weights are the learner's own."""
     policy = team.seats["first"]
-    partners = Opponents(PartnerConfig(share=0.5), team.seats, ONE)
+    partners = Partners(PartnerConfig(share=0.5), team.seats, ONE)
     partners.remember(0)
     shift(policy)
     algorithm = SelfPlay(width=1, skip_zero=False)
     played = [
-        (seating.key[-1], group)
-        for seating in partners.seatings(ORIGINS, team.speaker(ONE), (0, 1))
-        for group in rollout_groups(TABLE, Parallel(), seating.origins, Branching(1), seating.speak, judge, seating.key)
+        (matchup.key[-1], group)
+        for matchup in partners.matchups(ORIGINS, team.speaker(ONE), (0, 1))
+        for group in rollout_groups(TABLE, Parallel(), matchup.origins, Branching(1), matchup.speak, judge, matchup.key)
     ]
     groups = list(zip([older for older, _ in played], numbered([group for _, group in played]), strict=True))
     stages, memory = algorithm.credit([group for _, group in groups], algorithm.begin())
@@ -181,13 +181,13 @@ def test_only_the_learners_own_turns_are_learned_from(team: Team) -> None:
 
 def test_seats_that_do_not_learn_are_not_given_away() -> None:
     fixed = load_policy("second", PolicyConfig("starter:small", trainable=False), torch.device("cpu"))
-    partners = Opponents(PartnerConfig(share=1.0), {"first": loaded(), "second": fixed}, ONE)
+    partners = Partners(PartnerConfig(share=1.0), {"first": loaded(), "second": fixed}, ONE)
     partners.remember(0)
-    assert {seating.key[-1] for seating in partners.seatings(ORIGINS, nobody, (0, 0))} == {"first"}
+    assert {matchup.key[-1] for matchup in partners.matchups(ORIGINS, nobody, (0, 0))} == {"first"}
 
 
 def test_snapshots_are_kept_in_a_checkpoint(team: Team, tmp_path: Path) -> None:
-    partners, again = (Opponents(PartnerConfig(share=0.5, every=1), team.seats, ONE) for _ in range(2))
+    partners, again = (Partners(PartnerConfig(share=0.5, every=1), team.seats, ONE) for _ in range(2))
     partners.remember(0)
     shift(team.seats["first"])
     partners.remember(1)

@@ -8,7 +8,8 @@ from typing import Any
 
 from madrigal.algorithms import CriticNeed
 from madrigal.config import Experiment
-from madrigal.learning.critics import CENTRAL, CriticLearner, Critics
+from madrigal.learning.critic_learner import CriticLearner
+from madrigal.learning.critics import CENTRAL, Critics
 from madrigal.learning.embeddings import embedder_of
 from madrigal.learning.learner import Learner
 from madrigal.learning.learners import Learners
@@ -35,7 +36,7 @@ def make_learning(run: Experiment, team: Team) -> Learners:
         make_learners(run, team) if run.steps else {},
         make_critics(run, team),
         algorithm.loss,
-        past=needs.reference == "credit" and run.steps > 0,
+        reads_reference=needs.reference == "credit" and run.steps > 0,
         embedder=embedder_of(team, run.optimizer.token_budget) if needs.embeddings and run.steps else None,
     )
 
@@ -61,7 +62,7 @@ def make_critics(run: Experiment, team: Team) -> Critics:
     judged = central if need.sees == "joint" else {f"critic-{policy.name}": (policy,) for policy in team.trainable}
     optimizer = replace(run.optimizer, lr=run.optimizer.lr if run.critic.lr is None else run.critic.lr)
     bases = {_key(_config_of(run.team, team, p)): p.model for p in team.trainable if p.adapter}
-    learners, fluent = {}, {}
+    learners, same_vocabulary = {}, {}
     for name, policies in judged.items():
         config = _critic_config(run, _config_of(run.team, team, policies[0]))
         base = bases.get(_key(config)) if config.lora.rank else None
@@ -70,11 +71,12 @@ def make_critics(run: Experiment, team: Team) -> Critics:
         critic.body.chat_template = run.team.chat_template
         if config.lora.rank:
             bases[_key(config)] = critic.body.model
-        fluent[name] = _fluent(critic, team.trainable)
+        same_vocabulary[name] = _same_vocabulary(critic, team.trainable)
+        others = [policy.name for policy in policies if policy.name not in same_vocabulary[name]]
         if need.at == "token":
-            _check_fluent(config.model, [policy.name for policy in policies if policy.name not in fluent[name]])
+            _check_vocabulary(config.model, others)
         learners[name] = CriticLearner(critic, optimizer, need)
-    return Critics(need, learners, team, fluent)
+    return Critics(need, learners, team, same_vocabulary)
 
 
 def check_histories(run: Experiment, task: Task[Any], critics: Critics, examples: Iterable[Example]) -> None:
@@ -115,16 +117,16 @@ def _key(config: PolicyConfig) -> tuple[str, str]:
     return config.model, config.dtype
 
 
-def _fluent(critic: Critic, policies: Sequence[LocalPolicy]) -> frozenset[str]:
+def _same_vocabulary(critic: Critic, policies: Sequence[LocalPolicy]) -> frozenset[str]:
     """The policies whose tokens mean the same to a critic."""
     known = critic.body.tokenizer.get_vocab()
     return frozenset(policy.name for policy in policies if policy.tokenizer.get_vocab() == known)
 
 
-def _check_fluent(model: str, strangers: Sequence[str]) -> None:
-    if strangers:
+def _check_vocabulary(model: str, others: Sequence[str]) -> None:
+    if others:
         raise ConfigError(
             f"critic.model {model}: expected the vocabulary of all policies whose answers it reads token by token, but "
-            f"{', '.join(strangers)} has another one; name a model of the same family, or take an algorithm that asks "
+            f"{', '.join(others)} has another one; name a model of the same family, or take an algorithm that asks "
             "once a turn (collm_dc, collm_cc)"
         )

@@ -1,4 +1,4 @@
-"""Critics in training: what each says of a turn, and how it learns.
+"""The critics of a run: what each is shown of a turn, its values, and what it learns from.
 
 A critic reads a turn like an answer to a prompt: the prompt is the history that it may see, the answer what was said,
 token by token. One that is asked once per turn reads the history alone. Critics serve training only: no team has one.
@@ -6,119 +6,21 @@ token by token. One that is asked once per turn reads the history alone. Critics
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import Any, Literal
 
 from madrigal.algorithms import CriticNeed
-from madrigal.learning.histories import answer_read, joint_history, visible_turns
-from madrigal.learning.learner import check_recomputing, forward_fn, gradient_checkpointing, means, read_each
-from madrigal.learning.optimizer import Optimizer
-from madrigal.maths.batch import Tokens, in_place, micro_batch_places, token_batch
-from madrigal.maths.losses import mean_per_token, value_error
-from madrigal.policies.critic import Critic
+from madrigal.learning.critic_learner import CriticLearner, Lesson
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team, map_policies
 from madrigal.rollouts.tree import walk
-from madrigal.settings import OptimizerConfig
 from madrigal.types import AgentId, EngineError, Episode, Group, Sample, Turn, TurnScores, ValueRow
 
 CENTRAL = "critic-joint"  # no policy can bear this name
+UNREAD = (0,)  # stands where an answer would: the value before it is that of the history alone
 Ids = tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Lesson:
-    """One row that a critic learns from.
-
-    Attributes:
-        row: what it is shown.
-        values: [T] what it said when the turn was read.
-        returns: [T] what it should have said.
-    """
-
-    row: ValueRow
-    values: tuple[float, ...]
-    returns: tuple[float, ...]
-
-
-class CriticLearner:
-    """Owns the optimizer of one critic."""
-
-    def __init__(self, critic: Critic, config: OptimizerConfig, need: CriticNeed) -> None:
-        self.critic, self.config, self.need = critic, config, need
-        self.descent = Optimizer(f"critic {critic.name}", critic.parameters(), config)
-        check_recomputing(critic.body.model, config, f"critic {critic.name}")
-
-    @torch.no_grad()
-    def read(self, rows: Sequence[Tokens]) -> list[tuple[float, ...]]:
-        """The values before each token of each row, in units of reward."""
-        read = forward_fn(self.config)
-        return read_each(rows, self.critic.body, self.config, lambda batch: self.critic.values(batch, read))
-
-    def update(self, stages: Sequence[Sequence[Lesson]], scale: float = 1.0) -> dict[str, float]:
-        """Makes one optimizer step per stage and returns means over the stages.
-
-        Args:
-            scale: the learning rate as a share of the peak.
-
-        Raises:
-            TrainingError: if the loss or gradient is not finite; the optimizer has not moved then.
-        """
-        with gradient_checkpointing(self.critic.body.model, self.config):
-            rows = [self._step(stage, scale) for stage in stages if stage]
-        return means(rows) if rows else {}
-
-    def _step(self, lessons: Sequence[Lesson], scale: float) -> dict[str, float]:
-        body, count = self.critic.body, sum(len(lesson.returns) for lesson in lessons)
-        self.descent.forget()
-        total, predicted, targets = 0.0, list[Tensor](), list[Tensor]()
-        for places in micro_batch_places([lesson.row for lesson in lessons], self.config.token_budget):
-            piece = [lessons[place] for place in places]
-            batch = token_batch([lesson.row for lesson in piece], body.tokenizer.pad_token_id, body.device)
-            values = self.critic.values(batch, forward_fn(self.config))
-            returns = in_place(batch.mask, [lesson.returns for lesson in piece])
-            before = in_place(batch.mask, [lesson.values for lesson in piece])
-            terms = value_error(values, returns, before, self.need.clip)
-            loss = self.need.weight * mean_per_token(terms, batch.mask, count)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.descent.collect()
-            total += float(loss.detach())
-            predicted.append(values.detach()[batch.mask])
-            targets.append(returns[batch.mask])
-        value, target = torch.cat(predicted), torch.cat(targets)
-        report = {"loss": total, "value": float(value.mean()), "explained_variance": explained(value, target)}
-        return {**report, **self.descent.move(total, scale), "sequences": len(lessons), "tokens": count}
-
-    def state(self) -> dict[str, Any]:
-        """All that a later process needs to go on with the very same numbers."""
-        return self.descent.state()
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Takes up a state written by `state`.
-
-        Raises:
-            ConfigError: if its parameters are not those of this critic.
-        """
-        self.descent.restore(state)
-
-
-def explained(values: Tensor, returns: Tensor) -> float:
-    """The share of the variance of returns that values explain; 0 where returns have none.
-
-        1 - Var(R - V) / Var(R)
-
-    1 is a critic that is right but for a constant. Below 0 it adds noise to the advantages instead of taking it away.
-
-    >>> explained(torch.tensor([1.0, 2.0]), torch.tensor([5.0, 6.0]))
-    1.0
-    """
-    spread = float(returns.var(correction=0))
-    return 1 - float((returns - values).var(correction=0)) / spread if spread > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +32,14 @@ class Critics:
         learners: by name: `CENTRAL`, or "critic-" and the name of the policy that each judges. None for an algorithm
             that learns without: nothing is read then, and nothing learned.
         team: who took a turn; only what trainable policies said is judged.
-        fluent: for each critic the policies that have its vocabulary, whose prompts it reads as they were given;
-            other prompts are encoded for it.
+        same_vocabulary: for each critic the policies whose prompts it reads as they were given; other prompts are
+            encoded for it.
     """
 
     need: CriticNeed
     learners: Mapping[str, CriticLearner]
     team: Team
-    fluent: Mapping[str, Collection[str]]
+    same_vocabulary: Mapping[str, Collection[str]]
 
     @property
     def bodies(self) -> list[LocalPolicy]:
@@ -158,8 +60,8 @@ class Critics:
             if row is not None and row.place == len(rows[row.critic]):  # the first turn that shows this row
                 rows[row.critic].append(row)
         values = map_policies(lambda body: self.learners[body.name].read(rows[body.name]), self.bodies)
-        found = dict(zip(self.learners, values, strict=True))
-        return [TurnScores(() if row is None else found[row.critic][row.place], row=row) for row in row_of]
+        values_of = dict(zip(self.learners, values, strict=True))
+        return [TurnScores(() if row is None else values_of[row.critic][row.place], row=row) for row in row_of]
 
     def lessons(self, stages: Sequence[Sequence[Sample]]) -> dict[str, list[list[Lesson]]]:
         """For each critic what it learns from, in the stages of the policies: one step of each critic per stage.
@@ -173,11 +75,12 @@ class Critics:
     def rows(self, groups: Sequence[Group[Any]]) -> list[ValueRow | None]:
         """What a critic is shown of every turn, in the order of `rollouts.tree.walk`; None where nobody judges it.
 
-        A turn without tokens was taken by an older self of the policy (`snapshots`): of its returns nobody learns.
+        A turn without tokens was taken by a partner (`learning.partners`): of its returns nobody learns.
 
         Raises:
             EngineError: if a history is longer than the critic's context.
         """
+        joint_turn = (self.need.sees, self.need.at) == ("joint", "turn")  # then one value serves all agents of a round
         counts = dict.fromkeys(self.learners, 0)
         rows: list[ValueRow | None] = []
         together: dict[tuple[int, Ids], ValueRow] = {}  # of one stretch, by round and history
@@ -191,17 +94,12 @@ class Critics:
                 continue
             history, answer = self.shown(name, turn, visible_turns(episode, turn), group.agents)
             self.check_length(name, len(history) + len(answer), episode.start.example, turn.round)
-            row = together.get((turn.round, history)) if self._asked_together else None
+            row = together.get((turn.round, history)) if joint_turn else None
             if row is None:
                 row = together[turn.round, history] = ValueRow(name, counts[name], history, answer)
                 counts[name] += 1
             rows.append(row)
         return rows
-
-    @property
-    def _asked_together(self) -> bool:
-        """Whether one value serves all agents of a round."""
-        return (self.need.sees, self.need.at) == ("joint", "turn")
 
     def critic_of(self, turn: Turn) -> str:
         """The name of the critic that judges a turn; "" for a turn from which nobody learns."""
@@ -227,9 +125,10 @@ class Critics:
         return joint_history(present, lambda one: self._prompt(name, one), end, last), answer
 
     def _prompt(self, name: str, turn: Turn) -> tuple[int, ...]:
-        given, policy = turn.completion.prompt_ids, self.team.policy_of(turn.agent, turn.round)
-        known = bool(given) and policy.name in self.fluent[name]
-        return given if known else self.learners[name].critic.body.encode(turn.prompt)
+        ids, policy = turn.completion.prompt_ids, self.team.policy_of(turn.agent, turn.round)
+        if ids and policy.name in self.same_vocabulary[name]:
+            return ids
+        return self.learners[name].critic.body.encode(turn.prompt)
 
     def check_length(self, name: str, length: int, example: str, round: int) -> None:
         """Refuses a history, with the answer where that is read too, that is longer than its critic can read.
@@ -257,3 +156,38 @@ def _lessons(name: str, stage: Sequence[Sample]) -> list[Lesson]:
             shown[row.place] = row, values
             targets.setdefault(row.place, []).append(sample.token_returns or (sample.return_,))
     return [Lesson(*shown[n], tuple(map(fmean, zip(*each, strict=True)))) for n, each in targets.items()]
+
+
+def visible_turns(episode: Episode[Any], turn: Turn) -> dict[AgentId, Turn]:
+    """By agent the last turn of the round that was asked for before this one or at the same time, itself included.
+
+    What is asked for later has heard this turn, or may have: a critic that read it would know the answer that it is to
+    judge, and credit nobody for it.
+    """
+    turns = (*episode.start.history, *episode.turns)
+    return {one.agent: one for one in turns if one.round == turn.round and one.after <= turn.after} | {turn.agent: turn}
+
+
+def joint_history(
+    turns: Sequence[Turn], shown: Callable[[Turn], Ids], separator: int, last: AgentId | None = None
+) -> Ids:
+    """The prompts of several agents as one, with a separator between them.
+
+    Each prompt holds what its agent has seen and said so far, as the task words it; together they are the joint
+    history.
+
+    Args:
+        shown: the token ids of one agent's prompt.
+        separator: a token that no prompt holds, the end token say.
+        last: the agent whose prompt comes last, so that its answer can follow; None keeps the order.
+    """
+    ordered = sorted(turns, key=lambda turn: turn.agent == last)
+    ids = shown(ordered[0])
+    for turn in ordered[1:]:
+        ids = (*ids, separator, *shown(turn))
+    return ids
+
+
+def answer_read(turn: Turn, at: Literal["token", "turn"]) -> Ids:
+    """The token ids before each of which a critic is asked."""
+    return turn.completion.token_ids if at == "token" else UNREAD

@@ -1,13 +1,13 @@
-"""Embeddings of the turns of a step: what was shown and what was said, as short vectors for credit to read.
+"""Embeddings of prompts and answers, as short vectors for credit to read.
 
 An embedding is the mean over a text's tokens of the last hidden states of the policy's own model, in fewer dimensions.
-What was said is read without the prompt: in its company every answer would tell of the prompt, whatever its words.
+An answer is read without its prompt: behind that, every answer would tell of the prompt, whatever its words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from madrigal.maths.batch import pad_rows
+from madrigal.maths.batch import batches_by_size, pad_rows
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
 from madrigal.types import Messages, Turn
@@ -33,7 +33,7 @@ class Embedder:
 
     Attributes:
         team: who took a turn.
-        encoders: by name of the policy; none where no algorithm asks, and then nothing is read.
+        encoders: by name of the policy.
         dimensions: of the vectors that are returned.
     """
 
@@ -42,7 +42,7 @@ class Embedder:
     dimensions: int = DIMENSIONS
 
     def read(self, turns: Sequence[Turn]) -> list[Pair]:
-        """Of each turn the embeddings of its prompt and its answer, in order; None for who has no encoder."""
+        """The embeddings of each turn's prompt and answer, in order; None where its policy has no encoder."""
         names = [self.team.policy_of(turn.agent, turn.round).name for turn in turns]
         pairs: list[Pair] = [(None, None)] * len(turns)
         for name in self.encoders:
@@ -99,7 +99,7 @@ def mean_hidden(model: Any, rows: Sequence[Ids], pad: int, budget: int) -> Float
     Rows of like length are read together; `budget` bounds the padded tokens of one call, not the result.
     """
     vectors: dict[int, Tensor] = {}
-    for places in _pieces(rows, budget):
+    for places in batches_by_size([len(row) for row in rows], budget):
         ids, mask = (part.to(model.device) for part in pad_rows([rows[n] for n in places], pad))
         hidden = model(
             input_ids=ids, attention_mask=mask.long(), output_hidden_states=True, logits_to_keep=1, use_cache=False
@@ -107,18 +107,6 @@ def mean_hidden(model: Any, rows: Sequence[Ids], pad: int, budget: int) -> Float
         share = mask.float() / mask.sum(-1, keepdim=True)
         vectors |= dict(zip(places, (hidden.float() * share[..., None]).sum(1), strict=True))
     return torch.stack([vectors[n] for n in range(len(rows))])
-
-
-def _pieces(rows: Sequence[Ids], budget: int) -> Iterator[list[int]]:
-    """The places of rows in pieces of at most `budget` padded tokens, shorter rows first; a longer row goes alone."""
-    piece: list[int] = []
-    for place in sorted(range(len(rows)), key=lambda n: len(rows[n])):
-        if piece and len(rows[place]) * (len(piece) + 1) > budget:
-            yield piece
-            piece = []
-        piece.append(place)
-    if piece:
-        yield piece
 
 
 def policy_encoder(policy: LocalPolicy, budget: int) -> Encoder:
@@ -136,11 +124,7 @@ def policy_encoder(policy: LocalPolicy, budget: int) -> Encoder:
     def encode(texts: Sequence[str]) -> Float[Tensor, "B D"]:
         tokenizer = policy.tokenizer
         rows = [tuple(tokenizer(text)["input_ids"]) or (tokenizer.eos_token_id,) for text in texts]
-        with _unmoved(policy) as model:
+        with policy.reference() if policy.trainable else nullcontext(policy.activate()) as model:
             return mean_hidden(model, rows, tokenizer.pad_token_id, budget)
 
     return encode
-
-
-def _unmoved(policy: LocalPolicy) -> AbstractContextManager[Any]:
-    return policy.reference() if policy.trainable else nullcontext(policy.activate())

@@ -1,17 +1,13 @@
-"""The learner of one policy: samples in, better weights out; blind to the algorithm."""
+"""The learner of one policy: samples and a loss in, better weights out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from madrigal.learning.optimizer import Optimizer
 from madrigal.maths.batch import (
@@ -21,22 +17,26 @@ from madrigal.maths.batch import (
     make_batch,
     micro_batch_places,
     micro_batches,
+    scattered,
     token_batch,
     total_weight,
     weighted_tokens,
 )
 from madrigal.maths.losses import TokenLogprobs, k3
 from madrigal.maths.sampling import check_finite, filtered_logits
-from madrigal.policies.forward import Reader, logits_before_actions, logits_in_one_pass
+from madrigal.policies.forward import check_recomputing, forward_fn, gradient_checkpointing
 from madrigal.policies.local import LocalPolicy
 from madrigal.settings import OptimizerConfig, Sampling
-from madrigal.types import ConfigError, Sample, TrainingError, Turn
+from madrigal.types import Sample, TrainingError, Turn
 
 LossFunction = Callable[[PolicyOutput, Batch], Tensor]
 
 
 class Learner:
-    """Owns the optimizer of one trainable policy."""
+    """Owns the optimizer of one trainable policy.
+
+    Of the algorithm it knows the loss, and what has to be known to call it and to report on it: `reference` and `clip`.
+    """
 
     def __init__(
         self,
@@ -51,11 +51,11 @@ class Learner:
 
         Args:
             reference: who reads the log-probs of the policy as it is now: nobody, the loss, or credit.
-            clip: the loss's range on the ratio to the log-probs at sampling; only counted here.
+            clip: the loss's range on the ratio to the log-probs at sampling, to count the tokens beyond it.
         """
         self.policy, self.config, self.sampling, self.reference = policy, config, sampling, reference
         self.clip = clip
-        self.descent = Optimizer(f"policy {policy.name}", policy.parameters(), config)
+        self.optimizer = Optimizer(f"policy {policy.name}", policy.parameters(), config)
         if reference:
             policy.keep_reference()
         check_recomputing(policy.model, config, f"policy {policy.name}")
@@ -69,7 +69,9 @@ class Learner:
     ) -> dict[str, float]:
         """Makes one optimizer step per stage and returns means over the stages.
 
-        Of `logprob_mismatch` it returns the first stage's: later log-probs also differ by what earlier stages moved.
+        The log-probs of the first stage are compared with those at sampling, `logprob_mismatch`. This proves that the
+        sampler held these weights: all stages of a training step were sampled before it, with the same ones. Those of
+        later stages differ by what the earlier ones have moved, which is no fault (`approx_kl` measures it).
 
         Args:
             totals: for each stage, what its weights would sum up to if all siblings that started had spoken: the
@@ -81,8 +83,8 @@ class Learner:
                 how many steps were made before.
         """
         with gradient_checkpointing(self.policy.model, self.config):
-            given = zip(stages, totals or map(total_weight, stages), strict=True)
-            spoken = [(stage, total) for stage, total in given if _tokens(stage)]
+            weighted = zip(stages, totals or map(total_weight, stages), strict=True)
+            spoken = [(stage, total) for stage, total in weighted if _tokens(stage)]
             rows = list[dict[str, float]]()
             for stage, total in spoken:
                 try:
@@ -96,26 +98,23 @@ class Learner:
     ) -> dict[str, float]:
         total = total or total_weight(samples)
         tokens, weighted = _tokens(samples), weighted_tokens(samples) / total
-        self.descent.forget()
-        sums, seen = 0.0, dict[str, Tensor]()
+        self.optimizer.zero_grad()
+        value, sums = 0.0, dict[str, Tensor]()
         for piece in micro_batches(samples, self.config.token_budget):
             pad, device = self.policy.tokenizer.pad_token_id, self.policy.device
             batch = make_batch(piece, pad, device, total=total, tokens=weighted)
             if self.reference == "loss":
                 batch = replace(batch, reference_logprobs=self._reference(batch))
             output = self.score(batch)
-            value = loss(output, batch)
-            value.backward()  # type: ignore[no-untyped-call]
-            self.descent.collect()
-            sums += float(value.detach())
-            seen = {name: seen.get(name, 0) + number for name, number in self._measures(output, batch).items()}
-        measures = {name: float(number) / tokens for name, number in seen.items()}
+            value += self.optimizer.accumulate(loss(output, batch))
+            sums = {name: sums.get(name, 0) + number for name, number in self._measures(output, batch).items()}
+        measures = {name: float(number) / tokens for name, number in sums.items()}
         if first:
             self._check_fresh(measures["logprob_mismatch"])
-        moved_by = self.descent.move(sums, scale)
+        step = self.optimizer.step(value, scale)
         self.policy.version += 1
         sequences = sum(1 for sample in samples if sample.turn.completion.token_ids)
-        return {"loss": sums, **measures, **moved_by, "sequences": sequences, "tokens": tokens}
+        return {"loss": value, **measures, **step, "sequences": sequences, "tokens": tokens}
 
     def _measures(self, output: PolicyOutput, batch: Batch) -> dict[str, Tensor]:
         """Sums over tokens: entropy; how far log-probs are from those at sampling, and from the reference policy's.
@@ -137,15 +136,15 @@ class Learner:
             measures["kl"] = k3(logprobs, batch.reference_logprobs) * batch.mask
         return {name: table.sum() for name, table in measures.items()}
 
-    def _check_fresh(self, stale: float) -> None:
-        """The sampler must hold these very weights: the same tokens must have the same log-probs here as there."""
+    def _check_fresh(self, mismatch: float) -> None:
+        """Refuses tokens that were not sampled with these very weights: of other log-probs there than here."""
         usual = 0.01 if self.policy.model.dtype == torch.float32 else 0.1
         tolerance = usual if self.config.mismatch_tolerance is None else self.config.mismatch_tolerance
-        if stale > tolerance:
-            self.descent.forget()
+        if mismatch > tolerance:
+            self.optimizer.zero_grad()
             raise TrainingError(
-                f"policy {self.policy.name}: log-probs at sampling and at training differ by {stale:.4f} nats a token "
-                f"(at most {tolerance} expected); the sampler does not hold the trained weights"
+                f"policy {self.policy.name}: log-probs at sampling and at training differ by {mismatch:.4f} nats a "
+                f"token (at most {tolerance} expected); the sampler does not hold the trained weights"
             )
 
     def score(self, batch: Batch, model: Any = None) -> PolicyOutput:
@@ -155,21 +154,20 @@ class Learner:
         warped = filtered_logits(forward_fn(self.config)(model, batch), self.sampling, keep=actions)
         logprobs, entropies = TokenLogprobs.apply(warped, actions)  # type: ignore[no-untyped-call]
         check_finite(logprobs.detach(), f"policy {self.policy.name}")
-        blank = torch.zeros(batch.mask.shape, dtype=logprobs.dtype, device=logprobs.device)
-        return PolicyOutput(*(blank.masked_scatter(batch.mask, part) for part in (logprobs, entropies)))
+        return PolicyOutput(scattered(batch.mask, logprobs), scattered(batch.mask, entropies))
 
     def _reference(self, batch: Batch) -> Tensor:
         """[B T] log-probs under the reference policy."""
         with torch.no_grad(), self.policy.reference() as model:
             return self.score(batch, model).logprobs
 
-    def reference_of(self, turns: Sequence[Turn]) -> list[tuple[float, ...]]:
+    def reference_logprobs(self, turns: Sequence[Turn]) -> list[tuple[float, ...]]:
         """Log-probs of each turn's tokens under the reference policy, in nats, for credit to read."""
         return read_each([turn.completion for turn in turns], self.policy, self.config, self._reference)
 
     def state(self) -> dict[str, Any]:
         """All that a later process needs to go on with the very same numbers."""
-        return {**self.descent.state(), "version": self.policy.version}
+        return {**self.optimizer.state(), "version": self.policy.version}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Takes up a state written by `state`.
@@ -177,59 +175,20 @@ class Learner:
         Raises:
             ConfigError: if its parameters are not those of this policy.
         """
-        self.descent.restore(state)
+        self.optimizer.restore(state)
         self.policy.version = state["version"]
 
 
 def read_each(
     rows: Sequence[Tokens], body: LocalPolicy, config: OptimizerConfig, read: Callable[[Batch], Tensor]
 ) -> list[tuple[float, ...]]:
-    """What a model says of every token of every row, one number each, in order; `read` gives [B T] of a batch."""
-    found: list[tuple[float, ...]] = [()] * len(rows)
+    """One number of every token of every row, in order of the rows; `read` gives them as [B T] of a batch."""
+    numbers: list[tuple[float, ...]] = [()] * len(rows)
     for places in micro_batch_places(rows, config.token_budget):
         batch = token_batch([rows[place] for place in places], body.tokenizer.pad_token_id, body.device)
-        for place, numbers in zip(places, read(batch).tolist(), strict=True):
-            found[place] = tuple(numbers[: len(rows[place].token_ids)])
-    return found
-
-
-def forward_fn(config: OptimizerConfig) -> Reader:
-    """How a model is called; recomputing activations and keeping a cache of them exclude each other."""
-    return logits_in_one_pass if config.gradient_checkpointing else logits_before_actions
-
-
-@contextmanager
-def gradient_checkpointing(model: Any, config: OptimizerConfig) -> Iterator[None]:
-    """Within it, each layer stores only what goes in, and computes again what it needs for the gradient.
-
-    The library's own switch works in training mode only, which also switches dropout on: log-probs would then differ
-    from those at sampling.
-    """
-    layers = _layers(model) if config.gradient_checkpointing else []
-    for layer in layers:
-        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
-    try:
-        yield
-    finally:
-        for layer in layers:
-            del layer.forward
-
-
-def check_recomputing(model: Any, config: OptimizerConfig, owner: str) -> None:
-    """Refuses to recompute activations of a model of which the library marks no layers for that.
-
-    Raises:
-        ConfigError: naming its owner, "policy ann".
-    """
-    if config.gradient_checkpointing and not _layers(model):
-        raise ConfigError(
-            f"{owner}: optimizer.gradient_checkpointing is set, but activations of a {model.config.model_type} model "
-            "cannot be recomputed; leave it out, or take another model"
-        )
-
-
-def _layers(model: Any) -> list[Any]:
-    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+        for place, row in zip(places, read(batch).tolist(), strict=True):
+            numbers[place] = tuple(row[: len(rows[place].token_ids)])
+    return numbers
 
 
 def means(rows: Sequence[dict[str, float]]) -> dict[str, float]:

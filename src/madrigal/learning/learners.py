@@ -1,4 +1,4 @@
-"""All that learns in a run, policies and critics: what is asked of them before credit, and the update after it."""
+"""All that learns in a run, policies and critics: the scores of turns before credit, and the update after it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from madrigal.learning.critics import CriticLearner, Critics
+from madrigal.learning.critic_learner import CriticLearner
+from madrigal.learning.critics import Critics
 from madrigal.learning.embeddings import Embedder
 from madrigal.learning.learner import Learner, LossFunction
 from madrigal.policies.local import LocalPolicy
@@ -25,30 +26,30 @@ class Learners:
         policies: one learner for each trainable policy, by its name.
         critics: theirs.
         loss: what policies minimize.
-        past: whether credit reads what the policies would have said at the start of training.
-        embedder: makes vectors of what was shown and said, where credit asks for them.
+        reads_reference: whether credit reads log-probs of the reference policies.
+        embedder: makes vectors of prompts and answers, where credit reads them.
     """
 
     team: Team
     policies: Mapping[str, Learner]
     critics: Critics
     loss: LossFunction
-    past: bool = False
+    reads_reference: bool = False
     embedder: Embedder | None = None
 
     @property
-    def everyone(self) -> dict[str, Learner | CriticLearner]:
+    def by_name(self) -> dict[str, Learner | CriticLearner]:
         return {**self.policies, **self.critics.learners}
 
     def read(self, groups: Sequence[Group[Any]]) -> list[Group[Any]]:
-        """The groups with the scores of every turn: what critics, reference policies and encoders say of it.
+        """The groups with the scores of every turn: values, reference log-probs, embeddings, if credit reads them.
 
-        Nobody is asked for what credit does not read; what was played greedily or alone is not read at all.
+        Greedy and solo episodes are not read.
         """
         scores, turns = self.critics.read(groups), [turn for _, _, turn in walk(groups)]
-        if self.past:
-            past = self._past(turns)
-            scores = [replace(each, ref_logprobs=row) for each, row in zip(scores, past, strict=True)]
+        if self.reads_reference:
+            logprobs = self._reference_logprobs(turns)
+            scores = [replace(each, ref_logprobs=row) for each, row in zip(scores, logprobs, strict=True)]
         if self.embedder:
             pairs = self.embedder.read(turns)
             scores = [
@@ -57,25 +58,25 @@ class Learners:
             ]
         return with_scores(groups, scores)
 
-    def _past(self, turns: Sequence[Turn]) -> list[tuple[float, ...]]:
-        """Log-probs of each turn's tokens under its reference policy; () of turns from which no policy learns."""
+    def _reference_logprobs(self, turns: Sequence[Turn]) -> list[tuple[float, ...]]:
+        """Of each turn's tokens, under its policy's reference; () of turns from which no policy learns."""
         places = {name: [n for n, turn in enumerate(turns) if self._spoke(name, turn)] for name in self.policies}
 
         def read(body: LocalPolicy) -> list[tuple[float, ...]]:
-            return self.policies[body.name].reference_of([turns[n] for n in places[body.name]])
+            return self.policies[body.name].reference_logprobs([turns[n] for n in places[body.name]])
 
-        past: list[tuple[float, ...]] = [()] * len(turns)
+        logprobs: list[tuple[float, ...]] = [()] * len(turns)
         for body, rows in zip(self._bodies, map_policies(read, self._bodies), strict=True):
             for place, row in zip(places[body.name], rows, strict=True):
-                past[place] = row
-        return past
+                logprobs[place] = row
+        return logprobs
 
     def update(
         self, groups: Sequence[Group[Any]], stages: Sequence[Sequence[Sample]], scale: float = 1.0
     ) -> dict[str, dict[str, float]]:
-        """Every policy learns from what its own agents said, every critic from its own lessons; a report of each.
+        """Every policy learns from its own agents' turns, every critic from its own lessons; returns a report of each.
 
-        On a CPU they work side by side. A critic takes one step per stage, however many agents it serves.
+        On a CPU they work side by side.
 
         Args:
             scale: the learning rate of this training step as a share of the peak.
@@ -106,7 +107,7 @@ class Learners:
 
     def states(self) -> dict[str, dict[str, Any]]:
         """By name all that a later process needs to go on with the very same numbers."""
-        return {name: learner.state() for name, learner in self.everyone.items()}
+        return {name: learner.state() for name, learner in self.by_name.items()}
 
     def restore(self, states: Mapping[str, dict[str, Any]]) -> None:
         """Takes up what `states` wrote.
@@ -114,12 +115,12 @@ class Learners:
         Raises:
             ConfigError: if others have learned there, or they had other parameters.
         """
-        if set(states) != set(self.everyone):
+        if set(states) != set(self.by_name):
             raise ConfigError(
-                f"the checkpoint holds {', '.join(states)}, this run trains {', '.join(self.everyone)}; resume with "
+                f"the checkpoint holds {', '.join(states)}, this run trains {', '.join(self.by_name)}; resume with "
                 "the settings that it was started with"
             )
-        for name, learner in self.everyone.items():
+        for name, learner in self.by_name.items():
             learner.restore(states[name])
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW
 
 from madrigal.settings import OptimizerConfig
@@ -19,15 +19,15 @@ class Optimizer:
 
     Attributes:
         owner: whose parameters they are, for errors: "policy ann".
-        moves: optimizer steps made since it was made.
-        masters: what the optimizer moves, by name. bfloat16 has 8 bits of precision: steps of 5e-6 would be rounded
-            away, so that parameters of less than float32 have copies here, and follow them.
+        steps: how many were made in this process.
+        masters: what AdamW moves, by name. bfloat16 has 8 bits of precision: steps of 5e-6 would be rounded away, so
+            that parameters of less than float32 have copies here, and follow them.
     """
 
     def __init__(self, owner: str, parameters: Mapping[str, nn.Parameter], config: OptimizerConfig) -> None:
-        self.owner, self.parameters, self.config, self.moves = owner, parameters, config, 0
+        self.owner, self.parameters, self.config, self.steps = owner, parameters, config, 0
         self.masters = {n: p if p.dtype == torch.float32 else p.detach().float() for n, p in parameters.items()}
-        self.optimizer = AdamW(
+        self.adamw = AdamW(
             self.masters.values(),
             lr=config.lr,
             betas=config.betas,
@@ -35,25 +35,30 @@ class Optimizer:
             fused=all(master.is_cuda for master in self.masters.values()),
         )
 
-    def forget(self) -> None:
+    def zero_grad(self) -> None:
         """Drops all gradients."""
         for parameter in (*self.parameters.values(), *self.masters.values()):
             parameter.grad = None
 
-    def collect(self) -> None:
-        """Adds up the gradients of micro-batches in float32, so that their number matters to rounding only."""
+    def accumulate(self, loss: Tensor) -> float:
+        """Adds the gradient of a micro-batch's part of the loss, and returns that part.
+
+        Gradients are added up in float32, so that the number of micro-batches matters to rounding only.
+        """
+        loss.backward()  # type: ignore[no-untyped-call]
         for name, master in self.masters.items():
             parameter = self.parameters[name]
             if parameter is not master and parameter.grad is not None:
                 more = parameter.grad.float()
                 master.grad = more if master.grad is None else master.grad.add_(more)
                 parameter.grad = None
+        return float(loss.detach())
 
-    def move(self, loss: float, scale: float = 1.0) -> dict[str, float]:
-        """One step down the collected gradients; returns their norm before clipping, and the rate of the step.
+    def step(self, loss: float, scale: float = 1.0) -> dict[str, float]:
+        """One step down the accumulated gradients; returns their norm before clipping, and the rate of the step.
 
         Args:
-            loss: what the gradients are of, to be looked at.
+            loss: what the gradients are of, which must be finite.
             scale: the rate of this step as a share of the peak.
 
         Raises:
@@ -62,17 +67,17 @@ class Optimizer:
         """
         norm = float(torch.nn.utils.clip_grad_norm_(self.masters.values(), self.config.clip_norm))
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            self.forget()
+            self.zero_grad()
             raise TrainingError(
                 f"{self.owner}: the loss is {loss} and the gradient norm {norm}, expected finite numbers; "
                 "the optimizer step was not made; lower optimizer.lr or look at the rewards of this step"
             )
         lr = self.config.lr * scale
-        for group in self.optimizer.param_groups:
+        for group in self.adamw.param_groups:
             group["lr"] = lr
-        self.optimizer.step()
-        self.moves += 1
-        self._follow()
+        self.adamw.step()
+        self.steps += 1
+        self._copy_masters()
         self._check_finite()
         return {"gradient_norm": norm, "lr": lr}
 
@@ -86,7 +91,8 @@ class Optimizer:
             )
 
     @torch.no_grad()
-    def _follow(self) -> None:
+    def _copy_masters(self) -> None:
+        """Rounds the float32 copies into the model's own parameters."""
         for name, parameter in self.parameters.items():
             if parameter is not self.masters[name]:
                 parameter.copy_(self.masters[name])
@@ -96,7 +102,7 @@ class Optimizer:
         """All that a later process needs to go on with the very same numbers."""
         return {
             "parameters": {name: master.detach().cpu() for name, master in self.masters.items()},
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.adamw.state_dict(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -114,7 +120,7 @@ class Optimizer:
         with torch.no_grad():
             for name, master in self.masters.items():
                 master.copy_(saved[name])
-        self._follow()
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:  # settings that may have changed since
+        self._copy_masters()
+        self.adamw.load_state_dict(state["optimizer"])
+        for group in self.adamw.param_groups:  # settings that may have changed since
             group.update(lr=self.config.lr, betas=self.config.betas, weight_decay=self.config.weight_decay)

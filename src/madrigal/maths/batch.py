@@ -1,7 +1,7 @@
 """From samples to padded tensors, in micro-batches of a bounded number of tokens.
 
 Siblings of a group were given the same prompt: it stands in a batch once, and each answer says which one is its own.
-Prompts that begin alike (later rounds of one example) share that beginning too. Prompts are padded on the left, answers
+Prompts that begin alike (later rounds of one example) share that prefix too. Prompts are padded on the left, answers
 on the right.
 """
 
@@ -97,7 +97,7 @@ def make_batch(
     return replace(
         batch,
         old_logprobs=in_place(batch.mask, [sample.turn.completion.logprobs for sample in samples]),
-        advantages=in_place(batch.mask, [_credited(sample) for sample in samples]),
+        advantages=in_place(batch.mask, [_token_advantages(sample) for sample in samples]),
         weights=torch.tensor([weight_of(sample) / total for sample in samples], device=device),
         tokens=tokens or weighted_tokens(samples) / total,
     )
@@ -127,8 +127,13 @@ def in_place(mask: Bool[Tensor, "B T"], rows: Sequence[Sequence[float]]) -> Floa
     return placed
 
 
+def scattered(mask: Bool[Tensor, "B T"], values: Float[Tensor, " M"]) -> Float[Tensor, "B T"]:
+    """Numbers of packed tokens, where these stand; 0 in padding."""
+    return torch.zeros(mask.shape, dtype=values.dtype, device=values.device).masked_scatter(mask, values)
+
+
 def weight_of(sample: Sample) -> float:
-    """What a sample counts in its update, before the mean is taken."""
+    """The weight of a sample in its update, before the mean is taken."""
     return sample.weight * sample.turn.weight
 
 
@@ -142,14 +147,14 @@ def weighted_tokens(samples: Sequence[Sample]) -> float:
     return sum((weight_of(sample) * len(sample.turn.completion.token_ids) for sample in samples), 0.0)
 
 
-def _credited(sample: Sample) -> Sequence[float]:
+def _token_advantages(sample: Sample) -> Sequence[float]:
     """The advantage of each token."""
     return sample.token_advantages or (sample.advantage,) * len(sample.turn.completion.token_ids)
 
 
 def prompt_levels(prompts: Sequence[tuple[int, ...]], pad: int, device: torch.device) -> tuple[PrefixLevel, ...]:
-    """Distinct prompts as one level, or as two where beginnings are shared; the last has a row per prompt, in order."""
-    heads = [prompt[:n] for prompt, n in zip(prompts, shared_beginnings(prompts), strict=True)]
+    """Distinct prompts as one level, or as two where prefixes are shared; the last has a row per prompt, in order."""
+    heads = [prompt[:n] for prompt, n in zip(prompts, shared_prefixes(prompts), strict=True)]
     place = {head: n for n, head in enumerate(dict.fromkeys(heads))}
     rest = [prompt[len(head) :] for prompt, head in zip(prompts, heads, strict=True)]
     # Two levels have padding of their own; they must not cost more than they save.
@@ -164,21 +169,21 @@ def _level(rows: Sequence[tuple[int, ...]], parents: Sequence[int], pad: int, de
     return PrefixLevel(tokens.to(device), mask.to(device), torch.tensor(list(parents), device=device))
 
 
-def shared_beginnings(prompts: Sequence[tuple[int, ...]]) -> list[int]:
+def shared_prefixes(prompts: Sequence[tuple[int, ...]]) -> list[int]:
     """How many first tokens of each prompt to read once for all prompts that share them; all but the last at most.
 
     Neighbors in alphabetical order belong together where they share a large part of the shorter one; of some meanings
     of "large" the one that saves most is taken.
 
-    >>> shared_beginnings([(1, 2, 3, 4), (1, 2, 3, 5), (7, 8)])
+    >>> shared_prefixes([(1, 2, 3, 4), (1, 2, 3, 5), (7, 8)])
     [3, 3, 1]
     """
     order = sorted(range(len(prompts)), key=lambda n: prompts[n])
-    common = [_common(prompts[a], prompts[b]) for a, b in pairwise(order)]
+    prefixes = [_shared_prefix(prompts[a], prompts[b]) for a, b in pairwise(order)]
     best, saved = [len(prompt) - 1 for prompt in prompts], 0
     for large in (MIN_SHARED, 0.5, 0.75):
         cuts, saving = [0] * len(prompts), 0
-        for family, cut in _prefix_groups(prompts, order, common, large):
+        for family, cut in _prefix_groups(prompts, order, prefixes, large):
             saving += cut * (len(family) - 1)
             for n in family:
                 cuts[n] = cut
@@ -188,11 +193,11 @@ def shared_beginnings(prompts: Sequence[tuple[int, ...]]) -> list[int]:
 
 
 def _prefix_groups(
-    prompts: Sequence[tuple[int, ...]], order: Sequence[int], common: Sequence[int], large: float
+    prompts: Sequence[tuple[int, ...]], order: Sequence[int], prefixes: Sequence[int], large: float
 ) -> Iterator[tuple[list[int], int]]:
     """Runs of neighbors that share a large part, and the length of what all of a run share."""
     family, cut = [order[0]], len(prompts[order[0]]) - 1
-    for n, shared in zip(order[1:], common, strict=True):
+    for n, shared in zip(order[1:], prefixes, strict=True):
         if shared >= large * min(len(prompts[family[-1]]), len(prompts[n])):
             family.append(n)
             cut = min(cut, shared)
@@ -202,7 +207,7 @@ def _prefix_groups(
     yield family, cut
 
 
-def _common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
+def _shared_prefix(one: tuple[int, ...], other: tuple[int, ...]) -> int:
     """The length of what two prompts begin with, leaving each at least one token."""
     shortest = min(len(one), len(other)) - 1
     return next((n for n in range(shortest) if one[n] != other[n]), shortest)
@@ -249,17 +254,29 @@ def micro_batch_places(rows: Sequence[Tokens], budget: int) -> Iterator[list[int
         yield piece
 
 
+def batches_by_size(sizes: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Places of rows of similar size together, in pieces within the budget when padded; a longer row goes alone."""
+    piece: list[int] = []
+    for place in sorted(range(len(sizes)), key=lambda n: sizes[n]):
+        if piece and sizes[place] * (len(piece) + 1) > budget:
+            yield piece
+            piece = []
+        piece.append(place)
+    if piece:
+        yield piece
+
+
 def _by_family(prompts: Collection[tuple[int, ...]]) -> list[tuple[int, ...]]:
     """Prompts in an order in which those that begin alike are neighbors, shorter families first."""
-    known = sorted(prompts)
+    ordered = sorted(prompts)
     families = (
-        _prefix_groups(known, range(len(known)), [_common(a, b) for a, b in pairwise(known)], MIN_SHARED)
-        if known
+        _prefix_groups(ordered, range(len(ordered)), [_shared_prefix(a, b) for a, b in pairwise(ordered)], MIN_SHARED)
+        if ordered
         else ()
     )
     return [
-        known[n]
-        for family, _ in sorted(families, key=lambda family: max(len(known[n]) for n in family[0]))
+        ordered[n]
+        for family, _ in sorted(families, key=lambda family: max(len(ordered[n]) for n in family[0]))
         for n in family
     ]
 

@@ -109,13 +109,13 @@ class TokenLogprobs(torch.autograd.Function):
         return logprobs, entropies
 
     @staticmethod
-    def backward(ctx: Any, slope: Float[Tensor, " R"], _: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Float[Tensor, " R"], _: Tensor) -> tuple[Tensor, None]:
         logits, chosen = ctx.saved_tensors
-        slopes = torch.empty_like(logits)
-        for z, c, out, s in _pieces(logits, chosen, slopes, slope):
+        grads = torch.empty_like(logits)
+        for z, c, out, s in _pieces(logits, chosen, grads, grad):
             torch.softmax(z, dim=-1, out=out).mul_(-s[:, None])
             out[torch.arange(len(c), device=c.device), c] += s
-        return slopes, None
+        return grads, None
 
 
 def _chosen(logits: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:

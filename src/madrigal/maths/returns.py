@@ -1,4 +1,4 @@
-"""Returns: what is still to come, summed from rewards or foretold by a critic, as pure functions on lists of numbers.
+"""Returns, summed from rewards or estimated with a critic, as pure functions on lists of numbers.
 
 Baselines without a critic are in `advantages`.
 """
@@ -50,7 +50,7 @@ END = Ahead()
 
 
 def td(rewards: Sequence[float], values: Sequence[float], discount: float = 1.0, tail: float = 0.0) -> list[float]:
-    """One-step errors of a critic: what came, and what it says of the next step, against what it said of this one.
+    """Temporal-difference errors: reward plus the value of the next step, minus the value of this one.
 
         delta_t = r_t + discount * V_{t+1} - V_t,    V_T = tail
 
@@ -82,7 +82,7 @@ def gae(
         A_t = delta_t + discount * trace * A_{t+1},    A_T = ahead.advantage,    V_T = ahead.value
 
     With trace 0 these are the errors of `td`: little noise, and all the critic's bias. With trace 1 they are returns
-    to go minus values: no bias, and all the noise. A_t + V_t is the return that the critic should have foretold.
+    to go minus values: no bias, and all the noise. A_t + V_t is the critic's target.
 
         >>> gae([0.0, 1.0], [0.5, 0.5], trace=0.5)
         [0.25, 0.5]
@@ -122,11 +122,11 @@ def mean_over_teammates(
     Returns:
         The agent's answers, in order, and the mean return of each.
     """
-    mine: dict[int, list[float]] = {}
+    by_answer: dict[int, list[float]] = {}
     for value, choice in zip(returns, choices, strict=True):
-        mine.setdefault(choice[seat], []).append(value)
-    answers = sorted(mine)
-    return answers, [sum(mine[k]) / len(mine[k]) for k in answers]
+        by_answer.setdefault(choice[seat], []).append(value)
+    answers = sorted(by_answer)
+    return answers, [sum(by_answer[k]) / len(by_answer[k]) for k in answers]
 
 
 def margin(reward: float, earlier: float, alpha: float = 0.5) -> float:

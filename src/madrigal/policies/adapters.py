@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -76,11 +75,6 @@ def load_adapter(model: Any, name: str, folder: Path) -> PeftModel:
 def adapter_parameters(model: nn.Module, name: str) -> dict[str, nn.Parameter]:
     """The parameters of one adapter, by name: PEFT writes the adapter's name into the path of each of them."""
     return {path: p for path, p in model.named_parameters() if name in path.split(".")}
-
-
-def is_adapted(model: nn.Module) -> bool:
-    """Whether a model came with an adapter in its layers, as transformers loads the folder of a saved adapter."""
-    return any(isinstance(module, BaseTunerLayer) for module in model.modules())
 
 
 def _put_on(model: Any, name: str, config: PeftConfig) -> PeftModel:

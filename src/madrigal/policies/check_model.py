@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache, DynamicSlidingWindowLayer
+from transformers.cache_utils import DynamicCache
 
+from madrigal.policies.internals import attention_window, keys_per_layer
 from madrigal.types import EngineError, MadrigalError
 
 HELP = (
@@ -87,20 +88,17 @@ def check_rows(model: Any, tokenizer: Any, name: str) -> None:
         )
 
 
-def context_of(model: Any) -> int:
+def context_of(config: Any) -> int:
     """The longest prompt plus answer that a model was made for, in tokens.
 
     Rotary angles of the kind "longrope" have a second set of factors for rows beyond a first length, and the library
     takes them for a whole batch if one row of it is that long. Within the first length no row depends on another.
     """
-    return min([model.config.to_dict().get("max_position_embeddings") or NO_LIMIT, *_switches(model.config)])
-
-
-def _switches(config: Any) -> list[int]:
-    """The lengths at which rotary angles change; settings of them may be apart for each kind of layer."""
-    rotary = config.to_dict().get("rope_parameters") or {}
-    kinds = [rotary, *(part for part in rotary.values() if isinstance(part, dict))]
-    return [kind["original_max_position_embeddings"] for kind in kinds if kind.get("rope_type") == "longrope"]
+    rotary = getattr(config, "rope_parameters", None) or {}
+    kinds = [rotary, *(part for part in rotary.values() if isinstance(part, dict))]  # one, or one per kind of layer
+    switches = [kind["original_max_position_embeddings"] for kind in kinds if kind.get("rope_type") == "longrope"]
+    longest: int = min([getattr(config, "max_position_embeddings", None) or NO_LIMIT, *switches])
+    return longest
 
 
 def check_cache(model: Any, name: str) -> None:
@@ -111,15 +109,15 @@ def check_cache(model: Any, name: str) -> None:
             that the engine gives it.
     """
     try:
-        layers, held, window = model.config.num_hidden_layers, _held(model), _window(model)
+        layers, keys, window = model.config.num_hidden_layers, _keys_held(model), attention_window(model.config)
     except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise EngineError(
             f"model {name}: reading three tokens into a plain key-value cache failed ({reason}). {HELP}"
         ) from error
-    if held != [2] * layers:
+    if keys != [2] * layers:
         raise EngineError(
-            f"model {name}: of two tokens, expected 2 keys in the cache of each of {layers} layers, got {held}. {HELP}"
+            f"model {name}: of two tokens, expected 2 keys in the cache of each of {layers} layers, got {keys}. {HELP}"
         )
     if "position_ids" not in inspect.signature(model.forward).parameters:
         raise EngineError(
@@ -128,15 +126,16 @@ def check_cache(model: Any, name: str) -> None:
         )
     # The library measures a window in places, and padding takes places too: on the left, and between what prompts
     # share and how each goes on. Together they are fewer than two contexts.
-    if window < 2 * context_of(model):
+    context = context_of(model.config)
+    if window < 2 * context:
         raise EngineError(
             f"model {name}: some layers see a window of {window} tokens, expected at least twice the context of "
-            f"{context_of(model)}. {HELP}"
+            f"{context}. {HELP}"
         )
 
 
 @torch.no_grad()
-def _held(model: Any) -> list[int]:
+def _keys_held(model: Any) -> list[int]:
     """How many keys each layer that has any holds, after two tokens; one more is read as the engine does."""
     tokens = torch.zeros((1, 2), dtype=torch.long, device=model.device)
     cache = DynamicCache()
@@ -148,8 +147,7 @@ def _held(model: Any) -> list[int]:
         use_cache=True,
         logits_to_keep=1,
     )
-    read: list[Any] = cache.layers
-    held = [layer.keys.shape[-2] for layer in read if layer.keys is not None]
+    keys = keys_per_layer(cache)
     model(
         input_ids=tokens[:, :1],
         attention_mask=torch.zeros((1, 1, 1, 3), dtype=model.dtype, device=model.device),
@@ -157,11 +155,4 @@ def _held(model: Any) -> list[int]:
         past_key_values=cache,
         use_cache=True,
     )
-    return held
-
-
-def _window(model: Any) -> int:
-    """The fewest last tokens that a layer sees; the cache that the library would choose for this model says so."""
-    layers = DynamicCache(config=model.config).layers
-    windows = [layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)]
-    return min(windows, default=2 * NO_LIMIT)
+    return keys

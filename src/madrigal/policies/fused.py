@@ -1,7 +1,8 @@
-"""Three steps of a layer with their slopes written out: fewer passes over memory than autograd's own composition."""
+"""Three steps of a layer with their gradients written out: fewer passes over memory than autograd's own composition."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 
-class Normed(torch.autograd.Function):
+class _Normed(torch.autograd.Function):
     """Root-mean-square normalization without a scale, over the last axis; a third of the time of the composed one.
 
     y = x / rms(x),   dx = (dy - y mean(dy y)) / rms(x)
@@ -24,14 +25,14 @@ class Normed(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         y, inverse = ctx.saved_tensors
-        along = torch.linalg.vecdot(slope, y).div_(y.shape[-1])[..., None]
-        return torch.addcmul(slope, y, along, value=-1).mul_(inverse), None
+        along = torch.linalg.vecdot(grad, y).div_(y.shape[-1])[..., None]
+        return torch.addcmul(grad, y, along, value=-1).mul_(inverse), None
 
 
-class Gated(torch.autograd.Function):
-    """silu(g) u of a table whose left half is g and whose right half is u; the slopes are written into one table."""
+class _Gated(torch.autograd.Function):
+    """silu(g) u of a table whose left half is g and whose right half is u; the gradients are written into one table."""
 
     @staticmethod
     def forward(ctx: Any, both: Float[Tensor, "M 2F"]) -> Float[Tensor, "M F"]:
@@ -41,17 +42,17 @@ class Gated(torch.autograd.Function):
         return product
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         (both,) = ctx.saved_tensors
-        (gate, up), slopes = both.chunk(2, dim=-1), torch.empty_like(both)
-        left, right = slopes.chunk(2, dim=-1)
-        torch.mul(functional.silu(gate), slope, out=right)
-        torch.ops.aten.silu_backward(slope * up, gate, grad_input=left)
-        return slopes
+        (gate, up), grads = both.chunk(2, dim=-1), torch.empty_like(both)
+        left, right = grads.chunk(2, dim=-1)
+        torch.mul(functional.silu(gate), grad, out=right)
+        torch.ops.aten.silu_backward(grad * up, gate, grad_input=left)
+        return grads
 
 
-class Inherited(torch.autograd.Function):
-    """Rows by parent, with repeats; the slopes of siblings are added up row by row, which index_add does slowly."""
+class _Inherited(torch.autograd.Function):
+    """Rows by parent, with repeats; the gradients of siblings are added up row by row, which index_add does slowly."""
 
     @staticmethod
     def forward(ctx: Any, rows: Float[Tensor, "P ..."], parent: Int[Tensor, " R"]) -> Float[Tensor, "R ..."]:
@@ -59,24 +60,14 @@ class Inherited(torch.autograd.Function):
         return rows.index_select(0, parent)
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
-        slopes = slope.new_zeros((ctx.count, *slope.shape[1:]))
-        sums = slopes.unbind()
-        for row, parent in zip(slope.unbind(), ctx.parents, strict=True):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        grads = grad.new_zeros((ctx.count, *grad.shape[1:]))
+        sums = grads.unbind()
+        for row, parent in zip(grad.unbind(), ctx.parents, strict=True):
             sums[parent].add_(row)
-        return slopes, None
+        return grads, None
 
 
-def gated(both: Float[Tensor, "M 2F"]) -> Float[Tensor, "M F"]:
-    product: Tensor = Gated.apply(both)  # type: ignore[no-untyped-call]
-    return product
-
-
-def inherited(rows: Float[Tensor, "P ..."], parent: Int[Tensor, " R"]) -> Float[Tensor, "R ..."]:
-    repeated: Tensor = Inherited.apply(rows, parent)  # type: ignore[no-untyped-call]
-    return repeated
-
-
-def normed(x: Tensor, eps: float) -> Tensor:
-    scaled: Tensor = Normed.apply(x, eps)  # type: ignore[no-untyped-call]
-    return scaled
+normed: Callable[[Tensor, float], Tensor] = _Normed.apply
+gated: Callable[[Tensor], Tensor] = _Gated.apply
+inherited: Callable[[Tensor, Tensor], Tensor] = _Inherited.apply

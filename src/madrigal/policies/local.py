@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,10 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from madrigal.policies.adapters import (
-    adapter_name,
-    adapter_parameters,
-    is_adapted,
-    load_adapter,
-    new_adapter,
-    twin_adapter,
-)
+from madrigal.policies.adapters import adapter_name, adapter_parameters, load_adapter, new_adapter, twin_adapter
 from madrigal.policies.chat import ChatFormat
 from madrigal.policies.check_model import check_cache, check_rows, check_weights, context_of, loading
+from madrigal.policies.internals import has_adapter
 from madrigal.policies.starter import model_path
 from madrigal.policies.token_pieces import TokenPieces
 from madrigal.settings import PolicyConfig
@@ -32,7 +27,7 @@ STARTER = "starter:"
 EXPECTED = "starter:small, starter:large, a local folder or a reachable hub name"
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class LocalPolicy:
     """Weights that speak and, if trainable, learn.
 
@@ -51,41 +46,41 @@ class LocalPolicy:
     version: int = 0
     chat_template: bool = True
     _reference: Any = field(default=None, repr=False)
-    _format: ChatFormat | None = field(default=None, repr=False)
-    _speller: TokenPieces | None = field(default=None, repr=False)
 
     @property
     def device(self) -> torch.device:
         device: torch.device = self.model.device
         return device
 
-    @property
+    @cached_property
     def context(self) -> int:
         """The longest prompt plus answer, in tokens."""
-        return context_of(self.model)
+        return context_of(self.model.config)
 
     def encode(self, messages: Messages) -> tuple[int, ...]:
         """Token ids of a prompt, as `ChatFormat.encode` makes them with this policy's `chat_template`."""
-        return self._chat().encode(messages, chat=self.chat_template)
+        return self._format.encode(messages, chat=self.chat_template)
 
     def encode_text(self, text: str) -> list[int]:
         """Token ids of a text by itself; control tokens that it spells are text."""
-        return self._chat().encode_text(text)
+        return self._format.encode_text(text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of an answer, without ends, padding and the tokens of the chat template."""
-        return self._chat().decode(token_ids, self.ends)
+        return self._format.decode(token_ids, self.ends)
 
     def spell(self, token_ids: list[int], text: str) -> tuple[str, ...]:
         """What each token of an answer added to its text, for readers."""
-        if self._speller is None:
-            self._speller = TokenPieces(self.decode, self.encode_text("a")[-1:])
-        return self._speller(token_ids, text)
+        return self._token_pieces(token_ids, text)
+
+    @cached_property
+    def _token_pieces(self) -> TokenPieces:
+        return TokenPieces(self.decode, self.encode_text("a")[-1:])
 
     @property
     def ends(self) -> frozenset[int]:
         """Tokens that close an answer: of the tokenizer, the generation config and the chat template."""
-        turn = self._chat().turn_ends if self.chat_template else frozenset()
+        turn = self._format.turn_ends if self.chat_template else frozenset()
         return self._listed_ends() | turn
 
     def _listed_ends(self) -> frozenset[int]:
@@ -93,10 +88,9 @@ class LocalPolicy:
         more = listed if isinstance(listed, list) else [listed]
         return frozenset(i for i in [self.tokenizer.eos_token_id, *more] if i is not None)
 
-    def _chat(self) -> ChatFormat:
-        if self._format is None:
-            self._format = ChatFormat(self.tokenizer, self._listed_ends())
-        return self._format
+    @cached_property
+    def _format(self) -> ChatFormat:
+        return ChatFormat(self.tokenizer, self._listed_ends())
 
     def activate(self) -> Any:
         """The module to call, with this policy's adapter switched on."""
@@ -209,11 +203,11 @@ def load_model(config: PolicyConfig, device: torch.device) -> Any:
             trust_remote_code=False,
             output_loading_info=True,
         )
-        model, found = loaded[0].to(device).eval(), loaded[1]
+        model, report = loaded[0].to(device).eval(), loaded[1]
     check_weights(
-        dict(model.named_parameters()), f"model {config.model}", found["missing_keys"], found["unexpected_keys"]
+        dict(model.named_parameters()), f"model {config.model}", report["missing_keys"], report["unexpected_keys"]
     )
-    if is_adapted(model) and (config.trainable or config.lora.rank):
+    if has_adapter(model) and (config.trainable or config.lora.rank):
         raise EngineError(
             f"model {config.model}: this is an adapter, and what is trained on top of it could not be saved with it; "
             "merge it into its model first, AutoPeftModelForCausalLM.from_pretrained(folder).merge_and_unload()."

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from madrigal.build.experiment import open_checked_task, pick_device
 from madrigal.config import Experiment, read_experiment, to_json
 from madrigal.learning.learners import Learners
-from madrigal.learning.snapshots import POOL, Opponents
+from madrigal.learning.partners import POOL, Partners
 from madrigal.policies.team import Team
 from madrigal.rollouts.task import Task
 from madrigal.runs.checkpoint import check_finite, checkpoints, save_checkpoint
@@ -52,7 +52,7 @@ class Keeper:
             for flaw in RunLog(place.folder).check(self.saved.step):
                 watch.stage(flaw)
 
-    def take_up(self, log: RunLog, learning: Learners, partners: Opponents) -> tuple[Any, int]:
+    def take_up(self, log: RunLog, learning: Learners, partners: Partners) -> tuple[Any, int]:
         """Restores what was saved and records that the run begins or goes on; returns memory and first step.
 
         Raises:
@@ -113,20 +113,20 @@ class Keeper:
     @contextmanager
     def keeping(self, step: int, memory: Any) -> Iterator[None]:
         """Saves what was before a step, or an evaluation, that fails before any weight has moved; the error goes on."""
-        pool, moves = self.partners.state(), self._moves()
+        pool, steps = self.partners.state(), self._steps()
         try:
             yield
         except (MadrigalError, OSError, RuntimeError):
-            if step and step != self.saved_at and self._moves() == moves:
+            if step and step != self.saved_at and self._steps() == steps:
                 self.watch.stage(f"saving the {step} steps before the error")
                 self.partners.restore(pool)
                 with contextlib.suppress(TrainingError):  # what stopped the run is told
                     self.save(step, memory)
             raise
 
-    def _moves(self) -> dict[str, int]:
-        """How many updates each learner has made."""
-        return {name: learner.descent.moves for name, learner in self.learning.everyone.items()}
+    def _steps(self) -> dict[str, int]:
+        """How many optimizer steps each learner has made."""
+        return {name: learner.optimizer.steps for name, learner in self.learning.by_name.items()}
 
     def save_team(self, team: Team, step: int) -> None:
         """Writes the team, and of which step it is."""

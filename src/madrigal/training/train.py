@@ -15,7 +15,7 @@ from madrigal.algorithms import reported
 from madrigal.build.experiment import check_prompts, make_team, open_checked_task, open_rollout_workers
 from madrigal.build.learners import check_histories, make_learning
 from madrigal.config import Experiment, with_absolute_places
-from madrigal.learning.snapshots import Opponents
+from madrigal.learning.partners import Partners
 from madrigal.rollouts.play import Generate, GenerationRequest, Judge
 from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.seeds import derive
@@ -94,7 +94,7 @@ def train_in(
     learning = make_learning(run, team)
     check_histories(run, task, learning.critics, _trained(run, task))
     log = RunLog(place.folder, [make_tracker(t, place.folder, dataclasses.asdict(run)) for t in run.records.trackers])
-    partners = Opponents(run.team.partners, team.seats, run.sampling)
+    partners = Partners(run.team.partners, team.seats, run.sampling)
     memory, step = keeper.take_up(log, learning, partners)  # only now: what cannot be loaded leaves no run behind
     minded, ended = stop_on_signals() if stop is None else nullcontext(stop), False
     with open_rollout_workers(run, task, team) as (speak, judge), minded as interrupted:
@@ -159,7 +159,7 @@ def examples_of(step: int, examples: Sequence[Example], count: int, seed: int) -
 
 
 def _play(
-    run: Experiment, task: Task[Any], step: int, partners: Opponents, speak: Generate, judge: Judge
+    run: Experiment, task: Task[Any], step: int, partners: Partners, speak: Generate, judge: Judge
 ) -> list[Group[Any]]:
     examples = examples_of(step, task.examples("train"), run.prompts, run.seed)
     origins = [Point(example.id, task.reset(example)) for example in examples]
@@ -169,7 +169,7 @@ def _play(
     )
     played = [
         group
-        for table in partners.seatings(origins, speak, (run.seed, step))
+        for table in partners.matchups(origins, speak, (run.seed, step))
         for group in rollout_groups(
             task, run.topology, table.origins, run.algorithm.branching, table.speak, judging, table.key
         )

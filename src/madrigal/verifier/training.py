@@ -46,30 +46,30 @@ def train_verifier(
         raise ConfigError(f"verifier training: expected right and wrong answers, got {len(rows)} of at most one kind")
     size = config.batch * config.accumulate
     steps = config.epochs * math.ceil(len(rows) / size)
-    descent = Optimizer("the verifier", verifier.critic.parameters(), config.optimizer)
+    optimizer = Optimizer("the verifier", verifier.critic.parameters(), config.optimizer)
     losses: list[float] = []
     for epoch in range(config.epochs):
         order = random.Random(derive(config.seed, "epoch", epoch)).sample(list(rows), len(rows))
         for start in range(0, len(order), size):
             scale = config.optimizer.scale(len(losses), steps)
-            losses.append(_step(verifier, descent, order[start : start + size], config, scale))
+            losses.append(_step(verifier, optimizer, order[start : start + size], config, scale))
             tell(len(losses), steps, losses[-1])
     return losses
 
 
-def _step(verifier: LearnedVerifier, descent: Optimizer, rows: Sequence[Row], config: Training, scale: float) -> float:
+def _step(
+    verifier: LearnedVerifier, optimizer: Optimizer, rows: Sequence[Row], config: Training, scale: float
+) -> float:
     encoded = [verifier.encode(row.asked, row.answer) for row in rows]
     tokens = len(rows) if config.tokens == "last" else sum(len(said) for _, said in encoded)
-    descent.forget()
+    optimizer.zero_grad()
     total = 0.0
     for start in range(0, len(rows), config.batch):
         logits, mask = verifier.logits(encoded[start : start + config.batch])
         right = logits.new_tensor([float(row.right) for row in rows[start : start + config.batch]])
-        loss = token_loss(logits, last_tokens(mask) if config.tokens == "last" else mask, right, tokens)
-        loss.backward()  # type: ignore[no-untyped-call]
-        descent.collect()
-        total += float(loss.detach())
-    descent.move(total, scale)
+        mask = last_tokens(mask) if config.tokens == "last" else mask
+        total += optimizer.accumulate(token_loss(logits, mask, right, tokens))
+    optimizer.step(total, scale)
     return total
 
 

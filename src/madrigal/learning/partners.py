@@ -1,8 +1,8 @@
 """Partners: older selves of a team that sit opposite it in a share of the games.
 
 In pure self-play everybody forgets together: a team that only meets its present self may lose to what it has beaten
-before. Here some groups are played with an older self in one seat. Its turns come without tokens, as those of any
-policy that shows none, so that nobody learns from them; credit and learner need not know of partners at all.
+before. Here some groups are played with a snapshot of the weights in one seat. Its turns come without tokens, as those
+of any policy that shows none, so that nobody learns from them; credit and learner need not know of partners at all.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ Snapshot = dict[str, Weights]  # by policy
 
 @dataclass(frozen=True, slots=True)
 class Matchup:
-    """Groups that are played in the same company.
+    """Groups that are played by the same speakers.
 
     Attributes:
-        origins: where they begin.
+        origins: where the groups begin.
         speak: who answers.
         key: what the seeds of their play derive from.
     """
@@ -41,13 +41,13 @@ class Matchup:
     key: tuple[object, ...]
 
 
-class Opponents:
-    """Owns the snapshots of a team's trainable weights, and for each policy another one that speaks with them."""
+class Partners:
+    """Owns the snapshots of a team's trainable weights, and for each policy a twin that speaks with them."""
 
     def __init__(self, config: PartnerConfig, seats: Mapping[AgentId, LocalPolicy], sampling: Sampling) -> None:
         self.config, self.seats, self.sampling = config, seats, sampling
         self.snapshots: list[Snapshot] = []
-        self._older: dict[str, tuple[LocalPolicy, Weights]] = {}  # by policy: its twin, and whose weights that has now
+        self._twins: dict[str, tuple[LocalPolicy, Weights]] = {}  # by policy: its twin, and whose weights that has now
 
     def remember(self, step: int) -> None:
         """Takes a snapshot before every so many steps, if partners are wanted at all."""
@@ -56,27 +56,27 @@ class Opponents:
             copies = {name: copy_of(policy.parameters()) for name, policy in learning.items()}
             self.snapshots = [*self.snapshots, copies][-self.config.keep :]
 
-    def seatings(self, origins: Sequence[Point[Any]], speak: Generate, key: tuple[object, ...]) -> list[Matchup]:
-        """Divides origins between self-play and games against an older self in one of the seats.
+    def matchups(self, origins: Sequence[Point[Any]], speak: Generate, key: tuple[object, ...]) -> list[Matchup]:
+        """Divides origins between self-play and games with a partner in one of the seats.
 
         Which group meets whom derives from the key and its place; only seats whose policy learns are given away.
 
         Args:
             speak: the team as it is.
         """
-        tables: dict[tuple[int, AgentId], list[Point[Any]]] = {}
+        shares: dict[tuple[int, AgentId], list[Point[Any]]] = {}
         for place, origin in enumerate(origins):
-            tables.setdefault(self._opposite((*key, "partner", place)), []).append(origin)
+            shares.setdefault(self._partner((*key, "partner", place)), []).append(origin)
         return [
             Matchup(
-                tuple(met),
+                tuple(share),
                 self._with_partner(speak, number, seat) if seat else speak,
                 (*key, "partner", number, seat) if seat else key,
             )
-            for (number, seat), met in tables.items()
+            for (number, seat), share in shares.items()
         ]
 
-    def _opposite(self, key: tuple[object, ...]) -> tuple[int, AgentId]:
+    def _partner(self, key: tuple[object, ...]) -> tuple[int, AgentId]:
         """Which snapshot takes which seat; (0, "") where none does."""
         free = [agent for agent, policy in self.seats.items() if policy.trainable]
         if not self.snapshots or derive(*key, "share") / 2**63 >= self.config.share:
@@ -84,26 +84,23 @@ class Opponents:
         return derive(*key, "which") % len(self.snapshots), free[derive(*key, "seat") % len(free)]
 
     def _with_partner(self, speak: Generate, number: int, seat: AgentId) -> Generate:
+        """The team as it is, but for a snapshot in one seat, which shows no tokens."""
         policy = self.seats[seat]
-        older = self._speaker(policy, self.snapshots[number][policy.name])
-        return by_agent({agent: older if agent == seat else speak for agent in self.seats})
+        weights = self.snapshots[number][policy.name]
 
-    def _speaker(self, policy: LocalPolicy, weights: Weights) -> Generate:
-        """Answers with older weights of a policy, and shows no tokens."""
+        def answer(requests: Sequence[GenerationRequest]) -> list[Completion]:
+            team = Team(dict.fromkeys(self.seats, self._twin(policy, weights)), shared=True)
+            completions = team.speaker(self.sampling)(requests)
+            return [replace(one, prompt_ids=(), token_ids=(), logprobs=(), pieces=()) for one in completions]
 
-        def answer(wanted: Sequence[GenerationRequest]) -> list[Completion]:
-            older = Team(dict.fromkeys(self.seats, self._twin(policy, weights)), shared=True)
-            spoken = older.speaker(self.sampling)(wanted)
-            return [replace(one, prompt_ids=(), token_ids=(), logprobs=(), pieces=()) for one in spoken]
-
-        return answer
+        return by_agent({agent: answer if agent == seat else speak for agent in self.seats})
 
     def _twin(self, policy: LocalPolicy, weights: Weights) -> LocalPolicy:
         """A policy with older weights, made where there is none yet; they are loaded once, not at every request."""
-        twin, present = self._older.get(policy.name) or (twin_of(policy), {})
+        twin, present = self._twins.get(policy.name) or (twin_of(policy), {})
         if present is not weights:
             put_weights(twin, weights)
-        self._older[policy.name] = twin, weights
+        self._twins[policy.name] = twin, weights
         return twin
 
     def state(self) -> dict[str, Any]:

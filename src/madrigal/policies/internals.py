@@ -1,0 +1,92 @@
+"""What Madrigal uses of transformers and PEFT beyond what they document: caches, attention masks, kinds of layers.
+
+Written against transformers 5.23.0 and peft 0.21.2; tests/core/test_internals.py looks whether all of it is still
+there. The names of weights in saved files, which are as good as documented, are used in `cpu` and `adapters`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+
+class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+    """A cache layer that writes new keys and values into room made in advance.
+
+    The library's layer copies the whole cache for every token; this one copies when its room is used up.
+    """
+
+    room = 64
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self.used = 0
+            self.store: tuple[Tensor, ...] = (key_states[:, :, :0], value_states[:, :, :0])
+        end = self.used + key_states.shape[-2]
+        if end > self.store[0].shape[-2]:
+            self.store = tuple(self._wider(old, end + self.room) for old in self.store)
+        for store, new in zip(self.store, (key_states, value_states), strict=True):
+            store[:, :, self.used : end] = new
+        self.used = end
+        self.keys, self.values = (store[:, :, :end] for store in self.store)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        self.store = tuple(store[indices] for store in self.store)
+        self.keys, self.values = (store[:, :, : self.used] for store in self.store)
+
+    def _wider(self, old: Tensor, length: int) -> Tensor:
+        new = old.new_zeros((old.shape[0], old.shape[1], length, old.shape[3]))
+        new[:, :, : self.used] = old[:, :, : self.used]
+        return new
+
+
+def roomy_cache(model: Any) -> Cache:
+    """An empty key-value cache for sampling."""
+    return Cache(layers=[RoomyLayer() for _ in range(model.config.num_hidden_layers)])  # type: ignore[no-untyped-call]
+
+
+def keys_per_layer(cache: DynamicCache) -> list[int]:
+    """How many keys each layer of a cache that has any holds."""
+    layers: list[Any] = cache.layers
+    return [layer.keys.shape[-2] for layer in layers if layer.keys is not None]
+
+
+def attention_window(config: Any) -> float:
+    """The fewest last tokens that a layer sees; the cache that the library would choose for this model says so."""
+    layers = DynamicCache(config=config).layers
+    windows = [layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)]
+    return min(windows, default=math.inf)
+
+
+def additive_mask(mask: Bool[Tensor, "R T"], dtype: torch.dtype) -> Float[Tensor, "R 1 1 T"] | None:
+    """An attention mask that the library takes as it is: 0 where `mask` is True, else the smallest number there is.
+
+    None where all of it is True. Of a mask with two dimensions the library asks at every token whether it is, and the
+    processor waits for the answer. One with four dimensions is added to the scores, for plain attention adds whatever
+    it is given.
+    """
+    if bool(mask.all()):
+        return None
+    zeros = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+    return zeros.masked_fill(~mask, torch.finfo(dtype).min)[:, None, None]
+
+
+def recomputable_layers(model: nn.Module) -> list[Any]:
+    """The layers that the library marks as fit for gradient checkpointing."""
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+
+
+def has_adapter(model: nn.Module) -> bool:
+    """Whether a model came with an adapter in its layers, as transformers loads the folder of a saved adapter."""
+    return any(isinstance(module, BaseTunerLayer) for module in model.modules())
