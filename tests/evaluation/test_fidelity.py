@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from madrigal.evaluation.cooperation import EvalSetup
+from madrigal.evaluation.evaluate import EvalSetup
 from madrigal.evaluation.fidelity import compared_with_the_others, fidelity, spearman
 from madrigal.evaluation.statistics import ranks
 from madrigal.rollouts.play import GenerationRequest, StepRequest

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from madrigal.evaluation.evaluate import evaluate
+from madrigal.evaluation.evaluate import EvalSetup, evaluate
 from madrigal.rollouts.play import GenerationRequest, StepRequest
 from madrigal.rollouts.task import Task, check_task, rewards_of
 from madrigal.rollouts.topology import Parallel
@@ -176,7 +176,8 @@ def test_evaluation_shows_strength() -> None:
     scores = {}
     for name, player in (("perfect", game.optimal), ("random", random_player)):
         speak = say(lambda one, player=player: player(one.prompt, one.seed))  # type: ignore[misc]
-        scores[name], _ = evaluate(task, Parallel(), task.examples("test"), speak, judge_of(task), timed_examples=0)
+        setup = EvalSetup(task, Parallel(), task.examples("test"), speak, judge_of(task))
+        scores[name], _ = evaluate(setup, timed_examples=0)
     assert scores["perfect"].components["loss"] == 0 and scores["perfect"].return_percent > 85
     assert 40 < scores["random"].return_percent < 60
     seats = [scores["random"].components[f"win_as_{seat}"] for seat in PLAYERS]

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, pvariance
 from typing import Any
 
-from madrigal.evaluation.cooperation import EvalSetup
+from madrigal.evaluation.evaluate import EvalSetup
 from madrigal.evaluation.statistics import Interval, bootstrap, ranks
 from madrigal.rollouts.play import EpisodeRun, Play, drive, end_of, play, play_turn
 from madrigal.types import AgentId, ConfigError, Episode, Point, joint_reward
@@ -50,7 +50,7 @@ class Fidelity:
 
 
 def fidelity(
-    trial: EvalSetup, agent: AgentId, *, candidates: int = 8, continuations: int = 1, further: int = 16
+    setup: EvalSetup, agent: AgentId, *, candidates: int = 8, continuations: int = 1, further: int = 16
 ) -> Fidelity:
     """Measures the credit of an agent's first message; one context per example.
 
@@ -63,30 +63,30 @@ def fidelity(
     Raises:
         ConfigError: if the agent is none of the task's or does not speak in the first round, or a number cannot work.
     """
-    if agent not in trial.task.agents:
-        raise ConfigError(f"fidelity: expected one of {', '.join(trial.task.agents)}, got {agent}")
-    if candidates < 2 or continuations < 1 or further < 1 or not trial.examples:
+    if agent not in setup.task.agents:
+        raise ConfigError(f"fidelity: expected one of {', '.join(setup.task.agents)}, got {agent}")
+    if candidates < 2 or continuations < 1 or further < 1 or not setup.examples:
         raise ConfigError(
             "fidelity: expected at least 2 candidates, 1 continuation, 1 further one and 1 example, got "
-            f"{candidates}, {continuations}, {further} and {len(trial.examples)}"
+            f"{candidates}, {continuations}, {further} and {len(setup.examples)}"
         )
-    starts = [Point(example.id, trial.task.reset(example)) for example in trial.examples]
-    before = _played(trial, [(_until(trial, start, agent), start, ("before",)) for start in starts])
+    starts = [Point(example.id, setup.task.reset(example)) for example in setup.examples]
+    before = _played(setup, [(_until(setup, start, agent), start, ("before",)) for start in starts])
     contexts = [replace(start, history=episode.turns) for start, episode in zip(starts, before, strict=True)]
     messages = _played(
-        trial,
+        setup,
         [
-            (play_turn(trial.task, trial.topology, context), context, ("message", j))
+            (play_turn(setup.task, setup.topology, context), context, ("message", j))
             for context in contexts
             for j in range(candidates)
         ],
     )
-    returns = _returns(trial, messages, candidates, continuations + further)
+    returns = _returns(setup, messages, candidates, continuations + further)
     credit = [compared_with_the_others([fmean(row[:continuations]) for row in rows]) for rows in returns]
     worth = [centerd([fmean(row[continuations:]) for row in rows]) for rows in returns]
     return Fidelity(
         spearman([one for row in credit for one in row], [one for row in worth for one in row]),
-        bootstrap([pvariance(row) for row in credit], seed=trial.seed),
+        bootstrap([pvariance(row) for row in credit], seed=setup.seed),
         tuple(map(tuple, credit)),
         tuple(map(tuple, worth)),
     )
@@ -126,11 +126,11 @@ def spearman(one: Sequence[float], other: Sequence[float]) -> float:
     return math.fsum(x * y for x, y in zip(a, b, strict=True)) / spread if spread else 0.0
 
 
-def _until(trial: EvalSetup, start: Point[Any], agent: AgentId) -> Play:
+def _until(setup: EvalSetup, start: Point[Any], agent: AgentId) -> Play:
     """Decision after decision until an agent is next to speak, and gives the turns before that."""
-    here, acting = start, trial.task.acting(start.state)
-    while (speakers := trial.topology.speakers(acting, here.history)) and speakers[0] != agent:
-        episode = yield from play_turn(trial.task, trial.topology, here)
+    here, acting = start, setup.task.acting(start.state)
+    while (speakers := setup.topology.speakers(acting, here.history)) and speakers[0] != agent:
+        episode = yield from play_turn(setup.task, setup.topology, here)
         here = replace(here, history=here.history + episode.turns)
     if not speakers or speakers[0] != agent:
         raise ConfigError(f"fidelity: {agent} does not speak in the first round of {start.example}; name another agent")
@@ -138,16 +138,16 @@ def _until(trial: EvalSetup, start: Point[Any], agent: AgentId) -> Play:
 
 
 def _returns(
-    trial: EvalSetup, messages: Sequence[Episode[Any]], candidates: int, times: int
+    setup: EvalSetup, messages: Sequence[Episode[Any]], candidates: int, times: int
 ) -> list[list[list[float]]]:
     """By context and message, what each continuation came to."""
     going = [
-        (play(trial.task, trial.topology, here), here, ("on", j % candidates, n))
+        (play(setup.task, setup.topology, here), here, ("on", j % candidates, n))
         for j, message in enumerate(messages)
         if (here := end_of(message)) is not None
         for n in range(times)
     ]
-    rest = iter(_played(trial, going))
+    rest = iter(_played(setup, going))
     rows = iter([list(_rows(message, rest, times)) for message in messages])
     return [[next(rows) for _ in range(candidates)] for _ in range(len(messages) // candidates)]
 
@@ -158,6 +158,6 @@ def _rows(message: Episode[Any], rest: Iterator[Episode[Any]], times: int) -> It
         yield earned if end_of(message) is None else earned + sum(map(joint_reward, next(rest).steps))
 
 
-def _played(trial: EvalSetup, games: Sequence[tuple[Play, Point[Any], tuple[object, ...]]]) -> list[Episode[Any]]:
-    keyed = [EpisodeRun(moves, ("fidelity", trial.seed, point.example, *key)) for moves, point, key in games]
-    return drive(keyed, trial.speak, trial.judge)
+def _played(setup: EvalSetup, games: Sequence[tuple[Play, Point[Any], tuple[object, ...]]]) -> list[Episode[Any]]:
+    keyed = [EpisodeRun(moves, ("fidelity", setup.seed, point.example, *key)) for moves, point, key in games]
+    return drive(keyed, setup.speak, setup.judge)

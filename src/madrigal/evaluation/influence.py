@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from madrigal.evaluation.cooperation import EvalSetup
+from madrigal.evaluation.evaluate import EvalSetup
 from madrigal.evaluation.statistics import Interval, bootstrap
 from madrigal.rollouts.play import EpisodeRun, GenerationRequest, Play, SpeakRequest, drive, play
 from madrigal.rollouts.seeds import derive
@@ -101,7 +101,7 @@ def symbol(text: str) -> int:
 
 
 def influence(
-    trial: EvalSetup,
+    setup: EvalSetup,
     speaker: AgentId,
     listener: AgentId,
     *,
@@ -125,20 +125,20 @@ def influence(
     Raises:
         ConfigError: if the agents are not two of the task's, or the listener acts after the speaker in no context.
     """
-    agents = trial.task.agents
+    agents = setup.task.agents
     if speaker not in agents or listener not in agents or speaker == listener:
         raise ConfigError(f"influence: expected two agents of {', '.join(agents)}, got {speaker} and {listener}")
-    if candidates < 2 or replies < 1 or not trial.examples:
+    if candidates < 2 or replies < 1 or not setup.examples:
         raise ConfigError("influence: expected at least 2 candidates, 1 reply and 1 example")
-    contexts = _contexts(trial, speaker)
-    messages = _candidates(trial, contexts, speaker, candidates)
+    contexts = _contexts(setup, speaker)
+    messages = _candidates(setup, contexts, speaker, candidates)
     games = [
-        EpisodeRun(_until_reply(_resume(trial, context), context, listener), _key(trial, context, "reply", n), first)
+        EpisodeRun(_until_reply(_resume(setup, context), context, listener), _key(setup, context, "reply", n), first)
         for context, options in zip(contexts, messages, strict=True)
         for first in options
         for n in range(replies)
     ]
-    played = drive(games, trial.speak, trial.judge)
+    played = drive(games, setup.speak, setup.judge)
     if not any(episode.turns for episode in played):
         raise ConfigError(
             f"influence: {listener} never acts after {speaker}; play one after the other, or several rounds, or take "
@@ -150,38 +150,38 @@ def influence(
         table = [[_reply(next(answers)) for _ in range(replies)] for _ in range(candidates)]
         values.append(mutual_information(table, alpha=alpha))
     copied = mutual_information([[str(k)] * replies for k in range(candidates)], alpha=alpha)
-    return Influence(bootstrap(values, seed=trial.seed), tuple(values), math.log(candidates), copied)
+    return Influence(bootstrap(values, seed=setup.seed), tuple(values), math.log(candidates), copied)
 
 
-def _contexts(trial: EvalSetup, speaker: AgentId) -> list[Point[Any]]:
+def _contexts(setup: EvalSetup, speaker: AgentId) -> list[Point[Any]]:
     """The points at which the speaker is about to speak for the first time, one per example."""
-    starts = [Point(example.id, trial.task.reset(example)) for example in trial.examples]
+    starts = [Point(example.id, setup.task.reset(example)) for example in setup.examples]
     games = [
-        EpisodeRun(_until_asked(_resume(trial, start), start, speaker), _key(trial, start, "before"))
+        EpisodeRun(_until_asked(_resume(setup, start), start, speaker), _key(setup, start, "before"))
         for start in starts
     ]
-    before = drive(games, trial.speak, trial.judge)
+    before = drive(games, setup.speak, setup.judge)
     return [replace(start, history=episode.turns) for start, episode in zip(starts, before, strict=True)]
 
 
 def _candidates(
-    trial: EvalSetup, contexts: Sequence[Point[Any]], speaker: AgentId, count: int
+    setup: EvalSetup, contexts: Sequence[Point[Any]], speaker: AgentId, count: int
 ) -> list[list[dict[AgentId, Completion]]]:
     """For each context the candidate messages, each with what the others say at the same time."""
     wanted, asked = list[GenerationRequest](), list[dict[AgentId, Messages]]()
     for context in contexts:
-        request = next(_resume(trial, context))
+        request = next(_resume(setup, context))
         prompts = dict(request.prompts) if isinstance(request, SpeakRequest) else {}
         asked.append(prompts)
         wanted += [
-            GenerationRequest(speaker, prompts[speaker], derive(*_key(trial, context, "message", k)))
+            GenerationRequest(speaker, prompts[speaker], derive(*_key(setup, context, "message", k)))
             for k in range(count)
         ]
         others = [agent for agent in prompts if agent != speaker]
         wanted += [
-            GenerationRequest(agent, prompts[agent], derive(*_key(trial, context, "beside", agent))) for agent in others
+            GenerationRequest(agent, prompts[agent], derive(*_key(setup, context, "beside", agent))) for agent in others
         ]
-    said = iter(trial.speak(wanted))
+    said = iter(setup.speak(wanted))
     options = []
     for prompts in asked:
         messages = [next(said) for _ in range(count)]
@@ -190,12 +190,12 @@ def _candidates(
     return options
 
 
-def _resume(trial: EvalSetup, point: Point[Any]) -> Play:
-    return play(trial.task, trial.topology, point)
+def _resume(setup: EvalSetup, point: Point[Any]) -> Play:
+    return play(setup.task, setup.topology, point)
 
 
-def _key(trial: EvalSetup, point: Point[Any], *parts: object) -> tuple[object, ...]:
-    return ("influence", trial.seed, point.example, *parts)
+def _key(setup: EvalSetup, point: Point[Any], *parts: object) -> tuple[object, ...]:
+    return ("influence", setup.seed, point.example, *parts)
 
 
 def _until_asked(moves: Play, start: Point[Any], speaker: AgentId) -> Play:
