@@ -12,7 +12,7 @@ import relay
 
 from madrigal.evaluation.evaluate import EvalSetup
 from madrigal.evaluation.statistics import Interval
-from madrigal.evaluation.teamwork import ALONE, UNHEARD, Teamwork, analyze_team, remembering
+from madrigal.evaluation.teamwork import ALONE, UNHEARD, Teamwork, analyze_team, cached
 from madrigal.rollouts.play import Generate, GenerationRequest
 from madrigal.rollouts.task import SingleRound, Task
 from madrigal.rollouts.topology import Parallel, Sequential, Topology
@@ -159,7 +159,7 @@ def test_what_is_remembered_is_what_was_said() -> None:
         calls.append(len(wanted))
         return [Completion(f"{utterance.seed}, call {len(calls)}") for utterance in wanted]
 
-    speak, one, two = remembering(counting), GenerationRequest("ann", (), 1), GenerationRequest("ann", (), 2)
+    speak, one, two = cached(counting), GenerationRequest("ann", (), 1), GenerationRequest("ann", (), 2)
     assert [said.text for said in speak([one])] == ["1, call 1"]
     assert [said.text for said in speak([two, one, two])] == ["2, call 2", "1, call 1", "2, call 2"]
     assert speak([one, two]) and calls == [1, 1]

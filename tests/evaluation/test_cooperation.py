@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from madrigal.evaluation.ablations import MessageAblation, Told, by_agent, muffled
+from madrigal.evaluation.ablations import AblatedState, MessageAblation, ablated_judge, by_agent
 from madrigal.evaluation.cooperation import cross_play, leave_messages_out, leave_one_agent_out
 from madrigal.evaluation.evaluate import EvalSetup, play_examples
 from madrigal.evaluation.statistics import Interval
@@ -143,13 +143,13 @@ def test_true_rumours_change_nothing() -> None:
         return own[0].completion.text
 
     task = MessageAblation(told.task, "second", truth)
-    again = play_examples(replace(told, task=task, judge=muffled(task, told.judge)))
+    again = play_examples(replace(told, task=task, judge=ablated_judge(task, told.judge)))
     for episode in again:
         assert [(t.prompt, t.completion) for t in episode.turns] == [
             (t.prompt, t.completion) for t in episodes[episode.start.example].turns
         ]
         last = episode.steps[-1].state
-        assert isinstance(last, Told) and last.state == last.told and last.round == 3
+        assert isinstance(last, AblatedState) and last.state == last.believed and last.round == 3
 
 
 def test_a_muffled_agent_still_knows_what_it_said_itself() -> None:

@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from madrigal.evaluation.ablations import MessageAblation, Retell, by_agent, muffled, override_actions
-from madrigal.evaluation.evaluate import EvalSetup, percent_of_best, play_examples
+from madrigal.evaluation.ablations import MessageAblation, Retell, ablated_judge, by_agent, override_actions
+from madrigal.evaluation.evaluate import EvalSetup, normalized_returns, play_examples
 from madrigal.evaluation.statistics import Comparison, Interval, hierarchical_bootstrap, paired_bootstrap
 from madrigal.rollouts.play import Generate, Play
 from madrigal.types import AgentId, ConfigError, Episode, Example
@@ -55,12 +55,12 @@ def leave_one_agent_out(setup: EvalSetup, *, borrowed: bool = False) -> dict[Age
         ConfigError: if there are no examples, or only one to borrow from.
     """
     episodes = play_examples(setup)
-    borrow = _borrower(setup, episodes) if borrowed else _nothing
+    retell = _borrower(setup, episodes) if borrowed else _nothing
     drops = {}
     for agent in setup.task.agents:
 
         def change(moves: Play, example: Example, agent: AgentId = agent) -> Play:
-            return override_actions(moves, agent, lambda turn: borrow(example.id, turn, agent) or "")
+            return override_actions(moves, agent, lambda round: retell(example.id, round, agent) or "")
 
         drops[agent] = _drop(setup, episodes, play_examples(setup, change))
     return drops
@@ -84,7 +84,7 @@ def leave_messages_out(setup: EvalSetup, *, borrowed: bool = False) -> dict[Agen
     drops = {}
     for listener in setup.task.agents:
         task = MessageAblation(setup.task, listener, retell)
-        changed = replace(setup, task=task, judge=muffled(task, setup.judge))
+        changed = replace(setup, task=task, judge=ablated_judge(task, setup.judge))
         drops[listener] = _drop(setup, episodes, play_examples(changed))
     return drops
 
@@ -111,7 +111,7 @@ def cross_play(setup: EvalSetup, teams: Mapping[str, Generate], seat: AgentId | 
     def row(one: Generate) -> list[list[float]]:
         speakers = ({**dict.fromkeys(agents, other), seat: one} for other in teams.values())
         pairs = (replace(setup, speak=by_agent(speaking)) for speaking in speakers)
-        return [_returns(setup, play_examples(pair)) for pair in pairs]
+        return [normalized_returns(setup.task, play_examples(pair)) for pair in pairs]
 
     table = [row(one) for one in teams.values()]
     means = tuple(tuple(map(fmean, line)) for line in table)
@@ -121,12 +121,9 @@ def cross_play(setup: EvalSetup, teams: Mapping[str, Generate], seat: AgentId | 
     return CrossPlay(tuple(teams), means, own, own - gap.mean, gap)
 
 
-def _returns(setup: EvalSetup, episodes: Sequence[Episode[Any]]) -> list[float]:
-    return [percent_of_best(setup.task, episode) for episode in episodes]
-
-
 def _drop(setup: EvalSetup, episodes: Sequence[Episode[Any]], changed: Sequence[Episode[Any]]) -> Comparison:
-    return paired_bootstrap(_returns(setup, episodes), _returns(setup, changed), seed=setup.seed)
+    before, after = (normalized_returns(setup.task, played) for played in (episodes, changed))
+    return paired_bootstrap(before, after, seed=setup.seed)
 
 
 def _gaps(table: Sequence[Sequence[Sequence[float]]], i: int) -> list[float]:
@@ -135,7 +132,7 @@ def _gaps(table: Sequence[Sequence[Sequence[float]]], i: int) -> list[float]:
     return [own - fmean(values) for own, *values in zip(table[i][i], *strangers, strict=True)]
 
 
-def _nothing(example: str, turn: int, agent: AgentId) -> str | None:
+def _nothing(example: str, round: int, agent: AgentId) -> str | None:
     return None
 
 
@@ -146,8 +143,8 @@ def _borrower(setup: EvalSetup, episodes: Sequence[Episode[Any]]) -> Retell:
     following = [*episodes[1:], episodes[0]]
     donors = {example.id: donor for example, donor in zip(setup.examples, following, strict=True)}
 
-    def borrow(example: str, turn: int, agent: AgentId) -> str | None:
-        said = [one for one in donors[example].turns if one.agent == agent and one.round <= turn]
-        return said[-1].completion.text if said else None
+    def borrow(example: str, round: int, agent: AgentId) -> str | None:
+        turns = [turn for turn in donors[example].turns if turn.agent == agent and turn.round <= round]
+        return turns[-1].completion.text if turns else None
 
     return borrow

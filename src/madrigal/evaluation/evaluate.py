@@ -62,8 +62,8 @@ def evaluate(setup: EvalSetup, *, samples: int = 1, timed_examples: int = 8) -> 
     An example counts once: with the mean of its samples. The episodes come example after example.
     """
     episodes = play_examples(setup, samples=samples)
-    percents = [percent_of_best(setup.task, episode) for episode in episodes]
-    interval = bootstrap([fmean(percents[n : n + samples]) for n in range(0, len(percents), samples)])
+    returns = normalized_returns(setup.task, episodes)
+    interval = bootstrap([fmean(returns[n : n + samples]) for n in range(0, len(returns), samples)])
     parts = {name: bootstrap(values) for name, values in _metric_values(episodes, samples).items()}
     alone = replace(setup, speak=one_at_a_time(setup.speak))
     timed = [e for x in setup.examples[:timed_examples] for e in play_examples(replace(alone, examples=[x]))]
@@ -118,6 +118,11 @@ def percent_of_best(task: Task[Any], episode: Episode[Any]) -> float:
     if "return_percent" in last.metrics:
         return last.metrics["return_percent"]
     return 100 * joint_reward(last) / task.best_return
+
+
+def normalized_returns(task: Task[Any], episodes: Sequence[Episode[Any]]) -> list[float]:
+    """`percent_of_best` of each episode."""
+    return [percent_of_best(task, episode) for episode in episodes]
 
 
 def mean_metrics(episodes: Sequence[Episode[Any]]) -> dict[str, float]:

@@ -21,14 +21,14 @@ References:
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from statistics import fmean, pvariance
 from typing import Any
 
 from madrigal.evaluation.evaluate import EvalSetup
-from madrigal.evaluation.statistics import Interval, bootstrap, ranks
+from madrigal.evaluation.statistics import Interval, bootstrap, centered, spearman
 from madrigal.rollouts.play import EpisodeRun, Play, drive, end_of, play, play_turn
 from madrigal.types import AgentId, ConfigError, Episode, Point, joint_reward
 
@@ -82,48 +82,23 @@ def fidelity(
         ],
     )
     returns = _returns(setup, messages, candidates, continuations + further)
-    credit = [compared_with_the_others([fmean(row[:continuations]) for row in rows]) for rows in returns]
-    worth = [centerd([fmean(row[continuations:]) for row in rows]) for rows in returns]
+    credit = [leave_one_out([fmean(row[:continuations]) for row in rows]) for rows in returns]
+    worth = [centered([fmean(row[continuations:]) for row in rows]) for rows in returns]
     return Fidelity(
-        spearman([one for row in credit for one in row], [one for row in worth for one in row]),
+        spearman(list(chain.from_iterable(credit)), list(chain.from_iterable(worth))),
         bootstrap([pvariance(row) for row in credit], seed=setup.seed),
         tuple(map(tuple, credit)),
         tuple(map(tuple, worth)),
     )
 
 
-def compared_with_the_others(returns: Sequence[float]) -> list[float]:
-    """Leave-one-out credit: each return against the mean of the others.
+def leave_one_out(returns: Sequence[float]) -> list[float]:
+    """Each return against the mean of the others.
 
-    >>> compared_with_the_others([1.0, 0.0, 2.0])
+    >>> leave_one_out([1.0, 0.0, 2.0])
     [0.0, -1.5, 1.5]
     """
-    return [one * len(returns) / (len(returns) - 1) for one in centerd(returns)]
-
-
-def centerd(returns: Sequence[float]) -> list[float]:
-    """Each return against the mean of all."""
-    mean = fmean(returns)
-    return [one - mean for one in returns]
-
-
-def spearman(one: Sequence[float], other: Sequence[float]) -> float:
-    """The correlation of ranks; equal values share the mean of their ranks, and no spread is no correlation.
-
-        rho = sum_i (a_i - a)(b_i - b) / sqrt( sum_i (a_i - a)^2 * sum_i (b_i - b)^2 )          a, b: ranks
-
-    >>> spearman([1.0, 2.0, 3.0], [10.0, 1000.0, 100.0])
-    0.5
-
-    Raises:
-        ValueError: if there are not as many values in both.
-
-    References:
-        Spearman, 1904, "The proof and measurement of association between two things".
-    """
-    a, b = centerd(ranks(one)), centerd(ranks(other))
-    spread = math.sqrt(math.fsum(x * x for x in a) * math.fsum(y * y for y in b))
-    return math.fsum(x * y for x, y in zip(a, b, strict=True)) / spread if spread else 0.0
+    return [value * len(returns) / (len(returns) - 1) for value in centered(returns)]
 
 
 def _until(setup: EvalSetup, start: Point[Any], agent: AgentId) -> Play:
@@ -140,22 +115,21 @@ def _until(setup: EvalSetup, start: Point[Any], agent: AgentId) -> Play:
 def _returns(
     setup: EvalSetup, messages: Sequence[Episode[Any]], candidates: int, times: int
 ) -> list[list[list[float]]]:
-    """By context and message, what each continuation came to."""
+    """By context and message, the return of each continuation."""
+    ends = [end_of(message) for message in messages]
     going = [
-        (play(setup.task, setup.topology, here), here, ("on", j % candidates, n))
-        for j, message in enumerate(messages)
-        if (here := end_of(message)) is not None
+        (play(setup.task, setup.topology, end), end, ("on", j % candidates, n))
+        for j, end in enumerate(ends)
+        if end is not None
         for n in range(times)
     ]
-    rest = iter(_played(setup, going))
-    rows = iter([list(_rows(message, rest, times)) for message in messages])
-    return [[next(rows) for _ in range(candidates)] for _ in range(len(messages) // candidates)]
-
-
-def _rows(message: Episode[Any], rest: Iterator[Episode[Any]], times: int) -> Iterator[float]:
-    earned = sum(map(joint_reward, message.steps))
-    for _ in range(times):
-        yield earned if end_of(message) is None else earned + sum(map(joint_reward, next(rest).steps))
+    continued = iter(_played(setup, going))
+    rows = []
+    for message, end in zip(messages, ends, strict=True):
+        earned = sum(map(joint_reward, message.steps))
+        later = [0.0 if end is None else sum(map(joint_reward, next(continued).steps)) for _ in range(times)]
+        rows.append([earned + rest for rest in later])
+    return [rows[start : start + candidates] for start in range(0, len(rows), candidates)]
 
 
 def _played(setup: EvalSetup, games: Sequence[tuple[Play, Point[Any], tuple[object, ...]]]) -> list[Episode[Any]]:

@@ -1,4 +1,4 @@
-"""Intervals, paired comparisons and corrections for many of them; pure functions of numbers.
+"""Intervals, paired comparisons, corrections for many of them, and rank correlation; pure functions of numbers.
 
 All of them are deterministic for a seed. One value gives an interval of width 0, which says nothing: state the count
 beside it. An interval over examples says nothing of other seeds; `hierarchical_bootstrap` asks both.
@@ -6,8 +6,10 @@ beside it. An interval over examples says nothing of other seeds; `hierarchical_
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -193,3 +195,28 @@ def ranks(values: Sequence[float]) -> list[float]:
     first = {value: place for place, value in reversed(list(enumerate(ordered, start=1)))}
     last = {value: place for place, value in enumerate(ordered, start=1)}
     return [(first[value] + last[value]) / 2 for value in values]
+
+
+def centered(values: Sequence[float]) -> list[float]:
+    """Each value minus the mean of all."""
+    mean = fmean(values)
+    return [value - mean for value in values]
+
+
+def spearman(one: Sequence[float], other: Sequence[float]) -> float:
+    """The correlation of ranks; equal values share the mean of their ranks, and no spread is no correlation.
+
+        rho = sum_i (a_i - a)(b_i - b) / sqrt( sum_i (a_i - a)^2 * sum_i (b_i - b)^2 )          a, b: ranks
+
+    >>> spearman([1.0, 2.0, 3.0], [10.0, 1000.0, 100.0])
+    0.5
+
+    Raises:
+        ValueError: if there are not as many values in both.
+
+    References:
+        Spearman, 1904, "The proof and measurement of association between two things".
+    """
+    a, b = centered(ranks(one)), centered(ranks(other))
+    spread = math.sqrt(math.fsum(x * x for x in a) * math.fsum(y * y for y in b))
+    return math.fsum(x * y for x, y in zip(a, b, strict=True)) / spread if spread else 0.0

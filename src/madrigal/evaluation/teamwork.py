@@ -1,4 +1,4 @@
-"""A team taken apart: every question about its cooperation that can be asked of it, asked at once."""
+"""Every measure of a team's cooperation at once: drops, influence, cross-play, shares of tokens."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import permutations
 from typing import Any
 
 from madrigal.evaluation.cooperation import CrossPlay, cross_play, leave_messages_out, leave_one_agent_out
-from madrigal.evaluation.evaluate import EvalSetup, percent_of_best, play_examples
+from madrigal.evaluation.evaluate import EvalSetup, normalized_returns, play_examples
 from madrigal.evaluation.influence import Influence, influence
 from madrigal.evaluation.metrics import token_shares
 from madrigal.evaluation.statistics import Interval, bootstrap, holm
@@ -46,7 +46,7 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Teamwork:
-    """What was found of one team.
+    """All measures of one team.
 
     Attributes:
         examples: how many were played.
@@ -69,7 +69,7 @@ class Teamwork:
 def analyze_team(
     setup: EvalSetup, teams: Mapping[str, Generate], stage: Callable[[str], None] = lambda doing: None
 ) -> Teamwork:
-    """Asks all that can be asked of the first team, and lets the agent in its first seat play with the others.
+    """Computes all measures that the first team has, and lets the agent in its first seat play with the others.
 
     Args:
         setup: what is played; its own speaker is not asked.
@@ -80,7 +80,7 @@ def analyze_team(
         ConfigError: if there are fewer than two examples; each borrows what is said on another.
         TaskError: if a metric, the task's normalized return, say, is not finite.
     """
-    speakers = {name: remembering(speak) for name, speak in teams.items()}
+    speakers = {name: cached(speak) for name, speak in teams.items()}
     setup = replace(setup, speak=next(iter(speakers.values())))
     several, heard = len(setup.task.agents) > 1, _anybody_hears(setup)
     stage("playing")
@@ -92,7 +92,7 @@ def analyze_team(
     stage("playing with agents of other teams")
     return Teamwork(
         examples=len(played),
-        return_percent=bootstrap([percent_of_best(setup.task, episode) for episode in played], seed=setup.seed),
+        return_percent=bootstrap(normalized_returns(setup.task, played), seed=setup.seed),
         drops=drops,
         influence=measured,
         cross_play=cross_play(setup, speakers) if several and len(speakers) > 1 else None,
@@ -101,14 +101,14 @@ def analyze_team(
     )
 
 
-def remembering(speak: Generate) -> Generate:
+def cached(speak: Generate) -> Generate:
     """Answers what was asked before as it was answered then: changed play asks much of it again, word for word."""
     known: dict[GenerationRequest, Completion] = {}
 
     def answer(wanted: Sequence[GenerationRequest]) -> list[Completion]:
-        new = [utterance for utterance in dict.fromkeys(wanted) if utterance not in known]
+        new = [request for request in dict.fromkeys(wanted) if request not in known]
         known.update(zip(new, speak(new) if new else (), strict=True))
-        return [known[utterance] for utterance in wanted]
+        return [known[request] for request in wanted]
 
     return answer
 
@@ -122,11 +122,11 @@ def _drops(setup: EvalSetup, *, heard: bool) -> tuple[Drop, ...]:
     compared = {"silent": leave_one_agent_out(setup), "borrowed": leave_one_agent_out(setup, borrowed=True)}
     if heard:
         compared["deaf"] = leave_messages_out(setup)
-    rows = [(agent, change, one) for change, agents in compared.items() for agent, one in agents.items()]
-    corrected = holm([one.p for _, _, one in rows])
+    rows = [(agent, change, drop) for change, drops in compared.items() for agent, drop in drops.items()]
+    corrected = holm([drop.p for _, _, drop in rows])
     return tuple(
-        Drop(agent, change, one.difference, one.p, after)
-        for (agent, change, one), after in zip(rows, corrected, strict=True)
+        Drop(agent, change, drop.difference, drop.p, p)
+        for (agent, change, drop), p in zip(rows, corrected, strict=True)
     )
 
 
