@@ -1,4 +1,4 @@
-"""Does the team cooperate? What is lost without an agent, without its messages, or with another team's agent.
+"""Drops of the return without an agent, without its messages, or with another team's agent.
 
 Every comparison plays the same examples with the same seeds, so that what the change does not touch stays word for
 word the same: an agent that nobody needs has a drop of exactly 0. Drops are in points of the normalized return, which
@@ -90,7 +90,7 @@ def leave_messages_out(setup: EvalSetup, *, borrowed: bool = False) -> dict[Agen
 
 
 def cross_play(setup: EvalSetup, teams: Mapping[str, Generate], seat: AgentId | None = None) -> CrossPlay:
-    """Lets the agent in one seat of each team play with the other seats of each team.
+    """The returns of every pair of teams, one agent of the first with the other agents of the second.
 
     Args:
         setup: what is played; its own speaker is not asked.

@@ -1,4 +1,4 @@
-"""Evaluation of a team: plays held-out examples, each once or several times, and says what the answers were worth."""
+"""Evaluation of a team on held-out examples, each played once or several times: return, metrics, speed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from madrigal.types import Completion, ConfigError, Episode, Example, Point, joi
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What was measured.
+    """The measures of one team on held-out examples.
 
     Attributes:
         return_percent: mean normalized return of the last round, in percent of the best; `low` and `high` are its 95 %

@@ -1,4 +1,4 @@
-"""Is credit true? Whether advantages in one context agree with what messages are worth when played on many times.
+"""Fidelity of credit: the rank correlation of messages' advantages with their worth when played on many times.
 
 Whether a message moves anybody is for `influence` to say.
 
@@ -35,7 +35,7 @@ from madrigal.types import AgentId, ConfigError, Episode, Point, joint_reward
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
-    """What was measured of one agent's first message.
+    """The fidelity of the credit of one agent's first message.
 
     Attributes:
         correlation: of credit and worth, from -1 to 1; 0 where either is the same for all messages.
@@ -52,7 +52,7 @@ class Fidelity:
 def fidelity(
     setup: EvalSetup, agent: AgentId, *, candidates: int = 8, continuations: int = 1, further: int = 16
 ) -> Fidelity:
-    """Measures the credit of an agent's first message; one context per example.
+    """The rank correlation of credit and worth of an agent's first message; one context per example.
 
     Args:
         agent: whose message is varied.

@@ -27,7 +27,7 @@ def scripted(player: Player) -> Generate:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What one speaker made of another.
+    """How one speaker did against another.
 
     Attributes:
         payoff: its mean return in an episode, with a 95 % bootstrap interval over deals; a deal counts once, with the
@@ -47,7 +47,7 @@ class Match:
 def match(
     task: Task[Any], one: Generate, other: Generate, examples: Sequence[Example], judge: StepFn, *, seed: int = 0
 ) -> Match:
-    """Plays every example twice, with `one` in each of the two seats, and says how it did against `other`.
+    """Payoff and win rates of `one` against `other`: every example is played twice, with `one` in each seat.
 
     Args:
         task: a zero-sum task of two agents whose examples leave both seats free.
