@@ -124,7 +124,7 @@ class Negotiation:
         first, second = position.gains
         return (first > second) - (first < second) + 0.0
 
-    def tell(self, position: Market) -> str:
+    def observation(self, position: Market) -> str:
         mover = self.mover(position)
         held, worth = position.holdings[mover], position.worth[mover]
         goods = ", ".join(f"{n} {name} worth {w}" for n, name, w in zip(held, RESOURCES, worth, strict=True))
