@@ -129,8 +129,8 @@ def main() -> None:
 
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
-        asked = json.loads(line)
-        print(json.dumps(compare(parse, verify, asked["reference"], asked["answer"], seconds)), flush=True)
+        request = json.loads(line)
+        print(json.dumps(compare(parse, verify, request["reference"], request["answer"], seconds)), flush=True)
 
 
 def compare(parse: Any, verify: Any, reference: str, answer: str, seconds: int) -> dict[str, Any]:
