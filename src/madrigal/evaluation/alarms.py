@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from madrigal.evaluation.metrics import distinct_n, overlap
 from madrigal.evaluation.series import Series, match_keys, number_in, series
+from madrigal.types import AgentId
 
 Record = Mapping[str, Any]
 
@@ -146,18 +147,16 @@ def _share(own: Series, everybody: Iterable[Series]) -> Series:
 def _role_collapse(episodes: Sequence[Record], limits: Thresholds) -> Iterator[Alarm]:
     """Agents whose last texts are all the same, or an agent that says the same whatever it is asked."""
     trained = [r for r in episodes if "evaluation" not in r and number_in(r, "step") is not None]
-    texts = [(int(r["step"]), {turn["agent"]: turn["text"] for turn in r["turns"]}) for r in trained]
-    said = [(step, {agent: text for agent, text in last.items() if text.strip()}) for step, last in texts]
-    width = _width(len(said), limits)
-    shared = [
-        (step, fmean(overlap(*pair) for pair in combinations(last.values(), 2))) for step, last in said if len(last) > 1
-    ]
+    texts = [(int(r["step"]), _last_texts(r)) for r in trained]
+    width = _width(len(trained), limits)
+    pairs = [(step, list(combinations(last.values(), 2))) for step, last in texts]
+    shared = [(step, fmean(overlap(*pair) for pair in some)) for step, some in pairs if some]
     if mean := Series(tuple(shared), width).above(limits.overlap):
         text = f"the agents' texts share {mean.value:.0%} of their words, above {limits.overlap:.0%}"
         remedy = "give them different prompts, or a reward that pays for division"
         yield Alarm("role collapse", "warning", mean.step, f"{text}; {remedy}")
-    for agent in dict.fromkeys(agent for _, last in said for agent in last):
-        own = [(step, last[agent]) for step, last in said if agent in last]
+    for agent in dict.fromkeys(agent for _, last in texts for agent in last):
+        own = [(step, last[agent]) for step, last in texts if agent in last]
         ends = range(width, len(own) + 1, width) if width else ()
         distinct = [(own[end - 1][0], distinct_n([text for _, text in own[end - width : end]])) for end in ends]
         measured = Series(tuple(distinct), 1)
@@ -165,6 +164,12 @@ def _role_collapse(episodes: Sequence[Record], limits: Thresholds) -> Iterator[A
             fell = f"distinct word pairs fell from {measured.start:.0%} to {mean.value:.0%}"
             text = f"agent {agent}: {fell}, below {limits.distinct:.0%} of what they were"
             yield Alarm("role collapse", "warning", mean.step, f"{text}; raise the temperature or the KL weight")
+
+
+def _last_texts(record: Record) -> dict[AgentId, str]:
+    """What each agent wrote last, where that is not blank."""
+    last = {turn["agent"]: turn["text"] for turn in record["turns"]}
+    return {agent: text for agent, text in last.items() if text.strip()}
 
 
 def _reward_hacking(

@@ -164,15 +164,15 @@ def counted(say: Say, plain: int, tell: Tell, clock: Callable[[], float] = time.
     Args:
         plain: plain answers that will be asked for; helped and misled ones follow, as many as are needed.
     """
-    began = told = clock()
+    began = shown = clock()
     count = 0
 
     def counting(asks: Sequence[Ask], temperature: float) -> Sequence[str]:
-        nonlocal told, count
+        nonlocal shown, count
         texts = say(asks, temperature)
         count, now = count + len(texts), clock()
-        if told == began or now - told >= EVERY:
-            told = now
+        if shown == began or now - shown >= EVERY:
+            shown = now
             tell(_progress(count, plain, now - began))
         return texts
 

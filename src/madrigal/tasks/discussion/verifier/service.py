@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -45,7 +45,7 @@ def open_verifier(config: VerifierConfig) -> Iterator[Verifier]:
         case "exact":
             yield exact
         case "symbolic":
-            with Symbolic(min(SECONDS, config.seconds)) as symbolic:
+            with closing(Symbolic(min(SECONDS, config.seconds))) as symbolic:
                 yield symbolic
         case "learned":
             with serving(Path(config.model)) as url:
