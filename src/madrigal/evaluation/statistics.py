@@ -65,10 +65,11 @@ def bootstrap(values: Sequence[float], level: float = 0.95, resamples: int = 400
 def paired_bootstrap(
     first: Sequence[float], second: Sequence[float], level: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> Comparison:
-    """Compares two systems on the same examples: pairs take away what makes examples hard or easy for both.
+    """The mean difference of two systems on the same examples, with its interval and p-value.
 
-    The interval is the percentile bootstrap of the mean difference; the p-value comes from a sign-flip permutation
-    test, which asks how often exchanging the two systems at random, example by example, gives a difference as large.
+    Pairs take away what makes examples hard or easy for both. The interval is the percentile bootstrap of the mean
+    difference; the p-value comes from a sign-flip permutation test, which asks how often exchanging the two systems at
+    random, example by example, gives a difference as large.
 
         p = #{s : |mean(s * d)| >= |mean(d)|} / 2^n                          for n <= 14, over every s in {-1, 1}^n
         p = (1 + #{drawn s : ...}) / (1 + resamples)                         beyond
@@ -95,7 +96,7 @@ def paired_bootstrap(
 def hierarchical_bootstrap(
     runs: Sequence[Sequence[float]], level: float = 0.95, resamples: int = 4000, seed: int = 0
 ) -> Interval:
-    """The interval of a mean over seeds and examples: resample runs, then the examples within each drawn run.
+    """The bootstrap interval of a mean over seeds and examples: resample runs, then the examples within each drawn run.
 
         mean = 1/S * sum_s 1/n_s * sum_i x_si
 
@@ -186,7 +187,7 @@ def _interval(mean: float, means: Array, level: float) -> Interval:
 
 
 def ranks(values: Sequence[float]) -> list[float]:
-    """The place of each value in their order, from 1.
+    """The rank of each value, from 1; equal values share the mean of their ranks.
 
     >>> ranks([5.0, 1.0, 5.0])
     [2.5, 1.0, 2.5]

@@ -102,7 +102,7 @@ def analyze_team(
 
 
 def cached(speak: Generate) -> Generate:
-    """Answers what was asked before as it was answered then: changed play asks much of it again, word for word."""
+    """A speaker that answers each request once: changed play asks much again, word for word."""
     known: dict[GenerationRequest, Completion] = {}
 
     def answer(wanted: Sequence[GenerationRequest]) -> list[Completion]:

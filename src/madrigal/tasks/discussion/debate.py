@@ -22,9 +22,8 @@ from madrigal.rollouts.task.asking import ASKED
 from madrigal.tasks.data import EMBEDDED, Source, load_examples
 from madrigal.tasks.discussion import domains
 from madrigal.tasks.discussion.answers import majority, outcome, result_of
-from madrigal.tasks.discussion.changes import discussion_metrics
+from madrigal.tasks.discussion.metrics import discussion_metrics, flaw_of
 from madrigal.tasks.discussion.prompts import question_prompt, quote, rebuttal, score_words
-from madrigal.tasks.discussion.quality import flaw_of
 from madrigal.tasks.discussion.verifier import Question, Verifier, exact, verified
 from madrigal.tasks.discussion.verifier.config import VerifierConfig
 from madrigal.tasks.discussion.verifier.service import open_verifier
