@@ -16,7 +16,7 @@ from __future__ import annotations
 import random
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from madrigal.rollouts.seeds import derive
@@ -148,7 +148,7 @@ def _rewrite(questions: dict[str, Question], pools: dict[str, Pool], say: Say, c
     for row, text in zip(rows, say(asks, _temperature(config, "rewrite")), strict=True):
         same = result_of(text, row.choices) == result_of(row.answer, row.choices)
         answer = restyled(text, row.asked) if same else row.answer
-        pools[row.id][row.right].append(Row(row.id, row.question, answer, row.right, row.way, row.choices))
+        pools[row.id][row.right].append(replace(row, answer=answer))
 
 
 def balanced(pool: Pool, each: int, seed: int) -> list[Row]:
