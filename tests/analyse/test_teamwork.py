@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import relay
 
-from madrigal.evaluation.cooperation import EvalSetup
+from madrigal.evaluation.evaluate import EvalSetup
 from madrigal.evaluation.statistics import Interval
-from madrigal.evaluation.teamwork import ALONE, UNHEARD, Teamwork, analyze_team, remembering
+from madrigal.evaluation.teamwork import ALONE, UNHEARD, Teamwork, analyze_team, cached
 from madrigal.rollouts.play import Generate, GenerationRequest
 from madrigal.rollouts.task import SingleRound, Task
 from madrigal.rollouts.topology import Parallel, Sequential, Topology
 from madrigal.tasks.discussion.gsm8k import Gsm8k, Gsm8kTask
-from madrigal.types import Completion, ConfigError, Example, RewardError, Step
+from madrigal.types import Completion, ConfigError, Example, Step, TaskError
 
 ALL, NONE = Interval(100.0, 100.0, 100.0), Interval(0.0, 0.0, 0.0)
 
@@ -159,7 +159,7 @@ def test_what_is_remembered_is_what_was_said() -> None:
         calls.append(len(wanted))
         return [Completion(f"{utterance.seed}, call {len(calls)}") for utterance in wanted]
 
-    speak, one, two = remembering(counting), GenerationRequest("ann", (), 1), GenerationRequest("ann", (), 2)
+    speak, one, two = cached(counting), GenerationRequest("ann", (), 1), GenerationRequest("ann", (), 2)
     assert [said.text for said in speak([one])] == ["1, call 1"]
     assert [said.text for said in speak([two, one, two])] == ["2, call 2", "1, call 1", "2, call 2"]
     assert speak([one, two]) and calls == [1, 1]
@@ -171,7 +171,7 @@ def test_a_normalized_return_that_is_no_number_is_refused(value: Any) -> None:
         rewards = dict.fromkeys(relay.AGENTS, 1.0)
         return [Step(request.state, rewards, "horizon", {"return_percent": value}) for request in requests]
 
-    with pytest.raises(RewardError, match="task relay: the metric return_percent must be a finite number, got"):
+    with pytest.raises(TaskError, match="task relay: the metric 'return_percent' must be a finite number, got"):
         analyze_team(replace(trial(), judge=judge), {"a": team()})
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from madrigal.evaluation.evaluate import Evaluation, evaluate, response_seconds
+from madrigal.evaluation.evaluate import EvalSetup, Evaluation, evaluate, response_seconds
 from madrigal.rollouts.play import EpisodeRun, GenerationRequest, StepRequest, drive, play
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import SingleRound
@@ -78,7 +78,7 @@ def test_its_response_time_is_the_sum_of_two_passes_each_as_long_as_its_longest(
 
 
 def test_speed_is_all_agents_tokens_over_response_time() -> None:
-    result, _ = evaluate(TASK, Discussion(), TASK.test, Script(), judge, timed_examples=2)
+    result, _ = evaluate(EvalSetup(TASK, Discussion(), TASK.test, Script(), judge), timed_examples=2)
     assert result.response_seconds == 8.0 and result.tokens_per_second == 4 * 10 / 8.0
 
 
@@ -90,7 +90,7 @@ def test_for_the_clock_nobody_shares_the_machine() -> None:
         sizes.append(len(wanted))
         return [Completion("said", token_ids=(1,) * 10, seconds=float(len(wanted))) for _ in wanted]
 
-    result, _ = evaluate(TASK, Discussion(), TASK.test, crowded, judge, timed_examples=2)
+    result, _ = evaluate(EvalSetup(TASK, Discussion(), TASK.test, crowded, judge), timed_examples=2)
     assert sizes == [4, 4, *[1] * 8]  # two examples in two passes, batched; then each of eight answers alone
     assert result.response_seconds == 2.0 and result.tokens_per_second == 40 / 2.0
 
@@ -114,15 +114,15 @@ DICE = SingleRound(
 
 def roll(samples: int) -> tuple[Evaluation, list[str], list[float]]:
     """What was measured, what was said and what it earned, by voices that say a digit of their seed."""
-    result, episodes = evaluate(
+    setup = EvalSetup(
         DICE,
         Discussion(1),
         DICE.test,
         lambda wanted: [Completion(str(one.seed % 10)) for one in wanted],
         lambda requests: [DICE.step(one.state, one.actions) for one in requests],
-        samples=samples,
         seed=3,
     )
+    result, episodes = evaluate(setup, samples=samples)
     said = [episode.turns[0].completion.text for episode in episodes]
     return result, said, [episode.steps[0].rewards["ann"] for episode in episodes]
 

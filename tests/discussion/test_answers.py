@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from madrigal.tasks.discussion.answers import extract_answer, extract_choice, is_correct, majority, outcome, result_of
+from madrigal.tasks.discussion.answers import extract_answer, extract_choice, majority, outcome, result_of
 
 DATA = Path(os.environ.get("MADRIGAL_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 
@@ -187,9 +187,8 @@ def test_an_answer_is_read_as_a_person_reads_it(text: str, answer: str) -> None:
 
 
 @pytest.mark.parametrize("text", UNSETTLED)
-def test_what_is_no_single_number_is_no_answer_and_never_right(text: str) -> None:
+def test_what_is_no_single_number_is_no_answer(text: str) -> None:
     assert extract_answer(text) is None
-    assert not any(is_correct(text, str(number)) for number in (*range(31), -18, 2024))
 
 
 @pytest.mark.parametrize(
@@ -233,10 +232,9 @@ def test_spelling_does_not_matter(number: int) -> None:
 
 
 def test_correct_means_the_same_number() -> None:
-    assert is_correct("The answer is 1,000.0", "#### 1000")
-    assert not is_correct("The answer is 100", "#### 1000")
-    assert not is_correct("I do not know", "#### 1000")
-    assert not is_correct("I do not know", "nobody knows")
+    assert extract_answer("The answer is 1,000.0") == extract_answer("#### 1000")
+    assert extract_answer("The answer is 100") != extract_answer("#### 1000")
+    assert extract_answer("I do not know") is None
 
 
 @pytest.mark.parametrize(
@@ -252,7 +250,7 @@ def test_correct_means_the_same_number() -> None:
     ],
 )
 def test_the_majority_breaks_ties_by_order(texts: list[str], answer: str | None) -> None:
-    assert majority(texts) == answer
+    assert majority([extract_answer(text) for text in texts]) == answer
 
 
 @pytest.mark.skipif(not (DATA / "gsm8k_train.jsonl").exists(), reason="the GSM8K files are not here")

@@ -19,10 +19,9 @@ from madrigal.rollouts.topology import Discussion
 from madrigal.tasks.catalog import open_task
 from madrigal.tasks.data import Source
 from madrigal.tasks.discussion import domains
-from madrigal.tasks.discussion.changes import discussion_metrics
 from madrigal.tasks.discussion.debate import Debate, DebateState, DebateTask
+from madrigal.tasks.discussion.metrics import discussion_metrics, flaw_of, is_repetitive
 from madrigal.tasks.discussion.prompts import BANDS, question_prompt, rebuttal, score_words
-from madrigal.tasks.discussion.quality import flaw_of, goes_in_circles
 from madrigal.tasks.discussion.verifier import Question
 from madrigal.types import Completion, ConfigError, Example, Point, RewardError, Step, TaskError, Turn
 
@@ -264,10 +263,10 @@ def test_flaws_of_form(text: str, flaw: str) -> None:
 
 def test_long_phrases_go_in_circles_too() -> None:
     phrase = " ".join(f"w{n}" for n in range(20))
-    assert goes_in_circles((f"{phrase} " * 4).split())
-    assert not goes_in_circles((f"{phrase} " * 3).split())
-    assert not goes_in_circles((f"{phrase} w20 " * 4).split())  # 21 words are not looked for
-    assert not goes_in_circles(f"{phrase} x {phrase} y {phrase} z {phrase}".split())  # not one after the other
+    assert is_repetitive((f"{phrase} " * 4).split())
+    assert not is_repetitive((f"{phrase} " * 3).split())
+    assert not is_repetitive((f"{phrase} w20 " * 4).split())  # 21 words are not looked for
+    assert not is_repetitive(f"{phrase} x {phrase} y {phrase} z {phrase}".split())  # not one after the other
 
 
 def test_flaws_are_counted_and_named() -> None:

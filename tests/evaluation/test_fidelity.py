@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from madrigal.evaluation.cooperation import EvalSetup
-from madrigal.evaluation.fidelity import compared_with_the_others, fidelity, spearman
-from madrigal.evaluation.statistics import ranks
+from madrigal.evaluation.evaluate import EvalSetup
+from madrigal.evaluation.fidelity import fidelity, leave_one_out
+from madrigal.evaluation.statistics import ranks, spearman
 from madrigal.rollouts.play import GenerationRequest, StepRequest
 from madrigal.rollouts.task import SingleRound
 from madrigal.rollouts.topology import Parallel, Sequential, Topology
@@ -44,7 +44,7 @@ def test_only_the_order_counts(values: list[float]) -> None:
 
 
 def test_credit_is_the_distance_from_the_others() -> None:
-    assert compared_with_the_others([1.0, 0.0, 5.0]) == [-1.5, -3.0, 4.5]
+    assert leave_one_out([1.0, 0.0, 5.0]) == [-1.5, -3.0, 4.5]
 
 
 def trial(

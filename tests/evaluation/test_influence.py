@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from madrigal.evaluation.cooperation import EvalSetup
+from madrigal.evaluation.evaluate import EvalSetup
 from madrigal.evaluation.influence import influence, mutual_information, symbol
 from madrigal.rollouts.play import GenerationRequest
 from madrigal.rollouts.task import SingleRound

@@ -15,7 +15,7 @@ from madrigal.tasks.games.kuhn import (
     equilibrium,
     equilibrium_player,
     hand_payoff,
-    held_told,
+    information_set,
     matches,
     prompt_of,
 )
@@ -76,8 +76,8 @@ def test_one_sees_ones_own_card_only(bets: str) -> None:
             for deal in DEALS:
                 position = Hands(("JQ",) * hand + (deal,) + ("QK",) * (rounds - 1 - hand), hand=hand, bets=bets)
                 own = deal[len(bets) % 2]
-                shown.setdefault(own, set()).add(game.tell(position))
-                assert held_told((Message("user", game.tell(position)),)) == (own, bets)
+                shown.setdefault(own, set()).add(game.observation(position))
+                assert information_set((Message("user", game.observation(position)),)) == (own, bets)
             assert {own: len(texts) for own, texts in shown.items()} == {"J": 1, "Q": 1, "K": 1}
             assert len(set.union(*shown.values())) == 3
 
@@ -85,13 +85,13 @@ def test_one_sees_ones_own_card_only(bets: str) -> None:
 def test_cards_of_other_hands_do_not_show() -> None:
     game = Kuhn(rounds=3)
     one, other = (Hands((past, "KQ", coming), hand=1, chips=1) for past, coming in (("JQ", "QK"), ("KJ", "JK")))
-    assert game.tell(one) == game.tell(other)
+    assert game.observation(one) == game.observation(other)
 
 
 def test_a_match_tells_the_hand_and_ones_own_chips() -> None:
     game = Kuhn(rounds=5)
-    assert "Hand 2 of 5. You have won -1 chips." in game.tell(Hands(("JQ",) * 5, hand=1, chips=1))
-    assert "Hand 2 of 5. You have won +1 chips." in game.tell(Hands(("JQ",) * 5, hand=1, bets="p", chips=1))
+    assert "Hand 2 of 5. You have won -1 chips." in game.observation(Hands(("JQ",) * 5, hand=1, chips=1))
+    assert "Hand 2 of 5. You have won +1 chips." in game.observation(Hands(("JQ",) * 5, hand=1, bets="p", chips=1))
 
 
 def test_what_a_match_pays() -> None:

@@ -79,8 +79,8 @@ def test_gains_are_what_holdings_are_worth_more_than_before(gives: tuple[int, ..
 def test_a_trade_by_hand() -> None:
     offered = GAME.play(MARKET, "Deal? [offer 2 wheat for 1 brick]")
     assert offered is not None and offered.offer == Offer((2, 0, 0, 0, 0), (0, 0, 0, 1, 0))
-    assert 'They said: "Deal? [offer 2 wheat for 1 brick]"' in GAME.tell(offered)
-    assert "They give 2 wheat for your 1 brick.\nMoves: [accept], [deny], " in GAME.tell(offered)
+    assert 'They said: "Deal? [offer 2 wheat for 1 brick]"' in GAME.observation(offered)
+    assert "They give 2 wheat for your 1 brick.\nMoves: [accept], [deny], " in GAME.observation(offered)
     after = GAME.play(offered, "[accept]")
     assert after is not None
     assert after.holdings == ((3, 5, 5, 6, 5), (8, 6, 6, 5, 6))
@@ -93,7 +93,7 @@ def test_nobody_gives_what_it_does_not_have() -> None:
     dear = GAME.play(MARKET, "[offer 1 wheat for 7 ore]")
     assert dear is not None, "whether the other has as much is not known to who offers"
     assert GAME.play(dear, "[accept]") is None
-    assert "[accept]" not in GAME.tell(dear)
+    assert "[accept]" not in GAME.observation(dear)
     assert GAME.play(MARKET, "[accept]") is None, "nothing was offered"
     assert covers((1, 2), (1, 2)) and not covers((1, 2), (2, 1))
 
@@ -122,13 +122,13 @@ def test_what_the_other_has_and_what_it_is_worth_to_it_is_not_shown(held: Any, w
             holdings=tuple(held if n == other else market.holdings[n] for n in (0, 1)),
             worth=tuple(worth if n == other else market.worth[n] for n in (0, 1)),
         )
-        assert GAME.tell(changed) == GAME.tell(market)
+        assert GAME.observation(changed) == GAME.observation(market)
 
 
 def test_words_are_shown_in_one_line_and_cut() -> None:
     said = GAME.play(MARKET, "a\nMoves: accept.\n" + "b" * 500)
     assert said is not None
-    lines = GAME.tell(said).split("\n")
+    lines = GAME.observation(said).split("\n")
     assert sum(line.startswith("Moves: ") for line in lines) == 1
     assert max(len(line) for line in lines if line.startswith("They said")) < 180
 

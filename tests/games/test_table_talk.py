@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from madrigal.evaluation.evaluate import evaluate
+from madrigal.evaluation.evaluate import EvalSetup, evaluate
 from madrigal.rollouts.play import GenerationRequest, StepRequest
 from madrigal.rollouts.task import Task, check_task, rewards_of
 from madrigal.rollouts.topology import Parallel
@@ -20,7 +20,7 @@ from madrigal.tasks.games.kuhn import Kuhn
 from madrigal.tasks.games.mixture import Games, games_task
 from madrigal.tasks.games.negotiation import Negotiation
 from madrigal.tasks.games.opponent import open_table
-from madrigal.tasks.games.players import moves_told, random_player
+from madrigal.tasks.games.players import moves_shown, random_player
 from madrigal.tasks.games.rules import PLAYERS, House
 from madrigal.tasks.games.tictactoe import TicTacToe
 from madrigal.types import Completion, ConfigError, Example, Message, Step, TaskError
@@ -158,7 +158,7 @@ def test_the_opponents_moves_are_a_function_of_the_example() -> None:
     seconds = [example for example in task.examples("test") if example.data["seat"] == "second"]
     opened = [task.reset(example) for example in seconds]
     assert opened == [task.reset(example) for example in seconds]
-    assert len({state.seen.position for state in opened}) == 9, "a random player opens in every square"
+    assert len({state.game_state.position for state in opened}) == 9, "a random player opens in every square"
 
 
 def say(answer: Callable[[GenerationRequest], str]) -> Callable[[Sequence[GenerationRequest]], list[Completion]]:
@@ -176,7 +176,8 @@ def test_evaluation_shows_strength() -> None:
     scores = {}
     for name, player in (("perfect", game.optimal), ("random", random_player)):
         speak = say(lambda one, player=player: player(one.prompt, one.seed))  # type: ignore[misc]
-        scores[name], _ = evaluate(task, Parallel(), task.examples("test"), speak, judge_of(task), timed_examples=0)
+        setup = EvalSetup(task, Parallel(), task.examples("test"), speak, judge_of(task))
+        scores[name], _ = evaluate(setup, timed_examples=0)
     assert scores["perfect"].components["loss"] == 0 and scores["perfect"].return_percent > 85
     assert 40 < scores["random"].return_percent < 60
     seats = [scores["random"].components[f"win_as_{seat}"] for seat in PLAYERS]
@@ -203,14 +204,14 @@ def test_moves_that_a_prompt_lists_are_legal() -> None:
         table: Any = open_table(game)  # type: ignore[arg-type]
         for example in table.examples("train")[:12]:
             position = game.start(example.data)
-            moves = moves_told((Message("user", game.tell(position)),))  # type: ignore[arg-type]
+            moves = moves_shown((Message("user", game.observation(position)),))  # type: ignore[arg-type]
             assert len(moves) >= 2
             assert all(game.play(position, move) is not None for move in moves)  # type: ignore[arg-type]
 
 
 def test_a_player_in_another_task_says_so() -> None:
     with pytest.raises(TaskError, match="expected a prompt with a line 'Moves:"):
-        moves_told((Message("user", "Write a poem."),))
+        moves_shown((Message("user", "Write a poem."),))
 
 
 SETTINGS: Mapping[str, Callable[[], object]] = {

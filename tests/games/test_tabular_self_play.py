@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from madrigal.algorithms.self_play import SelfPlay
-from madrigal.evaluation.exploitability import KNOWN, expected, exploitability
+from madrigal.evaluation.exploitability import INFORMATION_SETS, expected_payoff, exploitability
 from madrigal.rollouts.play import GenerationRequest, StepRequest
 from madrigal.rollouts.topology import Parallel
 from madrigal.rollouts.tree import rollout_groups
-from madrigal.tasks.games.kuhn import Kuhn, held_told
+from madrigal.tasks.games.kuhn import Kuhn, information_set
 from madrigal.tasks.games.table import Table
 from madrigal.types import Completion, Point, Step
 
@@ -30,18 +30,18 @@ class Learned:
     """One table for both seats, a logit for each of the twelve situations; the gradient of Eq. RAE by hand."""
 
     def __init__(self, seed: int) -> None:
-        self.logits = dict.fromkeys(KNOWN, 0.0)
+        self.logits = dict.fromkeys(INFORMATION_SETS, 0.0)
         self.memory = (algorithm := SelfPlay(width=8)).begin()
-        self.task, sums = Table(Kuhn()), dict.fromkeys(KNOWN, 0.0)
+        self.task, sums = Table(Kuhn()), dict.fromkeys(INFORMATION_SETS, 0.0)
         origins = [Point(e.id, self.task.reset(e)) for e in self.task.examples("train")[:6]]  # each deal once
         for step in range(STEPS):
             groups = rollout_groups(
                 self.task, Parallel(), origins, algorithm.branching, self.speak, self.judge, (seed, step)
             )
             (stage,), self.memory = algorithm.credit(groups, self.memory)
-            slopes = {known: self.entropy_slope(known) for known in KNOWN}
+            slopes = {known: self.entropy_slope(known) for known in INFORMATION_SETS}
             for sample in stage:
-                known, (bet,) = held_told(sample.turn.prompt), sample.turn.completion.token_ids
+                known, (bet,) = information_set(sample.turn.prompt), sample.turn.completion.token_ids
                 slopes[known] += sample.turn.weight * sample.advantage * (bet - self.chance(known)) / (2 * len(groups))
             for known, slope in slopes.items():
                 self.logits[known] += RATE * slope
@@ -57,7 +57,7 @@ class Learned:
         return -ENTROPY * self.logits[known] * chance * (1 - chance)
 
     def speak(self, wanted: Sequence[GenerationRequest]) -> list[Completion]:
-        bets = [(one.seed % 10**6) / 10**6 < self.chance(held_told(one.prompt)) for one in wanted]
+        bets = [(one.seed % 10**6) / 10**6 < self.chance(information_set(one.prompt)) for one in wanted]
         return [Completion("12"[bet], (0,), (int(bet),), (0.0,)) for bet in bets]
 
     def judge(self, requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
@@ -70,9 +70,9 @@ def learned() -> Learned:
 
 
 def test_it_comes_near_the_value_of_the_game(learned: Learned) -> None:
-    assert exploitability(dict.fromkeys(KNOWN, 0.5)) > 0.45, "where it began"
+    assert exploitability(dict.fromkeys(INFORMATION_SETS, 0.5)) > 0.45, "where it began"
     assert exploitability(learned.mean) < 0.05
-    assert expected(learned.mean, learned.mean) == pytest.approx(-1 / 18, abs=0.015)
+    assert expected_payoff(learned.mean, learned.mean) == pytest.approx(-1 / 18, abs=0.015)
 
 
 def test_it_plays_as_poker_is_played(learned: Learned) -> None:

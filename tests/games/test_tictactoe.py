@@ -15,7 +15,7 @@ from madrigal.tasks.games.tictactoe import (
     TicTacToe,
     after,
     best_moves,
-    board_told,
+    board_shown,
     free,
     images,
     mover,
@@ -41,7 +41,7 @@ BOARDS = reachable()
 
 
 def shown(board: str) -> tuple[Message, ...]:
-    return (Message("user", GAME.tell(board)),)
+    return (Message("user", GAME.observation(board)),)
 
 
 def test_the_known_numbers_of_positions() -> None:
@@ -73,8 +73,8 @@ def test_only_free_squares_are_legal() -> None:
 def test_the_prompt_tells_the_board_and_the_moves() -> None:
     for board in BOARDS:
         if payoff(board) is None:
-            assert board_told(shown(board)) == board
-            assert f"Moves: {', '.join(free(board))}." in GAME.tell(board)
+            assert board_shown(shown(board)) == board
+            assert f"Moves: {', '.join(free(board))}." in GAME.observation(board)
 
 
 def test_perfect_play_is_a_draw_and_a_blunder_is_known() -> None:

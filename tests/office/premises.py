@@ -9,7 +9,6 @@ from madrigal.tasks.coding.config import ALONE, Coding
 from madrigal.tasks.coding.sandbox import Program, Verdict
 from madrigal.tasks.coding.task import CodingTask
 from madrigal.tasks.office.task import OfficeTask
-from madrigal.tasks.office.work import Code, Prose
 from madrigal.tasks.writing.single import WRITER
 from madrigal.tasks.writing.task import Tldr, tldr_task
 from madrigal.types import Example
@@ -49,6 +48,6 @@ Make = Callable[..., OfficeTask]
 
 def office(judge: Judge, kinds: str = "both", **settings: Any) -> OfficeTask:
     """An office for "writing", "coding" or both."""
-    prose = Prose(tldr_task(Tldr(agents=WRITER))) if kinds != "coding" else None
-    code = Code(CodingTask((), (), judge, Coding(agents=ALONE))) if kinds != "writing" else None
-    return OfficeTask((POST,), (PROBLEM,), prose, code, **settings)
+    writing = tldr_task(Tldr(agents=WRITER)) if kinds != "coding" else None
+    coding = CodingTask((), (), judge, Coding(agents=ALONE)) if kinds != "writing" else None
+    return OfficeTask((POST,), (PROBLEM,), writing, coding, **settings)

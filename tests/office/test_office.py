@@ -21,11 +21,10 @@ from madrigal.rollouts.task import check_task
 from madrigal.rollouts.topology import Parallel, Sequential
 from madrigal.tasks.catalog import open_task
 from madrigal.tasks.office.board import (
-    ALONE,
     PRIMITIVES,
     ROLES,
+    WORKER,
     Action,
-    Bench,
     Board,
     OfficeState,
     actions_of,
@@ -33,6 +32,7 @@ from madrigal.tasks.office.board import (
     usual,
 )
 from madrigal.tasks.office.task import Office, OfficeTask
+from madrigal.tasks.office.work import Code, Prose
 from madrigal.tasks.trust import risks
 from madrigal.types import Completion, ConfigError, Point, Step, TaskError
 
@@ -70,10 +70,10 @@ def test_words_become_actions(words: str, actions: list[tuple[str, str]]) -> Non
 # The board
 
 
-def bench(make: Make) -> Bench:
-    code = make().code
-    assert code is not None
-    return Bench(code, PROBLEM)
+def work(make: Make) -> Code:
+    coding = make().coding
+    assert coding is not None
+    return Code(coding, PROBLEM)
 
 
 @pytest.mark.parametrize(
@@ -102,16 +102,16 @@ def bench(make: Make) -> Bench:
     ],
 )
 def test_conditions_before(make: Make, name: str, board: Board, outcome: str) -> None:
-    assert perform(name, RIGHT, board, bench(make))[1] == outcome
+    assert perform(name, RIGHT, board, work(make))[1] == outcome
 
 
 @pytest.mark.parametrize("name", ["plan", "draft"])
 def test_an_action_without_its_text_fails_and_changes_nothing(make: Make, name: str) -> None:
-    assert perform(name, "", Board(), bench(make)) == (Board(), "failed")
+    assert perform(name, "", Board(), work(make)) == (Board(), "failed")
 
 
 def test_what_primitives_do(make: Make) -> None:
-    tools = bench(make)
+    tools = work(make)
     board = perform("plan", "coder: double it", Board(), tools)[0]
     assert board == Board(plan="coder: double it", facts=("the function is double(x)", "2 unit tests"))
     board = perform("draft", HALF, board, tools)[0]
@@ -133,14 +133,15 @@ def test_what_primitives_do(make: Make) -> None:
     ],
 )
 def test_linting_a_program(make: Make, draft: str, findings: tuple[str, ...]) -> None:
-    assert bench(make).lint(draft) == findings
+    assert work(make).lint(draft) == findings
 
 
 def test_linting_a_summary(make: Make) -> None:
-    prose = make().prose
-    assert prose is not None
-    assert prose.lint(POST, SUMMARY) == () == prose.test(POST, SUMMARY)
-    assert prose.lint(POST, "One word. [PARAGRAPH_SPLIT] " + "ten " * 10) == ("part 1 has 2 words, not 8 to 256",)
+    writing = make().writing
+    assert writing is not None
+    prose = Prose(writing, POST)
+    assert prose.lint(SUMMARY) == () == prose.test(SUMMARY)
+    assert prose.lint("One word. [PARAGRAPH_SPLIT] " + "ten " * 10) == ("part 1 has 2 words, not 8 to 256",)
 
 
 def test_what_a_role_does_that_names_nothing(make: Make) -> None:
@@ -153,7 +154,7 @@ def test_what_a_role_does_that_names_nothing(make: Make) -> None:
         "accepted": Board(plan="x", draft=HALF, checks=("unit-test",), findings=("wrong",), accepted=HALF),
         "clean": Board(plan="x", draft=RIGHT, checks=("unit-test", "lint"), accepted=RIGHT),
     }
-    tools = bench(make)
+    tools = work(make)
     assert {role: [usual(role, board, tools) for board in boards.values()] for role in (*ROLES, "worker")} == {
         "planner": ["plan", "", "", "", "", "finalize"],
         "writer": ["draft", "draft", "", "repair", "repair", ""],
@@ -165,7 +166,8 @@ def test_what_a_role_does_that_names_nothing(make: Make) -> None:
 
 
 def test_everything_can_be_done_by_somebody_and_by_a_worker_alone() -> None:
-    assert {name for names in ROLES.values() for name in names} == set(ALONE) == set(PRIMITIVES)
+    somebody = {name for role, names in ROLES.items() if role != WORKER for name in names}
+    assert somebody == set(ROLES[WORKER]) == set(PRIMITIVES)
 
 
 # Episodes

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from madrigal.build.experiment import check_experiment
 from madrigal.config import from_json, to_json
-from madrigal.evaluation.ablations import MessageAblation, muffled
+from madrigal.evaluation.ablations import MessageAblation, ablated_judge
 from madrigal.evaluation.evaluate import percent_of_best, response_seconds
 from madrigal.recipes import recipe
 from madrigal.rollouts.play import EpisodeRun, GenerationRequest, StepRequest, drive, play
@@ -223,7 +223,7 @@ def test_a_listener_that_is_told_other_things_costs_what_was_really_said() -> No
     plain = reweight(lambda asked: [task.step(r.state, r.actions) for r in asked], weights, Sequential(), task)
     speak = lambda wanted: [Completion("word") for _ in wanted]  # noqa: E731
     start = Point("ada", told.reset(ADA))
-    (episode,) = drive([EpisodeRun(play(told, Sequential(), start), ())], speak, muffled(told, plain))
+    (episode,) = drive([EpisodeRun(play(told, Sequential(), start), ())], speak, ablated_judge(told, plain))
     assert episode.steps[0].rewards["ann"] == 0.5 - 2
 
 

@@ -22,7 +22,7 @@ from madrigal.commands.scene import Scene
 from madrigal.compare.outcomes import difference
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.alarms import Alarm, alarms
-from madrigal.evaluation.cooperation import EvalSetup
+from madrigal.evaluation.evaluate import EvalSetup
 from madrigal.evaluation.exploitability import Exploitability, measure_exploitability
 from madrigal.evaluation.fidelity import Fidelity, fidelity
 from madrigal.evaluation.games import Match, match
@@ -142,12 +142,12 @@ def analyze(
         speakers = {place: teams[place].speaker(other.sampling) for place, other in runs.items()}
         speakers[first], judge = stack.enter_context(open_rollout_workers(run, task, teams[first]))
         weighed = rewarded(judge, task, run.topology, run.reward)
-        trial = EvalSetup(task, run.topology, chosen, speakers[first], weighed, run.seed)
-        team = analyze_team(trial, {str(place): speak for place, speak in speakers.items()}, stage)
+        setup = EvalSetup(task, run.topology, chosen, speakers[first], weighed, run.seed)
+        team = analyze_team(setup, {str(place): speak for place, speak in speakers.items()}, stage)
         true = None
         if credit_of:
             stage("playing messages on")
-            true = fidelity(trial, credit_of)
+            true = fidelity(setup, credit_of)
         stage("playing games")
         matches = _matches(task, speakers, weighed, examples, run.seed)
         single = isinstance(run.task, Kuhn) and run.task.rounds == 1

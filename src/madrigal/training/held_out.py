@@ -11,7 +11,7 @@ import torch
 
 from madrigal.build.experiment import check_prompts, load_team, make_team, open_checked_task, open_rollout_workers
 from madrigal.config import Experiment, read_experiment
-from madrigal.evaluation.evaluate import Evaluation, evaluate, percent_of_best
+from madrigal.evaluation.evaluate import EvalSetup, Evaluation, evaluate, percent_of_best
 from madrigal.policies.team import Team
 from madrigal.rollouts.play import Generate, Judge
 from madrigal.rollouts.rewards import rewarded
@@ -66,9 +66,8 @@ def evaluate_on(task: Task[Any], run: Experiment, speak: Generate, judge: Judge)
     """
     samples, timed, examples = run.evaluation.samples, run.evaluation.timed_examples, held_out(run, task)
     judge = rewarded(judge, task, run.topology, run.reward)
-    result, episodes = evaluate(
-        task, run.topology, examples, speak, judge, samples=samples, timed_examples=timed, seed=run.seed
-    )
+    setup = EvalSetup(task, run.topology, examples, speak, judge, run.seed)
+    result, episodes = evaluate(setup, samples=samples, timed_examples=timed)
     return result, [
         {"sample": n % samples, "return_percent": percent_of_best(task, episode), **transcript(episode)}
         for n, episode in enumerate(episodes)

@@ -1,4 +1,4 @@
-"""How a discussion went: what was right in each round, and how answers changed from round to round.
+"""Metrics of a discussion: accuracy of each round, changes between rounds, and flaws of single answers.
 
 All numbers are percentages. Changes are in percent of the agents, summed over rounds, so that
 
@@ -13,10 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 from madrigal.tasks.discussion.answers import outcome
 
 Results = Sequence[Sequence[str | None]]  # by round, then by agent
+Flaw = Literal["", "short", "repetitive", "no result"]
+LONGEST, REPEATS = 20, 3  # a sequence of at most 20 words, said more than 3 times in a row; the code counts tokens
 
 
 def discussion_metrics(results: Results, truth: str, horizon: int) -> dict[str, float]:
@@ -46,3 +49,36 @@ def discussion_metrics(results: Results, truth: str, horizon: int) -> dict[str, 
             metrics["wrong_to_right" if now else "right_to_wrong"] += share
             metrics["delta1" if now == majority_was_right else "delta0"] += share if now else -share
     return metrics
+
+
+def flaw_of(text: str, result: str | None, least_words: int) -> Flaw:
+    """What is wrong with an answer's form, "" for nothing.
+
+    Args:
+        result: what the answer comes to, None where it comes to nothing.
+        least_words: an answer of fewer words is too short.
+    """
+    words = text.split()
+    if len(words) < least_words:
+        return "short"
+    if is_repetitive(words):
+        return "repetitive"
+    return "no result" if result is None else ""
+
+
+def is_repetitive(words: Sequence[str]) -> bool:
+    """Whether up to 20 words are said more than three times in a row; numbers alone may be.
+
+    >>> is_repetitive("so it is so it is so it is so it is".split()), is_repetitive("7 7 7 7 7 7".split())
+    (True, False)
+
+    References:
+        `check_repeated_sequences` of the public code of arXiv:2502.18439.
+    """
+    for length in range(1, min(LONGEST, len(words) // (REPEATS + 1)) + 1):
+        same = 0  # consecutive words that equal the one `length` before them
+        for place in range(length, len(words)):
+            same = same + 1 if words[place] == words[place - length] else 0
+            if same == REPEATS * length and not all(w.isdigit() for w in words[place - length + 1 : place + 1]):
+                return True
+    return False
