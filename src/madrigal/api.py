@@ -12,7 +12,6 @@ from typing import Any
 
 from rich.console import Console
 
-from madrigal.build.experiment import open_checked_task
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.evaluate import Evaluation
 from madrigal.policies.quiet import quiet_libraries
@@ -25,6 +24,7 @@ from madrigal.runs.folders import Held, held, held_free, newest_run
 from madrigal.runs.log import RunLog, read_lines
 from madrigal.runs.trackers import check_trackers
 from madrigal.tasks.own import IN_MEMORY, guarded
+from madrigal.training.checks import open_checked_task
 from madrigal.training.held_out import Callback, Notes, evaluate_experiment, evaluate_run
 from madrigal.training.train import train_in
 from madrigal.training.trained_team import Answer, TrainedTeam, load_team

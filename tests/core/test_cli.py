@@ -44,7 +44,7 @@ def no_model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])  # folders of own tasks stay on it
     if "loads_models" not in request.fixturenames:
-        monkeypatch.setattr("madrigal.build.experiment.load_policy", refuse)
+        monkeypatch.setattr("madrigal.training.teams.load_policy", refuse)
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from madrigal.algorithms.group import GroupRelative
-from madrigal.build.experiment import check_experiment
 from madrigal.config import Experiment, from_json, read_experiment, to_json
 from madrigal.recipes import RECIPES, recipe
 from madrigal.rollouts.seeds import derive
@@ -21,6 +20,7 @@ from madrigal.rollouts.topology import Sequential
 from madrigal.settings import EvaluationConfig, Lora, PolicyConfig, RecordsConfig, TeamConfig
 from madrigal.tasks.coding.config import ExpertConfig
 from madrigal.tasks.own import CustomTask
+from madrigal.training.checks import check_experiment
 from madrigal.types import ConfigError, Example, TaskError
 
 RUN = Experiment("own", CustomTask("task.py:task"))

@@ -16,7 +16,6 @@ from tiny import answers, same, weights
 from madrigal.algorithms import CriticNeed
 from madrigal.algorithms.actor_critic import COLLM_CC, COLLM_DC, IPPO, MAPPO, ActorCritic
 from madrigal.algorithms.group import MAGRPO
-from madrigal.build.experiment import load_team
 from madrigal.config import Experiment
 from madrigal.learning.critics import Critics
 from madrigal.learning.learner import Learner
@@ -35,6 +34,7 @@ from madrigal.settings import (
     TeamConfig,
 )
 from madrigal.tasks.own import CustomTask
+from madrigal.training.teams import load_saved_team
 from madrigal.training.train import train
 from madrigal.types import ConfigError, Episode, Group, Point, Turn
 
@@ -165,7 +165,7 @@ def test_every_method_trains_policies_and_critics_and_saves_a_team_without_criti
     for name in critics:
         assert not torch.equal(held[name]["head"], torch.zeros_like(held[name]["head"]))
         assert not torch.equal(held[name]["embed_tokens.weight"], start["model.embed_tokens.weight"])
-    assert load_team(folder / "team", run.team, ("ann", "bob")).trainable == ()  # and speaks without them
+    assert load_saved_team(folder / "team", run.team, ("ann", "bob")).trainable == ()  # and speaks without them
 
 
 def test_a_central_critic_has_a_row_per_joint_action_and_an_own_one_per_answer(run: Experiment, tmp_path: Path) -> None:

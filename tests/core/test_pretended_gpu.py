@@ -17,7 +17,6 @@ from tiny import TEXTS, chat, load
 from madrigal.algorithms.actor_critic import MAPPO
 from madrigal.algorithms.group import GroupRelative
 from madrigal.algorithms.self_play import SelfPlay
-from madrigal.build.experiment import make_team
 from madrigal.config import Experiment
 from madrigal.policies.generate import GPU_LOOK, generate
 from madrigal.policies.local import load_policy
@@ -34,6 +33,7 @@ from madrigal.settings import (
 )
 from madrigal.tasks.games.kuhn import Kuhn
 from madrigal.tasks.own import CustomTask
+from madrigal.training.teams import make_team
 from madrigal.training.train import train
 from madrigal.types import Completion
 

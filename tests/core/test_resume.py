@@ -14,15 +14,16 @@ import torch
 from runs import assert_equal, numbers, weights
 
 from madrigal.algorithms.group import GroupRelative
-from madrigal.build.experiment import make_team, open_checked_task
 from madrigal.commands.settings import from_run
 from madrigal.config import Experiment, read_experiment, to_json
 from madrigal.runs.checkpoint import load_checkpoint
 from madrigal.runs.log import read_lines
 from madrigal.settings import EvaluationConfig, Lora, OptimizerConfig, PolicyConfig, RecordsConfig, Sampling, TeamConfig
 from madrigal.tasks.own import CustomTask, _load
+from madrigal.training.checks import open_checked_task
 from madrigal.training.held_out import NullCallback, evaluate_run, notices
 from madrigal.training.saving import export
+from madrigal.training.teams import make_team
 from madrigal.training.train import _play, train
 from madrigal.types import ConfigError, EngineError, RewardError, TrainingError
 

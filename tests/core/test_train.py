@@ -22,7 +22,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from madrigal.algorithms.group import INDEPENDENT_GRPO, LEAVE_ONE_OUT_TEAM, GroupRelative
-from madrigal.build.experiment import check_prompts, open_checked_task
 from madrigal.config import Experiment, from_json, to_json
 from madrigal.policies.team import Team
 from madrigal.rollouts.task import SingleRound
@@ -38,6 +37,7 @@ from madrigal.settings import (
     TeamConfig,
 )
 from madrigal.tasks.own import CustomTask
+from madrigal.training.checks import check_prompts, open_checked_task
 from madrigal.training.held_out import evaluate_run
 from madrigal.training.saving import save_team
 from madrigal.training.train import _trained, examples_of, train
@@ -167,7 +167,7 @@ def test_the_same_run_twice_gives_the_same_numbers(run: Experiment, whole: Path,
 def test_the_number_of_threads_that_judge_does_not_matter(
     run: Experiment, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("madrigal.build.experiment.os.cpu_count", lambda: 8)
+    monkeypatch.setattr("madrigal.training.teams.os.cpu_count", lambda: 8)
     assert_same_run(trained(run, tmp_path / "again"), whole)
 
 

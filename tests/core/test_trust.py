@@ -170,7 +170,7 @@ def test_what_is_typed_is_not_asked_for_by_a_file(settings: str, monkeypatch: py
     Path("runs/tracked/experiment.json").write_text(
         to_json(replace(tldr, records=replace(tldr.records, trackers=("trackio",))))
     )
-    monkeypatch.setattr("madrigal.build.experiment.open_checked_task", lambda run: nullcontext())
+    monkeypatch.setattr("madrigal.training.checks.open_checked_task", lambda run: nullcontext())
     assert cli.run(["train", *settings.split()]) == 0
 
 

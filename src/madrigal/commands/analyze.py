@@ -126,8 +126,8 @@ def analyze(
     Raises:
         ConfigError: if a run has no team, is of another task or given twice, or there are fewer than two examples.
     """
-    from madrigal.build.experiment import open_checked_task, open_rollout_workers
-    from madrigal.training.held_out import use_threads
+    from madrigal.training.checks import open_checked_task
+    from madrigal.training.teams import open_rollout_workers, use_threads
 
     runs = _read(places, trust=trust)
     first, run = places[0], runs[places[0]]
@@ -198,7 +198,7 @@ def _read(places: Sequence[Path], *, trust: bool) -> dict[Path, Experiment]:
     """The experiments of runs that can play together, checked before anything is loaded."""
     if len({place.resolve() for place in places}) < len(places):
         raise ConfigError("analyze: expected every run once, got one of them twice")
-    from madrigal.training.held_out import check_saved
+    from madrigal.training.teams import check_saved
 
     runs: dict[Path, Experiment] = {}
     for place in places:
@@ -218,10 +218,10 @@ def _read(places: Sequence[Path], *, trust: bool) -> dict[Path, Experiment]:
 
 def _team(place: Path, run: Experiment, task: Task[Any], examples: Sequence[Example]) -> Team:
     """A run's team, whose prompts leave room for answers."""
-    from madrigal.build.experiment import check_prompts
-    from madrigal.training.held_out import team_of
+    from madrigal.training.checks import check_prompts
+    from madrigal.training.teams import team_of_run
 
-    team = team_of(place, run, task.agents)
+    team = team_of_run(place, run, task.agents)
     check_prompts(run, task, team, examples)
     return team
 

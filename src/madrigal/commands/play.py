@@ -126,7 +126,7 @@ def _experiment(options: argparse.Namespace, settings: list[str]) -> Experiment:
     if not options.trust and name not in RECIPES and (Path(name).exists() or ":" not in name):
         check_trust(run.task, name)
     if _saved_team(options, run):
-        from madrigal.training.held_out import check_saved
+        from madrigal.training.teams import check_saved
 
         check_saved(Path(name), run, ", or play the models that it starts from with --untrained")
     return run if options.seed is None else replace(run, seed=options.seed)
@@ -140,8 +140,8 @@ def _saved_team(options: argparse.Namespace, run: Experiment) -> Path | None:
 
 def _perform(options: argparse.Namespace, run: Experiment, scene: Scene) -> None:
     """Plays the episodes that were asked for, one after the other."""
-    from madrigal.build.experiment import open_checked_task
-    from madrigal.training.held_out import use_threads
+    from madrigal.training.checks import open_checked_task
+    from madrigal.training.teams import use_threads
 
     use_threads(run.threads)
     with open_checked_task(run) as task:
@@ -217,15 +217,15 @@ def _who(options: argparse.Namespace, run: Experiment, agent: AgentId) -> str:
 
 def _voices(options: argparse.Namespace, run: Experiment, task: Task[Any], scene: Scene) -> tuple[Generate, StepFn]:
     """Who answers: the team, and whoever sits in seats of their own; the models of those are not loaded."""
-    from madrigal.build.experiment import load_team, make_team
     from madrigal.policies.team import Team
+    from madrigal.training.teams import load_saved_team, make_team
 
     others = tuple(agent for agent in task.agents if agent not in options.seat)
     saved = _saved_team(options, run)
     if not others:
         team = Team({})
     elif saved:
-        team = load_team(saved, run.team, others)
+        team = load_saved_team(saved, run.team, others)
     else:
         team = make_team(run.team, others, run.seed)
     speakers = dict.fromkeys(others, team.speaker(run.sampling)) | dict.fromkeys(options.seat, keyboard(scene))

@@ -60,7 +60,7 @@ def train_command(arguments: list[str]) -> int:
     if not options.trust:
         require_trust(run, options.recipe, settings, folder or options.recipe)
     check_trackers(run.records.trackers)
-    from madrigal.build.experiment import open_checked_task
+    from madrigal.training.checks import open_checked_task
 
     with open_checked_task(run) as task, _held(options, run, folder) as place:
         return _train(task, run, place, quiet=options.quiet)

@@ -161,8 +161,8 @@ def read(kind: type[C], words: list[str], name: str) -> C:
 
 def data_command(asked: Data) -> int:
     """Gathers answers, writes them, and says what came."""
-    from madrigal.build.experiment import pick_device
     from madrigal.policies.local import load_policy
+    from madrigal.training.teams import pick_device
 
     console = Console()
     task, split = DebateTask(asked.task), asked.split
@@ -220,7 +220,7 @@ def _beginning(ask: Ask) -> str:
 
 def train_command(asked: Train) -> int:
     """Trains a verifier, saves it, and checks it where there are answers to other questions."""
-    from madrigal.build.experiment import pick_device
+    from madrigal.training.teams import pick_device
     from madrigal.verifier.model import new_verifier
     from madrigal.verifier.training import train_verifier
 
@@ -246,7 +246,7 @@ def train_command(asked: Train) -> int:
 
 def check_command(asked: Check) -> int:
     """Shows how far a verifier's scores can be believed."""
-    from madrigal.build.experiment import pick_device
+    from madrigal.training.teams import pick_device
     from madrigal.verifier.model import load_verifier
 
     found = judged(load_verifier(asked.folder, pick_device(asked.device)), load_rows(asked.data), asked.bins)
@@ -289,7 +289,7 @@ def _plain(said: dict[str, object]) -> dict[str, object]:
 
 def serve_command(asked: Serve) -> int:
     """Answers requests until Ctrl-C, or until the input closes."""
-    from madrigal.build.experiment import pick_device
+    from madrigal.training.teams import pick_device
     from madrigal.verifier.model import load_verifier
 
     server = make_server(load_verifier(asked.folder, pick_device(asked.device)), asked.port)

@@ -16,13 +16,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from madrigal.build.experiment import open_checked_task
 from madrigal.compare.contenders import TEAM, UNTRAINED, Contender, contenders, left_out, matched, with_base
 from madrigal.compare.outcomes import difference, is_finished, load_result
 from madrigal.compare.table import Played
 from madrigal.config import Experiment, read_experiment, with_absolute_places
 from madrigal.rollouts.branching import Branching
 from madrigal.runs.signals import stop_on_signals
+from madrigal.training.checks import open_checked_task
 from madrigal.training.held_out import Callback, NullCallback
 from madrigal.training.train import train
 from madrigal.types import AgentId, ConfigError

@@ -11,7 +11,6 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from madrigal.build.experiment import open_checked_task, pick_device
 from madrigal.config import Experiment, read_experiment, to_json
 from madrigal.learning.learners import Learners
 from madrigal.learning.snapshots import POOL, Opponents
@@ -23,9 +22,11 @@ from madrigal.runs.folders import Held
 from madrigal.runs.log import RunLog
 from madrigal.runs.provenance import read_about, session, write_about
 from madrigal.tasks.trust import check_trust
+from madrigal.training.checks import open_checked_task
 from madrigal.training.fingerprints import fingerprints
-from madrigal.training.held_out import Callback, team_at
+from madrigal.training.held_out import Callback
 from madrigal.training.resume import Saved, find_saved, state_of
+from madrigal.training.teams import pick_device, team_at_step
 from madrigal.types import ConfigError, MadrigalError, TrainingError
 
 
@@ -181,7 +182,7 @@ def export(folder: Path, step: int | None = None, output: Path | None = None, *,
     if target.exists() and not (target / "team.json").is_file():
         raise ConfigError(f"--output: {target} exists and is no team; name another folder")
     with open_checked_task(run) as task:
-        save_team(team_at(folder, run, task.agents, wanted), target)
+        save_team(team_at_step(folder, run, task.agents, wanted), target)
     if target == own:
         write_about(folder, read_about(folder) | {"team_step": wanted})
     return target

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from madrigal.algorithms import reported
-from madrigal.build.experiment import check_prompts, make_team, open_checked_task, open_rollout_workers
-from madrigal.build.learners import check_histories, make_learning
 from madrigal.config import Experiment, with_absolute_places
 from madrigal.learning.snapshots import Opponents
 from madrigal.rollouts.play import Generate, GenerationRequest, StepFn
@@ -26,8 +24,11 @@ from madrigal.runs.log import RunLog
 from madrigal.runs.records import step_record, transcripts
 from madrigal.runs.signals import Stop, stop_on_signals
 from madrigal.runs.trackers import make_tracker
-from madrigal.training.held_out import Callback, NullCallback, evaluate_on, held_out, use_threads
+from madrigal.training.checks import check_prompts, open_checked_task
+from madrigal.training.held_out import Callback, NullCallback, evaluate_on, held_out
+from madrigal.training.learners import check_histories, make_learning
 from madrigal.training.saving import Keeper, is_due
+from madrigal.training.teams import make_team, open_rollout_workers, use_threads
 from madrigal.types import Completion, Example, Group, Point
 
 
