@@ -42,7 +42,7 @@ from madrigal.tasks.discussion.debate import Debate, DebateTask
 from madrigal.training.checks import open_checked_task
 from madrigal.training.held_out import evaluate_on
 from madrigal.training.teams import open_rollout_workers, team_of_run
-from madrigal.training.train import train
+from madrigal.training.train import train_experiment
 from madrigal.types import Example
 from pretraining.mixture import Row
 from pretraining.recipe import losses, save
@@ -161,7 +161,7 @@ def made(run: Experiment, folder: Path, seed: int) -> Played:
     """Trains a run unless it is there; the figures of every held-out question before and after."""
     if not (folder / "team").is_dir():
         folder.mkdir(parents=True, exist_ok=True)
-        train(replace(run, seed=seed, recipe=folder.name), folder)
+        train_experiment(replace(run, seed=seed, recipe=folder.name), folder)
     played = read_lines(folder / "episodes.jsonl")
     return {when: [figures(one) for one in played if one.get("evaluation") == when] for when in ("before", "after")}
 

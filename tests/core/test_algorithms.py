@@ -14,7 +14,7 @@ from madrigal.algorithms.catalog import ALGORITHMS, name_of, switch_algorithm
 from madrigal.algorithms.group import AT_GRPO, MAGRPO, REINFORCE, GroupRelative
 from madrigal.algorithms.maporl import Maporl
 from madrigal.algorithms.self_play import SelfPlay
-from madrigal.commands.settings import with_settings
+from madrigal.commands.overrides import with_settings
 from madrigal.config import from_json, to_json
 from madrigal.recipes import RECIPES, recipe
 from madrigal.rollouts.task import SingleRound

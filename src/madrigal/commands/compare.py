@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from madrigal.commands.arguments import quietly
-from madrigal.commands.settings import base_experiment, require_trust, with_settings
+from madrigal.commands.overrides import with_settings
 from madrigal.compare.outcomes import rows_of_comparison, rows_of_runs
 from madrigal.compare.table import Row, as_csv, as_markdown, as_record, as_tables
 from madrigal.config import Experiment
 from madrigal.recipes import RECIPES
+from madrigal.recipes.start import base_experiment, require_trust
 from madrigal.report.progress import Progress
 from madrigal.rollouts.topology import TOPOLOGIES
 from madrigal.runs.plain import plain_text

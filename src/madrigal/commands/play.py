@@ -19,12 +19,13 @@ from rich.console import Console
 
 from madrigal.commands.arguments import quietly
 from madrigal.commands.keyboard import END, keyboard
+from madrigal.commands.overrides import with_settings
 from madrigal.commands.scene import Scene, shown
-from madrigal.commands.settings import base_experiment, with_settings
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.ablations import by_agent
 from madrigal.evaluation.evaluate import percent_of_best
 from madrigal.recipes import RECIPES
+from madrigal.recipes.start import base_experiment
 from madrigal.rollouts.play import EpisodeRun, Generate, StepFn, StepRequest, drive, play
 from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.task import Task, scripted_in

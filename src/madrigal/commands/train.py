@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,14 @@ from rich.table import Table
 
 from madrigal.algorithms.catalog import ALGORITHMS, switch_algorithm
 from madrigal.commands.arguments import parse, quietly, unknown_flag
-from madrigal.commands.settings import base_experiment, from_run, require_trust, with_settings
+from madrigal.commands.overrides import from_run, with_settings
 from madrigal.config import FREE, Experiment, read_experiment
 from madrigal.recipes import RECIPES, unknown
-from madrigal.recipes.embedded import own
+from madrigal.recipes.start import base_experiment, require_trust, run_name
 from madrigal.report.progress import Progress, before_after, pick_transcripts, show_transcript
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import TOPOLOGIES
-from madrigal.runs.folders import Held, held, held_free, is_part, newest_run
+from madrigal.runs.folders import Held, folder_to_resume, hold_run, is_part
 from madrigal.runs.log import RunLog, read_lines
 from madrigal.runs.plain import plain_text
 from madrigal.runs.signals import exit_code
@@ -46,8 +45,11 @@ def train_command(arguments: list[str]) -> int:
         raise ConfigError(f"train: name a recipe, a run folder or an experiment.json; recipes are {', '.join(RECIPES)}")
     if options.name and not is_part(options.name):
         raise ConfigError(f"--name: expected letters, digits, '_', '.' and '-', got {options.name!r}; see also --runs")
-    folder = _resumed_folder(options) if options.resume else None
-    start = read_experiment(folder) if folder else base_experiment(options.recipe)
+    named, resumed = options.runs / options.name if options.name else None, None
+    if options.resume:
+        given = Path(options.recipe)
+        resumed = folder_to_resume(options.runs, run_name(options.recipe), given if given.is_dir() else named)
+    start = read_experiment(resumed) if resumed else base_experiment(options.recipe)
     if options.algorithm and options.algorithm not in ALGORITHMS:
         raise ConfigError(unknown("algorithm", options.algorithm, list(ALGORITHMS)))
     if options.algorithm:
@@ -58,11 +60,12 @@ def train_command(arguments: list[str]) -> int:
         start = from_run(start, options.start)
     run = with_settings(start, settings, f"madrigal train {options.recipe}", OPTIONS)
     if not options.trust:
-        require_trust(run, options.recipe, settings, folder or options.recipe)
+        require_trust(run, options.recipe, settings, resumed or options.recipe)
     check_trackers(run.records.trackers)
     from madrigal.training.checks import open_checked_task
 
-    with open_checked_task(run) as task, _held(options, run, folder) as place:
+    hold = hold_run(options.runs, run.recipe, resumed or named, resume=options.resume, overwrite=options.overwrite)
+    with open_checked_task(run) as task, hold as place:
         return _train(task, run, place, quiet=options.quiet)
 
 
@@ -91,34 +94,12 @@ def _train_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _held(options: argparse.Namespace, run: Experiment, folder: Path | None) -> AbstractContextManager[Held]:
-    """The folder that a run is written to, held."""
-    if folder:
-        return held(folder, resume=True)
-    if options.name or options.overwrite:
-        return held(options.runs / (options.name or run.recipe), overwrite=options.overwrite)
-    return held_free(options.runs, run.recipe)
-
-
-def _resumed_folder(options: argparse.Namespace) -> Path:
-    given = Path(options.recipe)
-    folder: Path = given if given.is_dir() else options.runs / (options.name or _newest(options.runs, options.recipe))
-    if not (folder / "experiment.json").is_file():
-        raise ConfigError(f"--resume: expected a run at {folder}, found none; see what is in {options.runs}/")
-    return folder
-
-
-def _newest(runs: Path, name: str) -> str:
-    """Of the runs NAME, NAME-2, NAME-3, ... the one begun last; `name` is a recipe, a run or an own task."""
-    return newest_run(runs, own(name).recipe if ":" in name else name)
-
-
 def _train(task: Task[Any], run: Experiment, place: Held, *, quiet: bool = False) -> int:
-    from madrigal.training.train import train_in
+    from madrigal.training.train import training_loop
 
     console, folder = Console(), place.folder
     with Progress(console, run.steps, folder.name, best=task.best_return, quiet=quiet) as watch:
-        signum = train_in(task, run, place, watch=watch)
+        signum = training_loop(task, run, place, watch=watch)
     if signum:
         again = with_trust_flag(f"madrigal train {folder} --resume", run.task, run.records.trackers)
         console.print(plain_text(console, f"Stopped and saved. Go on with: {again}", lines=False), soft_wrap=True)

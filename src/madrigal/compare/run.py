@@ -24,7 +24,7 @@ from madrigal.rollouts.branching import Branching
 from madrigal.runs.signals import stop_on_signals
 from madrigal.training.checks import open_checked_task
 from madrigal.training.held_out import Callback, NullCallback
-from madrigal.training.train import train
+from madrigal.training.train import train_experiment
 from madrigal.types import AgentId, ConfigError
 
 Announce = Callable[[str, Experiment], Callback]
@@ -136,7 +136,8 @@ def play_all(contest: Comparison, announce: Announce = lambda title, run: NullCa
                 _write_contender(contender, order, place)
                 if not is_finished(place):
                     run = _final(contest, contender)
-                    train(run, place, resume=True, watch=announce(f"seed {seed}, {contender.name}", run), stop=stop)
+                    watch = announce(f"seed {seed}, {contender.name}", run)
+                    train_experiment(run, place, resume=True, watch=watch, stop=stop)
                 if stop():
                     return False
     return True

@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 
 from madrigal.config import Experiment, absolute, read_experiment
 from madrigal.recipes import RECIPES, recipe
+from madrigal.recipes.embedded import own
 from madrigal.recipes.own_file import own_experiment, with_dotted
 from madrigal.tasks.own import CustomTask
 from madrigal.tasks.trust import check_trust
@@ -30,6 +31,11 @@ def base_experiment(name: str) -> Experiment:
     if "/" in name or name.endswith(".json"):
         raise ConfigError(f"there is no file or folder {name}; name a run folder, an experiment.json or a recipe")
     return recipe(name)
+
+
+def run_name(name: str) -> str:
+    """What the run folders of a recipe, or of an own task as file.py:name, are called."""
+    return own(name).recipe if ":" in name else name
 
 
 def _unnamed(path: Path) -> str:

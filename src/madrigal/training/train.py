@@ -36,18 +36,20 @@ class StoppedError(Exception):
     """Somebody asked to stop while the team was evaluated, between two steps."""
 
 
-def train(
+def train_experiment(
     run: Experiment,
     folder: Path,
     *,
+    task: Task[Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     watch: Callback | None = None,
     stop: Stop | None = None,
 ) -> bool:
-    """Runs one experiment in its folder, which is made where there is none.
+    """Opens the task of an experiment and its run folder, which is made where there is none, and trains.
 
     Args:
+        task: the task itself, where no file names it.
         resume: go on with the run in the folder, if there is one.
         overwrite: replace the run in the folder.
         stop: nonzero when the run is to stop after the present step; None listens to signals.
@@ -59,29 +61,15 @@ def train(
     Raises:
         ConfigError: if the folder holds a run and neither resume nor overwrite, or another process trains there.
     """
-    with open_checked_task(run) as task:
-        return train_on(task, run, folder, resume=resume, overwrite=overwrite, watch=watch, stop=stop)
+    hold = held(folder, resume=resume, overwrite=overwrite, beside=True)
+    with open_checked_task(run, task) as checked, hold as place:
+        return not training_loop(checked, run, place, watch=watch, stop=stop)
 
 
-def train_on(
-    task: Task[Any],
-    run: Experiment,
-    folder: Path,
-    *,
-    resume: bool = False,
-    overwrite: bool = False,
-    watch: Callback | None = None,
-    stop: Stop | None = None,
-) -> bool:
-    """`train` on a task that `open_checked_task` has opened."""
-    with held(folder, resume=resume, overwrite=overwrite, beside=True) as place:
-        return not train_in(task, run, place, watch=watch, stop=stop)
-
-
-def train_in(
+def training_loop(
     task: Task[Any], run: Experiment, place: Held, *, watch: Callback | None = None, stop: Stop | None = None
 ) -> int:
-    """`train_on` in a folder that is held. Every step is four verbs: play, credit, update, sync.
+    """Trains in a folder that is held, on a task that is open. Every step is four verbs: play, credit, update, sync.
 
     Returns:
         0 when all steps were made, else what `stop` said: the signal that ended the run early.

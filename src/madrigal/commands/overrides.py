@@ -1,4 +1,4 @@
-"""From words on the command line to an experiment: where it starts from, and what is changed in it."""
+"""What the command line changes in an experiment: settings by their flags, and the weights that it begins with."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import tyro
 
 from madrigal.commands.arguments import flags, quietly, unknown_flag
 from madrigal.config import Experiment
-from madrigal.recipes.start import base_experiment as base_experiment
-from madrigal.recipes.start import require_trust as require_trust
 from madrigal.types import ConfigError
 
 SEATS = "--team.seats."
