@@ -27,7 +27,7 @@ class Saved:
         experiment: the settings that they were made with.
         learners: their states by name; None where no checkpoint was written yet.
         memory: the algorithm's.
-        fingerprints: of data, models and code at the start; empty in old runs.
+        fingerprints: of data, models and code at the start; empty where the folder does not say.
         changes: settings that are others now, as [before, now].
     """
 
