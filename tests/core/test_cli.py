@@ -549,7 +549,6 @@ def test_names_help_and_typos_wait_for_no_library(tmp_path: Path) -> None:
 
 
 def test_a_report_waits_for_no_library_of_models(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     run = Path("run")
     run.mkdir()
     (run / "experiment.json").write_text(to_json(recipe("tldr")))
