@@ -82,7 +82,8 @@ def training_loop(
     check_prompts(run, task, team, [*_trained(run, task), *held_out(run, task)])
     learning = make_learning(run, team)
     check_histories(run, task, learning.critics, _trained(run, task))
-    log = RunLog(place.folder, [make_tracker(t, place.folder, dataclasses.asdict(run)) for t in run.records.trackers])
+    trackers = [make_tracker(kind, place.folder, dataclasses.asdict(run)) for kind in run.records.trackers]
+    log = RunLog(place.folder, trackers, run.records.transcripts)
     partners = Opponents(run.team.partners, team.seats, run.sampling)
     memory, step = keeper.take_up(log, learning, partners)  # only now: what cannot be loaded leaves no run behind
     minded, ended = stop_on_signals() if stop is None else nullcontext(stop), False
