@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from madrigal.commands.arguments import parse
+from madrigal.commands.arguments import add_trust, parse
 from madrigal.commands.scene import Scene
 from madrigal.compare.outcomes import difference
 from madrigal.config import Experiment, read_experiment
@@ -90,9 +90,7 @@ def analyze_command(arguments: list[str]) -> int:
         "--fidelity", default="", metavar="AGENT", help="play its first messages on many times: is credit true?"
     )
     parser.add_argument("--json", action="store_true")
-    parser.add_argument(
-        "--trust", action="store_true", help="let a file import own code, drop the sandbox, send to an expert"
-    )
+    add_trust(parser)
     options = parse(parser, arguments)
     if options.examples < 2:
         raise ConfigError(f"--examples: expected at least 2, got {options.examples}")

@@ -27,8 +27,19 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse
     """
     options, strangers = quietly(lambda: parser.parse_known_args(arguments))
     if strangers:
-        raise ConfigError(unknown_flag(strangers, re.findall(r"--[\w-]+", parser.format_usage()), parser.prog))
+        raise ConfigError(unknown_flag(strangers, own_flags(parser), parser.prog))
     return options
+
+
+def own_flags(parser: argparse.ArgumentParser) -> list[str]:
+    """The flags of a command itself, beside the settings of an experiment."""
+    return re.findall(r"--[\w-]+", parser.format_usage())
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """The flag that allows what a file asks for beyond training."""
+    what = "let a file import own code, switch off the sandbox, or send to an expert or tracker"
+    parser.add_argument("--trust", action="store_true", help=what)
 
 
 def quietly(read: Callable[[], T]) -> T:

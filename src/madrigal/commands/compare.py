@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from madrigal.commands.arguments import quietly
+from madrigal.commands.arguments import add_trust, own_flags, quietly
 from madrigal.commands.overrides import with_settings
 from madrigal.compare.outcomes import rows_of_comparison, rows_of_runs
 from madrigal.compare.table import Row, as_csv, as_markdown, as_record, as_tables
@@ -29,21 +29,6 @@ from madrigal.types import ConfigError
 if TYPE_CHECKING:
     from madrigal.training.held_out import Callback
 
-OPTIONS = (
-    "--topology",
-    "--name",
-    "--runs",
-    "--seeds",
-    "--samples",
-    "--single",
-    "--only",
-    "--k",
-    "--overwrite",
-    "--trust",
-    "--json",
-    "--markdown",
-    "--csv",
-)
 OWN = {"--seed": "--seeds", "--evaluation.samples": "--samples"}  # settings that a comparison sets itself
 WIDTH = 180  # of a table that no terminal bounds
 
@@ -89,9 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", default=[], help="only these contenders, and the team")
     parser.add_argument("--k", type=int, nargs="+", default=[], help="coding: columns pass@k; k at most --samples")
     parser.add_argument("--overwrite", action="store_true", help="begin anew: remove what the folder holds")
-    parser.add_argument(
-        "--trust", action="store_true", help="let a file import own code, drop the sandbox, send to an expert"
-    )
+    add_trust(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print the table as JSON")
     form.add_argument("--markdown", action="store_true")
@@ -115,7 +98,7 @@ def _contest(options: argparse.Namespace, settings: list[str], console: Console)
     start = base_experiment(name)
     if options.topology:
         start = replace(start, topology=TOPOLOGIES[options.topology][0])
-    run = with_settings(start, settings, f"madrigal train {name}", OPTIONS)
+    run = with_settings(start, settings, f"madrigal train {name}", own_flags(_parser()))
     if not options.trust:
         require_trust(run, name, settings, name)
     _check_k(options, run)

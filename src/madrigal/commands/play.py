@@ -17,7 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
-from madrigal.commands.arguments import quietly
+from madrigal.commands.arguments import add_trust, own_flags, quietly
 from madrigal.commands.keyboard import END, keyboard
 from madrigal.commands.overrides import with_settings
 from madrigal.commands.scene import Scene, shown
@@ -44,8 +44,6 @@ from madrigal.types import (
     TaskError,
     joint_reward,
 )
-
-OPTIONS = ("--example", "--split", "--episodes", "--seed", "--seat", "--untrained", "--topology", "--json", "--trust")
 
 
 def play_command(arguments: list[str]) -> int:
@@ -94,9 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--untrained", action="store_true", help="play the models that a run started from")
     parser.add_argument("--topology", choices=TOPOLOGIES, help="of a recipe: who hears whom within a round")
     parser.add_argument("--json", action="store_true", help="print each finished episode as one line of JSON")
-    parser.add_argument(
-        "--trust", action="store_true", help="let a file import own code, drop the sandbox, send to an expert"
-    )
+    add_trust(parser)
     return parser
 
 
@@ -123,7 +119,7 @@ def _experiment(options: argparse.Namespace, settings: list[str]) -> Experiment:
         start = base_experiment(name)
         if options.topology:
             start = replace(start, topology=TOPOLOGIES[options.topology][0])
-        run = with_settings(start, settings, f"madrigal play {name}", OPTIONS)
+        run = with_settings(start, settings, f"madrigal play {name}", own_flags(_parser()))
     if not options.trust and name not in RECIPES and (Path(name).exists() or ":" not in name):
         check_trust(run.task, name)
     if _saved_team(options, run):
