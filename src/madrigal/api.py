@@ -16,12 +16,13 @@ from madrigal.evaluation.evaluate import Evaluation
 from madrigal.policies.quiet import quiet_libraries
 from madrigal.recipes import RECIPES
 from madrigal.recipes.embedded import own
-from madrigal.recipes.start import base_experiment, flags_of, require_trust, run_name, with_changes
+from madrigal.recipes.start import base_experiment, require_trust, run_name, with_changes
 from madrigal.report.progress import Progress
 from madrigal.rollouts.task import Task
 from madrigal.runs.folders import folder_to_resume, hold_run
 from madrigal.runs.log import RunLog, read_lines
 from madrigal.runs.trackers import check_trackers
+from madrigal.runs.variants import flags
 from madrigal.tasks.own import IN_MEMORY, guarded
 from madrigal.training.checks import open_checked_task
 from madrigal.training.held_out import Callback, Notes, NullCallback, evaluate_experiment, evaluate_run
@@ -181,7 +182,7 @@ def _check_asked(what: Start, run: Experiment, settings: Mapping[str, Any], plac
     if place is None and not isinstance(what, str | Path):
         return
     name = str(what) if isinstance(what, str | Path) else ""
-    typed = flags_of(settings)
+    typed = flags(settings)
     if isinstance(what, Experiment) and run.task == what.task:
         typed += ["--task.path", "--task.unconfined", "--task.expert.base-url", "--task.verifier.url"]
     require_trust(run, name, typed, place or name)

@@ -11,8 +11,8 @@ import pytest
 from made import write_lines, write_run
 
 from madrigal.algorithms.group import GroupRelative
-from madrigal.compare.outcomes import difference, is_finished, load_result, rows_of_comparison, rows_of_runs
-from madrigal.compare.table import RETURN, SPEED, TIME
+from madrigal.compare.load import difference, is_finished, load_result, rows_of_comparison, rows_of_runs
+from madrigal.compare.rows import RETURN, SPEED, TIME
 from madrigal.config import Experiment, to_json
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own

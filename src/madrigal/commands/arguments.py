@@ -8,9 +8,9 @@ import difflib
 import io
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import dropwhile, takewhile
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from madrigal.types import ConfigError
 
@@ -76,20 +76,6 @@ def complaint(text: str) -> str:
     # Where a terminal has no UTF-8, rules are hyphens, and there is one below the title too.
     body = dropwhile(lambda line: not line.strip("─-"), lines)
     return " ".join(" ".join(takewhile(lambda line: line.strip("─-"), body)).split())
-
-
-def flags(settings: Mapping[str, Any], prefix: str = "--") -> Iterator[str]:
-    """The flags of nested settings.
-
-    >>> list(flags({"steps": 1, "task": {"best_of": 2}}))
-    ['--steps', '--task.best-of']
-    """
-    for name, value in settings.items():
-        flag = prefix + name.replace("_", "-")
-        if isinstance(value, Mapping):
-            yield from flags(value, f"{flag}.")
-        else:
-            yield flag
 
 
 def unknown_flag(strangers: Sequence[str], known: Sequence[str], command: str) -> str:

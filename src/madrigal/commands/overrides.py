@@ -8,8 +8,9 @@ from pathlib import Path
 
 import tyro
 
-from madrigal.commands.arguments import flags, quietly, unknown_flag
+from madrigal.commands.arguments import quietly, unknown_flag
 from madrigal.config import Experiment
+from madrigal.runs.variants import flags
 from madrigal.types import ConfigError
 
 SEATS = "--team.seats."

@@ -55,7 +55,7 @@ def play_command(arguments: list[str]) -> int:
         return 0
     scene = Scene(Console(stderr=options.json), options.seat)
     try:
-        _perform(options, _experiment(options, settings), scene)
+        _play_episodes(options, _experiment(options, settings), scene)
     except KeyboardInterrupt:
         scene.summary()
         return 130
@@ -135,7 +135,7 @@ def _saved_team(options: argparse.Namespace, run: Experiment) -> Path | None:
     return Path(options.what) / "team" if trained else None
 
 
-def _perform(options: argparse.Namespace, run: Experiment, scene: Scene) -> None:
+def _play_episodes(options: argparse.Namespace, run: Experiment, scene: Scene) -> None:
     """Plays the episodes that were asked for, one after the other."""
     from madrigal.training.checks import open_checked_task
     from madrigal.training.teams import use_threads
@@ -145,14 +145,14 @@ def _perform(options: argparse.Namespace, run: Experiment, scene: Scene) -> None
         _check_seats(task, options.seat)
         examples = _examples(task, options)
         scene.rounds, scene.best = task.horizon, task.best_return
-        seats = ""
-        speak, judge = _voices(options, run, task, scene)
+        seating = ""
+        speak, judge = _speakers(options, run, task, scene)
         for n in range(options.episodes):
             again, place = divmod(n, len(examples))
             example = examples[place]
-            if (now := _seats(options, run, task, example)) != seats:
+            if (now := _seating(options, run, task, example)) != seating:
                 scene.heading(f"{run.recipe}: {now}")
-                seats = now
+                seating = now
             # The seeds of an evaluation: with the same team, its first sample of an example is this very episode.
             key = ("evaluate", run.seed, example.id, *((again,) if again else ()))
             scene.begin(f"{example.id} ({n + 1} of {options.episodes})")
@@ -175,8 +175,8 @@ def _check_seats(task: Task[Any], seats: Sequence[AgentId]) -> None:
 
 def _examples(task: Task[Any], options: argparse.Namespace) -> Sequence[Example]:
     """What can be played: the example that was named, or those of a split, in which the seats asked for are free."""
-    asked = task.examples(options.split) if options.example is None else [_example(task, options.example)]
-    free = [example for example in asked if scripted_in(task, example).keys().isdisjoint(options.seat)]
+    chosen = task.examples(options.split) if options.example is None else [_example(task, options.example)]
+    free = [example for example in chosen if scripted_in(task, example).keys().isdisjoint(options.seat)]
     if not free:
         where = f"the {options.split} examples" if options.example is None else f"example {options.example}"
         raise ConfigError(
@@ -196,7 +196,7 @@ def _example(task: Task[Any], name: str) -> Example:
     return by_id[name]
 
 
-def _seats(options: argparse.Namespace, run: Experiment, task: Task[Any], example: Example) -> str:
+def _seating(options: argparse.Namespace, run: Experiment, task: Task[Any], example: Example) -> str:
     """Who speaks for whom in an example."""
     scripted = scripted_in(task, example)
     return ", ".join(f"{agent} by {scripted.get(agent) or _who(options, run, agent)}" for agent in task.agents)
@@ -212,8 +212,8 @@ def _who(options: argparse.Namespace, run: Experiment, agent: AgentId) -> str:
     return f"{policy.model} (untrained)"
 
 
-def _voices(options: argparse.Namespace, run: Experiment, task: Task[Any], scene: Scene) -> tuple[Generate, StepFn]:
-    """Who answers: the team, and whoever sits in seats of their own; the models of those are not loaded."""
+def _speakers(options: argparse.Namespace, run: Experiment, task: Task[Any], scene: Scene) -> tuple[Generate, StepFn]:
+    """Who answers and who judges: the team, and whoever sits in seats of their own, whose models are not loaded."""
     from madrigal.policies.team import Team
     from madrigal.training.teams import load_saved_team, make_team
 

@@ -17,8 +17,8 @@ from statistics import fmean
 from typing import Any
 
 from madrigal.compare.contenders import TEAM, UNTRAINED, Contender, contenders, left_out, matched, with_base
-from madrigal.compare.outcomes import difference, is_finished, load_result
-from madrigal.compare.table import Played
+from madrigal.compare.load import difference, is_finished, load_result
+from madrigal.compare.rows import Played
 from madrigal.config import Experiment, read_experiment, with_absolute_places
 from madrigal.rollouts.branching import Branching
 from madrigal.runs.signals import stop_on_signals

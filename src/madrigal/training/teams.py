@@ -55,13 +55,13 @@ def make_team(config: TeamConfig, agents: tuple[AgentId, ...], seed: int) -> Tea
         if chosen.lora.rank:
             bases[key] = policy.model
         if config.start:
-            take_up(policy, Path(config.start) / place)
+            load_weights(policy, Path(config.start) / place)
         return policy
 
     return _seated(config, agents, load)
 
 
-def take_up(policy: LocalPolicy, folder: Path) -> None:
+def load_weights(policy: LocalPolicy, folder: Path) -> None:
     """Gives a policy the weights that `LocalPolicy.save` wrote for one of the same shape, whole or an adapter.
 
     Raises:

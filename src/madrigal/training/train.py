@@ -27,7 +27,7 @@ from madrigal.runs.trackers import make_tracker
 from madrigal.training.checks import check_prompts, open_checked_task
 from madrigal.training.held_out import Callback, NullCallback, evaluate_on, held_out
 from madrigal.training.learners import check_histories, make_learning
-from madrigal.training.saving import Keeper, is_due
+from madrigal.training.saving import Checkpointer, is_due
 from madrigal.training.teams import make_team, open_rollout_workers, use_threads
 from madrigal.types import Completion, Example, Group, Point
 
@@ -76,7 +76,7 @@ def training_loop(
     """
     watch, run = watch or NullCallback(), with_absolute_places(run)
     use_threads(run.threads)
-    keeper = Keeper(place, run, watch, task)
+    checkpointer = Checkpointer(place, run, watch, task)
     watch.stage("loading the team")
     team = make_team(run.team, task.agents, run.seed)
     check_prompts(run, task, team, [*_trained(run, task), *held_out(run, task)])
@@ -85,18 +85,18 @@ def training_loop(
     trackers = [make_tracker(kind, place.folder, dataclasses.asdict(run)) for kind in run.records.trackers]
     log = RunLog(place.folder, trackers, run.records.transcripts)
     partners = Opponents(run.team.partners, team.seats, run.sampling)
-    memory, step = keeper.take_up(log, learning, partners)  # only now: what cannot be loaded leaves no run behind
-    minded, ended = stop_on_signals() if stop is None else nullcontext(stop), False
-    with open_rollout_workers(run, task, team) as (speak, judge), minded as interrupted:
-        judged = _Evaluator(run, task, _until(interrupted, speak), judge, log, watch, place)
+    memory, step = checkpointer.restore(log, learning, partners)  # only now: what cannot be loaded leaves no run behind
+    signals, ended = stop_on_signals() if stop is None else nullcontext(stop), False
+    with open_rollout_workers(run, task, team) as (speak, judge), signals as interrupted:
+        evaluate = _Evaluator(run, task, _until(interrupted, speak), judge, log, watch, place)
         try:
-            if run.steps and (missing := keeper.lacks(step)):
-                judged(missing, step)
+            if run.steps and (missing := checkpointer.missing_evaluation(step)):
+                evaluate(missing, step)
             if step < run.steps:
                 watch.stage("training")
             while step < run.steps and not interrupted():
                 began = time.perf_counter()
-                with keeper.keeping(step, memory):
+                with checkpointer.saving_on_error(step, memory):
                     partners.remember(step)
                     groups = learning.read(_play(run, task, step, partners, speak, judge))
                     stages, memory = run.algorithm.credit(groups, memory)
@@ -108,19 +108,19 @@ def training_loop(
                 watch.step(record)
                 step += 1
                 if is_due(step, run.evaluation.every) and step < run.steps:
-                    with keeper.keeping(step, memory):
-                        judged(f"step-{step}", step)
+                    with checkpointer.saving_on_error(step, memory):
+                        evaluate(f"step-{step}", step)
                 if is_due(step, run.records.checkpoint_every) or step == run.steps:
-                    keeper.save(step, memory)
+                    checkpointer.save(step, memory)
             if step == run.steps:
-                judged("after", step)
+                evaluate("after", step)
                 ended = True
         except StoppedError:
             pass  # there is nothing half done: the weights are those after the last step
         if run.steps:
-            keeper.save(step, memory)
+            checkpointer.save(step, memory)
         if step:
-            keeper.save_team(team, step)
+            checkpointer.save_team(team, step)
     return 0 if ended else int(interrupted())
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from madrigal.compare.contenders import SINGLE, TEAM, UNTRAINED
-from madrigal.compare.table import Played, Record, Row, tabulate
+from madrigal.compare.rows import Played, Record, Row, tabulate
 from madrigal.config import Experiment, read_experiment, to_json
 from madrigal.runs.files import parse_json, read_object
 from madrigal.runs.read import Run, is_number, read_run
