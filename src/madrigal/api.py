@@ -103,13 +103,13 @@ def train(
         MadrigalError: one line, as from the command line.
     """
     quiet_libraries()
-    task, named, resumed = _given(what), None if folder is None else Path(folder), None
+    task, named, resumed = _task_in(what), None if folder is None else Path(folder), None
     if resume:
         given = Path(what) if isinstance(what, str | Path) and Path(what).is_dir() else None
         resumed = folder_to_resume(RUNS, _name_of(what), named or given)
-    run = with_changes(read_experiment(resumed) if resumed else _start(what), settings)
+    run = with_changes(read_experiment(resumed) if resumed else _experiment_of(what), settings)
     if not trust:
-        _check_asked(what, run, settings, resumed)
+        _check_trust(what, run, settings, resumed)
     check_trackers(run.records.trackers)
     hold = hold_run(RUNS, run.recipe, resumed or named, resume=resume, overwrite=overwrite)
     with open_checked_task(run, task) as checked, hold as held:
@@ -149,18 +149,18 @@ def evaluate(
         return evaluate_run(Path(what), Notes(), trust=trust or given is not None, step=step, task=given)[0]
     if step is not None:
         raise ConfigError(f"evaluate: step names a checkpoint of a run, {what!r:.80} is none")
-    run = with_changes(_start(what), settings)
+    run = with_changes(_experiment_of(what), settings)
     if not trust:
-        _check_asked(what, run, settings, None)
-    return evaluate_experiment(run, task=_given(what) if task is None else guarded(task, "task"))[0]
+        _check_trust(what, run, settings, None)
+    return evaluate_experiment(run, task=_task_in(what) if task is None else guarded(task, "task"))[0]
 
 
-def _given(what: Start) -> Task[Any] | None:
+def _task_in(what: Start) -> Task[Any] | None:
     """The task itself, where no file names it."""
     return None if isinstance(what, str | Path | Experiment) else guarded(what, "expected a recipe, a file or a task")
 
 
-def _start(what: Start) -> Experiment:
+def _experiment_of(what: Start) -> Experiment:
     if isinstance(what, Experiment):
         return what
     if isinstance(what, str | Path):
@@ -177,7 +177,7 @@ def _name_of(what: Start) -> str:
     return re.sub(r"[^\w.-]+", "-", what.name).strip(".") or "task"
 
 
-def _check_asked(what: Start, run: Experiment, settings: Mapping[str, Any], place: Path | None) -> None:
+def _check_trust(what: Start, run: Experiment, settings: Mapping[str, Any], place: Path | None) -> None:
     """Refuses what a file asks for beyond training; what Python made or said was not asked for by a file."""
     if place is None and not isinstance(what, str | Path):
         return

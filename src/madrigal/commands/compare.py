@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,14 +45,13 @@ def compare_command(arguments: list[str]) -> int:
     if len(options.what) > 1 or _is_comparison(first):
         if settings:
             raise ConfigError(f"compare: what is finished takes no settings, got {settings[0]}")
-        found = (
-            rows_of_runs([Path(place) for place in options.what], options.k)
-            if len(options.what) > 1
-            else rows_of_comparison(first, _seeds_in(first), options.k)
-        )
-        _show(*found, console, options)
+        if len(options.what) > 1:
+            rows, notices = rows_of_runs([Path(place) for place in options.what], options.k)
+        else:
+            rows, notices = rows_of_comparison(first, _seeds_in(first), options.k)
+        _show(rows, notices, console, options)
         return 0
-    return _contest(options, settings, console)
+    return _new_comparison(options, settings, console)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -92,7 +91,7 @@ def _seeds_in(folder: Path) -> list[int]:
     return sorted(int(name) for name in names if name.lstrip("-").isdigit())
 
 
-def _contest(options: argparse.Namespace, settings: list[str], console: Console) -> int:
+def _new_comparison(options: argparse.Namespace, settings: list[str], console: Console) -> int:
     for setting in {word.partition("=")[0] for word in settings} & OWN.keys():
         raise ConfigError(f"compare: {setting} is set for every contender; use {OWN[setting]}")
     name = options.what[0]
@@ -108,38 +107,32 @@ def _contest(options: argparse.Namespace, settings: list[str], console: Console)
     from madrigal.compare.run import replacing
 
     with replacing(folder) if options.overwrite else nullcontext():
-        return _play(options, run, folder, console)
+        return _play_and_show(options, run, folder, console)
 
 
-def _play(options: argparse.Namespace, run: Experiment, folder: Path, console: Console) -> int:
+def _play_and_show(options: argparse.Namespace, run: Experiment, folder: Path, console: Console) -> int:
     from madrigal.compare.run import open_comparison, play_all
 
-    contest = open_comparison(
+    comparison = open_comparison(
         run, folder, options.seeds, samples=options.samples, single=options.single, only=options.only
     )
-    if contest.notice:
-        console.print(plain_text(console, contest.notice))
+    if comparison.notice:
+        console.print(plain_text(console, comparison.notice))
+    with ExitStack() as view:
 
-    views: list[Progress] = []
-
-    def announce(title: str, made: Experiment) -> Callback:
-        for view in views:
+        def announce(title: str, made: Experiment) -> Callback:
             view.close()
-        views[:] = [Progress(console, made.steps, title)]
-        return views[0]
+            return view.enter_context(Progress(console, made.steps, title))
 
-    try:
-        done = play_all(contest, announce)
-    except KeyboardInterrupt:  # the second Ctrl-C: at once
-        done = False
-    finally:
-        for view in views:
-            view.close()
+        try:
+            done = play_all(comparison, announce)
+        except KeyboardInterrupt:  # the second Ctrl-C: at once
+            done = False
     if not done:
         stopped = f"Stopped; the same command goes on from what is saved in {folder}."
         console.print(plain_text(console, stopped, lines=False), soft_wrap=True)
         return 130
-    rows, notices = rows_of_comparison(folder, contest.seeds, options.k)
+    rows, notices = rows_of_comparison(folder, comparison.seeds, options.k)
     for ending, text in {"json": _json(rows), "md": as_markdown(rows), "csv": as_csv(rows)}.items():
         (folder / f"comparison.{ending}").write_text(text)
     _show(rows, notices, console, options)
