@@ -6,10 +6,10 @@ The names of this module are stable; they are loaded when they are first used, s
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from madrigal.algorithms.actor_critic import COLLM_CC as COLLM_CC
     from madrigal.algorithms.actor_critic import COLLM_DC as COLLM_DC
     from madrigal.algorithms.actor_critic import IPPO as IPPO
@@ -57,11 +57,6 @@ if TYPE_CHECKING:
     from madrigal.types import TrainingError as TrainingError
     from madrigal.types import Turn as Turn
 
-try:
-    __version__ = version("madrigal")
-except PackageNotFoundError:  # the sources without an installation
-    __version__ = "0+unknown"
-
 _PLACES = {
     "algorithms.actor_critic": ("COLLM_CC", "COLLM_DC", "IPPO", "MAPPO"),
     "algorithms.group": ("MAGRPO", "REINFORCE", "RLOO"),
@@ -96,11 +91,23 @@ __all__ = [*sorted(_MODULE_OF)]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
+    if name == "__version__":
+        value = _version()
+    elif name in _MODULE_OF:
+        value = getattr(importlib.import_module(f"madrigal.{_MODULE_OF[name]}"), name)
+    else:
         raise AttributeError(f"module 'madrigal' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"madrigal.{_MODULE_OF[name]}"), name)
     globals()[name] = value
     return value
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # it takes as long as all else here
+
+    try:
+        return version("madrigal")
+    except PackageNotFoundError:  # the sources without an installation
+        return "0+unknown"
 
 
 def __dir__() -> list[str]:

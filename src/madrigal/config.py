@@ -89,8 +89,7 @@ def _converter() -> cattrs.Converter:
         converter.register_structure_hook_func(partial(_is_of, form), hook)
     configure_tagged_union(TaskConfig, converter, tag_name="kind")
     configure_tagged_union(TopologyConfig, converter, tag_name="kind")
-    # Files written when there was one algorithm do not name it.
-    configure_tagged_union(AlgorithmConfig, converter, tag_name="kind", default=GroupRelative)
+    configure_tagged_union(AlgorithmConfig, converter, tag_name="kind")
     return converter
 
 
@@ -140,7 +139,7 @@ def _check_kinds(data: Any, where: str) -> None:
     for key, union in (("task", TaskConfig), ("topology", TopologyConfig), ("algorithm", AlgorithmConfig)):
         kinds = [choice.__name__ for choice in get_args(union)]
         given = data.get(key, {"kind": kinds[0]})
-        kind = given.get("kind", kinds[0] if key == "algorithm" else None) if isinstance(given, dict) else None
+        kind = given.get("kind") if isinstance(given, dict) else None
         if kind not in kinds:
             raise ConfigError(f"{where}: {key}.kind: expected {' or '.join(kinds)}, got {kind!r}")
 

@@ -283,7 +283,7 @@ class RecordsConfig:
         checkpoint_every: steps between checkpoints; 0 saves only at the end and on Ctrl-C.
         keep: checkpoints kept.
         transcripts: episodes of each step written to episodes.jsonl.
-        trackers: also send the numbers to these, where installed.
+        trackers: also send the numbers, and as many transcripts of each evaluation, to these, where installed.
     """
 
     checkpoint_every: int = 25

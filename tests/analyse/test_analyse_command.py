@@ -23,7 +23,7 @@ from madrigal.recipes.embedded import own
 from madrigal.rollouts.topology import Parallel, Sequential
 from madrigal.settings import EvaluationConfig, Lora, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.games.rules import PLAYERS
-from madrigal.training import held_out
+from madrigal.training import teams
 from madrigal.training.held_out import evaluate_run
 from madrigal.types import Completion, Messages
 
@@ -75,7 +75,7 @@ def run(folder: Path, model_folder: Path) -> Path:
 def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Saved teams speak by the script of relay.py; one in a folder called mirrored, as a mirrored team."""
     mirrored: set[int] = set()
-    load: Callable[..., Team] = held_out.load_team
+    load: Callable[..., Team] = teams.load_saved_team
 
     def noted(place: Path, *settings: Any) -> Team:
         team = load(place, *settings)
@@ -86,7 +86,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
         pairs = zip(prompts, seeds, strict=True)
         return [relay.answer(policy.name, p[-1].content, seed, mirrored=id(policy) in mirrored) for p, seed in pairs]
 
-    monkeypatch.setattr(held_out, "load_team", noted)
+    monkeypatch.setattr(teams, "load_saved_team", noted)
     monkeypatch.setattr("madrigal.policies.team.generate", say)
 
 
@@ -309,7 +309,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> NoReturn:
         raise AssertionError("a model was about to be loaded")
 
-    monkeypatch.setattr("madrigal.build.experiment.load_policy", refuse)
+    monkeypatch.setattr("madrigal.training.teams.load_policy", refuse)
 
 
 def test_mistakes_are_one_line_before_any_model(

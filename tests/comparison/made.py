@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from madrigal.compare.table import Played
+from madrigal.compare.rows import Played
 from madrigal.config import Experiment, to_json
 
 

@@ -37,7 +37,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> NoReturn:
         raise AssertionError("a model was about to be loaded")
 
-    monkeypatch.setattr("madrigal.build.experiment.load_policy", refuse)
+    monkeypatch.setattr("madrigal.training.teams.load_policy", refuse)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -10,8 +10,8 @@ from made import said
 
 from madrigal.algorithms.group import REINFORCE, GroupRelative
 from madrigal.compare.contenders import Contender, alone, as_large_as, contenders, left_out, matched, with_base
+from madrigal.compare.rows import Played
 from madrigal.compare.run import training_tokens
-from madrigal.compare.table import Played
 from madrigal.config import Experiment
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own

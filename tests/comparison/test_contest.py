@@ -15,9 +15,9 @@ import torch
 from made import write_lines
 from safetensors.torch import load_file
 
-from madrigal.compare.outcomes import load_result, rows_of_comparison
+from madrigal.compare.load import load_result, rows_of_comparison
+from madrigal.compare.rows import SPEED, TIME
 from madrigal.compare.run import Comparison, open_comparison, play_all, replacing, slug
-from madrigal.compare.table import SPEED, TIME
 from madrigal.config import Experiment, read_experiment
 from madrigal.runs.log import read_lines
 from madrigal.settings import Lora, OptimizerConfig

@@ -11,8 +11,8 @@ import pytest
 from made import write_lines, write_run
 
 from madrigal.algorithms.group import GroupRelative
-from madrigal.compare.outcomes import difference, is_finished, load_result, rows_of_comparison, rows_of_runs
-from madrigal.compare.table import RETURN, SPEED, TIME
+from madrigal.compare.load import difference, is_finished, load_result, rows_of_comparison, rows_of_runs
+from madrigal.compare.rows import RETURN, SPEED, TIME
 from madrigal.config import Experiment, to_json
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own
@@ -112,24 +112,16 @@ def test_a_broken_evaluation_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"metrics": None}, {"metrics": {"a": "b"}}, {"example": 3}, {"return_percent": "x"}]
+    "change", [{"metrics": None}, {"metrics": {"a": "b"}}, {"example": 3}, {"details": None}, {"return_percent": "x"}]
 )
 def test_a_transcript_that_says_no_return_is_one_line(tmp_path: Path, change: dict[str, Any]) -> None:
     place = write(tmp_path / "run")
     records = [record | change for record in read_lines(place / "episodes.jsonl")]
     write_lines(place / "episodes.jsonl", records)
-    with pytest.raises(ConfigError, match="has a transcript without example, metrics, tokens or normalized return"):
+    with pytest.raises(
+        ConfigError, match="has a transcript without example, metrics, details, tokens or normalized return"
+    ):
         load_result(place)
-
-
-def test_runs_of_the_first_version_say_their_return_among_the_metrics(tmp_path: Path) -> None:
-    place = write(tmp_path / "run")
-    records = read_lines(place / "episodes.jsonl")
-    for record in records:
-        record["metrics"]["return_percent"] = record.pop("return_percent") / 2
-        del record["details"], record["sample"]
-    write_lines(place / "episodes.jsonl", records)
-    assert [record["return_percent"] for record in load_result(place)[0].transcripts] == [25.0, 35.0]
 
 
 def test_an_evaluation_is_whole_with_every_sample(tmp_path: Path) -> None:

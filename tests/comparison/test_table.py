@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from made import played, said
 
-from madrigal.compare.table import RETURN, SPEED, TIME, Played, Row, tabulate, tokens_per_answer
+from madrigal.compare.rows import RETURN, SPEED, TIME, Played, Row, tabulate, tokens_per_answer
 from madrigal.evaluation.statistics import Interval
 from madrigal.types import ConfigError
 

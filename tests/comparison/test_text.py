@@ -10,7 +10,8 @@ from dataclasses import replace
 from made import said
 from rich.console import Console
 
-from madrigal.compare.table import Played, Row, as_csv, as_markdown, as_record, as_tables, budget_of, tabulate
+from madrigal.compare.rows import Played, Row, tabulate
+from madrigal.compare.table import as_csv, as_markdown, as_record, as_tables, budget_of
 
 
 def talk(value: float, tokens: int, seed: int = 0, **training: int) -> Played:

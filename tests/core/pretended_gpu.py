@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._device import _device_constructors
 from torch.utils._pytree import tree_map
 
-from madrigal.build import experiment as assemble
+from madrigal.training import teams as assemble
 
 GPU = torch.device("cuda", 0)
 MAKERS = ("arange", "as_tensor", "empty", "eye", "full", "linspace", "ones", "rand", "randn", "tensor", "zeros")

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from madrigal.config import Experiment
 from madrigal.runs.log import read_lines
-from madrigal.training.train import train
+from madrigal.training.train import train_experiment
 
 CLOCKS = ("seconds", "tokens_per_second", "agent/ann/seconds", "agent/bob/seconds")
 
@@ -32,7 +32,7 @@ class StopsBefore:
 
 def trained(run: Experiment, folder: Path) -> Path:
     folder.mkdir()
-    assert train(run, folder)
+    assert train_experiment(run, folder)
     return folder
 
 

@@ -14,11 +14,11 @@ from madrigal.algorithms.catalog import ALGORITHMS, switch_algorithm
 from madrigal.algorithms.group import AT_GRPO, MAGRPO, REINFORCE, GroupRelative
 from madrigal.algorithms.maporl import Maporl
 from madrigal.algorithms.self_play import SelfPlay
-from madrigal.build.experiment import check_needs
-from madrigal.commands.settings import with_settings
+from madrigal.commands.overrides import with_settings
 from madrigal.config import from_json, to_json
 from madrigal.recipes import RECIPES, recipe
 from madrigal.rollouts.task import SingleRound
+from madrigal.training.checks import check_needs
 from madrigal.types import ConfigError, Example
 
 TASK = SingleRound(

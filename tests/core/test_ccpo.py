@@ -13,7 +13,6 @@ import torch
 
 from madrigal.algorithms import reported
 from madrigal.algorithms.ccpo import Ccpo, History, sigmoid
-from madrigal.build.experiment import check_training
 from madrigal.config import Experiment
 from madrigal.maths.advantages import group_zscore
 from madrigal.rollouts.branching import Branching
@@ -21,6 +20,7 @@ from madrigal.rollouts.task import SingleRound, joint
 from madrigal.rollouts.topology import Sequential
 from madrigal.settings import PolicyConfig, TeamConfig
 from madrigal.tasks.own import CustomTask
+from madrigal.training.checks import check_training
 from madrigal.types import Completion, ConfigError, Episode, Example, Group, Point, Sample, Step, Turn
 
 AGENTS = ("ann", "bob")

@@ -19,16 +19,17 @@ import torch
 import madrigal
 from madrigal import cli
 from madrigal.commands import train as commands
-from madrigal.commands.settings import base_experiment, with_settings
+from madrigal.commands.overrides import with_settings
 from madrigal.config import read_experiment, to_json
 from madrigal.policies.local import load_model
 from madrigal.recipes import RECIPES, recipe
+from madrigal.recipes.start import base_experiment
 from madrigal.report.progress import before_after, shown
 from madrigal.rollouts.task import SingleRound
 from madrigal.runs.folders import held, held_free
 from madrigal.settings import Lora, PolicyConfig
 from madrigal.tasks.own import CustomTask, load_own
-from madrigal.training.train import train
+from madrigal.training.train import train_experiment
 from madrigal.types import ConfigError, EngineError, Example, TaskError
 
 POSTS = [{"prompt": f"Post {n}: my dog ate my homework."} for n in range(4)]
@@ -44,7 +45,7 @@ def no_model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])  # folders of own tasks stay on it
     if "loads_models" not in request.fixturenames:
-        monkeypatch.setattr("madrigal.build.experiment.load_policy", refuse)
+        monkeypatch.setattr("madrigal.training.teams.load_policy", refuse)
 
 
 @pytest.fixture
@@ -265,7 +266,7 @@ def test_a_task_is_opened_once_and_before_the_run_folder_is_made(
     assert cli.run(["train", "own.py:task", *settings, "--steps", "0"]) == 0
     assert Path("openings").read_text() == "False\n"
     run = read_experiment(Path("runs/own"))
-    assert train(run, Path("runs/own"), overwrite=True)
+    assert train_experiment(run, Path("runs/own"), overwrite=True)
     assert Path("openings").read_text() == "False\nTrue\n"
     assert cli.run(["evaluate", "runs/own", "--trust"]) == 0
     assert Path("openings").read_text() == "False\nTrue\nTrue\n"
@@ -548,7 +549,6 @@ def test_names_help_and_typos_wait_for_no_library(tmp_path: Path) -> None:
 
 
 def test_a_report_waits_for_no_library_of_models(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     run = Path("run")
     run.mkdir()
     (run / "experiment.json").write_text(to_json(recipe("tldr")))

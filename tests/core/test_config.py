@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from madrigal.algorithms.group import GroupRelative
-from madrigal.build.experiment import check_experiment
 from madrigal.config import Experiment, from_json, read_experiment, to_json
 from madrigal.recipes import RECIPES, recipe
 from madrigal.rollouts.seeds import derive
@@ -21,6 +20,7 @@ from madrigal.rollouts.topology import Sequential
 from madrigal.settings import EvaluationConfig, Lora, PolicyConfig, RecordsConfig, TeamConfig
 from madrigal.tasks.coding.config import ExpertConfig
 from madrigal.tasks.own import CustomTask
+from madrigal.training.checks import check_experiment
 from madrigal.types import ConfigError, Example, TaskError
 
 RUN = Experiment("own", CustomTask("task.py:task"))
@@ -72,16 +72,16 @@ def test_an_unknown_key_is_named_at_every_depth(place: tuple[str, ...]) -> None:
         ("steps", -1, "steps: expected 0 or more, got -1"),
         ("prompts", 0, "prompts: expected at least 1"),
         ("threads", -2, "threads"),
-        ("algorithm", {"width": 1}, "algorithm.width"),
+        ("algorithm", {"kind": "GroupRelative", "width": 1}, "algorithm.width"),
         ("sampling", {"temperature": 0}, "sampling.temperature"),
         ("sampling", {"temperature": float("inf")}, "sampling.temperature"),
         ("sampling", {"temperature": float("nan")}, "sampling.temperature"),
         ("sampling", {"top_p": float("nan")}, "sampling.top_p"),
-        ("algorithm", {"kl": float("inf")}, "algorithm.kl"),
-        ("algorithm", {"clip": float("inf")}, "algorithm.clip"),
-        ("algorithm", {"discount": float("nan")}, "algorithm.discount"),
-        ("algorithm", {"reward_shift": float("nan")}, "algorithm.reward_shift"),
-        ("algorithm", {"stop_above": float("-inf")}, "algorithm.stop_above"),
+        ("algorithm", {"kind": "GroupRelative", "kl": float("inf")}, "algorithm.kl"),
+        ("algorithm", {"kind": "GroupRelative", "clip": float("inf")}, "algorithm.clip"),
+        ("algorithm", {"kind": "GroupRelative", "discount": float("nan")}, "algorithm.discount"),
+        ("algorithm", {"kind": "GroupRelative", "reward_shift": float("nan")}, "algorithm.reward_shift"),
+        ("algorithm", {"kind": "GroupRelative", "stop_above": float("-inf")}, "algorithm.stop_above"),
         ("task", {"kind": "Coding", "program_seconds": float("inf")}, "task.program_seconds"),
         ("optimiser", {"lr": 1e-3}, "settings of Madrigal 0.1"),
         ("steps", 2.5, "experiment: steps: expected int, got 2.5"),
@@ -95,7 +95,7 @@ def test_an_unknown_key_is_named_at_every_depth(place: tuple[str, ...]) -> None:
         ("optimizer", {"betas": [0.9]}, "optimizer.betas: expected 2 values, got 1"),
         ("optimizer", {"lr": 10**400}, "optimizer.lr: .* too large"),
         ("records", {"trackers": "wandb"}, "records.trackers: expected a list, got 'wandb'$"),
-        ("algorithm", {"ddof": True}, "algorithm.ddof: expected 0 or 1, got True"),
+        ("algorithm", {"kind": "GroupRelative", "ddof": True}, "algorithm.ddof: expected 0 or 1, got True"),
         ("task", {"kind": "CustomTask"}, "task.path: expected this setting"),
         ("topology", {"kind": "Ring"}, "topology.kind: expected Parallel or Sequential or .*, got 'Ring'"),
         ("task", {"path": "task.py:task"}, "or CustomTask, got None"),

@@ -16,7 +16,6 @@ from tiny import answers, same, weights
 from madrigal.algorithms import CriticNeed
 from madrigal.algorithms.actor_critic import COLLM_CC, COLLM_DC, IPPO, MAPPO, ActorCritic
 from madrigal.algorithms.group import MAGRPO
-from madrigal.build.experiment import load_team
 from madrigal.config import Experiment
 from madrigal.learning.critics import Critics
 from madrigal.learning.learner import Learner
@@ -35,7 +34,8 @@ from madrigal.settings import (
     TeamConfig,
 )
 from madrigal.tasks.own import CustomTask
-from madrigal.training.train import train
+from madrigal.training.teams import load_saved_team
+from madrigal.training.train import train_experiment
 from madrigal.types import ConfigError, Episode, Group, Point, Turn
 
 # peft asks transformers by a name that the latter is about to drop.
@@ -128,8 +128,8 @@ def test_a_resumed_run_equals_one_that_was_not_cut(
     whole, folder = trained(run, tmp_path / "whole"), tmp_path / "cut"
     folder.mkdir()
     with pytest.raises(RuntimeError, match="pulled the plug"):
-        train(run, folder, watch=StopsBefore(1))
-    assert train(run, folder, resume=True)
+        train_experiment(run, folder, watch=StopsBefore(1))
+    assert train_experiment(run, folder, resume=True)
     assert numbers(folder) == numbers(whole)
     one, other = parameters(whole), parameters(folder)
     assert one.keys() == other.keys() and any(name.startswith("critic-") for name in one)
@@ -165,7 +165,7 @@ def test_every_method_trains_policies_and_critics_and_saves_a_team_without_criti
     for name in critics:
         assert not torch.equal(held[name]["head"], torch.zeros_like(held[name]["head"]))
         assert not torch.equal(held[name]["embed_tokens.weight"], start["model.embed_tokens.weight"])
-    assert load_team(folder / "team", run.team, ("ann", "bob")).trainable == ()  # and speaks without them
+    assert load_saved_team(folder / "team", run.team, ("ann", "bob")).trainable == ()  # and speaks without them
 
 
 def test_a_central_critic_has_a_row_per_joint_action_and_an_own_one_per_answer(run: Experiment, tmp_path: Path) -> None:
@@ -197,13 +197,13 @@ def test_a_checkpoint_without_the_critics_is_refused(run: Experiment, tmp_path: 
     (file / "manifest.json").write_text(json.dumps({k: v for k, v in sums.items() if "critic" not in k}))
     (file / "critic-joint.pt").unlink()
     with pytest.raises(ConfigError, match="the checkpoint holds ann, bob, this run trains ann, bob, critic-joint"):
-        train(replace(run, steps=1), folder, resume=True)
+        train_experiment(replace(run, steps=1), folder, resume=True)
 
 
 def test_a_critic_that_is_not_there_is_refused_before_anything_is_written(run: Experiment, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     with pytest.raises(ConfigError, match="expected a folder with a saved model at /nowhere"):
-        train(replace(run, critic=CriticConfig(model="/nowhere")), tmp_path / "run")
+        train_experiment(replace(run, critic=CriticConfig(model="/nowhere")), tmp_path / "run")
     assert not list((tmp_path / "run").iterdir())
 
 

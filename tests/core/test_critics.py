@@ -16,8 +16,6 @@ from tiny import chat
 
 from madrigal.algorithms.actor_critic import COLLM_CC, COLLM_DC, IPPO, MAPPO, ActorCritic
 from madrigal.algorithms.group import MAGRPO
-from madrigal.build.experiment import make_team
-from madrigal.build.learners import check_histories, make_critics, make_learning
 from madrigal.config import Experiment
 from madrigal.learning.critic_learner import Lesson
 from madrigal.learning.critics import CENTRAL, UNREAD, Critics, answer_read, joint_history, visible_turns
@@ -28,6 +26,8 @@ from madrigal.rollouts.task import SingleRound
 from madrigal.rollouts.tree import walk
 from madrigal.settings import CriticConfig, Lora, OptimizerConfig, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.own import CustomTask
+from madrigal.training.learners import check_histories, make_critics, make_learning
+from madrigal.training.teams import make_team
 from madrigal.types import (
     Completion,
     ConfigError,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from madrigal.commands.settings import base_experiment
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own
+from madrigal.recipes.start import base_experiment
 from madrigal.rollouts.topology import Sequential
 from madrigal.settings import PolicyConfig
 from madrigal.types import ConfigError

@@ -15,7 +15,7 @@ from madrigal.config import Experiment
 from madrigal.runs.checkpoint import load_checkpoint, newest_checkpoint
 from madrigal.settings import EvaluationConfig, OptimizerConfig, PolicyConfig, RecordsConfig, Sampling, TeamConfig
 from madrigal.tasks.own import CustomTask
-from madrigal.training.train import train
+from madrigal.training.train import train_experiment
 
 TASK = '''
 from dataclasses import dataclass
@@ -81,10 +81,10 @@ def test_a_run_that_was_cut_goes_on_with_the_same_buffers_and_estimators(run: Ex
     whole, cut, plain = (tmp_path / name for name in ("whole", "cut", "plain"))
     for folder in (whole, cut, plain):
         folder.mkdir()
-    assert train(run, whole)
+    assert train_experiment(run, whole)
     with pytest.raises(RuntimeError, match="pulled the plug"):
-        train(run, cut, watch=StopsBefore(2))
-    assert train(run, cut, resume=True)
+        train_experiment(run, cut, watch=StopsBefore(2))
+    assert train_experiment(run, cut, resume=True)
     assert numbers(cut) == numbers(whole)
     assert json.dumps(memory(cut)) == json.dumps(memory(whole))
 
@@ -93,5 +93,5 @@ def test_a_run_that_was_cut_goes_on_with_the_same_buffers_and_estimators(run: Ex
     assert last["paid"] == 1.0 and 2 <= last["rounds"] <= 6 and last["bonus"] != 0
     assert [len(entry["state"]), len(entry["action"])] == [32, 64]  # the state, and what two agents said
     # The bonus reaches the weights: without it the team goes elsewhere.
-    assert train(replace(run, algorithm=replace(run.algorithm, alpha=0.0, beta=0.0)), plain)
+    assert train_experiment(replace(run, algorithm=replace(run.algorithm, alpha=0.0, beta=0.0)), plain)
     assert numbers(plain)[0] == numbers(whole)[0] and numbers(plain)[-1] != numbers(whole)[-1]

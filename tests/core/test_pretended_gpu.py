@@ -17,7 +17,6 @@ from tiny import TEXTS, chat, load
 from madrigal.algorithms.actor_critic import MAPPO
 from madrigal.algorithms.group import GroupRelative
 from madrigal.algorithms.self_play import SelfPlay
-from madrigal.build.experiment import make_team
 from madrigal.config import Experiment
 from madrigal.policies.generate import GPU_LOOK, generate
 from madrigal.policies.local import load_policy
@@ -34,7 +33,8 @@ from madrigal.settings import (
 )
 from madrigal.tasks.games.kuhn import Kuhn
 from madrigal.tasks.own import CustomTask
-from madrigal.training.train import train
+from madrigal.training.teams import make_team
+from madrigal.training.train import train_experiment
 from madrigal.types import Completion
 
 # peft asks transformers by a name that the latter is about to drop.
@@ -147,8 +147,8 @@ def test_whole_runs_leave_nothing_on_the_processor(
 ) -> None:
     """And go on from a checkpoint."""
     steps = tmp_path / "steps.jsonl"
-    assert not train(changed(run), tmp_path, stop=lambda: steps.exists() and steps.stat().st_size > 0)
-    assert train(changed(run), tmp_path, resume=True)
+    assert not train_experiment(changed(run), tmp_path, stop=lambda: steps.exists() and steps.stat().st_size > 0)
+    assert train_experiment(changed(run), tmp_path, resume=True)
     assert gpu.total()
 
 

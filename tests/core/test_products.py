@@ -23,8 +23,6 @@ from torch import Tensor
 
 from madrigal.algorithms import Algorithm, reported
 from madrigal.algorithms.catalog import ALGORITHMS
-from madrigal.build.experiment import make_team, open_checked_task, open_rollout_workers
-from madrigal.build.learners import make_learning
 from madrigal.config import Experiment
 from madrigal.learning.learner import Learner
 from madrigal.learning.partners import Partners
@@ -36,6 +34,9 @@ from madrigal.rollouts.topology import TOPOLOGIES
 from madrigal.rollouts.tree import numbered, rollout_groups
 from madrigal.settings import Lora, OptimizerConfig, PartnerConfig, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.own import CustomTask
+from madrigal.training.checks import open_checked_task
+from madrigal.training.learners import make_learning
+from madrigal.training.teams import make_team, open_rollout_workers
 from madrigal.types import ConfigError, Group, Point, Sample, Turn, all_groups
 
 # peft asks transformers by a name that the latter is about to drop.

@@ -14,16 +14,17 @@ import torch
 from runs import assert_equal, numbers, weights
 
 from madrigal.algorithms.group import GroupRelative
-from madrigal.build.experiment import make_team, open_checked_task
-from madrigal.commands.settings import from_run
+from madrigal.commands.overrides import from_run
 from madrigal.config import Experiment, read_experiment, to_json
 from madrigal.runs.checkpoint import load_checkpoint
 from madrigal.runs.log import read_lines
 from madrigal.settings import EvaluationConfig, Lora, OptimizerConfig, PolicyConfig, RecordsConfig, Sampling, TeamConfig
 from madrigal.tasks.own import CustomTask, _load
+from madrigal.training.checks import open_checked_task
 from madrigal.training.held_out import NullCallback, evaluate_run, notices
 from madrigal.training.saving import export
-from madrigal.training.train import _play, train
+from madrigal.training.teams import make_team
+from madrigal.training.train import _play, train_experiment
 from madrigal.types import ConfigError, EngineError, RewardError, TrainingError
 
 TASK = """
@@ -82,7 +83,7 @@ def plain(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Exper
 @pytest.fixture(scope="module")
 def made(plain: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made") / "run"
-    assert train(plain, folder)
+    assert train_experiment(plain, folder)
     return folder
 
 
@@ -105,8 +106,8 @@ def forgotten() -> None:
 
 def test_a_finished_run_that_goes_on_is_the_longer_run(make: Make, done: Path, tmp_path: Path) -> None:
     whole, longer = tmp_path / "whole", done
-    assert train(make(steps=4), whole)
-    assert train(make(steps=4), longer, resume=True)
+    assert train_experiment(make(steps=4), whole)
+    assert train_experiment(make(steps=4), longer, resume=True)
     assert_equal(weights(longer), weights(whole))
     assert numbers(longer) == numbers(whole)
     assert list(json.loads((longer / "evaluation.json").read_text())) == ["before", "step-2", "after"]
@@ -123,10 +124,10 @@ def test_a_finished_run_that_goes_on_is_the_longer_run(make: Make, done: Path, t
 
 def test_a_new_rate_holds_from_the_first_resumed_step_and_is_written_down(make: Make, tmp_path: Path) -> None:
     run = make(optimizer=OptimizerConfig(lr=1e-3, lr_schedule="linear"))
-    assert train(run, tmp_path / "run")
+    assert train_experiment(run, tmp_path / "run")
     hears = Hears()
     slower = replace(run, steps=4, optimizer=replace(run.optimizer, lr=1e-4), records=RecordsConfig(keep=1))
-    assert train(slower, tmp_path / "run", resume=True, watch=hears)
+    assert train_experiment(slower, tmp_path / "run", resume=True, watch=hears)
     rates = [record["update/ann/lr"] for record in read_lines(tmp_path / "run" / "steps.jsonl")]
     assert rates[2:] == pytest.approx([1e-4 * run.optimizer.scale(2, 4), 1e-4 * run.optimizer.scale(3, 4)])
     assert any("laid out anew for 4 steps" in line and "optimizer.lr 0.001 -> 0.0001" in line for line in hears.told)
@@ -146,12 +147,12 @@ def test_what_changes_shapes_or_the_task_is_refused_with_and_without_a_checkpoin
         ({"algorithm": GroupRelative(width=3)}, "algorithm.kl was 0.01"),
     ):
         with pytest.raises(ConfigError, match=f"other settings: {name}"):
-            train(make(**change), done, resume=True)
+            train_experiment(make(**change), done, resume=True)
 
 
 def test_fewer_steps_than_were_made_are_refused(make: Make, done: Path) -> None:
     with pytest.raises(ConfigError, match=r"has made 2 steps already, expected --steps 2 or more, got 1; .* export"):
-        train(make(steps=1), done, resume=True)
+        train_experiment(make(steps=1), done, resume=True)
 
 
 def test_a_setting_that_there_was_not_yet_is_no_obstacle(make: Make, done: Path) -> None:
@@ -161,7 +162,7 @@ def test_a_setting_that_there_was_not_yet_is_no_obstacle(make: Make, done: Path)
     del old["team"]["start"], old["reward"]
     (folder / "experiment.json").write_text(json.dumps(old))
     shutil.rmtree(folder / "checkpoints")
-    assert train(make(), folder, resume=True)
+    assert train_experiment(make(), folder, resume=True)
 
 
 @pytest.mark.parametrize(
@@ -176,27 +177,27 @@ def test_other_data_or_models_behind_the_same_name_are_refused(
     model_folder: Path, tmp_path: Path, name: str, told: str, forgotten: None
 ) -> None:
     run = replace(experiment_in(tmp_path / "home", model_folder), steps=1)
-    assert train(run, tmp_path / "run")
+    assert train_experiment(run, tmp_path / "run")
     file = tmp_path / "home" / name
     file.touch()
-    assert train(run, tmp_path / "run", resume=True)
+    assert train_experiment(run, tmp_path / "run", resume=True)
     text = file.read_text()
     file.write_text(text.replace('"bb"', '"b"') if "words" in name else text + "\n")
     _load.cache_clear()
     with pytest.raises(ConfigError, match=told):
-        train(run, tmp_path / "run", resume=True)
+        train_experiment(run, tmp_path / "run", resume=True)
 
 
 def test_other_code_of_the_task_is_told_on_resume_and_in_evaluations(
     model_folder: Path, tmp_path: Path, forgotten: None
 ) -> None:
     run, hears = replace(experiment_in(tmp_path / "home", model_folder), steps=1), Hears()
-    assert train(run, tmp_path / "run")
+    assert train_experiment(run, tmp_path / "run")
     file = tmp_path / "home" / "odd.py"
     file.write_text(file.read_text() + "# a mistake was mended\n")
     evaluate_run(tmp_path / "run", hears, trust=True)
     assert "note: the code of the task is not what the run was started with" in hears.told
-    assert train(run, tmp_path / "run", resume=True, watch=hears)
+    assert train_experiment(run, tmp_path / "run", resume=True, watch=hears)
     assert any("code of the task is not what this run was started with" in line for line in hears.told)
 
 
@@ -205,7 +206,7 @@ def test_an_error_in_a_step_saves_what_was_before_it(
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     rarely = make(steps=3, records=RecordsConfig(checkpoint_every=0))
-    assert train(rarely, whole)
+    assert train_experiment(rarely, whole)
 
     def fail(*arguments: Any) -> Any:
         if arguments[2] == 2:
@@ -214,16 +215,16 @@ def test_an_error_in_a_step_saves_what_was_before_it(
 
     with monkeypatch.context() as patch, pytest.raises(RewardError, match="no number"):
         patch.setattr("madrigal.training.train._play", fail)
-        train(rarely, broken)
+        train_experiment(rarely, broken)
     assert [path.name for path in (broken / "checkpoints").iterdir()] == ["step-2"]
-    assert train(rarely, broken, resume=True)
+    assert train_experiment(rarely, broken, resume=True)
     assert_equal(weights(broken), weights(whole))
     assert numbers(broken) == numbers(whole)
 
 
 def test_weights_that_are_no_numbers_end_the_run_before_they_are_saved(make: Make, tmp_path: Path) -> None:
     with pytest.raises(TrainingError):
-        train(make(optimizer=OptimizerConfig(weight_decay=1e300)), tmp_path / "run")
+        train_experiment(make(optimizer=OptimizerConfig(weight_decay=1e300)), tmp_path / "run")
     assert not list((tmp_path / "run").glob("checkpoints/*")) and not (tmp_path / "run" / "team").exists()
 
 
@@ -231,7 +232,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(make: Make, do
     folder, hears = done, Hears()
     before = weights(folder)
     (folder / "checkpoints/step-2/ann.pt").write_bytes(b"half")
-    assert train(make(), folder, resume=True, watch=hears)
+    assert train_experiment(make(), folder, resume=True, watch=hears)
     assert any("ann.pt is missing, truncated or changed" in line and "step-1" in line for line in hears.told)
     assert_equal(weights(folder), before)
 
@@ -239,7 +240,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(make: Make, do
 def test_lines_that_were_lost_are_told(make: Make, done: Path) -> None:
     folder, hears = done, Hears()
     (folder / "steps.jsonl").write_text("".join((folder / "steps.jsonl").read_text().splitlines(keepends=True)[1:]))
-    assert train(make(steps=3), folder, resume=True, watch=hears)
+    assert train_experiment(make(steps=3), folder, resume=True, watch=hears)
     assert "steps.jsonl lacks 1 of the 2 steps that were made (0)" in hears.told
 
 
@@ -262,7 +263,7 @@ def test_records_that_cannot_be_read_are_one_line_before_a_model_is_loaded(
     (tmp_path / "run" / "experiment.json").write_text(to_json(make()))
     (tmp_path / "run" / name).write_text(text)
     with pytest.raises(ConfigError, match=told):
-        train(make(), tmp_path / "run", resume=True)
+        train_experiment(make(), tmp_path / "run", resume=True)
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
@@ -270,13 +271,13 @@ def test_records_that_cannot_be_read_are_one_line_before_a_model_is_loaded(
 def test_a_run_may_begin_with_the_team_of_another(make: Make, tmp_path: Path, rank: int) -> None:
     team = replace(make().team, policy=replace(make().team.policy, lora=Lora(rank)))
     first = make(team=team, steps=1)
-    assert train(first, tmp_path / "first")
+    assert train_experiment(first, tmp_path / "first")
     second = from_run(first, tmp_path / "first")
     taken = make_team(second.team, ("ann", "bob"), seed=5)
     states = load_checkpoint(tmp_path / "first" / "checkpoints" / "step-1")[0]
     for policy in taken.trainable:
         assert_equal(dict(policy.parameters()), states[policy.name]["parameters"])
-    assert train(second, tmp_path / "second")
+    assert train_experiment(second, tmp_path / "second")
     assert read_experiment(tmp_path / "second").team.start == str(tmp_path / "first" / "team")
     with pytest.raises(ConfigError, match="expected a run with a saved team"):
         from_run(first, tmp_path)
@@ -316,7 +317,7 @@ def test_a_run_is_found_from_any_folder_and_may_be_moved(
     run = replace(
         run, task=CustomTask("odd.py:task"), team=replace(run.team, policy=PolicyConfig(model="model")), steps=1
     )
-    assert train(run, Path("runs/mine"))
+    assert train_experiment(run, Path("runs/mine"))
     monkeypatch.chdir(tmp_path)
     before = evaluate_run(home / "runs" / "mine", trust=True)[0].components
     home.rename(there)
@@ -324,12 +325,12 @@ def test_a_run_is_found_from_any_folder_and_may_be_moved(
     moved = read_experiment(there / "runs" / "mine")
     assert moved.task == CustomTask(f"{there}/odd.py:task") and moved.team.policy.model == f"{there}/model"
     assert evaluate_run(there / "runs" / "mine", trust=True)[0].components == before
-    assert train(replace(moved, steps=2), there / "runs" / "mine", resume=True)
+    assert train_experiment(replace(moved, steps=2), there / "runs" / "mine", resume=True)
 
 
 def test_a_team_that_is_not_the_last_is_told(make: Make, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    assert not train(make(), folder, stop=lambda: int((folder / "steps.jsonl").is_file()))
+    assert not train_experiment(make(), folder, stop=lambda: int((folder / "steps.jsonl").is_file()))
     with open_checked_task(make()) as task:
         assert notices(folder, make(), task) == ["note: this is the team after 1 of 2 steps"]
     assert evaluate_run(folder, trust=True)[0].examples == 1
@@ -337,6 +338,6 @@ def test_a_team_that_is_not_the_last_is_told(make: Make, tmp_path: Path) -> None
 
 def test_a_folder_with_a_run_is_not_trained_in_again(make: Make, done: Path) -> None:
     with pytest.raises(ConfigError, match="exists; resume it with --resume"):
-        train(make(), done)
-    assert train(make(steps=1), done, overwrite=True)
+        train_experiment(make(), done)
+    assert train_experiment(make(steps=1), done, overwrite=True)
     assert len(read_lines(done / "steps.jsonl")) == 1

@@ -16,15 +16,15 @@ from tiny import CPU, chat, same, samples_of, weights
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from madrigal.algorithms.group import GroupRelative
-from madrigal.build.experiment import load_team, make_team
-from madrigal.build.learners import make_learning
 from madrigal.config import Experiment
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team, map_policies
 from madrigal.rollouts.play import GenerationRequest
 from madrigal.settings import Lora, OptimizerConfig, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.own import CustomTask
+from madrigal.training.learners import make_learning
 from madrigal.training.saving import save_team
+from madrigal.training.teams import load_saved_team, make_team
 from madrigal.types import ConfigError, EngineError
 
 # peft asks transformers by a name that the latter is about to drop.
@@ -132,7 +132,7 @@ def test_a_loaded_team_speaks_as_the_saved_one(model_folder: Path, tmp_path: Pat
     save_team(team, tmp_path / "team")
     said = [
         [c.token_ids for c in t.speaker(SAMPLING)(wanted())]
-        for t in (team, load_team(tmp_path / "team", config, AGENTS))
+        for t in (team, load_saved_team(tmp_path / "team", config, AGENTS))
     ]
     assert said[0] == said[1]
 
@@ -147,7 +147,7 @@ def test_adapters_of_a_team_start_from_seeds_of_their_own(model_folder: Path) ->
 
 def test_a_folder_that_is_no_team_is_named(model_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="expected a folder for agent ann"):
-        load_team(tmp_path, lora_config(model_folder), AGENTS)
+        load_saved_team(tmp_path, lora_config(model_folder), AGENTS)
 
 
 def updated(team: Team, agents: Sequence[str], run: Experiment) -> dict[str, dict[str, float]]:

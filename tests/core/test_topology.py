@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from madrigal.algorithms.group import GroupRelative
-from madrigal.build.experiment import check_experiment, open_checked_task
 from madrigal.config import Experiment, from_json, to_json
 from madrigal.recipes.embedded import own
 from madrigal.rollouts.branching import Branching
@@ -33,6 +32,7 @@ from madrigal.rollouts.topology import (
 from madrigal.rollouts.tree import rollout_groups
 from madrigal.tasks.coordinating import Coordinating, coordinated
 from madrigal.tasks.discussion.gsm8k import Gsm8k
+from madrigal.training.checks import check_experiment, open_checked_task
 from madrigal.types import Completion, ConfigError, Episode, Example, Message, Point, Step, Turn
 
 Heard = dict[tuple[str, int], tuple[frozenset[tuple[str, int]], float]]  # of each agent's n-th turn: what, and when

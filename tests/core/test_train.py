@@ -22,7 +22,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from madrigal.algorithms.group import INDEPENDENT_GRPO, LEAVE_ONE_OUT_TEAM, GroupRelative
-from madrigal.build.experiment import check_prompts, open_checked_task
 from madrigal.config import Experiment, from_json, to_json
 from madrigal.policies.team import Team
 from madrigal.rollouts.task import SingleRound
@@ -38,9 +37,10 @@ from madrigal.settings import (
     TeamConfig,
 )
 from madrigal.tasks.own import CustomTask
+from madrigal.training.checks import check_prompts, open_checked_task
 from madrigal.training.held_out import evaluate_run
 from madrigal.training.saving import save_team
-from madrigal.training.train import _trained, examples_of, train
+from madrigal.training.train import _trained, examples_of, train_experiment
 from madrigal.types import ConfigError, EngineError, Example, Messages, TrainingError
 
 TASK = '''
@@ -167,7 +167,7 @@ def test_the_same_run_twice_gives_the_same_numbers(run: Experiment, whole: Path,
 def test_the_number_of_threads_that_judge_does_not_matter(
     run: Experiment, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("madrigal.build.experiment.os.cpu_count", lambda: 8)
+    monkeypatch.setattr("madrigal.training.teams.os.cpu_count", lambda: 8)
     assert_same_run(trained(run, tmp_path / "again"), whole)
 
 
@@ -176,8 +176,8 @@ def test_a_resumed_run_equals_one_that_was_not_cut(run: Experiment, whole: Path,
     folder = tmp_path / "cut"
     folder.mkdir()
     with pytest.raises(RuntimeError, match="pulled the plug"):
-        train(run, folder, watch=StopsBefore(cut))
-    assert train(run, folder, resume=True)
+        train_experiment(run, folder, watch=StopsBefore(cut))
+    assert train_experiment(run, folder, resume=True)
     assert_same_run(folder, whole)
 
 
@@ -185,14 +185,14 @@ def test_a_run_cut_before_its_first_checkpoint_begins_anew(run: Experiment, whol
     folder = tmp_path / "cut"
     folder.mkdir()
     with pytest.raises(RuntimeError, match="pulled the plug"):
-        train(run, folder, watch=StopsBefore(0))
-    assert train(run, folder, resume=True)
+        train_experiment(run, folder, watch=StopsBefore(0))
+    assert train_experiment(run, folder, resume=True)
     assert_same_run(folder, whole)
 
 
 def test_resuming_a_finished_run_changes_nothing(run: Experiment, whole: Path, tmp_path: Path) -> None:
     folder = trained(run, tmp_path / "done")
-    assert train(run, folder, resume=True)
+    assert train_experiment(run, folder, resume=True)
     assert_same_run(folder, whole)
 
 
@@ -204,11 +204,11 @@ def test_a_run_that_is_stopped_at_any_moment_saves_its_last_step_and_resumes(
     looks = itertools.count()
     rarely = replace(run, records=RecordsConfig(checkpoint_every=0))
     folder = tmp_path / "run"
-    assert not train(rarely, folder, stop=lambda: int(next(looks) >= patience))
+    assert not train_experiment(rarely, folder, stop=lambda: int(next(looks) >= patience))
     made = len(read_lines(folder / "steps.jsonl"))
     assert [path.name for path in (folder / "checkpoints").iterdir()] == [f"step-{made}"]
     assert (folder / "team").is_dir() == (made > 0)
-    assert train(rarely, folder, resume=True)
+    assert train_experiment(rarely, folder, resume=True)
     assert_same_run(folder, whole)
 
 
@@ -252,16 +252,16 @@ def test_older_selves_take_seats_and_are_saved(run: Experiment, whole: Path, tmp
     cut = tmp_path / "cut"
     cut.mkdir()
     with pytest.raises(RuntimeError, match="pulled the plug"):
-        train(met, cut, watch=StopsBefore(1))
+        train_experiment(met, cut, watch=StopsBefore(1))
     assert (cut / "checkpoints/step-1/partner-pool.pt").is_file()
-    assert train(met, cut, resume=True)
+    assert train_experiment(met, cut, resume=True)
     assert_same_run(cut, one)
 
 
 def test_own_rewards_for_a_task_that_has_one_for_all(run: Experiment, tmp_path: Path) -> None:
     independent = replace(run, algorithm=replace(INDEPENDENT_GRPO, width=3), steps=1)
     with pytest.raises(ConfigError, match=r"the rewards of odd are joint; take .* --reward.share difference"):
-        train(independent, tmp_path)
+        train_experiment(independent, tmp_path)
     folder = trained(replace(independent, reward=RewardWeights(share="difference")), tmp_path / "run")
     paid = [
         {turn["agent"]: turn["reward"] for turn in record["turns"]}
@@ -270,7 +270,7 @@ def test_own_rewards_for_a_task_that_has_one_for_all(run: Experiment, tmp_path: 
     ]
     assert any(own["ann"] != own["bob"] for own in paid)
     with pytest.raises(ConfigError, match="leave_one_out_team takes the differences itself"):
-        train(replace(run, algorithm=LEAVE_ONE_OUT_TEAM, reward=RewardWeights(share="difference")), tmp_path)
+        train_experiment(replace(run, algorithm=LEAVE_ONE_OUT_TEAM, reward=RewardWeights(share="difference")), tmp_path)
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("No space left on device")])
@@ -313,14 +313,14 @@ def test_a_prompt_that_leaves_no_room_is_found_before_anything_is_played(
     file.write_text(TASK.replace('"word": ', f'"word": "z" * 600 if (split, n) == ("{split}", {last}) else '))
     problem = rf"example {split}-{last}, agent ann: its prompt of 6\d\d tokens and an answer of up to 6 do not fit"
     with pytest.raises(EngineError, match=problem):
-        train(replace(run, task=CustomTask(f"{file}:task"), steps=3), tmp_path)
+        train_experiment(replace(run, task=CustomTask(f"{file}:task"), steps=3), tmp_path)
     assert not list(tmp_path.glob("*.json*"))  # no run is left behind
 
 
 def test_a_long_example_that_is_never_played_is_no_obstacle(run: Experiment, tmp_path: Path) -> None:
     file = tmp_path / "odd_bytes.py"
     file.write_text(TASK.replace('"word": ', '"word": "z" * 600 if (split, n) == ("test", 2) else '))
-    assert train(replace(run, task=CustomTask(f"{file}:task"), steps=0), tmp_path)
+    assert train_experiment(replace(run, task=CustomTask(f"{file}:task"), steps=0), tmp_path)
 
 
 def test_each_distinct_prompt_is_encoded_once(run: Experiment) -> None:
@@ -374,7 +374,7 @@ def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(run: Experiment,
     child.send_signal(signal.SIGKILL)
     child.communicate()
     assert child.returncode == -signal.SIGKILL and not (folder / "team").exists()
-    assert train(run, folder, resume=True)
+    assert train_experiment(run, folder, resume=True)
     assert_same_run(folder, whole)
 
 
@@ -392,7 +392,7 @@ def test_a_signal_saves_says_how_to_go_on_and_exits_with_its_code(
     assert f"Go on with: madrigal train {folder} --resume --trust\n" in out
     assert "Traceback" not in err and list((folder / "checkpoints").glob("step-*"))
     assert evaluate_run(folder, trust=True)[0].examples == 2
-    assert train(run, folder, resume=True)
+    assert train_experiment(run, folder, resume=True)
     assert_same_run(folder, whole)
 
 

@@ -148,8 +148,8 @@ def test_a_file_alone_sends_nothing_anywhere(capsys: pytest.CaptureFixture[str])
         "analyze runs/advised": SENT,
         "compare advised.json": SENT,
         "train judged.json": "send questions and answers to http://127.0.0.1:1",
-        "train tracked.json": "send settings and numbers to wandb;",
-        "train tracked --resume": "send settings and numbers to wandb;",
+        "train tracked.json": "send settings, numbers and transcripts to wandb;",
+        "train tracked --resume": "send settings, numbers and transcripts to wandb;",
     }.items():
         assert cli.run(arguments.split()) == 2
         assert f"asks to {wish}" in capsys.readouterr().err, arguments
@@ -170,7 +170,7 @@ def test_what_is_typed_is_not_asked_for_by_a_file(settings: str, monkeypatch: py
     Path("runs/tracked/experiment.json").write_text(
         to_json(replace(tldr, records=replace(tldr.records, trackers=("trackio",))))
     )
-    monkeypatch.setattr("madrigal.build.experiment.open_checked_task", lambda run: nullcontext())
+    monkeypatch.setattr("madrigal.training.checks.open_checked_task", lambda run: nullcontext())
     assert cli.run(["train", *settings.split()]) == 0
 
 

@@ -22,7 +22,7 @@ from madrigal.settings import (
     TeamConfig,
 )
 from madrigal.tasks.own import CustomTask
-from madrigal.training.train import train
+from madrigal.training.train import train_experiment
 
 TASK = '''
 from madrigal.rollouts.task import SingleRound
@@ -58,7 +58,7 @@ def folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         threads=1,
     )
     folder = tmp_path_factory.mktemp("run")
-    assert train(run, folder)
+    assert train_experiment(run, folder)
     return folder
 
 

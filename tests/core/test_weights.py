@@ -18,13 +18,13 @@ import pytest
 from madrigal.algorithms import Algorithm
 from madrigal.algorithms.counterfactual import Counterfactual
 from madrigal.algorithms.group import AT_GRPO, DR_MAS, MULTI_TURN_GRPO, RLOO, GroupRelative
-from madrigal.build.learners import NOBODY
 from madrigal.learning.critics import Critics
 from madrigal.learning.learners import Learners, examples_in
 from madrigal.maths.batch import weight_of
 from madrigal.rollouts.play import GenerationRequest, StepRequest
 from madrigal.rollouts.topology import Sequential
 from madrigal.rollouts.tree import numbered, rollout_groups
+from madrigal.training.learners import NOBODY
 from madrigal.types import Completion, Episode, Group, Message, Point, Sample, Step, Turn
 
 Shares = dict[int, float]  # by identity of what was said

@@ -22,7 +22,7 @@ from madrigal.tasks.discussion.verifier import Question, service
 from madrigal.tasks.discussion.verifier.config import VerifierConfig
 from madrigal.tasks.discussion.verifier.service import open_verifier, serving
 from madrigal.training.held_out import evaluate_run
-from madrigal.training.train import train, train_on
+from madrigal.training.train import train_experiment
 from madrigal.types import ConfigError, EngineError
 from madrigal.verifier.data import Row, write_rows
 from madrigal.verifier.model import load_verifier, new_verifier
@@ -60,7 +60,7 @@ def run(model_folder: Path, questions: Path) -> Experiment:
 
 def trained(run: Experiment, folder: Path) -> Path:
     folder.mkdir()
-    assert train(run, folder)
+    assert train_experiment(run, folder)
     return folder
 
 
@@ -128,7 +128,7 @@ def test_a_learned_verifier_scores_in_this_process(run: Experiment, verifier_fol
     assert isinstance(run.task, Debate)
     task = DebateTask(run.task, verifier)
     asked = {example.id: Question(example.data["question"]) for example in task.examples("train")}
-    assert train_on(task, replace(run, steps=1), tmp_path)
+    assert train_experiment(replace(run, steps=1), tmp_path, task=task)
     (one, *_) = (line for line in read_lines(tmp_path / "episodes.jsonl") if "evaluation" not in line)
     for turn in one["turns"]:
         (score,) = verifier(asked[one["example"]], [turn["text"]])

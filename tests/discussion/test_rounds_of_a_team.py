@@ -10,7 +10,6 @@ import torch
 from borders import assert_same_answers
 from tiny import chat, load
 
-from madrigal.build.experiment import check_experiment, load_team, make_team
 from madrigal.compare.contenders import contenders
 from madrigal.config import Experiment, from_json, to_json
 from madrigal.policies.local import LocalPolicy
@@ -18,7 +17,9 @@ from madrigal.policies.team import Team
 from madrigal.rollouts.play import GenerationRequest
 from madrigal.settings import Lora, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.discussion.debate import Debate, DebateTask
+from madrigal.training.checks import check_experiment
 from madrigal.training.saving import save_team
+from madrigal.training.teams import load_saved_team, make_team
 from madrigal.types import Completion, ConfigError, Turn
 
 # peft asks transformers by a name that the latter is about to drop.
@@ -93,7 +94,7 @@ def test_a_loaded_team_speaks_as_the_saved_one(model_folder: Path, tmp_path: Pat
         shake(policy, 0.03 * (n + 1))
     save_team(team, tmp_path / "team")
     said = spoken(team)
-    assert said == spoken(load_team(tmp_path / "team", settings, AGENTS))
+    assert said == spoken(load_saved_team(tmp_path / "team", settings, AGENTS))
     assert said[:2] != said[2:4]
     for agent, second, third in zip(AGENTS, answers(team)[2:4], answers(team)[4:], strict=True):
         assert_same_answers(team.policy_of(agent, 1), [second], [third], SAMPLING, [1])
@@ -110,7 +111,7 @@ def test_who_does_not_learn_is_one_policy_in_all_rounds(model_folder: Path, tmp_
     assert [policy.name for policy in team.trainable] == ["ann", "ann_round2", "ann_round3"]
     save_team(team, tmp_path / "team")
     assert not (tmp_path / "team" / "bob_round2").exists()
-    assert spoken(team) == spoken(load_team(tmp_path / "team", settings, AGENTS))
+    assert spoken(team) == spoken(load_saved_team(tmp_path / "team", settings, AGENTS))
 
 
 def test_weights_that_would_learn_as_two_policies_are_refused(model_folder: Path) -> None:

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from madrigal.algorithms import reported
 from madrigal.algorithms.self_play import SelfPlay
-from madrigal.build.experiment import check_needs
 from madrigal.config import from_json, to_json
 from madrigal.recipes import recipe
 from madrigal.runs.checkpoint import load_checkpoint, save_checkpoint
 from madrigal.tasks.catalog import open_task
+from madrigal.training.checks import check_needs
 from madrigal.types import Completion, ConfigError, Episode, Group, Message, Point, Sample, Step, Turn
 
 SEATS = ("first", "second")

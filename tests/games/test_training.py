@@ -13,7 +13,7 @@ from madrigal.recipes import recipe
 from madrigal.runs.checkpoint import load_checkpoint, newest_checkpoint
 from madrigal.settings import EvaluationConfig
 from madrigal.tasks.games.mixture import Games
-from madrigal.training.train import train
+from madrigal.training.train import train_experiment
 
 
 def small(name: str) -> Experiment:
@@ -32,10 +32,10 @@ def test_a_run_that_was_stopped_goes_on_with_its_baselines(tmp_path: Path) -> No
     for folder in (whole, halves):
         folder.mkdir()
     run = small("kuhn")
-    assert train(run, whole)
-    assert not train(run, halves, stop=lambda: int((halves / "steps.jsonl").is_file()))
+    assert train_experiment(run, whole)
+    assert not train_experiment(run, halves, stop=lambda: int((halves / "steps.jsonl").is_file()))
     assert set(memory_of(halves)) == {"kuhn/first", "kuhn/second"}
-    assert train(run, halves, resume=True)
+    assert train_experiment(run, halves, resume=True)
     assert memory_of(halves) == memory_of(whole)
     before, after = (json.loads((whole / "evaluation.json").read_text())[when] for when in ("before", "after"))
     assert 0 <= before["return_percent"] <= 100
@@ -44,7 +44,7 @@ def test_a_run_that_was_stopped_goes_on_with_its_baselines(tmp_path: Path) -> No
 
 def test_several_games_share_a_run_and_no_baseline(tmp_path: Path) -> None:
     run = replace(small("tictactoe"), task=Games(games=("tictactoe", "kuhn")), steps=1, prompts=8)
-    assert train(run, tmp_path)
+    assert train_experiment(run, tmp_path)
     memory = memory_of(tmp_path)
     assert set(memory) == {"tictactoe/first", "tictactoe/second", "kuhn/first", "kuhn/second"}
     for game in ("tictactoe", "kuhn"):

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from madrigal.build.experiment import check_experiment
 from madrigal.config import from_json, to_json
 from madrigal.evaluation.ablations import MessageAblation, ablated_judge
 from madrigal.evaluation.evaluate import percent_of_best, response_seconds
@@ -22,6 +21,7 @@ from madrigal.rollouts.rewards import Talk, frontier, measure, overlap, response
 from madrigal.rollouts.task import SingleRound
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
 from madrigal.settings import RewardWeights
+from madrigal.training.checks import check_experiment
 from madrigal.types import Completion, ConfigError, Episode, Example, Point, Step, Turn
 
 ADA = Example("ada", {})

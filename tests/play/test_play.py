@@ -15,15 +15,15 @@ import torch
 from talking import Types
 
 from madrigal import cli
-from madrigal.build import experiment as assemble
-from madrigal.build.experiment import make_team
 from madrigal.config import Experiment, to_json
 from madrigal.policies.local import LocalPolicy
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own
 from madrigal.settings import EvaluationConfig, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.coding.config import Coding
+from madrigal.training import teams as assemble
 from madrigal.training.held_out import evaluate_run
+from madrigal.training.teams import make_team
 
 Screen = pytest.CaptureFixture[str]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -63,11 +62,3 @@ def test_mistakes_are_one_line(arguments: list[str], complaint: str) -> None:
     with pytest.raises(ConfigError) as error:
         report_command(arguments)
     assert complaint in str(error.value)
-
-
-def test_without_matplotlib_there_is_one_line_that_says_what_to_install(
-    whole: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ConfigError, match=r"matplotlib is not installed; pip install 'madrigal\[report\]'"):
-        write_report([whole])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from synthetic import write_run
 
-from madrigal.runs.read import read_lines, read_run, read_runs, task_of
+from madrigal.runs.read import read_run, read_runs, readable_lines, task_of
 from madrigal.runs.variants import variants
 from madrigal.types import ConfigError
 
@@ -23,7 +23,7 @@ def run(whole: Path, tmp_path: Path) -> Path:
 
 def read(path: Path, content: bytes) -> tuple[list[int], list[str]]:
     path.write_bytes(content)
-    found, notices = read_lines(path, lambda record: "" if "step" in record else "names no step")
+    found, notices = readable_lines(path, lambda record: "" if "step" in record else "names no step")
     return [line.number for line in found], notices
 
 

@@ -27,10 +27,13 @@ class Service:
         self.begun = settings
         return SimpleNamespace(log=lambda numbers, step=None: self.sent.append((numbers, step)))
 
+    def table(self, columns: list[str], data: list[list[Any]]) -> list[dict[str, Any]]:
+        return [dict(zip(columns, row, strict=True)) for row in data]
+
 
 def install(monkeypatch: pytest.MonkeyPatch, name: str) -> Service:
     service, module = Service(), ModuleType(name)
-    module.init = service.init  # type: ignore[attr-defined]
+    module.init, module.Table = service.init, service.table  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, name, module)
     return service
 
@@ -48,6 +51,38 @@ def test_wandb_gets_the_step_among_the_numbers(monkeypatch: pytest.MonkeyPatch, 
     make_tracker("wandb", tmp_path, SETTINGS)(2, {"train/reward": 1.0})
     assert service.begun["config"] == SETTINGS
     assert service.sent == [({"train/reward": 1.0, "step": 2}, None)]
+
+
+EPISODES = [
+    {
+        "example": f"test-{n}",
+        "return_percent": 50.0,
+        "turns": [{"agent": "ann", "text": "Hi."}, {"agent": "bob", "text": ""}],
+    }
+    for n in range(3)
+]
+
+
+@pytest.mark.parametrize("kind", ["wandb", "trackio"])
+def test_an_evaluation_is_sent_with_some_of_its_transcripts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+) -> None:
+    service = install(monkeypatch, kind)
+    RunLog(tmp_path, [make_tracker(kind, tmp_path, SETTINGS)], shown=2).evaluation("after", {"low": 1.0}, EPISODES, 3)
+    ((sent, _),) = service.sent
+    words = "ann:\nHi.\n\nbob:\n"
+    rows = [{"example": f"test-{n}", "return %": 50.0, "transcript": words} for n in range(2)]
+    assert sent["evaluation/transcripts"] == rows and sent["evaluation/low"] == 1.0
+
+
+def test_tensorboard_shows_transcripts_as_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    texts: list[tuple[str, str, int]] = []
+    module = ModuleType("torch.utils.tensorboard")
+    writer = SimpleNamespace(add_scalar=lambda *_: None, add_text=lambda *text: texts.append(text), flush=lambda: None)
+    module.SummaryWriter = lambda folder: writer  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    make_tracker("tensorboard", tmp_path, SETTINGS)(3, {}, [("test-0", 50.0, "ann:\n# Hi")])
+    assert texts == [("evaluation/transcripts/test-0", "50.0 %\n\n    ann:\n    # Hi", 3)]
 
 
 @pytest.mark.parametrize("kind", ["wandb", "trackio"])

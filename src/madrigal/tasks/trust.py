@@ -43,7 +43,7 @@ def permissions(config: TaskConfig, trackers: Sequence[str] = ()) -> Iterator[Pe
     if isinstance(config, Debate) and config.verifier.kind == "http":
         yield Permission(f"send questions and answers to {config.verifier.url}", "--task.verifier.url")
     if sending := [name for name in trackers if name in SENDING]:
-        yield Permission(f"send settings and numbers to {' and '.join(sending)}", "--records.trackers")
+        yield Permission(f"send settings, numbers and transcripts to {' and '.join(sending)}", "--records.trackers")
 
 
 def risks(config: TaskConfig, trackers: Sequence[str] = (), typed: Collection[str] = ()) -> str:

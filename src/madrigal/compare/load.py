@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from madrigal.compare.contenders import SINGLE, TEAM, UNTRAINED
-from madrigal.compare.table import Played, Record, Row, tabulate
+from madrigal.compare.rows import Played, Record, Row, tabulate
 from madrigal.config import Experiment, read_experiment, to_json
 from madrigal.runs.files import parse_json, read_object
 from madrigal.runs.read import Run, is_number, read_run
@@ -94,15 +94,14 @@ def _checked(place: Path, record: Record) -> Record:
     Raises:
         ConfigError: if something is missing.
     """
-    metrics, counts = record.get("metrics"), [turn.get("tokens") for turn in record["turns"]]
-    if isinstance(metrics, dict) and all(map(is_number, [*metrics.values(), *counts])):
-        # Runs of the first version name it only where the task itself measures it.
-        value = record.get("return_percent", metrics.get("return_percent"))
-        if is_number(value) and isinstance(record.get("example"), str):
-            return {"details": {}, **record, "return_percent": value}
+    metrics, details, example = (record.get(key) for key in ("metrics", "details", "example"))
+    if isinstance(metrics, dict) and isinstance(details, dict) and isinstance(example, str):
+        numbers = [record.get("return_percent"), *metrics.values(), *(turn.get("tokens") for turn in record["turns"])]
+        if all(map(is_number, numbers)):
+            return record
     raise ConfigError(
-        f"compare: {place} has a transcript without example, metrics, tokens or normalized return; it may be of an "
-        "older version: train it again"
+        f"compare: {place} has a transcript without example, metrics, details, tokens or normalized return; it may be "
+        "of an older version: train it again"
     )
 
 

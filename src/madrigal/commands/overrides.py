@@ -1,4 +1,4 @@
-"""From words on the command line to an experiment: where it starts from, and what is changed in it."""
+"""What the command line changes in an experiment: settings by their flags, and the weights that it begins with."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from pathlib import Path
 
 import tyro
 
-from madrigal.commands.arguments import flags, quietly, unknown_flag
+from madrigal.commands.arguments import quietly, unknown_flag
 from madrigal.config import Experiment
-from madrigal.recipes.start import base_experiment as base_experiment
-from madrigal.recipes.start import require_trust as require_trust
+from madrigal.runs.variants import flags
 from madrigal.types import ConfigError
 
 SEATS = "--team.seats."

@@ -1,33 +1,24 @@
-"""From settings to live parts: the one place where configs become tasks, policies, learners."""
+"""Opens the task of a run, and finds what cannot work before a model is loaded, or before anything is played."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
-
-import torch
-from peft import set_peft_model_state_dict
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from madrigal.algorithms.catalog import AlgorithmConfig
 from madrigal.config import Experiment
-from madrigal.policies.local import LocalPolicy, load_policy, load_saved_adapter, resolve_model
-from madrigal.policies.team import Team, folder_of
+from madrigal.policies.local import resolve_model
+from madrigal.policies.team import Team
 from madrigal.rollouts.branching import check_branching
-from madrigal.rollouts.play import Generate, Judge, judge_in_threads, speaking_order
-from madrigal.rollouts.seeds import derive
+from madrigal.rollouts.play import speaking_order
 from madrigal.rollouts.task import Task, check_agents, check_examples, rewards_of
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Parallel, Sequential, TopologyConfig
-from madrigal.settings import PolicyConfig, RewardWeights, TeamConfig
+from madrigal.settings import RewardWeights
 from madrigal.tasks.catalog import open_task
 from madrigal.tasks.coordinating import coordinated
-from madrigal.types import AgentId, ConfigError, EngineError, Example, Messages
+from madrigal.training.teams import pick_device
+from madrigal.types import ConfigError, EngineError, Example, Messages
 
 AS_IT_COMES = RewardWeights()
 
@@ -181,114 +172,6 @@ def check_needs(algorithm: AlgorithmConfig, task: Task[Any], reward: RewardWeigh
         )
 
 
-def pick_device(name: str) -> torch.device:
-    """The device to compute on; "auto" is a GPU where there is one.
-
-    Raises:
-        ConfigError: if a GPU is asked for and there is none.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"team.device: {name} was asked for but torch sees no GPU; use auto or cpu")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"team.device: expected auto, cpu or cuda, got {name!r}") from error
-
-
-def make_team(config: TeamConfig, agents: tuple[AgentId, ...], seed: int) -> Team:
-    """Loads the policies of a team; adapters on the same model share one copy of it."""
-    device = pick_device(config.device)
-    bases: dict[tuple[str, str], Any] = {}
-
-    def load(name: str, chosen: PolicyConfig, place: str) -> LocalPolicy:
-        key = (chosen.model, chosen.dtype)
-        base = bases.get(key) if chosen.lora.rank else None
-        policy = load_policy(name, chosen, device, base=base, seed=derive(seed, "adapter", name) % 2**31)
-        if chosen.lora.rank:
-            bases[key] = policy.model
-        if config.start:
-            take_up(policy, Path(config.start) / place)
-        return policy
-
-    return _seated(config, agents, load)
-
-
-def take_up(policy: LocalPolicy, folder: Path) -> None:
-    """Gives a policy the weights that `LocalPolicy.save` wrote for one of the same shape, whole or an adapter.
-
-    Raises:
-        EngineError: if there are none, or they are of another model.
-    """
-    files = sorted(folder.glob("adapter_model.safetensors" if policy.adapter else "model*.safetensors"))
-    if not files:
-        kind = "adapter" if policy.adapter else "weights"
-        raise EngineError(f"team.start: expected saved {kind} for {policy.name} at {folder}, found none")
-    try:
-        weights = {name: tensor for file in files for name, tensor in load_file(file).items()}
-        if policy.adapter:
-            fit: Any = set_peft_model_state_dict(policy.model, weights, policy.adapter)
-        else:  # tied weights are saved once
-            fit = policy.model.load_state_dict(weights, strict=False)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise EngineError(f"team.start: {folder} does not fit {policy.name}: {reason}") from error
-    if fit.unexpected_keys:
-        raise EngineError(f"team.start: {folder} does not fit {policy.name}: it has no {fit.unexpected_keys[0]}")
-
-
-def load_team(folder: Path, config: TeamConfig, agents: tuple[AgentId, ...]) -> Team:
-    """Loads a team that `Team.save` wrote.
-
-    Raises:
-        EngineError: if an agent's folder is missing.
-    """
-    for agent in agents:
-        if not (folder / agent).is_dir():
-            raise EngineError(f"team {folder}: expected a folder for agent {agent}, found none; is this a saved team?")
-    device = pick_device(config.device)
-    bases: dict[tuple[str, str], Any] = {}
-    return _seated(config, agents, lambda name, chosen, place: _load_saved(name, folder / place, chosen, device, bases))
-
-
-def _seated(
-    config: TeamConfig, agents: Sequence[AgentId], load: Callable[[str, PolicyConfig, str], LocalPolicy]
-) -> Team:
-    """Seats what `load` makes of a name, settings and the folder of a saved team that it may lie in.
-
-    Who does not learn is the same in every round.
-    """
-    rounds: list[dict[AgentId, LocalPolicy]] = []
-    for index in range(config.rounds):
-        if config.shared:
-            seats = dict.fromkeys(agents, load(folder_of("team", index), config.policy, folder_of(agents[0], index)))
-        else:
-            chosen = {agent: config.seats.get(agent, config.policy) for agent in agents}
-            seats = {
-                agent: load(folder_of(agent, index), chosen[agent], folder_of(agent, index))
-                if chosen[agent].trainable or not index
-                else rounds[0][agent]
-                for agent in agents
-            }
-        for policy in seats.values():
-            policy.chat_template = config.chat_template
-        rounds.append(seats)
-    return Team(rounds[0], config.shared, tuple(rounds[1:]))
-
-
-def _load_saved(
-    name: str, folder: Path, config: PolicyConfig, device: torch.device, bases: dict[tuple[str, str], Any]
-) -> LocalPolicy:
-    """One policy of a saved team, to speak and not to learn; adapters share the model in `bases`."""
-    if not config.lora.rank:
-        return load_policy(name, replace(config, model=str(folder), trainable=False), device)
-    key = (config.model, config.dtype)
-    policy = load_saved_adapter(name, folder, config, device, base=bases.get(key))
-    bases[key] = policy.model
-    return policy
-
-
 def check_prompts(run: Experiment, task: Task[Any], team: Team, examples: Iterable[Example]) -> None:
     """Finds a prompt of the first round that leaves no room for the longest answer, before anything is played.
 
@@ -315,10 +198,3 @@ def check_prompts(run: Experiment, task: Task[Any], team: Team, examples: Iterab
                     f"do not fit the model's context of {policy.context}; shorten the example or leave it out, lower "
                     "sampling.max_new_tokens, or take a model with a longer context"
                 )
-
-
-@contextmanager
-def open_rollout_workers(run: Experiment, task: Task[Any], team: Team) -> Iterator[tuple[Generate, Judge]]:
-    """What play needs from outside: answers from the team, and the task's own steps, judged in a pool of threads."""
-    with ThreadPoolExecutor(os.cpu_count() or 1) as judges:
-        yield team.speaker(run.sampling), judge_in_threads(task, judges)
