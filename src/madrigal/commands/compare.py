@@ -122,7 +122,9 @@ def _play_and_show(options: argparse.Namespace, run: Experiment, folder: Path, c
 
         def announce(title: str, made: Experiment) -> Callback:
             view.close()
-            return view.enter_context(Progress(console, made.steps, title))
+            progress = Progress(console, made.steps, title)
+            view.callback(progress.close)
+            return progress
 
         try:
             done = play_all(comparison, announce)

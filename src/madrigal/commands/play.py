@@ -23,7 +23,6 @@ from madrigal.commands.overrides import with_settings
 from madrigal.commands.scene import Scene, shown
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.ablations import by_agent
-from madrigal.evaluation.evaluate import percent_of_best
 from madrigal.recipes import RECIPES
 from madrigal.recipes.start import base_experiment
 from madrigal.rollouts.play import EpisodeRun, Generate, Judge, StepRequest, drive, play
@@ -31,7 +30,6 @@ from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.task import Task, scripted_in
 from madrigal.rollouts.topology import TOPOLOGIES, Topology
 from madrigal.runs.plain import plain
-from madrigal.runs.records import transcript
 from madrigal.tasks.trust import check_trust
 from madrigal.types import (
     AgentId,
@@ -137,6 +135,7 @@ def _saved_team(options: argparse.Namespace, run: Experiment) -> Path | None:
 
 def _play_episodes(options: argparse.Namespace, run: Experiment, scene: Scene) -> None:
     """Plays the episodes that were asked for, one after the other."""
+    from madrigal.evaluation.evaluate import percent_of_best
     from madrigal.training.checks import open_checked_task
     from madrigal.training.teams import use_threads
 
@@ -242,6 +241,8 @@ def _replay(task: Task[Any], topology: Topology, episode: Episode[Any], scene: S
 
 
 def _print_json(task: Task[Any], episode: Episode[Any]) -> None:
+    from madrigal.runs.records import transcript
+
     try:
         print(json.dumps(transcript(episode)), flush=True)
     except TypeError as error:
