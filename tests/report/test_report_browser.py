@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from chromium import Page
-from synthetic import write_run
 
+from fakes.chromium import Page
+from fakes.synthetic import write_run
 from madrigal.commands.report import write_report
 
 HOSTILE = (

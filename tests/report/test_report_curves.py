@@ -11,8 +11,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from synthetic import write_run
 
+from fakes.synthetic import write_run
 from madrigal.commands.report import write_report
 from madrigal.report.charts import Look, draw_panel
 from madrigal.report.curves import CURVES, PANELS, POINTS, Curve, Dot, Panel, panels, shares, smoothed, thinned, window

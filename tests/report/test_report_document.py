@@ -11,8 +11,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from synthetic import write_run
 
+from fakes.synthetic import write_run
 from madrigal.evaluation.alarms import Alarm
 from madrigal.report.document import document
 from madrigal.report.markup import element, fill, text
