@@ -72,6 +72,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(tmp_path_factory.mktemp("runs") / "whole")
 
 
+@pytest.fixture
+def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For pages of which the charts are not looked at: these take seconds."""
+    for chart in ("panel", "changes", "shares"):
+        monkeypatch.setattr(f"madrigal.report.figures.draw_{chart}", lambda *_: "")
+
+
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     from fakes.chromium import chromium, find_chromium

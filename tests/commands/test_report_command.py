@@ -21,22 +21,26 @@ def test_the_page_of_one_run_lies_in_its_folder(tmp_path: Path, capsys: pytest.C
     assert not list(run.glob(".*"))
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_the_page_of_several_runs_lies_beside_them(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / "runs" / name, steps=2, seed=len(name)) for name in ("one", "other")]
     assert write_report(runs) == tmp_path / "runs" / "report.html"
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_the_page_goes_where_it_is_told(whole: Path, tmp_path: Path) -> None:
     target = tmp_path / "new" / "page.html"
     assert write_report([whole], target) == target and target.is_file()
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_a_page_that_cannot_be_written_is_one_line(whole: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"report: .*page.html could not be written: "):
         write_report([whole], tmp_path / "file" / "page.html")
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_a_folder_in_the_place_of_the_page_is_one_line(whole: Path, tmp_path: Path) -> None:
     (tmp_path / "page.html").mkdir()
     with pytest.raises(ConfigError, match=r"expected a file to write the page to, got the folder .*page.html"):
@@ -44,6 +48,7 @@ def test_a_folder_in_the_place_of_the_page_is_one_line(whole: Path, tmp_path: Pa
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_a_device_in_the_place_of_the_page_stays(whole: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ConfigError, match=r"expected a file to write the page to, got the device .*pipe"):

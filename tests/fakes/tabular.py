@@ -7,12 +7,14 @@ tables too: a value per prompt, or per set of prompts where they see all agents.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
 import torch
+from jaxtyping import config
 from torch import Tensor
 from torch.optim import Adam
 
@@ -114,6 +116,17 @@ def stretches(groups: Sequence[Group[Any]]) -> list[Episode[Any]]:
     return found
 
 
+@contextmanager
+def unchecked_shapes() -> Iterator[None]:
+    """Shapes of batches are checked in other tests; of thousands of tiny ones that takes as long as all else."""
+    config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        config.update("jaxtyping_disable", False)
+
+
+@unchecked_shapes()
 def climb(
     task: Task[Any],
     topology: Topology,
@@ -127,7 +140,8 @@ def climb(
 ) -> list[float]:
     """Learns a task by tables; returns the mean joint reward of a round in every step."""
     tables = {agent: Table(actions, lr) for agent in task.agents}
-    need = algorithm.needs.critic
+    need, keys = algorithm.needs.critic, dict[int, object]()
+    scored = need is not None or algorithm.needs.embeddings or algorithm.needs.reference == "credit"
     values = Values(need is not None and need.sees == "joint")
     memory, rewards = algorithm.begin(), list[float]()
 
@@ -141,7 +155,8 @@ def climb(
     for step in range(steps):
         origins = [Point(f"x{n}", task.reset(task.examples("train")[0])) for n in range(prompts)]
         groups = rollout_groups(task, topology, origins, algorithm.branching, speak, judging, (seed, step))
-        groups, keys = values.read(groups)
+        if scored:
+            groups, keys = values.read(groups)
         stages, memory = algorithm.credit(groups, memory)
         for stage in stages:
             for agent, table in tables.items():

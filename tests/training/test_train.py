@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from fakes.runs import StopsBefore, assert_equal, numbers, trained, weights
+from madrigal import cli
 from madrigal.algorithms.group import INDEPENDENT_GRPO, LEAVE_ONE_OUT_TEAM, GroupRelative
 from madrigal.build.experiment import check_prompts, open_checked_task
 from madrigal.config import Experiment, from_json, to_json
@@ -48,9 +49,15 @@ import os, time
 from madrigal.rollouts.task import SingleRound
 from madrigal.types import Example
 
+rewards_until_signal = 12
+
 def reward(example, said):
-    """Twice the share of vowels-like bytes; slow where a test wants time to interrupt."""
+    """Twice the share of vowels-like bytes; slow, or with a signal to this process, where a test interrupts."""
+    global rewards_until_signal
     time.sleep(float(os.environ.get("REWARD_SECONDS", 0)))
+    rewards_until_signal -= 1
+    if rewards_until_signal == 0 and "REWARD_SIGNAL" in os.environ:
+        os.kill(os.getpid(), int(os.environ["REWARD_SIGNAL"]))
     text = said["ann"] + said["bob"]
     return 2 * sum(ord(c) % 2 for c in text) / max(1, len(text))
 
@@ -378,22 +385,43 @@ def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(run: Experiment,
     assert_same_run(folder, whole)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_saves_says_how_to_go_on_and_exits_with_its_code(
-    run: Experiment, whole: Path, tmp_path: Path, signum: signal.Signals
-) -> None:
-    (tmp_path / "given.json").write_text(to_json(run))
-    child, folder = start(tmp_path, seconds=0.2), tmp_path / "run"
-    wait_for(child, lambda: len(read_lines(folder / "steps.jsonl")) > 0)
-    child.send_signal(signum)
-    out, err = child.communicate(timeout=60)
-    assert child.returncode == 128 + signum, err
+def assert_saved_and_goes_on(folder: Path, out: str, err: str, run: Experiment, whole: Path) -> None:
     assert f"Go on with: madrigal train {folder} --resume --trust\n" in out
     assert "Traceback" not in err and list((folder / "checkpoints").glob("step-*"))
     assert evaluate_run(folder, trust=True)[0].examples == 2
     assert train(run, folder, resume=True)
     assert_same_run(folder, whole)
+
+
+@pytest.mark.slow
+def test_a_signal_saves_says_how_to_go_on_and_exits_with_its_code(run: Experiment, whole: Path, tmp_path: Path) -> None:
+    (tmp_path / "given.json").write_text(to_json(run))
+    child, folder = start(tmp_path, seconds=0.2), tmp_path / "run"
+    wait_for(child, lambda: len(read_lines(folder / "steps.jsonl")) > 0)
+    child.send_signal(signal.SIGTERM)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 128 + signal.SIGTERM, err
+    assert_saved_and_goes_on(folder, out, err, run, whole)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGHUP])
+def test_other_signals_do_as_much(
+    run: Experiment,
+    whole: Path,
+    tmp_path: Path,
+    signum: signal.Signals,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In this process, which the task itself signals in the second step."""
+    (tmp_path / "odd_bytes.py").write_text(TASK)
+    given = replace(run, task=CustomTask(f"{tmp_path}/odd_bytes.py:task"))
+    (tmp_path / "given.json").write_text(to_json(given))
+    monkeypatch.setenv("REWARD_SIGNAL", str(int(signum)))
+    arguments = ["train", str(tmp_path / "given.json"), "--runs", str(tmp_path), "--name", "run", "--trust"]
+    assert cli.run(arguments) == 128 + signum
+    monkeypatch.delenv("REWARD_SIGNAL")
+    assert_saved_and_goes_on(tmp_path / "run", *capsys.readouterr(), given, whole)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from madrigal.tasks.coding.problem import Problem, unit_tests
 from madrigal.tasks.coding.reward import metrics, percentages, score_alone, score_pair
-from madrigal.tasks.coding.sandbox import CallTest, Program, Sandbox, Verdict, confinement
+from madrigal.tasks.coding.sandbox import CallTest, Limits, Program, Sandbox, Verdict, confinement
 from madrigal.types import RewardError
 
 AUX = "def aux(x):\n    return x * x"
@@ -196,7 +196,7 @@ def test_laws_of_the_reward(problem: Problem, helper: str, main: str, passed: in
 def test_the_real_sandbox_agrees(problem: Problem) -> None:
     if not all(confinement()[layer] for layer in ("landlock", "seccomp")):
         pytest.skip("this machine cannot confine a program")
-    with Sandbox(workers=1) as sandbox:
+    with Sandbox(Limits(test_seconds=0.5), workers=1) as sandbox:
         assert score_pair(problem, AUX, USES, sandbox).reward == pytest.approx(4.0)
         wrong = score_pair(problem, AUX, "def square_up(x):\n    return aux(x)", sandbox)
         assert wrong.findings.tests[1].message == "got 4"

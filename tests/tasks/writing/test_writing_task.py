@@ -116,7 +116,7 @@ def test_real_abstracts_load_and_score() -> None:
     for task in papers():
         check_task(task)
         assert len(task.examples("train")) >= 400 and len(task.examples("test")) == 100
-        for example in task.examples("train"):
+        for example in task.examples("train")[::4]:
             shown = task.observe(example, task.agents[0], ())[0].content
             step = task.step(example, dict.fromkeys(task.agents, shown))
             assert all(math.isfinite(value) for value in (*step.rewards.values(), *step.metrics.values()))
