@@ -362,7 +362,6 @@ def test_a_truncated_model_is_one_line(tmp_path: Path, model_folder: Path) -> No
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
 def test_an_agent_may_bear_the_name_of_a_module(model_folder: Path) -> None:
     layers = tiny.load(model_folder, "layers", lora=Lora(2))
     other = tiny.load(model_folder, "ann", lora=Lora(2), base=layers.model)

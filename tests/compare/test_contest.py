@@ -17,13 +17,14 @@ from safetensors.torch import load_file
 
 from fakes import tiny
 from fakes.made import write_lines
+from fakes.runs import tiny_run
 from madrigal.algorithms.group import GroupRelative
 from madrigal.compare.outcomes import load_result, rows_of_comparison
 from madrigal.compare.run import Comparison, open_comparison, play_all, replacing, slug
 from madrigal.compare.table import SPEED, TIME
 from madrigal.config import Experiment, read_experiment
 from madrigal.runs.log import read_lines
-from madrigal.settings import EvaluationConfig, Lora, OptimizerConfig, PolicyConfig, RecordsConfig, Sampling, TeamConfig
+from madrigal.settings import EvaluationConfig, Lora, OptimizerConfig, RecordsConfig, Sampling
 from madrigal.tasks.data import Source
 from madrigal.tasks.discussion.gsm8k import Gsm8k
 from madrigal.training.held_out import NullCallback, evaluate_run
@@ -55,18 +56,15 @@ def sums(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Experi
     file = tmp_path_factory.mktemp("data") / "sums.jsonl"
     rows = [{"question": f"{n} + {n}?", "answer": "27"[n % 2]} for n in range(8)]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return Experiment(
+    return tiny_run(
+        model_folder,
+        Gsm8k(source=Source(str(file), train="train[:5]", test="train[5:]")),
+        GroupRelative(width=8),
         recipe="sums",
-        task=Gsm8k(source=Source(str(file), train="train[:5]", test="train[5:]")),
-        team=TeamConfig(policy=PolicyConfig(model=str(model_folder)), device="cpu"),
-        algorithm=GroupRelative(width=8),
         sampling=Sampling(max_new_tokens=5),
         optimizer=OptimizerConfig(lr=1e-2),
         evaluation=EvaluationConfig(examples=3, timed_examples=1),
         records=RecordsConfig(checkpoint_every=1, transcripts=1),
-        steps=2,
-        prompts=2,
-        threads=1,
     )
 
 
@@ -243,7 +241,6 @@ def alike(texts: list[str], those: list[str], others: list[str]) -> bool:
     return len(texts) == len(those) == len(others) > 2 and same >= len(texts) - 1 > foreign
 
 
-@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
 @pytest.mark.parametrize("kind", ["lora", "shared"])
 def test_a_seat_is_swapped_of_adapters_and_of_a_shared_policy_too(sums: Experiment, tmp_path: Path, kind: str) -> None:
     policy = replace(sums.team.policy, lora=Lora(rank=2)) if kind == "lora" else sums.team.policy

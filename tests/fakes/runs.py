@@ -10,9 +10,33 @@ from safetensors.torch import load_file
 
 from madrigal.config import Experiment
 from madrigal.runs.log import read_lines
+from madrigal.settings import EvaluationConfig, OptimizerConfig, PolicyConfig, RecordsConfig, Sampling, TeamConfig
+from madrigal.tasks.own import CustomTask
 from madrigal.training.train import train
 
 CLOCKS = ("seconds", "tokens_per_second", "agent/ann/seconds", "agent/bob/seconds")
+
+
+def tiny_run(model: Path, task: Any, algorithm: Any, **changes: Any) -> Experiment:
+    """Two steps of two prompts for a tiny model on the CPU, with a checkpoint after each and an example held out.
+
+    Args:
+        task: settings of a task, or where an own one is.
+    """
+    defaults: dict[str, Any] = {
+        "recipe": "odd",
+        "task": CustomTask(task) if isinstance(task, str) else task,
+        "team": TeamConfig(policy=PolicyConfig(model=str(model)), device="cpu"),
+        "algorithm": algorithm,
+        "sampling": Sampling(temperature=0.9, max_new_tokens=5),
+        "optimizer": OptimizerConfig(lr=1e-3, warmup=1, lr_schedule="linear"),
+        "evaluation": EvaluationConfig(examples=1, timed_examples=0),
+        "records": RecordsConfig(checkpoint_every=1),
+        "steps": 2,
+        "prompts": 2,
+        "threads": 1,
+    }
+    return Experiment(**defaults | changes)
 
 
 class StopsBefore:

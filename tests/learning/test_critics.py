@@ -43,8 +43,6 @@ from madrigal.types import (
 )
 from pretraining.tokenizer import train_tokenizer
 
-# peft asks transformers by a name that the latter is about to drop.
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
 AGENTS = ("ann", "bob")
 SAID = {"ann": (5, 6, 7), "bob": (8, 9)}
 

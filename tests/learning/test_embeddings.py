@@ -37,7 +37,6 @@ def test_the_budget_changes_no_vector(policy: LocalPolicy) -> None:
         assert torch.allclose(mean_hidden(policy.model, ROWS, pad, budget), whole, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
 @pytest.mark.parametrize("lora", [tiny.WHOLE, Lora(rank=2)])
 def test_an_encoder_stays_as_it_was_while_its_policy_learns(model_folder: Path, lora: Lora) -> None:
     policy = tiny.load(model_folder, lora=lora)

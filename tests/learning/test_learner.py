@@ -26,8 +26,6 @@ from madrigal.policies.local import LocalPolicy
 from madrigal.settings import Lora, OptimizerConfig, Sampling
 from madrigal.types import ConfigError, EngineError, Sample, TrainingError
 
-# peft asks transformers by a name that the latter is about to drop.
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
 PLAIN = Sampling(max_new_tokens=12)
 WARPED = Sampling(temperature=0.7, top_p=0.9, top_k=20, max_new_tokens=12)
 BOTH = pytest.mark.parametrize("sampling", [PLAIN, WARPED], ids=["plain", "warped"])

@@ -103,7 +103,6 @@ def test_snapshots_are_taken_when_they_are_due(team: Team) -> None:
     assert len(partners.snapshots) == 3
 
 
-@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
 @pytest.mark.parametrize("lora", [0, 4])
 def test_older_weights_speak_in_a_policy_of_their_own(lora: int) -> None:
     policy = loaded(lora)

@@ -39,9 +39,6 @@ from madrigal.settings import Lora, OptimizerConfig, PartnerConfig, PolicyConfig
 from madrigal.tasks.own import CustomTask
 from madrigal.types import ConfigError, Group, Point, Sample, Turn
 
-# peft asks transformers by a name that the latter is about to drop.
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
-
 MODEL = PolicyConfig(model=str(letters.model_folder()))
 TEAMS = {
     "shared": TeamConfig(MODEL, shared=True),

@@ -17,9 +17,6 @@ from madrigal.policies.local import LocalPolicy, load_policy
 from madrigal.settings import Lora, OptimizerConfig, PolicyConfig, Sampling
 from madrigal.types import Message
 
-# peft asks transformers by a name that the latter is about to drop.
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
-
 PROMPTS = {
     "roles": (Message("system", "you are ann"), Message("user", "a"), Message("assistant", "b"), Message("user", "c")),
     "begun": (Message("user", "spell a long word and then another one"), Message("assistant", "of cou")),

@@ -25,8 +25,6 @@ from madrigal.policies.local import LocalPolicy
 from madrigal.settings import CriticConfig, Lora, OptimizerConfig, PolicyConfig, Sampling
 from madrigal.types import Completion, ConfigError, EngineError, TrainingError, ValueRow
 
-# peft asks transformers by a name that the latter is about to drop.
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
 PLAIN = Sampling(max_new_tokens=6)
 FREE = OptimizerConfig(lr=1e-3, clip_norm=1e9)
 NEED = CriticNeed("own", "token", weight=0.5)

@@ -107,8 +107,6 @@ def test_what_is_not_written_out_is_left_to_the_library(
     assert generate(policy, [chat("a")], [0], SAMPLINGS["plain"])
 
 
-# peft asks transformers by a name that the latter is about to drop.
-@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
 def test_adapters_and_narrow_weights_are_left_to_the_library(model_folder: Path) -> None:
     assert supports(tiny.load(model_folder).model)
     assert not supports(tiny.load(model_folder, lora=Lora(rank=4)).model)

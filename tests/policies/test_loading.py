@@ -25,8 +25,6 @@ from madrigal.policies.local import LocalPolicy, load_model, load_policy, load_s
 from madrigal.settings import Lora, PolicyConfig, Sampling
 from madrigal.types import ConfigError, EngineError
 
-# peft asks transformers by a name that the latter is about to drop.
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
 Weights = dict[str, Tensor]
 SHAPE: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 

@@ -21,8 +21,6 @@ from madrigal.tasks.discussion.debate import Debate, DebateTask
 from madrigal.training.saving import save_team
 from madrigal.types import Completion, ConfigError, Turn
 
-# peft asks transformers by a name that the latter is about to drop.
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
 AGENTS = ("ann", "bob")
 SAMPLING = Sampling(max_new_tokens=6)
 

@@ -27,8 +27,6 @@ from madrigal.tasks.own import CustomTask
 from madrigal.training.saving import save_team
 from madrigal.types import ConfigError, EngineError
 
-# peft asks transformers by a name that the latter is about to drop.
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
 AGENTS = ("ann", "bob")
 SAMPLING = Sampling(max_new_tokens=8)
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from fakes import tiny
-from fakes.runs import StopsBefore, numbers, trained
+from fakes.runs import StopsBefore, numbers, tiny_run, trained
 from fakes.tiny import answers, same, weights
 from madrigal.algorithms import CriticNeed
 from madrigal.algorithms.actor_critic import COLLM_CC, COLLM_DC, IPPO, MAPPO, ActorCritic
 from madrigal.algorithms.group import MAGRPO
 from madrigal.build.experiment import load_team
-from madrigal.config import Experiment
+from madrigal.config import Experiment, to_json
 from madrigal.learning.critics import Critics
 from madrigal.learning.learner import Learner
 from madrigal.learning.learners import Learners
@@ -26,75 +26,33 @@ from madrigal.rollouts.tree import walk
 from madrigal.runs.checkpoint import load_checkpoint, newest_checkpoint
 from madrigal.settings import (
     CriticConfig,
-    EvaluationConfig,
     Lora,
     OptimizerConfig,
-    PolicyConfig,
-    RecordsConfig,
     Sampling,
-    TeamConfig,
 )
-from madrigal.tasks.own import CustomTask
 from madrigal.training.train import train
 from madrigal.types import ConfigError, Episode, Group, Point, Turn
 
-# peft asks transformers by a name that the latter is about to drop.
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
-TASK = '''
-from dataclasses import dataclass
-from madrigal.types import Example, Message, Step
-
-@dataclass(frozen=True)
-class Odd:
-    """Two rounds; each agent is paid for odd letters of its own, and the first round is shown in the second."""
-
-    name: str = "odd"
-    agents: tuple = ("ann", "bob")
-    horizon: int = 2
-    best_return: float = 1.0
-    rewards: str = "own"
-
-    def examples(self, split):
-        return tuple(Example(f"{split}-{n}", {"word": chr(97 + n) * (n + 1)}) for n in range(4))
-
-    def reset(self, example):
-        return (example.data["word"], 0)
-
-    def acting(self, state):
-        return self.agents
-
-    def observe(self, state, agent, heard):
-        return (Message("user", f"{agent}, {state[0]}!"),)
-
-    def step(self, state, actions):
-        word, index = state
-        paid = {a: sum(ord(c) % 2 for c in said) / max(1, len(said)) for a, said in actions.items()}
-        early = word == "a" and not index and paid["ann"] > 0.4
-        ending = "solved" if early else "horizon" if index else ""
-        return Step((word + actions["ann"][:2], index + 1), paid, ending, {"reward": sum(paid.values()) / 2})
-
-task = Odd()
-'''
+Whole = Callable[[Experiment], Path]
 PASSES = replace(MAPPO, width=2, epochs=2, minibatches=2, kl=0.01, discount=0.9)
 
 
 @pytest.fixture(scope="module")
-def run(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
-    file = tmp_path_factory.mktemp("task") / "odd_rounds.py"
-    file.write_text(TASK)
-    return Experiment(
-        recipe="odd",
-        task=CustomTask(f"{file}:task"),
-        team=TeamConfig(policy=PolicyConfig(model=str(model_folder)), device="cpu"),
-        algorithm=PASSES,
-        sampling=Sampling(temperature=0.9, max_new_tokens=5),
-        optimizer=OptimizerConfig(lr=1e-3, warmup=1, lr_schedule="linear"),
-        evaluation=EvaluationConfig(examples=1, timed_examples=1),
-        records=RecordsConfig(checkpoint_every=1),
-        steps=2,
-        prompts=2,
-        threads=1,
-    )
+def run(model_folder: Path) -> Experiment:
+    return tiny_run(model_folder, "fakes.odd:own", PASSES)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """The folder of a run, which is made once."""
+    folders = dict[str, Path]()
+
+    def made(run: Experiment) -> Path:
+        if (name := to_json(run)) not in folders:
+            folders[name] = trained(run, tmp_path_factory.mktemp("runs") / "run")
+        return folders[name]
+
+    return made
 
 
 def parameters(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
@@ -122,16 +80,15 @@ def with_collm(run: Experiment) -> Experiment:
     ],
 )
 def test_a_resumed_run_equals_one_that_was_not_cut(
-    run: Experiment, tmp_path: Path, change: Callable[[Experiment], Experiment]
+    run: Experiment, whole: Whole, tmp_path: Path, change: Callable[[Experiment], Experiment]
 ) -> None:
-    run = change(run)
-    whole, folder = trained(run, tmp_path / "whole"), tmp_path / "cut"
+    run, folder = change(run), tmp_path / "cut"
     folder.mkdir()
     with pytest.raises(RuntimeError, match="pulled the plug"):
         train(run, folder, watch=StopsBefore(1))
     assert train(run, folder, resume=True)
-    assert numbers(folder) == numbers(whole)
-    one, other = parameters(whole), parameters(folder)
+    assert numbers(folder) == numbers(whole(run))
+    one, other = parameters(whole(run)), parameters(folder)
     assert one.keys() == other.keys() and any(name.startswith("critic-") for name in one)
     for name in one:
         assert same(one[name], other[name])
@@ -148,10 +105,10 @@ def test_a_resumed_run_equals_one_that_was_not_cut(
     ids=["mappo", "collm_cc", "ippo", "collm_dc"],
 )
 def test_every_method_trains_policies_and_critics_and_saves_a_team_without_critics(
-    run: Experiment, model_folder: Path, tmp_path: Path, algorithm: ActorCritic, critics: list[str]
+    run: Experiment, whole: Whole, model_folder: Path, algorithm: ActorCritic, critics: list[str]
 ) -> None:
     run = replace(run, algorithm=replace(algorithm, width=2))
-    folder = trained(run, tmp_path / "run")
+    folder = whole(run)
     records = numbers(folder)
     for name in critics:
         keys = {key.removeprefix(f"update/{name}/") for key in records[0] if key.startswith(f"update/{name}/")}
@@ -168,9 +125,8 @@ def test_every_method_trains_policies_and_critics_and_saves_a_team_without_criti
     assert load_team(folder / "team", run.team, ("ann", "bob")).trainable == ()  # and speaks without them
 
 
-def test_a_central_critic_has_a_row_per_joint_action_and_an_own_one_per_answer(run: Experiment, tmp_path: Path) -> None:
-    joint = numbers(trained(replace(run, algorithm=replace(COLLM_CC, width=2), steps=1), tmp_path / "joint"))[0]
-    own = numbers(trained(replace(run, algorithm=replace(COLLM_DC, width=2), steps=1), tmp_path / "own"))[0]
+def test_a_central_critic_has_a_row_per_joint_action_and_an_own_one_per_answer(run: Experiment, whole: Whole) -> None:
+    joint, own = (numbers(whole(replace(run, algorithm=replace(one, width=2))))[0] for one in (COLLM_CC, COLLM_DC))
     answered = joint["update/ann/sequences"]
     assert joint["update/critic-joint/sequences"] == joint["update/critic-joint/tokens"] == answered
     assert own["update/critic-ann/sequences"] == own["update/ann/sequences"] == own["update/critic-bob/sequences"]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fakes.runs import tiny_run, trained
 from madrigal import cli
 from madrigal.algorithms.maporl import Maporl
 from madrigal.config import Experiment
@@ -22,14 +23,12 @@ from madrigal.tasks.discussion.verifier import Question, service
 from madrigal.tasks.discussion.verifier.config import VerifierConfig
 from madrigal.tasks.discussion.verifier.service import open_verifier, serving
 from madrigal.training.held_out import evaluate_run
-from madrigal.training.train import train, train_on
+from madrigal.training.train import train_on
 from madrigal.types import ConfigError, EngineError
 from madrigal.verifier.data import Row, write_rows
 from madrigal.verifier.model import load_verifier, new_verifier
 from madrigal.verifier.settings import Body
 
-# peft asks transformers by a name that the latter is about to drop.
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
 LORA = Lora(4)
 
 
@@ -44,24 +43,16 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(model_folder: Path, questions: Path) -> Experiment:
-    return Experiment(
+    return tiny_run(
+        model_folder,
+        Debate(Source(str(questions)), rounds=2, recall=1),
+        Maporl(epochs=2, minibatches=2, alpha1=1.0, beta1=1.0),
         recipe="debate",
-        task=Debate(Source(str(questions)), rounds=2, recall=1),
         team=TeamConfig(policy=PolicyConfig(model=str(model_folder), lora=LORA), rounds=2, device="cpu"),
-        algorithm=Maporl(epochs=2, minibatches=2, alpha1=1.0, beta1=1.0),
         sampling=Sampling(max_new_tokens=6),
         optimizer=OptimizerConfig(lr=1e-3),
         evaluation=EvaluationConfig(examples=2, timed_examples=0),
-        steps=2,
-        prompts=2,
-        threads=1,
     )
-
-
-def trained(run: Experiment, folder: Path) -> Path:
-    folder.mkdir()
-    assert train(run, folder)
-    return folder
 
 
 def moved(team: Path) -> dict[str, bool]:

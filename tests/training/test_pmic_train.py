@@ -9,65 +9,18 @@ from typing import Any
 
 import pytest
 
-from fakes.runs import StopsBefore, numbers
+from fakes.runs import StopsBefore, numbers, tiny_run
 from madrigal.algorithms.pmic import Pmic
 from madrigal.config import Experiment
 from madrigal.runs.checkpoint import load_checkpoint, newest_checkpoint
-from madrigal.settings import EvaluationConfig, OptimizerConfig, PolicyConfig, RecordsConfig, Sampling, TeamConfig
-from madrigal.tasks.own import CustomTask
+from madrigal.settings import OptimizerConfig
 from madrigal.training.train import train
 
-TASK = '''
-from dataclasses import dataclass
-from madrigal.types import Example, Message, Step
 
-@dataclass(frozen=True)
-class Echo:
-    """Two rounds; the second shows the first's words. Odd letters are paid."""
-
-    name: str = "echo"
-    agents: tuple = ("ann", "bob")
-    horizon: int = 2
-    best_return: float = 1.0
-
-    def examples(self, split):
-        return tuple(Example(f"{split}-{n}", {"word": chr(97 + n)}) for n in range(2))
-
-    def reset(self, example):
-        return (example.data["word"], 0)
-
-    def acting(self, state):
-        return self.agents
-
-    def observe(self, state, agent, heard):
-        return (Message("user", f"{agent}, {state[0]}!"),)
-
-    def step(self, state, actions):
-        said = "".join(actions.values())
-        paid = sum(ord(c) % 2 for c in said) / max(1, len(said))
-        return Step((said, state[1] + 1), dict.fromkeys(actions, paid), "horizon" if state[1] else "", {})
-
-task = Echo()
-'''
-
-
-@pytest.fixture(scope="module")
-def run(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
-    file = tmp_path_factory.mktemp("task") / "echoes.py"
-    file.write_text(TASK)
-    return Experiment(
-        recipe="echo",
-        task=CustomTask(f"{file}:task"),
-        team=TeamConfig(policy=PolicyConfig(model=str(model_folder)), device="cpu"),
-        algorithm=Pmic(width=3, alpha=1.0, beta=1.0, start=2, fits=2, batch=8, capacity=30, estimator_lr=0.01),
-        sampling=Sampling(temperature=0.9, max_new_tokens=5),
-        optimizer=OptimizerConfig(lr=1e-3),
-        evaluation=EvaluationConfig(examples=1, timed_examples=1),
-        records=RecordsConfig(checkpoint_every=1),
-        steps=3,
-        prompts=2,
-        threads=1,
-    )
+@pytest.fixture
+def run(model_folder: Path) -> Experiment:
+    pmic = Pmic(width=3, alpha=1.0, beta=1.0, start=2, fits=2, batch=8, capacity=30, estimator_lr=0.01)
+    return tiny_run(model_folder, "fakes.odd:joint", pmic, optimizer=OptimizerConfig(lr=1e-3), steps=3)
 
 
 def memory(folder: Path) -> dict[str, Any]:

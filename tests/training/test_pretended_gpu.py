@@ -13,6 +13,7 @@ import torch
 from fakes.borders import assert_same_answers
 from fakes.pretended_gpu import GPU, MixedDevicesError, OnGpu
 from fakes.pretended_gpu import gpu as gpu
+from fakes.runs import tiny_run
 from fakes.tiny import TEXTS, chat, load
 from madrigal.algorithms.actor_critic import MAPPO
 from madrigal.algorithms.group import GroupRelative
@@ -23,76 +24,28 @@ from madrigal.policies.generate import GPU_LOOK, generate
 from madrigal.policies.local import load_policy
 from madrigal.settings import (
     CriticConfig,
-    EvaluationConfig,
     Lora,
     OptimizerConfig,
     PartnerConfig,
     PolicyConfig,
-    RecordsConfig,
     Sampling,
     TeamConfig,
 )
 from madrigal.tasks.games.kuhn import Kuhn
-from madrigal.tasks.own import CustomTask
 from madrigal.training.train import train
 from madrigal.types import Completion
 
-# peft asks transformers by a name that the latter is about to drop.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable.:FutureWarning"),
-]
-TASK = '''
-from dataclasses import dataclass
-from madrigal.types import Example, Message, Step
 
-@dataclass(frozen=True)
-class Odd:
-    """Two rounds, paid for odd letters; the second round goes on from the first one's long prompt."""
-
-    name: str = "odd"
-    agents: tuple = ("ann", "bob")
-    horizon: int = 2
-    best_return: float = 1.0
-
-    def examples(self, split):
-        return tuple(Example(f"{split}-{n}", {"word": chr(97 + n) * (n + 9)}) for n in range(3))
-
-    def reset(self, example):
-        return (example.data["word"], 0)
-
-    def acting(self, state):
-        return self.agents
-
-    def observe(self, state, agent, heard):
-        return (Message("user", f"{agent}, {state[0]}!"),)
-
-    def step(self, state, actions):
-        odd = sum(ord(c) % 2 for said in actions.values() for c in said) / 20
-        ending = "horizon" if state[1] else ""
-        return Step((state[0] + actions["ann"][:2], state[1] + 1), dict.fromkeys(self.agents, odd), ending)
-
-task = Odd()
-'''
-
-
-@pytest.fixture(scope="module")
-def run(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
-    """Two steps of two prompts and two answers, in bfloat16, with a checkpoint and an evaluation."""
-    file = tmp_path_factory.mktemp("task") / "odd_letters.py"
-    file.write_text(TASK)
-    return Experiment(
-        recipe="odd",
-        task=CustomTask(f"{file}:task"),
+@pytest.fixture
+def run(model_folder: Path) -> Experiment:
+    """In bfloat16; the second round goes on from the first one's long prompt."""
+    return tiny_run(
+        model_folder,
+        "fakes.odd:long",
+        GroupRelative(width=2, kl=0.01),
         team=TeamConfig(policy=PolicyConfig(model=str(model_folder))),
-        algorithm=GroupRelative(width=2, kl=0.01),
         sampling=Sampling(max_new_tokens=4),
         optimizer=OptimizerConfig(lr=1e-4, token_budget=200),
-        evaluation=EvaluationConfig(examples=1, timed_examples=0),
-        records=RecordsConfig(checkpoint_every=1),
-        steps=2,
-        prompts=2,
-        threads=1,
     )
 
 

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 import torch
 
-from fakes.runs import assert_equal, numbers, weights
+from fakes.runs import assert_equal, numbers, tiny_run, weights
 from madrigal.algorithms.group import GroupRelative
 from madrigal.build.experiment import make_team, open_checked_task
 from madrigal.commands.settings import from_run
 from madrigal.config import Experiment, read_experiment, to_json
 from madrigal.runs.checkpoint import load_checkpoint
 from madrigal.runs.log import read_lines
-from madrigal.settings import EvaluationConfig, Lora, OptimizerConfig, PolicyConfig, RecordsConfig, Sampling, TeamConfig
+from madrigal.settings import Lora, OptimizerConfig, PolicyConfig, RecordsConfig, Sampling
 from madrigal.tasks.own import CustomTask, _load
 from madrigal.training.held_out import NullCallback, evaluate_run, notices
 from madrigal.training.saving import export
@@ -59,18 +59,14 @@ def experiment_in(home: Path, model: Path) -> Experiment:
     shutil.copytree(model, home / "model")
     (home / "odd.py").write_text(TASK)
     (home / "words.json").write_text('["a", "bb", "ccc", "dddd"]')
-    return Experiment(
-        recipe="odd",
-        task=CustomTask(f"{home}/odd.py:task"),
-        team=TeamConfig(policy=PolicyConfig(model=str(home / "model")), device="cpu"),
-        algorithm=GroupRelative(width=2, kl=0.01),
+    return tiny_run(
+        home / "model",
+        f"{home}/odd.py:task",
+        GroupRelative(width=2, kl=0.01),
         sampling=Sampling(max_new_tokens=4),
         optimizer=OptimizerConfig(lr=1e-3),
-        evaluation=EvaluationConfig(examples=1, timed_examples=0),
         records=RecordsConfig(checkpoint_every=1, keep=9),
-        steps=2,
         prompts=1,
-        threads=1,
     )
 
 
@@ -265,7 +261,6 @@ def test_records_that_cannot_be_read_are_one_line_before_a_model_is_loaded(
         train(make(), tmp_path / "run", resume=True)
 
 
-@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
 @pytest.mark.parametrize("rank", [0, 2])
 def test_a_run_may_begin_with_the_team_of_another(make: Make, tmp_path: Path, rank: int) -> None:
     team = replace(make().team, policy=replace(make().team.policy, lora=Lora(rank)))

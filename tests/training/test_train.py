@@ -20,7 +20,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from fakes.runs import StopsBefore, assert_equal, numbers, trained, weights
+from fakes.runs import StopsBefore, assert_equal, numbers, tiny_run, trained, weights
 from madrigal import cli
 from madrigal.algorithms.group import INDEPENDENT_GRPO, LEAVE_ONE_OUT_TEAM, GroupRelative
 from madrigal.build.experiment import check_prompts, open_checked_task
@@ -30,13 +30,11 @@ from madrigal.rollouts.task import SingleRound
 from madrigal.runs.log import read_lines
 from madrigal.settings import (
     EvaluationConfig,
-    OptimizerConfig,
     PartnerConfig,
     PolicyConfig,
     RecordsConfig,
     RewardWeights,
     Sampling,
-    TeamConfig,
 )
 from madrigal.tasks.own import CustomTask
 from madrigal.training.held_out import evaluate_run
@@ -91,18 +89,13 @@ def run(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Experim
     """Four steps of two prompts, two answers each; a checkpoint after every step."""
     file = tmp_path_factory.mktemp("task") / "odd_bytes.py"
     file.write_text(TASK)
-    return Experiment(
-        recipe="odd",
-        task=CustomTask(f"{file}:task"),
-        team=TeamConfig(policy=PolicyConfig(model=str(model_folder)), device="cpu"),
-        algorithm=GroupRelative(width=3, kl=0.01),
+    return tiny_run(
+        model_folder,
+        f"{file}:task",
+        GroupRelative(width=3, kl=0.01),
         sampling=Sampling(temperature=0.9, top_p=0.95, max_new_tokens=6),
-        optimizer=OptimizerConfig(lr=1e-3, warmup=1, lr_schedule="linear"),
         evaluation=EvaluationConfig(examples=2, every=2, timed_examples=1),
-        records=RecordsConfig(checkpoint_every=1),
         steps=4,
-        prompts=2,
-        threads=1,
     )
 
 

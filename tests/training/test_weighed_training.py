@@ -7,21 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from fakes.runs import tiny_run
 from madrigal.algorithms.group import LEAVE_ONE_OUT_TEAM
-from madrigal.config import Experiment
 from madrigal.rollouts.rewards import overlap
 from madrigal.rollouts.topology import Sequential
 from madrigal.runs.log import read_lines
 from madrigal.settings import (
-    EvaluationConfig,
-    OptimizerConfig,
-    PolicyConfig,
     RecordsConfig,
     RewardWeights,
     Sampling,
-    TeamConfig,
 )
-from madrigal.tasks.own import CustomTask
 from madrigal.training.train import train
 
 TASK = '''
@@ -42,20 +37,15 @@ WEIGHTS = RewardWeights(quality=2, speed=0.5, cost=0.25, time_unit=4, message=0.
 def folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("task") / "odd_bytes_of_ann.py"
     file.write_text(TASK)
-    run = Experiment(
-        recipe="odd",
-        task=CustomTask(f"{file}:task"),
+    run = tiny_run(
+        model_folder,
+        f"{file}:task",
+        replace(LEAVE_ONE_OUT_TEAM, width=3, joint_weight=0.0, difference_weight=1.0, scale="none"),
         topology=Sequential(),
-        team=TeamConfig(policy=PolicyConfig(model=str(model_folder)), device="cpu"),
-        algorithm=replace(LEAVE_ONE_OUT_TEAM, width=3, joint_weight=0.0, difference_weight=1.0, scale="none"),
         reward=WEIGHTS,
-        sampling=Sampling(temperature=1.0, max_new_tokens=6),
-        optimizer=OptimizerConfig(lr=1e-4),
-        evaluation=EvaluationConfig(examples=1, timed_examples=0),
+        sampling=Sampling(max_new_tokens=6),
         records=RecordsConfig(transcripts=6),
         steps=1,
-        prompts=2,
-        threads=1,
     )
     folder = tmp_path_factory.mktemp("run")
     assert train(run, folder)

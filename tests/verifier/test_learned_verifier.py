@@ -20,8 +20,6 @@ from madrigal.verifier.model import LearnedVerifier, load_verifier, new_verifier
 from madrigal.verifier.settings import Body, Training
 from madrigal.verifier.training import last_tokens, token_loss, train_verifier
 
-# peft asks transformers by a name that the latter is about to drop.
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
 CPU = torch.device("cpu")
 ASKED = Question("How many cats?")
 ROWS = [Row(f"q{n}", "How many cats?", f"the cat sat {n}", n % 2 == 0) for n in range(8)]
