@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 import torch
 
+from fakes.play import AGENTS, by_text, siblings, turn
 from madrigal.algorithms.actor_critic import COLLM_CC, COLLM_DC, IPPO, MAPPO, ActorCritic
 from madrigal.rollouts.tree import map_turns
 from madrigal.types import (
-    Completion,
     ConfigError,
     Episode,
     Group,
-    Message,
     Point,
     Sample,
     Step,
@@ -25,19 +24,13 @@ from madrigal.types import (
     TurnScores,
 )
 
-AGENTS = ("ann", "bob")
 RAW = replace(MAPPO, whiten=False)
 Values = Mapping[str, tuple[float, ...]]
 
 
-def turn(agent: str, name: str, index: int = 0, after: int = 0) -> Turn:
-    """Says two tokens."""
-    return Turn(agent, (Message("user", "?"),), Completion(name, (1,), (2, 3), (-0.5, -0.5)), index, 0.0, after)
-
-
 def episode(*rounds: tuple[Mapping[str, float], tuple[str, ...]], start: int = 0, then: Any = None) -> Episode[str]:
     """Rounds of rewards and of what was said: "ann0" is said by ann."""
-    turns = [turn(name[:3], name, start + n) for n, (_, names) in enumerate(rounds) for name in names]
+    turns = [turn(name[:3], name, start + n, tokens=2) for n, (_, names) in enumerate(rounds) for name in names]
     steps = tuple(Step("", rewards) for rewards, _ in rounds)
     return Episode(Point("x", "", round=start), tuple(turns), steps, (0, 0), then)
 
@@ -46,16 +39,10 @@ def both(reward: float) -> dict[str, float]:
     return dict.fromkeys(AGENTS, reward)
 
 
-def group(*episodes: Episode[str], start: int = 0) -> Group[str]:
-    return Group(Point("x", "", round=start), episodes, AGENTS)
-
-
 def credited(algorithm: ActorCritic, groups: list[Group[str]], values: Values) -> dict[str, Sample]:
     """The samples of one update by what was said; each must be there once."""
     (stage,) = stages(algorithm, groups, values)
-    found = {sample.turn.completion.text: sample for sample in stage}
-    assert len(found) == len(stage)
-    return found
+    return by_text([stage])
 
 
 def stages(algorithm: ActorCritic, groups: list[Group[str]], values: Values) -> list[list[Sample]]:
@@ -67,7 +54,7 @@ def stages(algorithm: ActorCritic, groups: list[Group[str]], values: Values) -> 
     return found
 
 
-TWO_ROUNDS = group(episode((both(1.0), ("ann0", "bob0")), (both(3.0), ("ann1", "bob1"))))
+TWO_ROUNDS = siblings(episode((both(1.0), ("ann0", "bob0")), (both(3.0), ("ann1", "bob1"))))
 TOKEN_VALUES = {"ann0": (2.0, 1.0), "bob0": (0.0, 0.0), "ann1": (4.0, 2.5), "bob1": (0.0, 0.0)}
 
 
@@ -114,7 +101,7 @@ def test_a_perfect_critic_credits_nothing(algorithm: ActorCritic) -> None:
 
 
 def test_own_rewards_and_the_joint_one() -> None:
-    alone = group(episode(({"ann": 1.0, "bob": 5.0}, ("ann0", "bob0"))))
+    alone = siblings(episode(({"ann": 1.0, "bob": 5.0}, ("ann0", "bob0"))))
     values = {"ann0": (0.0,), "bob0": (0.0,)}
     assert {n: s.return_ for n, s in credited(COLLM_DC, [alone], values).items()} == {"ann0": 1.0, "bob0": 5.0}
     assert {n: s.return_ for n, s in credited(COLLM_CC, [alone], values).items()} == {"ann0": 3.0, "bob0": 3.0}
@@ -123,7 +110,7 @@ def test_own_rewards_and_the_joint_one() -> None:
 
 
 def test_an_episode_that_ends_early_has_nothing_ahead() -> None:
-    early = group(
+    early = siblings(
         episode((both(1.0), ("ann0", "bob0"))), episode((both(1.0), ("ann2", "bob2")), (both(3.0), ("ann1",)))
     )
     values = dict.fromkeys(("ann0", "bob0", "ann1", "ann2", "bob2"), (2.0,))
@@ -135,7 +122,7 @@ def test_an_episode_that_ends_early_has_nothing_ahead() -> None:
 
 def test_rounds_of_others_are_waited_through() -> None:
     """ann speaks in rounds 0 and 2: 1 + 0.5 * (2 + 0.5 * V), and half and half again of the advantage."""
-    turns = group(episode((both(1.0), ("ann0",)), (both(2.0), ("bob0",)), (both(4.0), ("ann1",))))
+    turns = siblings(episode((both(1.0), ("ann0",)), (both(2.0), ("bob0",)), (both(4.0), ("ann1",))))
     values = {"ann0": (0.0,), "bob0": (0.0,), "ann1": (3.0,)}
     found = credited(replace(COLLM_CC, discount=0.5, trace=0.8), [turns], values)
     assert found["ann0"].advantage == pytest.approx(1 + 0.5 * (2 + 0.5 * 3) + 0.8 * 0.25 * 1.0)
@@ -144,7 +131,7 @@ def test_rounds_of_others_are_waited_through() -> None:
 
 def test_the_reward_of_a_round_comes_after_the_last_turn_in_it() -> None:
     """Two passes of a discussion: the first answer is judged by what the critic says before the second."""
-    twice = group(episode((both(6.0), ("ann0", "bob0", "ann1", "bob1"))))
+    twice = siblings(episode((both(6.0), ("ann0", "bob0", "ann1", "bob1"))))
     values = {"ann0": (1.0,), "ann1": (4.0,), "bob0": (0.0,), "bob1": (0.0,)}
     found = credited(COLLM_DC, [twice], values)
     assert (found["ann0"].advantage, found["ann1"].advantage) == (3.0, 2.0)
@@ -158,10 +145,10 @@ def test_a_turn_that_nobody_read_is_not_credited_and_its_reward_not_lost() -> No
 
 def test_a_tree_goes_on_with_the_mean_over_its_branches() -> None:
     """Below: values 4 and 2, advantages 3 - 4 and 7 - 2; above 1 + 0.5 * 3 - 2, and 0.5 * 0.8 * 2."""
-    below = group(
+    below = siblings(
         episode((both(3.0), ("ann1", "bob1")), start=1), episode((both(7.0), ("ann2", "bob2")), start=1), start=1
     )
-    top = group(episode((both(1.0), ("ann0", "bob0")), then=below))
+    top = siblings(episode((both(1.0), ("ann0", "bob0")), then=below))
     values = {"ann0": (2.0,), "ann1": (4.0,), "ann2": (2.0,), "bob0": (0.0,), "bob1": (0.0,), "bob2": (0.0,)}
     found = credited(replace(COLLM_CC, discount=0.5, trace=0.8), [top], values)
     assert [found[name].advantage for name in ("ann1", "ann2")] == [-1.0, 5.0]
@@ -169,7 +156,7 @@ def test_a_tree_goes_on_with_the_mean_over_its_branches() -> None:
 
 
 def test_advantages_are_whitened_for_each_agent_and_round_and_returns_are_not() -> None:
-    several = group(*(episode((both(reward), (f"ann{n}", f"bob{n}"))) for n, reward in enumerate((1.0, 2.0, 6.0))))
+    several = siblings(*(episode((both(reward), (f"ann{n}", f"bob{n}"))) for n, reward in enumerate((1.0, 2.0, 6.0))))
     values = {f"{name}{n}": (0.5 * n,) for name in AGENTS for n in range(3)}
     plain, white = (credited(replace(COLLM_CC, whiten=on), [several], values) for on in (False, True))
     for name in AGENTS:
@@ -180,7 +167,7 @@ def test_advantages_are_whitened_for_each_agent_and_round_and_returns_are_not() 
 
 
 def test_every_epoch_deals_whole_episodes_to_its_mini_batches() -> None:
-    several = group(*(episode((both(1.0), (f"ann{n}", f"bob{n}"))) for n in range(5)))
+    several = siblings(*(episode((both(1.0), (f"ann{n}", f"bob{n}"))) for n in range(5)))
     values = {f"{name}{n}": (0.0, 0.0) for name in AGENTS for n in range(5)}
     algorithm = replace(RAW, epochs=3, minibatches=2)
     dealt = [{one.turn.completion.text for one in stage} for stage in stages(algorithm, [several], values)]

@@ -10,22 +10,17 @@ from typing import Any
 import pytest
 import torch
 
+from fakes.play import AGENTS, siblings, turn
 from madrigal.algorithms import reported
 from madrigal.algorithms.ccpo import Ccpo, History, sigmoid
 from madrigal.maths.advantages import group_zscore
 from madrigal.rollouts.branching import Branching
 from madrigal.rollouts.task import joint
-from madrigal.types import Completion, ConfigError, Episode, Group, Point, Sample, Step, Turn
-
-AGENTS = ("ann", "bob")
+from madrigal.types import ConfigError, Episode, Group, Point, Sample, Step
 
 
 def episode(name: str, speakers: Sequence[str], rewards: Sequence[float], agents: Sequence[str]) -> Episode[str]:
-    turns = tuple(
-        Turn(agent, (), Completion(f"{agent}{name}", (1,), (2,), (-0.5,)), index)
-        for index in range(len(rewards))
-        for agent in speakers
-    )
+    turns = tuple(turn(agent, f"{agent}{name}", index) for index in range(len(rewards)) for agent in speakers)
     return Episode(Point("x", ""), turns, tuple(Step("", joint(agents, reward)) for reward in rewards))
 
 
@@ -33,10 +28,9 @@ def dyad(
     together: Sequence[float], alone: Sequence[float], agents: Sequence[str] = AGENTS, name: str = ""
 ) -> Group[Any]:
     """Rollouts of one round, and beside each what the last agent came to alone."""
-    return Group(
-        Point("x", ""),
-        tuple(episode(f"{name}{k}", agents, [reward], agents) for k, reward in enumerate(together)),
-        tuple(agents),
+    return siblings(
+        *(episode(f"{name}{k}", agents, [reward], agents) for k, reward in enumerate(together)),
+        agents=agents,
         solo=tuple(episode(f" alone {k}", agents[-1:], [reward], agents) for k, reward in enumerate(alone)),
     )
 

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fakes.play import by_text, turn
 from madrigal.algorithms.group import COMA, RLOO, GroupRelative
 from madrigal.algorithms.siblings import Baseline, advantages_of
 from madrigal.maths.advantages import group_mean, leave_one_out
 from madrigal.rollouts.branching import Branching
 from madrigal.rollouts.task import joint
-from madrigal.types import Completion, Episode, Group, Point, Step, Turn
+from madrigal.types import Episode, Group, Point, Step
 
 NAMES = ("ann", "bob", "cat")
 
@@ -26,11 +27,7 @@ def crossed(values: dict[tuple[int, ...], Any], round: int = 0, path: str = "") 
     """One round in which answer k of each agent meets all others; a value is a reward, or a reward and what follows."""
     agents = NAMES[: len(next(iter(values)))]
     width = 1 + max(max(choice) for choice in values)
-    said = {
-        (agent, k): Turn(agent, (), Completion(f"{agent}{path}{k}", (1,), (2,), (-0.5,)), round)
-        for agent in agents
-        for k in range(width)
-    }
+    said = {(agent, k): turn(agent, f"{agent}{path}{k}", round) for agent in agents for k in range(width)}
     episodes = []
     for choice, value in values.items():
         reward, below = value if isinstance(value, tuple) else (value, None)
@@ -43,10 +40,7 @@ def crossed(values: dict[tuple[int, ...], Any], round: int = 0, path: str = "") 
 
 def credited(algorithm: Any, group: Group[Any]) -> dict[str, float]:
     stages, _ = algorithm.credit([group], {})
-    found = [sample for stage in stages for sample in stage]
-    named = {sample.turn.completion.text: sample.advantage for sample in found}
-    assert len(named) == len(found), "an answer was credited twice"
-    return named
+    return {text: sample.advantage for text, sample in by_text(stages).items()}
 
 
 def counterfactuals(values: dict[tuple[int, ...], float], seat: int, baseline: Baseline) -> list[float]:

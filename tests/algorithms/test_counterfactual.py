@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes.play import AGENTS, by_text, judge_of, siblings, turn
 from madrigal.algorithms.counterfactual import Counterfactual, against_all, against_the_others, leaves
 from madrigal.algorithms.group import MAGRPO, RLOO
 from madrigal.learning.learners import examples_in
@@ -23,8 +24,6 @@ from madrigal.rollouts.task import joint
 from madrigal.rollouts.topology import Parallel, Sequential
 from madrigal.rollouts.tree import rollout_groups, weigh
 from madrigal.types import Completion, ConfigError, Episode, Group, Message, Point, Sample, Step, Turn
-
-AGENTS = ("ann", "bob")
 
 
 def tree(*alternatives: Any, place: int = 0, round: int = 0, name: str = "") -> Group[str]:
@@ -42,18 +41,15 @@ def tree(*alternatives: Any, place: int = 0, round: int = 0, name: str = "") -> 
             below = tree(*what[1], round=round + 1, name=said)
         else:
             steps = (Step("", joint(AGENTS, what), "horizon"),)
-        turn = Turn(AGENTS[place], (), Completion(said, (1,), (2,), (-0.5,)), round)
-        episodes.append(Episode(Point("x", "", round=round), (turn,), steps, (k, k), below))
-    return Group(Point("x", "", round=round), tuple(episodes), AGENTS)
+        spoken = (turn(AGENTS[place], said, round),)
+        episodes.append(Episode(Point("x", "", round=round), spoken, steps, (k, k), below))
+    return siblings(*episodes, start=round)
 
 
 def samples(algorithm: Counterfactual, *groups: Group[Any]) -> dict[str, Sample]:
     stages, memory = algorithm.credit(groups, algorithm.begin())
     assert memory == {}
-    found = [sample for stage in stages for sample in stage]
-    named = {sample.turn.completion.text: sample for sample in found}
-    assert len(named) == len(found), "an answer was credited twice"
-    return named
+    return by_text(stages)
 
 
 def credited(algorithm: Counterfactual, *groups: Group[Any]) -> dict[str, tuple[float, float]]:
@@ -201,7 +197,7 @@ def expected_update(algorithm: Counterfactual, draws: int) -> dict[str, float]:
             chance *= math.prod(CHANCES[state] if bit == "1" else 1 - CHANCES[state] for state, bit in said)
             return [Completion(bit, (1,), (2,), (-0.5,)) for _, bit in said]
 
-        judge = lambda asked: [task.step(one.state, one.actions) for one in asked]  # noqa: E731
+        judge = judge_of(task)
         groups: Any = rollout_groups(task, Parallel(), [Point("x", "")], algorithm.branching, speak, judge)  # type: ignore[arg-type]
         (stage,), _ = algorithm.credit(groups, {})
         chance *= 0.5 ** len(list(drawn))
@@ -330,7 +326,7 @@ def noise(algorithm: Any, agent: str) -> float:
     def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
         return [Completion(str(one.seed % 5)) for one in wanted]
 
-    judge = lambda asked: [task.step(one.state, one.actions) for one in asked]  # noqa: E731
+    judge = judge_of(task)
     for n in range(100):
         groups: Any = rollout_groups(task, Sequential(), [Point("x", "")], algorithm.branching, speak, judge, (n,))  # type: ignore[arg-type]
         ((stage,), _) = algorithm.credit(groups, {})

@@ -14,6 +14,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes import play
+from fakes.play import AGENTS, Pay, by_text, siblings, stretch
 from madrigal.algorithms import Algorithm
 from madrigal.algorithms.group import (
     AT_GRPO,
@@ -35,7 +37,6 @@ from madrigal.types import (
     ConfigError,
     Episode,
     Group,
-    Message,
     Point,
     RewardError,
     Sample,
@@ -43,32 +44,13 @@ from madrigal.types import (
     Turn,
 )
 
-AGENTS = ("ann", "bob")
-Pay = float | tuple[float, float]  # what a round pays both, or ann and bob
 Given = dict[str, float]  # what was said -> its advantage
 
 
-def episode(
-    name: str, *pay: Pay, silent: Sequence[str] = (), start: int = 0, then: Any = None, choice: int = 0
-) -> Episode[str]:
-    """Rounds in which each says "<agent> <name>.<round>", but for those in `silent`."""
-    turns, steps = [], []
-    for index, paid in enumerate(pay, start):
-        mine = paid if isinstance(paid, tuple) else (paid, paid)
-        steps.append(Step("", dict(zip(AGENTS, mine, strict=True))))
-        said = [f"{agent} {name}.{index}" for agent in AGENTS]
-        turns += [
-            Turn(words[:3], (Message("user", "?"),), Completion(words, (1,), (2,), (-0.5,)), index)
-            for words in said
-            if words not in silent
-        ]
-    return Episode(Point("x", "", round=start), tuple(turns), tuple(steps), (choice, choice), then)
-
-
-def chains(*rows: Sequence[Pay], greedy: Sequence[Pay] = (), silent: Sequence[str] = (), start: int = 0) -> Group[str]:
-    played = tuple(episode(str(k), *row, silent=silent, start=start, choice=k) for k, row in enumerate(rows))
-    likely = episode("likely", *greedy, start=start) if greedy else None
-    return weigh(Group(Point("x", "", round=start), played, AGENTS, likely))
+def chains(*rows: Sequence[Pay], greedy: Sequence[Pay] = (), **about: Any) -> Group[str]:
+    """Weighed, and where `greedy` says so beside one whose answers were the most likely ones."""
+    likely = stretch("likely", *greedy) if greedy else None
+    return weigh(replace(play.chains(*rows, **about), greedy=likely))
 
 
 def samples_of(algorithm: Algorithm[Any], *groups: Group[Any]) -> list[Sample]:
@@ -77,9 +59,7 @@ def samples_of(algorithm: Algorithm[Any], *groups: Group[Any]) -> list[Sample]:
 
 
 def advantages(algorithm: Algorithm[Any], *groups: Group[Any], of: str = "") -> Given:
-    found = samples_of(algorithm, *groups)
-    assert len({s.turn.completion.text for s in found}) == len(found), "an answer was credited twice"
-    return {s.turn.completion.text: s.advantage for s in found if of in s.turn.completion.text}
+    return {text: s.advantage for text, s in by_text([samples_of(algorithm, *groups)]).items() if of in text}
 
 
 def rounder(algorithm: GroupRelative) -> GroupRelative:
@@ -206,9 +186,8 @@ def test_each_agents_steps_have_mean_0_and_variance_1(played: list[tuple[list[fl
 
 def followed(second: tuple[Pay, Pay]) -> Group[str]:
     """Two candidates of which the second goes on, to two candidates more."""
-    later = tuple(episode(f"1{k}", pay, start=1, choice=k) for k, pay in enumerate(second))
-    below = Group(Point("x", "", round=1), later, AGENTS)
-    return Group(Point("x", ""), (episode("0", (1.0, 0.0)), episode("1", (3.0, 8.0), then=below, choice=1)), AGENTS)
+    below = siblings(*(stretch(f"1{k}", pay, start=1, choice=k) for k, pay in enumerate(second)), start=1)
+    return siblings(stretch("0", (1.0, 0.0)), stretch("1", (3.0, 8.0), then=below, choice=1))
 
 
 def test_candidates_are_compared_within_their_agent_and_turn() -> None:

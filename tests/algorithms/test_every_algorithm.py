@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from fakes.play import judge_of
 from madrigal.algorithms import Algorithm
 from madrigal.algorithms.catalog import ALGORITHMS
-from madrigal.rollouts.play import GenerationRequest, StepRequest
+from madrigal.rollouts.play import GenerationRequest
 from madrigal.rollouts.rewards import with_counterfactuals
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
 from madrigal.rollouts.tree import map_turns, rollout_groups
@@ -99,8 +100,7 @@ def credited(name: str, kind: str, size: int, alike: float = 0.0) -> tuple[list[
     def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
         return [Completion(str(one.seed // 7 % 10), (1,), (2, 3), (-0.5, -1.0)) for one in wanted]
 
-    def judge(asked: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
-        return [task.step(one.state, one.actions) for one in asked]
+    judge = judge_of(task)
 
     judging = with_counterfactuals(judge) if algorithm.needs.counterfactual_rewards else judge
     found, played, memory = list[Sample](), list[Turn](), algorithm.begin()

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
+from fakes.play import judge_of
 from madrigal.algorithms import Algorithm, reported
 from madrigal.algorithms.catalog import ALGORITHMS, switch_algorithm
 from madrigal.algorithms.group import MAGRPO
 from madrigal.algorithms.pmic import Pmic
 from madrigal.rollouts.branching import Branching
-from madrigal.rollouts.play import GenerationRequest, StepRequest
+from madrigal.rollouts.play import GenerationRequest
 from madrigal.rollouts.rewards import with_counterfactuals
 from madrigal.rollouts.topology import Parallel
 from madrigal.rollouts.tree import map_turns, rollout_groups
@@ -62,8 +63,7 @@ def played(branching: Branching) -> tuple[Group[Any], ...]:
             for one in wanted
         ]
 
-    def judge(asked: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
-        return [Ledger().step(one.state, one.actions) for one in asked]
+    judge = judge_of(Ledger())
 
     origins = [Point(name, 0) for name in ("one", "two")]
     return tuple(rollout_groups(Ledger(), Parallel(), origins, branching, speak, with_counterfactuals(judge), (0,)))  # type: ignore[arg-type]

@@ -9,41 +9,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes.play import AGENTS, by_text, chains, siblings, stretch, turn
 from madrigal.algorithms.group import MAGRPO, GroupRelative
 from madrigal.maths.batch import Batch, PolicyOutput, prompt_levels
-from madrigal.types import Completion, ConfigError, Episode, Group, Message, Point, Sample, Step, Turn
-
-AGENTS = ("ann", "bob")
-
-
-def turn(agent: str, name: str, index: int) -> Turn:
-    return Turn(agent, (Message("user", "?"),), Completion(f"{agent} {name}", (1,), (2,), (-0.5,)), index)
-
-
-def stretch(
-    name: str, rewards: list[float], *, choice: tuple[int, ...], start: int = 0, then: Any = None, agents: Any = AGENTS
-) -> Episode[str]:
-    """Rounds in which every agent says "<agent> <name>.<round>" and earns the round's reward."""
-    rounds = range(start, start + len(rewards))
-    turns = tuple(turn(agent, f"{name}.{index}", index) for index in rounds for agent in agents)
-    steps = tuple(Step("", dict.fromkeys(agents, reward)) for reward in rewards)
-    return Episode(Point("x", "", round=start), turns, steps, choice, then)
-
-
-def chains(*rewards: list[float], agents: tuple[str, ...] = AGENTS) -> Group[str]:
-    episodes = tuple(
-        stretch(str(k), list(row), choice=(k,) * len(agents), agents=agents) for k, row in enumerate(rewards)
-    )
-    return Group(Point("x", ""), episodes, agents)
+from madrigal.types import ConfigError, Episode, Group, Point, Sample, Step
 
 
 def credited(algorithm: GroupRelative, *groups: Group[Any]) -> list[dict[str, tuple[float, float]]]:
     """Per stage: what was said -> (advantage, return)."""
     stages, memory = algorithm.credit(groups, algorithm.begin())
     assert memory == {}
-    named = [{s.turn.completion.text: (s.advantage, s.return_) for s in stage} for stage in stages]
-    assert list(map(len, named)) == list(map(len, stages)), "an answer was credited twice"
-    return named
+    return [{text: (s.advantage, s.return_) for text, s in by_text([stage]).items()} for stage in stages]
 
 
 def test_one_round_by_hand() -> None:
@@ -99,14 +75,11 @@ def tree() -> Group[str]:
     """Two branches with rewards 1 and 3; below the first 2 and 4, below the second 0 and 10."""
 
     def below(name: str, rewards: list[float]) -> Group[str]:
-        kids = [stretch(f"{name}{k}", [r], choice=(k, k), start=1) for k, r in enumerate(rewards)]
-        return Group(Point("x", "", round=1), tuple(kids), AGENTS)
+        return siblings(*(stretch(f"{name}{k}", r, choice=k, start=1) for k, r in enumerate(rewards)), start=1)
 
-    tops = (
-        stretch("0", [1.0], choice=(0, 0), then=below("0", [2.0, 4.0])),
-        stretch("1", [3.0], choice=(1, 1), then=below("1", [0.0, 10.0])),
+    return siblings(
+        stretch("0", 1.0, then=below("0", [2.0, 4.0])), stretch("1", 3.0, choice=1, then=below("1", [0.0, 10.0]))
     )
-    return Group(Point("x", ""), tops, AGENTS)
 
 
 def test_a_tree_bootstraps_with_the_mean_over_its_children() -> None:
@@ -149,20 +122,20 @@ def batch_of(samples: list[Sample]) -> Batch:
 
 
 def test_crossed_answers_get_the_mean_over_their_joint_actions_and_are_credited_once() -> None:
-    said = {(a, k): turn(a, f"{k}.0", 0) for a in AGENTS for k in range(2)}
+    said = {(a, k): turn(a, f"{a} {k}.0") for a in AGENTS for k in range(2)}
     rewards = {(0, 0): 1.0, (0, 1): 3.0, (1, 0): 5.0, (1, 1): 9.0}
     episodes = tuple(
         Episode(Point("x", ""), (said["ann", i], said["bob", j]), (Step("", dict.fromkeys(AGENTS, r)),), (i, j))
         for (i, j), r in rewards.items()
     )
-    (stage,) = credited(GroupRelative(width=2, crossed=True), Group(Point("x", ""), episodes, AGENTS))
+    (stage,) = credited(GroupRelative(width=2, crossed=True), siblings(*episodes))
     assert stage == {"ann 0.0": (-2.5, 2), "ann 1.0": (2.5, 7), "bob 0.0": (-1.5, 3), "bob 1.0": (1.5, 6)}
 
 
 def test_later_rounds_of_crossed_chains_belong_to_one_chain_each() -> None:
     choices = [(0, 0), (0, 1), (1, 0), (1, 1)]
-    episodes = tuple(stretch(f"{n}", [0.0, float(n)], choice=choice, agents=AGENTS) for n, choice in enumerate(choices))
-    late, early = credited(GroupRelative(width=2, crossed=True), Group(Point("x", ""), episodes, AGENTS))
+    episodes = tuple(stretch(f"{n}", 0.0, float(n), choice=choice) for n, choice in enumerate(choices))
+    late, early = credited(GroupRelative(width=2, crossed=True), siblings(*episodes))
     assert [late[f"ann {n}.1"][0] for n in range(4)] == [-1.5, -0.5, 0.5, 1.5]
     assert len(late) == 8 and len(early) == 4
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fakes.play import judge_of
 from madrigal.algorithms.group import GroupRelative
 from madrigal.rollouts.play import GenerationRequest
 from madrigal.rollouts.seeds import derive
@@ -79,7 +80,7 @@ def learn(task: Matrix, credit: Callable[[Sequence[Group[Any]]], list[Sample]], 
         return [Completion(str(int((u.seed % 10**6) / 10**6 >= first[u.agent]))) for u in wanted]
 
     for step in range(steps):
-        judge = lambda wanted: [task.step(r.state, r.actions) for r in wanted]  # noqa: E731
+        judge = judge_of(task)
         origins = [Point(f"x{n}", None) for n in range(2)]
         groups = rollout_groups(task, Parallel(), origins, GroupRelative(width=8).branching, speak, judge, (seed, step))  # type: ignore[arg-type]
         for sample in (samples := credit(groups)):

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes.play import siblings, turn
 from madrigal.algorithms import reported
 from madrigal.algorithms.self_play import SelfPlay
 from madrigal.build.experiment import check_needs
@@ -18,26 +19,21 @@ from madrigal.config import from_json, to_json
 from madrigal.recipes import recipe
 from madrigal.runs.checkpoint import load_checkpoint, save_checkpoint
 from madrigal.tasks.catalog import open_task
-from madrigal.types import Completion, ConfigError, Episode, Group, Message, Point, Sample, Step, Turn
+from madrigal.types import ConfigError, Episode, Group, Point, Sample, Step
 
 SEATS = ("first", "second")
 
 
-def turn(agent: str, index: int, *, tokens: bool = True) -> Turn:
-    said = Completion("5", (1,), (2,), (-0.5,)) if tokens else Completion("5")
-    return Turn(agent, (Message("user", "?"),), said, index)
-
-
 def game(reward: float, *, rounds: int = 2, name: str = "kuhn", played: Sequence[str] = SEATS) -> Episode[str]:
     """Rounds in which the seats take turns; the first one wins `reward` in the last."""
-    turns = tuple(turn(SEATS[n % 2], n, tokens=SEATS[n % 2] in played) for n in range(rounds))
+    turns = tuple(turn(SEATS[n % 2], "5", n, tokens=int(SEATS[n % 2] in played)) for n in range(rounds))
     pays = [0.0] * (rounds - 1) + [reward]
     steps = tuple(Step("", {"first": pay, "second": -pay}, details={"game": name}) for pay in pays)
     return Episode(Point("x", ""), turns, steps)
 
 
 def groups(*episodes: Episode[str]) -> list[Group[Any]]:
-    return [Group(Point("x", ""), (episode,), SEATS) for episode in episodes]
+    return [siblings(episode, agents=SEATS) for episode in episodes]
 
 
 def credited(algorithm: SelfPlay, *episodes: Episode[str], memory: dict[str, float] | None = None) -> list[Sample]:

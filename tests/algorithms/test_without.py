@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes.play import judge_of, turn
 from madrigal.algorithms.group import LEAVE_ONE_OUT_TEAM, MAGRPO, GroupRelative
 from madrigal.rollouts.play import StepRequest
 from madrigal.rollouts.rewards import difference_rewards, rewarded, reweight, with_counterfactuals
@@ -43,10 +44,6 @@ class Sum:
         ann, bob, cat = (float(actions[agent] or 0) for agent in self.agents)
         total = 2 * ann + bob + cat
         return Step(state + 1, dict.fromkeys(self.agents, total), "horizon" if state + 1 == self.horizon else "")
-
-
-def judge_of(task: Any) -> Any:
-    return lambda requests: [task.step(r.state, r.actions) for r in requests]
 
 
 def test_every_agent_is_left_out_once_in_a_single_call() -> None:
@@ -131,11 +128,7 @@ def chains(*rows: Sequence[tuple[float, Mapping[str, float]]]) -> Group[str]:
     episodes = []
     for k, row in enumerate(rows):
         steps = tuple(Step("", dict.fromkeys(AGENTS, r), counterfactual_rewards=without) for r, without in row)
-        turns = tuple(
-            Turn(agent, (), Completion(f"{k}", (1,), (2,), (-0.5,)), n)
-            for n, (_, without) in enumerate(row)
-            for agent in without
-        )
+        turns = tuple(turn(agent, f"{k}", n) for n, (_, without) in enumerate(row) for agent in without)
         episodes.append(Episode(Point("x", ""), turns, steps, (k,) * 3))
     return Group(Point("x", ""), tuple(episodes), AGENTS)
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import pytest
 from rich.console import Console
 
+from fakes.play import judge_of
 from madrigal.commands.scene import Scene, news, outline, shown
 from madrigal.rollouts.play import EpisodeRun, drive, play
 from madrigal.rollouts.task import SingleRound
@@ -48,7 +49,7 @@ def watch(
     drive(
         [EpisodeRun(moves, ())],
         lambda wanted: [Completion(said[u.agent]) for u in wanted],
-        lambda asked: [task.step(a.state, a.actions) for a in asked],
+        judge_of(task),
     )
     return scene
 

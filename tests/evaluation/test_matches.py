@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
 import pytest
 
+from fakes.play import judge_of
 from madrigal.evaluation.games import match, scripted
-from madrigal.rollouts.play import GenerationRequest, StepRequest
+from madrigal.rollouts.play import GenerationRequest
 from madrigal.rollouts.task import SingleRound
 from madrigal.tasks.games.kuhn import Kuhn, equilibrium_player
 from madrigal.tasks.games.opponent import open_table
 from madrigal.tasks.games.players import random_player
 from madrigal.tasks.games.rules import PLAYERS
 from madrigal.tasks.games.tictactoe import TicTacToe, perfect_player
-from madrigal.types import Completion, ConfigError, Example, Messages, Step
+from madrigal.types import Completion, ConfigError, Example, Messages
 
 RANDOM, PERFECT = scripted(random_player), scripted(perfect_player)
-
-
-def judge_of(task: Any) -> Callable[[Sequence[StepRequest[Any]]], list[Step[Any]]]:
-    return lambda requests: [task.step(request.state, request.actions) for request in requests]
 
 
 def test_perfect_play_never_loses_and_draws_with_itself() -> None:

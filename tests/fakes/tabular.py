@@ -18,15 +18,16 @@ from jaxtyping import config
 from torch import Tensor
 from torch.optim import Adam
 
+from fakes.play import judge_of
 from madrigal.algorithms import Algorithm
 from madrigal.learning.histories import visible_turns
 from madrigal.maths.batch import Batch, PolicyOutput, make_batch
-from madrigal.rollouts.play import GenerationRequest, StepRequest
+from madrigal.rollouts.play import GenerationRequest
 from madrigal.rollouts.rewards import with_counterfactuals
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import Topology
 from madrigal.rollouts.tree import map_turns, rollout_groups, walk
-from madrigal.types import Completion, Episode, Group, Messages, Point, Sample, Step, Turn, TurnScores
+from madrigal.types import Completion, Episode, Group, Messages, Point, Sample, Turn, TurnScores
 
 ROWS = 64
 
@@ -148,8 +149,7 @@ def climb(
     def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
         return [tables[one.agent].answer(one) for one in wanted]
 
-    def judge(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
-        return [task.step(one.state, one.actions) for one in requests]
+    judge = judge_of(task)
 
     judging = with_counterfactuals(judge) if algorithm.needs.counterfactual_rewards else judge
     for step in range(steps):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from fakes.play import judge_of
 from madrigal.algorithms.self_play import SelfPlay
 from madrigal.learning import snapshots
 from madrigal.learning.learner import Learner
@@ -18,14 +19,14 @@ from madrigal.policies.generate import generate
 from madrigal.policies.local import LocalPolicy, load_policy, put_weights, twin_of
 from madrigal.policies.team import Team
 from madrigal.rollouts.branching import Branching
-from madrigal.rollouts.play import GenerationRequest, StepRequest
+from madrigal.rollouts.play import GenerationRequest
 from madrigal.rollouts.topology import Parallel
 from madrigal.rollouts.tree import numbered, rollout_groups
 from madrigal.runs.checkpoint import load_checkpoint, save_checkpoint
 from madrigal.settings import Lora, OptimizerConfig, PartnerConfig, PolicyConfig, Sampling
 from madrigal.tasks.games.kuhn import Kuhn
 from madrigal.tasks.games.table import Table
-from madrigal.types import Completion, ConfigError, Message, Point, Step
+from madrigal.types import Completion, ConfigError, Message, Point
 
 SEATS = ("first", "second")
 TABLE = Table(Kuhn())
@@ -34,8 +35,7 @@ ONE, FEW = Sampling(max_new_tokens=1), Sampling(max_new_tokens=4)
 PROMPT = (Message("user", "You have 3 of 5. Which one is it?\n\nSolve it step by step. End with: The answer is N."),)
 
 
-def judge(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
-    return [TABLE.step(request.state, request.actions) for request in requests]
+judge = judge_of(TABLE)
 
 
 def loaded(lora: int = 0) -> LocalPolicy:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from fakes.play import judge_of
 from madrigal.algorithms import Algorithm
 from madrigal.algorithms.counterfactual import Counterfactual
 from madrigal.algorithms.group import AT_GRPO, DR_MAS, MULTI_TURN_GRPO, RLOO, GroupRelative
@@ -22,7 +23,7 @@ from madrigal.build.learners import NOBODY
 from madrigal.learning.critics import Critics
 from madrigal.learning.learners import Learners, examples_in
 from madrigal.maths.batch import weight_of
-from madrigal.rollouts.play import GenerationRequest, StepRequest
+from madrigal.rollouts.play import GenerationRequest
 from madrigal.rollouts.topology import Sequential
 from madrigal.rollouts.tree import numbered, rollout_groups
 from madrigal.types import Completion, Episode, Group, Message, Point, Sample, Step, Turn
@@ -61,8 +62,7 @@ def play(algorithm: Algorithm[Any], race: Race, silent: int = -1) -> list[Group[
     def partner(wanted: Sequence[GenerationRequest]) -> list[Completion]:
         return [Completion("1") if one.agent == "bob" else speak([one])[0] for one in wanted]
 
-    def judge(asked: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
-        return [race.step(one.state, one.actions) for one in asked]
+    judge = judge_of(race)
 
     groups = list[Group[Any]]()
     for n in range(3):

@@ -3,52 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from fakes.play import Diary, grow
 from madrigal.algorithms.siblings import all_groups
 from madrigal.rollouts.branching import Branching, check_branching
-from madrigal.rollouts.play import GenerationRequest, speaking_order
+from madrigal.rollouts.play import speaking_order
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
-from madrigal.rollouts.tree import rollout_groups, walk, with_scores
+from madrigal.rollouts.tree import walk, with_scores
 from madrigal.runs.records import full_episodes, segments
-from madrigal.types import Completion, ConfigError, Group, Message, Point, Step, Turn, TurnScores
-
-State = tuple[str, ...]
+from madrigal.types import ConfigError, Group, TurnScores
 
 
-@dataclass(frozen=True)
-class Diary:
-    """A task whose state is everything said, and whose reward is made of it."""
-
-    agents: tuple[str, ...] = ("ann", "bob")
-    horizon: int = 2
-    name: str = "diary"
-
-    def acting(self, state: State) -> tuple[str, ...]:
-        return self.agents
-
-    def observe(self, state: State, agent: str, heard: Sequence[Turn]) -> tuple[Message, ...]:
-        return (Message("user", f"{agent}:{state}:" + ",".join(turn.completion.text for turn in heard)),)
-
-    def step(self, state: State, actions: Mapping[str, str]) -> Step[State]:
-        after = (*state, "+".join(actions[agent] for agent in self.agents))
-        reward = float(sum(map(ord, after[-1])) % 7)
-        return Step(after, dict.fromkeys(self.agents, reward), "horizon" if len(after) == self.horizon else "")
-
-
-def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
-    return [Completion(str(one.seed % 1000)) for one in wanted]
-
-
-def grow(task: Any, branching: Branching, topology: Topology, origins: int = 1) -> list[Group[Any]]:
-    points = [Point(f"x{n}", ()) for n in range(origins)]
-    return rollout_groups(
-        task, topology, points, branching, speak, lambda asked: [task.step(r.state, r.actions) for r in asked]
-    )
+def groups_of(*given: Any, origins: int = 1) -> list[Group[Any]]:
+    return grow(*given, origins=origins)[0]
 
 
 def asked_for(group: Group[Any]) -> dict[tuple[int, int], int]:
@@ -93,7 +63,7 @@ SHAPES = [
 def test_what_is_played_is_what_was_counted(agents: tuple[str, ...], topology: Topology, branching: Branching) -> None:
     order = speaking_order(topology, agents)
     horizon = 2 if branching.leaves(order, 2) <= 256 else 1
-    (group,) = grow(Diary(agents, horizon), branching, topology)
+    (group,) = groups_of(Diary(agents, horizon), branching, topology)
     count = segments if branching.follow == "best" else full_episodes
     assert sum(1 for _ in count([group])) == branching.leaves(order, horizon)
     expected = {(r, p): branching.answers(order, r, p) for r in range(horizon) for p in range(len(order))}
@@ -103,7 +73,7 @@ def test_what_is_played_is_what_was_counted(agents: tuple[str, ...], topology: T
 @pytest.mark.parametrize("branching", [Branching(2, crossed=True), Branching(2, at="round", crossed=True)])
 def test_crossed_joint_actions_are_counted_too(branching: Branching) -> None:
     for agents in (("ann", "bob"), ("ann", "bob", "cat")):
-        (group,) = grow(Diary(agents), branching, Parallel())
+        (group,) = groups_of(Diary(agents), branching, Parallel())
         assert sum(1 for _ in full_episodes([group])) == branching.leaves(agents, 2)
         assert asked_for(group) == {
             (r, p): branching.answers(agents, r, p) for r in range(2) for p in range(len(agents))
@@ -111,13 +81,13 @@ def test_crossed_joint_actions_are_counted_too(branching: Branching) -> None:
 
 
 def test_an_agent_alone_speaks_once_more_beside_every_chain() -> None:
-    (group,) = grow(Diary(horizon=1), Branching(3, solo=True), Sequential())
+    (group,) = groups_of(Diary(horizon=1), Branching(3, solo=True), Sequential())
     assert asked_for(group) == {(0, 0): 3, (0, 1): 6}
     assert [Branching(3, solo=True).answers(("ann", "bob"), 0, place) for place in (0, 1)] == [3, 6]
 
 
 def test_the_released_tree_of_c3_has_two_messages_and_four_answers_to_each() -> None:
-    (group,) = grow(Diary(horizon=1), Branching(4, at="turn", fanout=(2, 4)), Sequential())
+    (group,) = groups_of(Diary(horizon=1), Branching(4, at="turn", fanout=(2, 4)), Sequential())
     assert asked_for(group) == {(0, 0): 2, (0, 1): 8}
     assert [len(episode.turns) for episode in segments([group])] == [1] * 10
     assert [episode.then is None for episode in segments([group])] == [False] * 2 + [True] * 8
@@ -180,7 +150,7 @@ def test_an_agent_that_nobody_is_cannot_be_varied() -> None:
     ids=["chains", "tree", "decisions", "crossed"],
 )
 def test_scores_come_to_the_turns_that_they_were_given_for(branching: Branching) -> None:
-    groups = grow(Diary(), branching, Parallel(), origins=2)
+    groups = groups_of(Diary(), branching, Parallel(), origins=2)
     turns = [turn for _, _, turn in walk(groups)]
     scored = with_scores(groups, [TurnScores((float(n),)) for n in range(len(turns))])
     assert [(turn.scores.values, turn) for _, _, turn in walk(scored)] == [((n,), turn) for n, turn in enumerate(turns)]
@@ -191,7 +161,7 @@ def test_scores_come_to_the_turns_that_they_were_given_for(branching: Branching)
 
 def test_answers_are_numbered_and_crossed_joint_actions_share_them() -> None:
     """Two answers of two agents: four joint actions of round 0 say four answers; later rounds are each chain's own."""
-    groups = grow(Diary(), Branching(2, crossed=True, greedy=True), Parallel(), origins=2)
+    groups = groups_of(Diary(), Branching(2, crossed=True, greedy=True), Parallel(), origins=2)
     for group in groups:
         first = [[turn.number for turn in one.turns if turn.round == 0] for one in group.episodes]
         assert len({tuple(pair) for pair in first}) == 4 and len({number for pair in first for number in pair}) == 4

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from fakes import play as play_fakes
+from fakes.play import Diary, State, Voice, judge_of
 from madrigal.algorithms.siblings import all_groups
 from madrigal.rollouts.branching import Branching
 from madrigal.rollouts.play import GenerationRequest, SpeakRequest, StepRequest, play, play_turn
@@ -18,29 +20,7 @@ from madrigal.runs.records import full_episodes
 from madrigal.settings import RewardWeights
 from madrigal.types import Completion, Episode, Group, Message, Point, Step, Turn
 
-State = tuple[str, ...]
 TREE = Branching(2, at="turn")
-
-
-@dataclass(frozen=True)
-class Diary:
-    """A task whose state is everything said; it ends at the horizon, or when somebody says "stop"."""
-
-    agents: tuple[str, ...] = ("ann", "bob")
-    horizon: int = 1
-    name: str = "diary"
-
-    def acting(self, state: State) -> tuple[str, ...]:
-        return self.agents
-
-    def observe(self, state: State, agent: str, heard: Sequence[Turn]) -> tuple[Message, ...]:
-        return (Message("user", f"{agent}:{len(state)}:" + ",".join(turn.completion.text for turn in heard)),)
-
-    def step(self, state: State, actions: Mapping[str, str]) -> Step[State]:
-        after = (*state, "+".join(actions[agent] for agent in self.agents))
-        over = len(after) == self.horizon or "stop" in actions.values()
-        reward = float(sum(map(ord, after[-1])) % 11)
-        return Step(after, dict.fromkeys(self.agents, reward), "horizon" if over else "")
 
 
 @dataclass(frozen=True)
@@ -56,28 +36,14 @@ class Turnwise(Diary):
         return Step((*state, said), dict.fromkeys(self.agents, float(len(state))), ending)  # type: ignore[arg-type]
 
 
-class Voice:
-    """Says the last digits of its seed, or what a script says of it, and remembers every call."""
-
-    def __init__(self, script: Mapping[str, str] | None = None) -> None:
-        self.calls: list[list[GenerationRequest]] = []
-        self.script = dict(script or {})
-
-    def __call__(self, wanted: Sequence[GenerationRequest]) -> list[Completion]:
-        self.calls.append(list(wanted))
-        return [Completion(self.script.get(one.agent, str(one.seed % 10000))) for one in wanted]
-
-
 def grow(
     task: Any,
     branching: Branching = TREE,
     topology: Topology = Sequential(),  # noqa: B008
     origins: int = 1,
 ) -> tuple[list[Group[Any]], Voice]:
-    voice, points = Voice(), [Point(f"x{n}", ()) for n in range(origins)]
-    judge = lambda asked: [task.step(one.state, one.actions) for one in asked]  # noqa: E731
-    judge = rewarded(judge, task, topology, RewardWeights(), stop_above=branching.stop_above)
-    return rollout_groups(task, topology, points, branching, voice, judge, (7,)), voice
+    judge = rewarded(judge_of(task), task, topology, RewardWeights(), stop_above=branching.stop_above)
+    return play_fakes.grow(task, branching, topology, origins, judge=judge)
 
 
 def ended(moves: Any, reply: object) -> Episode[Any]:
@@ -87,7 +53,7 @@ def ended(moves: Any, reply: object) -> Episode[Any]:
 
 
 def test_a_decision_in_the_middle_of_a_round_by_hand() -> None:
-    moves = play_turn(Diary(), Sequential(), Point("x", ()))
+    moves = play_turn(Diary(horizon=1), Sequential(), Point("x", ()))
     assert next(moves) == SpeakRequest({"ann": (Message("user", "ann:0:"),)}, 0, 0)
     episode = ended(moves, {"ann": Completion("a", seconds=2.0)})
     assert (episode.steps, [turn.completion.text for turn in episode.turns]) == ((), ["a"])
@@ -95,7 +61,7 @@ def test_a_decision_in_the_middle_of_a_round_by_hand() -> None:
 
 def test_the_decision_that_closes_the_joint_action_is_judged() -> None:
     said = Turn("ann", (), Completion("a", seconds=2.0))
-    moves = play_turn(Diary(), Sequential(), Point("x", (), (said,)))
+    moves = play_turn(Diary(horizon=1), Sequential(), Point("x", (), (said,)))
     assert next(moves) == SpeakRequest({"bob": (Message("user", "bob:0:a"),)}, 0, 1)
     assert moves.send({"bob": Completion("b")}) == StepRequest((), {"ann": "a", "bob": "b"})
     step = Step(("a+b",), {"ann": 1.0, "bob": 1.0}, "horizon")
@@ -104,7 +70,7 @@ def test_the_decision_that_closes_the_joint_action_is_judged() -> None:
 
 
 def test_those_who_speak_at_once_decide_one_by_one_without_hearing_each_other() -> None:
-    (group,), _ = grow(Diary(), topology=Parallel())
+    (group,), _ = grow(Diary(horizon=1), topology=Parallel())
     below = group.episodes[0].then
     assert below is not None and below.origin.history == group.episodes[0].turns
     assert {turn.prompt for episode in below.episodes for turn in episode.turns} == {(Message("user", "bob:0:"),)}
@@ -118,7 +84,7 @@ TOPOLOGIES = [Parallel(), Sequential(), Discussion(2), Asynchronous(2), Coordina
 def test_alternatives_differ_in_their_words_and_in_nothing_before_them(
     topology: Topology, agents: tuple[str, ...]
 ) -> None:
-    (group,), _ = grow(Diary(agents), topology=topology)
+    (group,), _ = grow(Diary(agents, horizon=1), topology=topology)
     for node in all_groups([group]):
         first = [episode.turns[0] for episode in node.episodes]
         assert len({(turn.agent, turn.prompt, turn.round, turn.started) for turn in first}) == 1
@@ -174,8 +140,8 @@ def test_seeds_are_all_different_and_do_not_depend_on_the_examples_beside() -> N
 
 
 def test_the_first_alternatives_are_the_same_in_a_narrower_tree() -> None:
-    (wide,), _ = grow(Diary(), Branching(4, at="turn"))
-    (narrow,), _ = grow(Diary(), Branching(2, at="turn"))
+    (wide,), _ = grow(Diary(horizon=1), Branching(4, at="turn"))
+    (narrow,), _ = grow(Diary(horizon=1), Branching(2, at="turn"))
     assert narrow.episodes[1].turns == wide.episodes[1].turns
     assert narrow.episodes[1].then.episodes[1] == wide.episodes[1].then.episodes[1]  # type: ignore[union-attr]
 
@@ -186,7 +152,7 @@ def test_a_branch_that_has_ended_grows_no_further() -> None:
     def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
         return [Completion("stop" if n == 0 and one.agent == "bob" else "go") for n, one in enumerate(wanted)]
 
-    judge = lambda asked: [task.step(one.state, one.actions) for one in asked]  # noqa: E731
+    judge = judge_of(task)
     (group,) = rollout_groups(task, Sequential(), [Point("x", ())], TREE, speak, judge)
     lengths = [len(path.steps) for path in full_episodes([group])]
     assert lengths == [1] + [2] * 12
@@ -201,7 +167,7 @@ def test_a_reward_above_the_threshold_ends_a_branch_of_a_tree() -> None:
 
 
 def test_only_one_agents_words_are_varied() -> None:
-    (group,), _ = grow(Diary(("ann", "bob", "cat")), Branching(3, at="turn", vary=("bob",)))
+    (group,), _ = grow(Diary(("ann", "bob", "cat"), horizon=1), Branching(3, at="turn", vary=("bob",)))
     assert [len(node.episodes) for node in all_groups([group])] == [1, 3, 1, 1, 1]
     assert {node.episodes[0].turns[0].agent for node in all_groups([group]) if len(node.episodes) > 1} == {"bob"}
 
@@ -242,7 +208,7 @@ def test_nothing_goes_on_where_the_best_has_ended() -> None:
 
 
 def test_who_is_silent_is_not_asked_not_heard_and_does_nothing() -> None:
-    moves = play(Diary(("ann", "bob", "cat")), Sequential(), Point("x", ()), silent=("ann", "bob"))
+    moves = play(Diary(("ann", "bob", "cat"), horizon=1), Sequential(), Point("x", ()), silent=("ann", "bob"))
     assert next(moves) == SpeakRequest({"cat": (Message("user", "cat:0:"),)}, 0, 0)
     assert moves.send({"cat": Completion("c")}) == StepRequest((), {"ann": "", "bob": "", "cat": "c"})
 
@@ -262,12 +228,12 @@ def test_beside_every_chain_the_last_speaker_plays_alone(topology: Topology, las
 
 
 def test_who_plays_alone_draws_words_of_its_own() -> None:
-    _, voice = grow(Diary(), Branching(3, solo=True), Parallel())
+    _, voice = grow(Diary(horizon=1), Branching(3, solo=True), Parallel())
     seeds = [one.seed for call in voice.calls for one in call]
     assert len(set(seeds)) == len(seeds) == 3 * 3
 
 
 def test_playing_alone_does_not_change_what_is_played_together() -> None:
-    (beside,), _ = grow(Diary(), Branching(3, solo=True))
-    (plain,), _ = grow(Diary(), Branching(3))
+    (beside,), _ = grow(Diary(horizon=1), Branching(3, solo=True))
+    (plain,), _ = grow(Diary(horizon=1), Branching(3))
     assert beside.episodes == plain.episodes and plain.solo == ()

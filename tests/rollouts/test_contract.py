@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from madrigal.rollouts.play import EpisodeRun, StepRequest, drive, play
+from fakes.play import judge_of
+from madrigal.rollouts.play import EpisodeRun, drive, play
 from madrigal.rollouts.task import SingleRound, Task, check_step, check_task, joint
 from madrigal.rollouts.topology import Parallel
 from madrigal.tasks.guarded import Guarded
@@ -56,8 +57,7 @@ def played(task: Task[Any]) -> Any:
     """One episode in which everybody says "real"."""
     game = EpisodeRun(play(task, Parallel(), Point("ada", task.reset(ADA))), ())
 
-    def judge(asked: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
-        return [task.step(one.state, one.actions) for one in asked]
+    judge = judge_of(task)
 
     return drive([game], lambda wanted: [Completion("real")] * len(wanted), judge)[0]
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from fakes.play import grow
 from madrigal.algorithms.group import GroupRelative
 from madrigal.rollouts.branching import Branching, check_branching
 from madrigal.rollouts.play import GenerationRequest, speaking_order
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
-from madrigal.rollouts.tree import rollout_groups
-from madrigal.types import Completion, ConfigError, Group, Message, Point, Step, Turn
+from madrigal.types import Completion, ConfigError, Group, Message, Step, Turn
 
 SIZES = (2, 3, 5, 8)
 NAMES = ("ann", "bob", "cat", "dan", "eve", "fay", "gus", "hal")
@@ -55,10 +55,7 @@ class Voices:
 
 
 def grown(task: Sum, topology: Topology, branching: Branching, origins: int = 1) -> tuple[list[Group[Any]], Voices]:
-    voices = Voices()
-    judge = lambda requests: [task.step(r.state, r.actions) for r in requests]  # noqa: E731
-    points = [Point(f"x{n}", 0) for n in range(origins)]
-    return rollout_groups(task, topology, points, branching, voices, judge), voices  # type: ignore[arg-type]
+    return grow(task, branching, topology, origins, start=0, speak=Voices())
 
 
 def kinds(size: int) -> dict[str, tuple[Topology, int, int]]:

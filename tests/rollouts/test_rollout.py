@@ -5,62 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from fakes.play import Diary, Voice, grow, judge_of
 from madrigal.rollouts.branching import Branching, check_branching
-from madrigal.rollouts.play import EpisodeRun, GenerationRequest, SpeakRequest, StepRequest, drive, play
+from madrigal.rollouts.play import EpisodeRun, SpeakRequest, StepRequest, drive, play
 from madrigal.rollouts.play import judge_in_threads as in_threads
 from madrigal.rollouts.rewards import stopping
 from madrigal.rollouts.task import SingleRound, check_step
-from madrigal.rollouts.topology import Parallel, Sequential, Topology
+from madrigal.rollouts.topology import Parallel, Sequential
 from madrigal.rollouts.tree import rollout_groups
 from madrigal.types import Completion, ConfigError, Episode, Example, Group, Message, Point, RewardError, Step, Turn
-
-State = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Diary:
-    """A task whose state is everything said; it ends at the horizon, or when somebody says "stop"."""
-
-    horizon: int = 2
-    agents: tuple[str, ...] = ("ann", "bob")
-    name: str = "diary"
-
-    def acting(self, state: State) -> tuple[str, ...]:
-        return self.agents
-
-    def observe(self, state: State, agent: str, heard: Sequence[Turn]) -> tuple[Message, ...]:
-        return (Message("user", f"{agent}:{len(state)}:" + ",".join(t.completion.text for t in heard)),)
-
-    def step(self, state: State, actions: Mapping[str, str]) -> Step[State]:
-        after = (*state, "+".join(actions.values()))
-        over = len(after) == self.horizon or "stop" in actions.values()
-        return Step(after, dict.fromkeys(self.agents, float(len(after))), "horizon" if over else "")
-
-
-class Voice:
-    """Says the last digits of its seed and remembers every call."""
-
-    def __init__(self) -> None:
-        self.calls: list[list[GenerationRequest]] = []
-
-    def __call__(self, wanted: Sequence[GenerationRequest]) -> list[Completion]:
-        self.calls.append(list(wanted))
-        return [Completion(str(u.seed % 1000)) for u in wanted]
-
-
-def judged(task: Any) -> Any:
-    return lambda requests: [task.step(r.state, r.actions) for r in requests]
-
-
-def grown(task: Any, branching: Branching, origins: int = 1, topology: Topology = Parallel()) -> Any:  # noqa: B008
-    voice = Voice()
-    points = [Point(f"x{n}", ()) for n in range(origins)]
-    return rollout_groups(task, topology, points, branching, voice, judged(task), (7,)), voice
 
 
 def says(text: str, seconds: float = 0.0) -> Completion:
@@ -102,25 +60,25 @@ def test_the_clock_starts_anew_every_round_and_stands_at_zero_in_parallel() -> N
     task = Diary()
     slow = lambda wanted: [Completion("a", seconds=3.0) for _ in wanted]  # noqa: E731
     for topology, starts in ((Parallel(), [0, 0, 0, 0]), (Sequential(), [0, 3, 0, 3])):
-        (episode,) = drive([EpisodeRun(play(task, topology, Point("x", ())), ())], slow, judged(task))
+        (episode,) = drive([EpisodeRun(play(task, topology, Point("x", ())), ())], slow, judge_of(task))
         assert [t.started for t in episode.turns] == starts
 
 
 def test_two_rounds_of_a_group_cost_two_calls() -> None:
-    groups, voice = grown(Diary(horizon=2), Branching(width=5), origins=3)
+    groups, voice = grow(Diary(horizon=2), Branching(width=5), origins=3)
     assert [len(call) for call in voice.calls] == [30, 30]
     assert [len(group.episodes) for group in groups] == [5, 5, 5]
 
 
 def test_a_sequential_round_costs_one_call_per_speaker() -> None:
-    _, voice = grown(Diary(horizon=2), Branching(width=3), topology=Sequential())
+    _, voice = grow(Diary(horizon=2), Branching(width=3), topology=Sequential())
     assert [len(call) for call in voice.calls] == [3, 3, 3, 3]
 
 
 def test_games_that_have_ended_ask_for_nothing() -> None:
     task, voice = Diary(horizon=2), Voice()
     opened = [Point("x", ()), Point("y", ("said",), round=1)]
-    drive([EpisodeRun(play(task, Parallel(), p), (p.example,)) for p in opened], voice, judged(task))
+    drive([EpisodeRun(play(task, Parallel(), p), (p.example,)) for p in opened], voice, judge_of(task))
     assert [len(call) for call in voice.calls] == [4, 2]
 
 
@@ -133,14 +91,14 @@ def test_seeds_do_not_depend_on_the_games_beside() -> None:
 
     def alone_or_not(count: int) -> str:
         games = [EpisodeRun(play(task, Parallel(), Point("x", ())), ("k", n)) for n in range(count)]
-        return repr([t.completion.text for t in drive(games, Voice(), judged(task))[0].turns])
+        return repr([t.completion.text for t in drive(games, Voice(), judge_of(task))[0].turns])
 
     assert alone_or_not(1) == alone_or_not(9)
 
 
 def test_all_seeds_of_a_step_differ() -> None:
     for branching in (Branching(3), Branching(3, at="round"), Branching(3, crossed=True)):
-        _, voice = grown(Diary(horizon=2), branching, origins=4)
+        _, voice = grow(Diary(horizon=2), branching, origins=4)
         assert len(set(seeds(voice))) == len(seeds(voice))
 
 
@@ -155,14 +113,14 @@ class Talk:
 
 
 def test_an_agent_that_speaks_twice_in_a_round_has_two_seeds() -> None:
-    (group,), voice = grown(Diary(horizon=1), Branching(2), topology=Talk())
+    (group,), voice = grow(Diary(horizon=1), Branching(2), topology=Talk())
     assert len(set(seeds(voice))) == len(seeds(voice)) == 8
     assert [t.agent for t in group.episodes[0].turns] == ["ann", "bob"] * 2
 
 
 def test_an_example_drawn_twice_in_a_step_is_played_with_other_seeds() -> None:
     voice, task = Voice(), Diary(horizon=1)
-    rollout_groups(task, Parallel(), [Point("x", ()), Point("x", ())], Branching(2), voice, judged(task))
+    rollout_groups(task, Parallel(), [Point("x", ()), Point("x", ())], Branching(2), voice, judge_of(task))
     assert len(set(seeds(voice))) == 8
 
 
@@ -190,27 +148,27 @@ def leaves(group: Group[Any]) -> int:
     ],
 )
 def test_branches_and_what_they_cost(branching: Branching, horizon: int, count: int, calls: list[int]) -> None:
-    (group,), voice = grown(Diary(horizon=horizon), branching)
+    (group,), voice = grow(Diary(horizon=horizon), branching)
     assert leaves(group) == count == branching.leaves(("ann", "bob"), horizon)
     assert [len(call) for call in voice.calls] == calls
 
 
 def test_choices_of_siblings() -> None:
-    (aligned,), _ = grown(Diary(horizon=1), Branching(3))
-    (crossed,), _ = grown(Diary(horizon=1), Branching(2, crossed=True))
+    (aligned,), _ = grow(Diary(horizon=1), Branching(3))
+    (crossed,), _ = grow(Diary(horizon=1), Branching(2, crossed=True))
     assert [e.choice for e in aligned.episodes] == [(0, 0), (1, 1), (2, 2)]
     assert [e.choice for e in crossed.episodes] == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
 def test_crossed_joint_actions_share_their_answers() -> None:
-    (group,), _ = grown(Diary(horizon=1), Branching(2, crossed=True))
+    (group,), _ = grow(Diary(horizon=1), Branching(2, crossed=True))
     said = [[t.completion.text for t in e.turns] for e in group.episodes]
     (a0, b0), (_, b1), (a1, _), _ = said
     assert said == [[a0, b0], [a0, b1], [a1, b0], [a1, b1]] and a0 != a1 and b0 != b1
 
 
 def test_children_of_a_tree_go_on_from_their_parents_state() -> None:
-    (group,), _ = grown(Diary(horizon=2), Branching(2, at="round"))
+    (group,), _ = grow(Diary(horizon=2), Branching(2, at="round"))
     for parent in group.episodes:
         assert parent.then is not None and len(parent.steps) == 1
         assert parent.then.origin == Point("x0", parent.steps[0].state, round=1)
@@ -220,7 +178,7 @@ def test_children_of_a_tree_go_on_from_their_parents_state() -> None:
 def test_a_branch_that_has_ended_grows_no_children() -> None:
     task = Diary(horizon=2)
     stops = lambda wanted: [Completion("stop" if n < 2 else "go") for n in range(len(wanted))]  # noqa: E731
-    (group,) = rollout_groups(task, Parallel(), [Point("x", ())], Branching(2, at="round"), stops, judged(task))
+    (group,) = rollout_groups(task, Parallel(), [Point("x", ())], Branching(2, at="round"), stops, judge_of(task))
     assert group.episodes[0].then is None and group.episodes[1].then is not None
 
 
@@ -228,7 +186,7 @@ def test_a_branch_above_the_threshold_plays_no_further_round() -> None:
     task = Diary(horizon=3)
 
     def judge(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
-        steps = judged(task)(requests)
+        steps = judge_of(task)(requests)
         return [replace(step, rewards=dict.fromkeys(step.rewards, float(n))) for n, step in enumerate(steps)]
 
     (group,) = rollout_groups(task, Parallel(), [Point("x", ())], Branching(2), Voice(), stopping(judge, 0.5))
@@ -245,7 +203,7 @@ def test_a_tree_over_the_limit_is_refused_with_its_size() -> None:
 
 def test_joint_actions_cannot_be_crossed_where_agents_speak_in_turn() -> None:
     with pytest.raises(ConfigError, match="all agents to speak at once"):
-        grown(Diary(), Branching(2, crossed=True), topology=Sequential())
+        grow(Diary(), Branching(2, crossed=True), topology=Sequential())
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fakes.play import judge_of
 from madrigal.algorithms.group import GroupRelative
 from madrigal.build.experiment import check_experiment, open_checked_task
 from madrigal.config import Experiment, from_json, to_json
@@ -362,7 +363,7 @@ def test_a_coordinator_learns_to_call_who_knows_and_nobody_else() -> None:
         draws = [random.Random(one.seed).choices(words, chances(one.prompt[0].content))[0] for one in wanted]
         return [Completion(word if one.agent == "boss" else "42") for one, word in zip(wanted, draws, strict=True)]
 
-    judge = lambda requests: [task.step(r.state, r.actions) for r in requests]  # noqa: E731
+    judge = judge_of(task)
     for step in range(60):
         origins = [Point("x", None)] * 2
         groups = rollout_groups(task, Coordinated("boss", turns=2), origins, Branching(8), speak, judge, (step,))  # type: ignore[arg-type]

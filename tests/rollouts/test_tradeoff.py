@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fakes.play import judge_of
 from madrigal.build.experiment import check_experiment
 from madrigal.config import from_json, to_json
 from madrigal.evaluation.ablations import MessageAblation, muffled
@@ -43,7 +44,7 @@ def task_of(reward: float = 0.5, agents: Sequence[str] = ("ann", "bob")) -> Sing
 
 
 def judged(task: Any, tradeoff: RewardWeights, topology: Topology, *requests: StepRequest[Any]) -> list[Step[Any]]:
-    judge = reweight(lambda asked: [task.step(r.state, r.actions) for r in asked], tradeoff, topology, task)
+    judge = reweight(judge_of(task), tradeoff, topology, task)
     return list(judge(requests))
 
 
@@ -83,7 +84,7 @@ def test_response_is_what_the_clock_of_play_shows(topology: Topology, seed: int)
         return [Completion("hm", seconds=draw.choice((0.5, 1.0, 2.25))) for _ in wanted]
 
     task = task_of(agents=AGENTS)
-    judge = lambda asked: [task.step(r.state, r.actions) for r in asked]  # noqa: E731
+    judge = judge_of(task)
     (episode,) = drive([EpisodeRun(play(task, topology, Point("ada", ADA)), ())], speak, judge)
     assert response(episode.turns, topology, seconds) == pytest.approx(response_seconds(episode))
 
@@ -207,7 +208,7 @@ def test_every_round_is_charged() -> None:
     lengths = iter((10, 20))
     speak = lambda wanted: [Completion("word", token_ids=(1,) * next(lengths)) for _ in wanted]  # noqa: E731
     judge = reweight(
-        lambda asked: [task.step(r.state, r.actions) for r in asked],
+        judge_of(task),
         RewardWeights(speed=1, time_unit=10),
         Parallel(),
         task,
@@ -220,7 +221,7 @@ def test_a_listener_that_is_told_other_things_costs_what_was_really_said() -> No
     task = task_of()
     told = MessageAblation(task, "bob", lambda example, turn, agent: None)
     weights = RewardWeights(cost=1, message=1, word=0, redundancy=0)
-    plain = reweight(lambda asked: [task.step(r.state, r.actions) for r in asked], weights, Sequential(), task)
+    plain = reweight(judge_of(task), weights, Sequential(), task)
     speak = lambda wanted: [Completion("word") for _ in wanted]  # noqa: E731
     start = Point("ada", told.reset(ADA))
     (episode,) = drive([EpisodeRun(play(told, Sequential(), start), ())], speak, muffled(told, plain))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fakes.play import judge_of
 from madrigal.algorithms.ccpo import Ccpo
 from madrigal.algorithms.counterfactual import Counterfactual
 from madrigal.algorithms.group import GroupRelative
@@ -48,7 +49,7 @@ def played(branching: Branching, seed: int = 3) -> list[Group[Any]]:
     def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
         return [Completion(str(one.seed % 10), (1,), (1,) * (1 + one.seed % 3), (-0.5,)) for one in wanted]
 
-    judge = lambda asked: [task.step(one.state, one.actions) for one in asked]  # noqa: E731
+    judge = judge_of(task)
     return rollout_groups(task, Sequential(), [Point("x", 0), Point("y", 0)], branching, speak, judge, (seed,))  # type: ignore[arg-type]
 
 

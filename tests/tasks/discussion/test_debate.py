@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from fakes.play import judge_of
 from madrigal.compare.contenders import alone, one_round
 from madrigal.config import Experiment, from_json, to_json
 from madrigal.rollouts.play import EpisodeRun, GenerationRequest, drive, play
@@ -156,7 +157,7 @@ def test_unscored_talk_before_every_scored_round() -> None:
     (episode,) = drive(
         [EpisodeRun(play(task, Discussion(2), Point("eggs", task.reset(EXAMPLE))), ())],
         speak,
-        lambda asked: [task.step(one.state, one.actions) for one in asked],
+        judge_of(task),
     )
     assert [step.rewards for step in episode.steps] == [{"first": 1.0, "second": 0.0}, {"first": 1.0, "second": 1.0}]
     talk = [turn.prompt[-1].content for turn in episode.turns]

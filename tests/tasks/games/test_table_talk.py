@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fakes.play import judge_of
 from madrigal.evaluation.evaluate import evaluate
-from madrigal.rollouts.play import GenerationRequest, StepRequest
+from madrigal.rollouts.play import GenerationRequest
 from madrigal.rollouts.task import Task, check_task, rewards_of
 from madrigal.rollouts.topology import Parallel
 from madrigal.tasks.catalog import TASKS
@@ -163,10 +164,6 @@ def test_the_opponents_moves_are_a_function_of_the_example() -> None:
 
 def say(answer: Callable[[GenerationRequest], str]) -> Callable[[Sequence[GenerationRequest]], list[Completion]]:
     return lambda wanted: [Completion(answer(one)) for one in wanted]
-
-
-def judge_of(task: Task[Any]) -> Callable[[Sequence[StepRequest[Any]]], list[Step[Any]]]:
-    return lambda requests: [task.step(request.state, request.actions) for request in requests]
 
 
 def test_evaluation_shows_strength() -> None:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fakes.play import judge_of
 from fakes.premises import HALF, POST, PROBLEM, RIGHT, SUMMARY, Judge, Make, office
 from madrigal.compare.contenders import alone, one_round
 from madrigal.recipes import recipe
@@ -336,7 +337,7 @@ def test_teams_that_know_no_primitives_come_to_an_end(make: Make) -> None:
     task = make()
     answers: Mapping[str, str] = {"writer": SUMMARY, "coder": RIGHT}
     speak = lambda wanted: [Completion(answers.get(one.agent, "Well.")) for one in wanted]  # noqa: E731
-    judge = lambda asked: [task.step(r.state, r.actions) for r in asked]  # noqa: E731
+    judge = judge_of(task)
     for topology in (Sequential(), Parallel()):
         games = [EpisodeRun(play(task, topology, Point(e.id, task.reset(e))), (e.id,)) for e in (POST, PROBLEM)]
         for episode in drive(games, speak, judge):
