@@ -89,7 +89,7 @@ def test_generalised_advantages_run_inside_one_answer() -> None:
 
 
 def test_the_divergence_from_the_reference_is_paid_token_by_token() -> None:
-    """Log-probs -0.5 against -2.5 under the reference: each token costs 0.002 * 2; with trace 1 the first bears both."""
+    """Log-probs -0.5 against -2.5 under the reference: each token costs 0.004; with trace 1 the first bears both."""
     found = by_turn(credit(replace(PLAIN, kl=0.002, trace=1.0), siblings(debate(TWO)), reference=-2.5))
     assert found["bob", 1].token_advantages == pytest.approx((1.0 - 0.008, 1.0 - 0.004))
     assert found["bob", 1].return_ == 1.0
