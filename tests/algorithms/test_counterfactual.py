@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from statistics import pvariance
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fakes.play import AGENTS, by_text, judge_of, siblings, turn
+from fakes.play import AGENTS, Rounds, by_text, judge_of, siblings, turn
 from madrigal.algorithms.counterfactual import Counterfactual, against_all, against_the_others, leaves
 from madrigal.algorithms.group import MAGRPO, RLOO
 from madrigal.learning.learners import examples_in
@@ -162,16 +162,11 @@ def test_stages_are_rounds_or_all_at_once() -> None:
 
 
 @dataclass(frozen=True)
-class Game:
+class Game(Rounds):
     """One agent, two rounds of 0 or 1; 1 ends the game. What is earned depends on all that was said."""
 
-    rewards: Mapping[str, float]
+    rewards: Mapping[str, float] = field(default_factory=dict)
     agents: tuple[str, ...] = ("ann",)
-    horizon: int = 2
-    name: str = "game"
-
-    def acting(self, state: str) -> tuple[str, ...]:
-        return self.agents
 
     def observe(self, state: str, agent: str, heard: Sequence[Turn]) -> tuple[Message, ...]:
         return (Message("user", state),)
@@ -187,7 +182,7 @@ CHANCES = {"": 0.3, "0": 0.6}  # of saying 1, by what was said before
 
 def expected_update(algorithm: Counterfactual, draws: int) -> dict[str, float]:
     """What a learner's mean of weight * advantage * score is on average, over all that can be drawn, per state."""
-    task, total = Game(REWARDS), defaultdict[str, float](float)
+    task, total = Game(rewards=REWARDS), defaultdict[str, float](float)
     for bits in product("01", repeat=draws):
         drawn, chance = iter(bits), 1.0
 
@@ -285,7 +280,7 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], problem
 
 def test_a_tree_that_is_played_is_credited_throughout() -> None:
     """Played over a sequential round of three: 2 + 8 + 32 messages, each among its own siblings."""
-    task = Game(REWARDS, agents=("ann", "bob", "cat"))
+    task = Game(rewards=REWARDS, agents=("ann", "bob", "cat"))
 
     def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
         return [Completion("1", (1,), (one.seed % 100,), (-0.5,)) for one in wanted]
@@ -301,15 +296,10 @@ def test_a_tree_that_is_played_is_credited_throughout() -> None:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class Pairs(Rounds):
     """Ann says one of five words, bob hears it and says another; ann's word is most of what the pair is worth."""
 
-    agents: tuple[str, ...] = AGENTS
     horizon: int = 1
-    name: str = "pairs"
-
-    def acting(self, state: str) -> tuple[str, ...]:
-        return self.agents
 
     def observe(self, state: str, agent: str, heard: Sequence[Turn]) -> tuple[Message, ...]:
         return (Message("user", "".join(turn.completion.text for turn in heard)),)

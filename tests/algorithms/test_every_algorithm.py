@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from fakes.play import judge_of
+from fakes.play import Rounds, judge_of
 from madrigal.algorithms import Algorithm
 from madrigal.algorithms.catalog import ALGORITHMS
 from madrigal.rollouts.play import GenerationRequest
 from madrigal.rollouts.rewards import with_counterfactuals
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
 from madrigal.rollouts.tree import map_turns, rollout_groups
-from madrigal.types import Completion, Group, Message, Point, Sample, Step, Turn, TurnScores
+from madrigal.types import Completion, Group, Point, Sample, Step, Turn, TurnScores
 
 NAMES = ("ann", "bob", "cat", "dan", "eve")
 KINDS = ("parallel", "sequential", "discussion", "asynchronous", "coordinated")
@@ -36,20 +36,11 @@ def topology(kind: str, size: int) -> Topology:
 
 
 @dataclass(frozen=True)
-class Digits:
+class Digits(Rounds):
     """Everybody says a digit. Each is paid by its own and by all of them, or all the same; some sums end an episode."""
 
-    agents: tuple[str, ...]
-    horizon: int
-    rewards: str
+    rewards: str = "joint"
     alike: float = 0.0
-    name: str = "digits"
-
-    def acting(self, state: int) -> tuple[str, ...]:
-        return self.agents
-
-    def observe(self, state: int, agent: str, heard: Sequence[Turn]) -> tuple[Message, ...]:
-        return (Message("user", f"{agent} {state} {len(heard)}"),)
 
     def step(self, state: int, actions: Mapping[str, str]) -> Step[int]:
         said = {agent: int(text or 0) for agent, text in actions.items()}
@@ -95,7 +86,7 @@ def credited(name: str, kind: str, size: int, alike: float = 0.0) -> tuple[list[
     if name == "pmic":
         algorithm = replace(algorithm, start=2, fits=1)
     kinds = {"any": "own", "own": "own", "zero-sum": "zero-sum"}
-    task: Any = Digits(NAMES[:size], rounds, kinds[algorithm.needs.rewards], alike)
+    task: Any = Digits(NAMES[:size], rounds, rewards=kinds[algorithm.needs.rewards], alike=alike)
 
     def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
         return [Completion(str(one.seed // 7 % 10), (1,), (2, 3), (-0.5, -1.0)) for one in wanted]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fakes.play import judge_of
+from fakes.play import Rounds, judge_of
 from madrigal.algorithms import Algorithm, reported
 from madrigal.algorithms.catalog import ALGORITHMS, switch_algorithm
 from madrigal.algorithms.group import MAGRPO
@@ -21,25 +21,15 @@ from madrigal.rollouts.play import GenerationRequest
 from madrigal.rollouts.rewards import with_counterfactuals
 from madrigal.rollouts.topology import Parallel
 from madrigal.rollouts.tree import map_turns, rollout_groups
-from madrigal.types import Completion, Group, Message, Point, Step, Turn, TurnScores
+from madrigal.types import Completion, Group, Point, Step, Turn, TurnScores
 
 AGENTS = ("ann", "bob")
 PAGE = (Path(__file__).parents[2] / "docs/algorithms.md").read_text()
 
 
 @dataclass(frozen=True)
-class Ledger:
+class Ledger(Rounds):
     """Both write a digit; what each is paid for the pair depends on the round; ann ends an episode by 7 or more."""
-
-    name: str = "ledger"
-    agents: tuple[str, ...] = AGENTS
-    horizon: int = 2
-
-    def acting(self, state: int) -> tuple[str, ...]:
-        return self.agents
-
-    def observe(self, state: int, agent: str, heard: Sequence[Turn]) -> tuple[Message, ...]:
-        return (Message("user", f"{agent}, round {state}"),)
 
     def step(self, state: int, actions: Mapping[str, str]) -> Step[int]:
         ann, bob = (digit(actions.get(agent, "")) for agent in self.agents)

@@ -18,15 +18,23 @@ Pay = float | tuple[float, ...]  # what a round pays all agents, or each of them
 
 
 @dataclass(frozen=True)
-class Diary:
-    """A task whose state is everything said; it ends at the horizon, or when somebody says "stop"."""
+class Rounds:
+    """What many small tasks have in common: all act in every round, and the state is how many rounds there were."""
 
     agents: tuple[str, ...] = AGENTS
     horizon: int = 2
-    name: str = "diary"
+    name: str = "rounds"
 
-    def acting(self, state: State) -> tuple[str, ...]:
+    def acting(self, state: Any) -> tuple[str, ...]:
         return self.agents
+
+    def observe(self, state: Any, agent: str, heard: Sequence[Turn]) -> tuple[Message, ...]:
+        return (Message("user", f"{agent} {state} {len(heard)}"),)
+
+
+@dataclass(frozen=True)
+class Diary(Rounds):
+    """A task whose state is everything said; it ends at the horizon, or when somebody says "stop"."""
 
     def observe(self, state: State, agent: str, heard: Sequence[Turn]) -> tuple[Message, ...]:
         return (Message("user", f"{agent}:{len(state)}:" + ",".join(turn.completion.text for turn in heard)),)

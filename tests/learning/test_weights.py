@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fakes.play import judge_of
+from fakes.play import Rounds, judge_of
 from madrigal.algorithms import Algorithm
 from madrigal.algorithms.counterfactual import Counterfactual
 from madrigal.algorithms.group import AT_GRPO, DR_MAS, MULTI_TURN_GRPO, RLOO, GroupRelative
@@ -26,25 +26,20 @@ from madrigal.maths.batch import weight_of
 from madrigal.rollouts.play import GenerationRequest
 from madrigal.rollouts.topology import Sequential
 from madrigal.rollouts.tree import numbered, rollout_groups
-from madrigal.types import Completion, Episode, Group, Message, Point, Sample, Step, Turn
+from madrigal.types import Completion, Episode, Group, Point, Sample, Step, Turn
 
 Shares = dict[int, float]  # by identity of what was said
 
 
 @dataclass(frozen=True)
-class Race:
+class Race(Rounds):
     """Ann speaks in every round, bob in the first alone; who says more than `limit` ends it."""
 
-    limit: int = 5
     horizon: int = 5
-    agents: tuple[str, ...] = ("ann", "bob")
-    name: str = "race"
+    limit: int = 5
 
     def acting(self, state: int) -> tuple[str, ...]:
         return self.agents if state == 0 else self.agents[:1]
-
-    def observe(self, state: int, agent: str, heard: Sequence[Turn]) -> tuple[Message, ...]:
-        return (Message("user", f"{agent} {state}"),)
 
     def step(self, state: int, actions: Mapping[str, str]) -> Step[int]:
         words = {agent: int(text or 0) for agent, text in actions.items()}

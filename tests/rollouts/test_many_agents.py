@@ -10,30 +10,22 @@ from typing import Any
 
 import pytest
 
-from fakes.play import grow
+from fakes.play import Rounds, grow
 from madrigal.algorithms.group import GroupRelative
 from madrigal.rollouts.branching import Branching, check_branching
 from madrigal.rollouts.play import GenerationRequest, speaking_order
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
-from madrigal.types import Completion, ConfigError, Group, Message, Step, Turn
+from madrigal.types import Completion, ConfigError, Group, Step
 
 SIZES = (2, 3, 5, 8)
 NAMES = ("ann", "bob", "cat", "dan", "eve", "fay", "gus", "hal")
 
 
 @dataclass(frozen=True)
-class Sum:
+class Sum(Rounds):
     """Everybody says a number; the joint reward is their sum, and the state is how many rounds there were."""
 
-    agents: tuple[str, ...]
     horizon: int = 1
-    name: str = "sum"
-
-    def acting(self, state: int) -> tuple[str, ...]:
-        return self.agents
-
-    def observe(self, state: int, agent: str, heard: Sequence[Turn]) -> tuple[Message, ...]:
-        return (Message("user", f"{agent} {len(heard)}"),)
 
     def step(self, state: int, actions: Mapping[str, str]) -> Step[int]:
         assert tuple(actions) == self.agents

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fakes.play import judge_of
+from fakes.play import Rounds, judge_of
 from madrigal.algorithms.ccpo import Ccpo
 from madrigal.algorithms.counterfactual import Counterfactual
 from madrigal.algorithms.group import GroupRelative
@@ -18,24 +18,14 @@ from madrigal.rollouts.play import GenerationRequest
 from madrigal.rollouts.topology import Sequential
 from madrigal.rollouts.tree import rollout_groups
 from madrigal.runs.records import full_episodes, segments, step_record, transcripts
-from madrigal.types import Completion, Group, Message, Point, Step, Turn
+from madrigal.types import Completion, Group, Point, Step
 
 AGENTS = ("ann", "bob")
 
 
 @dataclass(frozen=True)
-class Sums:
+class Sums(Rounds):
     """Two rounds; a round is worth the sum of the digits said in it. Saying 9 in the first round ends it."""
-
-    agents: tuple[str, ...] = AGENTS
-    horizon: int = 2
-    name: str = "sums"
-
-    def acting(self, state: int) -> tuple[str, ...]:
-        return self.agents
-
-    def observe(self, state: int, agent: str, heard: Sequence[Turn]) -> tuple[Message, ...]:
-        return (Message("user", "?"),)
 
     def step(self, state: int, actions: Mapping[str, str]) -> Step[int]:
         total = float(sum(int(text or 0) for text in actions.values()))
