@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import gzip
 import json
-import os
 import random
 import textwrap
 import time
@@ -16,6 +15,7 @@ import pytest
 from programs_held import HELD
 from programs_seen import PAPER, SEEN
 
+from fakes.data import HUMAN_EVAL
 from madrigal.report.progress import before_after, shown
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.coding.problem import Problem
@@ -27,7 +27,6 @@ from madrigal.tasks.embedded import programs, programs_styles
 from madrigal.types import Example
 
 ROOT = Path(__file__).parents[3]
-HUMANEVAL = Path(os.environ.get("MADRIGAL_DATA", ROOT.parent / "shared" / "data")) / "HumanEval.jsonl.gz"
 FLOOR = 0.95
 
 Labels = frozenset[str]
@@ -104,9 +103,9 @@ FOREIGN = {
 }
 
 
-@pytest.mark.skipif(not HUMANEVAL.exists(), reason="HumanEval.jsonl.gz is not here")
+@pytest.mark.skipif(not HUMAN_EVAL.exists(), reason="HumanEval.jsonl.gz is not here")
 def test_solutions_that_others_wrote() -> None:
-    with gzip.open(HUMANEVAL, "rt", encoding="utf-8") as lines:
+    with gzip.open(HUMAN_EVAL, "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
     for place, (helper, labels) in FOREIGN.items():
         row = rows[place]

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes.data import HUMAN_EVAL
 from madrigal.tasks.coding.problem import Problem, parameters, problem_of, shown, unit_tests
 from madrigal.tasks.coding.sandbox import CallTest, CheckTest, Program, Sandbox
 from madrigal.tasks.coding.soundness import check_problems
 from madrigal.types import Example, TaskError
-
-REPOSITORY = Path(__file__).parents[3]
-HUMAN_EVAL = REPOSITORY / os.environ.get("MADRIGAL_DATA", "../shared/data") / "HumanEval.jsonl.gz"
 
 
 def check(*lines: str) -> str:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes.data import DATA
 from madrigal.tasks.discussion.answers import extract_answer, extract_choice, is_correct, majority, outcome, result_of
-
-DATA = Path(os.environ.get("MADRIGAL_DATA", Path(__file__).parents[3].parent / "shared" / "data"))
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fakes.data import DATA
 from fakes.play import judge_of
 from madrigal.compare.contenders import alone, one_round
 from madrigal.config import Experiment, from_json, to_json
@@ -27,7 +26,6 @@ from madrigal.tasks.discussion.quality import flaw_of, goes_in_circles
 from madrigal.tasks.discussion.verifier import Question
 from madrigal.types import Completion, ConfigError, Example, Point, RewardError, Step, TaskError, Turn
 
-DATA = Path(os.environ.get("MADRIGAL_DATA", Path(__file__).parents[3].parent / "shared" / "data"))
 EXAMPLE = Example("eggs", {"question": "3 + 4?", "answer": "3+4=7.\n#### 7"})
 THREE = ("first", "second", "third")
 EIGHT = ("a", "b", "c", "d", "e", "f", "g", "h")

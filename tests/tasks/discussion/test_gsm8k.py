@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
+from fakes.data import DATA
 from madrigal.rollouts.task import check_task
 from madrigal.tasks.data import Source
 from madrigal.tasks.discussion.gsm8k import Dialog, Gsm8k, Gsm8kTask, gsm8k_task
 from madrigal.tasks.discussion.prompts import question_prompt
 from madrigal.types import Completion, ConfigError, Example, TaskError, Turn
 
-DATA = Path(os.environ.get("MADRIGAL_DATA", Path(__file__).parents[3].parent / "shared" / "data"))
 EXAMPLE = Example("eggs", {"question": "3 + 4?", "answer": "3 + 4 = 7\n#### 7"})
 AGENTS = ("first", "second", "third")
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from fakes.data import HUMAN_EVAL
 from madrigal.tasks.coding.sandbox import CheckTest, Limits, Program, Sandbox, confinement
 
-DATA = Path(os.environ.get("MADRIGAL_DATA", Path(__file__).parents[4] / "shared" / "data")) / "HumanEval.jsonl.gz"
 pytestmark = pytest.mark.skipif(
-    not (DATA.exists() and confinement()["landlock"] and confinement()["seccomp"]),
+    not (HUMAN_EVAL.exists() and confinement()["landlock"] and confinement()["seccomp"]),
     reason="HumanEval.jsonl.gz is not here, or this machine cannot confine",
 )
 # HumanEval/83, 100 and a few others call the candidate thousands of times.
@@ -23,7 +21,7 @@ LIMITS = Limits(seconds=20.0, test_seconds=20.0, cpu_seconds=20)
 
 @pytest.fixture(scope="module")
 def problems() -> list[dict[str, str]]:
-    with gzip.open(DATA, "rt", encoding="utf-8") as lines:
+    with gzip.open(HUMAN_EVAL, "rt", encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
-from pathlib import Path
 
 import pytest
 
+from fakes.data import DATA
 from madrigal.rollouts.task import check_task
 from madrigal.tasks.data import Source
 from madrigal.tasks.writing.prompts import arxiv_prompt, tldr_prompt
@@ -16,7 +15,6 @@ from madrigal.tasks.writing.single import DELIMITER, split_parts
 from madrigal.tasks.writing.task import Arxiv, Tldr, WritingTask, arxiv_task, tldr_task
 from madrigal.types import Completion, ConfigError, Example, TaskError, Turn
 
-DATA = Path(os.environ.get("MADRIGAL_DATA", Path(__file__).parents[3].parent / "shared" / "data"))
 POST = Example("train-0", {"post": "My dog ate my homework."})
 BRIEF = "The dog of the writer ate all of the homework."
 LONG = (
