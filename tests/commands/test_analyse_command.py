@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import pytest
 
 from fakes import relay
+from fakes.synthetic import write_lines
 from madrigal import cli
 from madrigal.commands import analyze as analyze
 from madrigal.config import Experiment, to_json
@@ -50,10 +51,6 @@ def experiment(model_folder: Path, task: str = "relay.py:task") -> Experiment:
         evaluation=EvaluationConfig(examples=2, timed_examples=0),
         steps=18,
     )
-
-
-def write_lines(file: Path, rows: Sequence[Any]) -> None:
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def episode(step: int, **advantages: float | None) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def sums(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Experi
     """Two agents and numbers to guess: two steps of two prompts, eight answers each; a checkpoint after every step."""
     file = tmp_path_factory.mktemp("data") / "sums.jsonl"
     rows = [{"question": f"{n} + {n}?", "answer": "27"[n % 2]} for n in range(8)]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_lines(file, rows)
     return tiny_run(
         model_folder,
         Gsm8k(source=Source(str(file), train="train[:5]", test="train[5:]")),

@@ -1,4 +1,4 @@
-"""Transcripts and run folders made by hand, for the tests beside this file."""
+"""Transcripts and run folders made by hand: what each example came to."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fakes.synthetic import write_lines
 from madrigal.compare.table import Played
 from madrigal.config import Experiment, to_json
 
@@ -59,7 +60,3 @@ def write_run(
     if "after" in when:
         (folder / "team").mkdir()
     return folder
-
-
-def write_lines(path: Path, records: Sequence[Any]) -> None:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))

@@ -1,4 +1,4 @@
-"""Whole runs of tiny teams, for the tests beside this file: made, cut off, and read without their clocks."""
+"""Whole runs of tiny teams: made, cut off, and read without their clocks."""
 
 from __future__ import annotations
 

@@ -77,14 +77,14 @@ def write_run(
             {"evaluation": "after", "step": steps, **_episode(draw, f"test/{n}", 0.9, words, pieces, False)}
             for n in range(examples)
         ]
-    _write_lines(folder / "episodes.jsonl", episodes)
-    _write_lines(folder / "steps.jsonl", [_step(draw, step, steps) for step in range(steps)])
+    write_lines(folder / "episodes.jsonl", episodes)
+    write_lines(folder / "steps.jsonl", [_step(draw, step, steps) for step in range(steps)])
     evaluations = {stage: _evaluation(draw, skills[stage], examples) for stage in stages}
     (folder / "evaluation.json").write_text(json.dumps(evaluations))
     return folder
 
 
-def _write_lines(path: Path, records: Sequence[dict[str, Any]]) -> None:
+def write_lines(path: Path, records: Sequence[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 

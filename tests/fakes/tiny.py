@@ -1,4 +1,4 @@
-"""A random model of 28,000 weights and small records made by hand, for the tests beside this file."""
+"""A random model of 28,000 weights and small records made by hand."""
 
 from __future__ import annotations
 

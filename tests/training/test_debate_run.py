@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from fakes.runs import tiny_run, trained
+from fakes.synthetic import write_lines
 from madrigal import cli
 from madrigal.algorithms.maporl import Maporl
 from madrigal.config import Experiment
@@ -37,7 +38,7 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten sums, short enough for the tiny model's context; the last two are for testing."""
     file = tmp_path_factory.mktemp("data") / "sums.jsonl"
     rows = [{"id": f"q{n}", "question": f"{n}+1?", "answer": f"{n}+1={n + 1}.\n#### {n + 1}"} for n in range(10)]
-    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    write_lines(file, rows)
     return file
 
 
