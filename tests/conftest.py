@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from jaxtyping import install_import_hook
@@ -15,6 +16,7 @@ from madrigal.cli import environment
 if TYPE_CHECKING:
     from fakes.chromium import Page
     from fakes.coding import TrustedJudge
+    from madrigal.config import Experiment
     from madrigal.policies.local import LocalPolicy
     from madrigal.tasks.coding.problem import Problem
 
@@ -48,6 +50,31 @@ def policy(model_folder: Path) -> LocalPolicy:
     from fakes import tiny
 
     return tiny.load(model_folder)
+
+
+@pytest.fixture(scope="session")
+def sums(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    from fakes.sums import sums_run
+
+    return sums_run(tmp_path_factory.mktemp("sums"))
+
+
+@pytest.fixture
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder; folders of own tasks stay on sys.path only as long as a test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return tmp_path
+
+
+@pytest.fixture
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that gets as far as loading a model fails."""
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("a model was about to be loaded")
+
+    monkeypatch.setattr("madrigal.build.experiment.load_policy", refuse)
 
 
 @pytest.fixture

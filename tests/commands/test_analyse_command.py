@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, NoReturn
 import pytest
 
 from fakes import relay
+from fakes.command_line import Screen, refused
 from fakes.synthetic import write_lines
 from madrigal import cli
 from madrigal.commands import analyze as analyze
@@ -29,17 +29,13 @@ from madrigal.training import held_out
 from madrigal.training.held_out import evaluate_run
 from madrigal.types import Completion, Messages
 
-Screen = pytest.CaptureFixture[str]
 HOSTILE = "[/bold]\x1b[2J\u202e"
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder with relay.py; folders of own tasks stay on sys.path only as long as a test."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    (tmp_path / "relay.py").write_text(Path(relay.__file__).read_text())
-    return tmp_path
+def folder(empty_folder: Path) -> Path:
+    (empty_folder / "relay.py").write_text(Path(relay.__file__).read_text())
+    return empty_folder
 
 
 def experiment(model_folder: Path, task: str = "relay.py:task") -> Experiment:
@@ -112,14 +108,6 @@ def as_json(capsys: Screen, *arguments: str) -> dict[str, Any]:
     assert cli.run(["analyze", *arguments, "--trust", "--json"]) == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out, parse_constant=refuse)
     return found
-
-
-def refused(capsys: Screen, *arguments: str) -> str:
-    """The one line of a refusal."""
-    assert cli.run(["analyze", *arguments]) == 2
-    err = capsys.readouterr().err
-    assert err.startswith("madrigal: error: ") and err.count("\n") == 1 and err.endswith("\n")
-    return err
 
 
 # What is printed
@@ -224,7 +212,8 @@ def test_whether_credit_is_true_is_measured_where_it_is_asked_for(capsys: Screen
     lines = printed(capsys, "runs/a", "--examples", "2", "--fidelity", "ann")
     assert any(line.startswith("Fidelity of credit: ") for line in lines)
     assert not any("Fidelity" in line for line in printed(capsys, "runs/a", "--examples", "2"))
-    assert "expected one of ann, bob, cat, got eve" in refused(capsys, "runs/a", "--fidelity", "eve", "--trust")
+    line = refused(capsys, "analyze", "runs/a", "--fidelity", "eve", "--trust")
+    assert "expected one of ann, bob, cat, got eve" in line
 
 
 # Real models
@@ -309,16 +298,6 @@ def test_hostile_names_reach_the_terminal_as_text(capsys: Screen, run: Path, scr
 # What is refused
 
 
-@pytest.fixture
-def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test that gets as far as loading a model fails."""
-
-    def refuse(*_: object, **__: object) -> NoReturn:
-        raise AssertionError("a model was about to be loaded")
-
-    monkeypatch.setattr("madrigal.build.experiment.load_policy", refuse)
-
-
 def test_mistakes_are_one_line_before_any_model(
     capsys: Screen, run: Path, model_folder: Path, no_model: None, folder: Path
 ) -> None:
@@ -345,14 +324,14 @@ def test_mistakes_are_one_line_before_any_model(
         "runs/a --exampels 3": "unknown setting --exampels: did you mean --examples?",
     }
     for arguments, hint in trusted.items():
-        assert hint in refused(capsys, *arguments.split(), "--trust"), arguments
-    assert "the following arguments are required: RUN" in refused(capsys)
-    assert "runs/a asks to import and run the code of relay.py:task" in refused(capsys, "runs/a")
+        assert hint in refused(capsys, "analyze", *arguments.split(), "--trust"), arguments
+    assert "the following arguments are required: RUN" in refused(capsys, "analyze")
+    assert "runs/a asks to import and run the code of relay.py:task" in refused(capsys, "analyze", "runs/a")
 
 
 def test_a_team_without_a_seat_is_one_line(capsys: Screen, run: Path) -> None:
     shutil.rmtree(run / "team" / "cat")
-    assert "expected a folder for agent cat, found none" in refused(capsys, "runs/a", "--trust")
+    assert "expected a folder for agent cat, found none" in refused(capsys, "analyze", "runs/a", "--trust")
 
 
 def test_a_prompt_that_is_too_long_for_any_team_is_one_line_before_anything_is_played(
@@ -360,14 +339,14 @@ def test_a_prompt_that_is_too_long_for_any_team_is_one_line_before_anything_is_p
 ) -> None:
     make_run("wide", replace(experiment(model_folder), sampling=Sampling(max_new_tokens=510)), model_folder)
     monkeypatch.setattr(analyze, "analyze_team", lambda *_: pytest.fail("something was about to be played"))
-    assert "example sun, agent ann: its prompt of " in refused(capsys, "runs/a", "runs/wide", "--trust")
+    assert "example sun, agent ann: its prompt of " in refused(capsys, "analyze", "runs/a", "runs/wide", "--trust")
 
 
 def test_a_normalized_return_that_is_no_number_is_one_line(capsys: Screen, run: Path, scripted: None) -> None:
     text = Path("relay.py").read_text()
     Path("relay.py").write_text(text + NAN)
     (run / "experiment.json").write_text(run.joinpath("experiment.json").read_text().replace(":task", ":nameless"))
-    line = refused(capsys, "runs/a", "--trust", "--json")
+    line = refused(capsys, "analyze", "runs/a", "--trust", "--json")
     assert "the metric 'return_percent' must be a finite number, got nan" in line
 
 
@@ -385,5 +364,5 @@ nameless = Nameless("nameless", AGENTS, task.train, task.test, prompt, reward)
 def test_errors_cannot_move_the_cursor(capsys: Screen, run: Path, model_folder: Path) -> None:
     evil = experiment(model_folder, f"{HOSTILE}.py:task")
     (run / "experiment.json").write_text(to_json(evil))
-    line = refused(capsys, "runs/a")
+    line = refused(capsys, "analyze", "runs/a")
     assert "\x1b" not in line and "\\x1b[2J\\u202e.py:task" in line

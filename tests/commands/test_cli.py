@@ -10,13 +10,14 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
 import torch
 
 import madrigal
 from fakes import tiny
+from fakes.command_line import refused, write
 from madrigal import cli
 from madrigal.commands import train as commands
 from madrigal.commands.settings import base_experiment, with_settings
@@ -35,35 +36,14 @@ POSTS = [{"prompt": f"Post {n}: my dog ate my homework."} for n in range(4)]
 
 
 @pytest.fixture(autouse=True)
-def no_model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Runs in an empty folder; a test that gets as far as loading a model fails."""
-
-    def refuse(*_: object, **__: object) -> NoReturn:
-        raise AssertionError("a model was about to be loaded")
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])  # folders of own tasks stay on it
+def no_model_unasked(request: pytest.FixtureRequest, empty_folder: Path) -> None:
     if "loads_models" not in request.fixturenames:
-        monkeypatch.setattr("madrigal.build.experiment.load_policy", refuse)
+        request.getfixturevalue("no_model")
 
 
 @pytest.fixture
 def loads_models() -> None:
     """Asked for by a test that may load one."""
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one line of a refusal."""
-    assert cli.run(list(arguments)) == 2
-    err = capsys.readouterr().err
-    assert err.startswith("madrigal: error: ") and err.count("\n") == 1 and err.endswith("\n")
-    assert "Traceback" not in err
-    return err
-
-
-def write(name: str, *rows: Any) -> str:
-    Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return name
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
+from fakes.command_line import refused
 from fakes.made import write_run
 from madrigal import cli
 from madrigal.config import Experiment, to_json
@@ -25,27 +25,7 @@ from madrigal.training.held_out import NullCallback
 TLDR = replace(recipe("tldr"), steps=2, prompts=8)
 
 
-@pytest.fixture(autouse=True)
-def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test that gets as far as loading a model fails."""
-
-    def refuse(*_: object, **__: object) -> NoReturn:
-        raise AssertionError("a model was about to be loaded")
-
-    monkeypatch.setattr("madrigal.build.experiment.load_policy", refuse)
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one line of a refusal."""
-    assert cli.run(list(arguments)) == 2
-    err = capsys.readouterr().err
-    assert err.startswith("madrigal: error: ") and err.count("\n") == 1 and "Traceback" not in err
-    return err
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 @pytest.mark.usefixtures("no_model")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from fakes.command_line import Screen, refused
 from fakes.talking import TALK, Keyboard, Types
 from madrigal import cli
 from madrigal.build import experiment as assemble
@@ -25,16 +26,11 @@ from madrigal.settings import EvaluationConfig, PolicyConfig, Sampling, TeamConf
 from madrigal.tasks.coding.config import Coding
 from madrigal.training.held_out import evaluate_run
 
-Screen = pytest.CaptureFixture[str]
-
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder with talk.py; folders of own tasks stay on sys.path only as long as a test."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
+def folder(empty_folder: Path) -> Path:
     Path("talk.py").write_text(TALK)
-    return tmp_path
+    return empty_folder
 
 
 @pytest.fixture
@@ -68,14 +64,6 @@ def episodes(capsys: Screen, *arguments: str) -> list[dict[str, Any]]:
 
 def said(episode: dict[str, Any]) -> list[tuple[str, str]]:
     return [(turn["agent"], turn["text"]) for turn in episode["turns"]]
-
-
-def refused(capsys: Screen, *arguments: str) -> str:
-    """The one line of a refusal."""
-    assert cli.run(["play", *arguments]) == 2
-    err = capsys.readouterr().err
-    assert err.startswith("madrigal: error: ") and err.count("\n") == 1 and err.endswith("\n")
-    return err
 
 
 @pytest.fixture
@@ -337,18 +325,18 @@ def test_a_pipe_that_ends_too_early_is_one_line(
     start = ("talk.py:task", *settings, "--seat", "ann", "--episodes", "2")
     for lines in ((), ("word0", "."), ("word0",)):
         types(*lines, terminal=False)
-        assert "the standard input ended before the first episode did" in refused(capsys, *start)
+        assert "the standard input ended before the first episode did" in refused(capsys, "play", *start)
     types("word0", ".", "word0", ".", "word1", terminal=False)
     assert cli.run(["play", *start]) == 0
     assert "\n1 episode, mean return 1.00" in capsys.readouterr().out
     monkeypatch.setattr(sys, "stdin", None)
-    assert "the standard input ended" in refused(capsys, *start)
+    assert "the standard input ended" in refused(capsys, "play", *start)
 
 
 def test_bytes_that_are_no_text(capsys: Screen, settings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     start = ("talk.py:task", *settings, "--seat", "ann")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9\n.\n"), "utf-8"))
-    assert "expected an answer in utf-8, got bytes that are none" in refused(capsys, *start)
+    assert "expected an answer in utf-8, got bytes that are none" in refused(capsys, "play", *start)
     pipe = io.TextIOWrapper(io.BytesIO(b"caf\xe9\n.\nx\n.\n"), "ascii", errors="surrogateescape")
     monkeypatch.setattr(sys, "stdin", pipe)
     [episode] = episodes(capsys, *start)
@@ -409,7 +397,7 @@ def test_a_seat_is_played_where_no_script_has_it(capsys: Screen, settings: list[
     ],
 )
 def test_a_seat_that_is_not_free_is_refused(capsys: Screen, arguments: str, hint: str) -> None:
-    assert hint in refused(capsys, "kuhn", *arguments.split())
+    assert hint in refused(capsys, "play", "kuhn", *arguments.split())
 
 
 # Mistakes
@@ -450,12 +438,12 @@ def test_a_mistake_is_one_line(
         Path(name).mkdir()
         Path(name, "experiment.json").write_text(to_json(run))
     Path("empty").mkdir()
-    assert hint in refused(capsys, *arguments.split())
+    assert hint in refused(capsys, "play", *arguments.split())
     assert loaded == []
 
 
 def test_a_hostile_name_of_an_example_is_told_plainly(capsys: Screen) -> None:
-    assert r"talk has no example '\x1b[2J'" in refused(capsys, "talk.py:task", "--example", "\x1b[2J")
+    assert r"talk has no example '\x1b[2J'" in refused(capsys, "play", "talk.py:task", "--example", "\x1b[2J")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fakes.command_line import write
 from madrigal import cli
 
 SHORT = "My dog ate the homework, so I had to explain it all to my teacher."
@@ -25,14 +26,7 @@ AUX = "def aux(x):\n    return x * x"
 MAIN = "def square_up(x):\n    y = aux(x)\n    return y + 1"
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-def write(name: str, *rows: Any) -> str:
-    Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return name
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 def scored(task: str, data: list[Any], answers: list[Any], *more: str) -> list[dict[str, Any]]:

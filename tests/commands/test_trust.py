@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -36,10 +35,8 @@ SANDBOX = "asks to switch off the sandbox around code that models write (task.un
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def folder(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty folder with an own task, a run of it, and a run without a sandbox; no run goes further than its task."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(commands, "_train", lambda task, run, place, **options: 0)
     monkeypatch.setattr(commands, "check_trackers", lambda names: None)
     Path("mine.py").write_text(TASK)

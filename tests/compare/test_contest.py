@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,57 +14,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fakes import tiny
 from fakes.made import write_lines
-from fakes.runs import tiny_run
-from madrigal.algorithms.group import GroupRelative
 from madrigal.compare.outcomes import load_result, rows_of_comparison
 from madrigal.compare.run import Comparison, open_comparison, play_all, replacing, slug
 from madrigal.compare.table import SPEED, TIME
 from madrigal.config import Experiment, read_experiment
 from madrigal.runs.log import read_lines
-from madrigal.settings import EvaluationConfig, Lora, OptimizerConfig, RecordsConfig, Sampling
-from madrigal.tasks.data import Source
-from madrigal.tasks.discussion.gsm8k import Gsm8k
+from madrigal.settings import Lora, OptimizerConfig
 from madrigal.training.held_out import NullCallback, evaluate_run
 from madrigal.types import ConfigError, EngineError
 
 PLAYED = ["untrained-team", "sequential", "discussion", "single-model"]
 NAMES = [*PLAYED, "tuned-single-model", "team", "team-no-baseline", "first-swapped", "second-swapped"]
 CLOCKS = ("seconds", "tokens_per_second")
-
-
-@pytest.fixture(scope="session")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random model that mostly says digits, so that it is right now and then and something can be learned."""
-    folder = tiny.build_model(tmp_path_factory.mktemp("model"))
-    policy = tiny.load(folder)
-    said = [t for answer in tiny.answers(policy, Sampling(max_new_tokens=8), each=20) for t in answer.token_ids]
-    digits = policy.tokenizer.convert_tokens_to_ids(list("0123456789"))
-    common = [t for t, _ in Counter(said).most_common() if t not in digits and t not in policy.ends][:10]
-    embedding = policy.model.model.embed_tokens.weight.data
-    embedding[digits + common] = embedding[common + digits]
-    embedding[digits] *= 1.6
-    policy.save(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def sums(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
-    """Two agents and numbers to guess: two steps of two prompts, eight answers each; a checkpoint after every step."""
-    file = tmp_path_factory.mktemp("data") / "sums.jsonl"
-    rows = [{"question": f"{n} + {n}?", "answer": "27"[n % 2]} for n in range(8)]
-    write_lines(file, rows)
-    return tiny_run(
-        model_folder,
-        Gsm8k(source=Source(str(file), train="train[:5]", test="train[5:]")),
-        GroupRelative(width=8),
-        recipe="sums",
-        sampling=Sampling(max_new_tokens=5),
-        optimizer=OptimizerConfig(lr=1e-2),
-        evaluation=EvaluationConfig(examples=3, timed_examples=1),
-        records=RecordsConfig(checkpoint_every=1, transcripts=1),
-    )
 
 
 def opened(sums: Experiment, folder: Path, seeds: Sequence[int] = (0,), **about: Any) -> Comparison:
