@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes import tiny
+from fakes.play import AGENTS, siblings
 from fakes.tiny import chat
 from madrigal.algorithms.actor_critic import COLLM_CC, COLLM_DC, IPPO, MAPPO, ActorCritic
 from madrigal.algorithms.group import MAGRPO
@@ -43,7 +44,6 @@ from madrigal.types import (
 )
 from pretraining.tokenizer import train_tokenizer
 
-AGENTS = ("ann", "bob")
 SAID = {"ann": (5, 6, 7), "bob": (8, 9)}
 
 
@@ -82,10 +82,6 @@ def episode(team: Team, *rounds: Mapping[str, str], after: Mapping[str, int] | N
     return Episode(Point("x", ""), tuple(turns), steps)
 
 
-def group(*episodes: Episode[str]) -> Group[str]:
-    return Group(Point("x", ""), episodes, AGENTS)
-
-
 def values(critics: Critics, one: Group[str]) -> dict[tuple[int, str, int], tuple[float, ...]]:
     """By episode, agent and round."""
     turns = [(n, each) for n, played in enumerate(one.episodes) for each in played.turns]
@@ -98,7 +94,7 @@ def test_an_own_critic_sees_its_agents_prompt_and_no_other(model_folder: Path, a
     critics = critics_of(experiment(model_folder, algorithm))
     assert set(critics.learners) == {"critic-ann", "critic-bob"}
     one, other = ({"ann": "a cat", "bob": text} for text in ("a dog", "three blind mice"))
-    found = values(critics, group(episode(critics.team, one), episode(critics.team, other)))
+    found = values(critics, siblings(episode(critics.team, one), episode(critics.team, other)))
     assert found[0, "ann", 0] == pytest.approx(found[1, "ann", 0], abs=1e-6)
     assert found[0, "bob", 0][0] != pytest.approx(found[1, "bob", 0][0], abs=1e-3)
 
@@ -108,7 +104,7 @@ def test_a_central_critic_sees_the_prompts_of_all(model_folder: Path, algorithm:
     critics = critics_of(experiment(model_folder, algorithm))
     assert set(critics.learners) == {CENTRAL}
     one, other = ({"ann": "a cat", "bob": text} for text in ("a dog", "three blind mice"))
-    found = values(critics, group(episode(critics.team, one), episode(critics.team, other)))
+    found = values(critics, siblings(episode(critics.team, one), episode(critics.team, other)))
     for agent in AGENTS:
         assert found[0, agent, 0][0] != pytest.approx(found[1, agent, 0][0], abs=1e-3)
 
@@ -116,7 +112,7 @@ def test_a_central_critic_sees_the_prompts_of_all(model_folder: Path, algorithm:
 def test_values_are_as_many_as_are_asked_for(model_folder: Path) -> None:
     for algorithm, counts in ((IPPO, (3, 2)), (MAPPO, (3, 2)), (COLLM_DC, (1, 1)), (COLLM_CC, (1, 1))):
         critics = critics_of(experiment(model_folder, algorithm))
-        found = values(critics, group(episode(critics.team, {"ann": "a cat", "bob": "a dog"})))
+        found = values(critics, siblings(episode(critics.team, {"ann": "a cat", "bob": "a dog"})))
         assert tuple(len(found[0, agent, 0]) for agent in AGENTS) == counts
 
 
@@ -126,7 +122,7 @@ def test_what_is_read_of_a_joint_action(model_folder: Path) -> None:
         critics = critics_of(experiment(model_folder, algorithm))
         policy = critics.team.seats["ann"]
         ann, bob, end = policy.encode(chat("a cat")), policy.encode(chat("a dog")), policy.tokenizer.eos_token_id
-        rows = critics.rows([group(episode(critics.team, {"ann": "a cat", "bob": "a dog"}))])
+        rows = critics.rows([siblings(episode(critics.team, {"ann": "a cat", "bob": "a dog"}))])
         read = [(row.prompt_ids, row.token_ids) for row in rows if row is not None]
         if algorithm is COLLM_CC:
             assert read == [((*ann, end, *bob), (0,))] * 2
@@ -142,7 +138,7 @@ def test_who_is_asked_later_is_not_shown_to_who_was_asked_before(model_folder: P
     assert visible_turns(in_turn, ann) == {"ann": ann}
     assert visible_turns(in_turn, bob) == {"ann": ann, "bob": bob}
     other = episode(critics.team, {"ann": "a cat", "bob": "ann said woof"}, after={"bob": 1})
-    found = values(critics, group(in_turn, other))
+    found = values(critics, siblings(in_turn, other))
     assert found[0, "ann", 0] == pytest.approx(found[1, "ann", 0], abs=1e-6)
     assert found[0, "bob", 0][0] != pytest.approx(found[1, "bob", 0][0], abs=1e-3)
 
@@ -192,7 +188,7 @@ def test_a_central_critic_asked_once_a_turn_has_one_row_per_joint_action(model_f
     """Two episodes of two rounds; in the first, both rounds look alike."""
     critics = critics_of(experiment(model_folder, COLLM_CC))
     same, other = {"ann": "a cat", "bob": "a dog"}, {"ann": "a cat", "bob": "three blind mice"}
-    played = group(episode(critics.team, same, same), episode(critics.team, same, other))
+    played = siblings(episode(critics.team, same, same), episode(critics.team, same, other))
     ((rows,),) = lessons_of(critics, played, {"ann": 2.0, "bob": 2.0}).values()
     assert [(lesson.returns, lesson.values) for lesson in rows] == [((2.0,), (0.5,))] * 4
     read: list[int] = []
@@ -204,7 +200,7 @@ def test_a_central_critic_asked_once_a_turn_has_one_row_per_joint_action(model_f
 
 def test_where_agents_disagree_one_row_is_taught_their_mean(model_folder: Path) -> None:
     critics = critics_of(experiment(model_folder, COLLM_CC))
-    played = group(episode(critics.team, {"ann": "a cat", "bob": "a dog"}))
+    played = siblings(episode(critics.team, {"ann": "a cat", "bob": "a dog"}))
     ((rows,),) = lessons_of(critics, played, {"ann": 1.0, "bob": 4.0}).values()
     assert [lesson.returns for lesson in rows] == [(2.5,)]
 
@@ -222,7 +218,7 @@ def test_rows_and_values_that_each_critic_learns_from(
     model_folder: Path, algorithm: ActorCritic, expected: dict[str, tuple[int, int]]
 ) -> None:
     critics = critics_of(experiment(model_folder, algorithm))
-    lessons = lessons_of(critics, group(episode(critics.team, {"ann": "a", "bob": "a"})), dict.fromkeys(AGENTS, 1.0))
+    lessons = lessons_of(critics, siblings(episode(critics.team, {"ann": "a", "bob": "a"})), dict.fromkeys(AGENTS, 1.0))
     assert {
         name: (len(rows), sum(len(lesson.returns) for lesson in rows)) for name, (rows,) in lessons.items()
     } == expected
@@ -242,7 +238,7 @@ def test_every_critic_takes_one_step_per_stage_however_many_agents_it_serves(
     steps: list[str] = []
     for name, learner in learning.everyone.items():
         learner.descent.optimizer.register_step_post_hook(lambda *_, name=name: steps.append(name))
-    groups = [group(*(episode(learning.team, {"ann": "a cat", "bob": "a dog"}) for _ in range(3)))]
+    groups = [siblings(*(episode(learning.team, {"ann": "a cat", "bob": "a dog"}) for _ in range(3)))]
     groups = learning.read(groups)
     stages, _ = run.algorithm.credit(groups, run.algorithm.begin())
     reports = learning.update(groups, stages)
@@ -259,7 +255,7 @@ def test_a_critic_of_a_shared_policy_serves_all_seats(model_folder: Path) -> Non
     run = replace(run, team=replace(run.team, shared=True))
     critics = critics_of(run)
     assert set(critics.learners) == {"critic-team"}
-    found = values(critics, group(episode(critics.team, {"ann": "a cat", "bob": "a cat"})))
+    found = values(critics, siblings(episode(critics.team, {"ann": "a cat", "bob": "a cat"})))
     assert found[0, "ann", 0][0] == pytest.approx(found[0, "bob", 0][0], abs=1e-6)
 
 
@@ -269,7 +265,7 @@ def test_what_does_not_learn_is_not_judged_but_is_part_of_the_joint_history(mode
     run = replace(run, team=replace(run.team, seats={"bob": frozen}))
     critics = critics_of(run)
     one, other = (episode(critics.team, {"ann": "a cat", "bob": text}) for text in ("a dog", "three blind mice"))
-    found = values(critics, group(one, other))
+    found = values(critics, siblings(one, other))
     assert [bool(numbers) for numbers in found.values()] == [True, False] * 2
     assert found[0, "ann", 0][0] != pytest.approx(found[1, "ann", 0][0], abs=1e-3)
     assert set(critics_of(replace(run, algorithm=IPPO)).learners) == {"critic-ann"}
@@ -281,8 +277,8 @@ def test_what_an_older_self_said_is_not_judged(model_folder: Path, algorithm: Ac
     critics = critics_of(experiment(model_folder, algorithm))
     ann, bob = episode(critics.team, {"ann": "a cat", "bob": "a dog"}).turns
     played = Episode(Point("x", ""), (ann, replace(bob, completion=Completion("woof"))), (Step("", {}),))
-    assert [row is not None for row in critics.rows([group(played)])] == [True, False]
-    assert [scores.values == () for scores in critics.read([group(played)])] == [False, True]
+    assert [row is not None for row in critics.rows([siblings(played)])] == [True, False]
+    assert [scores.values == () for scores in critics.read([siblings(played)])] == [False, True]
 
 
 def test_prompts_are_read_as_they_were_given_and_encoded_where_nobody_knows_how(model_folder: Path) -> None:
@@ -292,14 +288,14 @@ def test_prompts_are_read_as_they_were_given_and_encoded_where_nobody_knows_how(
     given = replace(ann, completion=replace(ann.completion, prompt_ids=(11, 12)))
     remote = replace(bob, completion=replace(bob.completion, prompt_ids=()))
     policy = critics.team.seats["bob"]
-    row, _ = critics.rows([group(replace(played, turns=(given, remote)))])
+    row, _ = critics.rows([siblings(replace(played, turns=(given, remote)))])
     assert row is not None and row.prompt_ids == (11, 12, policy.tokenizer.eos_token_id, *policy.encode(chat("a dog")))
 
 
 def test_an_algorithm_without_critics_has_none(model_folder: Path) -> None:
     run = replace(experiment(model_folder, MAPPO), algorithm=MAGRPO)
     critics = make_critics(run, make_team(run.team, AGENTS, 0))
-    played = group(episode(critics.team, {"ann": "a cat", "bob": "a dog"}))
+    played = siblings(episode(critics.team, {"ann": "a cat", "bob": "a dog"}))
     assert critics.read([played]) == [TurnScores()] * 2 and dict(critics.learners) == {}
     assert critics.lessons([[]]) == {}
     assert make_critics(replace(experiment(model_folder, MAPPO), steps=0), critics.team).learners == {}
@@ -349,7 +345,7 @@ def test_a_critic_of_another_vocabulary_is_shown_prompts_in_its_own(model_folder
     run = replace(experiment(model_folder, COLLM_CC), critic=CriticConfig(model=str(build_stranger(tmp_path / "s"))))
     critics = critics_of(run)
     body = critics.learners[CENTRAL].critic.body
-    row, _ = critics.rows([group(episode(critics.team, {"ann": "a cat", "bob": "a dog"}))])
+    row, _ = critics.rows([siblings(episode(critics.team, {"ann": "a cat", "bob": "a dog"}))])
     end = body.tokenizer.eos_token_id
     assert row is not None and row.prompt_ids == (*body.encode(chat("a cat")), end, *body.encode(chat("a dog")))
     assert body.encode(chat("a cat")) != critics.team.seats["ann"].encode(chat("a cat"))
@@ -384,7 +380,7 @@ def test_a_history_that_grows_too_long_in_play_is_named(model_folder: Path) -> N
     critics.learners[CENTRAL].critic.body.model.config.max_position_embeddings = 60
     later = episode(critics.team, {"ann": "a", "bob": "a"}, {"ann": "the cat sat on the mat " * 6, "bob": "a"})
     with pytest.raises(EngineError, match="example x, round 1"):
-        critics.read([group(later)])
+        critics.read([siblings(later)])
 
 
 def test_own_critics_with_their_policies_model_need_no_check(model_folder: Path) -> None:
