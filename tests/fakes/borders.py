@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fakes.tiny import answers
 from madrigal.maths.sampling import filtered_logits
 from madrigal.policies.generate import _uniform
 from madrigal.policies.local import LocalPolicy
@@ -73,3 +74,12 @@ def assert_same_answers(
         same = assert_same_tokens(policy, one.prompt_ids, one.token_ids, other.token_ids, sampling, seed)
         assert one.logprobs[:same] == pytest.approx(other.logprobs[:same], abs=ROUNDING)
         assert one.token_ids != other.token_ids or one.finish == other.finish
+
+
+def assert_speaks_as_one_plain_pass(policy: LocalPolicy) -> None:
+    """On prompts of different lengths that begin alike, so that padding stands before and within them."""
+    sampling = Sampling(max_new_tokens=8)
+    for answer in answers(policy, sampling, ("the cat sat", "the cat saw a dog", "mice"), each=2):
+        table = plain_logits(policy, answer.prompt_ids, answer.token_ids)[:-1].log_softmax(-1)
+        chosen = table.gather(-1, torch.tensor(answer.token_ids)[:, None])[:, 0]
+        assert float((chosen - torch.tensor(answer.logprobs)).abs().max()) < 1e-4

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
-import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import PreTrainedTokenizerFast
 
+from fakes.tiny import save_random_qwen3
 from madrigal.rollouts.task import Rewards
 from madrigal.types import AgentId, Example, Message, Messages, Split, Step, Turn
 from pretraining.tokenizer import CHAT_TEMPLATE, END, PAD, START
@@ -85,23 +86,7 @@ def spelling() -> PreTrainedTokenizerFast:
 @cache
 def model_folder() -> Path:
     """Where the model is saved: random, one layer of 16, made once in a process."""
-    folder, tokenizer = Path(mkdtemp("letters")), spelling()
+    folder = Path(mkdtemp("letters"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    config = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=8,
-        intermediate_size=32,
-        tie_word_embeddings=True,
-        max_position_embeddings=256,
-        initializer_range=0.2,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    torch.manual_seed(0)
-    Qwen3ForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    shape: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "head_dim": 8, "intermediate_size": 32}
+    return save_random_qwen3(folder, spelling(), **shape, max_position_embeddings=256, initializer_range=0.2)

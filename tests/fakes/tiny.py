@@ -25,22 +25,25 @@ def build_model(folder: Path, *, pad_is_end: bool = False) -> Path:
     tokenizer = train_tokenizer(TEXTS)
     if pad_is_end:
         tokenizer.pad_token = tokenizer.eos_token
-    config = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=16,
-        intermediate_size=64,
-        tie_word_embeddings=True,
-        max_position_embeddings=512,
-        initializer_range=0.3,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    return save_random_qwen3(folder, tokenizer)
+
+
+def save_random_qwen3(folder: Path, tokenizer: Any, **shape: Any) -> Path:
+    defaults: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "intermediate_size": 64,
+        "tie_word_embeddings": True,
+        "max_position_embeddings": 512,
+        "initializer_range": 0.3,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
     torch.manual_seed(0)
-    Qwen3ForCausalLM(config).save_pretrained(folder)
+    Qwen3ForCausalLM(Qwen3Config(vocab_size=len(tokenizer), **defaults | shape)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

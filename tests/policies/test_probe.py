@@ -22,10 +22,11 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
-from fakes.tiny import CPU, answers
+from fakes.borders import assert_speaks_as_one_plain_pass
+from fakes.tiny import CPU
 from madrigal.policies.check_model import check_cache
 from madrigal.policies.local import LocalPolicy, load_model
-from madrigal.settings import PolicyConfig, Sampling
+from madrigal.settings import PolicyConfig
 from madrigal.types import EngineError
 
 SHAPE: dict[str, Any] = {
@@ -107,12 +108,6 @@ def test_a_model_is_probed_when_it_is_loaded(tmp_path: Path) -> None:
     "config", [GPT2Config(**GPT2), MistralConfig(**SHAPE, sliding_window=128)], ids=["gpt2", "window"]
 )
 def test_what_is_accepted_speaks_as_one_plain_pass(policy: LocalPolicy, config: Any) -> None:
-    """Prompts of different lengths that begin alike, so that padding stands before and within them."""
     config.vocab_size = len(policy.tokenizer)
     policy.model = build(config)
-    for said in answers(policy, Sampling(max_new_tokens=8), ("the cat sat", "the cat saw a dog", "mice"), each=2):
-        with torch.no_grad():
-            logits = policy.model(input_ids=torch.tensor([said.prompt_ids + said.token_ids])).logits[0]
-        logprobs = logits[len(said.prompt_ids) - 1 : -1].log_softmax(-1)
-        chosen = logprobs.gather(-1, torch.tensor(said.token_ids)[:, None])[:, 0]
-        assert float((chosen - torch.tensor(said.logprobs)).abs().max()) < 1e-4
+    assert_speaks_as_one_plain_pass(policy)
