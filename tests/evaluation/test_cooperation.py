@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
+from fakes.play import judge_of
 from madrigal.evaluation.ablations import AblatedState, MessageAblation, ablated_judge, by_agent
-from madrigal.evaluation.cooperation import cross_play, leave_messages_out, leave_one_agent_out
-from madrigal.evaluation.evaluate import EvalSetup, play_examples
+from madrigal.evaluation.cooperation import EvalSetup, cross_play, leave_messages_out, leave_one_agent_out
+from madrigal.evaluation.evaluate import play_examples
 from madrigal.evaluation.statistics import Interval
 from madrigal.rollouts.play import Generate, GenerationRequest
-from madrigal.rollouts.task import SingleRound, Task, check_task
+from madrigal.rollouts.task import SingleRound, check_task
 from madrigal.rollouts.topology import Parallel, Sequential, Topology
 from madrigal.tasks.discussion.gsm8k import Gsm8k, Gsm8kTask
-from madrigal.types import Completion, ConfigError, Example, Step, Turn
+from madrigal.types import Completion, ConfigError, Example, Turn
 
 WORDS = ("sun", "moon", "star", "comet")
 EXAMPLES = tuple(Example(word, {"word": word}) for word in WORDS)
@@ -37,10 +37,6 @@ def relay(agents: Sequence[str] = ("ann", "bob", "cat")) -> SingleRound:
     )
 
 
-def judged(task: Task[Any]) -> Callable[[Sequence[Any]], list[Step[Any]]]:
-    return lambda requests: [task.step(request.state, request.actions) for request in requests]
-
-
 def answer(utterance: GenerationRequest) -> str:
     """Ann says what she sees, bob what he heard of ann, cat whatever comes."""
     shown = utterance.prompt[-1].content
@@ -56,7 +52,7 @@ def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
 
 def trial(topology: Topology = Sequential(), speaker: Generate = speak) -> EvalSetup:  # noqa: B008
     task = relay()
-    return EvalSetup(task, topology, EXAMPLES, speaker, judged(task))
+    return EvalSetup(task, topology, EXAMPLES, speaker, judge_of(task))
 
 
 @pytest.mark.parametrize("borrowed", [False, True])
@@ -117,7 +113,7 @@ def debate(wanted: Sequence[GenerationRequest]) -> list[Completion]:
 
 def debating(rounds: int) -> EvalSetup:
     task = Gsm8kTask(Gsm8k(rounds=rounds))
-    return EvalSetup(task, Parallel(), NUMBERS, debate, judged(task))
+    return EvalSetup(task, Parallel(), NUMBERS, debate, judge_of(task))
 
 
 def test_earlier_rounds_can_be_kept_from_an_agent() -> None:

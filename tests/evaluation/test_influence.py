@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from madrigal.evaluation.evaluate import EvalSetup
+from fakes.play import judge_of
+from madrigal.evaluation.cooperation import EvalSetup
 from madrigal.evaluation.influence import influence, mutual_information, symbol
 from madrigal.rollouts.play import GenerationRequest
 from madrigal.rollouts.task import SingleRound
@@ -183,7 +184,7 @@ def debating(rounds: int, asked: list[GenerationRequest] | None = None) -> EvalS
         Parallel(),
         EXAMPLES,
         lambda wanted: [Completion(answer(u)) for u in wanted],
-        lambda requests: [task.step(request.state, request.actions) for request in requests],
+        judge_of(task),
     )
 
 

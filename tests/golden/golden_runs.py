@@ -60,7 +60,7 @@ def tiny(name: str, base: str) -> Experiment:
         algorithm=replace(algorithm, **changes),
         sampling=replace(run.sampling, top_k=2, max_new_tokens=min(longest, run.sampling.max_new_tokens)),
         optimizer=replace(run.optimizer, lr=RATE, warmup=0, lr_schedule="constant"),
-        evaluation=replace(run.evaluation, examples=1),
+        evaluation=replace(run.evaluation, examples=1, timed_examples=0),
         records=replace(run.records, transcripts=99, checkpoint_every=0),
         steps=STEPS,
         prompts=2,

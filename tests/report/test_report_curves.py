@@ -11,8 +11,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from synthetic import write_run
 
+from fakes.synthetic import write_lines, write_run
 from madrigal.commands.report import write_report
 from madrigal.report.charts import Look, draw_panel, ticks
 from madrigal.report.curves import CURVES, PANELS, POINTS, Curve, Dot, Panel, panels, shares, smoothed, thinned, window
@@ -25,7 +25,7 @@ from madrigal.runs.variants import variants
 def made(folder: Path, steps: list[dict[str, Any]], **settings: Any) -> Path:
     """A run with these steps and no evaluations."""
     write_run(folder, steps=0, **settings)
-    (folder / "steps.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
+    write_lines(folder / "steps.jsonl", steps)
     (folder / "evaluation.json").unlink()
     return folder
 

@@ -69,9 +69,9 @@ COMA = replace(MAGRPO, name="coma", tree=True, crossed=True, baseline="others")
     A_i(k)        = mean over a_-i of A_i(k | a_-i)                                   the credit of answer k
 
 Baseline and mean over teammates are linear, so their order does not matter: this is leave-one-out on the mean over
-teammates (proved in tests/core/test_coma.py), and with baseline "mean" MAGRPO over crossed trees. COMA asks a critic
-for Q; here all K ** A joint actions of K answers each are judged, which is ours. COMA's sum over the policy contains
-the answer that it judges; of K draws it must be left out. With one agent it is RLOO.
+teammates (proved in tests/algorithms/test_coma.py), and with baseline "mean" MAGRPO over crossed trees. COMA asks a
+critic for Q; here all K ** A joint actions of K answers each are judged, which is ours. COMA's sum over the policy
+contains the answer that it judges; of K draws it must be left out. With one agent it is RLOO.
 
 References:
     Foerster, Farquhar, Afouras, Nardelli, Whiteson, 2018, "Counterfactual Multi-Agent Policy Gradients", Eq. 4,
