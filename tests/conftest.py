@@ -74,7 +74,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> NoReturn:
         raise AssertionError("a model was about to be loaded")
 
-    monkeypatch.setattr("madrigal.build.experiment.load_policy", refuse)
+    monkeypatch.setattr("madrigal.training.teams.load_policy", refuse)
 
 
 @pytest.fixture

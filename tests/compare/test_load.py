@@ -13,11 +13,10 @@ from fakes.made import write_run
 from fakes.synthetic import write_lines
 from madrigal.algorithms.group import GroupRelative
 from madrigal.compare.load import difference, is_finished, load_result, rows_of_comparison, rows_of_runs
-from madrigal.compare.rows import SPEED, TIME
+from madrigal.compare.rows import RETURN, SPEED, TIME
 from madrigal.config import Experiment, to_json
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own
-from madrigal.report.curves import RETURN
 from madrigal.rollouts.topology import Discussion
 from madrigal.runs.log import read_lines
 from madrigal.settings import EvaluationConfig
