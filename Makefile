@@ -44,5 +44,5 @@ $(READY): pyproject.toml constraints.txt
 	@$(VENV)/bin/python -c 'import importlib.metadata as m; print("torch==" + m.version("torch"))' \
 	  >> $(VENV)/constraints.txt
 	@echo "Installing Madrigal and its dependencies"
-	@$(PIP) install -q -c $(VENV)/constraints.txt -e '.[dev,docs,report]'
+	@$(PIP) install -q -c $(VENV)/constraints.txt -e '.[dev,docs]'
 	@touch $@

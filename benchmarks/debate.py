@@ -28,7 +28,6 @@ from typing import Any
 import torch
 
 from madrigal.algorithms.maporl import Maporl
-from madrigal.build.experiment import open_checked_task, open_rollout_workers
 from madrigal.config import Experiment
 from madrigal.evaluation.statistics import hierarchical_bootstrap
 from madrigal.policies.generate import generate
@@ -40,8 +39,10 @@ from madrigal.settings import CriticConfig, EvaluationConfig, Lora, PolicyConfig
 from madrigal.tasks.discussion import domains
 from madrigal.tasks.discussion.answers import result_of
 from madrigal.tasks.discussion.debate import Debate, DebateTask
-from madrigal.training.held_out import evaluate_on, team_of
-from madrigal.training.train import train
+from madrigal.training.checks import open_checked_task
+from madrigal.training.held_out import evaluate_on
+from madrigal.training.teams import open_rollout_workers, team_of_run
+from madrigal.training.train import train_experiment
 from madrigal.types import Example
 from pretraining.mixture import Row
 from pretraining.recipe import losses, save
@@ -160,7 +161,7 @@ def made(run: Experiment, folder: Path, seed: int) -> Played:
     """Trains a run unless it is there; the figures of every held-out question before and after."""
     if not (folder / "team").is_dir():
         folder.mkdir(parents=True, exist_ok=True)
-        train(replace(run, seed=seed, recipe=folder.name), folder)
+        train_experiment(replace(run, seed=seed, recipe=folder.name), folder)
     played = read_lines(folder / "episodes.jsonl")
     return {when: [figures(one) for one in played if one.get("evaluation") == when] for when in ("before", "after")}
 
@@ -169,7 +170,7 @@ def played(run: Experiment, folder: Path) -> Figures:
     """A run's saved team (with 0 steps: the model that it started from) on the questions of another experiment."""
     with (
         open_checked_task(run) as task,
-        open_rollout_workers(run, task, team_of(folder, run, task.agents)) as (speak, judge),
+        open_rollout_workers(run, task, team_of_run(folder, run, task.agents)) as (speak, judge),
     ):
         return [figures(one) for one in evaluate_on(task, run, speak, judge)[1]]
 

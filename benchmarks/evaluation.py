@@ -16,9 +16,10 @@ from dataclasses import replace
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from madrigal.build.experiment import make_team, open_checked_task, open_rollout_workers
 from madrigal.recipes import recipe
-from madrigal.training.held_out import evaluate_on, use_threads
+from madrigal.training.checks import open_checked_task
+from madrigal.training.held_out import evaluate_on
+from madrigal.training.teams import make_team, open_rollout_workers, use_threads
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ evaluation after training. Prints a table in Markdown and writes it, the rows an
 - messages and words of an episode.
 
 Means are over seeds, with a 95 % interval that resamples them. A weight is on the frontier if no other weight has at
-least its quality in at most its response. A run that exists already is read, not repeated. Needs madrigal[report].
+least its quality in at most its response. A run that exists already is read, not repeated. Needs matplotlib.
 """
 
 from __future__ import annotations

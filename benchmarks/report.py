@@ -21,9 +21,10 @@ from typing import Any
 
 from madrigal.commands.report import write_report
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "report"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from chromium import chromium, find_chromium
-from synthetic import write_run
+
+from fakes.synthetic import write_run
 
 
 def measure(folder: Path, steps: int, episodes: int, words: int, repeats: int) -> dict[str, Any]:

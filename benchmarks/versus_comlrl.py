@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ from datasets import Dataset
 from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 
 from flops import Work, products, rate
-from madrigal.algorithms.group import GroupRelative
+from madrigal.algorithms.group_relative import GroupRelative
+from madrigal.evaluation.ablations import by_agent
 from madrigal.learning.learner import Learner
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
@@ -192,7 +194,9 @@ class Ours:
         """One step on all prompts; returns the tokens that were generated."""
         began = time.perf_counter()
         with ThreadPoolExecutor(1) as judges, ThreadPoolExecutor(len(self.policies) if self.beside else 1) as pool:
-            speak, judge = self.team.speaker(self.sampling, pool), judge_in_threads(self.task, judges)
+            speak, judge = self.team.speaker(self.sampling), judge_in_threads(self.task, judges)
+            if not self.beside:
+                speak = by_agent({agent: partial(speak) for agent in AGENTS})  # a call for each agent
             groups = rollout_groups(
                 self.task, Parallel(), self.origins, self.algorithm.branching, speak, judge, (0, self.runs)
             )

@@ -1,12 +1,24 @@
-"""Before anything is imported: one thread, and shapes checked at run time in the modules that are pure maths."""
+"""Before anything is imported: one thread, and shapes checked at run time in the pure maths; then common fixtures."""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
+import pytest
 from jaxtyping import install_import_hook
 
 from madrigal.cli import environment
+
+if TYPE_CHECKING:
+    from fakes.chromium import Page
+    from fakes.coding import TrustedJudge
+    from madrigal.config import Experiment
+    from madrigal.policies.local import LocalPolicy
+    from madrigal.tasks.coding.problem import Problem
 
 for name, value in {**environment(), "OMP_NUM_THREADS": "1"}.items():
     os.environ.setdefault(name, value)
@@ -20,3 +32,85 @@ CHECKED = (
     "madrigal.verifier.training",
 )
 install_import_hook(CHECKED, "beartype.beartype")
+
+
+# Fixtures import what they need themselves: most tests need no model, and torch takes seconds.
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model: made once, loaded fresh where a test changes weights."""
+    from fakes import tiny
+
+    return tiny.build_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def policy(model_folder: Path) -> LocalPolicy:
+    from fakes import tiny
+
+    return tiny.load(model_folder)
+
+
+@pytest.fixture(scope="session")
+def sums(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    from fakes.sums import sums_run
+
+    return sums_run(tmp_path_factory.mktemp("sums"))
+
+
+@pytest.fixture
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder; folders of own tasks stay on sys.path only as long as a test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return tmp_path
+
+
+@pytest.fixture
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that gets as far as loading a model fails."""
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("a model was about to be loaded")
+
+    monkeypatch.setattr("madrigal.training.teams.load_policy", refuse)
+
+
+@pytest.fixture
+def judge() -> TrustedJudge:
+    from fakes.coding import TrustedJudge
+
+    return TrustedJudge()
+
+
+@pytest.fixture
+def problem() -> Problem:
+    from fakes.coding import PROBLEM
+
+    return PROBLEM
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a synthetic run that has ended; tests do not change it."""
+    from fakes.synthetic import write_run
+
+    return write_run(tmp_path_factory.mktemp("runs") / "whole")
+
+
+@pytest.fixture
+def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For pages of which the charts are not looked at: these take seconds."""
+    for chart in ("panel", "changes", "shares"):
+        monkeypatch.setattr(f"madrigal.report.figures.draw_{chart}", lambda *_: "")
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    from fakes.chromium import chromium, find_chromium
+
+    if not find_chromium():
+        pytest.skip("no Chromium on this machine; apt-get install chromium, and the page is tested in it")
+    with chromium(tmp_path_factory.mktemp("profile")) as page:
+        yield page

@@ -6,10 +6,10 @@ The names of this module are stable; they are loaded when they are first used, s
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from madrigal.algorithms.actor_critic import COLLM_CC as COLLM_CC
     from madrigal.algorithms.actor_critic import COLLM_DC as COLLM_DC
     from madrigal.algorithms.actor_critic import IPPO as IPPO
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from madrigal.algorithms.group import MAGRPO as MAGRPO
     from madrigal.algorithms.group import REINFORCE as REINFORCE
     from madrigal.algorithms.group import RLOO as RLOO
-    from madrigal.algorithms.group import GroupRelative as GroupRelative
+    from madrigal.algorithms.group_relative import GroupRelative as GroupRelative
     from madrigal.api import TrainingResult as TrainingResult
     from madrigal.api import evaluate as evaluate
     from madrigal.api import train as train
@@ -57,14 +57,10 @@ if TYPE_CHECKING:
     from madrigal.types import TrainingError as TrainingError
     from madrigal.types import Turn as Turn
 
-try:
-    __version__ = version("madrigal")
-except PackageNotFoundError:  # the sources without an installation
-    __version__ = "0+unknown"
-
 _PLACES = {
     "algorithms.actor_critic": ("COLLM_CC", "COLLM_DC", "IPPO", "MAPPO"),
-    "algorithms.group": ("MAGRPO", "REINFORCE", "RLOO", "GroupRelative"),
+    "algorithms.group": ("MAGRPO", "REINFORCE", "RLOO"),
+    "algorithms.group_relative": ("GroupRelative",),
     "api": ("TrainingResult", "evaluate", "train"),
     "config": ("Experiment",),
     "evaluation.evaluate": ("Evaluation",),
@@ -95,11 +91,23 @@ __all__ = [*sorted(_MODULE_OF)]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
+    if name == "__version__":
+        value = _version()
+    elif name in _MODULE_OF:
+        value = getattr(importlib.import_module(f"madrigal.{_MODULE_OF[name]}"), name)
+    else:
         raise AttributeError(f"module 'madrigal' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"madrigal.{_MODULE_OF[name]}"), name)
     globals()[name] = value
     return value
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # it takes as long as all else here
+
+    try:
+        return version("madrigal")
+    except PackageNotFoundError:  # the sources without an installation
+        return "0+unknown"
 
 
 def __dir__() -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,21 +11,22 @@ from typing import Any
 
 from rich.console import Console
 
-from madrigal.build.experiment import open_checked_task
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.evaluate import Evaluation
 from madrigal.policies.quiet import quiet_libraries
 from madrigal.recipes import RECIPES
 from madrigal.recipes.embedded import own
-from madrigal.recipes.start import base_experiment, flags_of, require_trust, with_changes
+from madrigal.recipes.start import base_experiment, require_trust, run_name, with_changes
 from madrigal.report.progress import Progress
 from madrigal.rollouts.task import Task
-from madrigal.runs.folders import Held, held, held_free, newest_run
+from madrigal.runs.folders import folder_to_resume, hold_run
 from madrigal.runs.log import RunLog, read_lines
 from madrigal.runs.trackers import check_trackers
+from madrigal.runs.variants import flags
 from madrigal.tasks.own import IN_MEMORY, guarded
-from madrigal.training.held_out import Callback, Notes, evaluate_experiment, evaluate_run
-from madrigal.training.train import train_in
+from madrigal.training.checks import open_checked_task
+from madrigal.training.held_out import Callback, Notes, NullCallback, evaluate_experiment, evaluate_run
+from madrigal.training.train import training_loop
 from madrigal.training.trained_team import Answer, TrainedTeam, load_team
 from madrigal.types import ConfigError
 
@@ -103,17 +103,20 @@ def train(
         MadrigalError: one line, as from the command line.
     """
     quiet_libraries()
-    task = _given(what)
-    place = _resumed(what, folder) if resume else None
-    run = with_changes(read_experiment(place) if place else _start(what), settings)
+    task, named, resumed = _task_in(what), None if folder is None else Path(folder), None
+    if resume:
+        given = Path(what) if isinstance(what, str | Path) and Path(what).is_dir() else None
+        resumed = folder_to_resume(RUNS, _name_of(what), named or given)
+    run = with_changes(read_experiment(resumed) if resumed else _experiment_of(what), settings)
     if not trust:
-        _check_asked(what, run, settings, place)
+        _check_trust(what, run, settings, resumed)
     check_trackers(run.records.trackers)
-    with open_checked_task(run, task) as checked, _held(run, folder, place, overwrite) as taken:
-        title, best = taken.folder.name, checked.best_return
+    hold = hold_run(RUNS, run.recipe, resumed or named, resume=resume, overwrite=overwrite)
+    with open_checked_task(run, task) as checked, hold as held:
+        title, best = held.folder.name, checked.best_return
         with Progress(Console(), run.steps, title, best=best, quiet=quiet) as progress:
-            signum = train_in(checked, run, taken, watch=progress if watch is None else _Both(progress, watch))
-        return TrainingResult(taken.folder, not signum, task)
+            signum = training_loop(checked, run, held, watch=progress if watch is None else _Watchers(progress, watch))
+        return TrainingResult(held.folder, not signum, task)
 
 
 def evaluate(
@@ -146,18 +149,18 @@ def evaluate(
         return evaluate_run(Path(what), Notes(), trust=trust or given is not None, step=step, task=given)[0]
     if step is not None:
         raise ConfigError(f"evaluate: step names a checkpoint of a run, {what!r:.80} is none")
-    run = with_changes(_start(what), settings)
+    run = with_changes(_experiment_of(what), settings)
     if not trust:
-        _check_asked(what, run, settings, None)
-    return evaluate_experiment(run, task=_given(what) if task is None else guarded(task, "task"))[0]
+        _check_trust(what, run, settings, None)
+    return evaluate_experiment(run, task=_task_in(what) if task is None else guarded(task, "task"))[0]
 
 
-def _given(what: Start) -> Task[Any] | None:
+def _task_in(what: Start) -> Task[Any] | None:
     """The task itself, where no file names it."""
     return None if isinstance(what, str | Path | Experiment) else guarded(what, "expected a recipe, a file or a task")
 
 
-def _start(what: Start) -> Experiment:
+def _experiment_of(what: Start) -> Experiment:
     if isinstance(what, Experiment):
         return what
     if isinstance(what, str | Path):
@@ -170,71 +173,48 @@ def _name_of(what: Start) -> str:
     if isinstance(what, Experiment):
         return what.recipe
     if isinstance(what, str | Path):
-        return own(str(what)).recipe if ":" in str(what) else str(what)
+        return run_name(str(what))
     return re.sub(r"[^\w.-]+", "-", what.name).strip(".") or "task"
 
 
-def _check_asked(what: Start, run: Experiment, settings: Mapping[str, Any], place: Path | None) -> None:
+def _check_trust(what: Start, run: Experiment, settings: Mapping[str, Any], place: Path | None) -> None:
     """Refuses what a file asks for beyond training; what Python made or said was not asked for by a file."""
     if place is None and not isinstance(what, str | Path):
         return
     name = str(what) if isinstance(what, str | Path) else ""
-    typed = flags_of(settings)
+    typed = flags(settings)
     if isinstance(what, Experiment) and run.task == what.task:
         typed += ["--task.path", "--task.unconfined", "--task.expert.base-url", "--task.verifier.url"]
     require_trust(run, name, typed, place or name)
 
 
-def _resumed(what: Start, folder: str | Path | None) -> Path:
-    """The folder of the run that is gone on with.
-
-    Raises:
-        ConfigError: if there is none.
-    """
-    if folder is not None:
-        place = Path(folder)
-    elif isinstance(what, str | Path) and Path(what).is_dir():
-        place = Path(what)
-    else:
-        place = RUNS / newest_run(RUNS, _name_of(what))
-    if not (place / "experiment.json").is_file():
-        raise ConfigError(f"resume: expected a run at {place}, found none")
-    return place
-
-
-def _held(
-    run: Experiment, folder: str | Path | None, place: Path | None, overwrite: bool
-) -> AbstractContextManager[Held]:
-    """The folder that a run is written to, held."""
-    if place is not None:
-        return held(place, resume=True)
-    if folder is not None or overwrite:
-        return held(RUNS / run.recipe if folder is None else Path(folder), overwrite=overwrite)
-    return held_free(RUNS, run.recipe)
-
-
-class _Both:
+class _Watchers:
     """Progress on the screen, and a user's own watcher, or function of each step's record."""
 
     def __init__(self, progress: Callback, watch: Watch) -> None:
-        self.progress, self.watch = progress, watch
+        self.watchers: tuple[Callback, Callback] = (progress, _EachStep(watch) if callable(watch) else watch)
 
     def stage(self, name: str) -> None:
-        self.progress.stage(name)
-        if not callable(self.watch):
-            self.watch.stage(name)
+        for watcher in self.watchers:
+            watcher.stage(name)
 
     def step(self, record: dict[str, Any]) -> None:
-        self.progress.step(record)
-        if callable(self.watch):
-            self.watch(record)
-        else:
-            self.watch.step(record)
+        for watcher in self.watchers:
+            watcher.step(record)
 
     def evaluated(self, when: str, result: Evaluation) -> None:
-        self.progress.evaluated(when, result)
-        if not callable(self.watch):
-            self.watch.evaluated(when, result)
+        for watcher in self.watchers:
+            watcher.evaluated(when, result)
+
+
+class _EachStep(NullCallback):
+    """A function as a watcher."""
+
+    def __init__(self, function: Callable[[Mapping[str, Any]], object]) -> None:
+        self.function = function
+
+    def step(self, record: dict[str, Any]) -> None:
+        self.function(record)
 
 
 __all__ = ["Answer", "TrainedTeam", "TrainingResult", "evaluate", "load_team", "train"]

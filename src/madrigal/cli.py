@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import sys
@@ -111,37 +112,13 @@ def command(name: str) -> Command:
     Raises:
         ConfigError: if there is none of that name.
     """
-    _quiet()
-    match name:
-        case "train":
-            from madrigal.commands.train import train_command as found
-        case "evaluate":
-            from madrigal.commands.train import evaluate_command as found
-        case "ask":
-            from madrigal.commands.ask import ask_command as found
-        case "export":
-            from madrigal.commands.train import export_command as found
-        case "list":
-            from madrigal.commands.train import list_command as found
-        case "compare":
-            from madrigal.commands.compare import compare_command as found
-        case "play":
-            from madrigal.commands.play import play_command as found
-        case "analyze":
-            from madrigal.commands.analyze import analyze_command as found
-        case "report":
-            from madrigal.commands.report import report_command as found
-        case "score":
-            from madrigal.commands.score import score_command as found
-        case "verifier":
-            from madrigal.commands.verifier import verifier_command as found
-        case "models":
-            from madrigal.commands.models import models_command as found
-        case _:
-            from madrigal.recipes import unknown
-            from madrigal.types import ConfigError
+    if name not in COMMANDS:
+        from madrigal.recipes import unknown
+        from madrigal.types import ConfigError
 
-            raise ConfigError(unknown("command", name, list(COMMANDS)))
+        raise ConfigError(unknown("command", name, list(COMMANDS)))
+    _quiet()
+    found: Command = getattr(importlib.import_module(f"madrigal.commands.{name}"), f"{name}_command")
     return found
 
 

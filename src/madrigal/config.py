@@ -16,7 +16,7 @@ from cattrs import AttributeValidationNote
 from cattrs.strategies import configure_tagged_union
 
 from madrigal.algorithms.catalog import AlgorithmConfig
-from madrigal.algorithms.group import GroupRelative
+from madrigal.algorithms.group_relative import GroupRelative
 from madrigal.policies.catalog import CATALOG
 from madrigal.rollouts.topology import Parallel, TopologyConfig
 from madrigal.runs.files import parse_json, read_json
@@ -90,8 +90,7 @@ def _converter() -> cattrs.Converter:
         converter.register_structure_hook_func(partial(_is_of, form), hook)
     configure_tagged_union(TaskConfig, converter, tag_name="kind")
     configure_tagged_union(TopologyConfig, converter, tag_name="kind")
-    # Files written when there was one algorithm do not name it.
-    configure_tagged_union(AlgorithmConfig, converter, tag_name="kind", default=GroupRelative)
+    configure_tagged_union(AlgorithmConfig, converter, tag_name="kind")
     return converter
 
 
@@ -141,7 +140,7 @@ def _check_kinds(data: Any, where: str) -> None:
     for key, union in (("task", TaskConfig), ("topology", TopologyConfig), ("algorithm", AlgorithmConfig)):
         kinds = [choice.__name__ for choice in get_args(union)]
         given = data.get(key, {"kind": kinds[0]})
-        kind = given.get("kind", kinds[0] if key == "algorithm" else None) if isinstance(given, dict) else None
+        kind = given.get("kind") if isinstance(given, dict) else None
         if kind not in kinds:
             raise ConfigError(f"{where}: {key}.kind: expected {' or '.join(kinds)}, got {kind!r}")
 

@@ -52,10 +52,10 @@ class PolicyConfig:
 
 @dataclass(frozen=True, slots=True)
 class PartnerConfig:
-    """How often an older self is met, and which there are. From no paper: SPIRAL plays its present self alone.
+    """Older selves of the team in one of its seats. From no paper: SPIRAL plays its present self alone.
 
     Attributes:
-        share: of the groups that are played against an older self, 0 to 1; 0 is pure self-play.
+        share: of the groups that are played with a partner, 0 to 1; 0 is pure self-play.
         every: steps between two snapshots.
         keep: snapshots kept; the oldest is dropped. Each is a copy of all trainable weights, in the processor's memory.
     """
@@ -140,9 +140,8 @@ class RewardWeights:
     share: Literal["task", "difference"] = "task"
 
     def __post_init__(self) -> None:
-        for name in ("quality", "speed", "cost", "message", "word", "redundancy"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"reward.{name}: expected 0 or more, got {getattr(self, name)}")
+        _check_least("reward", 0, quality=self.quality, speed=self.speed, cost=self.cost)
+        _check_least("reward", 0, message=self.message, word=self.word, redundancy=self.redundancy)
         if not 0 < self.time_unit < math.inf:
             raise ConfigError(f"reward.time_unit: expected a positive number of {self.clock}, got {self.time_unit}")
         if self.ngram < 1:
@@ -214,15 +213,12 @@ class OptimizerConfig:
     mismatch_tolerance: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("lr", "clip_norm"):
-            value = getattr(self, name)
-            if not (value > 0 and math.isfinite(value)):
+        for name, value in (("lr", self.lr), ("clip_norm", self.clip_norm)):
+            if not 0 < value < math.inf:
                 raise ConfigError(f"optimizer.{name}: expected a positive number, got {value}")
         if not self.min_lr_ratio <= 1:
             raise ConfigError(f"optimizer.min_lr_ratio: expected a share of the peak, 0 to 1, got {self.min_lr_ratio}")
-        for name in ("weight_decay", "warmup", "min_lr_ratio"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"optimizer.{name}: expected 0 or more, got {getattr(self, name)}")
+        _check_least("optimizer", 0, weight_decay=self.weight_decay, warmup=self.warmup, min_lr_ratio=self.min_lr_ratio)
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"optimizer.betas: expected two numbers from 0 to below 1, got {self.betas}")
         if self.token_budget < 1:
@@ -254,7 +250,7 @@ class CriticConfig:
     lr: float | None = None
 
     def __post_init__(self) -> None:
-        if self.lr is not None and not 0 < self.lr < float("inf"):
+        if self.lr is not None and not 0 < self.lr < math.inf:
             raise ConfigError(f"critic.lr: expected a positive number, or None for the policies' own, got {self.lr}")
 
 
@@ -276,13 +272,8 @@ class EvaluationConfig:
     timed_examples: int = 8
 
     def __post_init__(self) -> None:
-        if self.examples < 1:
-            raise ConfigError(f"evaluation.examples: expected at least 1, got {self.examples}")
-        if self.samples < 1:
-            raise ConfigError(f"evaluation.samples: expected at least 1, got {self.samples}")
-        for name, count in (("every", self.every), ("timed_examples", self.timed_examples)):
-            if count < 0:
-                raise ConfigError(f"evaluation.{name}: expected 0 or more, got {count}")
+        _check_least("evaluation", 1, examples=self.examples, samples=self.samples)
+        _check_least("evaluation", 0, every=self.every, timed_examples=self.timed_examples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +284,7 @@ class RecordsConfig:
         checkpoint_every: steps between checkpoints; 0 saves only at the end and on Ctrl-C.
         keep: checkpoints kept.
         transcripts: episodes of each step written to episodes.jsonl.
-        trackers: also send the numbers to these, where installed.
+        trackers: also send the numbers, and as many transcripts of each evaluation, to these, where installed.
     """
 
     checkpoint_every: int = 25
@@ -302,8 +293,14 @@ class RecordsConfig:
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
 
     def __post_init__(self) -> None:
-        for name, count in (("checkpoint_every", self.checkpoint_every), ("transcripts", self.transcripts)):
-            if count < 0:
-                raise ConfigError(f"records.{name}: expected 0 or more, got {count}")
-        if self.keep < 1:
-            raise ConfigError(f"records.keep: expected at least 1, got {self.keep}")
+        _check_least("records", 0, checkpoint_every=self.checkpoint_every, transcripts=self.transcripts)
+        _check_least("records", 1, keep=self.keep)
+
+
+def _check_least(section: str, least: int, **values: float) -> None:
+    """Refuses settings of a section that are below `least`, infinite or not a number."""
+    for name, value in values.items():
+        if not least <= value < math.inf:
+            raise ConfigError(
+                f"{section}.{name}: expected {f'at least {least}' if least else '0 or more'}, got {value}"
+            )

@@ -7,7 +7,7 @@ Shape letters used by every signature of the library:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
@@ -239,6 +239,13 @@ class Group(Generic[S]):
     agents: tuple[AgentId, ...]
     greedy: Episode[S] | None = None
     solo: tuple[Episode[S], ...] = ()
+
+
+def all_groups(groups: Sequence[Group[S]]) -> Iterator[Group[S]]:
+    """Every group of a forest, parents first."""
+    for group in groups:
+        yield group
+        yield from all_groups([episode.then for episode in group.episodes if episode.then is not None])
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ import pytest
 import madrigal
 from madrigal import api
 from madrigal.algorithms.catalog import ALGORITHMS
-from madrigal.build.experiment import open_checked_task
 from madrigal.cli import run
 from madrigal.config import Experiment, from_json, to_json
 from madrigal.recipes import RECIPES
@@ -28,6 +27,7 @@ from madrigal.rollouts.task import check_task
 from madrigal.rollouts.topology import Parallel
 from madrigal.rollouts.tree import rollout_groups
 from madrigal.tasks.catalog import open_task
+from madrigal.training.checks import open_checked_task
 from madrigal.types import Completion, Point
 from pretraining.mixture import DOMAINS, WEIGHTS
 

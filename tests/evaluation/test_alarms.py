@@ -131,7 +131,7 @@ def test_an_agent_that_leaves_the_talking_to_the_other() -> None:
         ann, bob = (80.0, 20.0) if done < 0.5 else (30.0, 170.0)
         return {"agent/ann/tokens": ann, "agent/bob/tokens": bob}
 
-    limits = Thresholds(drift=100)
+    limits = Thresholds(length_factor=100)
     assert names(alarms(run(change), {}, (), limits)) == {"lazy agent"}
     fires(alarms(run(change), {}, (), limits), "lazy agent", "agent ann: its share of tokens", "of what it was")
 
@@ -266,9 +266,9 @@ def test_windows_by_hand() -> None:
     four = Series(((0, 1.0), (2, 3.0), (4, 5.0), (6, 1.0)), width=2)
     assert [(mean.step, mean.value) for mean in four.means] == [(2, 2.0), (4, 4.0), (6, 3.0)]
     assert four.start == 2.0 and four.above(2.5) == four.means[1] and four.below(2.0) is None
-    assert four.moved(sure=0.5) == pytest.approx((3 - 2) / 3)
+    assert four.moved(standard_errors=0.5) == pytest.approx((3 - 2) / 3)
     # standard error: sqrt(1 + 4) / sqrt(2) = 1.58, above the change of 1
-    assert four.moved(sure=1.0) == 0.0
+    assert four.moved(standard_errors=1.0) == 0.0
     empty = Series(four.points, width=0)
     assert empty.means == [] and math.isnan(empty.start) and empty.above(0) is None and empty.moved(0) == 0.0
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from madrigal.evaluation.ablations import MessageAblation, Told, by_agent, muffled
-from madrigal.evaluation.cooperation import EvalSetup, cross_play, leave_messages_out, leave_one_agent_out, play_trial
+from fakes.play import judge_of
+from madrigal.evaluation.ablations import AblatedState, MessageAblation, ablated_judge, by_agent
+from madrigal.evaluation.cooperation import EvalSetup, cross_play, leave_messages_out, leave_one_agent_out
+from madrigal.evaluation.evaluate import play_examples
 from madrigal.evaluation.statistics import Interval
 from madrigal.rollouts.play import Generate, GenerationRequest
-from madrigal.rollouts.task import SingleRound, Task, check_task
+from madrigal.rollouts.task import SingleRound, check_task
 from madrigal.rollouts.topology import Parallel, Sequential, Topology
 from madrigal.tasks.discussion.gsm8k import Gsm8k, Gsm8kTask
-from madrigal.types import Completion, ConfigError, Example, Step, Turn
+from madrigal.types import Completion, ConfigError, Example, Turn
 
 WORDS = ("sun", "moon", "star", "comet")
 EXAMPLES = tuple(Example(word, {"word": word}) for word in WORDS)
@@ -36,10 +37,6 @@ def relay(agents: Sequence[str] = ("ann", "bob", "cat")) -> SingleRound:
     )
 
 
-def judged(task: Task[Any]) -> Callable[[Sequence[Any]], list[Step[Any]]]:
-    return lambda requests: [task.step(request.state, request.actions) for request in requests]
-
-
 def answer(utterance: GenerationRequest) -> str:
     """Ann says what she sees, bob what he heard of ann, cat whatever comes."""
     shown = utterance.prompt[-1].content
@@ -55,7 +52,7 @@ def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
 
 def trial(topology: Topology = Sequential(), speaker: Generate = speak) -> EvalSetup:  # noqa: B008
     task = relay()
-    return EvalSetup(task, topology, EXAMPLES, speaker, judged(task))
+    return EvalSetup(task, topology, EXAMPLES, speaker, judge_of(task))
 
 
 @pytest.mark.parametrize("borrowed", [False, True])
@@ -88,9 +85,9 @@ def test_borrowed_messages_are_those_of_the_next_example() -> None:
     assert heard[:4] == list(WORDS) and heard[4:8] == ["moon", "star", "comet", "sun"]
 
 
-@pytest.mark.parametrize("shuffled", [False, True])
-def test_hearing_matters_to_whoever_uses_it(shuffled: bool) -> None:
-    drops = leave_messages_out(trial(), shuffled=shuffled)
+@pytest.mark.parametrize("borrowed", [False, True])
+def test_hearing_matters_to_whoever_uses_it(borrowed: bool) -> None:
+    drops = leave_messages_out(trial(), borrowed=borrowed)
     assert {agent: drop.difference for agent, drop in drops.items()} == {"ann": NONE, "bob": ALL, "cat": NONE}
 
 
@@ -116,13 +113,13 @@ def debate(wanted: Sequence[GenerationRequest]) -> list[Completion]:
 
 def debating(rounds: int) -> EvalSetup:
     task = Gsm8kTask(Gsm8k(rounds=rounds))
-    return EvalSetup(task, Parallel(), NUMBERS, debate, judged(task))
+    return EvalSetup(task, Parallel(), NUMBERS, debate, judge_of(task))
 
 
 def test_earlier_rounds_can_be_kept_from_an_agent() -> None:
     """With two rounds both are right in the end; the second agent is wrong where it never saw the first one's."""
-    for rounds, shuffled in ((2, False), (2, True), (3, False), (3, True)):
-        drops = leave_messages_out(debating(rounds), shuffled=shuffled)
+    for rounds, borrowed in ((2, False), (2, True), (3, False), (3, True)):
+        drops = leave_messages_out(debating(rounds), borrowed=borrowed)
         assert drops["second"].difference == Interval(50.0, 50.0, 50.0) and drops["first"].difference == NONE
     assert leave_messages_out(debating(1))["second"].difference == NONE
 
@@ -135,20 +132,20 @@ def test_silence_reaches_the_task_over_all_rounds() -> None:
 
 def test_true_rumours_change_nothing() -> None:
     told = debating(3)
-    episodes = {episode.start.example: episode for episode in play_trial(told)}
+    episodes = {episode.start.example: episode for episode in play_examples(told)}
 
     def truth(example: str, turn: int, agent: str) -> str:
         own = [t for t in episodes[example].turns if (t.agent, t.round) == (agent, turn)]
         return own[0].completion.text
 
     task = MessageAblation(told.task, "second", truth)
-    again = play_trial(replace(told, task=task, judge=muffled(task, told.judge)))
+    again = play_examples(replace(told, task=task, judge=ablated_judge(task, told.judge)))
     for episode in again:
         assert [(t.prompt, t.completion) for t in episode.turns] == [
             (t.prompt, t.completion) for t in episodes[episode.start.example].turns
         ]
         last = episode.steps[-1].state
-        assert isinstance(last, Told) and last.state == last.told and last.round == 3
+        assert isinstance(last, AblatedState) and last.state == last.believed and last.round == 3
 
 
 def test_a_muffled_agent_still_knows_what_it_said_itself() -> None:
@@ -195,7 +192,7 @@ def test_luck_is_the_same_with_and_without_an_agent() -> None:
 
     many = tuple(Example(f"e{n}", {"word": WORDS[n % 2]}) for n in range(40))
     lucky = replace(trial(speaker=gamble), examples=many)
-    assert 0 < sum(step.rewards["bob"] for episode in play_trial(lucky) for step in episode.steps) < 40
+    assert 0 < sum(step.rewards["bob"] for episode in play_examples(lucky) for step in episode.steps) < 40
     assert leave_one_agent_out(lucky)["ann"].difference == NONE
     assert leave_messages_out(lucky)["bob"].difference == NONE
 

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes.play import judge_of
 from madrigal.evaluation.cooperation import EvalSetup
-from madrigal.evaluation.fidelity import compared_with_the_others, fidelity, spearman
+from madrigal.evaluation.fidelity import fidelity, leave_one_out, spearman
 from madrigal.evaluation.statistics import ranks
-from madrigal.rollouts.play import GenerationRequest, StepRequest
+from madrigal.rollouts.play import GenerationRequest
 from madrigal.rollouts.task import SingleRound
 from madrigal.rollouts.topology import Parallel, Sequential, Topology
-from madrigal.types import Completion, ConfigError, Example, Step
+from madrigal.types import Completion, ConfigError, Example
 
 AGENTS = ("ann", "bob")
 EXAMPLES = tuple(Example(f"x{n}", {}) for n in range(12))
@@ -44,7 +45,7 @@ def test_only_the_order_counts(values: list[float]) -> None:
 
 
 def test_credit_is_the_distance_from_the_others() -> None:
-    assert compared_with_the_others([1.0, 0.0, 5.0]) == [-1.5, -3.0, 4.5]
+    assert leave_one_out([1.0, 0.0, 5.0]) == [-1.5, -3.0, 4.5]
 
 
 def trial(
@@ -58,8 +59,7 @@ def trial(
     def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
         return [Completion(str(one.seed % 100)) for one in wanted]
 
-    def judge(asked: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
-        return [task.step(one.state, one.actions) for one in asked]
+    judge = judge_of(task)
 
     return EvalSetup(task, topology, examples, speak, judge)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fakes.play import judge_of
 from madrigal.evaluation.cooperation import EvalSetup
 from madrigal.evaluation.influence import influence, mutual_information, symbol
 from madrigal.rollouts.play import GenerationRequest
@@ -183,7 +184,7 @@ def debating(rounds: int, asked: list[GenerationRequest] | None = None) -> EvalS
         Parallel(),
         EXAMPLES,
         lambda wanted: [Completion(answer(u)) for u in wanted],
-        lambda requests: [task.step(request.state, request.actions) for request in requests],
+        judge_of(task),
     )
 
 

@@ -24,7 +24,7 @@ from madrigal.config import Experiment
 from madrigal.policies.starter import model_path
 from madrigal.recipes import recipe
 from madrigal.runs.log import read_lines
-from madrigal.training.train import train
+from madrigal.training.train import train_experiment
 
 # Recipes on starter models; tldr, debate and kuhn are run as magrpo, maporl and self_play.
 RECIPES = ["arxiv", "coding", "coding-two-turns", "gsm8k", "debate-no-verifier", "tictactoe", "office"]
@@ -60,7 +60,7 @@ def tiny(name: str, base: str) -> Experiment:
         algorithm=replace(algorithm, **changes),
         sampling=replace(run.sampling, top_k=2, max_new_tokens=min(longest, run.sampling.max_new_tokens)),
         optimizer=replace(run.optimizer, lr=RATE, warmup=0, lr_schedule="constant"),
-        evaluation=replace(run.evaluation, examples=1),
+        evaluation=replace(run.evaluation, examples=1, timed_examples=0),
         records=replace(run.records, transcripts=99, checkpoint_every=0),
         steps=STEPS,
         prompts=2,
@@ -75,7 +75,7 @@ def cases() -> dict[str, Experiment]:
 
 def numbers(run: Experiment, folder: Path) -> dict[str, Any]:
     """What a run came to: its records without clocks, advantages of its turns, and how its weights have moved."""
-    train(run, folder)
+    train_experiment(run, folder)
     steps = [
         {key: value for key, value in record.items() if key.rpartition("/")[2] not in CLOCKS}
         for record in read_lines(folder / "steps.jsonl")

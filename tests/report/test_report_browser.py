@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from chromium import Page
-from synthetic import write_run
 
+from fakes.chromium import Page
+from fakes.synthetic import write_lines, write_run
 from madrigal.commands.report import write_report
 
 HOSTILE = (
@@ -116,7 +116,7 @@ def test_nothing_that_a_model_wrote_runs(browser: Page, tmp_path: Path) -> None:
         for turn in record["turns"]:
             turn |= {"text": HOSTILE, "agent": HOSTILE, "pieces": [len(HOSTILE)], "logprobs": [-1.0]}
             turn["prompt"] = [{"role": HOSTILE, "content": HOSTILE}]
-    (run / "episodes.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    write_lines(run / "episodes.jsonl", records)
     browser.errors.clear()
     browser.open(write_report([run]))
     browser.press("p")

@@ -11,10 +11,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from synthetic import write_run
 
+from fakes.synthetic import write_lines, write_run
 from madrigal.commands.report import write_report
-from madrigal.report.charts import Look, draw_panel
+from madrigal.report.charts import Look, draw_panel, ticks
 from madrigal.report.curves import CURVES, PANELS, POINTS, Curve, Dot, Panel, panels, shares, smoothed, thinned, window
 from madrigal.report.meanings import Meaning
 from madrigal.report.results import facts, origin
@@ -25,7 +25,7 @@ from madrigal.runs.variants import variants
 def made(folder: Path, steps: list[dict[str, Any]], **settings: Any) -> Path:
     """A run with these steps and no evaluations."""
     write_run(folder, steps=0, **settings)
-    (folder / "steps.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
+    write_lines(folder / "steps.jsonl", steps)
     (folder / "evaluation.json").unlink()
     return folder
 
@@ -147,6 +147,17 @@ def test_charts_are_well_formed_and_their_words_stay_words() -> None:
     root = ElementTree.fromstring(chart(HOSTILE))
     assert root.get("aria-label") == HOSTILE and root.get("role") == "img"
     assert not root.findall(".//script")
+
+
+@pytest.mark.parametrize("low", [0.0, -3.2, 1e14, -1e99, 1e-300])
+@pytest.mark.parametrize("span", [1e-320, 1e-9, 0.7, 59.0, 1e99])
+def test_the_numbers_of_an_axis_are_few_and_on_it(low: float, span: float) -> None:
+    curve = Curve("", 0, (0, 1), (low, low + span))
+    drawing = draw_panel(Panel("reward", Meaning("Reward"), (curve,)), lambda _: Look(1), False, "label", "chart")
+    assert "nan" not in drawing and "inf" not in drawing
+    if span > 1e-10 * abs(low):
+        numbers = ticks(low, low + span, 5)
+        assert 1 <= len(numbers) <= 6 and all(low - span / 100 <= n <= low + span * 1.01 for n in numbers)
 
 
 def test_ids_of_two_charts_differ_and_all_references_are_met() -> None:

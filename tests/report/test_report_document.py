@@ -11,8 +11,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from synthetic import write_run
 
+from fakes.synthetic import write_run
 from madrigal.evaluation.alarms import Alarm
 from madrigal.report.document import document
 from madrigal.report.markup import element, fill, text
@@ -134,6 +134,7 @@ def test_a_contender_that_was_only_played_is_named_beside_its_points(tmp_path: P
     assert "team. Held-out results on 12 examples" in page.words["results"]
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_alarms_say_what_where_and_how_grave(whole: Path) -> None:
     page = page_of(
         whole, alarms=(Alarm("lazy_agent", "warning", 40, "ann is silent."), Alarm("x", "notice", None, "y"))
@@ -142,6 +143,7 @@ def test_alarms_say_what_where_and_how_grave(whole: Path) -> None:
     assert "xnoticey" in page.words["alarms"]
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_a_comparison_is_shown_as_it_was_written(whole: Path, tmp_path: Path) -> None:
     run = shutil.copytree(whole, tmp_path / "run")
     rows = [
@@ -156,6 +158,7 @@ def test_a_comparison_is_shown_as_it_was_written(whole: Path, tmp_path: Path) ->
     assert "team81.25 [79.00, 83.50]best of 470.003.00odd" in words
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_notices_come_first_and_the_page_works_without_evaluation(whole: Path, tmp_path: Path) -> None:
     run = shutil.copytree(whole, tmp_path / "run")
     (run / "evaluation.json").unlink()

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic import write_run
 
+from fakes.synthetic import write_run
 from madrigal.report.transcripts import LONGEST, evenly, pack, schemes
 from madrigal.runs.read import Line, Run, read_run
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from madrigal.tasks.coding.problem import problem_of
-from madrigal.tasks.coding.task import first_prompt
+from madrigal.tasks.coding.prompts import first_prompt
 from madrigal.tasks.discussion.prompts import question_prompt
 from madrigal.tasks.embedded import arithmetic, papers, posts, programs, programs_styles
 from madrigal.tasks.writing.single import DELIMITER, WRITER

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 from madrigal.tasks.coding.feedback import Exchange, next_messages
 from madrigal.tasks.coding.problem import problem_of
+from madrigal.tasks.coding.prompts import first_prompt
 from madrigal.tasks.coding.reward import score_pair
 from madrigal.tasks.coding.sandbox.records import CallTest, Program, Verdict
-from madrigal.tasks.coding.task import CodingState, CodingTask, first_prompt
+from madrigal.tasks.coding.task import CodingState, CodingTask
 from madrigal.tasks.embedded import programs_styles as styles
 from madrigal.tasks.embedded.programs import compile_function
 from madrigal.types import Completion, Example, Messages, Turn

@@ -1,9 +1,9 @@
 """Algorithms: how experience branches, how credit is given, what is minimized.
 
-`group` holds all that compare answers with siblings and nothing else, `actor_critic` those with a critic; the others
-have a file each. What several share: `siblings` (what is compared with what), `objective` (what is minimized, and in
-which steps), `checks` (what settings may be). `influence` holds parts of `maporl`, `mutual_information` those of
-`pmic`; `catalog` names all algorithms.
+`group` holds all that compare answers with siblings and nothing else, as settings of `group_relative`; `actor_critic`
+those with a critic; the others have a file each. What several share: `answer_groups` (what is compared with what),
+`objective` (what is minimized, and in which steps), `scores` (what was read of turns), `checks` (what settings may be).
+`influence` holds parts of `maporl`, `buffers` and `mutual_information` those of `pmic`; `catalog` names all algorithms.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from madrigal.maths.batch import Batch, PolicyOutput
 
 M = TypeVar("M")
-Name = tyro.conf.Suppress[str]  # a setting that files keep and the command line does not offer
+Name = tyro.conf.Suppress[str]  # of the preset that a record started from: in files, not on the command line
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,8 @@ class Needs:
         rewards: the task's rewards must be of this kind: one "own" number per agent, or "zero-sum"; "any" will do.
         agents, rounds: the fewest that the task must have.
         minibatches: the parts into which the episodes of a training step are dealt; there must be one for each.
+        all_learn: no policy may be frozen, because agents learn in turns (`algorithm.alternate`): in the turn of one
+            that does not learn, nobody would.
         reads_own: credit reads each agent's own reward, not only the joint one.
         counterfactual_rewards: credit reads what each agent's silence would have come to: every joint action is judged
             once more for each agent (`Step.counterfactual_rewards`).
@@ -70,6 +72,7 @@ class Needs:
     agents: int = 1
     rounds: int = 1
     minibatches: int = 1
+    all_learn: bool = False
     reads_own: bool = False
     embeddings: bool = False
     counterfactual_rewards: bool = False

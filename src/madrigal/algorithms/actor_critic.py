@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Literal
 
 from madrigal.algorithms import CriticNeed, Name, Needs
 from madrigal.algorithms.checks import check_least, check_positive, check_share, check_usual
-from madrigal.algorithms.objective import Reduction, in_minibatches, objective
+from madrigal.algorithms.objective import Clip, Kl, Reduction, in_minibatches, objective
 from madrigal.algorithms.scores import needed
 from madrigal.maths.returns import END, Ahead, gae
 from madrigal.rollouts.branching import Branching
@@ -51,7 +51,6 @@ class ActorCritic:
     """One agent's policy gradient with a critic; as it comes, MAPPO.
 
     Attributes:
-        name: of the preset that it started from.
         sees: what the critic reads in training: the "own" prompt of the agent that it judges, or the "joint" history,
             the prompts of all agents of the round. Agents need no critic when they are at work.
         at: whether it is asked before each "token" of an answer, or once per "turn".
@@ -64,15 +63,12 @@ class ActorCritic:
             tokens: until a new critic knows anything, only the last words of an answer are credited.
         whiten: give the advantages of each agent and round mean 0 and variance 1. On in PPO; in CoLLM's code it is on,
             in its formula there is none.
-        clip: PPO's range on the ratio to the log-probs at sampling; None is the plain policy gradient.
-        kl: weight of the k3 estimate of KL(policy || reference) in the loss, nats per token.
         value_weight: of the critic's loss, half the squared error; CoLLM's 0.6 of the whole square is 1.2 here. It
             matters only where gradients are clipped, because a critic has an optimizer of its own.
         value_clip: how far from what it said before the update a value is pushed, in units of reward; MAPoRL has 0.2,
             C3 0.5, CoLLM none. None does not clip.
         epochs: how often a step's answers are learned from: MAPoRL 4, C3 1.
         minibatches: optimizer steps per epoch; the episodes of a step are dealt out to them whole. MAPoRL 8, MAPPO 1.
-        reduction: "token" averages over tokens; "sequence" sums over an answer, which is one action.
     """
 
     name: Name = "mappo"
@@ -84,8 +80,8 @@ class ActorCritic:
     reward_shift: float = 0.0
     trace: float = 1.0
     whiten: bool = True
-    clip: float | None = 0.2
-    kl: float = 0.0
+    clip: Clip = 0.2
+    kl: Kl = 0.0
     value_weight: float = 0.5
     value_clip: float | None = 0.2
     epochs: int = 1
@@ -127,23 +123,23 @@ class ActorCritic:
         Raises:
             TrainingError: if nobody has asked the critics of a turn.
         """
-        credited = [
-            [sample for agent in group.agents for sample in self._line(episode, agent)[0]]
+        samples = [
+            [sample for agent in group.agents for sample in self._chain(episode, agent)[0]]
             for group in groups
             for episode in group.episodes
         ]
-        stages = in_minibatches(credited, whiten=self.whiten, minibatches=self.minibatches, epochs=self.epochs)
+        stages = in_minibatches(samples, whiten=self.whiten, minibatches=self.minibatches, epochs=self.epochs)
         if self.at == "turn":
             stages = [[replace(s, token_advantages=(), token_returns=()) for s in stage] for stage in stages]
         return stages, memory
 
-    def _line(self, episode: Episode[object], agent: AgentId) -> tuple[list[Sample], Ahead]:
+    def _chain(self, episode: Episode[object], agent: AgentId) -> tuple[list[Sample], Ahead]:
         """The agent's samples from here to the end, and how this stretch looks from before its first round.
 
         Where a tree branches, the mean over the children goes on.
         """
-        below = [self._line(child, agent) for child in (episode.then.episodes if episode.then else ())]
-        samples = [sample for line, _ in below for sample in line]
+        below = [self._chain(child, agent) for child in (episode.then.episodes if episode.then else ())]
+        samples = [sample for chain, _ in below for sample in chain]
         ahead = Ahead(*map(fmean, zip(*(begins for _, begins in below), strict=True))) if below else END
         for index in reversed(range(len(episode.steps))):
             ahead = ahead.after(self._reward(episode.steps[index], agent), self.discount)
@@ -152,7 +148,7 @@ class ActorCritic:
                     continue
                 if values := needed(turn.scores.values, "a critic's values", self.name, turn):
                     advantages = gae([0.0] * len(values), values, trace=self.trace, ahead=ahead)
-                    samples.append(_credited(turn, values, advantages))
+                    samples.append(_sample(turn, values, advantages))
                     ahead = Ahead(values[0], advantages[0])
         return samples, ahead
 
@@ -163,7 +159,7 @@ class ActorCritic:
         return objective(output, batch, clip=self.clip, kl=self.kl, reduction=self.reduction)
 
 
-def _credited(turn: Turn, values: Sequence[float], advantages: Sequence[float]) -> Sample:
+def _sample(turn: Turn, values: Sequence[float], advantages: Sequence[float]) -> Sample:
     returns = tuple(advantage + value for advantage, value in zip(advantages, values, strict=True))
     return Sample(turn, fmean(advantages), returns[0], token_advantages=tuple(advantages), token_returns=returns)
 

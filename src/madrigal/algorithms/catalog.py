@@ -13,7 +13,7 @@ from madrigal.algorithms import group
 from madrigal.algorithms.actor_critic import COLLM_CC, COLLM_DC, IPPO, MAPPO, ActorCritic
 from madrigal.algorithms.ccpo import Ccpo
 from madrigal.algorithms.counterfactual import Counterfactual
-from madrigal.algorithms.group import GroupRelative
+from madrigal.algorithms.group_relative import GroupRelative
 from madrigal.algorithms.maporl import Maporl
 from madrigal.algorithms.marti import Marti
 from madrigal.algorithms.pmic import Pmic
@@ -52,11 +52,6 @@ ALGORITHMS: dict[str, tuple[AlgorithmConfig, str]] = {
     "collm_cc": (COLLM_CC, "CoLLM-CC: one critic of the joint history, asked once a turn (arXiv:2601.21972)"),
 }
 COMMON = ("width", "discount", "reward_shift", "kl")  # settings of a recipe that stay when its algorithm is changed
-
-
-def name_of(algorithm: AlgorithmConfig) -> str:
-    """What the catalog calls an algorithm; presets keep their name when other settings are changed."""
-    return algorithm.name
 
 
 def switch_algorithm(old: AlgorithmConfig, name: str) -> AlgorithmConfig:

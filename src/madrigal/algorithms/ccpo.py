@@ -18,18 +18,18 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from statistics import fmean, pvariance
 from typing import TYPE_CHECKING, Any, Literal
 
 from madrigal.algorithms import Name, Needs
+from madrigal.algorithms.answer_groups import advantages_of, whole_return
 from madrigal.algorithms.checks import check_least, check_positive, check_share, check_usual
-from madrigal.algorithms.objective import Reduction, objective
-from madrigal.algorithms.siblings import Updates, advantages_of, optimizer_steps, whole_return
+from madrigal.algorithms.objective import Reduction, Updates, objective, optimizer_steps
 from madrigal.rollouts.branching import Branching
 from madrigal.settings import EPSILON as TRL_EPSILON
-from madrigal.types import AgentId, Episode, Group, Sample
+from madrigal.types import Group, Sample
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 Memory = dict[str, Any]
 HISTORIES = ("delta", "joint", "solo")
+THINKER, REASONER = range(2)  # the places of their rewards in a pair (r1, r2), and in whose turn they learn
 EPSILON = 1e-6
 
 
@@ -76,14 +77,13 @@ class Ccpo:
     """CCPO with the settings of the public code; who thinks and who reasons is the speaking order.
 
     Attributes:
-        name: what the catalog calls it.
         width: joint rollouts of an example, each beside one of the reasoner alone; 4 in the public code.
         alpha: sensitivity of the thinker's reward.
         eta: sharpness of the reasoner's gate.
         decay: of the moving averages.
         history: outcomes that must have been seen before they are normalized.
         alternate: steps after which training passes from thinker to reasoner and back, 10 in the public code; 0 trains
-            both at once.
+            all that learn in every step, so that beside a frozen thinker the reasoner does, and the other way round.
         ddof: 1 divides the rewards of a role by the sample's deviation, as TRL does; 0 by the population's.
         epsilon: added to that deviation; TRL's.
         discount: of later rounds' rewards; the paper has one round.
@@ -91,8 +91,6 @@ class Ccpo:
         clip: PPO's clip range on the ratio to the log-probs at sampling. The public code takes one ratio per turn;
             this is one per token, and the default is PPO's.
         kl: weight of the k3 estimate of KL(policy || reference) in the loss, nats per token; off in the public code.
-        updates: one optimizer step per "episode", or one per "turn", last turn first.
-        reduction: "sequence" sums log-probs over an answer; "token" averages over tokens.
     """
 
     name: Name = "ccpo"
@@ -124,7 +122,7 @@ class Ccpo:
 
     @property
     def needs(self) -> Needs:
-        return Needs(reference="loss" if self.kl > 0 else "", agents=2)
+        return Needs(reference="loss" if self.kl > 0 else "", agents=2, all_learn=self.alternate > 0)
 
     def begin(self) -> Memory:
         return {"step": 0, **{name: list(astuple(History())) for name in HISTORIES}}
@@ -132,23 +130,27 @@ class Ccpo:
     def credit(self, groups: Sequence[Group[object]], memory: Memory) -> tuple[list[list[Sample]], Memory]:
         """Rewards thinkers and reasoners apart, by the history before this step; then adds this step to it."""
         known = [History(*memory[name]) for name in HISTORIES]
-        outcome = whole_return(self.discount, self.reward_shift)
-        pairs = [[(outcome(one), outcome(alone)) for one, alone in _pairs(group)] for group in groups]
+        pairs = [self._outcomes(group) for group in groups]
+        trained = (THINKER, REASONER) if not self.alternate else (memory["step"] // self.alternate % 2,)
         samples = [
             sample
-            for group, each in zip(groups, pairs, strict=True)
-            for sample in self._credited(group, self._rewards(each, *known))
-            if self._learns(sample, group, memory["step"])
+            for group, outcomes in zip(groups, pairs, strict=True)
+            for sample in self._samples(group, self._rewards(outcomes, *known), trained)
         ]
-        fresh = zip(*[(joint - solo, joint, solo) for each in pairs for joint, solo in each], strict=True)
-        after = [history.after(values, self.decay) for history, values in zip(known, fresh, strict=True)]
-        rows = {name: list(astuple(history)) for name, history in zip(HISTORIES, after, strict=True)}
+        new = zip(*[(together - alone, together, alone) for each in pairs for together, alone in each], strict=True)
+        moved = [history.after(values, self.decay) for history, values in zip(known, new, strict=True)]
+        rows = {name: list(astuple(history)) for name, history in zip(HISTORIES, moved, strict=True)}
         return optimizer_steps(samples, self.updates), {"step": memory["step"] + 1, **rows}
 
     def report(self, memory: Memory) -> dict[str, float]:
         """What thinking has brought so far: moving averages in units of reward, and the reasoner's gate, 0 to 1."""
         known = {name: History(*memory[name]) for name in HISTORIES}
         return {**{name: history.mean for name, history in known.items()}, "gate": self._gate(known["delta"])}
+
+    def _outcomes(self, group: Group[object]) -> list[tuple[float, float]]:
+        """R_joint and R_solo of each pair: rollout k, and the k-th of the reasoner alone."""
+        outcome = whole_return(self.discount, self.reward_shift)
+        return [(outcome(together), outcome(alone)) for together, alone in zip(group.episodes, group.solo, strict=True)]
 
     def _rewards(
         self, pairs: Sequence[tuple[float, float]], delta: History, joint: History, solo: History
@@ -169,29 +171,23 @@ class Ccpo:
         """How much the reasoner is paid for what it came to with the thinkers, rather than alone."""
         return sigmoid(self.eta * delta.mean / (delta.sigma + EPSILON))
 
-    def _credited(self, group: Group[object], rewards: Sequence[tuple[float, float]]) -> Iterator[Sample]:
-        """Samples of all turns, each role compared with its own siblings."""
+    def _samples(
+        self, group: Group[object], rewards: Sequence[tuple[float, float]], trained: Collection[int]
+    ) -> Iterator[Sample]:
+        """Samples of the turns of all trained roles, each role compared with its own siblings."""
         from madrigal.maths.advantages import group_zscore
 
         roles = [list(role) for role in zip(*rewards, strict=True)]
         advantages = [advantages_of(role, lambda row: group_zscore(row, self.ddof, self.epsilon)) for role in roles]
+        reasoner = group.solo[0].turns[0].agent  # who spoke alone
         for k, episode in enumerate(group.episodes):
             for turn in episode.turns:
-                role = int(turn.agent == reasoner(group))
-                yield Sample(turn, advantages[role][k], roles[role][k])
-
-    def _learns(self, sample: Sample, group: Group[object], step: int) -> bool:
-        """Whose turn it is to be trained: the thinkers' first."""
-        reasons = sample.turn.agent == reasoner(group)
-        return not self.alternate or reasons == bool(step // self.alternate % 2)
+                role = REASONER if turn.agent == reasoner else THINKER
+                if role in trained:
+                    yield Sample(turn, advantages[role][k], roles[role][k])
 
     def loss(self, output: PolicyOutput, batch: Batch) -> Tensor:
         return objective(output, batch, clip=self.clip, kl=self.kl, reduction=self.reduction)
-
-
-def reasoner(group: Group[object]) -> AgentId:
-    """Who spoke alone: the last speaker of a round."""
-    return group.solo[0].turns[0].agent
 
 
 def sigmoid(x: float) -> float:
@@ -201,8 +197,3 @@ def sigmoid(x: float) -> float:
     0.5
     """
     return 1 / (1 + math.exp(-min(20.0, max(-20.0, x))))
-
-
-def _pairs(group: Group[object]) -> Iterator[tuple[Episode[object], Episode[object]]]:
-    """Rollout k and the k-th of the reasoner alone."""
-    return zip(group.episodes, group.solo, strict=True)

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from madrigal.algorithms import Name, Needs
+from madrigal.algorithms.answer_groups import credit_by_round, joint_returns, whole_return
 from madrigal.algorithms.checks import check_least, check_usual
-from madrigal.algorithms.objective import Reduction, objective
-from madrigal.algorithms.siblings import Updates, credit_siblings, joint_returns, optimizer_steps
+from madrigal.algorithms.objective import Reduction, Updates, objective, optimizer_steps
 from madrigal.rollouts.branching import Branching
 from madrigal.types import AgentId, ConfigError, Episode, Group, Sample
 
@@ -39,10 +39,9 @@ Baseline = Literal["leave_one_out", "full_mean"]
 
 @dataclass(frozen=True, slots=True)
 class Counterfactual:
-    """C3 with the paper's choices as defaults; every departure is a visible option.
+    """C3 with the paper's choices as defaults; every departure is a visible option. Its `reduction` was not found.
 
     Attributes:
-        name: what the catalog calls it.
         width: alternatives of a decision whose place `fanout` does not name; 4 as in the paper's second version.
         fanout: alternatives by place in a round's speaking order; (2, 4) is the released setting for a reasoner and an
             actor, 8 episodes an example. () takes `width` everywhere. A decision with one alternative has advantage 0.
@@ -60,9 +59,6 @@ class Counterfactual:
         clip: PPO's clip range on the ratio to the log-probs at sampling; 0.2 in the paper.
         kl: weight of the k3 estimate of KL(policy || reference) in the loss, nats per token; the paper starts an
             adaptive penalty at 0.01.
-        updates: one optimizer step per "episode", or one per "turn", last turn first.
-        reduction: "sequence" sums log-probs over an answer; "token" averages over tokens. Not found; the default is
-            ours.
     """
 
     name: Name = "counterfactual"
@@ -125,16 +121,15 @@ class Counterfactual:
         if not self.replay:
             returns = joint_returns(self.discount, self.reward_shift)
             baseline = leave_one_out if self.baseline == "leave_one_out" else group_mean
-            return credit_siblings(groups, returns, baseline, self.updates), memory
+            return credit_by_round(groups, returns, baseline, self.updates), memory
         samples = [sample for group in groups for sample in self._decisions(group)]
         return optimizer_steps(samples, self.updates), memory
 
     def _decisions(self, group: Group[object]) -> Iterator[Sample]:
         """Samples of one decision and all that follow it."""
-        returns = joint_returns(self.discount, self.reward_shift)
-        values = [returns(episode, group.agents[0])[0] for episode in group.episodes]
-        credit = against_the_others if self.baseline == "leave_one_out" else against_all
-        advantages = credit(values, [leaves(episode) for episode in group.episodes])
+        values = list(map(whole_return(self.discount, self.reward_shift), group.episodes))
+        compare = against_the_others if self.baseline == "leave_one_out" else against_all
+        advantages = compare(values, list(map(leaves, group.episodes)))
         for episode, advantage, value in zip(group.episodes, advantages, values, strict=True):
             yield Sample(episode.turns[0], advantage, value)
             if episode.then is not None:

@@ -42,7 +42,6 @@ class Maporl:
     """MAPoRL with the settings of the public code as defaults.
 
     Attributes:
-        name: what the catalog calls it.
         width: discussions of each example; they are not compared with each other, so one will do.
         score_discount: `rule_discount`, the weight of the next round's scores in an answer's reward.
         horizon: which scores count: a "discounted_sum" of this and later rounds, those of the "last" round, or those of
@@ -66,7 +65,6 @@ class Maporl:
         focus_steps: train one round at a time, so many steps each, the last round first; 0 trains all of them in every
             step. The code has 40.
         focus_start: where `focus_steps` is set, steps before that in which only `first_round` is trained.
-        reduction: "token" averages over tokens; "sequence" sums over an answer.
     """
 
     name: Name = "maporl"
@@ -133,8 +131,8 @@ class Maporl:
         """
         episodes = [(group, episode) for group in groups for episode in group.episodes]
         trained = self.trained_rounds(memory["steps"], max(len(episode.steps) for _, episode in episodes))
-        credited = [list(self._credited(group, episode, trained)) for group, episode in episodes]
-        stages = in_minibatches(credited, whiten=self.whiten, minibatches=self.minibatches, epochs=self.epochs)
+        samples = [list(self._samples(group, episode, trained)) for group, episode in episodes]
+        stages = in_minibatches(samples, whiten=self.whiten, minibatches=self.minibatches, epochs=self.epochs)
         return stages, {"steps": memory["steps"] + 1}
 
     def trained_rounds(self, step: int, rounds: int) -> Collection[int]:
@@ -152,14 +150,14 @@ class Maporl:
         last = rounds - 1 - (step - self.focus_start) // self.focus_steps % len(every)
         return range(last, last + 1)
 
-    def _credited(self, group: Group[object], episode: Episode[object], trained: Collection[int]) -> Iterator[Sample]:
+    def _samples(self, group: Group[object], episode: Episode[object], trained: Collection[int]) -> Iterator[Sample]:
         rewards = self.rewards(episode, group.agents).tolist()
         for turn in episode.turns:
             if turn.round not in trained:
                 continue
             if values := needed(turn.scores.values, "a critic's values", self.name, turn):
                 reward = rewards[turn.round - episode.start.round][group.agents.index(turn.agent)]
-                yield self._along_tokens(turn, reward, values)
+                yield self._sample(turn, reward, values)
 
     def rewards(self, episode: Episode[object], agents: Sequence[str]) -> Float[Tensor, "H A"]:
         """What each answer of a discussion earns, before the KL term."""
@@ -176,7 +174,7 @@ class Maporl:
         rewards = rewards + incentives(right, (self.alpha0, self.alpha1), (self.beta0, self.beta1))
         return rewards if self.penalty is None else rewards.masked_fill(flawed, self.penalty)
 
-    def _along_tokens(self, turn: Turn, reward: float, values: Sequence[float]) -> Sample:
+    def _sample(self, turn: Turn, reward: float, values: Sequence[float]) -> Sample:
         answer = turn.completion
         _check_length("values", values, turn)
         rewards = [0.0] * len(answer.token_ids)
@@ -198,10 +196,10 @@ def _right(episode: Episode[object], agents: Sequence[str], scores: Tensor) -> T
     """Which answers were right: as the task's details say, else by their scores."""
     import torch
 
-    said = [step.details.get("right") for step in episode.steps]
-    if any(row is None for row in said):
+    marks = [step.details.get("right") for step in episode.steps]
+    if any(row is None for row in marks):
         return scores > RIGHT
-    return torch.tensor([[bool(row[agent]) for agent in agents] for row in said if row is not None])
+    return torch.tensor([[bool(row[agent]) for agent in agents] for row in marks if row is not None])
 
 
 def _flawed(episode: Episode[object], agents: Sequence[str]) -> Tensor:

@@ -20,9 +20,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from madrigal.algorithms import Name, Needs
+from madrigal.algorithms.answer_groups import credit_by_round
 from madrigal.algorithms.checks import check_finite, check_positive, check_usual
-from madrigal.algorithms.objective import Reduction, objective
-from madrigal.algorithms.siblings import Updates, credit_siblings
+from madrigal.algorithms.objective import Clip, Kl, Reduction, Updates, objective
 from madrigal.maths.returns import margin, quality
 from madrigal.rollouts.branching import Branching
 from madrigal.types import AgentId, Episode, Group, RewardError, Sample, joint_reward
@@ -41,7 +41,6 @@ class Marti:
     """MARTI's shaping before a group baseline.
 
     Attributes:
-        name: what the catalog calls it.
         width: G, the episodes of each example. Not found in the notes on the code; the default is ours.
         shaping: "margin" or "quality".
         alpha: weight of the shaping; the code has 0.5.
@@ -50,10 +49,6 @@ class Marti:
         earlier: whose earlier rewards make up Q: "own" are the agent's, as in the code's class for multi-agent debate;
             "all" are everybody's, as in its main class for debate.
         best_reward: what the best answer earns; rewards are divided by it first, since "quality" reads shares.
-        clip: PPO's clip range on the ratio to the log-probs at sampling; None is the plain policy gradient.
-        kl: weight of the k3 estimate of KL(policy || reference) in the loss, nats per token.
-        updates: one optimizer step per "episode", or one per "turn", last turn first.
-        reduction: "sequence" sums log-probs over an answer; "token" averages over tokens.
     """
 
     name: Name = "marti"
@@ -64,8 +59,8 @@ class Marti:
     beta: float = 0.5
     earlier: Literal["own", "all"] = "own"
     best_reward: float = 1.0
-    clip: float | None = None
-    kl: float = 0.0
+    clip: Clip = None
+    kl: Kl = 0.0
     updates: Updates = "episode"
     reduction: Reduction = "sequence"
 
@@ -93,7 +88,7 @@ class Marti:
         """
         from madrigal.maths.advantages import group_mean
 
-        return credit_siblings(groups, self._shaped, group_mean, self.updates), memory
+        return credit_by_round(groups, self._shaped, group_mean, self.updates), memory
 
     def _shaped(self, episode: Episode[object], agent: AgentId) -> list[float]:
         """An agent's reward in each round, after shaping."""

@@ -1,4 +1,4 @@
-"""Two learned bounds on the mutual information of what a team was shown (s) and what it said (u), and their data.
+"""Two learned bounds on the mutual information of what a team was shown (s) and what it said (u).
 
     lower bound   the Jensen-Shannon bound; its network learns from the positive buffer, up the bound itself
     upper bound   CLUB; its network q(u | s) learns from the negative buffer, up the likelihood of u
@@ -20,85 +20,22 @@ References:
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
-from typing import Any, Literal, TypedDict
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from madrigal.algorithms.buffers import Buffers, Entry, Within, comparable, contexts_of
+
 Json = dict[str, Any]
-Within = Literal["task", "all"]
 FLAT = 1e-6  # a number that varies less than this over all pairs is not divided by its spread
 EMBEDDED = 32  # numbers that each side of a pair is embedded in before they are multiplied
 HIDDEN = 32  # of each of CLUB's two networks; the public code halves its setting of 64
 LN2 = math.log(2.0)
-
-
-class Entry(TypedDict):
-    """One round as JSON: the return of its whole episode, the example and round, and the vectors s and u."""
-
-    value: float
-    context: str
-    state: list[float]
-    action: list[float]
-
-
-@dataclass(frozen=True, slots=True)
-class Buffers:
-    """PMIC's dual progressive buffers: rounds of superior (positive) and of inferior (negative) episodes.
-
-        superior:  R > max( lowest return in the positive buffer, mean of the last `window` returns before it )
-
-    While the team gets better the bar rises with it. As in the public code, a full positive buffer gives up its lowest
-    entries, a full negative one its oldest, and while nothing is positive yet every return is above the bar.
-
-    Attributes:
-        positive: lowest return first.
-        negative: oldest first.
-        recent: the last returns, oldest first.
-    """
-
-    positive: Sequence[Entry] = ()
-    negative: Sequence[Entry] = ()
-    recent: Sequence[float] = ()
-
-    @property
-    def bar(self) -> float:
-        """What a return must exceed to be superior; minus infinity while nothing is."""
-        return max(self.positive[0]["value"], fmean(self.recent)) if self.positive else -math.inf
-
-    def with_episode(self, rounds: Sequence[Entry], capacity: int, window: int) -> Buffers:
-        """The buffers after one more episode.
-
-        Args:
-            rounds: of the episode, at least one.
-            capacity: the most entries of either buffer.
-            window: the most returns whose mean makes the bar.
-        """
-        value, positive, negative = rounds[0]["value"], self.positive, self.negative
-        if value > self.bar:
-            positive = sorted([*positive, *rounds], key=lambda entry: entry["value"])[-capacity:]
-        else:
-            negative = [*negative, *rounds][-capacity:]
-        return Buffers(positive, negative, [*self.recent, value][-window:])
-
-
-def comparable(entries: Sequence[Entry], within: Within) -> list[int]:
-    """The places of entries whose context holds more than one state; elsewhere there is nothing to estimate."""
-    shown: dict[str, set[tuple[float, ...]]] = defaultdict(set)
-    contexts = _contexts(entries, within)
-    for context, entry in zip(contexts, entries, strict=True):
-        shown[context].add(tuple(entry["state"]))
-    return [n for n, context in enumerate(contexts) if len(shown[context]) > 1]
-
-
-def _contexts(entries: Sequence[Entry], within: Within) -> list[str]:
-    return [entry["context"] if within == "task" else "" for entry in entries]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,21 +70,18 @@ class Pairs:
 def standardized(entries: Sequence[Entry], buffers: Buffers, within: Within) -> Pairs:
     """Entries (at least one) as tensors, minus the mean and divided by the spread of all that both buffers hold."""
     kept = [*buffers.positive, *buffers.negative]
-    names = _contexts(entries, within)
+    names = contexts_of(entries, within)
     numbers = {name: n for n, name in enumerate(dict.fromkeys(names))}
     contexts = torch.tensor([numbers[name] for name in names])
-    s = _scaled(_rows([entry["state"] for entry in entries]), _rows([entry["state"] for entry in kept]))
-    u = _scaled(_rows([entry["action"] for entry in entries]), _rows([entry["action"] for entry in kept]))
+    s = _scaled([entry["state"] for entry in entries], [entry["state"] for entry in kept])
+    u = _scaled([entry["action"] for entry in entries], [entry["action"] for entry in kept])
     return Pairs(s, u, contexts)
 
 
-def _rows(vectors: Sequence[Sequence[float]]) -> Float[Tensor, "B D"]:
-    return torch.tensor(vectors, dtype=torch.float64)
-
-
-def _scaled(x: Float[Tensor, "B D"], kept: Float[Tensor, "K D"]) -> Float[Tensor, "B D"]:
-    spread = kept.std(0, correction=0)
-    return (x - kept.mean(0)) / torch.where(spread > FLAT, spread, 1.0)
+def _scaled(vectors: Sequence[Sequence[float]], kept: Sequence[Sequence[float]]) -> Float[Tensor, "B D"]:
+    every = torch.tensor(kept, dtype=torch.float64)
+    spread = every.std(0, correction=0)
+    return (torch.tensor(vectors, dtype=torch.float64) - every.mean(0)) / torch.where(spread > FLAT, spread, 1.0)
 
 
 def lower_network(state: int, action: int, seed: int = 0) -> nn.ModuleDict:

@@ -7,7 +7,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import arg
 
 from madrigal.types import AgentId, Sample
 
@@ -16,17 +18,28 @@ if TYPE_CHECKING:
 
     from madrigal.maths.batch import Batch, PolicyOutput
 
-Reduction = Literal["sequence", "token"]
+# Settings that several algorithms have, each with what the command line says of it.
+Clip = Annotated[
+    float | None,
+    arg(help="PPO's clip range on the ratio to the log-probs at sampling; None is the plain policy gradient."),
+]
+Kl = Annotated[float, arg(help="weight of the k3 estimate of KL(policy || reference) in the loss, nats per token.")]
+Reduction = Annotated[
+    Literal["sequence", "token"],
+    arg(help='"sequence" sums log-probs over an answer, which is one action; "token" averages over tokens.'),
+]
+Updates = Annotated[
+    Literal["turn", "episode"],
+    arg(help='one optimizer step per "turn", last round first (Algorithm 1 of MAGRPO), or one per "episode".'),
+]
 
 
-def objective(output: PolicyOutput, batch: Batch, *, clip: float | None, kl: float, reduction: Reduction) -> Tensor:
+def objective(output: PolicyOutput, batch: Batch, *, clip: Clip, kl: Kl, reduction: Reduction) -> Tensor:
     """The scalar to minimize on one micro-batch.
 
     Args:
-        clip: PPO's range on the ratio to the log-probs at sampling; None is the plain policy gradient.
-        kl: weight of the k3 estimate of KL(policy || reference), where the batch has a reference.
-        reduction: "sequence" sums over an answer's tokens and takes the weighted mean over answers; "token" averages
-            over tokens.
+        kl: read where the batch has a reference.
+        reduction: "sequence" takes the weighted mean over answers, "token" the mean over tokens.
     """
     from madrigal.maths import losses
 
@@ -39,6 +52,18 @@ def objective(output: PolicyOutput, batch: Batch, *, clip: float | None, kl: flo
     if reduction == "token":
         return losses.mean_per_token(terms * batch.weights[:, None], batch.mask, batch.tokens)
     return losses.sum_per_sequence(terms, batch.mask, batch.weights)
+
+
+def optimizer_steps(samples: Sequence[Sample], updates: Updates) -> list[list[Sample]]:
+    """One optimizer step per round, last round first (Algorithm 1 of MAGRPO), or one for the whole episode.
+
+    The last minimizes the sum over rounds of what the first minimize one after the other.
+    """
+    rounds: dict[int, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        rounds[sample.turn.round].append(sample)
+    ordered = [rounds[index] for index in sorted(rounds, reverse=True)]
+    return [[sample for each in ordered for sample in each]] if updates == "episode" and ordered else ordered
 
 
 def in_minibatches(
@@ -55,19 +80,14 @@ def in_minibatches(
     """
     rest = iter(whitened(list(chain(*episodes))) if whiten else chain(*episodes))
     whole = [list(islice(rest, len(several))) for several in episodes]
-    stages = [deal for epoch in range(epochs) for deal in _dealt(whole, minibatches, epoch)]
-    return [_counting(deal, len(whole)) for deal in stages if deal]
-
-
-def _dealt(episodes: Sequence[Sequence[Sample]], hands: int, epoch: int) -> list[list[Sequence[Sample]]]:
-    order = list(episodes)
-    if epoch:
-        random.Random(epoch).shuffle(order)
-    return [order[n::hands] for n in range(hands)]
-
-
-def _counting(deal: Sequence[Sequence[Sample]], total: int) -> list[Sample]:
-    return [replace(sample, weight=sample.weight * total / len(deal)) for sample in chain(*deal)]
+    stages = []
+    for epoch in range(epochs):
+        order = list(whole)
+        if epoch:
+            random.Random(epoch).shuffle(order)
+        for batch in (order[n::minibatches] for n in range(min(minibatches, len(order)))):
+            stages.append([replace(s, weight=s.weight * len(order) / len(batch)) for s in chain(*batch)])
+    return stages
 
 
 def whitened(samples: Sequence[Sample], epsilon: float = 1e-8) -> list[Sample]:

@@ -9,7 +9,7 @@
 
 A team that always answers alike, whatever it is shown, shares nothing with the state; one that answers well is taught
 to be predictable in the way in which good rounds were, and to leave the ways of poor ones. Which episodes are superior
-is said by a bar that rises with the team. The parts are in `mutual_information`.
+is said by a bar that rises with the team (`buffers`).
 
 Two tasks that ask for different things make s and u share the task, in any team. Compared within one round of one
 example nothing of that is left; but then a task of one round has nothing to share at all, since all siblings were shown
@@ -29,18 +29,18 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 from madrigal.algorithms import Name, Needs
+from madrigal.algorithms.answer_groups import credit_by_round, joint_returns, whole_return
+from madrigal.algorithms.buffers import Buffers, Entry, Within, comparable, entries_of
 from madrigal.algorithms.checks import check_finite, check_least, check_positive, check_usual
-from madrigal.algorithms.objective import Reduction, objective
-from madrigal.algorithms.scores import needed
-from madrigal.algorithms.siblings import Updates, credit_siblings, joint_returns, whole_return
+from madrigal.algorithms.objective import Clip, Kl, Reduction, Updates, objective
 from madrigal.rollouts.branching import Branching
-from madrigal.types import ConfigError, Episode, Group, Sample, Step, Turn, joint_reward
+from madrigal.types import ConfigError, Episode, Group, Sample, Step, joint_reward
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from madrigal.algorithms.mutual_information import Buffers, Dual, Entry
+    from madrigal.algorithms.mutual_information import Dual
     from madrigal.maths.batch import Batch, PolicyOutput
 
 Memory = dict[str, Any]
@@ -51,7 +51,6 @@ class Pmic:
     """PMIC over MAGRPO's group mean.
 
     Attributes:
-        name: what the catalog calls it.
         width: G, the episodes of each example, as in MAGRPO.
         alpha: weight of the lower bound, in units of reward per nat; the public demo has 0.01.
         beta: weight of the upper bound; the public demo has 0.1.
@@ -71,17 +70,13 @@ class Pmic:
         estimator_lr: of both estimators; the public code has 1e-4.
         discount: of later rounds' rewards and bonuses.
         reward_shift: added to every reward.
-        clip: PPO's clip range on the ratio to the log-probs at sampling; None is the plain policy gradient.
-        kl: weight of the k3 estimate of KL(policy || reference) in the loss, nats per token.
-        updates: one optimizer step per "turn", last turn first, or one per "episode".
-        reduction: "sequence" sums log-probs over an answer; "token" averages over tokens.
     """
 
     name: Name = "pmic"
     width: int = 4
     alpha: float = 0.01
     beta: float = 0.1
-    within: Literal["task", "all"] = "task"
+    within: Within = "task"
     normalize: bool = True
     bonus_clip: float | None = 3.0
     start: int = 500
@@ -92,8 +87,8 @@ class Pmic:
     estimator_lr: float = 1e-4
     discount: float = 1.0
     reward_shift: float = 0.0
-    clip: float | None = None
-    kl: float = 0.0
+    clip: Clip = None
+    kl: Kl = 0.0
     updates: Updates = "turn"
     reduction: Reduction = "sequence"
 
@@ -137,13 +132,13 @@ class Pmic:
         from madrigal.maths.advantages import group_mean
 
         measure = whole_return(self.discount, self.reward_shift)
-        rounds = [entries_of(group, e, measure(e), self.name) for group in groups for e in group.episodes]
-        buffers, dual = _buffers(memory), self._dual(rounds[0][0], memory)
-        bonuses, last = self._bonuses(rounds, buffers, dual)
+        entries = [entries_of(group, e, measure(e)) for group in groups for e in group.episodes]
+        buffers, dual = _buffers(memory), self._dual(entries[0][0], memory)
+        bonuses, last = self._bonuses(list(chain(*entries)), buffers, dual)
         returns = joint_returns(self.discount, self.reward_shift)
-        samples = credit_siblings(with_bonuses(groups, bonuses), returns, group_mean, self.updates)
-        for entries in rounds:
-            buffers = buffers.with_episode(entries, self.capacity, self.window)
+        samples = credit_by_round(with_bonuses(groups, bonuses), returns, group_mean, self.updates)
+        for rounds in entries:
+            buffers = buffers.with_episode(rounds, self.capacity, self.window)
         dual.fit(buffers, self.within, self.fits, self.batch)
         kept = {"positive": buffers.positive, "negative": buffers.negative, "recent": buffers.recent}
         return samples, {**kept, "lower": dual.lower.to_json(), "upper": dual.upper.to_json(), "last": last}
@@ -169,24 +164,21 @@ class Pmic:
             dual.upper.load(memory["upper"])
         return dual
 
-    def _bonuses(
-        self, rounds: Sequence[Sequence[Entry]], buffers: Buffers, dual: Dual
-    ) -> tuple[list[float], dict[str, float]]:
-        """The bonus of each round of each episode, all in one row, and what `report` says of the step."""
-        from madrigal.algorithms.mutual_information import comparable, standardized
+    def _bonuses(self, entries: Sequence[Entry], buffers: Buffers, dual: Dual) -> tuple[list[float], dict[str, float]]:
+        """The bonus of each round, and what `report` says of the step."""
+        from madrigal.algorithms.mutual_information import standardized
 
-        entries = [entry for those in rounds for entry in those]
-        paid, places = [0.0] * len(entries), comparable(entries, self.within)
+        bonuses, places = [0.0] * len(entries), comparable(entries, self.within)
         last = {"lower": 0.0, "upper": 0.0, "bonus": 0.0, "rounds": float(len(places)), "paid": 0.0}
         if buffers.recent and places:
             lower, upper = dual.parts(standardized([entries[n] for n in places], buffers, self.within))
             on = float(len(buffers.positive) >= self.start)
             bonus = on * (self.alpha * self._tempered(lower) - self.beta * self._tempered(upper))
             for place, value in zip(places, bonus.tolist(), strict=True):
-                paid[place] = value
+                bonuses[place] = value
             means = {"lower": lower, "upper": upper, "bonus": bonus}
             last |= {**{name: float(parts.mean()) for name, parts in means.items()}, "paid": on}
-        return paid, last
+        return bonuses, last
 
     def _tempered(self, parts: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         """The parts of a bound, normalized and clipped."""
@@ -199,8 +191,6 @@ class Pmic:
 
 
 def _buffers(memory: Memory) -> Buffers:
-    from madrigal.algorithms.mutual_information import Buffers
-
     return Buffers(*(memory.get(name, ()) for name in ("positive", "negative", "recent")))
 
 
@@ -216,39 +206,3 @@ def with_bonuses(groups: Sequence[Group[object]], bonuses: Sequence[float]) -> l
         return replace(episode, steps=tuple(map(rewarded, episode.steps)))
 
     return [replace(group, episodes=tuple(map(within, group.episodes))) for group in groups]
-
-
-def entries_of(group: Group[object], episode: Episode[object], value: float, algorithm: str = "pmic") -> list[Entry]:
-    """What was shown and done in each round of an episode, whose return is `value`.
-
-    The state is the mean over what the agents were shown who were asked before anybody had spoken in the round: a
-    prompt that holds a teammate's words would share them with the joint action. Where an agent speaks more than once in
-    a round, its part of the joint action is the mean; where it does not speak, zeros.
-
-    Raises:
-        TrainingError: if a turn was not embedded.
-    """
-
-    def prompt(turn: Turn) -> tuple[float, ...]:
-        return needed(turn.scores.prompt_embedding, "an embedding of the prompt", algorithm, turn)
-
-    def answer(turn: Turn) -> tuple[float, ...]:
-        return needed(turn.scores.answer_embedding, "an embedding", algorithm, turn)
-
-    entries: list[Entry] = []
-    for index in range(episode.start.round, episode.start.round + len(episode.steps)):
-        turns = [turn for turn in episode.turns if turn.round == index]
-        context = f"{episode.start.example}, round {index}"
-        opening = min(turn.after for turn in turns)
-        state = _mean([prompt(turn) for turn in turns if turn.after == opening])
-        silence = (0.0,) * len(answer(turns[0]))
-        parts = [_mean([answer(t) for t in turns if t.agent == agent] or [silence]) for agent in group.agents]
-        entries.append({"value": value, "context": context, "state": state, "action": list(chain(*parts))})
-    return entries
-
-
-def _mean(rows: Sequence[Sequence[float]]) -> list[float]:
-    import torch
-
-    mean: list[float] = torch.tensor(rows, dtype=torch.float64).mean(0).tolist()
-    return mean

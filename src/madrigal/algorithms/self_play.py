@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING
 
 from madrigal.algorithms import Name, Needs
 from madrigal.algorithms.checks import check_share, check_usual
-from madrigal.algorithms.objective import Reduction, objective
-from madrigal.algorithms.siblings import optimizer_steps
+from madrigal.algorithms.objective import Reduction, objective, optimizer_steps
 from madrigal.rollouts.branching import Branching
 from madrigal.types import AgentId, Episode, Group, Sample
 
@@ -44,7 +43,6 @@ class SelfPlay:
     code makes two, with a clip range of 0.2.
 
     Attributes:
-        name: what the catalog calls it.
         width: episodes of each deal; they are not compared with each other, so one will do.
         alpha: how much of the old baseline is kept; the paper has 0.95.
         role_baseline: False credits the return itself; the paper's ablation, whose reasoning collapses.
@@ -53,7 +51,6 @@ class SelfPlay:
             from before the episode, as in the public code: unbiased.
         skip_zero: leave out turns with advantage 0, as the public code does; they cost time and teach nothing.
         kl: weight of the k3 estimate of KL(policy || reference) in the loss, nats per token; the paper has 0.
-        reduction: "sequence" sums log-probs over an answer (the paper); "token" averages over tokens.
     """
 
     name: Name = "self_play"
@@ -90,15 +87,15 @@ class SelfPlay:
         for group in groups:
             for episode in group.episodes:
                 for agent in group.agents:
-                    mine, memory = self._credited(episode, agent, memory)
-                    samples += mine
+                    learned, memory = self._samples(episode, agent, memory)
+                    samples += learned
         return optimizer_steps(samples, "episode"), memory
 
     def report(self, memory: Memory) -> dict[str, float]:
         """The baseline of each role: what it usually comes to in its game, in units of reward."""
         return {f"baseline/{key.removeprefix('/')}": value for key, value in memory.items()}
 
-    def _credited(self, episode: Episode[object], role: AgentId, memory: Memory) -> tuple[list[Sample], Memory]:
+    def _samples(self, episode: Episode[object], role: AgentId, memory: Memory) -> tuple[list[Sample], Memory]:
         turns = [turn for turn in episode.turns if turn.agent == role]
         if not all(turn.completion.token_ids for turn in turns):  # a partner's, or scripted: nobody learns from them
             return [], memory

@@ -17,19 +17,19 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from madrigal.commands.arguments import parse
+from madrigal.commands.arguments import add_trust, parse
 from madrigal.commands.scene import Scene
-from madrigal.compare.outcomes import difference
+from madrigal.compare.load import difference
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.alarms import Alarm, alarms
-from madrigal.evaluation.cooperation import EvalSetup
+from madrigal.evaluation.evaluate import EvalSetup
 from madrigal.evaluation.exploitability import Exploitability, measure_exploitability
 from madrigal.evaluation.fidelity import Fidelity, fidelity
 from madrigal.evaluation.games import Match, match
 from madrigal.evaluation.metrics import credit_shares
 from madrigal.evaluation.statistics import Interval
 from madrigal.evaluation.teamwork import CHANGES, Drop, Teamwork, analyze_team
-from madrigal.rollouts.play import Generate, StepFn
+from madrigal.rollouts.play import Generate, Judge
 from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.task import Task, rewards_of, scripted_in
 from madrigal.runs.read import Record, is_number, read_run
@@ -90,20 +90,18 @@ def analyze_command(arguments: list[str]) -> int:
         "--fidelity", default="", metavar="AGENT", help="play its first messages on many times: is credit true?"
     )
     parser.add_argument("--json", action="store_true")
-    parser.add_argument(
-        "--trust", action="store_true", help="let a file import own code, drop the sandbox, send to an expert"
-    )
+    add_trust(parser)
     options = parse(parser, arguments)
     if options.examples < 2:
         raise ConfigError(f"--examples: expected at least 2, got {options.examples}")
     with Console(stderr=True).status("reading") as status:  # shows nothing where there is no terminal
-        found = analyze(
+        analysis = analyze(
             options.runs, options.examples, credit_of=options.fidelity, trust=options.trust, stage=status.update
         )
     if options.json:
-        print(json.dumps(asdict(found), indent=2, allow_nan=False))
+        print(json.dumps(asdict(analysis), indent=2, allow_nan=False))
     else:
-        _show(found)
+        _show(analysis)
     return 0
 
 
@@ -126,8 +124,8 @@ def analyze(
     Raises:
         ConfigError: if a run has no team, is of another task or given twice, or there are fewer than two examples.
     """
-    from madrigal.build.experiment import open_checked_task, open_rollout_workers
-    from madrigal.training.held_out import use_threads
+    from madrigal.training.checks import open_checked_task
+    from madrigal.training.teams import open_rollout_workers, use_threads
 
     runs = _read(places, trust=trust)
     first, run = places[0], runs[places[0]]
@@ -144,19 +142,19 @@ def analyze(
         weighed = rewarded(judge, task, run.topology, run.reward)
         trial = EvalSetup(task, run.topology, chosen, speakers[first], weighed, run.seed)
         team = analyze_team(trial, {str(place): speak for place, speak in speakers.items()}, stage)
-        true = None
+        credit = None
         if credit_of:
             stage("playing messages on")
-            true = fidelity(trial, credit_of)
+            credit = fidelity(trial, credit_of)
         stage("playing games")
         matches = _matches(task, speakers, weighed, examples, run.seed)
         single = isinstance(run.task, Kuhn) and run.task.rounds == 1
-        lost = measure_exploitability(speakers[first], seed=run.seed) if single else None
-    return Analysis(tuple(map(str, places)), team, read_training(first), true, matches, lost)
+        exploitability = measure_exploitability(speakers[first], seed=run.seed) if single else None
+    return Analysis(tuple(map(str, places)), team, read_training(first), credit, matches, exploitability)
 
 
 def _matches(
-    task: Task[Any], speakers: Mapping[Path, Generate], judge: StepFn, most: int, seed: int
+    task: Task[Any], speakers: Mapping[Path, Generate], judge: Judge, most: int, seed: int
 ) -> dict[str, Match]:
     """The first of several teams against each other one, where the task is a game whose deals leave both seats free."""
     if len(task.agents) != 2 or rewards_of(task) != "zero-sum":
@@ -176,11 +174,11 @@ def read_training(place: Path) -> Training:
     episodes = [line.record for line, sound in judged if sound]
     broken = [line.number for line, sound in judged if not sound]
     where = f"{len(broken)} of {len(judged)} transcripts, first in line {broken[0]}" if broken else ""
-    told = [f"episodes.jsonl: a step or an advantage is no number in {where}; they are left out."] if broken else []
+    notices = [f"episodes.jsonl: a step or an advantage is no number in {where}; they are left out."] if broken else []
     return Training(
         credit=credit_shares([record for record in episodes if "evaluation" not in record]),
         alarms=tuple(alarms([step for step in steps if "step" in step], run.evaluations, episodes)),
-        notices=(*run.notices, *told),
+        notices=(*run.notices, *notices),
     )
 
 
@@ -198,7 +196,7 @@ def _read(places: Sequence[Path], *, trust: bool) -> dict[Path, Experiment]:
     """The experiments of runs that can play together, checked before anything is loaded."""
     if len({place.resolve() for place in places}) < len(places):
         raise ConfigError("analyze: expected every run once, got one of them twice")
-    from madrigal.training.held_out import check_saved
+    from madrigal.training.teams import check_saved
 
     runs: dict[Path, Experiment] = {}
     for place in places:
@@ -208,9 +206,10 @@ def _read(places: Sequence[Path], *, trust: bool) -> dict[Path, Experiment]:
         if not trust:
             check_trust(run.task, place)
         first = runs[places[0]]
-        if told := difference(first, replace(first, task=run.task, topology=run.topology)):
+        if differing := difference(first, replace(first, task=run.task, topology=run.topology)):
             raise ConfigError(
-                f"analyze: {place} cannot play with {places[0]}: {told}; give runs of one task with the same settings"
+                f"analyze: {place} cannot play with {places[0]}: {differing}; give runs of one task with the same "
+                "settings"
             )
         check_saved(place, run)
     return runs
@@ -218,46 +217,48 @@ def _read(places: Sequence[Path], *, trust: bool) -> dict[Path, Experiment]:
 
 def _team(place: Path, run: Experiment, task: Task[Any], examples: Sequence[Example]) -> Team:
     """A run's team, whose prompts leave room for answers."""
-    from madrigal.build.experiment import check_prompts
-    from madrigal.training.held_out import team_of
+    from madrigal.training.checks import check_prompts
+    from madrigal.training.teams import team_of_run
 
-    team = team_of(place, run, task.agents)
+    team = team_of_run(place, run, task.agents)
     check_prompts(run, task, team, examples)
     return team
 
 
-def _show(found: Analysis) -> None:
+def _show(analysis: Analysis) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = WIDTH
-    scene, team = Scene(console), found.team  # names and texts of files may hold anything: a scene shows them as text
-    scene.heading(f"On {team.examples} held-out examples the normalized return is {_ends(team.return_percent)} %.", "")
+    scene = Scene(console)  # names and texts of files may hold anything: a scene shows them as text
+    team, normalized = analysis.team, _interval(analysis.team.return_percent)
+    scene.heading(f"On {team.examples} held-out examples the normalized return is {normalized} %.", "")
     if team.drops:
         console.print(_table(team.drops))
-    for line in (*_measured(found), *_lines(team, found.training)):
+    for line in (*_measured(analysis), *_lines(team, analysis.training)):
         scene.heading(line, "")
 
 
-def _measured(found: Analysis) -> Iterator[str]:
-    if true := found.fidelity:
-        spread = f"variance within a context {_ends(true.variance, 3)}"
-        yield f"Fidelity of credit: {true.correlation:z.2f} (1: credit orders messages as their worth does); {spread}."
-    for name, one in found.matches.items():
+def _measured(analysis: Analysis) -> Iterator[str]:
+    if credit := analysis.fidelity:
+        spread = f"variance within a context {_interval(credit.variance, 3)}"
+        correlation = f"{credit.correlation:z.2f} (1: credit orders messages as their worth does)"
+        yield f"Fidelity of credit: {correlation}; {spread}."
+    for name, one in analysis.matches.items():
         won = f"{100 * one.win:.0f} % won, {100 * one.draw:.0f} % drawn"
-        yield f"Against {name}: payoff {_ends(one.payoff, 2)}, {won} of {one.episodes} games."
-    if lost := found.exploitability:
-        legal = f"{100 * lost.legal:.0f} % of its answers are legal"
-        yield f"Exploitability: {lost.chips:.3f} chips a hand; {legal}."
+        yield f"Against {name}: payoff {_interval(one.payoff, 2)}, {won} of {one.episodes} games."
+    if exploitability := analysis.exploitability:
+        legal = f"{100 * exploitability.legal:.0f} % of its answers are legal"
+        yield f"Exploitability: {exploitability.chips:.3f} chips a hand; {legal}."
 
 
 def _lines(team: Teamwork, training: Training) -> Iterator[str]:
     for speaker, listeners in team.influence.items():
         for listener, one in listeners.items():
-            measured = f"Influence of {speaker} on {listener}: {_ends(one.nats, 3)} nats"
+            measured = f"Influence of {speaker} on {listener}: {_interval(one.nats, 3)} nats"
             yield f"{measured}; a listener that repeats the message has {one.copied:.3f}."
     if cross := team.cross_play:
         returns = f"{cross.crossed:z.1f} %, among themselves {cross.own:z.1f} %"
-        yield f"With agents of other runs the return is {returns}: a gap of {_ends(cross.gap)} points."
+        yield f"With agents of other runs the return is {returns}: a gap of {_interval(cross.gap)} points."
     for what, shares in (("tokens", team.tokens), ("credit", training.credit)):
         if shares:
             yield f"Share of {what}: " + ", ".join(f"{agent} {100 * part:.0f} %" for agent, part in shares.items())
@@ -275,10 +276,10 @@ def _table(drops: Sequence[Drop]) -> Table:
     for name in ("agent", "change", "loss [95 %]", "p (Holm)"):
         table.add_column(name, justify="left" if name in {"agent", "change"} else "right")
     for drop in drops:
-        table.add_row(drop.agent, CHANGES[drop.change], _ends(drop.loss), f"{drop.corrected:.3g}")
+        table.add_row(drop.agent, CHANGES[drop.change], _interval(drop.loss), f"{drop.corrected:.3g}")
     return table
 
 
-def _ends(interval: Interval, digits: int = 1) -> str:
+def _interval(interval: Interval, digits: int = 1) -> str:
     mean, low, high = (f"{value:z.{digits}f}" for value in (interval.mean, interval.low, interval.high))
     return f"{mean} [{low}, {high}]"

@@ -8,9 +8,9 @@ import difflib
 import io
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import dropwhile, takewhile
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from madrigal.types import ConfigError
 
@@ -27,8 +27,19 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse
     """
     options, strangers = quietly(lambda: parser.parse_known_args(arguments))
     if strangers:
-        raise ConfigError(unknown_flag(strangers, re.findall(r"--[\w-]+", parser.format_usage()), parser.prog))
+        raise ConfigError(unknown_flag(strangers, own_flags(parser), parser.prog))
     return options
+
+
+def own_flags(parser: argparse.ArgumentParser) -> list[str]:
+    """The flags of a command itself, beside the settings of an experiment."""
+    return re.findall(r"--[\w-]+", parser.format_usage())
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """The flag that allows what a file asks for beyond training."""
+    what = "let a file import own code, switch off the sandbox, or send to an expert or tracker"
+    parser.add_argument("--trust", action="store_true", help=what)
 
 
 def quietly(read: Callable[[], T]) -> T:
@@ -65,20 +76,6 @@ def complaint(text: str) -> str:
     # Where a terminal has no UTF-8, rules are hyphens, and there is one below the title too.
     body = dropwhile(lambda line: not line.strip("─-"), lines)
     return " ".join(" ".join(takewhile(lambda line: line.strip("─-"), body)).split())
-
-
-def flags(settings: Mapping[str, Any], prefix: str = "--") -> Iterator[str]:
-    """The flags of nested settings.
-
-    >>> list(flags({"steps": 1, "task": {"best_of": 2}}))
-    ['--steps', '--task.best-of']
-    """
-    for name, value in settings.items():
-        flag = prefix + name.replace("_", "-")
-        if isinstance(value, Mapping):
-            yield from flags(value, f"{flag}.")
-        else:
-            yield flag
 
 
 def unknown_flag(strangers: Sequence[str], known: Sequence[str], command: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from madrigal.commands.arguments import parse
+from madrigal.commands.arguments import add_trust, parse
 from madrigal.runs.files import parse_json
 from madrigal.runs.plain import plain
 from madrigal.tasks.data import read_rows, row_id
@@ -33,7 +33,7 @@ def ask_command(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="equal seeds give equal answers")
     parser.add_argument("--greedy", action="store_true", help="every agent takes its most likely words")
     parser.add_argument("--step", type=int, help="ask the team of this checkpoint instead of the saved team")
-    parser.add_argument("--trust", action="store_true", help="allow what the run's file asks for: own code, no sandbox")
+    add_trust(parser)
     options = parse(parser, arguments)
     if (options.text is None) == (options.input is None):
         raise ConfigError("ask: expected a text, - for the standard input, or --input FILE, and only one of them")

@@ -5,19 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from madrigal.commands.arguments import quietly
-from madrigal.commands.settings import base_experiment, require_trust, with_settings
-from madrigal.compare.outcomes import rows_of_comparison, rows_of_runs
-from madrigal.compare.table import Row, as_csv, as_markdown, as_record, as_tables
+from madrigal.commands.arguments import add_trust, own_flags, quietly
+from madrigal.commands.overrides import with_settings
+from madrigal.compare.load import rows_of_comparison, rows_of_runs
+from madrigal.compare.rows import Row
+from madrigal.compare.table import as_csv, as_markdown, as_record, as_tables
 from madrigal.config import Experiment
 from madrigal.recipes import RECIPES
+from madrigal.recipes.start import base_experiment, require_trust
 from madrigal.report.progress import Progress
 from madrigal.rollouts.topology import TOPOLOGIES
 from madrigal.runs.plain import plain_text
@@ -28,21 +30,6 @@ from madrigal.types import ConfigError
 if TYPE_CHECKING:
     from madrigal.training.held_out import Callback
 
-OPTIONS = (
-    "--topology",
-    "--name",
-    "--runs",
-    "--seeds",
-    "--samples",
-    "--single",
-    "--only",
-    "--k",
-    "--overwrite",
-    "--trust",
-    "--json",
-    "--markdown",
-    "--csv",
-)
 OWN = {"--seed": "--seeds", "--evaluation.samples": "--samples"}  # settings that a comparison sets itself
 WIDTH = 180  # of a table that no terminal bounds
 
@@ -58,14 +45,13 @@ def compare_command(arguments: list[str]) -> int:
     if len(options.what) > 1 or _is_comparison(first):
         if settings:
             raise ConfigError(f"compare: what is finished takes no settings, got {settings[0]}")
-        found = (
-            rows_of_runs([Path(place) for place in options.what], options.k)
-            if len(options.what) > 1
-            else rows_of_comparison(first, _seeds_in(first), options.k)
-        )
-        _show(*found, console, options)
+        if len(options.what) > 1:
+            rows, notices = rows_of_runs([Path(place) for place in options.what], options.k)
+        else:
+            rows, notices = rows_of_comparison(first, _seeds_in(first), options.k)
+        _show(rows, notices, console, options)
         return 0
-    return _contest(options, settings, console)
+    return _new_comparison(options, settings, console)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -88,9 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", default=[], help="only these contenders, and the team")
     parser.add_argument("--k", type=int, nargs="+", default=[], help="coding: columns pass@k; k at most --samples")
     parser.add_argument("--overwrite", action="store_true", help="begin anew: remove what the folder holds")
-    parser.add_argument(
-        "--trust", action="store_true", help="let a file import own code, drop the sandbox, send to an expert"
-    )
+    add_trust(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print the table as JSON")
     form.add_argument("--markdown", action="store_true")
@@ -107,14 +91,14 @@ def _seeds_in(folder: Path) -> list[int]:
     return sorted(int(name) for name in names if name.lstrip("-").isdigit())
 
 
-def _contest(options: argparse.Namespace, settings: list[str], console: Console) -> int:
+def _new_comparison(options: argparse.Namespace, settings: list[str], console: Console) -> int:
     for setting in {word.partition("=")[0] for word in settings} & OWN.keys():
         raise ConfigError(f"compare: {setting} is set for every contender; use {OWN[setting]}")
     name = options.what[0]
     start = base_experiment(name)
     if options.topology:
         start = replace(start, topology=TOPOLOGIES[options.topology][0])
-    run = with_settings(start, settings, f"madrigal train {name}", OPTIONS)
+    run = with_settings(start, settings, f"madrigal train {name}", own_flags(_parser()))
     if not options.trust:
         require_trust(run, name, settings, name)
     _check_k(options, run)
@@ -123,38 +107,34 @@ def _contest(options: argparse.Namespace, settings: list[str], console: Console)
     from madrigal.compare.run import replacing
 
     with replacing(folder) if options.overwrite else nullcontext():
-        return _play(options, run, folder, console)
+        return _play_and_show(options, run, folder, console)
 
 
-def _play(options: argparse.Namespace, run: Experiment, folder: Path, console: Console) -> int:
+def _play_and_show(options: argparse.Namespace, run: Experiment, folder: Path, console: Console) -> int:
     from madrigal.compare.run import open_comparison, play_all
 
-    contest = open_comparison(
+    comparison = open_comparison(
         run, folder, options.seeds, samples=options.samples, single=options.single, only=options.only
     )
-    if contest.notice:
-        console.print(plain_text(console, contest.notice))
+    if comparison.notice:
+        console.print(plain_text(console, comparison.notice))
+    with ExitStack() as view:
 
-    views: list[Progress] = []
-
-    def announce(title: str, made: Experiment) -> Callback:
-        for view in views:
+        def announce(title: str, made: Experiment) -> Callback:
             view.close()
-        views[:] = [Progress(console, made.steps, title)]
-        return views[0]
+            progress = Progress(console, made.steps, title)
+            view.callback(progress.close)
+            return progress
 
-    try:
-        done = play_all(contest, announce)
-    except KeyboardInterrupt:  # the second Ctrl-C: at once
-        done = False
-    finally:
-        for view in views:
-            view.close()
+        try:
+            done = play_all(comparison, announce)
+        except KeyboardInterrupt:  # the second Ctrl-C: at once
+            done = False
     if not done:
         stopped = f"Stopped; the same command goes on from what is saved in {folder}."
         console.print(plain_text(console, stopped, lines=False), soft_wrap=True)
         return 130
-    rows, notices = rows_of_comparison(folder, contest.seeds, options.k)
+    rows, notices = rows_of_comparison(folder, comparison.seeds, options.k)
     for ending, text in {"json": _json(rows), "md": as_markdown(rows), "csv": as_csv(rows)}.items():
         (folder / f"comparison.{ending}").write_text(text)
     _show(rows, notices, console, options)

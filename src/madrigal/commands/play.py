@@ -17,20 +17,19 @@ from typing import Any
 
 from rich.console import Console
 
-from madrigal.commands.arguments import quietly
+from madrigal.commands.arguments import add_trust, own_flags, quietly
 from madrigal.commands.keyboard import END, keyboard
+from madrigal.commands.overrides import with_settings
 from madrigal.commands.scene import Scene, shown
-from madrigal.commands.settings import base_experiment, with_settings
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.ablations import by_agent
-from madrigal.evaluation.evaluate import percent_of_best
 from madrigal.recipes import RECIPES
-from madrigal.rollouts.play import EpisodeRun, Generate, StepFn, StepRequest, drive, play
+from madrigal.recipes.start import base_experiment
+from madrigal.rollouts.play import EpisodeRun, Generate, Judge, StepRequest, drive, play
 from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.task import Task, scripted_in
 from madrigal.rollouts.topology import TOPOLOGIES, Topology
 from madrigal.runs.plain import plain
-from madrigal.runs.records import transcript
 from madrigal.tasks.trust import check_trust
 from madrigal.types import (
     AgentId,
@@ -44,8 +43,6 @@ from madrigal.types import (
     joint_reward,
 )
 
-OPTIONS = ("--example", "--split", "--episodes", "--seed", "--seat", "--untrained", "--topology", "--json", "--trust")
-
 
 def play_command(arguments: list[str]) -> int:
     """madrigal play RECIPE|RUN [--example ID | --split test|train] [--seat AGENT ...] [options] [settings]"""
@@ -56,7 +53,7 @@ def play_command(arguments: list[str]) -> int:
         return 0
     scene = Scene(Console(stderr=options.json), options.seat)
     try:
-        _perform(options, _experiment(options, settings), scene)
+        _play_episodes(options, _experiment(options, settings), scene)
     except KeyboardInterrupt:
         scene.summary()
         return 130
@@ -93,9 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--untrained", action="store_true", help="play the models that a run started from")
     parser.add_argument("--topology", choices=TOPOLOGIES, help="of a recipe: who hears whom within a round")
     parser.add_argument("--json", action="store_true", help="print each finished episode as one line of JSON")
-    parser.add_argument(
-        "--trust", action="store_true", help="let a file import own code, drop the sandbox, send to an expert"
-    )
+    add_trust(parser)
     return parser
 
 
@@ -122,11 +117,11 @@ def _experiment(options: argparse.Namespace, settings: list[str]) -> Experiment:
         start = base_experiment(name)
         if options.topology:
             start = replace(start, topology=TOPOLOGIES[options.topology][0])
-        run = with_settings(start, settings, f"madrigal play {name}", OPTIONS)
+        run = with_settings(start, settings, f"madrigal play {name}", own_flags(_parser()))
     if not options.trust and name not in RECIPES and (Path(name).exists() or ":" not in name):
         check_trust(run.task, name)
     if _saved_team(options, run):
-        from madrigal.training.held_out import check_saved
+        from madrigal.training.teams import check_saved
 
         check_saved(Path(name), run, ", or play the models that it starts from with --untrained")
     return run if options.seed is None else replace(run, seed=options.seed)
@@ -138,24 +133,25 @@ def _saved_team(options: argparse.Namespace, run: Experiment) -> Path | None:
     return Path(options.what) / "team" if trained else None
 
 
-def _perform(options: argparse.Namespace, run: Experiment, scene: Scene) -> None:
+def _play_episodes(options: argparse.Namespace, run: Experiment, scene: Scene) -> None:
     """Plays the episodes that were asked for, one after the other."""
-    from madrigal.build.experiment import open_checked_task
-    from madrigal.training.held_out import use_threads
+    from madrigal.evaluation.evaluate import percent_of_best
+    from madrigal.training.checks import open_checked_task
+    from madrigal.training.teams import use_threads
 
     use_threads(run.threads)
     with open_checked_task(run) as task:
         _check_seats(task, options.seat)
         examples = _examples(task, options)
         scene.rounds, scene.best = task.horizon, task.best_return
-        seats = ""
-        speak, judge = _voices(options, run, task, scene)
+        seating = ""
+        speak, judge = _speakers(options, run, task, scene)
         for n in range(options.episodes):
             again, place = divmod(n, len(examples))
             example = examples[place]
-            if (now := _seats(options, run, task, example)) != seats:
+            if (now := _seating(options, run, task, example)) != seating:
                 scene.heading(f"{run.recipe}: {now}")
-                seats = now
+                seating = now
             # The seeds of an evaluation: with the same team, its first sample of an example is this very episode.
             key = ("evaluate", run.seed, example.id, *((again,) if again else ()))
             scene.begin(f"{example.id} ({n + 1} of {options.episodes})")
@@ -178,8 +174,8 @@ def _check_seats(task: Task[Any], seats: Sequence[AgentId]) -> None:
 
 def _examples(task: Task[Any], options: argparse.Namespace) -> Sequence[Example]:
     """What can be played: the example that was named, or those of a split, in which the seats asked for are free."""
-    asked = task.examples(options.split) if options.example is None else [_example(task, options.example)]
-    free = [example for example in asked if scripted_in(task, example).keys().isdisjoint(options.seat)]
+    chosen = task.examples(options.split) if options.example is None else [_example(task, options.example)]
+    free = [example for example in chosen if scripted_in(task, example).keys().isdisjoint(options.seat)]
     if not free:
         where = f"the {options.split} examples" if options.example is None else f"example {options.example}"
         raise ConfigError(
@@ -199,7 +195,7 @@ def _example(task: Task[Any], name: str) -> Example:
     return by_id[name]
 
 
-def _seats(options: argparse.Namespace, run: Experiment, task: Task[Any], example: Example) -> str:
+def _seating(options: argparse.Namespace, run: Experiment, task: Task[Any], example: Example) -> str:
     """Who speaks for whom in an example."""
     scripted = scripted_in(task, example)
     return ", ".join(f"{agent} by {scripted.get(agent) or _who(options, run, agent)}" for agent in task.agents)
@@ -215,17 +211,17 @@ def _who(options: argparse.Namespace, run: Experiment, agent: AgentId) -> str:
     return f"{policy.model} (untrained)"
 
 
-def _voices(options: argparse.Namespace, run: Experiment, task: Task[Any], scene: Scene) -> tuple[Generate, StepFn]:
-    """Who answers: the team, and whoever sits in seats of their own; the models of those are not loaded."""
-    from madrigal.build.experiment import load_team, make_team
+def _speakers(options: argparse.Namespace, run: Experiment, task: Task[Any], scene: Scene) -> tuple[Generate, Judge]:
+    """Who answers and who judges: the team, and whoever sits in seats of their own, whose models are not loaded."""
     from madrigal.policies.team import Team
+    from madrigal.training.teams import load_saved_team, make_team
 
     others = tuple(agent for agent in task.agents if agent not in options.seat)
     saved = _saved_team(options, run)
     if not others:
         team = Team({})
     elif saved:
-        team = load_team(saved, run.team, others)
+        team = load_saved_team(saved, run.team, others)
     else:
         team = make_team(run.team, others, run.seed)
     speakers = dict.fromkeys(others, team.speaker(run.sampling)) | dict.fromkeys(options.seat, keyboard(scene))
@@ -245,6 +241,8 @@ def _replay(task: Task[Any], topology: Topology, episode: Episode[Any], scene: S
 
 
 def _print_json(task: Task[Any], episode: Episode[Any]) -> None:
+    from madrigal.runs.records import transcript
+
     try:
         print(json.dumps(transcript(episode)), flush=True)
     except TypeError as error:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from madrigal.commands.arguments import parse
 from madrigal.evaluation.alarms import Alarm, alarms
-from madrigal.report.charts import check_matplotlib
 from madrigal.report.document import document
 from madrigal.runs.plain import plain
 from madrigal.runs.read import Run, read_runs
@@ -33,7 +32,6 @@ def write_report(folders: Sequence[Path], output: Path | None = None) -> Path:
     Raises:
         ConfigError: if a folder is no run, two are of different tasks, or the page cannot be written.
     """
-    check_matplotlib()
     runs = read_runs(folders)
     raised = [(run, alarm) for run in runs for alarm in _alarms(run)]
     page = document(runs, raised)

@@ -132,7 +132,7 @@ class Scene:
         self.heading(f"Joint reward {joint_reward(step):.2f} of {self.best:g}")
         if len(set(step.rewards.values())) > 1:
             self.lines(_figures(step.rewards.items()))
-        if figures := _figures(_told(step.metrics)):
+        if figures := _figures(_worth_showing(step.metrics)):
             self.lines(figures, "cyan")
         for line in outline(step.details):
             self.lines(line, "dim")
@@ -181,7 +181,7 @@ def outline(details: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key}: {value}"
 
 
-def _told(metrics: Mapping[str, float]) -> Iterator[tuple[str, float]]:
+def _worth_showing(metrics: Mapping[str, float]) -> Iterator[tuple[str, float]]:
     """Not the reward again, and of kinds (scheme/fallback, scheme/none) only those that occurred."""
     return ((name, value) for name, value in metrics.items() if name != "reward" and (value or "/" not in name))
 

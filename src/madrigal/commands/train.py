@@ -1,36 +1,30 @@
-"""madrigal train, evaluate, export and list."""
+"""madrigal train: trains a team, and says what became of it."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from madrigal.algorithms.catalog import ALGORITHMS, switch_algorithm
-from madrigal.commands.arguments import parse, quietly, unknown_flag
-from madrigal.commands.settings import base_experiment, from_run, require_trust, with_settings
+from madrigal.commands.arguments import add_trust, own_flags, quietly
+from madrigal.commands.overrides import from_run, with_settings
 from madrigal.config import FREE, Experiment, read_experiment
 from madrigal.recipes import RECIPES, unknown
-from madrigal.recipes.embedded import own
+from madrigal.recipes.start import base_experiment, require_trust, run_name
 from madrigal.report.progress import Progress, before_after, pick_transcripts, show_transcript
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import TOPOLOGIES
-from madrigal.runs.folders import Held, held, held_free, is_part, newest_run
+from madrigal.runs.folders import Held, folder_to_resume, hold_run, is_part
 from madrigal.runs.log import RunLog, read_lines
 from madrigal.runs.plain import plain_text
 from madrigal.runs.signals import exit_code
 from madrigal.runs.trackers import check_trackers
-from madrigal.tasks.catalog import TASKS
 from madrigal.tasks.trust import with_trust_flag
 from madrigal.types import ConfigError
-
-OPTIONS = ("--algorithm", "--topology", "--name", "--runs", "--resume", "--overwrite", "--from", "--trust", "--quiet")
 
 
 def train_command(arguments: list[str]) -> int:
@@ -46,8 +40,11 @@ def train_command(arguments: list[str]) -> int:
         raise ConfigError(f"train: name a recipe, a run folder or an experiment.json; recipes are {', '.join(RECIPES)}")
     if options.name and not is_part(options.name):
         raise ConfigError(f"--name: expected letters, digits, '_', '.' and '-', got {options.name!r}; see also --runs")
-    folder = _resumed_folder(options) if options.resume else None
-    start = read_experiment(folder) if folder else base_experiment(options.recipe)
+    named, resumed = options.runs / options.name if options.name else None, None
+    if options.resume:
+        given = Path(options.recipe)
+        resumed = folder_to_resume(options.runs, run_name(options.recipe), given if given.is_dir() else named)
+    start = read_experiment(resumed) if resumed else base_experiment(options.recipe)
     if options.algorithm and options.algorithm not in ALGORITHMS:
         raise ConfigError(unknown("algorithm", options.algorithm, list(ALGORITHMS)))
     if options.algorithm:
@@ -56,13 +53,14 @@ def train_command(arguments: list[str]) -> int:
         start = dataclasses.replace(start, topology=TOPOLOGIES[options.topology][0])
     if options.start:
         start = from_run(start, options.start)
-    run = with_settings(start, settings, f"madrigal train {options.recipe}", OPTIONS)
+    run = with_settings(start, settings, f"madrigal train {options.recipe}", own_flags(parser))
     if not options.trust:
-        require_trust(run, options.recipe, settings, folder or options.recipe)
+        require_trust(run, options.recipe, settings, resumed or options.recipe)
     check_trackers(run.records.trackers)
-    from madrigal.build.experiment import open_checked_task
+    from madrigal.training.checks import open_checked_task
 
-    with open_checked_task(run) as task, _held(options, run, folder) as place:
+    hold = hold_run(options.runs, run.recipe, resumed or named, resume=options.resume, overwrite=options.overwrite)
+    with open_checked_task(run) as task, hold as place:
         return _train(task, run, place, quiet=options.quiet)
 
 
@@ -83,42 +81,19 @@ def _train_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--from", dest="start", type=Path, metavar="RUN", help="begin with the trained team of another run"
     )
-    what = "let a file import own code, switch off the sandbox, or send to an expert or tracker"
-    parser.add_argument("--trust", action="store_true", help=what)
+    add_trust(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress, no transcripts: results and warnings only")
     parser.add_argument("--topology", choices=TOPOLOGIES, help="who hears whom within a round")
     parser.add_argument("--algorithm", default="", metavar="NAME", help="how credit is given; madrigal list has them")
     return parser
 
 
-def _held(options: argparse.Namespace, run: Experiment, folder: Path | None) -> AbstractContextManager[Held]:
-    """The folder that a run is written to, held."""
-    if folder:
-        return held(folder, resume=True)
-    if options.name or options.overwrite:
-        return held(options.runs / (options.name or run.recipe), overwrite=options.overwrite)
-    return held_free(options.runs, run.recipe)
-
-
-def _resumed_folder(options: argparse.Namespace) -> Path:
-    given = Path(options.recipe)
-    folder: Path = given if given.is_dir() else options.runs / (options.name or _newest(options.runs, options.recipe))
-    if not (folder / "experiment.json").is_file():
-        raise ConfigError(f"--resume: expected a run at {folder}, found none; see what is in {options.runs}/")
-    return folder
-
-
-def _newest(runs: Path, name: str) -> str:
-    """Of the runs NAME, NAME-2, NAME-3, ... the one begun last; `name` is a recipe, a run or an own task."""
-    return newest_run(runs, own(name).recipe if ":" in name else name)
-
-
 def _train(task: Task[Any], run: Experiment, place: Held, *, quiet: bool = False) -> int:
-    from madrigal.training.train import train_in
+    from madrigal.training.train import training_loop
 
     console, folder = Console(), place.folder
     with Progress(console, run.steps, folder.name, best=task.best_return, quiet=quiet) as watch:
-        signum = train_in(task, run, place, watch=watch)
+        signum = training_loop(task, run, place, watch=watch)
     if signum:
         again = with_trust_flag(f"madrigal train {folder} --resume", run.task, run.records.trackers)
         console.print(plain_text(console, f"Stopped and saved. Go on with: {again}", lines=False), soft_wrap=True)
@@ -154,81 +129,3 @@ def _files(run: Experiment, folder: Path) -> list[tuple[str, str]]:
     }
     there = [(str(folder / name), what) for name, what in named.items() if (folder / name).exists()]
     return [*there, ("", f"Look at it in a browser: madrigal report {folder}")]
-
-
-def evaluate_command(arguments: list[str]) -> int:
-    """madrigal evaluate RUN [--step N] [--json] [--trust] | madrigal evaluate RECIPE [--json] [settings]"""
-    parser = argparse.ArgumentParser(
-        prog="madrigal evaluate",
-        description="Evaluate a run's saved team again, or the models that a recipe starts from.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("run", metavar="RUN|RECIPE")
-    parser.add_argument("--step", type=int, help="evaluate the checkpoint of this step instead of the saved team")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument(
-        "--trust", action="store_true", help="allow what the run's file asks for: own code, no sandbox, an expert"
-    )
-    options, settings = quietly(lambda: parser.parse_known_args(arguments))
-    from madrigal.training.held_out import Notes, evaluate_experiment, evaluate_run
-
-    folder, command = Path(options.run), f"madrigal evaluate {options.run}"
-    if options.run in RECIPES or not folder.is_dir():
-        result, _ = evaluate_experiment(_untrained(options, settings, command))
-    elif settings:
-        known = ("--step", "--json", "--trust")
-        raise ConfigError(f"evaluate: a run has its own settings; {unknown_flag(settings, known, 'madrigal evaluate')}")
-    else:
-        result, _ = evaluate_run(folder, Notes(), trust=options.trust, step=options.step)
-    if options.json:
-        print(json.dumps(dataclasses.asdict(result), indent=2))
-    else:
-        Console().print(before_after({"after" if folder.is_dir() else "before": dataclasses.asdict(result)}))
-    return 0
-
-
-def _untrained(options: argparse.Namespace, settings: list[str], command: str) -> Experiment:
-    if options.step is not None:
-        raise ConfigError(f"evaluate: --step names a checkpoint of a run, {options.run} is none")
-    run = with_settings(base_experiment(options.run), settings, command, ("--json", "--trust"))
-    if not options.trust:
-        require_trust(run, options.run, settings, options.run)
-    return run
-
-
-def export_command(arguments: list[str]) -> int:
-    """madrigal export RUN [--step N] [--output DIR] [--trust]"""
-    parser = argparse.ArgumentParser(prog="madrigal export", description="Make a team of a checkpoint of a run.")
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--step", type=int, help="the checkpoint's step; the newest by default")
-    parser.add_argument(
-        "--output", type=Path, help="where to; by default RUN/team where there is none yet, else RUN/team-step-N"
-    )
-    parser.add_argument("--trust", action="store_true", help="allow what the run's file asks for: own code, no sandbox")
-    options = parse(parser, arguments)
-    from madrigal.training.saving import export
-
-    print(export(options.run, options.step, options.output, trust=options.trust))
-    return 0
-
-
-def list_command(arguments: list[str]) -> int:
-    """madrigal list [--json]"""
-    parser = argparse.ArgumentParser(prog="madrigal list", description="What there is to choose from.")
-    parser.add_argument("--json", action="store_true")
-    options = parse(parser, arguments)
-    recipes = {name: (make.__doc__ or "").split("\n")[0] for name, make in RECIPES.items()}
-    topologies = {name: what for name, (_, what) in TOPOLOGIES.items()}
-    tasks = {name: entry.what for name, entry in TASKS.items()}
-    algorithms = {name: what for name, (_, what) in ALGORITHMS.items()}
-    lists = {"tasks": tasks, "recipes": recipes, "algorithms": algorithms, "topologies": topologies}
-    if options.json:
-        print(json.dumps(lists, indent=2))
-        return 0
-    console = Console()
-    for title, rows in lists.items():
-        table = Table(title=title, title_justify="left", show_header=False, box=None)
-        for name, what in rows.items():
-            table.add_row(f"  {name}", what)
-        console.print(table)
-    return 0

@@ -8,16 +8,17 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from madrigal.commands.arguments import flags, quietly, unknown_flag
+from madrigal.commands.arguments import quietly, unknown_flag
 from madrigal.runs.plain import plain_text
+from madrigal.runs.variants import flags
 from madrigal.settings import PolicyConfig, Sampling
 from madrigal.tasks.discussion.debate import Debate, DebateTask, question_of
 from madrigal.tasks.discussion.verifier import Verifier
@@ -41,7 +42,6 @@ USAGE = """usage: madrigal verifier <command> ...
 settings of each: madrigal verifier COMMAND --help
 """
 FEW = 40  # questions that a starter model is asked by default: enough to see how it goes, within minutes
-C = TypeVar("C")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,60 +130,59 @@ class Serve:
 
 def verifier_command(arguments: list[str]) -> int:
     """madrigal verifier data|train|check|serve ..."""
-    commands: dict[str, Callable[[list[str]], int]] = {
-        "data": lambda words: data_command(read(Data, words, "data")),
-        "train": lambda words: train_command(read(Train, words, "train")),
-        "check": lambda words: check_command(read(Check, words, "check")),
-        "serve": lambda words: serve_command(read(Serve, words, "serve")),
+    commands: dict[str, tuple[type[Any], Callable[[Any], int]]] = {
+        "data": (Data, data_command),
+        "train": (Train, train_command),
+        "check": (Check, check_command),
+        "serve": (Serve, serve_command),
     }
     if not arguments or arguments[0] in {"-h", "--help"}:
         print(USAGE, end="")
         return 0 if arguments else 2
-    if arguments[0] not in commands:
-        raise ConfigError(f"verifier: expected one of {', '.join(commands)}, got {arguments[0]!r}")
-    return commands[arguments[0]](arguments[1:])
+    name, *words = arguments
+    if name not in commands:
+        raise ConfigError(f"verifier: expected one of {', '.join(commands)}, got {name!r}")
+    kind, command = commands[name]
+    return command(_settings(kind, words, f"madrigal verifier {name}"))
 
 
-def read(kind: type[C], words: list[str], name: str) -> C:
+def _settings(kind: type[Any], words: list[str], prog: str) -> Any:
     """The settings of a command.
 
     Raises:
         ConfigError: in one line, if the words do not fit.
     """
-    prog = f"madrigal verifier {name}"
     settings, strangers = quietly(lambda: tyro.cli(kind, prog=prog, args=words, return_unknown_args=True))
     if strangers:
-        known = [f"--{one.name.replace('_', '-')}" for one in fields(kind)]  # type: ignore[arg-type]
-        nested = {n: asdict(v) for n in ("gather", "body", "training") if (v := getattr(settings, n, None)) is not None}
-        raise ConfigError(unknown_flag(strangers, [*known, *flags(nested)], prog))
+        raise ConfigError(unknown_flag(strangers, flags(asdict(settings)), prog))
     return settings
 
 
-def data_command(asked: Data) -> int:
+def data_command(options: Data) -> int:
     """Gathers answers, writes them, and says what came."""
-    from madrigal.build.experiment import pick_device
     from madrigal.policies.local import load_policy
+    from madrigal.training.teams import pick_device
 
     console = Console()
-    task, split = DebateTask(asked.task), asked.split
-    count = asked.questions if asked.questions is not None else FEW * asked.model.startswith("starter:")
+    task, split = DebateTask(options.task), options.split
+    count = options.questions if options.questions is not None else FEW * options.model.startswith("starter:")
     examples = task.examples(split)[: count or None]
-    questions = {example.id: question_of(example, asked.task) for example in examples}
-    settings = {**asdict(asked), "questions": count} | dict.fromkeys(("file", "resume", "device"))
-    journal = Journal(asked.file, settings, resume=asked.resume)
-    policy = load_policy("generator", PolicyConfig(model=asked.model, trainable=False), pick_device(asked.device))
+    questions = {example.id: question_of(example, options.task) for example in examples}
+    settings = {**asdict(options), "questions": count} | dict.fromkeys(("file", "resume", "device"))
+    journal = Journal(options.file, settings, resume=options.resume)
+    policy = load_policy("generator", PolicyConfig(model=options.model, trainable=False), pick_device(options.device))
 
     def tell(line: str) -> None:
         console.print(plain_text(console, line, lines=False), soft_wrap=True)
 
-    plainly = asked.gather.samples * len(questions)
+    plainly = options.gather.samples * len(questions)
     tell(
-        f"asking {asked.model} {len(questions)} questions, {asked.gather.samples} times each; {journal.count} answers "
-        "are there already"
+        f"asking {options.model} {len(questions)} questions, {options.gather.samples} times each; {journal.count} "
+        "answers are there already"
     )
-    say = counted(speaker(policy, asked), max(0, plainly - journal.count), tell)
+    say = counted(speaker(policy, options), max(0, plainly - journal.count), tell)
     try:
-        rows = gather(questions, journal.recording(say), asked.gather)
+        rows = gather(questions, journal.recording(say), options.gather)
     except KeyboardInterrupt:
         tell(f"stopped; the answers so far are in {journal.path}: go on with the same command and --resume")
         return 130
@@ -193,22 +192,24 @@ def data_command(asked: Data) -> int:
             "verifier data: no question got both right and wrong answers; raise --gather.samples or --gather.tries, or "
             "take --gather.aid beginning for a model that cannot be told"
         )
-    write_rows(rows, asked.file)
+    write_rows(rows, options.file)
     journal.remove()
     answered = len({row.id for row in rows})
     ways = ", ".join(f"{count} {way}" for way, count in Counter(row.way for row in rows).items())
-    tell(f"{asked.file}: {len(rows)} answers, half of them right, to {answered} of {len(questions)} questions ({ways})")
+    tell(
+        f"{options.file}: {len(rows)} answers, half of them right, to {answered} of {len(questions)} questions ({ways})"
+    )
     return 0
 
 
-def speaker(policy: LocalPolicy, asked: Data) -> Say:
+def speaker(policy: LocalPolicy, options: Data) -> Say:
     """Answers of a policy, each with the beginning that it was given."""
     from madrigal.policies.generate import generate
 
     def say(asks: Sequence[Ask], temperature: float) -> list[str]:
-        sampling = Sampling(temperature=temperature, top_p=asked.gather.top_p, max_new_tokens=asked.max_new_tokens)
-        said = generate(policy, [ask.prompt for ask in asks], [ask.seed for ask in asks], sampling)
-        return [_beginning(ask) + completion.text for ask, completion in zip(asks, said, strict=True)]
+        sampling = Sampling(temperature=temperature, top_p=options.gather.top_p, max_new_tokens=options.max_new_tokens)
+        completions = generate(policy, [ask.prompt for ask in asks], [ask.seed for ask in asks], sampling)
+        return [_beginning(ask) + completion.text for ask, completion in zip(asks, completions, strict=True)]
 
     return say
 
@@ -218,46 +219,47 @@ def _beginning(ask: Ask) -> str:
     return last.content if last.role == "assistant" else ""
 
 
-def train_command(asked: Train) -> int:
+def train_command(options: Train) -> int:
     """Trains a verifier, saves it, and checks it where there are answers to other questions."""
-    from madrigal.build.experiment import pick_device
+    from madrigal.training.teams import pick_device
     from madrigal.verifier.model import new_verifier
     from madrigal.verifier.training import train_verifier
 
-    console, rows = Console(), load_rows(asked.file)
-    held_out = load_rows(asked.held_out) if asked.held_out else []
+    console, rows = Console(), load_rows(options.file)
+    held_out = load_rows(options.held_out) if options.held_out else []
     check_apart(rows, held_out)
-    verifier = new_verifier(asked.body, pick_device(asked.device), asked.training.seed)
+    verifier = new_verifier(options.body, pick_device(options.device), options.training.seed)
     with console.status("training") as status:
         losses = train_verifier(
-            verifier, rows, asked.training, lambda n, of, loss: status.update(f"step {n} of {of}, loss {loss:.3f}")
+            verifier, rows, options.training, lambda n, of, loss: status.update(f"step {n} of {of}, loss {loss:.3f}")
         )
-    verifier.save(asked.output)
+    verifier.save(options.output)
     tail = losses[-max(1, len(losses) // 10) :]
     console.print(
-        f"{asked.output}: {len(losses)} steps, loss {losses[0]:.3f} at first and {sum(tail) / len(tail):.3f} over the "
-        f"last {len(tail)}",
+        f"{options.output}: {len(losses)} steps, loss {losses[0]:.3f} at first and {sum(tail) / len(tail):.3f} over "
+        f"the last {len(tail)}",
         soft_wrap=True,
     )
     if held_out:
-        show(judged(verifier, held_out), console)
+        show(checked(verifier, held_out), console)
     return 0
 
 
-def check_command(asked: Check) -> int:
+def check_command(options: Check) -> int:
     """Shows how far a verifier's scores can be believed."""
-    from madrigal.build.experiment import pick_device
+    from madrigal.training.teams import pick_device
     from madrigal.verifier.model import load_verifier
 
-    found = judged(load_verifier(asked.folder, pick_device(asked.device)), load_rows(asked.data), asked.bins)
-    if asked.json:
-        print(json.dumps(_plain(asdict(found)), indent=2))
+    verifier = load_verifier(options.folder, pick_device(options.device))
+    result = checked(verifier, load_rows(options.data), options.bins)
+    if options.json:
+        print(json.dumps(_plain(asdict(result)), indent=2))
     else:
-        show(found, Console())
+        show(result, Console())
     return 0
 
 
-def judged(verifier: Verifier, rows: Sequence[Row], bins: int = 10) -> Calibration:
+def checked(verifier: Verifier, rows: Sequence[Row], bins: int = 10) -> Calibration:
     """A verifier on labeled answers."""
     if not 0 < bins <= 100:
         raise ConfigError(f"verifier check: expected 1 to 100 bins, got {bins}")
@@ -265,39 +267,39 @@ def judged(verifier: Verifier, rows: Sequence[Row], bins: int = 10) -> Calibrati
     return calibration(scores, [row.right for row in rows], bins)
 
 
-def show(found: Calibration, console: Console) -> None:
+def show(result: Calibration, console: Console) -> None:
     """The numbers and the bins."""
-    auc = "none" if found.auc is None else f"{found.auc:.3f}"
+    auc = "none" if result.auc is None else f"{result.auc:.3f}"
     console.print(
-        f"{found.answers} answers, {100 * found.base:.1f} % right: accuracy {100 * found.accuracy:.1f} %, AUC {auc}, "
-        f"Brier {found.brier:.3f}, ECE {found.ece:.3f}",
+        f"{result.answers} answers, {100 * result.base:.1f} % right: accuracy {100 * result.accuracy:.1f} %, AUC "
+        f"{auc}, Brier {result.brier:.3f}, ECE {result.ece:.3f}",
         soft_wrap=True,
     )
     table = Table("score", "answers", "mean score", "share right", box=None)
-    for one in found.bins:
+    for one in result.bins:
         cells = (f"{one.score:.3f}", f"{one.right:.3f}") if one.count else ("", "")
         table.add_row(f"{one.low:.2f} to {one.high:.2f}", str(one.count), *cells)
     console.print(table)
 
 
-def _plain(said: dict[str, object]) -> dict[str, object]:
+def _plain(record: dict[str, object]) -> dict[str, object]:
     """JSON has no nan: what an empty bin does not have is null."""
     empty: dict[str, object] = {"score": None, "right": None}
-    bins = [{**one, **(empty if math.isnan(one["score"]) else {})} for one in said["bins"]]  # type: ignore[attr-defined]
-    return {**said, "bins": bins}
+    bins = [{**one, **(empty if math.isnan(one["score"]) else {})} for one in record["bins"]]  # type: ignore[attr-defined]
+    return {**record, "bins": bins}
 
 
-def serve_command(asked: Serve) -> int:
+def serve_command(options: Serve) -> int:
     """Answers requests until Ctrl-C, or until the input closes."""
-    from madrigal.build.experiment import pick_device
+    from madrigal.training.teams import pick_device
     from madrigal.verifier.model import load_verifier
 
-    server = make_server(load_verifier(asked.folder, pick_device(asked.device)), asked.port)
-    if asked.watch_input:
+    server = make_server(load_verifier(options.folder, pick_device(options.device)), options.port)
+    if options.watch_input:
         print(json.dumps({"url": address_of(server)}), flush=True)
         threading.Thread(target=_end_with_input, args=(server.shutdown,), daemon=True).start()
     else:
-        Console().print(f"{asked.folder} answers at {address_of(server)}; Ctrl-C ends it", soft_wrap=True)
+        Console().print(f"{options.folder} answers at {address_of(server)}; Ctrl-C ends it", soft_wrap=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:

@@ -1,7 +1,7 @@
-"""A contest: a team and all that it is compared with, trained and played on equal budget, over seeds.
+"""Runs a comparison: a team and all that it is compared with, trained and played on equal budget, over seeds.
 
-Every contender is an ordinary run folder, `seed-N/<name>`. What is finished is read, not repeated: a contest that was
-interrupted goes on where it stopped.
+Every contender is an ordinary run folder, `seed-N/<name>`. What is finished is read, not repeated: after an
+interruption a comparison goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from madrigal.build.experiment import open_checked_task
 from madrigal.compare.contenders import TEAM, UNTRAINED, Contender, contenders, left_out, matched, with_base
-from madrigal.compare.outcomes import difference, is_finished, load_result
-from madrigal.compare.table import Played
+from madrigal.compare.load import difference, is_finished, load_result
+from madrigal.compare.rows import Played
 from madrigal.config import Experiment, read_experiment, with_absolute_places
 from madrigal.rollouts.branching import Branching
 from madrigal.runs.signals import stop_on_signals
+from madrigal.training.checks import open_checked_task
 from madrigal.training.held_out import Callback, NullCallback
-from madrigal.training.train import train
+from madrigal.training.train import train_experiment
 from madrigal.types import AgentId, ConfigError
 
 Announce = Callable[[str, Experiment], Callback]
@@ -99,44 +99,45 @@ def open_comparison(
         raise ConfigError("compare: steps is 0, so that no team is trained; set it to 1 or more")
     with open_checked_task(run) as task:
         agents = task.agents
-    contest = Comparison(run, folder, agents, tuple(dict.fromkeys(seeds)), samples, single, tuple(only))
+    comparison = Comparison(run, folder, agents, tuple(dict.fromkeys(seeds)), samples, single, tuple(only))
     known = [slug(contender.name) for contender in contenders(run, agents, single)]
     if strangers := set(only) - set(known):
         raise ConfigError(
             f"compare: there is no contender {', '.join(sorted(strangers))}; there are {', '.join(known)}"
         )
-    for seed in contest.seeds:
-        for contender in contest.contenders(seed):
+    for seed in comparison.seeds:
+        for contender in comparison.contenders(seed):
             if not contender.swapped:  # its settings are the team's, and where that lies
-                _check_same_settings(contest, contender, contest.place(seed, contender.name))
-    return contest
+                _check_same_settings(comparison, contender, comparison.place(seed, contender.name))
+    return comparison
 
 
-def _check_same_settings(contest: Comparison, contender: Contender, place: Path) -> None:
+def _check_same_settings(comparison: Comparison, contender: Contender, place: Path) -> None:
     file = place / "experiment.json"
     if not file.is_file():
         return
-    if differing := difference(with_absolute_places(_final(contest, contender)), read_experiment(file)):
+    if differing := difference(with_absolute_places(_final(comparison, contender)), read_experiment(file)):
         raise ConfigError(
             f"{place} holds a run with other settings ({differing}); name another folder with --name, or replace what "
             "is there with --overwrite"
         )
 
 
-def play_all(contest: Comparison, announce: Announce = lambda title, run: NullCallback()) -> bool:
+def play_all(comparison: Comparison, announce: Announce = lambda title, run: NullCallback()) -> bool:
     """Trains and plays every contender of every seed that is not finished yet.
 
     Returns:
         False when Ctrl-C stopped it; the same call goes on.
     """
     with stop_on_signals() as stop:
-        for seed in contest.seeds:
-            for order, contender in enumerate(contest.contenders(seed)):
-                place = contest.place(seed, contender.name)
+        for seed in comparison.seeds:
+            for order, contender in enumerate(comparison.contenders(seed)):
+                place = comparison.place(seed, contender.name)
                 _write_contender(contender, order, place)
                 if not is_finished(place):
-                    run = _final(contest, contender)
-                    train(run, place, resume=True, watch=announce(f"seed {seed}, {contender.name}", run), stop=stop)
+                    run = _final(comparison, contender)
+                    watch = announce(f"seed {seed}, {contender.name}", run)
+                    train_experiment(run, place, resume=True, watch=watch, stop=stop)
                 if stop():
                     return False
     return True
@@ -151,17 +152,17 @@ def _write_contender(contender: Contender, order: int, place: Path) -> None:
         raise ConfigError(f"the run folder {place} cannot be made: {error.strerror}") from error
 
 
-def _final(contest: Comparison, contender: Contender) -> Experiment:
+def _final(comparison: Comparison, contender: Contender) -> Experiment:
     """A contender's experiment with what depends on others: its share of the budget, or the trained team."""
     run = contender.run
     if contender.swapped:
-        return with_base(run, contest.agents, contender.swapped, contest.place(run.seed, TEAM) / "team")
+        return with_base(run, comparison.agents, contender.swapped, comparison.place(run.seed, TEAM) / "team")
     if not contender.costs:
         return run
-    file = contest.place(run.seed, contender.name) / "experiment.json"
+    file = comparison.place(run.seed, contender.name) / "experiment.json"
     if file.is_file():  # matched once, it stays: other seeds may have been measured since
         return replace(run, prompts=read_experiment(file).prompts)
-    measured = [contest.place(contest.seeds[0], name) for name in (UNTRAINED, contender.costs)]
+    measured = [comparison.place(comparison.seeds[0], name) for name in (UNTRAINED, contender.costs)]
     if not all(map(is_finished, measured)):
         return run
     team, own = (training_tokens(load_result(place)[0], run.algorithm.branching) for place in measured)

@@ -3,7 +3,7 @@
 | change | wraps | who is affected |
 |---|---|---|
 | `override_actions` | one play | the task and every teammate get another message of one agent |
-| `MessageAblation`, `muffled` | the task and its judge | one agent hears other messages; the task gets the true ones |
+| `MessageAblation`, `ablated_judge` | the task and its judge | one agent hears other messages, the task the true ones |
 | `by_agent` | speakers | each agent speaks through a speaker of its own |
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from madrigal.rollouts.play import Generate, GenerationRequest, Play, SpeakRequest, StepFn, StepRequest
+from madrigal.rollouts.play import Generate, GenerationRequest, Judge, Play, SpeakRequest, StepRequest
 from madrigal.rollouts.task import Task, Wrapper
 from madrigal.types import AgentId, Completion, Example, Messages, Split, Step, Turn
 
@@ -36,12 +36,12 @@ def override_actions(moves: Play, agent: AgentId, text: Callable[[int], str]) ->
 
 
 @dataclass(frozen=True, slots=True)
-class Told(Generic[S]):
+class AblatedState(Generic[S]):
     """A state, and what the state would be if what the listener was told were true."""
 
     example: str
     state: S
-    told: S
+    believed: S
     round: int = 0
 
 
@@ -66,51 +66,49 @@ class MessageAblation(Wrapper, Generic[S]):
     def examples(self, split: Split) -> Sequence[Example]:
         return self.task.examples(split)
 
-    def reset(self, example: Example) -> Told[S]:
+    def reset(self, example: Example) -> AblatedState[S]:
         state = self.task.reset(example)
-        return Told(example.id, state, state)
+        return AblatedState(example.id, state, state)
 
-    def acting(self, state: Told[S]) -> tuple[AgentId, ...]:
+    def acting(self, state: AblatedState[S]) -> tuple[AgentId, ...]:
         return self.task.acting(state.state)
 
-    def observe(self, state: Told[S], agent: AgentId, heard: Sequence[Turn]) -> Messages:
+    def observe(self, state: AblatedState[S], agent: AgentId, heard: Sequence[Turn]) -> Messages:
         if agent != self.listener:
             return self.task.observe(state.state, agent, heard)
-        return self.task.observe(state.told, agent, [turn for turn in map(self._retold(state), heard) if turn])
+        retold = (self._retold(state, turn) for turn in heard)
+        return self.task.observe(state.believed, agent, [turn for turn in retold if turn])
 
-    def step(self, state: Told[S], actions: Mapping[AgentId, str]) -> Step[Told[S]]:
-        judge = muffled(self, lambda requests: [self.task.step(one.state, one.actions) for one in requests])
+    def step(self, state: AblatedState[S], actions: Mapping[AgentId, str]) -> Step[AblatedState[S]]:
+        judge = ablated_judge(self, lambda requests: [self.task.step(one.state, one.actions) for one in requests])
         return judge([StepRequest(state, actions)])[0]
 
-    def rumour(self, request: StepRequest[Told[S]]) -> StepRequest[S]:
-        """The joint action as the listener was told of it."""
+    def believed_step(self, request: StepRequest[AblatedState[S]]) -> StepRequest[S]:
+        """The joint action as the listener was told of it, in the state that it believes in."""
         state = request.state
         texts = {
             agent: text if agent == self.listener else self.retell(state.example, state.round, agent) or ""
             for agent, text in request.actions.items()
         }
-        return StepRequest(state.told, texts)
+        return StepRequest(state.believed, texts)
 
-    def _retold(self, state: Told[S]) -> Callable[[Turn], Turn | None]:
-        def retold(turn: Turn) -> Turn | None:
-            if turn.agent == self.listener:
-                return turn
-            text = self.retell(state.example, state.round, turn.agent)
-            return None if text is None else replace(turn, completion=Completion(text))
-
-        return retold
+    def _retold(self, state: AblatedState[S], turn: Turn) -> Turn | None:
+        if turn.agent == self.listener:
+            return turn
+        text = self.retell(state.example, state.round, turn.agent)
+        return None if text is None else replace(turn, completion=Completion(text))
 
 
-def muffled(task: MessageAblation[Any], judge: StepFn) -> StepFn:
-    """The judge of a muffled task: asks the task's own for the true step, and for the state that the listener is in."""
+def ablated_judge(task: MessageAblation[Any], judge: Judge) -> Judge:
+    """The judge of such a task: asks the task's own for the true step, and for the state that the listener is in."""
 
     def judge_both(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
         steps = list(judge([replace(request, state=request.state.state) for request in requests]))
         going = [place for place, step in enumerate(steps) if not step.ending]
-        rumours = judge([task.rumour(requests[place]) for place in going]) if going else ()
-        told = {place: step.state for place, step in zip(going, rumours, strict=True)}
+        believed_steps = judge([task.believed_step(requests[place]) for place in going]) if going else ()
+        believed = {place: step.state for place, step in zip(going, believed_steps, strict=True)}
         return [
-            replace(step, state=Told(was.example, step.state, told.get(place, step.state), was.round + 1))
+            replace(step, state=AblatedState(was.example, step.state, believed.get(place, step.state), was.round + 1))
             for place, (step, was) in enumerate(zip(steps, (request.state for request in requests), strict=True))
         ]
 
@@ -121,10 +119,10 @@ def by_agent(speakers: Mapping[AgentId, Generate]) -> Generate:
     """A speaker that hands every request to the speaker in that agent's seat, all of one speaker's in one call."""
 
     def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
-        said: dict[int, Completion] = {}
-        for speaker in dict.fromkeys(speakers[utterance.agent] for utterance in wanted):
-            mine = [place for place, utterance in enumerate(wanted) if speakers[utterance.agent] is speaker]
-            said |= zip(mine, speaker([wanted[place] for place in mine]), strict=True)
-        return [said[place] for place in range(len(wanted))]
+        completions: dict[int, Completion] = {}
+        for speaker in dict.fromkeys(speakers[request.agent] for request in wanted):
+            places = [place for place, request in enumerate(wanted) if speakers[request.agent] is speaker]
+            completions |= zip(places, speaker([wanted[place] for place in places]), strict=True)
+        return [completions[place] for place in range(len(wanted))]
 
     return speak

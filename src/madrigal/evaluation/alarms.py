@@ -1,4 +1,4 @@
-"""Alarms: what went wrong in a run, read off its records.
+"""Alarms: signs of failed training in the records of a run.
 
 An alarm says what was measured, the threshold, and what to try. It is a hint, not a verdict: all thresholds are ours,
 chosen so that the runs on starter models which learn raise no warning. Values are means over windows of steps; a run
@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from madrigal.evaluation.metrics import distinct_n, overlap
 from madrigal.evaluation.series import Series, match_keys, number_in, series
+from madrigal.types import AgentId
 
 Record = Mapping[str, Any]
 
@@ -47,38 +48,38 @@ class Thresholds:
 
     Attributes:
         window: steps whose mean is compared; at most a third of the run.
-        shortest: the smallest window; runs shorter than three of them raise no alarm from their steps.
+        min_window: the smallest window; runs shorter than three of them raise no alarm from their steps.
         lazy: an agent is lazy whose tokens, or share of tokens, fall below this part of what they were, or whose
             share falls below this part of an even share.
-        alike: agents' texts are the same above this Jaccard overlap of their words.
-        bland: an agent's texts are all alike below this part of the distinct word pairs that they had.
-        drop: a mean has risen or fallen that moved by this part of itself, and by `sure` standard errors.
-        sure: standard errors that a rise or fall must exceed.
-        equal: there is no signal above this share of answers with advantage 0.
-        drift: answers grew or shrank by this factor.
+        overlap: agents' texts are the same above this Jaccard overlap of their words.
+        distinct: an agent's texts are all alike below this part of the distinct word pairs that they had.
+        change: a mean has risen or fallen that moved by this part of itself, and by `standard_errors`.
+        standard_errors: what a rise or fall must exceed.
+        zero_advantage: there is no signal above this share of answers with advantage 0.
+        length_factor: answers grew or shrank by this factor.
         truncated_fraction: too many answers are cut off above this share.
-        entropy: the entropy has collapsed below this part of what it was.
-        random: the entropy has risen too far that is so many times what it was, and `nats` above it.
-        nats: the least rise of entropy that counts.
-        stale: nats per token between sampler and learner.
+        entropy_fall: the entropy has collapsed below this part of what it was.
+        entropy_rise: the entropy has risen too far that is so many times what it was, and `entropy_nats` above it.
+        entropy_nats: the least rise of entropy that counts.
+        logprob_mismatch: nats per token between sampler and learner.
         kl: nats per token between policy and reference.
         costs: components whose rise is no gain; they count no part of a reward.
     """
 
     window: int = 20
-    shortest: int = 5
+    min_window: int = 5
     lazy: float = 0.25
-    alike: float = 0.8
-    bland: float = 0.3
-    drop: float = 0.1
-    sure: float = 3.0
-    equal: float = 0.8
-    drift: float = 3.0
+    overlap: float = 0.8
+    distinct: float = 0.3
+    change: float = 0.1
+    standard_errors: float = 3.0
+    zero_advantage: float = 0.8
+    length_factor: float = 3.0
     truncated_fraction: float = 0.5
-    entropy: float = 0.2
-    random: float = 1.35
-    nats: float = 0.5
-    stale: float = 0.05
+    entropy_fall: float = 0.2
+    entropy_rise: float = 1.35
+    entropy_nats: float = 0.5
+    logprob_mismatch: float = 0.05
     kl: float = 1.5
     costs: frozenset[str] = frozenset(
         {"tests_timeout", "thin_wrapper", "aux_ignored", "expert_failed", "expert_failed_tries"}
@@ -98,12 +99,10 @@ def alarms(
         evaluations: evaluation.json, by name: before, step-N, after.
         episodes: the records of episodes.jsonl; without them the agents' texts are not compared.
     """
-    played = [r for r in episodes if "evaluation" not in r and number_in(r, "step") is not None]
     width = _width(len(steps), thresholds)
     found = [
         *_lazy_agents(steps, width, thresholds),
-        *_same_texts(played, _width(len(played), thresholds), thresholds),
-        *_bland_texts(played, _width(len(played), thresholds), thresholds),
+        *_role_collapse(episodes, thresholds),
         *_reward_hacking(steps, evaluations, width, thresholds),
         *_no_signal(steps, width, thresholds),
         *_lengths(steps, width, thresholds),
@@ -114,7 +113,7 @@ def alarms(
 
 def _width(count: int, limits: Thresholds) -> int:
     width = min(limits.window, count // 3)
-    return width if width >= limits.shortest else 0
+    return width if width >= limits.min_window else 0
 
 
 def _lazy_agents(steps: Sequence[Record], width: int, limits: Thresholds) -> Iterator[Alarm]:
@@ -145,51 +144,51 @@ def _share(own: Series, everybody: Iterable[Series]) -> Series:
     return Series(tuple((step, value / totals[step]) for step, value in own.points if totals.get(step)), own.width)
 
 
-def _same_texts(played: Sequence[Record], width: int, limits: Thresholds) -> Iterator[Alarm]:
-    """Agents that all say the same."""
-    said = [(int(record["step"]), [text for text in _last_texts(record).values() if text.strip()]) for record in played]
-    alike = [(step, fmean(overlap(*pair) for pair in combinations(texts, 2))) for step, texts in said if len(texts) > 1]
-    if mean := Series(tuple(alike), width).above(limits.alike):
-        text = f"the agents' texts share {mean.value:.0%} of their words, above {limits.alike:.0%}"
+def _role_collapse(episodes: Sequence[Record], limits: Thresholds) -> Iterator[Alarm]:
+    """Agents whose last texts are all the same, or an agent that says the same whatever it is asked."""
+    trained = [r for r in episodes if "evaluation" not in r and number_in(r, "step") is not None]
+    texts = [(int(r["step"]), _last_texts(r)) for r in trained]
+    width = _width(len(trained), limits)
+    pairs = [(step, list(combinations(last.values(), 2))) for step, last in texts]
+    shared = [(step, fmean(overlap(*pair) for pair in some)) for step, some in pairs if some]
+    if mean := Series(tuple(shared), width).above(limits.overlap):
+        text = f"the agents' texts share {mean.value:.0%} of their words, above {limits.overlap:.0%}"
         remedy = "give them different prompts, or a reward that pays for division"
         yield Alarm("role collapse", "warning", mean.step, f"{text}; {remedy}")
-
-
-def _bland_texts(played: Sequence[Record], width: int, limits: Thresholds) -> Iterator[Alarm]:
-    """An agent that says the same whatever it is asked."""
-    said = [(int(record["step"]), _last_texts(record)) for record in played]
-    for agent in dict.fromkeys(agent for _, texts in said for agent in texts):
-        own = [(step, texts[agent]) for step, texts in said if texts.get(agent, "").strip()]
+    for agent in dict.fromkeys(agent for _, last in texts for agent in last):
+        own = [(step, last[agent]) for step, last in texts if agent in last]
         ends = range(width, len(own) + 1, width) if width else ()
         distinct = [(own[end - 1][0], distinct_n([text for _, text in own[end - width : end]])) for end in ends]
         measured = Series(tuple(distinct), 1)
-        if mean := measured.below(limits.bland * measured.start):
+        if mean := measured.below(limits.distinct * measured.start):
             fell = f"distinct word pairs fell from {measured.start:.0%} to {mean.value:.0%}"
-            text = f"agent {agent}: {fell}, below {limits.bland:.0%} of what they were"
+            text = f"agent {agent}: {fell}, below {limits.distinct:.0%} of what they were"
             yield Alarm("role collapse", "warning", mean.step, f"{text}; raise the temperature or the KL weight")
 
 
-def _last_texts(record: Record) -> dict[str, str]:
-    """What each agent said last."""
-    return {turn["agent"]: turn["text"] for turn in record["turns"]}
+def _last_texts(record: Record) -> dict[AgentId, str]:
+    """What each agent wrote last, where that is not blank."""
+    last = {turn["agent"]: turn["text"] for turn in record["turns"]}
+    return {agent: text for agent, text in last.items() if text.strip()}
 
 
 def _reward_hacking(
     steps: Sequence[Record], evaluations: Mapping[str, Record], width: int, limits: Thresholds
 ) -> Iterator[Alarm]:
     """Training that rises while held-out examples fall; a part that rises while the whole falls."""
-    trained = series(steps, "reward", width).moved(limits.sure)
-    fallen = [f"the reward fell by {-trained:.0%}"] if trained < -limits.drop else []
+    trained = series(steps, "reward", width).moved(limits.standard_errors)
+    fallen = [f"the reward fell by {-trained:.0%}"] if trained < -limits.change else []
     if held_out := _held_out_fall(evaluations):
         fallen.append(held_out)
-        if trained > limits.drop:
-            text = f"the training reward rose by {trained:.0%}, beyond {limits.drop:.0%}, while {held_out}"
+        if trained > limits.change:
+            text = f"the training reward rose by {trained:.0%}, beyond {limits.change:.0%}, while {held_out}"
             remedy = "look for what the reward pays and the task does not want, or train on more examples"
             yield Alarm("reward hacking", "warning", None, f"{text}; {remedy}")
     for part, measured in match_keys(steps, "component/*", width):
-        rise = 0.0 if part in limits.costs or part in ("reward", "return_percent") else measured.moved(limits.sure)
-        if fallen and rise > limits.drop:
-            text = f"component {part} rose by {rise:.0%}, beyond {limits.drop:.0%}, while {' and '.join(fallen)}"
+        gains = part not in (*limits.costs, "reward", "return_percent")
+        rise = measured.moved(limits.standard_errors) if gains else 0.0
+        if fallen and rise > limits.change:
+            text = f"component {part} rose by {rise:.0%}, beyond {limits.change:.0%}, while {' and '.join(fallen)}"
             yield Alarm("reward hacking", "warning", None, f"{text}; lower what {part} pays, or gate it")
 
 
@@ -213,20 +212,21 @@ def _when(name: str) -> float:
 
 def _no_signal(steps: Sequence[Record], width: int, limits: Thresholds) -> Iterator[Alarm]:
     """Siblings that all earn the same, so that nothing is learned from them."""
-    if mean := series(steps, "group/zero_advantage_fraction", width).above(limits.equal):
-        text = f"{mean.value:.0%} of answers have advantage 0, above {limits.equal:.0%}"
+    if mean := series(steps, "group/zero_advantage_fraction", width).above(limits.zero_advantage):
+        text = f"{mean.value:.0%} of answers have advantage 0, above {limits.zero_advantage:.0%}"
         remedy = "raise width or temperature, take harder examples, or stop if the task is solved"
         yield Alarm("no signal", "warning", mean.step, f"{text}; {remedy}")
 
 
 def _lengths(steps: Sequence[Record], width: int, limits: Thresholds) -> Iterator[Alarm]:
     """Answers that grow, shrink, or no longer end."""
+    factor = limits.length_factor
     for agent, tokens in match_keys(steps, "agent/*/tokens", width):
-        mean = tokens.above(limits.drift * tokens.start) or tokens.below(tokens.start / limits.drift)
+        mean = tokens.above(factor * tokens.start) or tokens.below(tokens.start / factor)
         if mean and tokens.start:
             text = f"agent {agent}: answers went from {tokens.start:.0f} to {mean.value:.0f} tokens"
             remedy = "check what the reward pays for length"
-            yield Alarm("length drift", "notice", mean.step, f"{text}, beyond a factor of {limits.drift:g}; {remedy}")
+            yield Alarm("length drift", "notice", mean.step, f"{text}, beyond a factor of {factor:g}; {remedy}")
     for agent, truncated_fraction in match_keys(steps, "agent/*/truncated_fraction", width):
         if mean := truncated_fraction.above(limits.truncated_fraction):
             text = f"agent {agent}: {mean.value:.0%} of answers are cut off, above {limits.truncated_fraction:.0%}"
@@ -236,23 +236,19 @@ def _lengths(steps: Sequence[Record], width: int, limits: Thresholds) -> Iterato
 
 def _updates(steps: Sequence[Record], width: int, limits: Thresholds) -> Iterator[Alarm]:
     """Policies that no longer explore, whose sampler is another, or that left their reference."""
+    gentler = "lower the learning rate, or raise the KL weight"
     for policy, entropy in match_keys(steps, "update/*/entropy", width):
-        if mean := entropy.below(limits.entropy * entropy.start):
-            text = f"policy {policy}: entropy fell from {entropy.start:.3g} to {mean.value:.3g} nats"
-            remedy = "lower the learning rate, or raise the KL weight or the temperature"
-            yield Alarm("entropy collapse", "warning", mean.step, f"{text}, below {limits.entropy:.0%} of it; {remedy}")
-        if mean := entropy.above(max(limits.random * entropy.start, entropy.start + limits.nats)):
-            text = f"policy {policy}: entropy rose from {entropy.start:.3g} to {mean.value:.3g} nats"
-            remedy = "lower the learning rate, or raise the KL weight"
-            yield Alarm("entropy rise", "warning", mean.step, f"{text}: answers become random; {remedy}")
+        start, fall = entropy.start, limits.entropy_fall
+        if mean := entropy.below(fall * start):
+            text = f"policy {policy}: entropy fell from {start:.3g} to {mean.value:.3g} nats, below {fall:.0%} of it"
+            yield Alarm("entropy collapse", "warning", mean.step, f"{text}; {gentler} or the temperature")
+        if mean := entropy.above(max(limits.entropy_rise * start, start + limits.entropy_nats)):
+            text = f"policy {policy}: entropy rose from {start:.3g} to {mean.value:.3g} nats: answers become random"
+            yield Alarm("entropy rise", "warning", mean.step, f"{text}; {gentler}")
+    weights = "check that engine and learner hold the same weights and dtype"
     for name, key, limit, remedy in (
-        (
-            "stale sampler",
-            "logprob_mismatch",
-            limits.stale,
-            "check that engine and learner hold the same weights and dtype",
-        ),
-        ("large KL", "kl", limits.kl, "lower the learning rate, or raise the KL weight"),
+        ("stale sampler", "logprob_mismatch", limits.logprob_mismatch, weights),
+        ("large KL", "kl", limits.kl, gentler),
     ):
         for policy, measured in match_keys(steps, f"update/*/{key}", width):
             if mean := measured.above(limit):

@@ -1,4 +1,4 @@
-"""Does the team cooperate? What is lost without an agent, without its messages, or with another team's agent.
+"""Drops of the return without an agent, without its messages, or with another team's agent.
 
 Every comparison plays the same examples with the same seeds, so that what the change does not touch stays word for
 word the same: an agent that nobody needs has a drop of exactly 0. Drops are in points of the normalized return, which
@@ -13,36 +13,16 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from madrigal.evaluation.ablations import MessageAblation, Retell, by_agent, muffled, override_actions
-from madrigal.evaluation.evaluate import percent_of_best
+from madrigal.evaluation.ablations import MessageAblation, Retell, ablated_judge, by_agent, override_actions
+from madrigal.evaluation.evaluate import EvalSetup, normalized_returns, play_examples
 from madrigal.evaluation.statistics import Comparison, Interval, hierarchical_bootstrap, paired_bootstrap
-from madrigal.rollouts.play import EpisodeRun, Generate, Play, StepFn, drive, play
-from madrigal.rollouts.task import Task
-from madrigal.rollouts.topology import Topology
-from madrigal.types import AgentId, ConfigError, Episode, Example, Point
-
-
-@dataclass(frozen=True, slots=True)
-class EvalSetup:
-    """Examples, and who plays them how.
-
-    Attributes:
-        speak: answers for every agent.
-        judge: asks the task; `rollout.judge_in_threads`, say.
-        seed: what all sampling derives from, as in an evaluation.
-    """
-
-    task: Task[Any]
-    topology: Topology
-    examples: Sequence[Example]
-    speak: Generate
-    judge: StepFn
-    seed: int = 0
+from madrigal.rollouts.play import Generate, Play
+from madrigal.types import AgentId, ConfigError, Episode, Example
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +44,7 @@ class CrossPlay:
     gap: Interval
 
 
-def leave_one_agent_out(trial: EvalSetup, *, borrowed: bool = False) -> dict[AgentId, Comparison]:
+def leave_one_agent_out(setup: EvalSetup, *, borrowed: bool = False) -> dict[AgentId, Comparison]:
     """The drop of the normalized return where one agent says nothing, for each agent.
 
     Args:
@@ -74,19 +54,19 @@ def leave_one_agent_out(trial: EvalSetup, *, borrowed: bool = False) -> dict[Age
     Raises:
         ConfigError: if there are no examples, or only one to borrow from.
     """
-    episodes = play_trial(trial)
-    borrow = _borrower(trial, episodes) if borrowed else _nothing
+    episodes = play_examples(setup)
+    retell = _borrower(setup, episodes) if borrowed else _nothing
     drops = {}
-    for agent in trial.task.agents:
+    for agent in setup.task.agents:
 
         def change(moves: Play, example: Example, agent: AgentId = agent) -> Play:
-            return override_actions(moves, agent, lambda turn: borrow(example.id, turn, agent) or "")
+            return override_actions(moves, agent, lambda round: retell(example.id, round, agent) or "")
 
-        drops[agent] = _drop(trial, episodes, play_trial(trial, change))
+        drops[agent] = _drop(setup, episodes, play_examples(setup, change))
     return drops
 
 
-def leave_messages_out(trial: EvalSetup, *, shuffled: bool = False) -> dict[AgentId, Comparison]:
+def leave_messages_out(setup: EvalSetup, *, borrowed: bool = False) -> dict[AgentId, Comparison]:
     """The drop of the normalized return where one agent does not hear the others, for each listener.
 
     Hidden is what it would hear in the same round (sequential play) and what it would see of the others' answers of
@@ -94,33 +74,33 @@ def leave_messages_out(trial: EvalSetup, *, shuffled: bool = False) -> dict[Agen
     drops are 0.
 
     Args:
-        shuffled: instead of nothing it hears what the others said on another example.
+        borrowed: instead of nothing it hears what the others said on another example.
 
     Raises:
         ConfigError: if there are no examples, or only one to borrow from.
     """
-    episodes = play_trial(trial)
-    retell = _borrower(trial, episodes) if shuffled else _nothing
+    episodes = play_examples(setup)
+    retell = _borrower(setup, episodes) if borrowed else _nothing
     drops = {}
-    for listener in trial.task.agents:
-        task = MessageAblation(trial.task, listener, retell)
-        changed = replace(trial, task=task, judge=muffled(task, trial.judge))
-        drops[listener] = _drop(trial, episodes, play_trial(changed))
+    for listener in setup.task.agents:
+        task = MessageAblation(setup.task, listener, retell)
+        changed = replace(setup, task=task, judge=ablated_judge(task, setup.judge))
+        drops[listener] = _drop(setup, episodes, play_examples(changed))
     return drops
 
 
-def cross_play(trial: EvalSetup, teams: Mapping[str, Generate], seat: AgentId | None = None) -> CrossPlay:
-    """Lets the agent in one seat of each team play with the other seats of each team.
+def cross_play(setup: EvalSetup, teams: Mapping[str, Generate], seat: AgentId | None = None) -> CrossPlay:
+    """The returns of every pair of teams, one agent of the first with the other agents of the second.
 
     Args:
-        trial: what is played; its own speaker is not asked.
+        setup: what is played; its own speaker is not asked.
         teams: the speaker of each team: of runs that differ in their seed, say.
         seat: whose agent is exchanged; the first one by default.
 
     Raises:
         ConfigError: if there are fewer than two teams or agents, no examples, or no such seat.
     """
-    agents = trial.task.agents
+    agents = setup.task.agents
     seat = agents[0] if seat is None else seat
     if len(teams) < 2 or len(agents) < 2 or seat not in agents:
         raise ConfigError(
@@ -130,38 +110,20 @@ def cross_play(trial: EvalSetup, teams: Mapping[str, Generate], seat: AgentId | 
 
     def row(one: Generate) -> list[list[float]]:
         speakers = ({**dict.fromkeys(agents, other), seat: one} for other in teams.values())
-        pairs = (replace(trial, speak=by_agent(speaking)) for speaking in speakers)
-        return [_returns(trial, play_trial(pair)) for pair in pairs]
+        pairs = (replace(setup, speak=by_agent(speaking)) for speaking in speakers)
+        return [normalized_returns(setup.task, play_examples(pair)) for pair in pairs]
 
     table = [row(one) for one in teams.values()]
     means = tuple(tuple(map(fmean, line)) for line in table)
     places = range(len(teams))
-    gap = hierarchical_bootstrap([_gaps(table, i) for i in places], seed=trial.seed)
+    gap = hierarchical_bootstrap([_gaps(table, i) for i in places], seed=setup.seed)
     own = fmean(means[i][i] for i in places)
     return CrossPlay(tuple(teams), means, own, own - gap.mean, gap)
 
 
-def play_trial(trial: EvalSetup, change: Callable[[Play, Example], Play] | None = None) -> list[Episode[Any]]:
-    """Plays every example once, all in lock-step; with the seeds of an evaluation, whatever is changed.
-
-    Raises:
-        ConfigError: if there are no examples.
-    """
-    if not trial.examples:
-        raise ConfigError(f"task {trial.task.name}: expected at least one example to play, got none")
-    games = []
-    for example in trial.examples:
-        moves = play(trial.task, trial.topology, Point(example.id, trial.task.reset(example)))
-        games.append(EpisodeRun(change(moves, example) if change else moves, ("evaluate", trial.seed, example.id)))
-    return drive(games, trial.speak, trial.judge)
-
-
-def _returns(trial: EvalSetup, episodes: Sequence[Episode[Any]]) -> list[float]:
-    return [percent_of_best(trial.task, episode) for episode in episodes]
-
-
-def _drop(trial: EvalSetup, episodes: Sequence[Episode[Any]], changed: Sequence[Episode[Any]]) -> Comparison:
-    return paired_bootstrap(_returns(trial, episodes), _returns(trial, changed), seed=trial.seed)
+def _drop(setup: EvalSetup, episodes: Sequence[Episode[Any]], changed: Sequence[Episode[Any]]) -> Comparison:
+    before, after = (normalized_returns(setup.task, played) for played in (episodes, changed))
+    return paired_bootstrap(before, after, seed=setup.seed)
 
 
 def _gaps(table: Sequence[Sequence[Sequence[float]]], i: int) -> list[float]:
@@ -170,19 +132,19 @@ def _gaps(table: Sequence[Sequence[Sequence[float]]], i: int) -> list[float]:
     return [own - fmean(values) for own, *values in zip(table[i][i], *strangers, strict=True)]
 
 
-def _nothing(example: str, turn: int, agent: AgentId) -> str | None:
+def _nothing(example: str, round: int, agent: AgentId) -> str | None:
     return None
 
 
-def _borrower(trial: EvalSetup, episodes: Sequence[Episode[Any]]) -> Retell:
+def _borrower(setup: EvalSetup, episodes: Sequence[Episode[Any]]) -> Retell:
     """What an agent said on the next example in the same round, or last if it spoke no more by then."""
-    if len(trial.examples) < 2:
-        raise ConfigError(f"task {trial.task.name}: expected at least two examples to borrow messages, got one")
+    if len(setup.examples) < 2:
+        raise ConfigError(f"task {setup.task.name}: expected at least two examples to borrow messages, got one")
     following = [*episodes[1:], episodes[0]]
-    donors = {example.id: donor for example, donor in zip(trial.examples, following, strict=True)}
+    donors = {example.id: donor for example, donor in zip(setup.examples, following, strict=True)}
 
-    def borrow(example: str, turn: int, agent: AgentId) -> str | None:
-        said = [one for one in donors[example].turns if one.agent == agent and one.round <= turn]
-        return said[-1].completion.text if said else None
+    def borrow(example: str, round: int, agent: AgentId) -> str | None:
+        turns = [turn for turn in donors[example].turns if turn.agent == agent and turn.round <= round]
+        return turns[-1].completion.text if turns else None
 
     return borrow

@@ -1,4 +1,4 @@
-"""Is credit true? Whether advantages in one context agree with what messages are worth when played on many times.
+"""Fidelity of credit: the rank correlation of messages' advantages with their worth when played on many times.
 
 Whether a message moves anybody is for `influence` to say.
 
@@ -21,21 +21,21 @@ References:
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from statistics import fmean, pvariance
 from typing import Any
 
-from madrigal.evaluation.cooperation import EvalSetup
-from madrigal.evaluation.statistics import Interval, bootstrap, ranks
+from madrigal.evaluation.evaluate import EvalSetup
+from madrigal.evaluation.statistics import Interval, bootstrap, centered, spearman
 from madrigal.rollouts.play import EpisodeRun, Play, drive, end_of, play, play_turn
 from madrigal.types import AgentId, ConfigError, Episode, Point, joint_reward
 
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
-    """What was measured of one agent's first message.
+    """The fidelity of the credit of one agent's first message.
 
     Attributes:
         correlation: of credit and worth, from -1 to 1; 0 where either is the same for all messages.
@@ -50,9 +50,9 @@ class Fidelity:
 
 
 def fidelity(
-    trial: EvalSetup, agent: AgentId, *, candidates: int = 8, continuations: int = 1, further: int = 16
+    setup: EvalSetup, agent: AgentId, *, candidates: int = 8, continuations: int = 1, further: int = 16
 ) -> Fidelity:
-    """Measures the credit of an agent's first message; one context per example.
+    """The rank correlation of credit and worth of an agent's first message; one context per example.
 
     Args:
         agent: whose message is varied.
@@ -63,74 +63,49 @@ def fidelity(
     Raises:
         ConfigError: if the agent is none of the task's or does not speak in the first round, or a number cannot work.
     """
-    if agent not in trial.task.agents:
-        raise ConfigError(f"fidelity: expected one of {', '.join(trial.task.agents)}, got {agent}")
-    if candidates < 2 or continuations < 1 or further < 1 or not trial.examples:
+    if agent not in setup.task.agents:
+        raise ConfigError(f"fidelity: expected one of {', '.join(setup.task.agents)}, got {agent}")
+    if candidates < 2 or continuations < 1 or further < 1 or not setup.examples:
         raise ConfigError(
             "fidelity: expected at least 2 candidates, 1 continuation, 1 further one and 1 example, got "
-            f"{candidates}, {continuations}, {further} and {len(trial.examples)}"
+            f"{candidates}, {continuations}, {further} and {len(setup.examples)}"
         )
-    starts = [Point(example.id, trial.task.reset(example)) for example in trial.examples]
-    before = _played(trial, [(_until(trial, start, agent), start, ("before",)) for start in starts])
+    starts = [Point(example.id, setup.task.reset(example)) for example in setup.examples]
+    before = _played(setup, [(_until(setup, start, agent), start, ("before",)) for start in starts])
     contexts = [replace(start, history=episode.turns) for start, episode in zip(starts, before, strict=True)]
     messages = _played(
-        trial,
+        setup,
         [
-            (play_turn(trial.task, trial.topology, context), context, ("message", j))
+            (play_turn(setup.task, setup.topology, context), context, ("message", j))
             for context in contexts
             for j in range(candidates)
         ],
     )
-    returns = _returns(trial, messages, candidates, continuations + further)
-    credit = [compared_with_the_others([fmean(row[:continuations]) for row in rows]) for rows in returns]
-    worth = [centerd([fmean(row[continuations:]) for row in rows]) for rows in returns]
+    returns = _returns(setup, messages, candidates, continuations + further)
+    credit = [leave_one_out([fmean(row[:continuations]) for row in rows]) for rows in returns]
+    worth = [centered([fmean(row[continuations:]) for row in rows]) for rows in returns]
     return Fidelity(
-        spearman([one for row in credit for one in row], [one for row in worth for one in row]),
-        bootstrap([pvariance(row) for row in credit], seed=trial.seed),
+        spearman(list(chain.from_iterable(credit)), list(chain.from_iterable(worth))),
+        bootstrap([pvariance(row) for row in credit], seed=setup.seed),
         tuple(map(tuple, credit)),
         tuple(map(tuple, worth)),
     )
 
 
-def compared_with_the_others(returns: Sequence[float]) -> list[float]:
-    """Leave-one-out credit: each return against the mean of the others.
+def leave_one_out(returns: Sequence[float]) -> list[float]:
+    """Each return against the mean of the others.
 
-    >>> compared_with_the_others([1.0, 0.0, 2.0])
+    >>> leave_one_out([1.0, 0.0, 2.0])
     [0.0, -1.5, 1.5]
     """
-    return [one * len(returns) / (len(returns) - 1) for one in centerd(returns)]
+    return [value * len(returns) / (len(returns) - 1) for value in centered(returns)]
 
 
-def centerd(returns: Sequence[float]) -> list[float]:
-    """Each return against the mean of all."""
-    mean = fmean(returns)
-    return [one - mean for one in returns]
-
-
-def spearman(one: Sequence[float], other: Sequence[float]) -> float:
-    """The correlation of ranks; equal values share the mean of their ranks, and no spread is no correlation.
-
-        rho = sum_i (a_i - a)(b_i - b) / sqrt( sum_i (a_i - a)^2 * sum_i (b_i - b)^2 )          a, b: ranks
-
-    >>> spearman([1.0, 2.0, 3.0], [10.0, 1000.0, 100.0])
-    0.5
-
-    Raises:
-        ValueError: if there are not as many values in both.
-
-    References:
-        Spearman, 1904, "The proof and measurement of association between two things".
-    """
-    a, b = centerd(ranks(one)), centerd(ranks(other))
-    spread = math.sqrt(math.fsum(x * x for x in a) * math.fsum(y * y for y in b))
-    return math.fsum(x * y for x, y in zip(a, b, strict=True)) / spread if spread else 0.0
-
-
-def _until(trial: EvalSetup, start: Point[Any], agent: AgentId) -> Play:
+def _until(setup: EvalSetup, start: Point[Any], agent: AgentId) -> Play:
     """Decision after decision until an agent is next to speak, and gives the turns before that."""
-    here, acting = start, trial.task.acting(start.state)
-    while (speakers := trial.topology.speakers(acting, here.history)) and speakers[0] != agent:
-        episode = yield from play_turn(trial.task, trial.topology, here)
+    here, acting = start, setup.task.acting(start.state)
+    while (speakers := setup.topology.speakers(acting, here.history)) and speakers[0] != agent:
+        episode = yield from play_turn(setup.task, setup.topology, here)
         here = replace(here, history=here.history + episode.turns)
     if not speakers or speakers[0] != agent:
         raise ConfigError(f"fidelity: {agent} does not speak in the first round of {start.example}; name another agent")
@@ -138,26 +113,25 @@ def _until(trial: EvalSetup, start: Point[Any], agent: AgentId) -> Play:
 
 
 def _returns(
-    trial: EvalSetup, messages: Sequence[Episode[Any]], candidates: int, times: int
+    setup: EvalSetup, messages: Sequence[Episode[Any]], candidates: int, times: int
 ) -> list[list[list[float]]]:
-    """By context and message, what each continuation came to."""
+    """By context and message, the return of each continuation."""
+    ends = [end_of(message) for message in messages]
     going = [
-        (play(trial.task, trial.topology, here), here, ("on", j % candidates, n))
-        for j, message in enumerate(messages)
-        if (here := end_of(message)) is not None
+        (play(setup.task, setup.topology, end), end, ("on", j % candidates, n))
+        for j, end in enumerate(ends)
+        if end is not None
         for n in range(times)
     ]
-    rest = iter(_played(trial, going))
-    rows = iter([list(_rows(message, rest, times)) for message in messages])
-    return [[next(rows) for _ in range(candidates)] for _ in range(len(messages) // candidates)]
+    continued = iter(_played(setup, going))
+    rows = []
+    for message, end in zip(messages, ends, strict=True):
+        earned = sum(map(joint_reward, message.steps))
+        later = [0.0 if end is None else sum(map(joint_reward, next(continued).steps)) for _ in range(times)]
+        rows.append([earned + rest for rest in later])
+    return [rows[start : start + candidates] for start in range(0, len(rows), candidates)]
 
 
-def _rows(message: Episode[Any], rest: Iterator[Episode[Any]], times: int) -> Iterator[float]:
-    earned = sum(map(joint_reward, message.steps))
-    for _ in range(times):
-        yield earned if end_of(message) is None else earned + sum(map(joint_reward, next(rest).steps))
-
-
-def _played(trial: EvalSetup, games: Sequence[tuple[Play, Point[Any], tuple[object, ...]]]) -> list[Episode[Any]]:
-    keyed = [EpisodeRun(moves, ("fidelity", trial.seed, point.example, *key)) for moves, point, key in games]
-    return drive(keyed, trial.speak, trial.judge)
+def _played(setup: EvalSetup, games: Sequence[tuple[Play, Point[Any], tuple[object, ...]]]) -> list[Episode[Any]]:
+    keyed = [EpisodeRun(moves, ("fidelity", setup.seed, point.example, *key)) for moves, point, key in games]
+    return drive(keyed, setup.speak, setup.judge)

@@ -9,25 +9,25 @@ from typing import Any
 
 from madrigal.evaluation.ablations import by_agent
 from madrigal.evaluation.statistics import Interval, bootstrap
-from madrigal.rollouts.play import EpisodeRun, Generate, GenerationRequest, StepFn, drive, play
+from madrigal.rollouts.play import EpisodeRun, Generate, GenerationRequest, Judge, drive, play
 from madrigal.rollouts.task import Task, rewards_of
 from madrigal.rollouts.topology import Parallel
 from madrigal.tasks.games.players import Player
-from madrigal.types import AgentId, Completion, ConfigError, Episode, Example, Point
+from madrigal.types import AgentId, Completion, ConfigError, Example, Point
 
 
 def scripted(player: Player) -> Generate:
     """A speaker that follows a script; it shows no tokens, so that nothing is learned from its turns."""
 
     def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
-        return [Completion(player(utterance.prompt, utterance.seed)) for utterance in wanted]
+        return [Completion(player(request.prompt, request.seed)) for request in wanted]
 
     return speak
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What one speaker made of another.
+    """How one speaker did against another.
 
     Attributes:
         payoff: its mean return in an episode, with a 95 % bootstrap interval over deals; a deal counts once, with the
@@ -45,9 +45,9 @@ class Match:
 
 
 def match(
-    task: Task[Any], one: Generate, other: Generate, examples: Sequence[Example], judge: StepFn, *, seed: int = 0
+    task: Task[Any], one: Generate, other: Generate, examples: Sequence[Example], judge: Judge, *, seed: int = 0
 ) -> Match:
-    """Plays every example twice, with `one` in each of the two seats, and says how it did against `other`.
+    """Payoff and win rates of `one` against `other`: every example is played twice, with `one` in each seat.
 
     Args:
         task: a zero-sum task of two agents whose examples leave both seats free.
@@ -65,7 +65,7 @@ def match(
         first: _returns(task, first, by_agent({first: one, second: other}), examples, judge, seed),
         second: _returns(task, second, by_agent({first: other, second: one}), examples, judge, seed),
     }
-    every = [value for values in earned.values() for value in values]
+    every = [*earned[first], *earned[second]]
     return Match(
         payoff=bootstrap([fmean(both) for both in zip(*earned.values(), strict=True)]),
         win=fmean(value > 0 for value in every),
@@ -76,14 +76,10 @@ def match(
 
 
 def _returns(
-    task: Task[Any], seat: AgentId, speak: Generate, examples: Sequence[Example], judge: StepFn, seed: int
+    task: Task[Any], seat: AgentId, speak: Generate, examples: Sequence[Example], judge: Judge, seed: int
 ) -> list[float]:
-    games = [
+    runs = [
         EpisodeRun(play(task, Parallel(), Point(example.id, task.reset(example))), ("match", seed, seat, example.id))
         for example in examples
     ]
-    return [_earned(episode, seat) for episode in drive(games, speak, judge)]
-
-
-def _earned(episode: Episode[Any], seat: AgentId) -> float:
-    return sum(step.rewards[seat] for step in episode.steps)
+    return [sum(step.rewards[seat] for step in episode.steps) for episode in drive(runs, speak, judge)]

@@ -1,4 +1,4 @@
-"""Counterfactual influence: how much a teammate's next action tells of which message it was given.
+"""Counterfactual influence: the mutual information of one agent's message and a teammate's next action.
 
 In a context h, everything before one agent's message, K candidate messages are drawn. For each, the listener's next
 action is drawn. With J the index of the candidate and Y the action, canonicalised and hashed,
@@ -22,11 +22,11 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from madrigal.evaluation.cooperation import EvalSetup
+from madrigal.evaluation.evaluate import EvalSetup
 from madrigal.evaluation.statistics import Interval, bootstrap
 from madrigal.rollouts.play import EpisodeRun, GenerationRequest, Play, SpeakRequest, drive, play
 from madrigal.rollouts.seeds import derive
@@ -39,7 +39,7 @@ ENDED = "\0the episode ended"
 
 @dataclass(frozen=True, slots=True)
 class Influence:
-    """What was measured.
+    """The influence of one agent on another.
 
     Attributes:
         nats: mean over contexts, with its bootstrap interval.
@@ -55,7 +55,7 @@ class Influence:
 
 
 def mutual_information(replies: Sequence[Sequence[str]], symbols: int = SYMBOLS, alpha: float = ALPHA) -> float:
-    """The plug-in estimate of I(J; Y) in nats.
+    """The plug-in estimate of the mutual information I(J; Y) of message and action, in nats.
 
         p(j,y) = (n_jy + alpha) / (N + alpha * K * V)          V: different symbols seen
 
@@ -74,20 +74,18 @@ def mutual_information(replies: Sequence[Sequence[str]], symbols: int = SYMBOLS,
     """
     if not replies or not all(replies) or symbols < 1 or alpha < 0:
         raise ConfigError("influence: expected a reply to every candidate, at least 1 symbol and alpha of 0 or more")
-    said = [[symbol(text) for text in texts] for texts in replies]
+    actions = [[symbol(text) for text in texts] for texts in replies]
     # Ties go to what was said first, so that the estimate does not depend on hashes.
-    frequent = Counter(one for texts in said for one in texts).most_common(symbols)
-    kept = {one: place for place, (one, _) in enumerate(frequent)}
-    rows = [Counter(kept.get(one, symbols) for one in texts) for texts in said]
-    columns = sorted(set().union(*rows))
-    table = [[row[column] + alpha for column in columns] for row in rows]
+    frequent = Counter(action for row in actions for action in row).most_common(symbols)
+    columns_of = {action: column for column, (action, _) in enumerate(frequent)}
+    counts = [Counter(columns_of.get(action, symbols) for action in row) for row in actions]
+    columns = sorted(set().union(*counts))
+    table = [[row[column] + alpha for column in columns] for row in counts]
     total = sum(map(sum, table))
-    of_row, of_column = (
-        [sum(row) / total for row in table],
-        [sum(column) / total for column in zip(*table, strict=True)],
-    )
+    p_message = [sum(row) / total for row in table]
+    p_action = [sum(column) / total for column in zip(*table, strict=True)]
     terms = (
-        cell / total * math.log(cell / total / (of_row[j] * of_column[y]))
+        cell / total * math.log(cell / total / (p_message[j] * p_action[y]))
         for j, row in enumerate(table)
         for y, cell in enumerate(row)
         if cell
@@ -101,7 +99,7 @@ def symbol(text: str) -> int:
 
 
 def influence(
-    trial: EvalSetup,
+    setup: EvalSetup,
     speaker: AgentId,
     listener: AgentId,
     *,
@@ -109,7 +107,7 @@ def influence(
     replies: int = 1,
     alpha: float = ALPHA,
 ) -> Influence:
-    """Measures what one agent's first message does to another's next action; one context per example.
+    """The mutual information of one agent's first message and another's next action; one context per example.
 
     What is said before the message is drawn once and stays; so does what others say at the same time. Replies to
     different candidates share their seeds, so that a listener that ignores the message answers all of them alike.
@@ -125,77 +123,72 @@ def influence(
     Raises:
         ConfigError: if the agents are not two of the task's, or the listener acts after the speaker in no context.
     """
-    agents = trial.task.agents
+    agents = setup.task.agents
     if speaker not in agents or listener not in agents or speaker == listener:
         raise ConfigError(f"influence: expected two agents of {', '.join(agents)}, got {speaker} and {listener}")
-    if candidates < 2 or replies < 1 or not trial.examples:
+    if candidates < 2 or replies < 1 or not setup.examples:
         raise ConfigError("influence: expected at least 2 candidates, 1 reply and 1 example")
-    contexts = _contexts(trial, speaker)
-    messages = _candidates(trial, contexts, speaker, candidates)
+    contexts = _contexts(setup, speaker)
+    messages = _candidates(setup, contexts, speaker, candidates)
     games = [
-        EpisodeRun(_until_reply(_resume(trial, context), context, listener), _key(trial, context, "reply", n), first)
+        EpisodeRun(_until_reply(_resume(setup, context), context, listener), _key(setup, context, "reply", n), first)
         for context, options in zip(contexts, messages, strict=True)
         for first in options
         for n in range(replies)
     ]
-    played = drive(games, trial.speak, trial.judge)
-    if not any(episode.turns for episode in played):
+    episodes = drive(games, setup.speak, setup.judge)
+    if not any(episode.turns for episode in episodes):
         raise ConfigError(
             f"influence: {listener} never acts after {speaker}; play one after the other, or several rounds, or take "
             "examples that the first round does not end"
         )
-    answers = iter(played)
-    values = []
-    for _ in contexts:
-        table = [[_reply(next(answers)) for _ in range(replies)] for _ in range(candidates)]
-        values.append(mutual_information(table, alpha=alpha))
+    actions = map(_action, episodes)
+    tables = [[[next(actions) for _ in range(replies)] for _ in range(candidates)] for _ in contexts]
+    values = [mutual_information(table, alpha=alpha) for table in tables]
     copied = mutual_information([[str(k)] * replies for k in range(candidates)], alpha=alpha)
-    return Influence(bootstrap(values, seed=trial.seed), tuple(values), math.log(candidates), copied)
+    return Influence(bootstrap(values, seed=setup.seed), tuple(values), math.log(candidates), copied)
 
 
-def _contexts(trial: EvalSetup, speaker: AgentId) -> list[Point[Any]]:
+def _contexts(setup: EvalSetup, speaker: AgentId) -> list[Point[Any]]:
     """The points at which the speaker is about to speak for the first time, one per example."""
-    starts = [Point(example.id, trial.task.reset(example)) for example in trial.examples]
+    starts = [Point(example.id, setup.task.reset(example)) for example in setup.examples]
     games = [
-        EpisodeRun(_until_asked(_resume(trial, start), start, speaker), _key(trial, start, "before"))
+        EpisodeRun(_until_asked(_resume(setup, start), start, speaker), _key(setup, start, "before"))
         for start in starts
     ]
-    before = drive(games, trial.speak, trial.judge)
+    before = drive(games, setup.speak, setup.judge)
     return [replace(start, history=episode.turns) for start, episode in zip(starts, before, strict=True)]
 
 
 def _candidates(
-    trial: EvalSetup, contexts: Sequence[Point[Any]], speaker: AgentId, count: int
+    setup: EvalSetup, contexts: Sequence[Point[Any]], speaker: AgentId, count: int
 ) -> list[list[dict[AgentId, Completion]]]:
     """For each context the candidate messages, each with what the others say at the same time."""
-    wanted, asked = list[GenerationRequest](), list[dict[AgentId, Messages]]()
+    wanted, asked = list[GenerationRequest](), list[Mapping[AgentId, Messages]]()
     for context in contexts:
-        request = next(_resume(trial, context))
-        prompts = dict(request.prompts) if isinstance(request, SpeakRequest) else {}
-        asked.append(prompts)
+        request = next(_resume(setup, context))
+        assert isinstance(request, SpeakRequest)  # a context is where the speaker is asked
+        asked.append(request.prompts)
+        keys: list[tuple[AgentId, tuple[object, ...]]] = [(speaker, ("message", k)) for k in range(count)]
+        keys += [(agent, ("beside", agent)) for agent in request.prompts if agent != speaker]
         wanted += [
-            GenerationRequest(speaker, prompts[speaker], derive(*_key(trial, context, "message", k)))
-            for k in range(count)
+            GenerationRequest(agent, request.prompts[agent], derive(*_key(setup, context, *key))) for agent, key in keys
         ]
-        others = [agent for agent in prompts if agent != speaker]
-        wanted += [
-            GenerationRequest(agent, prompts[agent], derive(*_key(trial, context, "beside", agent))) for agent in others
-        ]
-    said = iter(trial.speak(wanted))
+    completions = iter(setup.speak(wanted))
     options = []
     for prompts in asked:
-        messages = [next(said) for _ in range(count)]
-        beside = {agent: next(said) for agent in prompts if agent != speaker}
+        messages = [next(completions) for _ in range(count)]
+        beside = {agent: next(completions) for agent in prompts if agent != speaker}
         options.append([{speaker: message, **beside} for message in messages])
     return options
 
 
-def _resume(trial: EvalSetup, point: Point[Any]) -> Play:
-    return play(trial.task, trial.topology, point)
+def _resume(setup: EvalSetup, point: Point[Any]) -> Play:
+    return play(setup.task, setup.topology, point)
 
 
-def _key(trial: EvalSetup, point: Point[Any], *parts: object) -> tuple[object, ...]:
-    return ("influence", trial.seed, point.example, *parts)
+def _key(setup: EvalSetup, point: Point[Any], *parts: object) -> tuple[object, ...]:
+    return ("influence", setup.seed, point.example, *parts)
 
 
 def _until_asked(moves: Play, start: Point[Any], speaker: AgentId) -> Play:
@@ -228,6 +221,6 @@ def _until_reply(moves: Play, start: Point[Any], listener: AgentId) -> Play:
     return Episode(start, (Turn(listener, request.prompts[listener], replies[listener], request.round),), ())
 
 
-def _reply(episode: Episode[Any]) -> str:
+def _action(episode: Episode[Any]) -> str:
     """What the listener did; where the message ended the episode, that is its effect."""
     return episode.turns[0].completion.text if episode.turns else ENDED

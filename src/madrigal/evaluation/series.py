@@ -1,4 +1,4 @@
-"""One measure over the steps of a run, seen through a moving window; pure functions of records."""
+"""Moving means of one key of a run's records; pure functions."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ class Series:
         """The first window whose mean falls short of a bar."""
         return next((mean for mean in self.means if mean.value < bar), None)
 
-    def moved(self, sure: float) -> float:
+    def moved(self, standard_errors: float) -> float:
         """How far the last window lies above the first, as a part of the larger of the two.
 
-            (m1 - m0) / max(|m0|, |m1|)          0 where |m1 - m0| is at most `sure` standard errors
+            (m1 - m0) / max(|m0|, |m1|)          0 where |m1 - m0| is at most that many standard errors
 
-        >>> Series(tuple(enumerate([1.0, 1.0, 2.0, 2.0])), width=2).moved(sure=3)
+        >>> Series(tuple(enumerate([1.0, 1.0, 2.0, 2.0])), width=2).moved(standard_errors=3)
         0.5
         """
         if not 0 < self.width <= len(self.points) // 2:
@@ -68,7 +68,7 @@ class Series:
         first, last = values[: self.width], values[-self.width :]
         change, error = fmean(last) - fmean(first), math.hypot(pstdev(first), pstdev(last)) / math.sqrt(self.width)
         scale = max(abs(fmean(first)), abs(fmean(last)))
-        return change / scale if scale and abs(change) > sure * error else 0.0
+        return change / scale if scale and abs(change) > standard_errors * error else 0.0
 
 
 def number_in(record: Mapping[str, Any], key: str) -> float | None:

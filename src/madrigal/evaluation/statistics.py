@@ -1,4 +1,4 @@
-"""Intervals, paired comparisons and corrections for many of them; pure functions of numbers.
+"""Intervals, paired comparisons, corrections for many of them, and rank correlation; pure functions of numbers.
 
 All of them are deterministic for a seed. One value gives an interval of width 0, which says nothing: state the count
 beside it. An interval over examples says nothing of other seeds; `hierarchical_bootstrap` asks both.
@@ -6,8 +6,10 @@ beside it. An interval over examples says nothing of other seeds; `hierarchical_
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,10 +65,11 @@ def bootstrap(values: Sequence[float], level: float = 0.95, resamples: int = 400
 def paired_bootstrap(
     first: Sequence[float], second: Sequence[float], level: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> Comparison:
-    """Compares two systems on the same examples: pairs take away what makes examples hard or easy for both.
+    """The mean difference of two systems on the same examples, with its interval and p-value.
 
-    The interval is the percentile bootstrap of the mean difference; the p-value comes from a sign-flip permutation
-    test, which asks how often exchanging the two systems at random, example by example, gives a difference as large.
+    Pairs take away what makes examples hard or easy for both. The interval is the percentile bootstrap of the mean
+    difference; the p-value comes from a sign-flip permutation test, which asks how often exchanging the two systems at
+    random, example by example, gives a difference as large.
 
         p = #{s : |mean(s * d)| >= |mean(d)|} / 2^n                          for n <= 14, over every s in {-1, 1}^n
         p = (1 + #{drawn s : ...}) / (1 + resamples)                         beyond
@@ -93,7 +96,7 @@ def paired_bootstrap(
 def hierarchical_bootstrap(
     runs: Sequence[Sequence[float]], level: float = 0.95, resamples: int = 4000, seed: int = 0
 ) -> Interval:
-    """The interval of a mean over seeds and examples: resample runs, then the examples within each drawn run.
+    """The bootstrap interval of a mean over seeds and examples: resample runs, then the examples within each drawn run.
 
         mean = 1/S * sum_s 1/n_s * sum_i x_si
 
@@ -184,7 +187,7 @@ def _interval(mean: float, means: Array, level: float) -> Interval:
 
 
 def ranks(values: Sequence[float]) -> list[float]:
-    """The place of each value in their order, from 1.
+    """The rank of each value, from 1; equal values share the mean of their ranks.
 
     >>> ranks([5.0, 1.0, 5.0])
     [2.5, 1.0, 2.5]
@@ -193,3 +196,28 @@ def ranks(values: Sequence[float]) -> list[float]:
     first = {value: place for place, value in reversed(list(enumerate(ordered, start=1)))}
     last = {value: place for place, value in enumerate(ordered, start=1)}
     return [(first[value] + last[value]) / 2 for value in values]
+
+
+def centered(values: Sequence[float]) -> list[float]:
+    """Each value minus the mean of all."""
+    mean = fmean(values)
+    return [value - mean for value in values]
+
+
+def spearman(one: Sequence[float], other: Sequence[float]) -> float:
+    """The correlation of ranks; equal values share the mean of their ranks, and no spread is no correlation.
+
+        rho = sum_i (a_i - a)(b_i - b) / sqrt( sum_i (a_i - a)^2 * sum_i (b_i - b)^2 )          a, b: ranks
+
+    >>> spearman([1.0, 2.0, 3.0], [10.0, 1000.0, 100.0])
+    0.5
+
+    Raises:
+        ValueError: if there are not as many values in both.
+
+    References:
+        Spearman, 1904, "The proof and measurement of association between two things".
+    """
+    a, b = centered(ranks(one)), centered(ranks(other))
+    spread = math.sqrt(math.fsum(x * x for x in a) * math.fsum(y * y for y in b))
+    return math.fsum(x * y for x, y in zip(a, b, strict=True)) / spread if spread else 0.0

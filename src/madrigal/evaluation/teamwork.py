@@ -1,29 +1,20 @@
-"""A team taken apart: every question about its cooperation that can be asked of it, asked at once."""
+"""Every measure of a team's cooperation at once: drops, influence, cross-play, shares of tokens."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any
 
-from madrigal.evaluation.cooperation import (
-    CrossPlay,
-    EvalSetup,
-    cross_play,
-    leave_messages_out,
-    leave_one_agent_out,
-    play_trial,
-)
-from madrigal.evaluation.evaluate import percent_of_best
+from madrigal.evaluation.cooperation import CrossPlay, cross_play, leave_messages_out, leave_one_agent_out
+from madrigal.evaluation.evaluate import EvalSetup, normalized_returns, play_examples
 from madrigal.evaluation.influence import Influence, influence
 from madrigal.evaluation.metrics import token_shares
 from madrigal.evaluation.statistics import Interval, bootstrap, holm
-from madrigal.rollouts.play import Generate, GenerationRequest, StepFn, StepRequest
-from madrigal.rollouts.task import Task
+from madrigal.rollouts.play import Generate, GenerationRequest
 from madrigal.rollouts.topology import Parallel
-from madrigal.types import AgentId, Completion, ConfigError, Episode, RewardError, Step
+from madrigal.types import AgentId, Completion, ConfigError, Episode
 
 CHANGES = {
     "silent": "says nothing",
@@ -55,7 +46,7 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Teamwork:
-    """What was found of one team.
+    """All measures of one team.
 
     Attributes:
         examples: how many were played.
@@ -76,92 +67,76 @@ class Teamwork:
 
 
 def analyze_team(
-    trial: EvalSetup, teams: Mapping[str, Generate], stage: Callable[[str], None] = lambda doing: None
+    setup: EvalSetup, teams: Mapping[str, Generate], stage: Callable[[str], None] = lambda doing: None
 ) -> Teamwork:
-    """Asks all that can be asked of the first team, and lets the agent in its first seat play with the others.
+    """Computes all measures that the first team has, and lets the agent in its first seat play with the others.
 
     Args:
-        trial: what is played; its own speaker is not asked.
+        setup: what is played; its own speaker is not asked.
         teams: the speakers of teams, by their names.
         stage: is told what is being done.
 
     Raises:
         ConfigError: if there are fewer than two examples; each borrows what is said on another.
-        RewardError: if the task's normalized return is not finite.
+        TaskError: if a metric, the task's normalized return, say, is not finite.
     """
-    speakers = {name: remembering(speak) for name, speak in teams.items()}
-    trial = replace(trial, speak=next(iter(speakers.values())), judge=_finite(trial.task, trial.judge))
-    several, heard = len(trial.task.agents) > 1, _anybody_hears(trial)
+    speakers = {name: cached(speak) for name, speak in teams.items()}
+    setup = replace(setup, speak=next(iter(speakers.values())))
+    several, heard = len(setup.task.agents) > 1, _anybody_hears(setup)
     stage("playing")
-    played = play_trial(trial)
+    played = play_examples(setup)
     stage("leaving agents and messages out")
-    drops = _drops(trial, heard=heard) if several else ()
+    drops = _drops(setup, heard=heard) if several else ()
     stage("drawing messages again")
-    measured, notices = _influences(trial) if several and heard else ({}, [UNHEARD if several else ALONE])
+    measured, notices = _influences(setup) if several and heard else ({}, [UNHEARD if several else ALONE])
     stage("playing with agents of other teams")
     return Teamwork(
         examples=len(played),
-        return_percent=bootstrap([percent_of_best(trial.task, episode) for episode in played], seed=trial.seed),
+        return_percent=bootstrap(normalized_returns(setup.task, played), seed=setup.seed),
         drops=drops,
         influence=measured,
-        cross_play=cross_play(trial, speakers) if several and len(speakers) > 1 else None,
+        cross_play=cross_play(setup, speakers) if several and len(speakers) > 1 else None,
         tokens=token_shares([_lengths(episode) for episode in played]),
         notices=tuple(notices),
     )
 
 
-def remembering(speak: Generate) -> Generate:
-    """Answers what was asked before as it was answered then: changed play asks much of it again, word for word."""
+def cached(speak: Generate) -> Generate:
+    """A speaker that answers each request once: changed play asks much again, word for word."""
     known: dict[GenerationRequest, Completion] = {}
 
     def answer(wanted: Sequence[GenerationRequest]) -> list[Completion]:
-        new = [utterance for utterance in dict.fromkeys(wanted) if utterance not in known]
+        new = [request for request in dict.fromkeys(wanted) if request not in known]
         known.update(zip(new, speak(new) if new else (), strict=True))
-        return [known[utterance] for utterance in wanted]
+        return [known[request] for request in wanted]
 
     return answer
 
 
-def _finite(task: Task[Any], judge: StepFn) -> StepFn:
-    """Refuses a normalized return that is no number: a single one would make every mean so."""
-
-    def judged(requests: Sequence[StepRequest[Any]]) -> Sequence[Step[Any]]:
-        steps = judge(requests)
-        for value in [step.metrics.get("return_percent", 0.0) for step in steps]:
-            if not isinstance(value, (int, float)) or not math.isfinite(value):
-                raise RewardError(
-                    f"task {task.name}: the metric return_percent must be a finite number, got {value!r}; mend the "
-                    "task, it is never replaced by a number"
-                )
-        return steps
-
-    return judged
-
-
-def _anybody_hears(trial: EvalSetup) -> bool:
+def _anybody_hears(setup: EvalSetup) -> bool:
     """Whether an agent may learn what another said before it acts."""
-    return trial.task.horizon > 1 or not isinstance(trial.topology, Parallel)
+    return setup.task.horizon > 1 or not isinstance(setup.topology, Parallel)
 
 
-def _drops(trial: EvalSetup, *, heard: bool) -> tuple[Drop, ...]:
-    compared = {"silent": leave_one_agent_out(trial), "borrowed": leave_one_agent_out(trial, borrowed=True)}
+def _drops(setup: EvalSetup, *, heard: bool) -> tuple[Drop, ...]:
+    compared = {"silent": leave_one_agent_out(setup), "borrowed": leave_one_agent_out(setup, borrowed=True)}
     if heard:
-        compared["deaf"] = leave_messages_out(trial)
-    rows = [(agent, change, one) for change, agents in compared.items() for agent, one in agents.items()]
-    corrected = holm([one.p for _, _, one in rows])
+        compared["deaf"] = leave_messages_out(setup)
+    rows = [(agent, change, drop) for change, drops in compared.items() for agent, drop in drops.items()]
+    corrected = holm([drop.p for _, _, drop in rows])
     return tuple(
-        Drop(agent, change, one.difference, one.p, after)
-        for (agent, change, one), after in zip(rows, corrected, strict=True)
+        Drop(agent, change, drop.difference, drop.p, p)
+        for (agent, change, drop), p in zip(rows, corrected, strict=True)
     )
 
 
-def _influences(trial: EvalSetup) -> tuple[dict[AgentId, dict[AgentId, Influence]], list[str]]:
+def _influences(setup: EvalSetup) -> tuple[dict[AgentId, dict[AgentId, Influence]], list[str]]:
     """Of every pair; and of which pairs it cannot be measured, and why."""
     found: dict[AgentId, dict[AgentId, Influence]] = {}
     unmeasured = []
-    for speaker, listener in permutations(trial.task.agents, 2):
+    for speaker, listener in permutations(setup.task.agents, 2):
         try:
-            measured = influence(trial, speaker, listener, replies=REPLIES)
+            measured = influence(setup, speaker, listener, replies=REPLIES)
         except ConfigError as error:  # in a sequence, say, the later voice never reaches the earlier one
             reason = str(error).removeprefix("influence: ")
             unmeasured.append(f"The influence of {speaker} on {listener} cannot be measured: {reason}.")

@@ -1,13 +1,13 @@
-"""Embeddings of the turns of a step: what was shown and what was said, as short vectors for credit to read.
+"""Embeddings of prompts and answers, as short vectors for credit to read.
 
 An embedding is the mean over a text's tokens of the last hidden states of the policy's own model, in fewer dimensions.
-What was said is read without the prompt: in its company every answer would tell of the prompt, whatever its words.
+An answer is read without its prompt: behind that, every answer would tell of the prompt, whatever its words.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,7 @@ class Embedder:
 
     Attributes:
         team: who took a turn.
-        encoders: by name of the policy; none where no algorithm asks, and then nothing is read.
+        encoders: by name of the policy.
         dimensions: of the vectors that are returned.
     """
 
@@ -42,7 +42,7 @@ class Embedder:
     dimensions: int = DIMENSIONS
 
     def read(self, turns: Sequence[Turn]) -> list[Pair]:
-        """Of each turn the embeddings of its prompt and its answer, in order; None for who has no encoder."""
+        """The embeddings of each turn's prompt and answer, in order; None where its policy has no encoder."""
         names = [self.team.policy_of(turn.agent, turn.round).name for turn in turns]
         pairs: list[Pair] = [(None, None)] * len(turns)
         for name in self.encoders:
@@ -124,11 +124,7 @@ def policy_encoder(policy: LocalPolicy, budget: int) -> Encoder:
     def encode(texts: Sequence[str]) -> Float[Tensor, "B D"]:
         tokenizer = policy.tokenizer
         rows = [tuple(tokenizer(text)["input_ids"]) or (tokenizer.eos_token_id,) for text in texts]
-        with _unmoved(policy) as model:
+        with policy.reference() if policy.trainable else nullcontext(policy.activate()) as model:
             return mean_hidden(model, rows, tokenizer.pad_token_id, budget)
 
     return encode
-
-
-def _unmoved(policy: LocalPolicy) -> AbstractContextManager[Any]:
-    return policy.reference() if policy.trainable else nullcontext(policy.activate())

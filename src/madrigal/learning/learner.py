@@ -18,6 +18,7 @@ from madrigal.maths.batch import (
     make_batch,
     micro_batch_places,
     micro_batches,
+    scattered,
     token_batch,
     total_weight,
     weighted_tokens,
@@ -84,8 +85,8 @@ class Learner:
                 how many steps were made before.
         """
         with gradient_checkpointing(self.policy.model, self.config):
-            given = zip(stages, totals or map(total_weight, stages), strict=True)
-            spoken = [(stage, total) for stage, total in given if _tokens(stage)]
+            weighted = zip(stages, totals or map(total_weight, stages), strict=True)
+            spoken = [(stage, total) for stage, total in weighted if _tokens(stage)]
             rows = list[dict[str, float]]()
             for stage, total in spoken:
                 try:
@@ -155,8 +156,7 @@ class Learner:
         hidden = forward_fn(self.config)(model, batch)
         logprobs, entropies = sampled_logprobs(partial(output_logits, model), hidden, actions, self.sampling)
         check_finite(logprobs.detach(), f"policy {self.policy.name}")
-        blank = torch.zeros(batch.mask.shape, dtype=logprobs.dtype, device=logprobs.device)
-        return PolicyOutput(*(blank.masked_scatter(batch.mask, part) for part in (logprobs, entropies)))
+        return PolicyOutput(scattered(batch.mask, logprobs), scattered(batch.mask, entropies))
 
     def _reference(self, batch: Batch) -> Tensor:
         """[B T] log-probs under the reference policy."""

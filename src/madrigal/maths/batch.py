@@ -127,6 +127,11 @@ def in_place(mask: Bool[Tensor, "B T"], rows: Sequence[Sequence[float]]) -> Floa
     return placed
 
 
+def scattered(mask: Bool[Tensor, "B T"], values: Float[Tensor, " M"]) -> Float[Tensor, "B T"]:
+    """Numbers of packed tokens, where these stand; 0 in padding."""
+    return torch.zeros(mask.shape, dtype=values.dtype, device=values.device).masked_scatter(mask, values)
+
+
 def weight_of(sample: Sample) -> float:
     """The weight of a sample in its update, before the mean is taken."""
     return sample.weight * sample.turn.weight
@@ -263,15 +268,15 @@ def batches_by_size(sizes: Sequence[int], budget: int) -> Iterator[list[int]]:
 
 def _by_family(prompts: Collection[tuple[int, ...]]) -> list[tuple[int, ...]]:
     """Prompts in an order in which those that begin alike are neighbors, shorter families first."""
-    known = sorted(prompts)
+    ordered = sorted(prompts)
     families = (
-        _prefix_groups(known, range(len(known)), [_shared_prefix(a, b) for a, b in pairwise(known)], MIN_SHARED)
-        if known
+        _prefix_groups(ordered, range(len(ordered)), [_shared_prefix(a, b) for a, b in pairwise(ordered)], MIN_SHARED)
+        if ordered
         else ()
     )
     return [
-        known[n]
-        for family, _ in sorted(families, key=lambda family: max(len(known[n]) for n in family[0]))
+        ordered[n]
+        for family, _ in sorted(families, key=lambda family: max(len(ordered[n]) for n in family[0]))
         for n in family
     ]
 

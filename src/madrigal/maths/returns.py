@@ -101,17 +101,17 @@ def gae(
     return advantages[::-1]
 
 
-def mean_over_partners(
+def mean_over_teammates(
     returns: Sequence[float], choices: Sequence[tuple[int, ...]], seat: int
 ) -> tuple[list[int], list[float]]:
     """Returns of one agent's answers when joint actions are crossed.
 
         R(a_i^k) = mean over the joint actions that contain a_i^k
 
-    The mean, not the sum that the later public code takes: a sum would scale the gradient by the number of partners.
+    The mean, not the sum that the later public code takes: a sum would scale the gradient by the number of teammates.
     For aligned joint actions every answer is in one joint action and keeps its return.
 
-        >>> mean_over_partners([1.0, 3.0, 5.0, 9.0], [(0, 0), (0, 1), (1, 0), (1, 1)], seat=0)
+        >>> mean_over_teammates([1.0, 3.0, 5.0, 9.0], [(0, 0), (0, 1), (1, 0), (1, 1)], seat=0)
         ([0, 1], [2.0, 7.0])
 
     Args:

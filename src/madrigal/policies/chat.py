@@ -92,8 +92,10 @@ class ChatFormat:
         except EngineError:  # `encode` says so, where it matters
             return frozenset()
         after = text.rpartition(KNOWN[1])[2].lstrip() if KNOWN[1] in text else ""
-        found = [i for i, token in self._added.items() if _is_markup(token.content) and after.startswith(token.content)]
-        return frozenset({max(found, key=lambda i: len(self._added[i].content))} if found else ())
+        matching = [
+            i for i, token in self._added.items() if _is_markup(token.content) and after.startswith(token.content)
+        ]
+        return frozenset({max(matching, key=lambda i: len(self._added[i].content))} if matching else ())
 
     @cached_property
     def _begin(self) -> list[int]:
@@ -110,7 +112,7 @@ class ChatFormat:
         """The chat template's text, in which every message stands whole."""
         begun = messages[-1].role == "assistant"
         text = self._render(messages, not begun, begun)
-        for content, count in Counter(map(_heard, messages)).items():
+        for content, count in Counter(map(_required_text, messages)).items():
             if text.count(content) < count:
                 raise EngineError(
                     f"{self._name}: its chat template drops or changes messages: {content[:60]!r} stands in "
@@ -122,7 +124,7 @@ class ChatFormat:
             text = text.rstrip() + last[len(last.rstrip()) :]
         return text
 
-    def _render(self, messages: Messages, ask: bool, begun: bool) -> str:
+    def _render(self, messages: Messages, generation_prompt: bool, begun: bool) -> str:
         chat = [{"role": m.role, "content": m.content} for m in messages]
         allowed = CHARACTERS + 20 * sum(len(m.content) for m in messages)
         try:
@@ -130,7 +132,7 @@ class ChatFormat:
                 text: str = self.tokenizer.apply_chat_template(
                     chat,
                     tokenize=False,
-                    add_generation_prompt=ask,
+                    add_generation_prompt=generation_prompt,
                     continue_final_message=begun,
                     enable_thinking=False,
                 )
@@ -200,8 +202,8 @@ def _is_markup(token: str) -> bool:
     return len(token) > 1 and not any(c.isalnum() or c.isspace() for c in (token[0], token[-1]))
 
 
-def _heard(message: Message) -> str:
-    """What of a message must stand in the prompt."""
+def _required_text(message: Message) -> str:
+    """The part of a message that must stand in the prompt."""
     content = message.content.rpartition(THOUGHT)[2] if message.role == "assistant" else message.content
     return content.strip()
 

@@ -95,10 +95,7 @@ def context_of(config: Any) -> int:
     takes them for a whole batch if one row of it is that long. Within the first length no row depends on another.
     """
     rotary = getattr(config, "rope_parameters", None) or {}
-    kinds = [
-        rotary,
-        *(part for part in rotary.values() if isinstance(part, dict)),
-    ]  # one for each kind of layer, or all
+    kinds = [rotary, *(part for part in rotary.values() if isinstance(part, dict))]  # one, or one per kind of layer
     switches = [kind["original_max_position_embeddings"] for kind in kinds if kind.get("rope_type") == "longrope"]
     longest: int = min([getattr(config, "max_position_embeddings", None) or NO_LIMIT, *switches])
     return longest
@@ -112,15 +109,15 @@ def check_cache(model: Any, name: str) -> None:
             that the engine gives it.
     """
     try:
-        layers, held, window = model.config.num_hidden_layers, _held(model), attention_window(model.config)
+        layers, keys, window = model.config.num_hidden_layers, _keys_held(model), attention_window(model.config)
     except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise EngineError(
             f"model {name}: reading three tokens into a plain key-value cache failed ({reason}). {HELP}"
         ) from error
-    if held != [2] * layers:
+    if keys != [2] * layers:
         raise EngineError(
-            f"model {name}: of two tokens, expected 2 keys in the cache of each of {layers} layers, got {held}. {HELP}"
+            f"model {name}: of two tokens, expected 2 keys in the cache of each of {layers} layers, got {keys}. {HELP}"
         )
     if "position_ids" not in inspect.signature(model.forward).parameters:
         raise EngineError(
@@ -138,7 +135,7 @@ def check_cache(model: Any, name: str) -> None:
 
 
 @torch.no_grad()
-def _held(model: Any) -> list[int]:
+def _keys_held(model: Any) -> list[int]:
     """How many keys each layer that has any holds, after two tokens; one more is read as the engine does."""
     tokens = torch.zeros((1, 2), dtype=torch.long, device=model.device)
     cache = DynamicCache()
@@ -150,7 +147,7 @@ def _held(model: Any) -> list[int]:
         use_cache=True,
         logits_to_keep=1,
     )
-    held = keys_per_layer(cache)
+    keys = keys_per_layer(cache)
     model(
         input_ids=tokens[:, :1],
         attention_mask=torch.zeros((1, 1, 1, 3), dtype=model.dtype, device=model.device),
@@ -158,4 +155,4 @@ def _held(model: Any) -> list[int]:
         past_key_values=cache,
         use_cache=True,
     )
-    return held
+    return keys

@@ -1,8 +1,7 @@
-"""Critics: a language model that says one number where it would say a word.
+"""Critics: a language model with a scalar head in the place of its output layer.
 
-All that reads policies (prompts once for all their answers, the written-out Llama) reads critics too, with the scalar
-head applied to the last hidden states in the place of the model's own output layer. After the token from which a policy
-would draw the next one, the critic says what return it expects from there on.
+All that reads policies (prompts once for all their answers, the written-out Llama) reads critics too, with that head
+applied to the last hidden states. The value after a token is the return that is expected from there on.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from madrigal.maths.batch import Batch
+from madrigal.maths.batch import Batch, scattered
 from madrigal.maths.sampling import check_finite
 from madrigal.policies.forward import Reader, last_hidden
 from madrigal.policies.local import LocalPolicy, load_policy
@@ -23,7 +22,7 @@ from madrigal.settings import PolicyConfig
 
 
 class ScalarHead(nn.Module):
-    """One number for each token, from what the model makes of it: V = w . h, in float32. At the start it says 0."""
+    """A value for each token: V = w . h, of its last hidden state h, in float32. At the start it is 0."""
 
     def __init__(self, width: int, device: torch.device) -> None:
         super().__init__()
@@ -55,25 +54,24 @@ class Critic:
         return {"head": self.head.weight, **body}
 
     def values(self, batch: Batch, read: Reader) -> Float[Tensor, "B T"]:
-        """What it expects before each token of each answer, in units of reward; 0 in padding.
+        """The value before each token of each answer, in units of reward; 0 in padding.
 
         The value before the first token has read the prompt alone, each later one also the answer so far; the last
         token of the answer is never read.
         """
-        found = self.head(read(self.body.activate(), batch))[:, 0]
-        check_finite(found.detach(), f"critic {self.name}")
-        blank = torch.zeros(batch.mask.shape, dtype=found.dtype, device=found.device)
-        return blank.masked_scatter(batch.mask, found)
+        values: Tensor = self.head(read(self.body.activate(), batch))[:, 0]
+        check_finite(values.detach(), f"critic {self.name}")
+        return scattered(batch.mask, values)
 
     def outputs(self, ids: Int[Tensor, "B N"], mask: Bool[Tensor, "B N"]) -> Float[Tensor, "B N"]:
-        """What its head says after each token of padded rows."""
+        """The output of its head after each token of padded rows."""
         hidden = last_hidden(self.body.activate(), input_ids=ids, attention_mask=mask.long(), use_cache=False)
         values: Tensor = self.head(hidden)
         return values[..., 0]
 
 
 def load_critic(name: str, config: PolicyConfig, device: torch.device, *, base: Any = None, seed: int = 0) -> Critic:
-    """Makes a critic of a model; its head says 0 of everything.
+    """Makes a critic of a model; all its values are 0.
 
     Args:
         base: with `config.lora`, a model (or PEFT model) loaded before, to put the adapter on.

@@ -188,33 +188,17 @@ def check_recomputing(model: Any, config: OptimizerConfig, owner: str) -> None:
         )
 
 
-class Decoder(Protocol):
-    """The rows that are being written.
-
-    Attributes:
-        logits: [B V] of each row's next token.
-    """
-
-    logits: Tensor
-
-    def select(self, keep: Tensor) -> None:
-        """Keeps these rows."""
-        ...
-
-    def advance(self, token: Tensor) -> None:
-        """Writes one token per row."""
-        ...
-
-
-def decoder(model: Any, prompts: Sequence[PrefixLevel], prompt_of: Tensor, room: int) -> Decoder:
-    """Reads each distinct prompt once, and begins an answer to `prompt_of` [B] them; `room` tokens at the most."""
+def decoder(
+    model: Any, prompts: Sequence[PrefixLevel], prompt_of: Tensor, room: int
+) -> cpu.CpuDecoder | LibraryDecoder:
+    """Reads distinct prompts, each once, and begins a row for each of `prompt_of`; `room` tokens at the most."""
     if cpu.supports(model):
         return cpu.CpuDecoder(model, prompts, prompt_of, room)
     return LibraryDecoder(model, prompts, prompt_of)
 
 
 class LibraryDecoder:
-    """A decoder by the library's own code."""
+    """The rows that are being written, and the logits of their next tokens, by the library's own code."""
 
     def __init__(self, model: Any, prompts: Sequence[PrefixLevel], prompt_of: Tensor) -> None:
         self.model, self.cache = model, roomy_cache(model)
@@ -224,11 +208,13 @@ class LibraryDecoder:
         self.select(prompt_of)
 
     def select(self, keep: Tensor) -> None:
+        """Keeps these rows."""
         self.mask = None if self.mask is None else self.mask[keep]
         self.position, self.logits = self.position[keep], self.logits[keep]
         self.cache.batch_select_indices(keep)
 
     def advance(self, token: Tensor) -> None:
+        """Writes one token per row."""
         if self.mask is not None:
             self.mask = functional.pad(self.mask, (0, 1))
         hidden = last_hidden(

@@ -216,9 +216,9 @@ def load_model(config: PolicyConfig, device: torch.device) -> Any:
             trust_remote_code=False,
             output_loading_info=True,
         )
-        model, found = loaded[0].to(device).eval(), loaded[1]
+        model, report = loaded[0].to(device).eval(), loaded[1]
     check_weights(
-        dict(model.named_parameters()), f"model {config.model}", found["missing_keys"], found["unexpected_keys"]
+        dict(model.named_parameters()), f"model {config.model}", report["missing_keys"], report["unexpected_keys"]
     )
     if has_adapter(model) and (config.trainable or config.lora.rank):
         raise EngineError(

@@ -65,16 +65,16 @@ class Team:
     def speaker(self, sampling: Sampling) -> Generate:
         """Answers any mix of agents' requests with one batched call per policy (two where some are greedy)."""
 
-        def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
-            speakers = [self.policy_of(utterance.agent, utterance.round) for utterance in wanted]
-            asked = list({policy.name: policy for policy in speakers}.values())
-            places = {p.name: [n for n, speaker in enumerate(speakers) if speaker is p] for p in asked}
+        def speak(requests: Sequence[GenerationRequest]) -> list[Completion]:
+            speakers = [self.policy_of(request.agent, request.round) for request in requests]
+            policies = list({policy.name: policy for policy in speakers}.values())
+            places = {p.name: [n for n, speaker in enumerate(speakers) if speaker is p] for p in policies}
 
             def answer(policy: LocalPolicy) -> list[Completion]:
-                return _answers(policy, [wanted[n] for n in places[policy.name]], sampling)
+                return _answers(policy, [requests[n] for n in places[policy.name]], sampling)
 
-            completions = [Completion("")] * len(wanted)
-            for policy, answers in zip(asked, map_policies(answer, asked), strict=True):
+            completions = [Completion("")] * len(requests)
+            for policy, answers in zip(policies, map_policies(answer, policies), strict=True):
                 for n, completion in zip(places[policy.name], answers, strict=True):
                     completions[n] = completion
             return completions
@@ -91,18 +91,18 @@ class Team:
                     places[agent, policy.name] = folder_of(agent, index)
                     policy.save(folder / folder_of(agent, index))
             written.append({a: {"policy": p.name, "folder": places[a, p.name]} for a, p in seats.items()})
-        said = {"seats": written[0], "shared": self.shared, **({"later": written[1:]} if self.later else {})}
-        (folder / "team.json").write_text(json.dumps(said, indent=2) + "\n")
+        record = {"seats": written[0], "shared": self.shared, **({"later": written[1:]} if self.later else {})}
+        (folder / "team.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
-def _answers(policy: LocalPolicy, wanted: Sequence[GenerationRequest], sampling: Sampling) -> list[Completion]:
+def _answers(policy: LocalPolicy, requests: Sequence[GenerationRequest], sampling: Sampling) -> list[Completion]:
     """One policy's answers in order: those that are sampled in one batch, those that are greedy in another."""
-    completions = [Completion("")] * len(wanted)
+    completions = [Completion("")] * len(requests)
     for greedy in (False, True):
-        places = [n for n, utterance in enumerate(wanted) if utterance.greedy == greedy]
-        how = replace(sampling, greedy=sampling.greedy or greedy)
+        places = [n for n, request in enumerate(requests) if request.greedy == greedy]
         if places:
-            answers = generate(policy, [wanted[n].prompt for n in places], [wanted[n].seed for n in places], how)
+            prompts, seeds = [requests[n].prompt for n in places], [requests[n].seed for n in places]
+            answers = generate(policy, prompts, seeds, replace(sampling, greedy=sampling.greedy or greedy))
             for n, completion in zip(places, answers, strict=True):
                 completions[n] = completion
     return completions

@@ -17,7 +17,7 @@ class TokenPieces:
     def __init__(self, decode: Callable[[list[int]], str], before: Sequence[int]) -> None:
         """`decode` makes text of token ids; `before` are those of some word."""
         self.decode, self.before = decode, list(before)
-        self.known: dict[tuple[int, ...], str] = {}
+        self.pieces: dict[tuple[int, ...], str] = {}
 
     def __call__(self, token_ids: Sequence[int], text: str) -> tuple[str, ...]:
         """The pieces [T] of a text; joined they are the text. () where this tokenizer's texts cannot be taken apart.
@@ -39,6 +39,6 @@ class TokenPieces:
         return tuple(pieces) if "".join(pieces) == text else ()
 
     def _spell(self, ids: tuple[int, ...]) -> str:
-        if ids not in self.known:
-            self.known[ids] = self.decode([*self.before, *ids])[len(self.decode(self.before)) :]
-        return self.known[ids]
+        if ids not in self.pieces:
+            self.pieces[ids] = self.decode([*self.before, *ids])[len(self.decode(self.before)) :]
+        return self.pieces[ids]

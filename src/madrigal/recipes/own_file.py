@@ -12,7 +12,7 @@ from madrigal.algorithms.catalog import ALGORITHMS, switch_algorithm
 from madrigal.config import Experiment, from_json, to_json
 from madrigal.recipes.embedded import own
 from madrigal.rollouts.topology import TOPOLOGIES
-from madrigal.tasks.own import CustomTask, beside
+from madrigal.tasks.own import CustomTask, module_object
 from madrigal.types import ConfigError
 
 NAME = "experiment"
@@ -28,7 +28,7 @@ def own_experiment(path: str) -> Experiment:
     Raises:
         ConfigError: if the file cannot be imported, or a setting is unknown or of the wrong type.
     """
-    start, given, file = own(path), beside(CustomTask(path), NAME), path.rpartition(":")[0]
+    start, given, file = own(path), module_object(CustomTask(path), NAME), path.rpartition(":")[0]
     if given is None:
         return start
     if isinstance(given, Experiment):

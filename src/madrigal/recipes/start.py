@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, is_dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from madrigal.config import Experiment, absolute, read_experiment
 from madrigal.recipes import RECIPES, recipe
+from madrigal.recipes.embedded import own
 from madrigal.recipes.own_file import own_experiment, with_dotted
+from madrigal.runs.variants import flat
 from madrigal.tasks.own import CustomTask
 from madrigal.tasks.trust import check_trust
 from madrigal.types import ConfigError
@@ -30,6 +32,11 @@ def base_experiment(name: str) -> Experiment:
     if "/" in name or name.endswith(".json"):
         raise ConfigError(f"there is no file or folder {name}; name a run folder, an experiment.json or a recipe")
     return recipe(name)
+
+
+def run_name(name: str) -> str:
+    """What the run folders of a recipe, or of an own task as file.py:name, are called."""
+    return own(name).recipe if ":" in name else name
 
 
 def _unnamed(path: Path) -> str:
@@ -83,25 +90,7 @@ def with_changes(run: Experiment, settings: Mapping[str, Any]) -> Experiment:
                 f"settings: {name}: {type(value).__name__} is none of its settings; see the API reference"
             )
     rest = {name: value for name, value in settings.items() if name not in sections}
-    return with_dotted(replace(run, **sections), dict(_flat(rest)), "settings")
-
-
-def flags_of(settings: Mapping[str, Any]) -> list[str]:
-    """The flags that the command line has for settings as Python has them.
-
-    >>> flags_of({"steps": 2, "task": {"best_of": 4}})
-    ['--steps', '--task.best-of']
-    """
-    return [f"--{name.replace('_', '-')}" for name, _ in _flat(settings)]
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in settings.items():
-        inner = asdict(value) if _is_record(value) else value
-        if isinstance(inner, Mapping):
-            yield from _flat(inner, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", inner
+    return with_dotted(replace(run, **sections), dict(flat(rest)), "settings")
 
 
 def _is_record(value: Any) -> bool:

@@ -1,36 +1,26 @@
-"""Panels drawn by matplotlib as SVG elements of a page.
+"""Charts as SVG elements of a page: curves, shares on top of each other, changes.
 
-Drawings use a few colors that stand for roles, and each becomes a CSS variable, so that charts follow the page's theme.
-Style attributes become plain ones, since the page's content policy forbids the former; ids get a mark, since a page
-holds many drawings.
+All lengths are points. Colors are CSS variables named by role, so that charts follow the page's theme; they stand in
+attributes of their own, since the page's content policy forbids style attributes.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
-from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
+from itertools import accumulate
+from math import ceil, floor, log10
 
 from madrigal.report.curves import Curve, Ends, Panel
-from madrigal.report.markup import text
-from madrigal.types import ConfigError
+from madrigal.report.markup import Html, element, text
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-WIDTH, HEIGHT = 3.5, 2.0  # inches of 72 points: what a phone shows in full width, and desks side by side
-DASHES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
-INK, MUTED, RULE, SURFACE = "#010101", "#020202", "#030303", "#040404"
+WIDTH, HEIGHT = 252.0, 144.0  # what a phone shows in full width, and desks side by side
+DASHES = ("", "7 2.8", "2.1 2.1", "8.4 2.8 2.1 2.8")
+INK, MUTED, RULE, SURFACE = "var(--ink)", "var(--muted)", "var(--rule)", "var(--surface)"
 SERIES, QUIET = 8, -1
-_ROLES = {INK: "ink", MUTED: "muted", RULE: "rule", SURFACE: "surface"}
-_ROLES |= {f"#0505{number:02x}": f"series-{number}" for number in range(SERIES + 1)}
-_NUMBER = re.compile(r"-?\d+\.\d{2,}")
-_REFERENCE = re.compile(r"url\(#(\w+)\)")
-_KEPT = {"fill", "opacity", "text-anchor", "clip-path", "font-size"}
+FONT, SMALL = 8.0, 7.5
+LETTER = 0.56 * FONT  # width of a digit; fonts are the page's
+TOP, RIGHT, BELOW = 6.0, 6.0, 28.0  # around what is drawn; below it are the numbers of the axis and its name
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +31,37 @@ class Look:
     dash: int = 0
 
 
-def check_matplotlib() -> None:
-    """Finds out before any file is read.
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A rectangle of a chart, and the spans of data that it shows from end to end.
 
-    Raises:
-        ConfigError: if matplotlib is not installed.
+    Attributes:
+        x, y: least and greatest number.
+        left, right, top, bottom: the sides of the rectangle.
     """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ConfigError("report: matplotlib is not installed; pip install 'madrigal[report]'") from error
+
+    x: tuple[float, float]
+    y: tuple[float, float]
+    left: float
+    right: float
+    top: float
+    bottom: float
+
+    def point(self, x: float, y: float) -> tuple[float, float]:
+        """Where a pair of numbers lies."""
+        across, up = ((n - low) / (high - low) for n, (low, high) in ((x, self.x), (y, self.y)))
+        return self.left + across * (self.right - self.left), self.bottom - up * (self.bottom - self.top)
+
+    def path(self, xs: Iterable[float], ys: Iterable[float]) -> str:
+        """A line through points; a tenth of a point is finer than a screen."""
+        return "M" + "L".join("{:.1f} {:.1f}".format(*self.point(x, y)) for x, y in zip(xs, ys, strict=True))
+
+    def area(self, xs: Sequence[float], low: Sequence[float], high: Sequence[float]) -> str:
+        """What lies between two lines."""
+        return self.path([*xs, *reversed(xs)], [*high, *reversed(low)]) + "Z"
 
 
-def draw_panel(panel: Panel, look: Callable[[Curve], Look], several: bool, label: str, mark: str) -> str:
+def draw_panel(panel: Panel, look: Callable[[Curve], Look], several: bool, label: str, mark: str) -> Html:
     """Curves with their bands, and held-out results as points with intervals.
 
     Args:
@@ -62,97 +70,65 @@ def draw_panel(panel: Panel, look: Callable[[Curve], Look], several: bool, label
         label: what the chart shows, in words, for those who cannot see it.
         mark: no other chart of the page has the same.
     """
-    with _axes() as (axes, finish):
-        for curve in panel.curves:
-            color, dash = series(look(curve).color), DASHES[look(curve).dash % len(DASHES)]
-            if curve.low:
-                axes.fill_between(curve.xs, curve.low, curve.high, color=color, alpha=0.16, linewidth=0)
-            if curve.raw:
-                axes.plot(curve.xs, curve.raw, color=color, alpha=0.28, linewidth=0.6)
-            axes.plot(curve.xs, curve.ys, color=color, linestyle=dash, linewidth=1.4, solid_capstyle="round")
-            if len(curve.xs) == 1:
-                axes.plot(curve.xs, curve.ys, color=color, marker="o", markersize=3.5)
-        for dot in panel.dots:
-            color = series(dot.variant + 1 if several else 0)
-            axes.plot((dot.x, dot.x), (dot.low, dot.high), color=color, linewidth=1.2)
-            axes.plot([dot.x], [dot.y], "o", color=color, markersize=4.5, markeredgecolor=SURFACE, markeredgewidth=0.8)
-        if panel.meaning.unit == "share":
-            axes.set_ylim(-0.03, 1.03)
-        return inline(finish(), label, mark)
+    curves, dots = panel.curves, panel.dots
+    xs = [x for curve in curves for x in curve.xs] + [dot.x for dot in dots]
+    ys = [y for curve in curves for line in (curve.ys, curve.low, curve.high, curve.raw) for y in line]
+    ys += [y for dot in dots for y in (dot.y, dot.low, dot.high)]
+    share = panel.meaning.unit == "share"
+    plot = _plot(_padded(xs, 0.02), (-0.03, 1.03) if share else _padded(ys, 0.08))
+    parts = []
+    for curve in curves:
+        color, dash = series(look(curve).color), DASHES[look(curve).dash % len(DASHES)]
+        if curve.low:
+            band = plot.area(curve.xs, curve.low, curve.high)
+            parts.append(element("path", {"d": band, "fill": color, "fill-opacity": "0.16"}))
+        if curve.raw:
+            parts.append(_line(plot.path(curve.xs, curve.raw), color, 0.6, opacity=0.28))
+        parts.append(_line(plot.path(curve.xs, curve.ys), color, 1.4, dash))
+        if len(curve.xs) == 1:
+            parts.append(_disk(plot.point(curve.xs[0], curve.ys[0]), 1.75, color))
+    for dot in dots:
+        color = series(dot.variant + 1 if several else 0)
+        parts.append(_line(plot.path((dot.x, dot.x), (dot.low, dot.high)), color, 1.2))
+        parts.append(_disk(plot.point(dot.x, dot.y), 2.25, color, SURFACE))
+    return _chart(plot, [*_steps(plot), *_heights(plot), _clipped(plot, parts, mark)], label)
 
 
-def draw_shares(shares: Mapping[str, Curve], colors: Mapping[str, int], label: str, mark: str) -> str:
+def draw_shares(shares: Mapping[str, Curve], colors: Mapping[str, int], label: str, mark: str) -> Html:
     """Shares on top of each other, the first one below."""
-    from matplotlib.ticker import MultipleLocator
-
     steps = sorted({x for curve in shares.values() for x in curve.xs})
-    heights = [[dict(zip(curve.xs, curve.ys, strict=True)).get(x, 0.0) for x in steps] for curve in shares.values()]
+    columns = [[dict(zip(curve.xs, curve.ys, strict=True)).get(x, 0.0) for curve in shares.values()] for x in steps]
     if len(steps) == 1:  # an area needs two ends
-        steps, heights = [steps[0], steps[0] + 1], [[height[0]] * 2 for height in heights]
-    with _axes(1.15, 2.2) as (axes, finish):
-        fills = [series(colors[name]) for name in shares]
-        axes.stackplot(steps, heights, colors=fills, edgecolor=SURFACE, linewidth=0.8)
-        axes.set_xlim(steps[0], steps[-1])
-        axes.yaxis.set_major_locator(MultipleLocator(0.25))
-        axes.set_ylim(0, max(1.0, *(sum(column) for column in zip(*heights, strict=True))))
-        return inline(finish(), label, mark)
+        steps, columns = [steps[0], steps[0] + 1], columns * 2
+    edges = list(zip(*(accumulate(column, initial=0.0) for column in columns), strict=True))
+    plot = _plot((steps[0], steps[-1]), (0.0, max(1.0, *edges[-1])), WIDTH * 1.15, HEIGHT * 1.1)
+    parts = [
+        element("path", {"d": plot.area(steps, low, high), "fill": series(colors[name])} | _stroke(SURFACE, 0.8))
+        for name, low, high in zip(shares, edges, edges[1:], strict=False)
+    ]
+    return _chart(plot, [*_steps(plot), *_heights(plot), _clipped(plot, parts, mark)], label)
 
 
-def draw_changes(rows: Sequence[tuple[str, Ends, Ends]], label: str, mark: str) -> str:
+def draw_changes(rows: Sequence[tuple[str, Ends, Ends]], label: str) -> Html:
     """For each name a row on a scale of percents: an open point before training, a full one after, with intervals."""
-    with _axes(high=0.55 + 0.28 * len(rows)) as (axes, finish):
-        for place, (_, before, after) in enumerate(rows):
-            axes.plot((before[0], after[0]), (place, place), color=MUTED, linewidth=1.0, zorder=1)
-            for (mean, low, high), color, inside in ((before, MUTED, SURFACE), (after, series(1), series(1))):
-                axes.plot((low, high), (place, place), color=color, alpha=0.35, linewidth=4.5, zorder=2)
-                axes.plot([mean], [place], "o", color=color, markersize=5, markerfacecolor=inside, zorder=3)
-        axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_xlim(-2, 102)
-        axes.set_xlabel("percent", color=MUTED, fontsize=7.5)
-        return inline(finish(), label, mark)
+    left = LETTER * max(len(name) for name, _, _ in rows) + 6
+    high = 36 + 20.0 * len(rows)
+    plot = Plot((-2.0, 102.0), (len(rows) - 0.4, -0.6), left, WIDTH - RIGHT, TOP, high - BELOW)
+    parts = [*_steps(plot, "percent")]
+    for place, (name, before, after) in enumerate(rows):
+        _, height = plot.point(0, place)
+        parts.append(_words(name, left - 4, height + FONT / 3, "end"))
+        parts.append(_line(plot.path((before[0], after[0]), (place, place)), MUTED, 1.0))
+        for (mean, low, most), color, inside in ((before, MUTED, SURFACE), (after, series(1), series(1))):
+            parts.append(_line(plot.path((low, most), (place, place)), color, 4.5, opacity=0.35))
+            parts.append(_disk(plot.point(mean, place), 2.5, inside, color))
+    return _chart(plot, parts, label)
 
 
-def swatch(look: Look, width: float = 2.5) -> str:
+def swatch(look: Look, width: float = 2.5) -> Html:
     """A short piece of a curve, for legends."""
-    dash = DASHES[look.dash % len(DASHES)]
-    pattern = "" if dash == "solid" else f' stroke-dasharray="{" ".join(str(1.4 * length) for length in dash[1])}"'
-    line = f'<path d="M1 5H21" fill="none" stroke="{variable(series(look.color))}" stroke-width="{width}"{pattern}>'
-    return f'<svg class="swatch" viewBox="0 0 22 10" aria-hidden="true">{line}</path></svg>'
-
-
-@contextmanager
-def _axes(wide: float = 1.0, high: float = HEIGHT) -> Iterator[tuple[Axes, Callable[[], str]]]:
-    """Quiet axes to draw on, and what makes them SVG."""
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    # Text stays text, and a name with dollar signs is no formula.
-    with matplotlib.rc_context({"svg.fonttype": "none", "text.parse_math": False, "font.size": 8.0}):
-        figure = Figure(figsize=(WIDTH * wide, high), layout="constrained")
-        canvas = FigureCanvasSVG(figure)
-        axes = figure.subplots()
-        figure.patch.set_visible(False)
-        axes.patch.set_visible(False)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.spines["bottom"].set_color(RULE)
-        axes.grid(axis="y", color=RULE, linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.tick_params(length=0, labelcolor=MUTED, pad=4)
-        axes.set_xlabel("training step", color=MUTED, fontsize=7.5)
-        axes.margins(x=0.02, y=0.08)
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.yaxis.set_major_locator(MaxNLocator(4))
-        axes.ticklabel_format(axis="y", useOffset=False)
-
-        def finish() -> str:
-            out = StringIO()
-            canvas.print_svg(out)  # type: ignore[no-untyped-call]
-            return out.getvalue()
-
-        yield axes, finish
+    line = _line("M1 5H21", series(look.color), width, DASHES[look.dash % len(DASHES)])
+    return element("svg", {"class": "swatch", "viewBox": "0 0 22 10", "aria-hidden": "true"}, line)
 
 
 def described(panel: Panel, names: Sequence[str]) -> str:
@@ -166,59 +142,92 @@ def described(panel: Panel, names: Sequence[str]) -> str:
 
 
 def series(number: int) -> str:
-    """The color that stands for a series: 0 is ink, QUIET that of rules, from 1 on they go round."""
-    if number == QUIET:
-        return RULE
-    return f"#0505{(number - 1) % SERIES + 1 if number else 0:02x}"
+    """The color of a series: 0 is ink, QUIET that of rules, from 1 on they go round."""
+    return RULE if number == QUIET else f"var(--series-{(number - 1) % SERIES + 1 if number else 0})"
 
 
-def variable(color: str) -> str:
-    """The CSS variable that a color stands for; a color that stands for none is itself."""
-    return f"var(--{_ROLES[color]})" if color in _ROLES else color
+def ticks(low: float, high: float, most: int, *, whole: bool = False) -> list[float]:
+    """Round numbers from `low` to `high` with one step between them, `most` steps or fewer.
+
+    >>> ticks(-0.03, 1.03, 4), ticks(0.0, 59.0, 5, whole=True), ticks(0.0, 2.0, 5, whole=True)
+    ([0.0, 0.5, 1.0], [0.0, 20.0, 40.0], [0.0, 1.0, 2.0])
+    """
+    least = (high - low) / most
+    power = 10.0 ** floor(log10(least))
+    factors = (1, 2, 5, 10) if whole else (1, 2, 2.5, 5, 10)
+    step = next(factor * power for factor in factors if factor * power >= least * (1 - 1e-9))
+    step = max(step, 1.0) if whole else step
+    return [n * step for n in range(ceil(low / step - 1e-9), floor(high / step + 1e-9) + 1)]
 
 
-def inline(svg: str, label: str, mark: str) -> str:
-    """An SVG file of matplotlib as an element of a page, with a text for those who cannot see it."""
-    root = ElementTree.fromstring(svg)
-    body = "".join(_written(child, mark) for child in root)
-    return f'<svg viewBox="{text(root.get("viewBox", ""))}" role="img" aria-label="{text(label)}">{body}</svg>'
+def _padded(values: Sequence[float], margin: float) -> tuple[float, float]:
+    """The span of some numbers, a little wider; never empty."""
+    low, high = min(values), max(values)
+    pad = (high - low) * margin or abs(low) * 0.05 or 0.05
+    return low - pad, high + pad
 
 
-def _written(node: ElementTree.Element, mark: str) -> str:
-    name = node.tag.rpartition("}")[2]
-    if name in {"metadata", "style"}:
-        return ""
-    inner = str(text((node.text or "").strip())) + "".join(_written(child, mark) for child in node)
-    if name in {"g", "defs"} and not inner:
-        return ""
-    attributes = "".join(f' {key}="{text(value)}"' for key, value in _attributes(node, name, mark))
-    return f"<{name}{attributes}>{inner}</{name}>"
+def _plot(x: tuple[float, float], y: tuple[float, float], width: float = WIDTH, height: float = HEIGHT) -> Plot:
+    """A plot with room for its numbers at the left and below."""
+    left = LETTER * max(len(_figure(tick)) for tick in ticks(*y, 5)) + 6
+    return Plot(x, y, left, width - RIGHT, TOP, height - BELOW)
 
 
-def _attributes(node: ElementTree.Element, name: str, mark: str) -> Iterator[tuple[str, str]]:
-    for key, value in node.attrib.items():
-        key = key.rpartition("}")[2]
-        if key == "style":
-            yield from _plain(value)
-        elif key == "id":
-            if name not in {"g", "text"}:
-                yield key, f"{mark}-{value}"
-        elif key == "href":
-            yield key, f"#{mark}-{value.removeprefix('#')}"
-        elif key == "clip-path":
-            yield key, _REFERENCE.sub(rf"url(#{mark}-\1)", value)
-        elif key in {"d", "transform", "x", "y"}:  # a tenth of a point is finer than a screen
-            yield key, _NUMBER.sub(lambda match: f"{float(match[0]):.1f}", " ".join(value.split()))
-        else:
-            yield key, value
+def _steps(plot: Plot, name: str = "training step") -> list[Html]:
+    """The axis below a plot."""
+    return [
+        _line(f"M{plot.left:.1f} {plot.bottom:.1f}H{plot.right:.1f}", RULE, 0.8),
+        *(
+            _words(_figure(tick), plot.point(tick, 0)[0], plot.bottom + FONT + 3, "middle")
+            for tick in ticks(*plot.x, 5, whole=True)
+        ),
+        _words(name, (plot.left + plot.right) / 2, plot.bottom + FONT + SMALL + 7, "middle", SMALL),
+    ]
 
 
-def _plain(style: str) -> Iterator[tuple[str, str]]:
-    """The declarations of a style attribute that are worth an attribute; fonts are the page's."""
-    for declaration in style.split(";"):
-        key, _, value = (part.strip() for part in declaration.partition(":"))
-        if key == "font":
-            size = re.search(r"[\d.]+px", value)
-            yield "font-size", size[0] if size else "8px"
-        elif key in _KEPT or key.startswith(("stroke", "fill")):
-            yield key, variable(value)
+def _heights(plot: Plot) -> list[Html]:
+    """Lines across a plot, each with its number."""
+    parts = []
+    for tick in ticks(*plot.y, 5):
+        _, height = plot.point(0, tick)
+        parts.append(_line(f"M{plot.left:.1f} {height:.1f}H{plot.right:.1f}", RULE, 0.6))
+        parts.append(_words(_figure(tick), plot.left - 4, height + FONT / 3, "end"))
+    return parts
+
+
+def _figure(value: float) -> str:
+    return f"{value:.12g}"
+
+
+def _chart(plot: Plot, parts: Iterable[Html], label: str) -> Html:
+    box = f"0 0 {plot.right + RIGHT:.1f} {plot.bottom + BELOW:.1f}"
+    return element("svg", {"viewBox": box, "role": "img", "aria-label": label}, *parts)
+
+
+def _clipped(plot: Plot, parts: Iterable[Html], mark: str) -> Html:
+    """What is drawn, without what lies beyond the plot; a point on its edge is whole."""
+    inside = {"x": plot.left - 3, "y": plot.top - 3, "width": plot.right - plot.left + 6}
+    inside["height"] = plot.bottom - plot.top + 6
+    frame = element("rect", {key: f"{value:.1f}" for key, value in inside.items()})
+    return element("g", {"clip-path": f"url(#{mark})"}, element("clipPath", {"id": mark}, frame), *parts)
+
+
+def _line(path: str, color: str, width: float, dash: str = "", opacity: float = 1.0) -> Html:
+    look = {"d": path, "fill": "none"} | _stroke(color, width)
+    look |= {"stroke-dasharray": dash} if dash else {"stroke-linejoin": "round"}
+    return element("path", look | ({"stroke-opacity": str(opacity)} if opacity < 1 else {}))
+
+
+def _stroke(color: str, width: float) -> dict[str, str]:
+    return {"stroke": color, "stroke-width": str(width)}
+
+
+def _disk(center: tuple[float, float], radius: float, color: str, edge: str = "none") -> Html:
+    x, y = center
+    place = {"cx": f"{x:.1f}", "cy": f"{y:.1f}", "r": str(radius)}
+    return element("circle", place | {"fill": color} | _stroke(edge, 1.0))
+
+
+def _words(content: str, x: float, y: float, anchor: str, size: float = FONT) -> Html:
+    place = {"x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": anchor}
+    return element("text", place | {"font-size": str(size), "fill": MUTED}, text(content))

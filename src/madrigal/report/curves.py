@@ -15,7 +15,7 @@ from madrigal.runs.variants import Variant
 
 POINTS = 200  # on one curve: more than a small chart can show
 WINDOWS = 25  # a curve is smoothed over 1/25 of its steps
-PANELS = 100  # on one page: more take minutes to draw and nobody looks at them
+PANELS = 100  # on one page: nobody looks at more
 CURVES = 40  # in one panel
 LARGEST = 1e100
 RETURN = "component/return_percent"

@@ -102,26 +102,26 @@ def _figure(panel: Panel, kinds: Sequence[Variant], team: Sequence[str], mark: s
         element("p", {}, text(meaning.text)) if meaning.text else NOTHING,
         element("ul", {"class": "legend"}, *legend) if legend else NOTHING,
     ]
-    chart = Html(draw_panel(panel, look, len(kinds) > 1, described(panel, called), mark))
+    chart = draw_panel(panel, look, len(kinds) > 1, described(panel, called), mark)
     return element("figure", {}, element("figcaption", {}, *caption), chart)
 
 
 def _entry(look: Look, name: str, width: float = 2.5) -> Html:
-    return element("li", {}, Html(swatch(look, width)), text(name))
+    return element("li", {}, swatch(look, width), text(name))
 
 
 def outcomes(kinds: Sequence[Variant]) -> Html:
     """For each kind of run its held-out results as a table, and beside it as a picture."""
-    pairs = [[results(kind), _changes(kind, f"changes{number}")] for number, kind in enumerate(kinds)]
+    pairs = [[results(kind), _changes(kind)] for kind in kinds]
     return join(element("div", {"class": "outcome"}, *pair) for pair in pairs if any(pair))
 
 
-def _changes(kind: Variant, mark: str) -> Html:
+def _changes(kind: Variant) -> Html:
     rows = changes(kind)
     if not rows:
         return NOTHING
     words = "; ".join(f"{name} from {before[0]:.0f} to {after[0]:.0f} percent" for name, before, after in rows)
-    chart = Html(draw_changes(rows, f"Held-out results before and after training. {words}.", mark))
+    chart = draw_changes(rows, f"Held-out results before and after training. {words}.")
     caption = element("p", {}, text("Open points: before training. Full points: after."))
     return element("figure", {}, element("figcaption", {}, caption), chart)
 
@@ -148,4 +148,4 @@ def _shares(kind: Variant, mark: str) -> Html:
     words = "; ".join(f"{name} from {c.ys[0]:.0%} to {c.ys[-1]:.0%}" for name, c in curves.items())
     chart = draw_shares(curves, colors, f"Shares of schemes of cooperation over the steps. {words}.", mark)
     caption = element("figcaption", {}, element("h4", {}, text(kind.name)), legend)
-    return element("figure", {"class": "whole"}, caption, Html(chart))
+    return element("figure", {"class": "whole"}, caption, chart)

@@ -107,10 +107,10 @@ class Branching:
         if self.at == "turn":
             return self._nodes(order, round) * self._joint_actions(order[: place + 1])
         # Crossing makes a chain of its own from every joint action of the first round.
-        asked = self._joint_actions(order) if self.at == "start" and round else self._nodes(order, round) * self.width
+        sampled = self._joint_actions(order) if self.at == "start" and round else self._nodes(order, round) * self.width
         alone = self.width if self.solo and place == len(order) - 1 else 0
         greedy = sum(self._nodes(order, n) for n in range(round + 1)) if self.greedy else 0
-        return asked + alone + greedy
+        return sampled + alone + greedy
 
     def _nodes(self, order: Sequence[AgentId], round: int) -> int:
         """Branching points at the beginning of a round."""

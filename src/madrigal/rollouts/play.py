@@ -34,7 +34,7 @@ class StepRequest(Generic[S]):
     """A request: what does the task say to this joint action?
 
     Attributes:
-        turns: all that was said in the round, for judgers that measure it (`rollouts.rewards`); tasks see actions only.
+        turns: all that was said in the round, for judges that measure it (`rollouts.rewards`); tasks see actions only.
     """
 
     state: S
@@ -56,7 +56,7 @@ class GenerationRequest:
 Key = tuple[object, ...]
 Play = Generator[SpeakRequest | StepRequest[Any], Any, Episode[Any]]
 Generate = Callable[[Sequence[GenerationRequest]], Sequence[Completion]]
-StepFn = Callable[[Sequence[StepRequest[Any]]], Sequence[Step[Any]]]
+Judge = Callable[[Sequence[StepRequest[Any]]], Sequence[Step[Any]]]
 
 
 def play(
@@ -167,35 +167,35 @@ class EpisodeRun:
     choice: tuple[int, ...] = ()
 
 
-def drive(games: Sequence[EpisodeRun], speak: Generate, judge: StepFn) -> list[Episode[Any]]:
-    """Advances all games in lock-step: one call to `speak` and one to `judge` per tick, for all of them together."""
+def drive(runs: Sequence[EpisodeRun], speak: Generate, judge: Judge) -> list[Episode[Any]]:
+    """Advances all runs in lock-step: one call to `speak` and one to `judge` per tick, for all of them together."""
     done: dict[int, Episode[Any]] = {}
-    asked: dict[int, SpeakRequest | StepRequest[Any]] = {}
+    pending: dict[int, SpeakRequest | StepRequest[Any]] = {}
 
     def send(index: int, reply: object) -> None:
         try:
-            asked[index] = games[index].moves.send(reply)
+            pending[index] = runs[index].moves.send(reply)
         except StopIteration as stop:
-            asked.pop(index, None)
+            pending.pop(index, None)
             done[index] = stop.value
 
-    for index, game in enumerate(games):
+    for index, run in enumerate(runs):
         send(index, None)
-        if game.first is not None:
-            send(index, game.first)
-    while asked:
-        judging = [(i, request) for i, request in asked.items() if isinstance(request, StepRequest)]
-        if judging:
-            for (i, _), step in zip(judging, judge([request for _, request in judging]), strict=True):
-                send(i, step)
-        speaking = [(i, request) for i, request in asked.items() if isinstance(request, SpeakRequest)]
+        if run.first is not None:
+            send(index, run.first)
+    while pending:
+        actions = [(n, request) for n, request in pending.items() if isinstance(request, StepRequest)]
+        if actions:
+            for (n, _), step in zip(actions, judge([request for _, request in actions]), strict=True):
+                send(n, step)
+        prompts = [(n, request) for n, request in pending.items() if isinstance(request, SpeakRequest)]
         wanted = [
-            u for i, request in speaking for u in generation_requests(request, games[i].key, greedy=games[i].greedy)
+            each for n, request in prompts for each in generation_requests(request, runs[n].key, greedy=runs[n].greedy)
         ]
         replies = iter(speak(wanted) if wanted else ())
-        for i, request in speaking:
-            send(i, {agent: next(replies) for agent in request.prompts})
-    return [done[index] for index in range(len(games))]
+        for n, request in prompts:
+            send(n, {agent: next(replies) for agent in request.prompts})
+    return [done[index] for index in range(len(runs))]
 
 
 def generation_requests(request: SpeakRequest, key: Key, *, greedy: bool = False) -> list[GenerationRequest]:
@@ -206,7 +206,7 @@ def generation_requests(request: SpeakRequest, key: Key, *, greedy: bool = False
     ]
 
 
-def judge_in_threads(task: Task[Any], pool: ThreadPoolExecutor) -> StepFn:
+def judge_in_threads(task: Task[Any], pool: ThreadPoolExecutor) -> Judge:
     """Steps of one tick run together in a pool, so that slow ones (unit tests, a remote expert) overlap."""
 
     def judge(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:

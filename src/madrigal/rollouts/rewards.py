@@ -29,7 +29,7 @@ from itertools import combinations
 from statistics import fmean
 from typing import Any
 
-from madrigal.rollouts.play import StepFn, StepRequest
+from madrigal.rollouts.play import Judge, StepRequest
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import Topology
 from madrigal.settings import RewardWeights
@@ -37,7 +37,7 @@ from madrigal.types import AgentId, Step, Turn, joint_reward
 
 
 def rewarded(
-    judge: StepFn,
+    judge: Judge,
     task: Task[Any],
     topology: Topology,
     tradeoff: RewardWeights,
@@ -45,7 +45,7 @@ def rewarded(
     training: bool = False,
     counterfactual_rewards: bool = False,
     stop_above: float | None = None,
-) -> StepFn:
+) -> Judge:
     """A task's judge with all that a run puts around it; the only place where judges are wrapped.
 
     From the inside out: weights, differences, counterfactuals, the threshold. So differences are of weighed rewards,
@@ -65,20 +65,41 @@ def rewarded(
     return judge if stop_above is None else stopping(judge, stop_above)
 
 
-def reweight(judge: StepFn, tradeoff: RewardWeights, topology: Topology, task: Task[Any]) -> StepFn:
-    """A judger whose rewards are quality weighed against speed and cost, each of them among the metrics.
+def reweight(judge: Judge, tradeoff: RewardWeights, topology: Topology, task: Task[Any]) -> Judge:
+    """A judge whose rewards are quality weighed against speed and cost, each of them among the metrics.
 
     Where agents earn rewards of their own, each is charged the same. The normalized return stays the task's own.
     """
     if replace(tradeoff, share="task") == RewardWeights():
         return judge
 
-    def judge_and_weigh(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
-        steps = judge(requests)
-        talks = [measure(request.turns, topology, tradeoff) for request in requests]
-        return [_weighed(step, talk, tradeoff, task) for step, talk in zip(steps, talks, strict=True)]
+    def reweighted(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
+        return [
+            _weighed(step, measure(request.turns, topology, tradeoff), tradeoff, task)
+            for request, step in zip(requests, judge(requests), strict=True)
+        ]
 
-    return judge_and_weigh
+    return reweighted
+
+
+def _weighed(step: Step[Any], talk: Talk, tradeoff: RewardWeights, task: Task[Any]) -> Step[Any]:
+    quality, speed = joint_reward(step), -talk.response / tradeoff.time_unit
+    cost = tradeoff.message * talk.messages + tradeoff.word * talk.words + tradeoff.redundancy * talk.overlap
+    paid = tradeoff.speed * speed - tradeoff.cost * cost
+    measured = {
+        "quality": quality,
+        "speed": speed,
+        "cost": cost,
+        "response": talk.response,
+        "messages": float(talk.messages),
+        "words": float(talk.words),
+        "redundancy": talk.overlap,
+    }
+    return replace(
+        step,
+        rewards={agent: tradeoff.quality * reward + paid for agent, reward in step.rewards.items()},
+        metrics={"return_percent": 100 * quality / task.best_return, **step.metrics, **measured},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +121,12 @@ class Talk:
 
 def measure(turns: Sequence[Turn], topology: Topology, tradeoff: RewardWeights) -> Talk:
     """What the turns of a round took and cost."""
+
+    def duration(turn: Turn) -> float:
+        return turn.completion.seconds if tradeoff.clock == "seconds" else float(len(turn.completion.token_ids))
+
     texts = [turn.completion.text for turn in turns if turn.completion.text.strip()]
     words = sum(len(text.split()) for text in texts)
-    duration = _seconds if tradeoff.clock == "seconds" else _tokens
     return Talk(response(turns, topology, duration), len(texts), words, overlap(texts, tradeoff.ngram))
 
 
@@ -134,6 +158,11 @@ def overlap(texts: Sequence[str], ngram: int = 2) -> float:
     return fmean(len(a & b) / len(a | b) for a, b in combinations(sets, 2)) if len(sets) > 1 else 0.0
 
 
+def _grams(words: Sequence[str], count: int) -> frozenset[tuple[str, ...]]:
+    size = min(count, len(words))
+    return frozenset(tuple(words[i : i + size]) for i in range(len(words) - size + 1))
+
+
 def frontier(points: Sequence[tuple[float, float]]) -> tuple[int, ...]:
     """The places of those (quality, time) pairs that no other beats: at least as good and as fast, and better in one.
 
@@ -147,79 +176,23 @@ def frontier(points: Sequence[tuple[float, float]]) -> tuple[int, ...]:
     return tuple(n for n, point in enumerate(points) if not any(beats(other, point) for other in points))
 
 
-def _weighed(step: Step[Any], talk: Talk, tradeoff: RewardWeights, task: Task[Any]) -> Step[Any]:
-    quality, speed = joint_reward(step), -talk.response / tradeoff.time_unit
-    cost = tradeoff.message * talk.messages + tradeoff.word * talk.words + tradeoff.redundancy * talk.overlap
-    paid = tradeoff.speed * speed - tradeoff.cost * cost
-    measured = {
-        "quality": quality,
-        "speed": speed,
-        "cost": cost,
-        "response": talk.response,
-        "messages": float(talk.messages),
-        "words": float(talk.words),
-        "redundancy": talk.overlap,
-    }
-    return replace(
-        step,
-        rewards={agent: tradeoff.quality * reward + paid for agent, reward in step.rewards.items()},
-        metrics={"return_percent": 100 * quality / task.best_return, **step.metrics, **measured},
-    )
-
-
-def _grams(words: Sequence[str], count: int) -> frozenset[tuple[str, ...]]:
-    size = min(count, len(words))
-    return frozenset(tuple(words[i : i + size]) for i in range(len(words) - size + 1))
-
-
-def _seconds(turn: Turn) -> float:
-    return turn.completion.seconds
-
-
-def _tokens(turn: Turn) -> float:
-    return float(len(turn.completion.token_ids))
-
-
-def with_counterfactuals(judge: StepFn) -> StepFn:
-    """A judger whose steps also say what each agent's silence would have come to (`Step.counterfactual_rewards`).
+def with_counterfactuals(judge: Judge) -> Judge:
+    """A judge whose steps also say what each agent's silence would have come to (`Step.counterfactual_rewards`).
 
     For every agent that spoke in a round the same joint action is judged once more, with the action "" for that agent
     and its turns taken out of what was said: a round of A speakers costs 1 + A judgements, all asked for together. The
     teammates' words stay, also those that answer to what is left out, so that only the direct effect is measured.
     """
 
-    def judge_all(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
-        asked = [(n, agent) for n, request in enumerate(requests) for agent in _speakers(request)]
-        steps = list(judge([*requests, *(_silenced(requests[n], agent) for n, agent in asked)]))
-        found: list[dict[AgentId, float]] = [{} for _ in requests]
-        for (n, agent), step in zip(asked, steps[len(requests) :], strict=True):
-            found[n][agent] = joint_reward(step)
-        return [
-            replace(step, counterfactual_rewards=each) for step, each in zip(steps[: len(requests)], found, strict=True)
-        ]
+    def with_and_without(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
+        silenced = [(n, agent) for n, request in enumerate(requests) for agent in _speakers(request)]
+        steps = judge([*requests, *(_without(requests[n], agent) for n, agent in silenced)])
+        rewards: list[dict[AgentId, float]] = [{} for _ in requests]
+        for (n, agent), step in zip(silenced, steps[len(requests) :], strict=True):
+            rewards[n][agent] = joint_reward(step)
+        return [replace(steps[n], counterfactual_rewards=each) for n, each in enumerate(rewards)]
 
-    return judge_all
-
-
-def difference_rewards(judge: StepFn) -> StepFn:
-    """A judger that pays every agent what its words add to the joint action: a reward of its own, around any task.
-
-        D_i = R(a) - R(a without i)
-
-    What raises D_i raises R too, since the second term does not depend on what agent i says; and unlike R it is not
-    moved by what others say beside it. An agent that was silent is paid 0. Costs what `with_counterfactuals` costs.
-    """
-    leaving = with_counterfactuals(judge)
-
-    def judge_all(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
-        return [replace(step, rewards=_differences(step)) for step in leaving(requests)]
-
-    return judge_all
-
-
-def _differences(step: Step[Any]) -> dict[AgentId, float]:
-    whole = joint_reward(step)
-    return {agent: whole - step.counterfactual_rewards.get(agent, whole) for agent in step.rewards}
+    return with_and_without
 
 
 def _speakers(request: StepRequest[Any]) -> list[AgentId]:
@@ -227,18 +200,31 @@ def _speakers(request: StepRequest[Any]) -> list[AgentId]:
     return [agent for agent, text in request.actions.items() if text or agent in spoke]
 
 
-def _silenced(request: StepRequest[Any], agent: AgentId) -> StepRequest[Any]:
+def _without(request: StepRequest[Any], agent: AgentId) -> StepRequest[Any]:
     turns = tuple(turn for turn in request.turns if turn.agent != agent)
     return replace(request, actions={**request.actions, agent: ""}, turns=turns)
 
 
-def stopping(judge: StepFn, threshold: float) -> StepFn:
-    """A judger that ends an episode as solved once the joint reward of a round exceeds a threshold."""
+def difference_rewards(judge: Judge) -> Judge:
+    """A judge that pays every agent what its words add to the joint action: a reward of its own, around any task.
 
-    def judge_and_stop(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
-        return [
-            replace(step, ending="solved") if not step.ending and joint_reward(step) > threshold else step
-            for step in judge(requests)
-        ]
+        D_i = R(a) - R(a without i)
 
-    return judge_and_stop
+    What raises D_i raises R too, since the second term does not depend on what agent i says; and unlike R it is not
+    moved by what others say beside it. An agent that was silent is paid 0. Costs what `with_counterfactuals` costs.
+    """
+    judge = with_counterfactuals(judge)
+    return lambda requests: [replace(step, rewards=_differences(step)) for step in judge(requests)]
+
+
+def _differences(step: Step[Any]) -> dict[AgentId, float]:
+    whole = joint_reward(step)
+    return {agent: whole - step.counterfactual_rewards.get(agent, whole) for agent in step.rewards}
+
+
+def stopping(judge: Judge, threshold: float) -> Judge:
+    """A judge that ends an episode as solved once the joint reward of a round exceeds a threshold."""
+    return lambda requests: [
+        replace(step, ending="solved") if not step.ending and joint_reward(step) > threshold else step
+        for step in judge(requests)
+    ]

@@ -23,12 +23,12 @@ class Topology(Protocol):
     The joint action is the last words of each agent; whoever has not spoken when it closes has the action "".
     """
 
-    def speakers(self, agents: Sequence[AgentId], said: Sequence[Turn]) -> tuple[AgentId, ...]:
+    def speakers(self, agents: Sequence[AgentId], history: Sequence[Turn]) -> tuple[AgentId, ...]:
         """Who speaks now, all at once; () closes the joint action."""
         ...
 
-    def hears(self, agent: AgentId, said: Sequence[Turn]) -> tuple[Turn, ...]:
-        """The turns of this round that an agent is shown before it speaks, as they stand in `said`.
+    def hears(self, agent: AgentId, history: Sequence[Turn]) -> tuple[Turn, ...]:
+        """The turns of this round that an agent is shown before it speaks, in order.
 
         It begins when the last of them has ended.
         """
@@ -39,11 +39,11 @@ class Topology(Protocol):
 class Parallel:
     """All agents speak once, at the same time, and hear nothing of each other: decentralized execution."""
 
-    def speakers(self, agents: Sequence[AgentId], said: Sequence[Turn]) -> tuple[AgentId, ...]:
-        spoken = {turn.agent for turn in said}
+    def speakers(self, agents: Sequence[AgentId], history: Sequence[Turn]) -> tuple[AgentId, ...]:
+        spoken = {turn.agent for turn in history}
         return tuple(agent for agent in agents if agent not in spoken)
 
-    def hears(self, agent: AgentId, said: Sequence[Turn]) -> tuple[Turn, ...]:
+    def hears(self, agent: AgentId, history: Sequence[Turn]) -> tuple[Turn, ...]:
         return ()
 
 
@@ -57,13 +57,13 @@ class Sequential:
 
     order: tuple[AgentId, ...] = ()
 
-    def speakers(self, agents: Sequence[AgentId], said: Sequence[Turn]) -> tuple[AgentId, ...]:
-        spoken = {turn.agent for turn in said}
+    def speakers(self, agents: Sequence[AgentId], history: Sequence[Turn]) -> tuple[AgentId, ...]:
+        spoken = {turn.agent for turn in history}
         waiting = [agent for agent in self.order or agents if agent in agents and agent not in spoken]
         return tuple(waiting[:1])
 
-    def hears(self, agent: AgentId, said: Sequence[Turn]) -> tuple[Turn, ...]:
-        return tuple(said)
+    def hears(self, agent: AgentId, history: Sequence[Turn]) -> tuple[Turn, ...]:
+        return tuple(history)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +83,14 @@ class Discussion:
         if self.rounds < 1:
             raise ConfigError(f"topology.rounds: expected at least 1 pass, got {self.rounds}")
 
-    def speakers(self, agents: Sequence[AgentId], said: Sequence[Turn]) -> tuple[AgentId, ...]:
-        passes = Counter(turn.agent for turn in said)
+    def speakers(self, agents: Sequence[AgentId], history: Sequence[Turn]) -> tuple[AgentId, ...]:
+        passes = Counter(turn.agent for turn in history)
         present = min((passes[agent] for agent in agents), default=self.rounds)
         return tuple(agent for agent in agents if passes[agent] == present) if present < self.rounds else ()
 
-    def hears(self, agent: AgentId, said: Sequence[Turn]) -> tuple[Turn, ...]:
-        present = sum(turn.agent == agent for turn in said)
-        return tuple(turn for turn, number in _numbered(said) if number < present)
+    def hears(self, agent: AgentId, history: Sequence[Turn]) -> tuple[Turn, ...]:
+        present = sum(turn.agent == agent for turn in history)
+        return tuple(turn for turn, number in _numbered(history) if number < present)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +120,16 @@ class Asynchronous:
                 f"{self.turns} and {self.budget}"
             )
 
-    def speakers(self, agents: Sequence[AgentId], said: Sequence[Turn]) -> tuple[AgentId, ...]:
-        left = self.budget - len(said) if self.budget else len(agents)
-        free = {agent: _free(agent, said) for agent in agents}
+    def speakers(self, agents: Sequence[AgentId], history: Sequence[Turn]) -> tuple[AgentId, ...]:
+        left = self.budget - len(history) if self.budget else len(agents)
+        free = {agent: _free(agent, history) for agent in agents}
         waiting = {agent: at for agent, at in free.items() if not self.turns or at[1] < self.turns}
         first = min(waiting.values(), default=None)
         return tuple(agent for agent, at in waiting.items() if at == first)[: max(0, left)]
 
-    def hears(self, agent: AgentId, said: Sequence[Turn]) -> tuple[Turn, ...]:
-        begins = _free(agent, said)
-        return tuple(turn for turn, ended in _ended(said) if ended < begins)
+    def hears(self, agent: AgentId, history: Sequence[Turn]) -> tuple[Turn, ...]:
+        begins = _free(agent, history)
+        return tuple(turn for turn, ended in _ended(history) if ended < begins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,22 +154,22 @@ class Coordinated:
         if self.turns < 1:
             raise ConfigError(f"topology.turns: expected at least 1 turn to give, got {self.turns}")
 
-    def speakers(self, agents: Sequence[AgentId], said: Sequence[Turn]) -> tuple[AgentId, ...]:
+    def speakers(self, agents: Sequence[AgentId], history: Sequence[Turn]) -> tuple[AgentId, ...]:
         others = [agent for agent in agents if agent != self.coordinator]
         if len(others) in (0, len(agents)):
-            return Sequential().speakers(agents, said)
-        spoken = Counter(turn.agent for turn in said if turn.agent != self.coordinator)
+            return Sequential().speakers(agents, history)
+        spoken = Counter(turn.agent for turn in history if turn.agent != self.coordinator)
         if spoken.total() >= self.turns:
             return ()
-        if not said or said[-1].agent != self.coordinator:
+        if not history or history[-1].agent != self.coordinator:
             return (self.coordinator,)
-        called = last_word(said[-1].completion.text, [*others, *CLOSING])
+        called = last_word(history[-1].completion.text, [*others, *CLOSING])
         if called in others:
             return (called,)
         return () if called else (min(others, key=lambda agent: spoken[agent]),)
 
-    def hears(self, agent: AgentId, said: Sequence[Turn]) -> tuple[Turn, ...]:
-        return tuple(said)
+    def hears(self, agent: AgentId, history: Sequence[Turn]) -> tuple[Turn, ...]:
+        return tuple(history)
 
 
 CLOSING = ("stop", "done")
@@ -190,23 +190,23 @@ def last_word(text: str, words: Sequence[str]) -> str:
 Moment = tuple[float, int]  # the second, and the speaker's earlier turns, which order what happens in one second
 
 
-def _free(agent: AgentId, said: Sequence[Turn]) -> Moment:
+def _free(agent: AgentId, history: Sequence[Turn]) -> Moment:
     """When an agent can begin its next turn."""
-    return max(((at, number + 1) for turn, (at, number) in _ended(said) if turn.agent == agent), default=(0.0, 0))
+    return max(((at, number + 1) for turn, (at, number) in _ended(history) if turn.agent == agent), default=(0.0, 0))
 
 
-def _ended(said: Sequence[Turn]) -> Iterator[tuple[Turn, Moment]]:
+def _ended(history: Sequence[Turn]) -> Iterator[tuple[Turn, Moment]]:
     """Each turn and when it ended: agents do not wait, so that each one's clock is the sum of its own seconds."""
     clock = defaultdict[AgentId, float](float)
-    for turn, number in _numbered(said):
+    for turn, number in _numbered(history):
         clock[turn.agent] += turn.completion.seconds
         yield turn, (clock[turn.agent], number)
 
 
-def _numbered(said: Iterable[Turn]) -> Iterator[tuple[Turn, int]]:
+def _numbered(history: Iterable[Turn]) -> Iterator[tuple[Turn, int]]:
     """Each turn of a round with the number of earlier turns of its speaker."""
     earlier = Counter[AgentId]()
-    for turn in said:
+    for turn in history:
         yield turn, earlier[turn.agent]
         earlier[turn.agent] += 1
 

@@ -13,10 +13,10 @@ from madrigal.rollouts.play import (
     EpisodeRun,
     Generate,
     GenerationRequest,
+    Judge,
     Key,
     Play,
     SpeakRequest,
-    StepFn,
     drive,
     end_of,
     generation_requests,
@@ -32,14 +32,14 @@ S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True)
-class _World(Generic[S]):
-    """All that stays the same while a forest grows."""
+class _Rollout(Generic[S]):
+    """What is the same in all groups of a forest."""
 
     task: Task[S]
     topology: Topology
     branching: Branching
     speak: Generate
-    judge: StepFn
+    judge: Judge
 
 
 def rollout_groups(
@@ -48,7 +48,7 @@ def rollout_groups(
     origins: Sequence[Point[S]],
     branching: Branching,
     speak: Generate,
-    judge: StepFn,
+    judge: Judge,
     key: Key = (),
 ) -> list[Group[S]]:
     """Plays one group of episodes from each origin, all groups in lock-step.
@@ -60,7 +60,7 @@ def rollout_groups(
         ConfigError: if joint actions are to be crossed where agents do not speak all at once.
     """
     keys = [(*key, place, origin.example) for place, origin in enumerate(origins)]
-    groups = _branch(_World(task, topology, branching, speak, judge), origins, keys)
+    groups = _branch(_Rollout(task, topology, branching, speak, judge), origins, keys)
     return numbered([weigh(group, branching.follow) for group in groups])
 
 
@@ -140,114 +140,117 @@ def with_scores(groups: Sequence[Group[S]], scores: Sequence[TurnScores]) -> lis
     return map_turns(lambda _: next(turns), groups)
 
 
-def _branch(world: _World[S], origins: Sequence[Point[S]], keys: Sequence[Key]) -> list[Group[S]]:
-    if world.branching.crossed:
-        families = [_crossed(world, *each) for each in zip(origins, keys, _answers(world, origins, keys), strict=True)]
+def _branch(rollout: _Rollout[S], origins: Sequence[Point[S]], keys: Sequence[Key]) -> list[Group[S]]:
+    """A group at each origin, all in lock-step, with the groups below it."""
+    starts = list(zip(origins, keys, strict=True))
+    if rollout.branching.crossed:
+        answers = _answers(rollout, starts)
+        siblings = [_crossed(rollout, *start, each) for start, each in zip(starts, answers, strict=True)]
     else:
-        families = [_aligned(world, origin, key) for origin, key in zip(origins, keys, strict=True)]
-    greedy = [_greedy(world, origin, key) for origin, key in zip(origins, keys, strict=True)]
-    solo = [_solo(world, origin, key) for origin, key in zip(origins, keys, strict=True)]
-    played = iter(drive([game for each in (*families, *greedy, *solo) for game in each], world.speak, world.judge))
+        siblings = [_aligned(rollout, *start) for start in starts]
+    greedy = [_greedy(rollout, *start) for start in starts]
+    solo = [_solo(rollout, *start) for start in starts]
+    every = [run for runs in (*siblings, *greedy, *solo) for run in runs]
+    played = iter(drive(every, rollout.speak, rollout.judge))
 
-    def those_of(games: Sequence[Sequence[EpisodeRun]]) -> list[list[Episode[S]]]:
-        return [[replace(next(played), choice=game.choice) for game in each] for each in games]
+    def episodes_of(runs: Sequence[EpisodeRun]) -> list[Episode[S]]:
+        return [replace(next(played), choice=run.choice) for run in runs]
 
-    siblings, likely, alone = those_of(families), those_of(greedy), those_of(solo)
-    if world.branching.at != "start":
-        siblings = _grow(world, siblings, [[game.key for game in family] for family in families])
+    episodes, likely, alone = (list(map(episodes_of, kind)) for kind in (siblings, greedy, solo))
+    if rollout.branching.at != "start":
+        episodes = _grow(rollout, episodes, [[run.key for run in runs] for runs in siblings])
     return [
-        Group(origin, tuple(siblings[n]), world.task.agents, next(iter(likely[n]), None), tuple(alone[n]))
+        Group(origin, tuple(episodes[n]), rollout.task.agents, next(iter(likely[n]), None), tuple(alone[n]))
         for n, origin in enumerate(origins)
     ]
 
 
-def _aligned(world: _World[S], origin: Point[S], key: Key) -> list[EpisodeRun]:
-    """The siblings at one origin, each with words of its own."""
-    width = world.branching.width
-    if world.branching.at == "turn":
-        agent = world.topology.speakers(world.task.acting(origin.state), origin.history)[0]
-        width = world.branching.alternatives(len(origin.history), agent)
-    choices = [(k,) * len(world.task.agents) for k in range(width)]
-    return [EpisodeRun(_stretch(world, origin, k), (*key, *choice), choice=choice) for k, choice in enumerate(choices)]
-
-
-def _stretch(world: _World[S], origin: Point[S], sibling: int) -> Play:
-    """What one sibling plays: to the next branching point, or to the end."""
-    branching = world.branching
-    if branching.at == "turn" and (branching.follow == "all" or sibling == 0):
-        return play_turn(world.task, world.topology, origin)
-    return play(world.task, world.topology, origin, 1 if branching.at == "round" else None)
-
-
-def _crossed(
-    world: _World[S], origin: Point[S], key: Key, answers: Mapping[AgentId, Sequence[Completion]]
-) -> list[EpisodeRun]:
-    """The siblings at one origin: every combination of its agents' answers."""
-    games = []
-    for choice in product(range(world.branching.width), repeat=len(world.task.agents)):
-        first = {agent: answers[agent][k] for agent, k in zip(world.task.agents, choice, strict=True)}
-        games.append(EpisodeRun(_stretch(world, origin, 0), (*key, *choice), first, choice=choice))
-    return games
-
-
-def _greedy(world: _World[S], origin: Point[S], key: Key) -> list[EpisodeRun]:
-    """Where it is asked for, an episode to the end in which everyone takes the most likely words."""
-    moves = play(world.task, world.topology, origin)
-    return [EpisodeRun(moves, (*key, "greedy"), greedy=True)] if world.branching.greedy else []
-
-
-def _solo(world: _World[S], origin: Point[S], key: Key) -> list[EpisodeRun]:
-    """Where it is asked for, beside each sibling an episode in which only the last speaker says anything."""
-    task, topology = world.task, world.topology
-    if not world.branching.solo:
-        return []
-    reasoner = speaking_order(topology, task.acting(origin.state))[-1]
-    silent = [agent for agent in task.agents if agent != reasoner]
+def _aligned(rollout: _Rollout[S], origin: Point[S], key: Key) -> list[EpisodeRun]:
+    """The siblings at one origin, each with answers of its own."""
+    width = rollout.branching.width
+    if rollout.branching.at == "turn":
+        agent = rollout.topology.speakers(rollout.task.acting(origin.state), origin.history)[0]
+        width = rollout.branching.alternatives(len(origin.history), agent)
+    choices = [(k,) * len(rollout.task.agents) for k in range(width)]
     return [
-        EpisodeRun(play(task, topology, origin, silent=silent), (*key, "solo", k)) for k in range(world.branching.width)
+        EpisodeRun(_stretch(rollout, origin, k), (*key, *choice), choice=choice) for k, choice in enumerate(choices)
     ]
 
 
-def _grow(world: _World[S], families: list[list[Episode[S]]], keys: Sequence[Sequence[Key]]) -> list[list[Episode[S]]]:
+def _stretch(rollout: _Rollout[S], origin: Point[S], sibling: int) -> Play:
+    """What one sibling plays: to the next branching point, or to the end."""
+    branching = rollout.branching
+    if branching.at == "turn" and (branching.follow == "all" or sibling == 0):
+        return play_turn(rollout.task, rollout.topology, origin)
+    return play(rollout.task, rollout.topology, origin, 1 if branching.at == "round" else None)
+
+
+def _crossed(
+    rollout: _Rollout[S], origin: Point[S], key: Key, answers: Mapping[AgentId, Sequence[Completion]]
+) -> list[EpisodeRun]:
+    """The siblings at one origin: every combination of its agents' answers."""
+    agents = rollout.task.agents
+    runs = []
+    for choice in product(range(rollout.branching.width), repeat=len(agents)):
+        first = {agent: answers[agent][k] for agent, k in zip(agents, choice, strict=True)}
+        runs.append(EpisodeRun(_stretch(rollout, origin, 0), (*key, *choice), first, choice=choice))
+    return runs
+
+
+def _greedy(rollout: _Rollout[S], origin: Point[S], key: Key) -> list[EpisodeRun]:
+    """Where it is asked for, an episode to the end in which everyone takes the most likely words."""
+    moves = play(rollout.task, rollout.topology, origin)
+    return [EpisodeRun(moves, (*key, "greedy"), greedy=True)] if rollout.branching.greedy else []
+
+
+def _solo(rollout: _Rollout[S], origin: Point[S], key: Key) -> list[EpisodeRun]:
+    """Where it is asked for, beside each sibling an episode in which only the last speaker says anything."""
+    if not rollout.branching.solo:
+        return []
+    task, topology = rollout.task, rollout.topology
+    last = speaking_order(topology, task.acting(origin.state))[-1]
+    silent = [agent for agent in task.agents if agent != last]
+    width = rollout.branching.width
+    return [EpisodeRun(play(task, topology, origin, silent=silent), (*key, "solo", k)) for k in range(width)]
+
+
+def _grow(
+    rollout: _Rollout[S], groups: list[list[Episode[S]]], keys: Sequence[Sequence[Key]]
+) -> list[list[Episode[S]]]:
     """Hangs a group of children under every stretch that goes on."""
-    going = [(n, k) for n, family in enumerate(families) for k in _going(family, world.branching.follow)]
-    origins = [point for n, k in going if (point := end_of(families[n][k])) is not None]
+    going = [(n, k) for n, siblings in enumerate(groups) for k in _going(siblings, rollout.branching.follow)]
     if not going:
-        return families
-    groups = _branch(world, origins, [keys[n][k] for n, k in going])
-    then = dict(zip(going, groups, strict=True))
-    return [[replace(one, then=then.get((n, k))) for k, one in enumerate(each)] for n, each in enumerate(families)]
+        return groups
+    origins = [point for n, k in going if (point := end_of(groups[n][k])) is not None]
+    then = dict(zip(going, _branch(rollout, origins, [keys[n][k] for n, k in going]), strict=True))
+    return [
+        [replace(episode, then=then.get((n, k))) for k, episode in enumerate(siblings)]
+        for n, siblings in enumerate(groups)
+    ]
 
 
-def _going(family: Sequence[Episode[S]], follow: Follow) -> list[int]:
-    """Which of the siblings go on: those that are not over, or the best if it is not."""
-    chosen: Sequence[int] = range(len(family))
+def _going(siblings: Sequence[Episode[S]], follow: Follow) -> list[int]:
+    """Which siblings go on: those that are not over, or the best if it is not."""
+    chosen: Sequence[int] = range(len(siblings))
     if follow == "best":
-        chosen = [max(chosen, key=lambda k: joint_reward(family[k].steps[-1]))]
-    return [k for k in chosen if end_of(family[k]) is not None]
+        chosen = [max(chosen, key=lambda k: joint_reward(siblings[k].steps[-1]))]
+    return [k for k in chosen if end_of(siblings[k]) is not None]
 
 
-def _answers(
-    world: _World[S], origins: Sequence[Point[S]], keys: Sequence[Key]
-) -> list[dict[AgentId, list[Completion]]]:
+def _answers(rollout: _Rollout[S], starts: Sequence[tuple[Point[S], Key]]) -> list[dict[AgentId, list[Completion]]]:
     """The K answers of every agent to its first prompt at each origin, before they are crossed."""
-    task, width = world.task, world.branching.width
-    wanted: list[GenerationRequest] = []
-    for origin, key in zip(origins, keys, strict=True):
-        request = next(play(task, world.topology, origin))
+    task, wanted = rollout.task, list[tuple[int, GenerationRequest]]()
+    for n, (origin, key) in enumerate(starts):
+        request = next(play(task, rollout.topology, origin))
         if not isinstance(request, SpeakRequest) or set(request.prompts) != set(task.agents):
             raise ConfigError(
                 "branching: crossed joint actions need all agents to speak at once; use the parallel topology or "
                 "aligned joint actions"
             )
-        for k in range(width):
-            wanted += generation_requests(request, (*key, "crossed", k))
-    replies = iter(world.speak(wanted))
-    answers: list[dict[AgentId, list[Completion]]] = []
-    for _ in origins:
-        mine: dict[AgentId, list[Completion]] = {agent: [] for agent in task.agents}
-        for _ in range(width):
-            for agent in task.agents:
-                mine[agent].append(next(replies))
-        answers.append(mine)
+        for k in range(rollout.branching.width):
+            wanted += [(n, each) for each in generation_requests(request, (*key, "crossed", k))]
+    replies = rollout.speak([each for _, each in wanted])
+    answers: list[dict[AgentId, list[Completion]]] = [{agent: [] for agent in task.agents} for _ in starts]
+    for (n, each), reply in zip(wanted, replies, strict=True):
+        answers[n][each.agent].append(reply)
     return answers

@@ -9,7 +9,7 @@ import re
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -101,6 +101,31 @@ def held(folder: Path, *, resume: bool = False, overwrite: bool = False, beside:
                 path.rmdir()
 
 
+def hold_run(
+    runs: Path, name: str, folder: Path | None = None, *, resume: bool = False, overwrite: bool = False
+) -> AbstractContextManager[Held]:
+    """Locks the folder that a run is written to: the given one, or the next free one of its name below `runs`.
+
+    Args:
+        resume, overwrite: as in `held`; what is replaced is the folder itself that has the name.
+    """
+    if folder is None and not overwrite:
+        return held_free(runs, name)
+    return held(folder or runs / name, resume=resume, overwrite=overwrite)
+
+
+def folder_to_resume(runs: Path, name: str, folder: Path | None = None) -> Path:
+    """The folder of the run to go on with: the given one, or of those of its name below `runs` the one begun last.
+
+    Raises:
+        ConfigError: if it holds no run.
+    """
+    found = folder or runs / _newest_run(runs, name)
+    if not (found / EXPERIMENT).is_file():
+        raise ConfigError(f"--resume: expected a run at {found}, found none; see what is in {found.parent}/")
+    return found
+
+
 @contextmanager
 def held_free(runs: Path, name: str) -> Iterator[Held]:
     """Takes the first folder that is free of `name`, `name-2`, `name-3`, ... below `runs`."""
@@ -114,7 +139,7 @@ def held_free(runs: Path, name: str) -> Iterator[Held]:
         yield place
 
 
-def newest_run(runs: Path, name: str) -> str:
+def _newest_run(runs: Path, name: str) -> str:
     """Of the runs NAME, NAME-2, NAME-3, ... below `runs` the one begun last; NAME where there is none."""
     pattern = re.compile(rf"{re.escape(name)}(-\d+)?")
     begun = {

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from madrigal.runs.files import append_lines, flush, parse_json, read_object, write_whole
 from madrigal.types import ConfigError
 
 Record = Mapping[str, Any]
-Tracker = Callable[[int, Mapping[str, float]], None]
+Row = tuple[str, float, str]
 STEPS, EPISODES, EVALUATION = "steps.jsonl", "episodes.jsonl", "evaluation.json"
 LAST = "after"  # the evaluation when all steps are made
 
 
-class RunLog:
-    """Owns a run folder's records; every line is written when the call returns, and on the disk after `flush`."""
+class Tracker(Protocol):
+    """Sends to a service the numbers of a step by name, and rows of example, normalized return, transcript."""
 
-    def __init__(self, folder: Path, trackers: Sequence[Tracker] = ()) -> None:
-        self.folder, self.trackers = folder, tuple(trackers)
+    def __call__(self, step: int, numbers: Mapping[str, float], rows: Sequence[Row] = ()) -> None: ...
+
+
+class RunLog:
+    """Owns a run folder's records; every line is written when the call returns, and on the disk after `flush`.
+
+    Args:
+        shown: transcripts of each evaluation that trackers are sent.
+    """
+
+    def __init__(self, folder: Path, trackers: Sequence[Tracker] = (), shown: int = 0) -> None:
+        self.folder, self.trackers, self.shown = folder, tuple(trackers), shown
 
     @property
     def checkpoints(self) -> Path:
@@ -45,7 +55,7 @@ class RunLog:
         """Files an evaluation under its name in evaluation.json; transcripts go to episodes.jsonl."""
         write_whole(self.folder / EVALUATION, json.dumps({**self.evaluations(), when: dict(result)}, indent=2) + "\n")
         append_lines(self.folder / EPISODES, [{"evaluation": when, "step": step, **e} for e in episodes])
-        self._track(step, result, "evaluation")
+        self._track(step, result, "evaluation", [_row(episode) for episode in episodes[: self.shown]])
 
     def flush(self) -> None:
         """Waits until all records are on the disk, so that no checkpoint is ahead of them."""
@@ -91,10 +101,15 @@ class RunLog:
         if kept_results != results or LAST in results:
             write_whole(self.folder / EVALUATION, json.dumps(kept_results, indent=2) + "\n")
 
-    def _track(self, step: int, record: Record, prefix: str) -> None:
+    def _track(self, step: int, record: Record, prefix: str, rows: Sequence[Row] = ()) -> None:
         numbers = dict(_numbers(record, prefix))
         for tracker in self.trackers:
-            tracker(step, numbers)
+            tracker(step, numbers, rows)
+
+
+def _row(episode: Record) -> Row:
+    words = "\n\n".join(f"{turn['agent']}:\n{turn['text']}" for turn in episode["turns"])
+    return episode["example"], episode["return_percent"], words
 
 
 def _numbers(record: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, float]]:

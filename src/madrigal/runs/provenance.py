@@ -60,7 +60,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def read_about(folder: Path) -> dict[str, Any]:
-    """What run.json of a run folder says; {} for a run made before there was one.
+    """What run.json of a run folder says; {} where there is none.
 
     Raises:
         ConfigError: if it cannot be read.

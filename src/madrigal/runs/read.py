@@ -105,8 +105,8 @@ def read_run(folder: Path, name: str = "") -> Run:
     settings = _object(file, notices)
     if notices:
         raise ConfigError(f"report: {folder}: {notices[0]}")
-    steps, broken_steps = read_lines(folder / "steps.jsonl", _flaw_of_step)
-    episodes, broken_episodes = read_lines(folder / "episodes.jsonl", _flaw_of_episode)
+    steps, broken_steps = readable_lines(folder / "steps.jsonl", _flaw_of_step)
+    episodes, broken_episodes = readable_lines(folder / "episodes.jsonl", _flaw_of_episode)
     evaluations = _evaluations(folder / "evaluation.json", notices)
     comparison = _nearest("comparison.json", [folder, *folder.resolve().parents[:2]], notices)
     contender = str(_nearest("contender.json", [folder], notices).get("name", ""))
@@ -123,7 +123,7 @@ def task_of(run: Run) -> str:
     return " ".join(new) or "unknown"
 
 
-def read_lines(path: Path, flaw: Callable[[Record], str]) -> tuple[tuple[Line, ...], list[str]]:
+def readable_lines(path: Path, flaw: Callable[[Record], str]) -> tuple[tuple[Line, ...], list[str]]:
     """The records of a JSONL file, and a notice for each line that is left out and why."""
     if not path.is_file():
         return (), [f"{path.name} is missing."]

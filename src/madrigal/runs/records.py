@@ -7,9 +7,8 @@ from itertools import islice
 from statistics import fmean, pstdev
 from typing import Any
 
-from madrigal.algorithms.siblings import all_groups
 from madrigal.evaluation.evaluate import mean_metrics
-from madrigal.types import Completion, Episode, Group, Sample, Turn, joint_reward
+from madrigal.types import Completion, Episode, Group, Sample, Turn, all_groups, joint_reward
 
 Record = dict[str, Any]
 

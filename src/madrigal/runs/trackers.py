@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from madrigal.runs.log import Tracker
+from madrigal.runs.log import Row, Tracker
 from madrigal.types import ConfigError
 
+TRANSCRIPTS, COLUMNS = "evaluation/transcripts", ["example", "return %", "transcript"]
 PACKAGES = {
     "tensorboard": ("torch.utils.tensorboard", "madrigal[tb]"),
     "wandb": ("wandb", "madrigal[wandb]"),
@@ -42,7 +43,7 @@ def _package(kind: str) -> Any:
 
 
 def make_tracker(kind: str, folder: Path, settings: Mapping[str, Any]) -> Tracker:
-    """A function that sends numbers to a tracker.
+    """A function that sends numbers and transcripts to a tracker.
 
     Raises:
         ConfigError: if its package is not installed.
@@ -53,9 +54,12 @@ def make_tracker(kind: str, folder: Path, settings: Mapping[str, Any]) -> Tracke
 def _tensorboard(folder: Path, settings: Mapping[str, Any]) -> Tracker:
     writer: Any = _package("tensorboard").SummaryWriter(str(folder / "tensorboard"))
 
-    def track(step: int, numbers: Mapping[str, float]) -> None:
+    def track(step: int, numbers: Mapping[str, float], rows: Sequence[Row] = ()) -> None:
         for name, value in numbers.items():
             writer.add_scalar(name, value, step)
+        for example, percent, words in rows:
+            verbatim = words.replace("\n", "\n    ")  # to Markdown, which texts are read as
+            writer.add_text(f"{TRANSCRIPTS}/{example}", f"{percent:.1f} %\n\n    {verbatim}", step)
         writer.flush()
 
     return track
@@ -70,9 +74,22 @@ def _wandb(folder: Path, settings: Mapping[str, Any]) -> Tracker:
         raise ConfigError(
             f"records.trackers: wandb could not begin ({reason}); run: wandb login, or set WANDB_MODE=offline"
         ) from error
-    return lambda step, numbers: run.log({**numbers, "step": step})
+
+    def track(step: int, numbers: Mapping[str, float], rows: Sequence[Row] = ()) -> None:
+        run.log({**numbers, **_table(wandb, rows), "step": step})
+
+    return track
 
 
 def _trackio(folder: Path, settings: Mapping[str, Any]) -> Tracker:
-    run = _package("trackio").init(project="madrigal", name=folder.name, config=dict(settings), resume="allow")
-    return lambda step, numbers: run.log(dict(numbers), step=step)
+    trackio = _package("trackio")
+    run = trackio.init(project="madrigal", name=folder.name, config=dict(settings), resume="allow")
+
+    def track(step: int, numbers: Mapping[str, float], rows: Sequence[Row] = ()) -> None:
+        run.log({**numbers, **_table(trackio, rows)}, step=step)
+
+    return track
+
+
+def _table(package: Any, rows: Sequence[Row]) -> dict[str, Any]:
+    return {TRANSCRIPTS: package.Table(columns=COLUMNS, data=[list(row) for row in rows])} if rows else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
 from madrigal.runs.read import Run
@@ -61,12 +61,22 @@ def in_words(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested settings as dotted names and values."""
+    """Nested settings, records among them, as dotted names and values."""
     for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{key}.")
+        inner = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+        if isinstance(inner, Mapping):
+            yield from flat(inner, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", value
+            yield f"{prefix}{key}", inner
+
+
+def flags(settings: Mapping[str, Any]) -> list[str]:
+    """The flags that the command line has for nested settings.
+
+    >>> flags({"steps": 1, "task": {"best_of": 2}})
+    ['--steps', '--task.best-of']
+    """
+    return [f"--{name.replace('_', '-')}" for name, _ in flat(settings)]
 
 
 def _words(value: object) -> str:

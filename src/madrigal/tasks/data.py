@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from madrigal.tasks.fields import check_characters, cut, is_empty
-from madrigal.tasks.files import hold, open_rows, read_file, stamp
+from madrigal.tasks.files import keep_rows, open_rows, read_file, stamp
 from madrigal.types import ConfigError, Example, Split, TaskError
 
 EMBEDDED = "embedded"
@@ -66,11 +66,13 @@ class Source:
         >>> Source.of([{"text": "one"}, {"text": "two"}]).data
         'memory:7d6872985830d312'
         """
-        return cls(hold(rows), train, test, incomplete)
+        return cls(keep_rows(rows), train, test, incomplete)
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _Selection:
+    """A split by name, and the slice of its rows."""
+
     name: str
     rows: slice | None
 
@@ -88,17 +90,6 @@ class _Chosen:
     places: Sequence[int]
     where: str
     shared: bool
-
-
-def load_rows(source: Source, split: Split, columns: Sequence[str]) -> tuple[dict[str, Any], ...]:
-    """Reads the rows of a split, each cut to the columns asked for; what was read once is kept.
-
-    Raises:
-        ConfigError: if slices overlap or select nothing, or the file type is unknown.
-        TaskError: if the data cannot be reached or read, is empty, or lacks a column.
-    """
-    chosen = _open(source, split)
-    return tuple(row for _, row in _rows_of(chosen, source, columns, texts=False))
 
 
 def load_examples(
@@ -120,11 +111,15 @@ def load_examples(
         embedded: the corpus that a task brings along, where it does; slices of the source select from it too.
         texts: every column must hold text: a chat of one message becomes that message, a number its digits.
         optional: further columns, taken where a row has them.
+
+    Raises:
+        ConfigError: if slices overlap or select nothing, or the file type is unknown.
+        TaskError: if the data cannot be reached or read, is empty, or lacks a column.
     """
     if source.data == EMBEDDED:
         return _embedded(source, split, embedded)
-    changed = stamp(source.data, _parts(source, split)[0].name)
-    return _examples(source, split, tuple(columns.items()), texts, Path.cwd(), changed, tuple(optional))
+    changed = stamp(source.data, _selections(source, split)[0].name)
+    return _examples(source, split, tuple(columns.items()), texts, tuple(optional), Path.cwd(), changed)
 
 
 def read_rows(name: str) -> list[dict[str, Any]]:
@@ -162,11 +157,11 @@ def _own_ids(rows: Any) -> Counter[str]:
 
 
 def _embedded(source: Source, split: Split, corpus: Callable[[Split], Sequence[Example]] | None) -> tuple[Example, ...]:
-    mine, _ = _parts(source, split)
     if corpus is None:
         raise ConfigError("expected a file, a folder or a hub name as data, got 'embedded'; this task brings no data")
     if (_parse(source.train).name, _parse(source.test).name) != ("train", "test"):
-        raise ConfigError(f"the embedded data has the splits train and test, got {mine.name!r}; {_HELP}")
+        name = _selections(source, split)[0].name
+        raise ConfigError(f"the embedded data has the splits train and test, got {name!r}; {_HELP}")
     examples = corpus(split)
     return tuple(examples[i] for i in _choose(source, split, len(examples), shared=False))
 
@@ -177,34 +172,32 @@ def _examples(
     split: Split,
     columns: tuple[tuple[str, str], ...],
     texts: bool,
+    optional: tuple[str, ...],
     folder: Path,
     changed: int,
-    optional: tuple[str, ...] = (),
 ) -> tuple[Example, ...]:
     """Cached; `folder`, from which relative names are seen, and `changed` tell one file from another."""
     chosen = _open(source, split)
-    known = _own_ids(chosen.rows)
-    if known and not chosen.shared:
+    counts = _own_ids(chosen.rows)
+    if counts and not chosen.shared:
         # Splits apart from each other may both count from 0, and no id may be in both.
-        known += _own_ids(_open(source, "test" if split == "train" else "train").rows)
+        counts += _own_ids(_open(source, "test" if split == "train" else "train").rows)
     examples = []
     for i, row in _rows_of(chosen, source, [column for _, column in columns], texts=texts):
         name = row_id(chosen.rows[i], i, split)
-        name = row_id({}, i, split) if known[name] > 1 else name
+        name = row_id({}, i, split) if counts[name] > 1 else name
         more = {column: chosen.rows[i][column] for column in optional if chosen.rows[i].get(column)}
         examples.append(Example(name, {field: row[column] for field, column in columns} | more))
     return tuple(examples)
 
 
 def _open(source: Source, split: Split) -> _Chosen:
-    mine, other = _parts(source, split)
-    if source.data == EMBEDDED:
-        raise ConfigError("expected a file or a hub name as data, got 'embedded'; its rows come from the task")
-    found = open_rows(source.data, mine.name)
-    shared = mine.name == other.name or not found.divided
-    if not len(found.rows):
-        raise TaskError(f"{found.where}: expected at least one row, found none; check the file or name other data")
-    return _Chosen(found.rows, _choose(source, split, len(found.rows), shared), found.where, shared)
+    own, other = _selections(source, split)
+    opened = open_rows(source.data, own.name)
+    shared = own.name == other.name or not opened.divided
+    if not len(opened.rows):
+        raise TaskError(f"{opened.where}: expected at least one row, found none; check the file or name other data")
+    return _Chosen(opened.rows, _choose(source, split, len(opened.rows), shared), opened.where, shared)
 
 
 def _rows_of(
@@ -227,31 +220,32 @@ def _rows_of(
         )
 
 
-def _parse(text: str) -> _Part:
+def _parse(text: str) -> _Selection:
     match = _SLICE.fullmatch(text)
     if match is None or "-" in (match["start"], match["stop"]):
         raise ConfigError(f"expected a split with an optional slice of rows, got {text!r}; {_HELP}")
     if match["start"] is None:
-        return _Part(match["name"], None)
+        return _Selection(match["name"], None)
     start, stop = (int(bound) if bound else None for bound in match.group("start", "stop"))
-    return _Part(match["name"], slice(start, stop))
+    return _Selection(match["name"], slice(start, stop))
 
 
-def _parts(source: Source, split: Split) -> tuple[_Part, _Part]:
+def _selections(source: Source, split: Split) -> tuple[_Selection, _Selection]:
+    """The split's own, and the other one's."""
     train, test = _parse(source.train), _parse(source.test)
     return (train, test) if split == "train" else (test, train)
 
 
 def _choose(source: Source, split: Split, count: int, shared: bool) -> Sequence[int]:
     """The positions of a split's rows among `count`; `shared`: train and test draw on these same rows."""
-    mine, other = _parts(source, split)
-    chosen: Sequence[int] = range(count)[mine.rows or slice(None)]
+    own, other = _selections(source, split)
+    chosen: Sequence[int] = range(count)[own.rows or slice(None)]
     cut = count * 4 // 5
-    if shared and mine.rows is None and other.rows is None:
+    if shared and own.rows is None and other.rows is None:
         chosen = range(cut) if split == "train" else range(cut, count)
-    elif shared and (mine.rows is None or other.rows is None):
+    elif shared and (own.rows is None or other.rows is None):
         taken = range(count)[other.rows or slice(None)]
-        chosen = chosen if mine.rows else [i for i in chosen if i not in taken]
+        chosen = chosen if own.rows else [i for i in chosen if i not in taken]
     elif shared and set(chosen) & set(range(count)[other.rows or slice(None)]):
         raise ConfigError(
             f"{source.data}: train and test must not share rows, but {source.train!r} and {source.test!r} "

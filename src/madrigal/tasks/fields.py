@@ -23,21 +23,19 @@ def cut(row: Mapping[str, Any], columns: Sequence[str], where: str, *, texts: bo
     Raises:
         TaskError: naming row and column, if one is missing, empty, no text, or holds half a character.
     """
-    held = {}
+    values = {}
     for column in columns:
+        place = f"{where}: the column {column!r}"
         if column not in row:
-            there = ", ".join(map(str, row)) or "none"
-            raise TaskError(f"{where}: expected the column {column!r}, found {there}; name one of these")
+            available = ", ".join(map(str, row)) or "none"
+            raise TaskError(f"{where}: expected the column {column!r}, found {available}; name one of these")
         if is_empty(row[column]):
             raise TaskError(
-                f"{where}: the column {column!r} is empty; fill it, leave the row out, or leave out all such rows with "
-                "incomplete=skip"
+                f"{place} is empty; fill it, leave the row out, or leave out all such rows with incomplete=skip"
             )
-        check_characters(row[column], f"{where}: the column {column!r}")
-    held = {column: row[column] for column in columns}
-    return (
-        {column: text_of(value, f"{where}: the column {column!r}") for column, value in held.items()} if texts else held
-    )
+        check_characters(row[column], place)
+        values[column] = text_of(row[column], place) if texts else row[column]
+    return values
 
 
 def is_empty(value: Any) -> bool:
@@ -64,7 +62,8 @@ def text_of(value: Any, where: str) -> str:
         return value
     if isinstance(value, int | float | Decimal):
         return str(value)
-    chat = [_content(one) for one in value if not _is_system(one)] if isinstance(value, list | tuple) else []
+    messages = value if isinstance(value, list | tuple) else []
+    chat = [_content(message) for message in messages if not _is_system(message)]
     if len(chat) == 1 and chat[0].strip():
         return chat[0]
     kind = f"a list of {len(value)}" if isinstance(value, list | tuple) else type(value).__name__
@@ -88,9 +87,9 @@ def text_among(data: str | Mapping[str, Any], *names: str) -> str:
         data = {names[0]: data}
     name = next((name for name in names if not is_empty(data.get(name))), None)
     if name is None:
-        there = ", ".join(map(str, data)) or "nothing"
+        available = ", ".join(map(str, data)) or "nothing"
         expected = " or ".join(dict.fromkeys(names))
-        raise ConfigError(f"expected a text, or a mapping with {expected}, got {there}")
+        raise ConfigError(f"expected a text, or a mapping with {expected}, got {available}")
     check_characters(data[name], f"the field {name!r}")
     return text_of(data[name], f"the field {name!r}")
 
@@ -121,12 +120,12 @@ def check_characters(value: Any, where: str) -> None:
 
 def _strings(value: Any) -> Iterator[str]:
     """Every text in a value of JSON, however deep; without recursion, for there are deep ones."""
-    left = [value]
-    while left:
-        one = left.pop()
-        if isinstance(one, str):
-            yield one
-        elif isinstance(one, Mapping):
-            left += [*one.keys(), *one.values()]
-        elif isinstance(one, list | tuple):
-            left += one
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, Mapping):
+            waiting += [*part.keys(), *part.values()]
+        elif isinstance(part, list | tuple):
+            waiting += part

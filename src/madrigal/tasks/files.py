@@ -19,19 +19,19 @@ from typing import Any, Literal
 from madrigal.tasks.hub import FILES, read_folder, read_hub
 from madrigal.types import ConfigError, TaskError
 
-Kind = Literal["held", "folder", "file", "hub"]
-HELD = "memory:"
+Kind = Literal["memory", "folder", "file", "hub"]
+MEMORY = "memory:"
 EXPECTED = f"a file {FILES}, each optionally .gz, or a folder of datasets' save_to_disk"
 _KNOWN = (".jsonl", ".json", ".parquet", ".csv")
 _OTHER = (".tsv", ".txt", ".xlsx", ".xml", ".yaml", ".yml", ".zip", ".tar", ".gz", ".arrow", ".feather")
 _HUB = re.compile(r"[\w.-]+(?:/[\w.-]+)?(?::[\w.-]+)?")
 _ONE, _SEVERAL = "state.json", "dataset_dict.json"  # how save_to_disk marks a data set, and one with splits
-_held: dict[str, Any] = {}
+_kept: dict[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows as they were found.
+    """Rows of data, opened.
 
     Attributes:
         rows: a sequence of mappings by column; a list, or a data set of `datasets`.
@@ -53,7 +53,7 @@ def open_rows(data: str, split: str) -> Rows:
     """
     where = data.replace("{split}", split)
     match kind_of(data):
-        case "held":
+        case "memory":
             return _from_memory(data, split)
         case "hub":
             return Rows(read_hub(data, split), f"{data} ({split})", divided=True)
@@ -87,8 +87,8 @@ def kind_of(data: str) -> Kind:
         ConfigError: if it is no kind of data that can be read.
     """
     lower = data.lower()
-    if data.startswith(HELD):
-        return "held"
+    if data.startswith(MEMORY):
+        return "memory"
     if lower.removesuffix(".gz").endswith(_KNOWN):
         return "file"
     if _is_folder(data):
@@ -116,7 +116,7 @@ def stamp(data: str, split: str) -> int:
     return path.stat().st_mtime_ns
 
 
-def hold(rows: Any) -> str:
+def keep_rows(rows: Any) -> str:
     """Keeps rows in memory and returns a name for them, the same for the same rows in any process.
 
     Args:
@@ -129,8 +129,8 @@ def hold(rows: Any) -> str:
             if not isinstance(row, Mapping):
                 raise ConfigError(f"expected rows as mappings by column, got {type(row).__name__}: {row!r:.80}")
             digest.update(json.dumps(row, sort_keys=True, default=str).encode())
-    name = f"{HELD}{digest.hexdigest()[:16]}"
-    _held[name] = rows
+    name = f"{MEMORY}{digest.hexdigest()[:16]}"
+    _kept[name] = rows
     return name
 
 
@@ -161,12 +161,12 @@ def _marks(folder: Path) -> list[Path]:
 
 
 def _from_memory(data: str, split: str) -> Rows:
-    if data not in _held:
+    if data not in _kept:
         raise TaskError(
             f"{data}: these rows lay in the memory of the process that named them; save them to a file, or a folder by "
             "save_to_disk, and name that as data"
         )
-    rows = _held[data]
+    rows = _kept[data]
     if not isinstance(rows, Mapping):
         return Rows(rows, data, divided=False)
     if split not in rows:

@@ -11,21 +11,11 @@ from typing import Any
 from madrigal.rollouts.task import Task, Wrapper, check_step, explain
 from madrigal.rollouts.task.asking import ASKED, ask, unjudged
 from madrigal.rollouts.task.contract import answers_given, oddity
-from madrigal.types import (
-    AgentId,
-    Example,
-    MadrigalError,
-    Message,
-    Messages,
-    Split,
-    Step,
-    TaskError,
-    Turn,
-)
+from madrigal.types import AgentId, Example, MadrigalError, Message, Messages, Split, Step, TaskError, Turn
 
 
 @dataclass(frozen=True, slots=True)
-class _At:
+class _State:
     """A state of a guarded task, and the example that it belongs to."""
 
     example: str
@@ -50,24 +40,24 @@ class Guarded(Wrapper):
         with self._guard(f"examples({split!r})"):
             return self.task.examples(split)
 
-    def reset(self, example: Example) -> _At:
+    def reset(self, example: Example) -> _State:
         with self._guard("reset", example.id):
-            return _At(example.id, self.task.reset(example))
+            return _State(example.id, self.task.reset(example))
 
-    def ask(self, data: str | Mapping[str, Any]) -> _At:
+    def ask(self, data: str | Mapping[str, Any]) -> _State:
         with self._guard("ask", ASKED):
-            return _At(ASKED, ask(self.task, data))
+            return _State(ASKED, ask(self.task, data))
 
-    def unjudged(self, state: _At, actions: Mapping[AgentId, str]) -> Step[_At]:
+    def unjudged(self, state: _State, actions: Mapping[AgentId, str]) -> Step[_State]:
         with self._guard("unjudged", state.example, actions):
             step = unjudged(self.task, state.state, actions)
-            return replace(step, state=_At(state.example, step.state))
+            return replace(step, state=_State(state.example, step.state))
 
-    def acting(self, state: _At) -> tuple[AgentId, ...]:
+    def acting(self, state: _State) -> tuple[AgentId, ...]:
         with self._guard("acting", state.example):
             return tuple(self.task.acting(state.state))
 
-    def observe(self, state: _At, agent: AgentId, heard: Sequence[Turn]) -> Messages:
+    def observe(self, state: _State, agent: AgentId, heard: Sequence[Turn]) -> Messages:
         with self._guard(f"observe, for {agent},", state.example):
             messages = tuple(self.task.observe(state.state, agent, heard))
             if not all(isinstance(m, Message) and isinstance(m.content, str) for m in messages):
@@ -76,14 +66,14 @@ class Guarded(Wrapper):
                 message.content.encode()  # half a character (a lone surrogate) is no text for any tokenizer
             return messages
 
-    def step(self, state: _At, actions: Mapping[AgentId, str]) -> Step[_At]:
+    def step(self, state: _State, actions: Mapping[AgentId, str]) -> Step[_State]:
         with self._guard("step", state.example, actions):
             step = self.task.step(state.state, actions)
             if not isinstance(step, Step) or not isinstance(step.rewards, Mapping):
                 raise TypeError(f"expected a Step with rewards by agent, got {step!r:.80}")
             step = check_step(self, step)
             self._warn(oddity(self, step))
-            return replace(step, state=_At(state.example, step.state))
+            return replace(step, state=_State(state.example, step.state))
 
     def _warn(self, complaint: str) -> None:
         if complaint and not self.warned:

@@ -39,14 +39,14 @@ def load_own(config: CustomTask) -> Task[Any]:
             f"the task {name} was handed over in Python and lies in no file; hand it over again: "
             "madrigal.evaluate(run, task=...), madrigal.load_team(run, task=...)"
         )
-    found = vars(_module(module_name)).get(name)
-    if found is None:
+    made = module_object(config, name)
+    if made is None:
         raise ConfigError(
             f"own task: {module_name} defines no {name!r}; write {module_name}:NAME with the name of the task in it"
         )
     with _one_line(config.path):
         # A class may have a default for `agents` and still be no task yet.
-        task = found() if isinstance(found, type) or (callable(found) and not hasattr(found, "agents")) else found
+        task = made() if isinstance(made, type) or (callable(made) and not hasattr(made, "agents")) else made
     return guarded(task, f"own task {config.path}")
 
 
@@ -72,8 +72,8 @@ def guarded(task: Any, where: str) -> Task[Any]:
     return wrapped
 
 
-def beside(config: CustomTask, name: str) -> object:
-    """Another object of the user's module by its name, None where there is none.
+def module_object(config: CustomTask, name: str) -> Any:
+    """An object of the user's module by its name, None where there is none.
 
     Raises:
         ConfigError: if there is no such file or module, or it cannot be imported.
@@ -110,7 +110,7 @@ def _load(path: Path) -> Any:
     """The module in a file, under a name of its own: an own random.py must not become everybody's random.
 
     It may import what lies beside it, now or when it is played. Its folder therefore stays on the path, at the end: a
-    neighbour that is called random.py does not become everybody's random either.
+    neighbor that is called random.py does not become everybody's random either.
     """
     name = f"madrigal_own_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)

@@ -18,7 +18,7 @@ SENDING = ("wandb", "trackio")  # trackers that may send what they are given to 
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Permission:
     """Something that settings ask of the machine besides training.
 
     Attributes:
@@ -30,29 +30,29 @@ class Wish:
     flag: str
 
 
-def wishes(config: TaskConfig, trackers: Sequence[str] = ()) -> Iterator[Wish]:
+def permissions(config: TaskConfig, trackers: Sequence[str] = ()) -> Iterator[Permission]:
     """Everything that a task of these settings, and these trackers, do to the machine besides training."""
     if isinstance(config, CustomTask) and not config.path.startswith(f"{IN_MEMORY}:"):
-        yield Wish(f"import and run the code of {config.path}", "--task.path")
+        yield Permission(f"import and run the code of {config.path}", "--task.path")
     if isinstance(config, Coding | Office) and config.unconfined:
-        yield Wish("switch off the sandbox around code that models write (task.unconfined)", "--task.unconfined")
+        yield Permission("switch off the sandbox around code that models write (task.unconfined)", "--task.unconfined")
     if isinstance(config, Coding) and config.feedback == "expert_edits":
         place = config.expert.base_url or "the default endpoint of OpenAI's protocol"
         key = config.expert.key_variable
-        yield Wish(f"send the key in {key} and what the team writes to {place}", "--task.expert.base-url")
+        yield Permission(f"send the key in {key} and what the team writes to {place}", "--task.expert.base-url")
     if isinstance(config, Debate) and config.verifier.kind == "http":
-        yield Wish(f"send questions and answers to {config.verifier.url}", "--task.verifier.url")
+        yield Permission(f"send questions and answers to {config.verifier.url}", "--task.verifier.url")
     if sending := [name for name in trackers if name in SENDING]:
-        yield Wish(f"send settings and numbers to {' and '.join(sending)}", "--records.trackers")
+        yield Permission(f"send settings, numbers and transcripts to {' and '.join(sending)}", "--records.trackers")
 
 
 def risks(config: TaskConfig, trackers: Sequence[str] = (), typed: Collection[str] = ()) -> str:
-    """All wishes in one phrase, those left out whose flag was typed; "" where there is none.
+    """All permissions that are asked for, in one phrase, those left out whose flag was typed; "" where there is none.
 
     >>> risks(CustomTask("divide.py:task"))
     'import and run the code of divide.py:task'
     """
-    return " and to ".join(wish.text for wish in wishes(config, trackers) if wish.flag not in typed)
+    return " and to ".join(one.text for one in permissions(config, trackers) if one.flag not in typed)
 
 
 def check_trust(
@@ -67,8 +67,8 @@ def check_trust(
     Raises:
         ConfigError: saying what would be done, and how to allow it.
     """
-    if wish := risks(config, trackers, typed):
-        raise ConfigError(f"{where} asks to {wish}; look at it first, and allow it with {TRUST}")
+    if risk := risks(config, trackers, typed):
+        raise ConfigError(f"{where} asks to {risk}; look at it first, and allow it with {TRUST}")
 
 
 def with_trust_flag(command: str, config: TaskConfig, trackers: Sequence[str] = ()) -> str:

@@ -7,21 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
-from madrigal.build.experiment import check_prompts, load_team, make_team, open_checked_task, open_rollout_workers
 from madrigal.config import Experiment, read_experiment
-from madrigal.evaluation.evaluate import Evaluation, evaluate, percent_of_best
+from madrigal.evaluation.evaluate import EvalSetup, Evaluation, evaluate, percent_of_best
 from madrigal.policies.team import Team
-from madrigal.rollouts.play import Generate, StepFn
+from madrigal.rollouts.play import Generate, Judge
 from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.task import Task
-from madrigal.runs.checkpoint import checkpoints, load_checkpoint, newest_checkpoint
 from madrigal.runs.provenance import read_about
 from madrigal.runs.records import Record, transcript
-from madrigal.tasks.trust import check_trust, with_trust_flag
+from madrigal.tasks.trust import check_trust
+from madrigal.training.checks import check_prompts, open_checked_task
 from madrigal.training.fingerprints import differences, fingerprints
-from madrigal.types import AgentId, ConfigError, Example
+from madrigal.training.teams import check_saved, make_team, open_rollout_workers, team_of_run, use_threads
+from madrigal.types import Example
 
 
 class Callback(Protocol):
@@ -58,7 +56,7 @@ def held_out(run: Experiment, task: Task[Any]) -> Sequence[Example]:
     return task.examples("test")[: run.evaluation.examples]
 
 
-def evaluate_on(task: Task[Any], run: Experiment, speak: Generate, judge: StepFn) -> tuple[Evaluation, list[Record]]:
+def evaluate_on(task: Task[Any], run: Experiment, speak: Generate, judge: Judge) -> tuple[Evaluation, list[Record]]:
     """Plays them; what was measured, and every transcript with its sample's number and its normalized return.
 
     Args:
@@ -66,9 +64,8 @@ def evaluate_on(task: Task[Any], run: Experiment, speak: Generate, judge: StepFn
     """
     samples, timed, examples = run.evaluation.samples, run.evaluation.timed_examples, held_out(run, task)
     judge = rewarded(judge, task, run.topology, run.reward)
-    result, episodes = evaluate(
-        task, run.topology, examples, speak, judge, samples=samples, timed_examples=timed, seed=run.seed
-    )
+    setup = EvalSetup(task, run.topology, examples, speak, judge, run.seed)
+    result, episodes = evaluate(setup, samples=samples, timed_examples=timed)
     return result, [
         {"sample": n % samples, "return_percent": percent_of_best(task, episode), **transcript(episode)}
         for n, episode in enumerate(episodes)
@@ -115,9 +112,7 @@ def evaluate_run(
         for notice in notices(folder, run, checked, step):
             watch.stage(notice)
         watch.stage("loading the team")
-        agents = checked.agents
-        team = team_of(folder, run, agents) if step is None else team_at(folder, run, agents, step)
-        return _evaluated(team, run, checked)
+        return _evaluated(team_of_run(folder, run, checked.agents, step), run, checked)
 
 
 def _evaluated(team: Team, run: Experiment, task: Task[Any]) -> tuple[Evaluation, list[Record]]:
@@ -135,52 +130,3 @@ def notices(folder: Path, run: Experiment, task: Task[Any], step: int | None = N
     if step is None and made != run.steps:
         notes.append(f"note: this is the team after {made} of {run.steps} steps")
     return notes
-
-
-def team_at(folder: Path, run: Experiment, agents: tuple[AgentId, ...], step: int | None = None) -> Team:
-    """The team of a checkpoint of a run, the newest by default.
-
-    Raises:
-        ConfigError: if there is no such checkpoint, or it is damaged or of other policies.
-    """
-    paths = dict(checkpoints(folder / "checkpoints"))
-    if not paths or (step is not None and step not in paths):
-        others = f"; there is {', '.join(f'step {number}' for number in paths)}" if paths else ""
-        raise ConfigError(f"run {folder}: there is no checkpoint{'' if step is None else f' of step {step}'}{others}")
-    learners, _ = load_checkpoint(paths[max(paths) if step is None else step])
-    team = make_team(run.team, agents, run.seed)
-    for policy in team.trainable:
-        saved, parameters = learners.get(policy.name, {}).get("parameters", {}), policy.parameters()
-        if {name: tensor.shape for name, tensor in saved.items()} != {n: p.shape for n, p in parameters.items()}:
-            raise ConfigError(f"run {folder}: the checkpoint does not hold the weights of {policy.name}")
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                parameter.copy_(saved[name])
-    return team
-
-
-def check_saved(folder: Path, run: Experiment, otherwise: str = "") -> None:
-    """Refuses a run that has trained a team but not saved it yet.
-
-    Args:
-        otherwise: what else the user can do, after the words "finish it with: ...".
-
-    Raises:
-        ConfigError: saying how to finish it.
-    """
-    if run.steps and not (folder / "team").is_dir():
-        again = with_trust_flag(f"madrigal train {folder} --resume", run.task, run.records.trackers)
-        if newest_checkpoint(folder / "checkpoints"):
-            otherwise = f", or make one of the newest checkpoint: madrigal export {folder}{otherwise}"
-        raise ConfigError(f"run {folder}: there is no saved team yet; finish it with: {again}{otherwise}")
-
-
-def team_of(folder: Path, run: Experiment, agents: tuple[AgentId, ...]) -> Team:
-    """A run's saved team, or, where nothing was trained, the base models."""
-    return load_team(folder / "team", run.team, agents) if run.steps else make_team(run.team, agents, run.seed)
-
-
-def use_threads(count: int) -> None:
-    """Sets torch's threads on the CPU; 0 leaves them."""
-    if count:
-        torch.set_num_threads(count)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ class Saved:
         experiment: the settings that they were made with.
         learners: their states by name; None where no checkpoint was written yet.
         memory: the algorithm's.
-        fingerprints: of data, models and code at the start; empty in old runs.
+        fingerprints: of data, models and code at the start; empty where the folder does not say.
         changes: settings that are others now, as [before, now].
     """
 
@@ -56,20 +56,24 @@ def find_saved(folder: Path, run: Experiment, now: Mapping[str, str], tell: Tell
         ConfigError: if all checkpoints are damaged, or the run cannot go on with these settings, data or models.
     """
     checkpoint = newest_whole(folder / "checkpoints", tell)
-    if checkpoint is None and not (folder / "experiment.json").is_file():
-        return None
-    learners, state = checkpoint or (None, {"step": 0, "experiment": None, "memory": None})
-    if not {"experiment", "memory"} <= state.keys():
-        raise ConfigError(f"checkpoint step-{state['step']} of {folder} lacks settings or memory; remove it and resume")
-    text = state["experiment"]
-    before = from_json(str(text), f"checkpoint step-{state['step']}") if checkpoint else read_experiment(folder)
-    prints = state.get("fingerprints") or read_about(folder).get("fingerprints") or {}
-    _check_content(folder, prints, now, tell)
-    changes = _changes(before, run, known=bool(prints))
-    _check_changes(folder, changes, run, state["step"])
+    if checkpoint is None:
+        if not (folder / "experiment.json").is_file():
+            return None
+        saved = Saved(0, read_experiment(folder), fingerprints=read_about(folder).get("fingerprints") or {})
+    else:
+        learners, state = checkpoint
+        if not {"experiment", "memory"} <= state.keys():
+            raise ConfigError(
+                f"checkpoint step-{state['step']} of {folder} lacks settings or memory; remove it and resume"
+            )
+        before = from_json(str(state["experiment"]), f"checkpoint step-{state['step']}")
+        saved = Saved(state["step"], before, learners, state["memory"], state.get("fingerprints") or {})
+    _check_content(folder, saved.fingerprints, now, tell)
+    changes = _changes(saved.experiment, run, known=bool(saved.fingerprints))
+    _check_changes(folder, changes, run, saved.step)
     if changes and checkpoint:
-        tell(_announced(before, run, changes, state["step"]))
-    return Saved(state["step"], before, learners, state["memory"], prints, changes)
+        tell(_announced(saved.experiment, run, changes, saved.step))
+    return replace(saved, changes=changes)
 
 
 def state_of(run: Experiment, memory: Any, fingerprints: Mapping[str, str]) -> dict[str, Any]:
@@ -77,8 +81,8 @@ def state_of(run: Experiment, memory: Any, fingerprints: Mapping[str, str]) -> d
     return {"memory": memory, "experiment": to_json(run), "fingerprints": dict(fingerprints)}
 
 
-def _check_content(folder: Path, prints: Mapping[str, str], now: Mapping[str, str], tell: Tell) -> None:
-    changed = differences(prints, now)
+def _check_content(folder: Path, fingerprints: Mapping[str, str], now: Mapping[str, str], tell: Tell) -> None:
+    changed = differences(fingerprints, now)
     if CODE in changed:  # a mistake in it is mended, and the run goes on
         tell(f"{CODE} is not what this run was started with; going on with the new one")
     if others := [name for name in changed if name != CODE]:

@@ -1,4 +1,4 @@
-"""Saves a run beside its records, and takes it up again: settings, run.json, checkpoints, the team."""
+"""Saves a run beside its records, and restores it: settings, run.json, checkpoints, the team."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from madrigal.build.experiment import open_checked_task, pick_device
 from madrigal.config import Experiment, read_experiment, to_json
 from madrigal.learning.learners import Learners
 from madrigal.learning.partners import POOL, Partners
@@ -23,14 +22,16 @@ from madrigal.runs.folders import Held
 from madrigal.runs.log import RunLog
 from madrigal.runs.provenance import read_about, session, write_about
 from madrigal.tasks.trust import check_trust
+from madrigal.training.checks import open_checked_task
 from madrigal.training.fingerprints import fingerprints
-from madrigal.training.held_out import Callback, team_at
+from madrigal.training.held_out import Callback
 from madrigal.training.resume import Saved, find_saved, state_of
+from madrigal.training.teams import pick_device, team_at_step
 from madrigal.types import ConfigError, MadrigalError, TrainingError
 
 
-class Keeper:
-    """Owns a run folder's checkpoints, and takes up the one that a run goes on from.
+class Checkpointer:
+    """Owns a run folder's checkpoints, and restores the one that a run goes on from.
 
     Attributes:
         saved_at: the step of the newest checkpoint, -1 while there is none.
@@ -43,16 +44,16 @@ class Keeper:
             ConfigError: if the run in it cannot go on with these settings, data or models, or cannot be read.
         """
         self.place, self.run, self.watch = place, run, watch
-        self.prints = fingerprints(run, task)
+        self.fingerprints = fingerprints(run, task)
         self.saved: Saved | None = None
         if place.begun:
-            self.saved = find_saved(place.folder, run, self.prints, watch.stage)
+            self.saved = find_saved(place.folder, run, self.fingerprints, watch.stage)
         self.saved_at = -1
         if self.saved is not None:
             for flaw in RunLog(place.folder).check(self.saved.step):
                 watch.stage(flaw)
 
-    def take_up(self, log: RunLog, learning: Learners, partners: Partners) -> tuple[Any, int]:
+    def restore(self, log: RunLog, learning: Learners, partners: Partners) -> tuple[Any, int]:
         """Restores what was saved and records that the run begins or goes on; returns memory and first step.
 
         Raises:
@@ -65,12 +66,12 @@ class Keeper:
             if self.saved.learners is not None:
                 memory, first = self.saved.memory, self.saved.step
                 self.saved_at = first
-                self._restore(self.saved.learners)
+                self._restore_learners(self.saved.learners)
         self._begin_session(first, changes)
         log.rewind(first, extended=self.saved is not None and self.saved.extended)
         return memory, first
 
-    def _restore(self, learners: dict[str, dict[str, Any]]) -> None:
+    def _restore_learners(self, learners: dict[str, dict[str, Any]]) -> None:
         try:
             self.learning.restore({name: state for name, state in learners.items() if name != POOL})
             if POOL in learners:
@@ -85,10 +86,10 @@ class Keeper:
         folder = self.place.folder
         about = read_about(folder) if self.saved is not None else {}
         sessions = [*about.get("sessions", []), session(step, pick_device(self.run.team.device), changes)]
-        write_about(folder, about | {"sessions": sessions, "fingerprints": self.prints})
+        write_about(folder, about | {"sessions": sessions, "fingerprints": self.fingerprints})
         write_whole(folder / "experiment.json", to_json(self.run))
 
-    def lacks(self, first: int) -> str:
+    def missing_evaluation(self, first: int) -> str:
         """The evaluation that a run has to make before its next step; "" where it was made."""
         if first == 0:
             return "before"
@@ -105,13 +106,13 @@ class Keeper:
             return
         self.log.flush()
         pool = {POOL: self.partners.state()} if self.run.team.partners.share else {}
-        state = state_of(self.run, memory, self.prints)
+        state = state_of(self.run, memory, self.fingerprints)
         save_checkpoint(self.log.checkpoints, step, self.learning.states() | pool, state, self.run.records.keep)
         self.saved_at = step
         self.place.settle()
 
     @contextmanager
-    def keeping(self, step: int, memory: Any) -> Iterator[None]:
+    def saving_on_error(self, step: int, memory: Any) -> Iterator[None]:
         """Saves what was before a step, or an evaluation, that fails before any weight has moved; the error goes on."""
         pool, steps = self.partners.state(), self._steps()
         try:
@@ -181,7 +182,7 @@ def export(folder: Path, step: int | None = None, output: Path | None = None, *,
     if target.exists() and not (target / "team.json").is_file():
         raise ConfigError(f"--output: {target} exists and is no team; name another folder")
     with open_checked_task(run) as task:
-        save_team(team_at(folder, run, task.agents, wanted), target)
+        save_team(team_at_step(folder, run, task.agents, wanted), target)
     if target == own:
         write_about(folder, read_about(folder) | {"team_step": wanted})
     return target

@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from madrigal.algorithms import reported
-from madrigal.build.experiment import check_prompts, make_team, open_checked_task, open_rollout_workers
-from madrigal.build.learners import check_histories, make_learning
 from madrigal.config import Experiment, with_absolute_places
 from madrigal.learning.partners import Partners
-from madrigal.rollouts.play import Generate, GenerationRequest, StepFn
+from madrigal.rollouts.play import Generate, GenerationRequest, Judge
 from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Task
@@ -26,8 +24,11 @@ from madrigal.runs.log import RunLog
 from madrigal.runs.records import step_record, transcripts
 from madrigal.runs.signals import Stop, stop_on_signals
 from madrigal.runs.trackers import make_tracker
-from madrigal.training.held_out import Callback, NullCallback, evaluate_on, held_out, use_threads
-from madrigal.training.saving import Keeper, is_due
+from madrigal.training.checks import check_prompts, open_checked_task
+from madrigal.training.held_out import Callback, NullCallback, evaluate_on, held_out
+from madrigal.training.learners import check_histories, make_learning
+from madrigal.training.saving import Checkpointer, is_due
+from madrigal.training.teams import make_team, open_rollout_workers, use_threads
 from madrigal.types import Completion, Example, Group, Point
 
 
@@ -35,18 +36,20 @@ class StoppedError(Exception):
     """Somebody asked to stop while the team was evaluated, between two steps."""
 
 
-def train(
+def train_experiment(
     run: Experiment,
     folder: Path,
     *,
+    task: Task[Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     watch: Callback | None = None,
     stop: Stop | None = None,
 ) -> bool:
-    """Runs one experiment in its folder, which is made where there is none.
+    """Opens the task of an experiment and its run folder, which is made where there is none, and trains.
 
     Args:
+        task: the task itself, where no file names it.
         resume: go on with the run in the folder, if there is one.
         overwrite: replace the run in the folder.
         stop: nonzero when the run is to stop after the present step; None listens to signals.
@@ -58,55 +61,42 @@ def train(
     Raises:
         ConfigError: if the folder holds a run and neither resume nor overwrite, or another process trains there.
     """
-    with open_checked_task(run) as task:
-        return train_on(task, run, folder, resume=resume, overwrite=overwrite, watch=watch, stop=stop)
+    hold = held(folder, resume=resume, overwrite=overwrite, beside=True)
+    with open_checked_task(run, task) as checked, hold as place:
+        return not training_loop(checked, run, place, watch=watch, stop=stop)
 
 
-def train_on(
-    task: Task[Any],
-    run: Experiment,
-    folder: Path,
-    *,
-    resume: bool = False,
-    overwrite: bool = False,
-    watch: Callback | None = None,
-    stop: Stop | None = None,
-) -> bool:
-    """`train` on a task that `open_checked_task` has opened."""
-    with held(folder, resume=resume, overwrite=overwrite, beside=True) as place:
-        return not train_in(task, run, place, watch=watch, stop=stop)
-
-
-def train_in(
+def training_loop(
     task: Task[Any], run: Experiment, place: Held, *, watch: Callback | None = None, stop: Stop | None = None
 ) -> int:
-    """`train_on` in a folder that is held. Every step is four verbs: play, credit, update, sync.
+    """Trains in a folder that is held, on a task that is open. Every step is four verbs: play, credit, update, sync.
 
     Returns:
         0 when all steps were made, else what `stop` said: the signal that ended the run early.
     """
     watch, run = watch or NullCallback(), with_absolute_places(run)
     use_threads(run.threads)
-    keeper = Keeper(place, run, watch, task)
+    checkpointer = Checkpointer(place, run, watch, task)
     watch.stage("loading the team")
     team = make_team(run.team, task.agents, run.seed)
     check_prompts(run, task, team, [*_trained(run, task), *held_out(run, task)])
     learning = make_learning(run, team)
     check_histories(run, task, learning.critics, _trained(run, task))
-    log = RunLog(place.folder, [make_tracker(t, place.folder, dataclasses.asdict(run)) for t in run.records.trackers])
+    trackers = [make_tracker(kind, place.folder, dataclasses.asdict(run)) for kind in run.records.trackers]
+    log = RunLog(place.folder, trackers, run.records.transcripts)
     partners = Partners(run.team.partners, team.seats, run.sampling)
-    memory, step = keeper.take_up(log, learning, partners)  # only now: what cannot be loaded leaves no run behind
-    minded, ended = stop_on_signals() if stop is None else nullcontext(stop), False
-    with open_rollout_workers(run, task, team) as (speak, judge), minded as interrupted:
-        judged = _Evaluator(run, task, _until(interrupted, speak), judge, log, watch, place)
+    memory, step = checkpointer.restore(log, learning, partners)  # only now: what cannot be loaded leaves no run behind
+    signals, ended = stop_on_signals() if stop is None else nullcontext(stop), False
+    with open_rollout_workers(run, task, team) as (speak, judge), signals as interrupted:
+        evaluate = _Evaluator(run, task, _until(interrupted, speak), judge, log, watch, place)
         try:
-            if run.steps and (missing := keeper.lacks(step)):
-                judged(missing, step)
+            if run.steps and (missing := checkpointer.missing_evaluation(step)):
+                evaluate(missing, step)
             if step < run.steps:
                 watch.stage("training")
             while step < run.steps and not interrupted():
                 began = time.perf_counter()
-                with keeper.keeping(step, memory):
+                with checkpointer.saving_on_error(step, memory):
                     partners.remember(step)
                     groups = learning.read(_play(run, task, step, partners, speak, judge))
                     stages, memory = run.algorithm.credit(groups, memory)
@@ -118,19 +108,19 @@ def train_in(
                 watch.step(record)
                 step += 1
                 if is_due(step, run.evaluation.every) and step < run.steps:
-                    with keeper.keeping(step, memory):
-                        judged(f"step-{step}", step)
+                    with checkpointer.saving_on_error(step, memory):
+                        evaluate(f"step-{step}", step)
                 if is_due(step, run.records.checkpoint_every) or step == run.steps:
-                    keeper.save(step, memory)
+                    checkpointer.save(step, memory)
             if step == run.steps:
-                judged("after", step)
+                evaluate("after", step)
                 ended = True
         except StoppedError:
             pass  # there is nothing half done: the weights are those after the last step
         if run.steps:
-            keeper.save(step, memory)
+            checkpointer.save(step, memory)
         if step:
-            keeper.save_team(team, step)
+            checkpointer.save_team(team, step)
     return 0 if ended else int(interrupted())
 
 
@@ -159,7 +149,7 @@ def examples_of(step: int, examples: Sequence[Example], count: int, seed: int) -
 
 
 def _play(
-    run: Experiment, task: Task[Any], step: int, partners: Partners, speak: Generate, judge: StepFn
+    run: Experiment, task: Task[Any], step: int, partners: Partners, speak: Generate, judge: Judge
 ) -> list[Group[Any]]:
     examples = examples_of(step, task.examples("train"), run.prompts, run.seed)
     origins = [Point(example.id, task.reset(example)) for example in examples]
@@ -190,7 +180,7 @@ class _Evaluator:
     run: Experiment
     task: Task[Any]
     speak: Generate
-    judge: StepFn
+    judge: Judge
     log: RunLog
     watch: Callback
     place: Held

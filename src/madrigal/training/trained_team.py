@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from madrigal.build.experiment import open_checked_task
 from madrigal.config import Experiment, read_experiment
 from madrigal.policies.quiet import quiet_libraries
 from madrigal.policies.team import Team
@@ -25,7 +24,8 @@ from madrigal.tasks.coordinating import Coordinating, coordinated
 from madrigal.tasks.discussion.debate import Debate, DebateTask
 from madrigal.tasks.own import guarded
 from madrigal.tasks.trust import check_trust
-from madrigal.training.held_out import check_saved, team_at, team_of, use_threads
+from madrigal.training.checks import open_checked_task
+from madrigal.training.teams import check_saved, team_of_run, use_threads
 from madrigal.types import AgentId, ConfigError, Episode, Example, Point, Step, Turn
 
 BATCH = 32  # questions answered together; the first answers to many come early
@@ -167,8 +167,7 @@ def load_team(
     given = None if task is None else guarded(task, "task")
     plain = _task_to_ask(settings) if given is None else given
     asked = coordinated(plain, settings.topology)
-    team = team_of(folder, settings, asked.agents) if step is None else team_at(folder, settings, asked.agents, step)
-    return TrainedTeam(settings, asked, team, given)
+    return TrainedTeam(settings, asked, team_of_run(folder, settings, asked.agents, step), given)
 
 
 def _task_to_ask(run: Experiment) -> Task[Any]:

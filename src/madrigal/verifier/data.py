@@ -52,8 +52,8 @@ def write_rows(rows: Iterable[Row], file: Path) -> None:
     """Writes one line per answer, replacing the file."""
     lines = []
     for row in rows:
-        said = {"id": row.id, "question": row.question, "answer": row.answer, "right": row.right, "way": row.way}
-        lines.append(json.dumps(said | ({"choices": row.choices} if row.choices else {}), ensure_ascii=False))
+        fields = {"id": row.id, "question": row.question, "answer": row.answer, "right": row.right, "way": row.way}
+        lines.append(json.dumps(fields | ({"choices": row.choices} if row.choices else {}), ensure_ascii=False))
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("".join(f"{line}\n" for line in lines))
 
@@ -64,19 +64,19 @@ def load_rows(file: Path) -> list[Row]:
     Raises:
         ConfigError, TaskError: naming the file, the line and what is wrong with it.
     """
-    return [_row(number, said, file) for number, said in enumerate(read_rows(str(file)), start=1)]
+    return [_row(number, fields, file) for number, fields in enumerate(read_rows(str(file)), start=1)]
 
 
-def _row(number: int, said: dict[str, object], file: Path) -> Row:
-    match said:
+def _row(number: int, fields: dict[str, object], file: Path) -> Row:
+    match fields:
         case {"id": str(name), "question": str(question), "answer": str(answer), "right": bool(right)}:
-            way = said.get("way", "plain")
-            choices = said.get("choices", ())
+            way = fields.get("way", "plain")
+            choices = fields.get("choices", ())
             if way in get_args(Way) and isinstance(choices, list | tuple):
                 return Row(name, question, answer, right, cast(Way, way), tuple(map(str, choices)))
     raise TaskError(
         f"{file}, row {number}: expected the texts id, question and answer, and right as true or false, got "
-        f"{json.dumps(said)[:80]}"
+        f"{json.dumps(fields)[:80]}"
     )
 
 
@@ -164,15 +164,15 @@ def counted(say: Say, plain: int, tell: Tell, clock: Callable[[], float] = time.
     Args:
         plain: plain answers that will be asked for; helped and misled ones follow, as many as are needed.
     """
-    began = told = clock()
+    began = shown = clock()
     count = 0
 
     def counting(asks: Sequence[Ask], temperature: float) -> Sequence[str]:
-        nonlocal told, count
+        nonlocal shown, count
         texts = say(asks, temperature)
         count, now = count + len(texts), clock()
-        if told == began or now - told >= EVERY:
-            told = now
+        if shown == began or now - shown >= EVERY:
+            shown = now
             tell(_progress(count, plain, now - began))
         return texts
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import random
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from madrigal.rollouts.seeds import derive
@@ -148,7 +148,7 @@ def _rewrite(questions: dict[str, Question], pools: dict[str, Pool], say: Say, c
     for row, text in zip(rows, say(asks, _temperature(config, "rewrite")), strict=True):
         same = result_of(text, row.choices) == result_of(row.answer, row.choices)
         answer = restyled(text, row.asked) if same else row.answer
-        pools[row.id][row.right].append(Row(row.id, row.question, answer, row.right, row.way, row.choices))
+        pools[row.id][row.right].append(replace(row, answer=answer))
 
 
 def balanced(pool: Pool, each: int, seed: int) -> list[Row]:
@@ -173,7 +173,7 @@ def plain(question: Question) -> Messages:
 def helped(question: Question, aid: Aid, attempt: int) -> Messages:
     """The question with help towards a right answer; with every attempt one more step is given, at last all of them."""
     if aid == "instruction":
-        return _told(question, HINT.format(reference=question.reference.strip()))
+        return _instructed(question, HINT.format(reference=question.reference.strip()))
     given = steps(question.reference)
     return _begun(question, given[: attempt % len(given) + 1])
 
@@ -181,7 +181,7 @@ def helped(question: Question, aid: Aid, attempt: int) -> Messages:
 def misled(question: Question, aid: Aid, rng: random.Random) -> Messages:
     """The question with a push towards a wrong answer."""
     if aid == "instruction":
-        return _told(question, ERR)
+        return _instructed(question, ERR)
     given = steps(question.reference)
     place = rng.randrange(len(given))
     return _begun(question, [*given[:place], slipped(given[place], rng)])
@@ -203,12 +203,12 @@ def slipped(step: str, rng: random.Random) -> str:
     >>> slipped("12+5=17.", random.Random(0)) in {f"12+5={n}." for n in range(12, 23) if n != 17}
     True
     """
-    found = _LAST_NUMBER.search(step)
-    if found is None:
+    number = _LAST_NUMBER.search(step)
+    if number is None:
         return step
-    value = int(found[0])
+    value = int(number[0])
     others = [n for n in range(max(0, value - 5), value + 6) if n != value]
-    return f"{step[: found.start()]}{rng.choice(others)}{step[found.end() :]}"
+    return f"{step[: number.start()]}{rng.choice(others)}{step[number.end() :]}"
 
 
 def restyled(text: str, question: Question) -> str:
@@ -227,10 +227,10 @@ def rewriting(answer: str, example: str) -> Messages:
     return (Message("user", REWRITE.format(answer=answer, example=example)),)
 
 
-def _told(question: Question, what: str) -> Messages:
+def _instructed(question: Question, instruction: str) -> Messages:
     """The question with an instruction before the words that say how to end."""
-    asked = question_prompt(question.text, question.choices).removesuffix(ending(question.choices)).strip()
-    return (Message("user", f"{asked}\n\n{what} {ending(question.choices)}"),)
+    prompt = question_prompt(question.text, question.choices).removesuffix(ending(question.choices)).strip()
+    return (Message("user", f"{prompt}\n\n{instruction} {ending(question.choices)}"),)
 
 
 def _begun(question: Question, given: list[str]) -> Messages:

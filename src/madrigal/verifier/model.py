@@ -34,6 +34,7 @@ from madrigal.verifier.settings import Body
 NAME = "verifier"
 SETTINGS, HEAD, ADAPTER, WHOLE = "verifier.json", "head.safetensors", "adapter_model.safetensors", "model.safetensors"
 ROWS = 16  # answers read at once
+Encoded = tuple[tuple[int, ...], tuple[int, ...]]  # token ids of the prompt, and of the answer
 
 
 @dataclass(slots=True, eq=False)
@@ -62,34 +63,32 @@ class LearnedVerifier:
                 scores += logits.gather(1, last)[:, 0].sigmoid().tolist()
         return scores
 
-    def encode(self, question: Question, answer: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def encode(self, question: Question, answer: str) -> Encoded:
         """Token ids of the question, as agents are asked it, and of the answer with its end token, cut to length.
 
         Raises:
             RewardError: if there is no room for an answer.
         """
-        speaker = self.critic.body
-        asked = speaker.encode((Message("user", question_prompt(question.text, question.choices)),))
-        room = self.body.max_length - len(asked)
+        policy = self.critic.body
+        prompt = policy.encode((Message("user", question_prompt(question.text, question.choices)),))
+        room = self.body.max_length - len(prompt)
         if room < 1:
             raise RewardError(
-                f"verifier: a question of {len(asked)} tokens leaves no room for an answer in {self.body.max_length}; "
+                f"verifier: a question of {len(prompt)} tokens leaves no room for an answer in {self.body.max_length}; "
                 "train it with a larger --body.max-length"
             )
-        said = speaker.encode_text(answer.strip())
-        return asked, tuple([*said, speaker.tokenizer.eos_token_id][:room])
+        ids = policy.encode_text(answer.strip())
+        return prompt, tuple([*ids, policy.tokenizer.eos_token_id][:room])
 
-    def logits(
-        self, rows: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
-    ) -> tuple[Float[Tensor, "B T"], Bool[Tensor, "B T"]]:
+    def logits(self, rows: Sequence[Encoded]) -> tuple[Float[Tensor, "B T"], Bool[Tensor, "B T"]]:
         """The logit after each token of each answer, and which of them are real; 0 in padding."""
         device, pad = self.critic.body.device, self.critic.body.tokenizer.pad_token_id
-        ids, seen = pad_rows([asked + said for asked, said in rows], pad)
-        found = self.critic.outputs(ids.to(device), seen.to(device))
-        answers, mask = pad_rows([said for _, said in rows], pad)
-        logits = found.new_zeros(answers.shape)
-        for n, (asked, said) in enumerate(rows):
-            logits[n, : len(said)] = found[n, len(asked) : len(asked) + len(said)]
+        ids, seen = pad_rows([prompt + answer for prompt, answer in rows], pad)
+        outputs = self.critic.outputs(ids.to(device), seen.to(device))
+        answers, mask = pad_rows([answer for _, answer in rows], pad)
+        logits = outputs.new_zeros(answers.shape)
+        for n, (prompt, answer) in enumerate(rows):
+            logits[n, : len(answer)] = outputs[n, len(prompt) : len(prompt) + len(answer)]
         return logits, mask.to(device)
 
     def save(self, folder: Path) -> None:
@@ -115,16 +114,17 @@ def load_verifier(folder: Path, device: torch.device) -> LearnedVerifier:
     body = _read_body(folder)
     if not (folder / HEAD).is_file():
         raise ConfigError(f"verifier {folder}: expected {HEAD} beside {SETTINGS}, found none; train it again")
-    speaker = _load_body(folder, body, device)
+    policy = _load_body(folder, body, device)
     try:
         weight = load_file(folder / HEAD)["weight"]
     except (OSError, KeyError, SafetensorError) as error:
-        raise _unreadable(folder, error) from error
+        reason = str(error).strip().split("\n")[0]
+        raise ConfigError(f"verifier {folder}: the weights could not be loaded: {reason}; train it again") from error
     check_weights({HEAD: weight}, f"verifier {folder}")
-    head = ScalarHead(weight.shape[1], speaker.device)
+    head = ScalarHead(weight.shape[1], policy.device)
     with torch.no_grad():
         head.weight.copy_(weight)
-    return LearnedVerifier(Critic(speaker, head), body)
+    return LearnedVerifier(Critic(policy, head), body)
 
 
 def _load_body(folder: Path, body: Body, device: torch.device) -> LocalPolicy:
@@ -136,15 +136,9 @@ def _load_body(folder: Path, body: Body, device: torch.device) -> LocalPolicy:
     return load_policy(NAME, replace(body.policy, model=str(folder), trainable=False), device)
 
 
-def _unreadable(folder: Path, error: Exception) -> ConfigError:
-    reason = str(error).strip().split("\n")[0]
-    return ConfigError(f"verifier {folder}: the weights could not be loaded: {reason}; train it again")
-
-
 def _read_body(folder: Path) -> Body:
     try:
-        said = json.loads((folder / SETTINGS).read_text())
-        return Body(**said)
+        return Body(**json.loads((folder / SETTINGS).read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(
             f"verifier {folder}: expected the {SETTINGS} of a learned verifier, found none that can be read; make one "

@@ -90,7 +90,7 @@ def address_of(server: Server) -> str:
 
 
 def _handler(verifier: Verifier) -> type[BaseHTTPRequestHandler]:
-    """The library of Python asks for a class; it does nothing but pass on."""
+    """The class that `http.server` asks for; requests go one at a time to the verifier."""
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -153,12 +153,12 @@ def read_request(body: bytes) -> tuple[Question, list[str]]:
         RefusedError: saying what was expected.
     """
     try:
-        said = json.loads(body)
+        fields = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise RefusedError(HTTPStatus.BAD_REQUEST, "expected a body of JSON") from error
-    match said:
-        case {"question": str(question), "answers": list(answers)} if set(said) <= {"question", "answers", "choices"}:
-            choices = said.get("choices", [])
+    match fields:
+        case {"question": str(question), "answers": list(answers)} if set(fields) <= {"question", "answers", "choices"}:
+            choices = fields.get("choices", [])
             if _are_texts(answers) and _are_texts(choices) and 0 < len(answers) <= MOST:
                 return Question(question, choices=tuple(choices)), answers
     wanted = f'{{"question": text, "answers": [1 to {MOST} texts]}}, and "choices": [texts] where there are some'

@@ -61,7 +61,7 @@ def _step(
     verifier: LearnedVerifier, optimizer: Optimizer, rows: Sequence[Row], config: Training, scale: float
 ) -> float:
     encoded = [verifier.encode(row.asked, row.answer) for row in rows]
-    tokens = len(rows) if config.tokens == "last" else sum(len(said) for _, said in encoded)
+    tokens = len(rows) if config.tokens == "last" else sum(len(answer) for _, answer in encoded)
     optimizer.zero_grad()
     total = 0.0
     for start in range(0, len(rows), config.batch):

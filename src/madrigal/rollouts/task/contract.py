@@ -111,7 +111,7 @@ def explain(error: BaseException) -> str:
     Where none of the user's code took part, the line that raised.
     """
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not _is_library(frame.filename)] or frames
+    own = [frame for frame in frames if not frame.filename.startswith(_LIBRARIES)] or frames
     where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
     return f"{type(error).__name__}: {one_line(error)}{'' if isinstance(error, SyntaxError) else where}"
 
@@ -119,10 +119,6 @@ def explain(error: BaseException) -> str:
 def one_line(error: BaseException) -> str:
     """What an error says, its line breaks made blanks."""
     return " ".join(str(error).split())
-
-
-def _is_library(file: str) -> bool:
-    return file.startswith(_LIBRARIES)
 
 
 def oddity(task: Task[Any], step: Step[Any]) -> str:

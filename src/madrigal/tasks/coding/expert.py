@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from madrigal.tasks.coding.config import ExpertConfig
-from madrigal.tasks.post import PostError, post
+from madrigal.tasks.endpoint import EndpointError, post_json
 from madrigal.types import ConfigError, EngineError
 
 MAX_TOKENS = 2048  # the authors' configuration, as are the two numbers below
@@ -127,15 +127,15 @@ def open_expert(config: ExpertConfig, pause: Callable[[float], None] = time.slee
     headers = {"Authorization": f"Bearer {key}"}
 
     def ask(question: str) -> str:
-        wish = {
+        body = {
             "model": config.model,
             "messages": [{"role": "user", "content": question}],
             "max_tokens": MAX_TOKENS,
             "temperature": TEMPERATURE,
         }
         try:
-            status, content = post(url, wish, seconds=SECONDS, largest=LARGEST, headers=headers)
-        except PostError as error:
+            status, content = post_json(url, body, seconds=SECONDS, largest=LARGEST, headers=headers)
+        except EndpointError as error:
             raise EngineError(f"the expert {config.model} did not answer: {error}") from None
         if status != 200:
             # The words of the refusal are left out: some endpoints repeat a part of the key in them.

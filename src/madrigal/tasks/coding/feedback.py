@@ -44,7 +44,7 @@ def next_messages(
     first: str,
     past: Sequence[Exchange],
     agent: AgentId,
-    sandbox_slice: int | None = 1,
+    sandbox_slice: int = 1,
 ) -> Messages:
     """Returns what one agent is shown in the round after `past`; with no past, its first prompt.
 
@@ -61,7 +61,7 @@ def next_messages(
         first: the agent's first prompt.
         past: the agent's own finished rounds, oldest first.
         agent: "helper" or "main"; main is also told how it uses aux.
-        sandbox_slice: how many failing tests are shown: the first n, all for 0 or None, the last n for -n.
+        sandbox_slice: how many failing tests are shown: the first n, all for 0, the last n for -n.
     """
     if not past:
         return (Message("user", first),)
@@ -81,7 +81,7 @@ def next_messages(
     return tuple(messages)
 
 
-def diagnosis(score: Score, agent: AgentId, sandbox_slice: int | None = 1) -> str:
+def diagnosis(score: Score, agent: AgentId, sandbox_slice: int = 1) -> str:
     """Words every level of a score for one agent.
 
     >>> from madrigal.tasks.coding.score import Fault, Findings, Judged, Score

@@ -1,7 +1,4 @@
-"""A programming problem, and its unit tests one by one; read off the syntax tree, nothing is executed.
-
-Every assert becomes a test of its own, so that an answer earns the share of them that it passes; the
-published reward does the same line by line, which loses loops and values computed beforehand.
+"""A programming problem in HumanEval's schema; read off the syntax tree, nothing is executed.
 
 References:
     Chen et al., 2021, "Evaluating Large Language Models Trained on Code", arXiv:2107.03374 (HumanEval).
@@ -11,24 +8,16 @@ from __future__ import annotations
 
 import ast
 import re
-import sys
-from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
-from heapq import heapify, heappop, heappush
 
-from madrigal.tasks.coding.program import AUX, bound_names, changed_names, find_function, parse
-from madrigal.tasks.coding.sandbox import CallTest, CheckTest, literals
-from madrigal.tasks.coding.score import Fault
+from madrigal.tasks.coding.pieces import find_function
+from madrigal.tasks.coding.program import AUX
+from madrigal.tasks.coding.unit_tests import unit_tests
 from madrigal.types import Example, TaskError
 
-UnitTest = CallTest | CheckTest
-
-_CANDIDATE = "candidate"
 _LONE = re.compile("[\ud800-\udfff]")
-_MOST_TEXT = 1 << 24  # characters of all tests of one problem
 _FIELDS = ("prompt", "entry_point", "test")
 
 
@@ -77,13 +66,21 @@ def check_problem(example: Example) -> None:
         TaskError: naming the example.
     """
     problem = problem_of(example)
+    with blaming(example):
+        try:
+            parameters(problem)
+            unit_tests(problem.test)
+        except RecursionError as error:
+            raise TaskError("its prompt is nested too deeply") from error
+
+
+@contextmanager
+def blaming(example: Example) -> Iterator[None]:
+    """Names the example in a TaskError that is raised within."""
     try:
-        parameters(problem)
-        unit_tests(problem.test)
+        yield
     except TaskError as error:
         raise TaskError(f"example {example.id}: {error}; mend it or leave it out") from error
-    except RecursionError as error:
-        raise TaskError(f"example {example.id}: its prompt is nested too deeply; mend it or leave it out") from error
 
 
 def parameters(problem: Problem) -> str:
@@ -115,190 +112,3 @@ def _until_closed(text: str) -> str | None:
         if depth == 0:
             return " ".join(text[:index].split())
     return None
-
-
-@lru_cache(maxsize=1024)
-def unit_tests(test: str) -> tuple[UnitTest, ...]:
-    """Takes `check(candidate)` apart: one test per assert, one per loop that holds asserts.
-
-    - `assert candidate(<literals>) == <literal>` becomes a CallTest;
-    - any other test becomes a CheckTest: the statement, after the statements before it that it needs;
-    - `assert candidate(x)` and `assert not candidate(x)` stay CheckTests, for a truthy answer passes them;
-    - what does not involve the candidate (`assert True`) is dropped, and so are duplicates.
-
-    >>> unit_tests("def check(candidate):\\n    assert candidate(2) == 4, 'two'\\n    assert True")
-    (CallTest(arguments='(2,)', expected='4'),)
-
-    Raises:
-        TaskError: if the source has no `check`, does not parse, or tests nothing.
-    """
-    tree = parse(test)
-    if isinstance(tree, Fault):
-        raise TaskError(f"expected tests that parse, got {tree.message} on line {tree.line}: {test[:80]!r}")
-    check = next((n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "check"), None)
-    if check is None or not check.args.args:
-        raise TaskError(f"expected a function `check(candidate)` in the tests, got {test[:80]!r}")
-    candidate = check.args.args[0].arg
-    # What stands around `check` and may be needed by its tests; not what calls it, nor a docstring.
-    set_up = [node for node in tree.body if node is not check and check.name not in _names(node)]
-    try:
-        tests = _Slices([*set_up, *check.body], candidate).tests(len(check.body))
-    except (RecursionError, MemoryError, ValueError) as error:  # nested, or a number too long to print
-        reason = str(error) or type(error).__name__
-        raise TaskError(f"expected tests that can be taken apart, got {test[:80]!r} ({reason})") from error
-    if not tests:
-        raise TaskError(f"expected at least one assert on {candidate} in check, got {test[:80]!r}")
-    if foreign := sorted({name for unit_test in tests for name in _foreign(unit_test)}):
-        raise TaskError(
-            f"expected tests that need the standard library alone, got tests that import {', '.join(foreign)}; "
-            "the sandbox has no other package"
-        )
-    return tests
-
-
-def shown(test: UnitTest) -> str:
-    """A test as an agent reads it.
-
-    >>> shown(CallTest("([1, 2],)", "3"))
-    'candidate([1, 2]) expected 3'
-    """
-    if isinstance(test, CallTest):
-        arguments = re.sub(r",\)$", ")", test.arguments.strip())
-        return f"{_CANDIDATE}{arguments} expected {test.expected}"
-    last = ast.parse(test.source).body[-1]
-    return f"assert {ast.unparse(last.test)}" if isinstance(last, ast.Assert) else ast.unparse(last)
-
-
-class _Slices:
-    """The statements that make a test, and for each the earlier ones that it depends on.
-
-    A slice goes backwards along the names; what each statement reads and changes is looked up once, and only
-    statements that change a name that is asked for are visited.
-    """
-
-    def __init__(self, statements: Sequence[ast.stmt], candidate: str) -> None:
-        self._statements = statements
-        self._candidate = candidate
-        self._names = [_names(statement) for statement in statements]
-        self._texts: dict[int, str] = {}
-        self._writers = defaultdict[str, list[int]](list)
-        self._askers = defaultdict[str, list[int]](list)
-        for place, statement in enumerate(statements):
-            for name in _touched(statement):
-                self._writers[name].append(place)
-            if isinstance(statement, ast.Assert) and candidate in self._names[place]:
-                for name in self._names[place] - {candidate}:
-                    self._askers[name].append(place)
-
-    def tests(self, count: int) -> tuple[UnitTest, ...]:
-        """The tests that the last `count` statements make, without doubles."""
-        places = range(len(self._statements) - count, len(self._statements))
-        tests, size = dict[UnitTest, None](), 0
-        for test in map(self._test, places):
-            if test is None:
-                continue
-            size += len(test.source) if isinstance(test, CheckTest) else len(test.arguments)
-            if size > _MOST_TEXT:
-                raise ValueError(f"more than {_MOST_TEXT} characters of tests")
-            tests[test] = None
-        return tuple(tests)
-
-    def _test(self, place: int) -> UnitTest | None:
-        """Makes one test of a statement, or None where it tests nothing."""
-        statement = self._statements[place]
-        if isinstance(statement, ast.Return) or bound_names(statement):
-            return None
-        needed = self._needed(place, self._writers)
-        if self._candidate not in self._names[place] and not any(self._candidate in self._names[i] for i in needed):
-            # `assert candidate(xs) is None` before `assert xs == [1, 2]`: what is tested is the argument.
-            needed = self._needed(place, self._askers) if isinstance(statement, ast.Assert) else []
-            if not needed:
-                return None
-            needed = sorted({*needed, *(i for one in needed for i in self._needed(one, self._writers))})
-        if isinstance(statement, ast.Assert):
-            if call := _call_test(statement.test, self._candidate):
-                return call
-        elif not any(
-            isinstance(node, ast.Assert | ast.Raise) for i in [place, *needed] for node in ast.walk(self._statements[i])
-        ):
-            return None
-        alias = [] if self._candidate == _CANDIDATE else [f"{self._candidate} = {_CANDIDATE}"]
-        return CheckTest("\n".join([*alias, *(self._text(i) for i in [*needed, place])]))
-
-    def _needed(self, place: int, changers: Mapping[str, list[int]]) -> list[int]:
-        """The places of the earlier statements that a statement depends on, in order."""
-        waiting = [-i for i in self._changers(place, changers)]
-        heapify(waiting)
-        needed = set[int]()
-        while waiting:
-            earlier = -heappop(waiting)
-            if earlier not in needed:
-                needed.add(earlier)
-                for i in self._changers(earlier, self._writers):
-                    heappush(waiting, -i)
-        return sorted(needed)
-
-    def _changers(self, place: int, changers: Mapping[str, list[int]]) -> Iterator[int]:
-        for name in self._names[place] - {self._candidate}:
-            places = changers.get(name, [])
-            yield from places[: bisect_left(places, place)]
-
-    def _text(self, place: int) -> str:
-        if place not in self._texts:
-            self._texts[place] = ast.unparse(self._statements[place])
-        return self._texts[place]
-
-
-def _foreign(test: UnitTest) -> set[str]:
-    """The packages that a test imports and the sandbox lacks; an import that a `try` guards does not count."""
-    if isinstance(test, CallTest) or "import" not in test.source:
-        return set()
-    packages, waiting = set[str](), list[ast.AST](ast.parse(test.source).body)
-    while waiting:
-        match node := waiting.pop():
-            case ast.Import(names=aliases):
-                packages |= {alias.name.partition(".")[0] for alias in aliases}
-            case ast.ImportFrom(module=str(module), level=0):
-                packages.add(module.partition(".")[0])
-        if not isinstance(node, ast.Try):
-            waiting += ast.iter_child_nodes(node)
-    return packages - sys.stdlib_module_names
-
-
-def _call_test(test: ast.expr, candidate: str) -> CallTest | None:
-    match test:
-        case ast.Compare(
-            left=ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]),
-            ops=[ast.Eq()],
-            comparators=[expected],
-        ) if name == candidate and all(map(_is_literal, [*arguments, expected])):
-            return CallTest(ast.unparse(ast.Tuple(arguments, ast.Load())), ast.unparse(expected))
-    return None
-
-
-def _is_literal(node: ast.expr) -> bool:
-    try:
-        ast.literal_eval(node)
-        literals.parse(ast.unparse(node))
-    except (ValueError, TypeError):
-        return False
-    return True
-
-
-def _touched(statement: ast.stmt) -> set[str]:
-    """The names whose values a statement may change: all that a loop or call mentions, else what it binds."""
-    match statement:
-        case ast.Assert() | ast.Return():
-            return set()
-        case ast.Assign(targets=targets):
-            return {name for target in targets for name in _names(target)}
-        case ast.AugAssign(target=target):
-            return _names(target)
-        case ast.Expr() | ast.For() | ast.While() | ast.If() | ast.With() | ast.Try():
-            tests = any(isinstance(node, ast.Assert) for node in ast.walk(statement))
-            return set() if tests else _names(statement) | changed_names(statement)
-    return bound_names(statement)
-
-
-def _names(tree: ast.AST) -> set[str]:
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}

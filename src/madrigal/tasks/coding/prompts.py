@@ -6,26 +6,21 @@ required function and may call `aux`; both answer with code only. One wording se
 
 from __future__ import annotations
 
-
-def helper_prompt(problem: str, entry_point: str, parameters: str) -> str:
-    """The helper's first observation; `parameters` is the text between the parentheses of the main function."""
-    return (
-        f"{problem.strip()}\n\n"
-        f"Write a helper function aux({parameters}) that returns useful data for {entry_point}. Code only.\n"
-        f"def aux({parameters}):"
-    )
+from madrigal.tasks.coding.config import HELPER
+from madrigal.tasks.coding.problem import Problem, parameters
+from madrigal.types import AgentId
 
 
-def main_prompt(problem: str, entry_point: str, parameters: str) -> str:
-    """The main agent's first observation; `parameters` names what the main function takes."""
-    return (
-        f"{problem.strip()}\n\n"
-        f"Write {entry_point}. A helper aux({parameters}) is available: do not redefine it, call it and use its "
-        f"result. Code only.\n"
-        f"def {entry_point}({parameters}):"
-    )
+def first_prompt(problem: Problem, agent: AgentId, *, alone: bool = False) -> str:
+    """The first observation of the helper, of the main agent, or of one `alone` who writes everything.
 
-
-def alone_prompt(problem: str, entry_point: str, parameters: str) -> str:
-    """The first observation of a single agent that writes everything."""
-    return f"{problem.strip()}\n\nWrite {entry_point}. Code only.\ndef {entry_point}({parameters}):"
+    Raises:
+        TaskError: if the prompt has no `def` line of the entry point.
+    """
+    entry, takes = problem.entry_point, parameters(problem)
+    name, request = entry, f"Write {entry}."
+    if agent == HELPER:
+        name, request = "aux", f"Write a helper function aux({takes}) that returns useful data for {entry}."
+    elif not alone:
+        request += f" A helper aux({takes}) is available: do not redefine it, call it and use its result."
+    return f"{problem.prompt.strip()}\n\n{request} Code only.\ndef {name}({takes}):"

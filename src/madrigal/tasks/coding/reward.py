@@ -21,11 +21,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from madrigal.tasks.coding.problem import Problem, UnitTest, shown, unit_tests
-from madrigal.tasks.coding.program import AUX, Function, clean, combine, find_function, preamble, syntax_fault
+from madrigal.tasks.coding.cleaning import clean
+from madrigal.tasks.coding.pieces import Function, find_function
+from madrigal.tasks.coding.problem import Problem
+from madrigal.tasks.coding.program import AUX, combine, preamble, syntax_fault
 from madrigal.tasks.coding.sandbox import CallTest, Program, Verdict
 from madrigal.tasks.coding.schemes import SCHEMES, schemes_of
 from madrigal.tasks.coding.score import Findings, Judged, Score
+from madrigal.tasks.coding.unit_tests import UnitTest, shown, unit_tests
 from madrigal.tasks.coding.usage import is_thin_wrapper, usage_of
 from madrigal.types import RewardError
 
@@ -62,8 +65,11 @@ def score_pair(problem: Problem, helper: str, main: str, judge: Judge, *, aux_re
     function = find_function(texts["main"], problem.entry_point)
     findings = _findings(problem, function, combine(problem.prompt, problem.entry_point, main, helper), texts)
     findings = replace(findings, aux_missing=_missing(aux, AUX))
-    if aux and function and function.node and not findings.fault:
-        findings = replace(findings, schemes=schemes_of(function.node))
+    if function and function.node:
+        usage, misuse = usage_of(function.node)
+        findings = replace(findings, usage=usage, misuse=misuse, thin=is_thin_wrapper(function.node))
+        if aux and not findings.fault:
+            findings = replace(findings, schemes=schemes_of(function.node))
     score = Score(
         findings,
         aux=0.0 if findings.aux_missing else AUX_FOUND,
@@ -72,7 +78,8 @@ def score_pair(problem: Problem, helper: str, main: str, judge: Judge, *, aux_re
     )
     if findings.main_missing or (aux_required and findings.aux_missing):
         return score
-    return _bonus(_tested(score, problem, judge), aux)
+    tested = _tested(score, problem, judge)
+    return _bonus(tested) if aux else tested
 
 
 def score_alone(problem: Problem, main: str, judge: Judge) -> Score:
@@ -83,8 +90,8 @@ def score_alone(problem: Problem, main: str, judge: Judge) -> Score:
     """
     texts = {"main": clean(main, problem.entry_point)}
     function = find_function(texts["main"], problem.entry_point)
-    findings = _findings(problem, function, combine(problem.prompt, problem.entry_point, main), texts)
-    findings = replace(findings, solo=True, usage="not called", misuse="", thin=False)
+    program = combine(problem.prompt, problem.entry_point, main)
+    findings = replace(_findings(problem, function, program, texts), solo=True)
     score = Score(findings, main=0.0 if findings.main_missing else STRUCTURE, best=BEST_ALONE)
     return score if findings.main_missing else _tested(score, problem, judge)
 
@@ -139,16 +146,12 @@ def metrics(score: Score) -> dict[str, float]:
 
 
 def _findings(problem: Problem, main: Function | None, program: str, texts: Mapping[str, str]) -> Findings:
-    """All that the syntax tree shows; the tests come later, if at all."""
-    findings = Findings(
+    """What is found about main and the program; the tests come later, if at all."""
+    return Findings(
         main_missing=_missing(main, problem.entry_point),
         fault=syntax_fault(program, texts),
         program=program,
     )
-    if main is None or main.node is None:
-        return findings
-    usage, misuse = usage_of(main.node)
-    return replace(findings, usage=usage, misuse=misuse, thin=is_thin_wrapper(main.node))
 
 
 def _missing(function: Function | None, name: str) -> str:
@@ -182,10 +185,10 @@ def _message(test: UnitTest, verdict: Verdict) -> str:
     return f"got {got}" if is_call and wrong else verdict.message
 
 
-def _bonus(score: Score, aux: Function | None) -> Score:
-    """Adds the bonus: for cooperation that was called, works at least once, and has an aux to call."""
+def _bonus(score: Score) -> Score:
+    """Adds the bonus where main calls an aux that is there, and the program passes at least one test."""
     findings = score.findings
-    if aux is None or not findings.passed or findings.usage == "not called":
+    if not findings.passed or findings.usage == "not called":
         return score
     adds = 0.0 if findings.thin else ADDS_TO_AUX
     ignores = IGNORES_AUX if findings.usage == "misused" else 0.0

@@ -21,11 +21,14 @@ import ast
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from madrigal.tasks.coding.flow import CHOOSING, Comprehension, Flow, Loop, finished, is_constant, name_of, read_flow
-from madrigal.tasks.coding.program import AUX, find_function, loaded, parse, stored
+from madrigal.tasks.coding.flow import Flow, finished, read_flow
+from madrigal.tasks.coding.pieces import find_function
+from madrigal.tasks.coding.program import AUX
 from madrigal.tasks.coding.score import Fault
+from madrigal.tasks.coding.syntax import loaded, name_of, parse, stored
+from madrigal.tasks.coding.tree import CHOOSING, Comprehension, Loop, is_constant
 
-LONGEST = 1500  # nodes of a main function, some 150 lines; the time to read one grows with the square at worst
+MOST_NODES = 1500  # nodes of a main function, some 150 lines; the time to read one grows with the square at worst
 IN_PLACE = frozenset({"sort", "reverse"})
 
 
@@ -46,7 +49,7 @@ def schemes(aux_code: str, main_code: str, entry_point: str) -> frozenset[str]:
 
 def schemes_of(main: ast.FunctionDef) -> frozenset[str]:
     """Names the schemes of a main function whose `aux` is known to be there; empty where it is too long."""
-    if sum(1 for _ in ast.walk(main)) > LONGEST:
+    if sum(1 for _ in ast.walk(main)) > MOST_NODES:
         return frozenset()
     try:
         flow = read_flow(main)
@@ -66,7 +69,7 @@ class Branch:
 
 def is_fallback(flow: Flow) -> bool:
     """Main has an answer of its own for where aux fails, or its result will not do."""
-    for node in flow.nodes:
+    for node in flow.tree.nodes:
         match node:
             case ast.Try(body=body, handlers=handlers) if flow.uses(*body):
                 if any(not isinstance(handler.body[-1], ast.Raise) for handler in handlers):
@@ -90,13 +93,13 @@ def is_decorator(flow: Flow) -> bool:
 
 def is_coordinator(flow: Flow) -> bool:
     """Aux answers for pieces: in a loop, by map, in a recursion, or in several calls whose results meet."""
-    by_map = any(name_of(call.func) not in CHOOSING and not flow.decides(call) for call in flow.applied)
-    recursive = {flow.statement(call) for call in flow.recursive_calls()}
+    by_map = any(name_of(call.func) not in CHOOSING and not flow.tree.decides(call) for call in flow.applied)
+    recursive = {flow.tree.statement(call) for call in flow.tree.recursive_calls()}
     return (
         by_map
         or any(_is_piecewise(flow, call) for call in flow.calls)
         or any(flow.carries(value) for value in _delivered(recursive))
-        or any(len(flow.origins(value)) > 1 for value in _delivered([flow.main]))
+        or any(len(flow.origins(value)) > 1 for value in _delivered([flow.tree.main]))
     )
 
 
@@ -120,16 +123,17 @@ SCHEMES = tuple(RULES)
 
 def _branches(flow: Flow) -> Iterator[Branch]:
     """The branches whose test is about aux; what their sides deliver is looked up for no others."""
-    for node in flow.nodes:
+    for node in flow.tree.nodes:
         match node:
             case ast.If(test=test, body=body) if flow.is_about(test):
                 yield Branch(node, test, (_delivered(body), _otherwise(flow, node)))
             case ast.While(test=test, body=body) if flow.is_about(test):
-                yield Branch(node, test, (_delivered(body), _delivered(flow.rest(node))))
+                yield Branch(node, test, (_delivered(body), _delivered(flow.tree.rest(node))))
             case ast.IfExp(test=test, body=one, orelse=other) if flow.is_about(test):
                 yield Branch(node, test, ([one], [other]))
-            case ast.BoolOp(op=ast.Or(), values=[first, *others]) if flow.is_about(first) and not flow.decides(node):
-                yield Branch(node, first, ([first], others))
+            case ast.BoolOp(op=ast.Or(), values=[first, *others]) if flow.is_about(first):
+                if not flow.tree.decides(node):
+                    yield Branch(node, first, ([first], others))
             case ast.Match(subject=test, cases=cases) if flow.is_about(test):
                 yield Branch(node, test, tuple(_delivered(case.body) for case in cases))
             case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp():
@@ -137,7 +141,7 @@ def _branches(flow: Flow) -> Iterator[Branch]:
                 tests = (test for part in node.generators for test in part.ifs)
                 yield from (Branch(node, test, (items,)) for test in tests if flow.is_about(test))
             case ast.Subscript() | ast.Call():
-                yield from (Branch(node, test, ()) for test in flow.deciding(node) if flow.is_about(test))
+                yield from (Branch(node, test, ()) for test in flow.tree.deciding(node) if flow.is_about(test))
 
 
 def _otherwise(flow: Flow, node: ast.If) -> list[ast.expr]:
@@ -145,7 +149,7 @@ def _otherwise(flow: Flow, node: ast.If) -> list[ast.expr]:
     if node.orelse:
         return _delivered(node.orelse)
     if _exits(node.body):
-        return _delivered(flow.rest(node))
+        return _delivered(flow.tree.rest(node))
     return [ast.Name(name, ast.Load()) for name in stored(*node.body) & flow.results]
 
 
@@ -161,7 +165,7 @@ def _computes(flow: Flow, side: list[ast.expr]) -> bool:
 def _is_work(flow: Flow, value: ast.expr) -> bool:
     match value:
         case ast.Name(id=name):
-            return name in flow.names.stored and name not in flow.names.constants
+            return name in flow.tree.stored and name not in flow.tree.constants
         case ast.Subscript(value=ast.Name(), slice=index):
             return not is_constant(index)
         case ast.Tuple(elts=parts) | ast.List(elts=parts):
@@ -171,20 +175,21 @@ def _is_work(flow: Flow, value: ast.expr) -> bool:
 
 def _guards(flow: Flow) -> bool:
     """An edge case is met by a test not about aux, and aux is used on one side only; no base case of a recursion."""
-    return not flow.recursive_calls() and any(
-        _is_guard(flow, node) and not any(flow.repeats(node)) and not flow.decides(node) for node in flow.nodes
+    tree = flow.tree
+    return not tree.recursive_calls() and any(
+        _is_guard(flow, node) and not any(tree.repeats(node)) and not tree.decides(node) for node in tree.nodes
     )
 
 
 def _is_guard(flow: Flow, node: ast.AST) -> bool:
     match node:
         case ast.If(test=test, body=body, orelse=orelse):
-            other = orelse or (flow.rest(node) if _exits(body) else [])
+            other = orelse or (flow.tree.rest(node) if _exits(body) else [])
             return not flow.is_about(test) and flow.uses(*body) != flow.uses(*other)
         case ast.IfExp(test=test, body=one, orelse=other_value):
             return not flow.is_about(test) and flow.uses(one) != flow.uses(other_value)
         case ast.Assert(test=test):
-            return not flow.is_about(test) and flow.uses(*flow.rest(node))
+            return not flow.is_about(test) and flow.uses(*flow.tree.rest(node))
         case ast.BoolOp(values=[*first, last]):
             return not any(map(flow.is_about, first)) and flow.uses(last)
         case ast.Match(subject=test, cases=cases):
@@ -197,13 +202,13 @@ def _tidies(flow: Flow) -> bool:
     arguments = [value for call in _whole(flow) for value in _arguments(call)]
     if any(_is_tidy(value) and not flow.is_about(value) for value in arguments):
         return True
-    parameters = loaded(*arguments) & {node.arg for node in ast.walk(flow.main.args) if isinstance(node, ast.arg)}
-    for node in flow.nodes:
+    parameters = loaded(*arguments) & {node.arg for node in ast.walk(flow.tree.main.args) if isinstance(node, ast.arg)}
+    for node in flow.tree.nodes:
         match node:
             case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in parameters and _is_tidy(value):
                 return True
             case ast.If(test=test, body=body) if not flow.uses(*body) and stored(*body) & parameters:
-                if not flow.is_about(test) and not any(flow.repeats(node)):
+                if not flow.is_about(test) and not any(flow.tree.repeats(node)):
                     return True
     return False
 
@@ -215,12 +220,12 @@ def _is_tidy(value: ast.expr) -> bool:
 def _finishes(flow: Flow) -> bool:
     """The result is finished on its way to the answer, or a check of it puts a constant in its place."""
     whole = flow.of(_whole(flow))
-    answers = [n.value for n in ast.walk(flow.main) if isinstance(n, ast.Return | ast.Yield) and n.value is not None]
+    answers = [n.value for n in flow.tree.nodes if isinstance(n, ast.Return | ast.Yield) and n.value is not None]
     names = loaded(*(value for value in answers if isinstance(value, ast.Name))) & whole.results
-    values = [value for name in names for value in flow.names.values[name]]
+    values = [value for name in names for value in flow.tree.values[name]]
     if any(map(whole.is_finished, [*answers, *values])):
         return True
-    for node in flow.nodes:
+    for node in flow.tree.nodes:
         match node:
             case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=method)):
                 if name in names and method in IN_PLACE:
@@ -235,16 +240,16 @@ def _finishes(flow: Flow) -> bool:
 
 def _whole(flow: Flow) -> list[ast.Call]:
     """The calls that are made once, for a value."""
-    return [call for call in flow.calls if not any(flow.repeats(call)) and not flow.decides(call)]
+    return [call for call in flow.calls if not any(flow.tree.repeats(call)) and not flow.tree.decides(call)]
 
 
 def _is_piecewise(flow: Flow, call: ast.Call) -> bool:
     """Whether a call is repeated with other arguments each time, and its results are gathered."""
-    if flow.decides(call):
+    if flow.tree.decides(call):
         return False
-    for loop in flow.repeats(call):
+    for loop in flow.tree.repeats(call):
         if loaded(*_arguments(call)) & stored(loop):
-            statement = flow.statement(call)
+            statement = flow.tree.statement(call)
             names = stored(statement) if isinstance(statement, ast.Assign | ast.AnnAssign) else set()
             if isinstance(loop, Loop) and isinstance(statement, ast.Return):
                 return False
@@ -258,9 +263,10 @@ def _arguments(call: ast.Call) -> list[ast.expr]:
 
 def _is_gathered(flow: Flow, name: str) -> bool:
     """Whether a name is read for more than a decision, and not just returned out of a loop."""
+    tree = flow.tree
     return any(
-        not flow.decides(node) and not (isinstance(flow.parents[node], ast.Return) and any(flow.repeats(node)))
-        for node in flow.names.reads.get(name, ())
+        not tree.decides(node) and not (isinstance(tree.parents[node], ast.Return) and any(tree.repeats(node)))
+        for node in tree.reads.get(name, ())
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-Outcome = Literal["passed", "failed", "error", "timeout", "crashed"]
+if TYPE_CHECKING:  # whoever words a score needs no sandbox
+    from madrigal.tasks.coding.sandbox.records import Outcome
+
 Usage = Literal["not called", "misused", "used"]
 
 
@@ -53,7 +55,7 @@ class Findings:
         misuse: the reason where `usage` is "misused".
         thin: whether the main function does nothing but hand over to aux.
         program: the combined source.
-        schemes: the ways in which helper and main cooperate; empty where none is recognised.
+        schemes: the ways in which helper and main cooperate; empty where none is recognized.
         solo: whether a single agent answered, so that nothing about aux applies.
     """
 

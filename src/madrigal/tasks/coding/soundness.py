@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from madrigal.tasks.coding.problem import Problem, check_problem, problem_of, unit_tests
-from madrigal.tasks.coding.program import clean, combine, find_function, preamble
+from madrigal.tasks.coding.cleaning import clean
+from madrigal.tasks.coding.pieces import find_function
+from madrigal.tasks.coding.problem import Problem, blaming, check_problem, problem_of
+from madrigal.tasks.coding.program import combine, preamble
 from madrigal.tasks.coding.reward import Judge
 from madrigal.tasks.coding.sandbox import Program
+from madrigal.tasks.coding.unit_tests import unit_tests
 from madrigal.types import Example, TaskError
 
 SOLUTION = "canonical_solution"
@@ -27,11 +30,10 @@ def check_problems(examples: Sequence[Example], judge: Judge, workers: int = 2) 
     for example in examples:
         check_problem(example)
     with ThreadPoolExecutor(workers) as threads:
-        for _ in threads.map(lambda example: check_tests(example, judge), examples):
-            pass
+        list(threads.map(lambda example: _check_tests(example, judge), examples))
 
 
-def check_tests(example: Example, judge: Judge) -> None:
+def _check_tests(example: Example, judge: Judge) -> None:
     """Runs the tests of one problem once.
 
     Raises:
@@ -40,10 +42,8 @@ def check_tests(example: Example, judge: Judge) -> None:
     problem, solution = problem_of(example), example.data.get(SOLUTION)
     tests = unit_tests(problem.test)
     prelude = preamble(problem.prompt, problem.entry_point)
-    try:
+    with blaming(example):
         verdicts = judge.run(Program(_source(problem, solution), problem.entry_point, tests, prelude))
-    except TaskError as error:
-        raise TaskError(f"example {example.id}: {error}; mend it or leave it out") from error
     failed = [verdict for verdict in verdicts if verdict.outcome != "passed"]
     if solution and failed:
         raise TaskError(

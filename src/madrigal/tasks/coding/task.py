@@ -21,12 +21,12 @@ from typing import Any
 
 from madrigal.rollouts.task import joint
 from madrigal.rollouts.task.asking import ASKED
-from madrigal.tasks.coding.config import ALONE, HELPER, MAIN, Coding
+from madrigal.tasks.coding.cleaning import clean
+from madrigal.tasks.coding.config import ALONE, CODING_AGENTS, HELPER, MAIN, Coding
 from madrigal.tasks.coding.expert import Edits, Expert, open_expert
 from madrigal.tasks.coding.feedback import Exchange, FeedbackMode, next_messages
-from madrigal.tasks.coding.problem import Problem, check_problem, parameters, problem_of
-from madrigal.tasks.coding.program import clean
-from madrigal.tasks.coding.prompts import alone_prompt, helper_prompt, main_prompt
+from madrigal.tasks.coding.problem import Problem, blaming, check_problem, problem_of
+from madrigal.tasks.coding.prompts import first_prompt
 from madrigal.tasks.coding.reward import BEST_ALONE, BEST_PAIR, Judge, metrics, score_alone, score_pair
 from madrigal.tasks.coding.sandbox import Limits, Program, Sandbox, Verdict
 from madrigal.tasks.coding.score import Findings, Score
@@ -159,14 +159,11 @@ class CodingTask:
         missing = [agent for agent in self.agents if agent not in actions]
         if missing:
             raise TaskError(f"task {self.name}: expected an answer of {', '.join(missing)}, got {sorted(actions)}")
-        try:
+        with blaming(example):
             if self.agents == ALONE:
                 return score_alone(problem, actions[MAIN], self.judge)
-            return score_pair(
-                problem, actions[HELPER], actions[MAIN], self.judge, aux_required=self.config.aux_required
-            )
-        except TaskError as error:
-            raise TaskError(f"example {example.id}: {error}; mend it or leave it out") from error
+            helper, main = (actions[agent] for agent in CODING_AGENTS)
+            return score_pair(problem, helper, main, self.judge, aux_required=self.config.aux_required)
 
 
 def coding_task(config: Coding, judge: Judge, expert: Expert | None = None) -> CodingTask:
@@ -211,16 +208,6 @@ def coding_to_ask(config: Coding) -> CodingTask:
 class _NoTests:
     def run(self, program: Program, /) -> list[Verdict]:
         raise TaskError("a team that is asked runs no tests; play an example to have it judged")
-
-
-def first_prompt(problem: Problem, agent: AgentId, *, alone: bool = False) -> str:
-    """What an agent is shown in the first round.
-
-    Raises:
-        TaskError: if the prompt has no `def` line of the entry point.
-    """
-    write = alone_prompt if alone else helper_prompt if agent == HELPER else main_prompt
-    return write(problem.prompt, problem.entry_point, parameters(problem))
 
 
 def _without_solution(example: Example) -> Example:

@@ -14,8 +14,9 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from madrigal.tasks.coding.program import AUX, stored
+from madrigal.tasks.coding.program import AUX
 from madrigal.tasks.coding.score import Usage
+from madrigal.tasks.coding.syntax import assignments, blocks, stored
 
 
 def usage_of(main: ast.FunctionDef) -> tuple[Usage, str]:
@@ -57,7 +58,7 @@ def ignored_result(main: ast.FunctionDef) -> str:
     is assigned again before it is read. A branch that may read it counts as reading it.
     """
     reads, ends = _reading_order(main)
-    for block in _statement_lists(main):
+    for block in blocks(main):
         rebound = dict[str, int]()
         faults = list[str]()
         for statement in reversed(block):
@@ -77,14 +78,10 @@ def ignored_result(main: ast.FunctionDef) -> str:
 
 def _assigned(statement: ast.stmt) -> list[str]:
     """The names that take the result of aux in one assignment; none where it goes into a container."""
-    match statement:
-        case ast.Assign(targets=targets, value=value) if _has_call(value):
-            pass
-        case ast.AnnAssign(target=target, value=ast.expr() as value) if _has_call(value):
-            targets = [target]
-        case _:
-            return []
-    flat = [part for target in targets for part in _unpacked(target)]
+    pairs = list(assignments(statement))
+    if not pairs or not _has_call(pairs[0][1]):
+        return []
+    flat = [part for target, _ in pairs for part in _unpacked(target)]
     names = [part.id for part in flat if isinstance(part, ast.Name)]
     return names if len(names) == len(flat) else []
 
@@ -143,13 +140,6 @@ def _binds_aux(node: ast.AST) -> bool:
         ):
             return name == AUX
     return False
-
-
-def _statement_lists(main: ast.FunctionDef) -> Iterator[list[ast.stmt]]:
-    for node in ast.walk(main):
-        for _, value in ast.iter_fields(node):
-            if isinstance(value, list) and value and isinstance(value[0], ast.stmt):
-                yield value
 
 
 def _has_call(tree: ast.AST) -> bool:

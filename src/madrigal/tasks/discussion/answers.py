@@ -1,4 +1,4 @@
-r"""Results out of worked answers: what was the answer, was it right, what does the majority say.
+r"""The result of a worked answer, and the result of a majority.
 
 Read are the habits of arithmetic answers ("The answer is 18.", "5 + 13 = 18", "#### 18", "\boxed{18}", "$1,000") and
 answers that name one of some choices. What is no single number in digits (a fraction, a power, a range, a pair, "18 or
@@ -170,21 +170,15 @@ def result_of(text: str, choices: Sequence[str] = ()) -> str | None:
     return extract_choice(text, choices) if choices else extract_answer(text)
 
 
-def is_correct(text: str, reference: str) -> bool:
-    """Whether a worked answer ends in the number of the reference answer; no number is never correct."""
-    answer = extract_answer(text)
-    return answer is not None and answer == extract_answer(reference)
+def majority(results: Sequence[str | None]) -> str | None:
+    """The most common result; of those given equally often, the one that came first.
 
+    Answers without a result do not vote; None where nobody votes.
 
-def majority(texts: Sequence[str]) -> str | None:
-    """The final number that most of the answers give; of those given equally often, the one that came first.
-
-    Answers without a number do not vote; None where nobody votes.
-
-    >>> majority(["The answer is 3.", "The answer is 4.", "No idea.", "So it is 4"])
+    >>> majority(["3", "4", None, "4"])
     '4'
     """
-    votes = [vote for text in texts if (vote := extract_answer(text)) is not None]
+    votes = [result for result in results if result is not None]
     return max(votes, key=votes.count) if votes else None
 
 

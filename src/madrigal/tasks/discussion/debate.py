@@ -21,10 +21,9 @@ from madrigal.rollouts.task import Rewards, joint
 from madrigal.rollouts.task.asking import ASKED
 from madrigal.tasks.data import EMBEDDED, Source, load_examples
 from madrigal.tasks.discussion import domains
-from madrigal.tasks.discussion.answers import outcome, result_of
-from madrigal.tasks.discussion.changes import discussion_metrics
+from madrigal.tasks.discussion.answers import majority, outcome, result_of
+from madrigal.tasks.discussion.metrics import discussion_metrics, flaw_of
 from madrigal.tasks.discussion.prompts import question_prompt, quote, rebuttal, score_words
-from madrigal.tasks.discussion.quality import flaw_of
 from madrigal.tasks.discussion.verifier import Question, Verifier, exact, verified
 from madrigal.tasks.discussion.verifier.config import VerifierConfig
 from madrigal.tasks.discussion.verifier.service import open_verifier
@@ -163,8 +162,7 @@ class DebateTask:
                 f"task {self.name}: its agents are shown scores, which need a reference answer; only a debate without "
                 "task.score_feedback can be asked anything new"
             )
-        answers = tuple(actions[agent] for agent in self.agents)
-        results = tuple(result_of(answer, self.config.choices) for answer in answers)
+        answers, results = self._answers(actions)
         after = DebateState(state.example, (*state.rounds, Round(answers, results, (0.0,) * len(answers))))
         return Step(after, joint(self.agents, 0.0), "horizon" if len(after.rounds) >= self.horizon else "")
 
@@ -182,27 +180,30 @@ class DebateTask:
         """One message: the question, and every answer of the rounds shown."""
         if not rounds:
             return (Message("user", question),)
-        quotes = [line for finished in rounds for line in self._quotes(finished, self.agents, agent)]
+        quotes = [line for finished in rounds for line in self._quotes(finished, agent, own=True)]
         return (Message("user", "\n\n".join([question, rebuttal(quotes, self.config.choices)])),)
 
     def _chat(self, question: str, rounds: Sequence[Round], agent: AgentId) -> Messages:
         """A chat: the agent's own answers are its turns, those of the others are told to it."""
-        messages = [Message("user", question)]
-        others = [other for other in self.agents if other != agent]
+        messages, seat = [Message("user", question)], self.agents.index(agent)
         for finished in rounds:
-            seat = self.agents.index(agent)
-            own = [f"({score_words(finished.scores[seat], 'your')})"] if self.config.score_feedback else []
-            others_said = rebuttal([*own, *self._quotes(finished, others, agent)], self.config.choices)
-            messages += [Message("assistant", finished.answers[seat]), Message("user", others_said)]
+            score = [f"({score_words(finished.scores[seat], 'your')})"] if self.config.score_feedback else []
+            others = rebuttal([*score, *self._quotes(finished, agent, own=False)], self.config.choices)
+            messages += [Message("assistant", finished.answers[seat]), Message("user", others)]
         return tuple(messages)
 
-    def _quotes(self, finished: Round, speakers: Sequence[AgentId], reader: AgentId) -> list[str]:
-        shown = dict(zip(self.agents, zip(finished.answers, finished.scores, strict=True), strict=True))
-        score = self.config.score_feedback
+    def _quotes(self, finished: Round, reader: AgentId, *, own: bool) -> list[str]:
+        """The answers of a round as one agent reads them, with its own or without."""
         return [
-            quote("" if speaker == reader else speaker, shown[speaker][0], shown[speaker][1] if score else None)
-            for speaker in speakers
+            quote("" if speaker == reader else speaker, answer, score if self.config.score_feedback else None)
+            for speaker, answer, score in zip(self.agents, finished.answers, finished.scores, strict=True)
+            if own or speaker != reader
         ]
+
+    def _answers(self, actions: Mapping[AgentId, str]) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
+        """Answers and their results, in the order of the agents."""
+        answers = tuple(actions[agent] for agent in self.agents)
+        return answers, tuple(result_of(answer, self.config.choices) for answer in answers)
 
     def step(self, state: DebateState, actions: Mapping[AgentId, str]) -> Step[DebateState]:
         question = question_of(state.example, self.config)
@@ -212,8 +213,7 @@ class DebateTask:
             raise TaskError(
                 f"example {state.example.id}: expected a reference answer with {kind}, got {question.reference!r:.80}"
             )
-        answers = tuple(actions[agent] for agent in self.agents)
-        results = tuple(result_of(answer, question.choices) for answer in answers)
+        answers, results = self._answers(actions)
         scores = verified(self.verifier, question, answers)
         after = DebateState(state.example, (*state.rounds, Round(answers, results, scores)))
         flaws = [flaw_of(a, r, self.config.least_words) for a, r in zip(answers, results, strict=True)]
@@ -247,10 +247,9 @@ class DebateTask:
         """Whether enough agents give one result, and the verifier thinks well of it."""
         if self.config.consensus is None:
             return False
-        results = [result for result in finished.results if result is not None]
-        most = max(results, key=results.count, default=None)
-        scores = [score for result, score in zip(finished.results, finished.scores, strict=True) if result == most]
-        enough = most is not None and len(scores) > self.config.consensus * len(finished.results)
+        common = majority(finished.results)
+        scores = [score for result, score in zip(finished.results, finished.scores, strict=True) if result == common]
+        enough = common is not None and len(scores) > self.config.consensus * len(finished.results)
         return enough and fmean(scores) > self.config.consensus_score
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from madrigal.rollouts.task import joint
 from madrigal.rollouts.task.asking import ASKED
 from madrigal.tasks.data import Source, load_examples
-from madrigal.tasks.discussion.answers import extract_answer, is_correct, majority
-from madrigal.tasks.discussion.prompts import question_prompt
+from madrigal.tasks.discussion.answers import extract_answer, majority
+from madrigal.tasks.discussion.prompts import question_prompt, quote
 from madrigal.tasks.fields import text_among
-from madrigal.types import AgentId, ConfigError, Example, Message, Messages, Split, Step, TaskError, Turn
+from madrigal.types import AgentId, ConfigError, Ending, Example, Message, Messages, Split, Step, TaskError, Turn
 
 _AGAIN = "Compare the answers, then solve the question again. End with: The answer is N."
 
@@ -84,7 +84,7 @@ class Gsm8kTask:
 
     def unjudged(self, state: Dialog, actions: Mapping[AgentId, str]) -> Step[Dialog]:
         after = Dialog(state.example, (*state.answers, tuple(actions[agent] for agent in self.agents)))
-        return Step(after, joint(self.agents, 0.0), "horizon" if len(after.answers) >= self.horizon else "")
+        return Step(after, joint(self.agents, 0.0), self._ending(after))
 
     def acting(self, state: Dialog) -> tuple[AgentId, ...]:
         return self.agents
@@ -95,9 +95,9 @@ class Gsm8kTask:
         for answers in state.answers:
             others = dict(zip(self.agents, answers, strict=True))
             messages.append(Message("assistant", others.pop(agent)))
-            quotes = [_quote(other, text) for other, text in others.items()]
+            quotes = [quote(other, text) for other, text in others.items()]
             messages.append(Message("user", "\n\n".join([*quotes, _AGAIN])))
-        quotes = [_quote(turn.agent, turn.completion.text, listener=agent) for turn in heard]
+        quotes = [quote("" if turn.agent == agent else turn.agent, turn.completion.text) for turn in heard]
         messages[-1] = Message("user", "\n\n".join([messages[-1].content, *quotes]))
         return tuple(messages)
 
@@ -107,28 +107,28 @@ class Gsm8kTask:
         if truth is None:
             raise TaskError(f"example {state.example.id}: expected a reference answer with a number, got {reference!r}")
         answers = tuple(actions[agent] for agent in self.agents)
-        accuracy = sum(is_correct(answer, reference) for answer in answers) / len(answers)
+        results = [extract_answer(answer) for answer in answers]
+        accuracy = results.count(truth) / len(results)
         after = Dialog(state.example, (*state.answers, answers))
         return Step(
             after,
             joint(self.agents, accuracy),
-            ending="horizon" if len(after.answers) >= self.horizon else "",
+            ending=self._ending(after),
             metrics={
                 "accuracy": 100 * accuracy,
-                "majority_accuracy": 100.0 * (majority(answers) == truth),
+                "majority_accuracy": 100.0 * (majority(results) == truth),
                 "return_percent": 100 * accuracy,
             },
-            details={"answers": [extract_answer(answer) for answer in answers], "reference": truth},
+            details={"answers": results, "reference": truth},
         )
+
+    def _ending(self, state: Dialog) -> Ending:
+        return "horizon" if len(state.answers) >= self.horizon else ""
 
 
 def gsm8k_task(config: Gsm8k = Gsm8k()) -> Gsm8kTask:
     """The task of answering word problems together."""
     return Gsm8kTask(config)
-
-
-def _quote(speaker: AgentId, text: str, listener: AgentId = "") -> str:
-    return f"{'You' if speaker == listener else f'The {speaker} agent'} answered: {text}"
 
 
 def _arithmetic(split: Split) -> Sequence[Example]:

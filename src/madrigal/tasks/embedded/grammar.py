@@ -46,7 +46,7 @@ def with_opening(opening: str, sentence: str) -> str:
     return f"{opening} {sentence if keeps else sentence[0].lower() + sentence[1:]}"
 
 
-def capitalised(sentence: str) -> str:
+def capitalized(sentence: str) -> str:
     """The sentence with a capital first letter."""
     return sentence[0].upper() + sentence[1:]
 

@@ -12,7 +12,7 @@ import random
 from typing import Any, Literal
 
 from madrigal.tasks.embedded import papers_lexicon as lex
-from madrigal.tasks.embedded.grammar import capitalised, draw_kind, example_set, expand, with_opening
+from madrigal.tasks.embedded.grammar import capitalized, draw_kind, example_set, expand, with_opening
 from madrigal.tasks.embedded.posts_lexicon import TRANSITIONS
 from madrigal.types import Example, Split
 
@@ -56,7 +56,7 @@ def introduction(example: Example, rng: random.Random, part: Part = "background"
     for form in _ordered(_POOLS[part], rng):
         if sum(len(s.split()) for s in sentences) >= wanted - 4:
             break
-        sentence = capitalised(expand(form, rng, example.data["slots"]))
+        sentence = capitalized(expand(form, rng, example.data["slots"]))
         opens = sentences and rng.random() < 0.16
         sentences.append(with_opening(rng.choice(_OPENINGS), sentence) if opens else sentence)
     return " ".join(sentences)

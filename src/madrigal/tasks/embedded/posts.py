@@ -13,14 +13,7 @@ import random
 from typing import Any, Literal
 
 from madrigal.tasks.embedded import posts_lexicon as lex
-from madrigal.tasks.embedded.grammar import (
-    capitalised,
-    draw_kind,
-    example_set,
-    expand,
-    pick_some,
-    with_opening,
-)
+from madrigal.tasks.embedded.grammar import capitalized, draw_kind, example_set, expand, pick_some, with_opening
 from madrigal.types import Example, Split
 
 NUM_EXAMPLES = {"train": 800, "test": 200}
@@ -42,7 +35,7 @@ def problem(rng: random.Random, split: Split) -> dict[str, Any]:
         optional = [fact for fact in lex.FACTS if fact not in _ALWAYS]
         chosen = set(_ALWAYS) | set(rng.sample(optional, rng.randint(3, 6)))
         facts = [fact for fact in lex.FACTS if fact in chosen]
-        post = " ".join(capitalised(expand(rng.choice(lex.FACTS[f][0]), rng, slots).replace(" .", ".")) for f in facts)
+        post = " ".join(capitalized(expand(rng.choice(lex.FACTS[f][0]), rng, slots).replace(" .", ".")) for f in facts)
         if 45 <= len(post.split()) <= 80:
             return {"post": post, "kind": kind, "facts": facts, "slots": slots}
 
@@ -83,7 +76,7 @@ def _slots(kind: str, rng: random.Random) -> dict[str, str]:
 
 
 def _sentence(fact: str, form: int, rng: random.Random, slots: dict[str, str]) -> str:
-    return capitalised(expand(rng.choice(lex.FACTS[fact][form]), rng, slots))
+    return capitalized(expand(rng.choice(lex.FACTS[fact][form]), rng, slots))
 
 
 def _concise(example: Example, rng: random.Random) -> str:

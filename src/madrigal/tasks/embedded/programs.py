@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from madrigal.tasks.embedded import programs_atoms as atoms
-from madrigal.tasks.embedded.grammar import draw_kind
+from madrigal.tasks.embedded.grammar import draw_kind, example_set
 from madrigal.tasks.embedded.programs_atoms import SOURCES, Atom, Source
 from madrigal.types import Example, Split
 
@@ -25,12 +25,8 @@ Stages = tuple[tuple[str, Atom], ...]
 @functools.cache
 def examples(split: Split) -> tuple[Example, ...]:
     """The fixed example set of a split."""
-    rng = random.Random(f"programs/{split}")
-    drawn = []
-    for index in range(NUM_EXAMPLES[split]):
-        name = f"programs/{split}/{index}"
-        drawn.append(Example(name, {"task_id": name, **problem(rng, split)}))
-    return tuple(drawn)
+    drawn = example_set("programs", split, NUM_EXAMPLES[split], problem)
+    return tuple(Example(example.id, {"task_id": example.id, **example.data}) for example in drawn)
 
 
 def problem(rng: random.Random, split: Split) -> dict[str, Any]:

@@ -10,13 +10,7 @@ from __future__ import annotations
 import random
 from typing import Literal
 
-from madrigal.tasks.embedded.programs import (
-    Stages,
-    compile_function,
-    parameters,
-    parse_kind,
-    render,
-)
+from madrigal.tasks.embedded.programs import Stages, compile_function, parameters, parse_kind, render
 from madrigal.tasks.embedded.programs_atoms import Source
 from madrigal.types import Example
 
@@ -61,16 +55,15 @@ def fits(helper: HelperStyle, main: MainStyle, kind: str) -> bool:
     if main in ("own", "recheck"):
         return True
     stages, source = _effective(kind)
-    done = _prefix(helper, stages, source)
-    expected = _expected(main, stages, source)
-    return done is not None and done == expected
+    done = _stages_done(helper, stages, source)
+    return done is not None and done == _stages_done(main, stages, source)
 
 
 def helper_source(example: Example, style: HelperStyle, rng: random.Random) -> str:
     """`aux` in one style, at most four lines."""
     kind = example.data["kind"]
     stages, source = _effective(kind)
-    done = _prefix(style, stages, source)
+    done = _stages_done(style, stages, source)
     part = stages[1:] if done is None else stages[:done]
     base, head = source.base, f"def aux({parameters(kind)}):\n"
     if len(part) > 1 and part[-1][0] == "reduce" and rng.random() < 0.25:
@@ -86,7 +79,7 @@ def main_source(example: Example, style: MainStyle, rng: random.Random) -> str:
     stages, source = _effective(kind)
     params = parameters(kind)
     call, whole, held = f"aux({params})", render(source.base, source.var, stages), rng.choice(_HELD)
-    expected = _expected(style, stages, source)
+    expected = _stages_done(style, stages, source)
     if style == "own":
         lines = [f"return {whole}"]
     elif style == "recheck":
@@ -131,16 +124,9 @@ def _effective(kind: str) -> tuple[Stages, Source]:
     return tuple(stage for stage in stages if stage[1].name != "list"), source
 
 
-def _prefix(style: HelperStyle, stages: Stages, source: Source) -> int | None:
-    """How many stages the helper does; None where it leaves out the first one."""
-    if style == "rest" and source.base == source.parameter and stages[0][0] == "filter":
-        return None
-    return {"first": 1, "most": len(stages) - 1, "all": len(stages), "rest": len(stages)}[style]
-
-
-def _expected(style: MainStyle, stages: Stages, source: Source) -> int | None:
-    """How many stages the main function expects to be done; None where it does the first one before it calls."""
-    if style == "before" and source.base == source.parameter and stages[0][0] == "filter":
+def _stages_done(style: HelperStyle | MainStyle, stages: Stages, source: Source) -> int | None:
+    """How many stages the helper does, or the main function expects of it; None where the first is left to main."""
+    if style in ("rest", "before") and source.base == source.parameter and stages[0][0] == "filter":
         return None
     return {"first": 1, "most": len(stages) - 1}.get(style, len(stages))
 

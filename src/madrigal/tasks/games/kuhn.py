@@ -107,7 +107,7 @@ class Kuhn:
         chips = float(position.chips)
         return chips if self.reward == "chips" else (chips > 0) - (chips < 0) + 0.0
 
-    def tell(self, position: Hands) -> str:
+    def observation(self, position: Hands) -> str:
         mover = self.mover(position)
         hand = ""
         if self.rounds > 1:
@@ -144,15 +144,15 @@ def prompt_of(card: str, bets: str) -> str:
     facing = bets.endswith(BET)
     return (
         "Poker with three cards, J, Q and K; a bet is a chip.\n"
-        f"Your card is {card}. {_story(bets)}\n"
+        f"Your card is {card}. {_bets_in_words(bets)}\n"
         f"Moves: 1 = {WORDS[facing, PASS]}, 2 = {WORDS[facing, BET]}.\n\n{ASK}"
     )
 
 
-def _story(bets: str) -> str:
+def _bets_in_words(bets: str) -> str:
     """What was done in this hand, seen by the player to move.
 
-    >>> _story(""), _story("pb")
+    >>> _bets_in_words(""), _bets_in_words("pb")
     ('You open.', 'You check. They bet.')
     """
     steps = [
@@ -168,13 +168,13 @@ _NAMES = {
     for facing in (False, True)
 }
 _HOLDING = re.compile(r"Your card is ([JQK])\. (.*)$", re.MULTILINE)
-_BETS_TOLD = {_story(bets): bets for bets in OPEN}
+_BETS_SHOWN = {_bets_in_words(bets): bets for bets in OPEN}
 
 
-def held_told(prompt: Messages) -> tuple[str, str]:
+def information_set(prompt: Messages) -> tuple[str, str]:
     """The card and the bets that a prompt tells: reads back what `prompt_of` wrote."""
     card, story = _HOLDING.findall(prompt[-1].content)[-1]
-    return card, _BETS_TOLD[story]
+    return card, _BETS_SHOWN[story]
 
 
 def equilibrium(alpha: float = 1 / 3) -> Mapping[tuple[str, str], float]:
@@ -197,7 +197,7 @@ def equilibrium(alpha: float = 1 / 3) -> Mapping[tuple[str, str], float]:
 
 def equilibrium_player(prompt: Messages, seed: int) -> str:
     """Draws from the equilibrium in which the opener always bets K."""
-    return "2" if random.Random(seed).random() < equilibrium()[held_told(prompt)] else "1"
+    return "2" if random.Random(seed).random() < equilibrium()[information_set(prompt)] else "1"
 
 
 def matches(rounds: int, split: Split) -> Sequence[tuple[str, ...]]:

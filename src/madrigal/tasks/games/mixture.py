@@ -16,7 +16,7 @@ from madrigal.tasks.games.tictactoe import TicTacToe
 from madrigal.types import AgentId, ConfigError, Example, Messages, Split, Step, Turn
 
 GameName = Literal["tictactoe", "kuhn", "negotiation"]
-APART = ("legal", "win", "return_percent")  # metrics that are also told by game
+APART = ("legal", "win", "return_percent")  # metrics that are also reported by game
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,8 @@ class Mixture:
 
     def step(self, state: Playing, actions: Mapping[AgentId, str]) -> Step[Playing]:
         step = self.tables[state.game].step(state.state, actions)
-        own = {f"{name}_{state.game}": step.metrics[name] for name in APART if name in step.metrics}
-        metrics = {**step.metrics, **own}
+        by_game = {f"{name}_{state.game}": step.metrics[name] for name in APART if name in step.metrics}
+        metrics = {**step.metrics, **by_game}
         return Step(Playing(state.game, step.state), step.rewards, step.ending, metrics, step.details)
 
 

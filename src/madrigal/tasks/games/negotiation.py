@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from madrigal.rollouts.seeds import derive
 from madrigal.tasks.games.moves import bracketed
@@ -73,22 +74,16 @@ class Negotiation:
 
     turns: int = 10
     house: House = field(default_factory=House)
+    name: ClassVar[str] = "negotiation"
+    stake: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
         if self.turns < 2:
             raise ConfigError(f"task.turns: expected at least 2, an offer and an answer, got {self.turns}")
 
     @property
-    def name(self) -> str:
-        return "negotiation"
-
-    @property
     def plies(self) -> int:
         return self.turns
-
-    @property
-    def stake(self) -> float:
-        return 1.0
 
     @property
     def optimal(self) -> Player | None:
@@ -98,8 +93,8 @@ class Negotiation:
         return [_deal(random.Random(derive("negotiation", split, n))) for n in range(NUM_EXAMPLES[split])]
 
     def start(self, deal: Deal) -> Market:
-        (mine, yours), (worth, other) = deal["holdings"], deal["worth"]
-        return Market((tuple(mine), tuple(yours)), (tuple(worth), tuple(other)))
+        (first, second), (worth, other_worth) = deal["holdings"], deal["worth"]
+        return Market((tuple(first), tuple(second)), (tuple(worth), tuple(other_worth)))
 
     def mover(self, position: Market) -> int:
         return position.turn % 2
@@ -124,7 +119,7 @@ class Negotiation:
         first, second = position.gains
         return (first > second) - (first < second) + 0.0
 
-    def tell(self, position: Market) -> str:
+    def observation(self, position: Market) -> str:
         mover = self.mover(position)
         held, worth = position.holdings[mover], position.worth[mover]
         goods = ", ".join(f"{n} {name} worth {w}" for n, name, w in zip(held, RESOURCES, worth, strict=True))
@@ -154,12 +149,10 @@ def parse_move(text: str) -> Offer | str | None:
     >>> parse_move("No way."), parse_move("[Accept]"), parse_move("[offer the moon]")
     ('deny', 'accept', None)
     """
-    tried = [inside for inside in bracketed(text) if _MOVE.match(inside)]
-    if not tried:
-        return DENY
-    if tried[-1].casefold() in (ACCEPT, DENY):
-        return tried[-1].casefold()
-    sides = _OFFER.fullmatch(" ".join(tried[-1].split()))
+    *_, move = (DENY, *(inside for inside in bracketed(text) if _MOVE.match(inside)))
+    if move.casefold() in (ACCEPT, DENY):
+        return move.casefold()
+    sides = _OFFER.fullmatch(" ".join(move.split()))
     gives, wants = (_amounts(side) for side in sides.groups()) if sides else (None, None)
     return Offer(gives, wants) if gives and wants else None
 

@@ -15,17 +15,17 @@ from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Wrapper
 from madrigal.tasks.games.players import Player, random_player
 from madrigal.tasks.games.rules import PLAYERS, Game, Opponent
-from madrigal.tasks.games.table import Seen, Table, zero_sum
+from madrigal.tasks.games.table import GameState, Table, zero_sum
 from madrigal.types import AgentId, ConfigError, Example, Messages, Split, Step, Turn
 
 P = TypeVar("P")
 
 
 @dataclass(frozen=True, slots=True)
-class VsScript(Generic[P]):
+class OpposedState(Generic[P]):
     """A state, the example that it belongs to, and the agent that plays against a script; "" where both are played."""
 
-    seen: Seen[P]
+    game_state: GameState[P]
     example: str
     seat: AgentId = ""
     opponent: str = ""
@@ -65,36 +65,37 @@ class Opposed(Wrapper, Generic[P]):
         seat, opponent = _opposite(example)
         return {agent: f"a script ({opponent})" for agent in PLAYERS if seat and agent != seat}
 
-    def ask(self, data: object) -> VsScript[P]:
+    def ask(self, data: object) -> OpposedState[P]:
         raise ConfigError(f"task {self.name} is a game: it is played, not asked; see madrigal play")
 
-    def reset(self, example: Example) -> VsScript[P]:
+    def reset(self, example: Example) -> OpposedState[P]:
         seat, opponent = _opposite(example)
-        state = VsScript(self.task.reset(example), example.id, seat, opponent)
-        return self._answered(state, Step(state.seen, zero_sum(0.0))).state
+        state = OpposedState(self.task.reset(example), example.id, seat, opponent)
+        return self._answered(state, Step(state.game_state, zero_sum(0.0))).state
 
-    def acting(self, state: VsScript[P]) -> tuple[AgentId, ...]:
-        return self.task.acting(state.seen)
+    def acting(self, state: OpposedState[P]) -> tuple[AgentId, ...]:
+        return self.task.acting(state.game_state)
 
-    def observe(self, state: VsScript[P], agent: AgentId, heard: Sequence[Turn]) -> Messages:
-        return self.task.observe(state.seen, agent, heard)
+    def observe(self, state: OpposedState[P], agent: AgentId, heard: Sequence[Turn]) -> Messages:
+        return self.task.observe(state.game_state, agent, heard)
 
-    def step(self, state: VsScript[P], actions: Mapping[AgentId, str]) -> Step[VsScript[P]]:
-        return self._answered(state, self.task.step(state.seen, actions))
+    def step(self, state: OpposedState[P], actions: Mapping[AgentId, str]) -> Step[OpposedState[P]]:
+        return self._answered(state, self.task.step(state.game_state, actions))
 
-    def _answered(self, before: VsScript[P], step: Step[Seen[P]]) -> Step[VsScript[P]]:
+    def _answered(self, before: OpposedState[P], step: Step[GameState[P]]) -> Step[OpposedState[P]]:
         """Lets the opponent, where there is one, take all the turns that are now its own."""
         reward = step.rewards[PLAYERS[0]]
-        while before.seat and not step.ending and self.acting(replace(before, seen=step.state)) != (before.seat,):
-            (scripted,) = self.task.acting(step.state)
+        while before.seat and not step.ending and (acting := self.task.acting(step.state)) != (before.seat,):
+            (scripted,) = acting
             seed = derive("opponent", before.example, *step.state.answers)
             answer = player_of(self.task.game, before.opponent)(self.task.observe(step.state, scripted, ()), seed)
             step = self.task.step(step.state, {scripted: answer})
             reward += step.rewards[PLAYERS[0]]
         metrics = self._score(before.seat, step, reward) if before.seat and step.ending else step.metrics
-        return Step(replace(before, seen=step.state), zero_sum(reward), step.ending, metrics, step.details)
+        state = replace(before, game_state=step.state)
+        return Step(state, zero_sum(reward), step.ending, metrics, step.details)
 
-    def _score(self, seat: AgentId, step: Step[Seen[P]], reward: float) -> dict[str, float]:
+    def _score(self, seat: AgentId, step: Step[GameState[P]], reward: float) -> dict[str, float]:
         place = PLAYERS.index(seat)
         won = zero_sum(reward)[seat]
         win = 100.0 * (won > 0)
@@ -104,7 +105,7 @@ class Opposed(Wrapper, Generic[P]):
             "draw": 100.0 * (won == 0),
             "loss": 100.0 * (won < 0),
             f"win_as_{seat}": win,
-            "legal": 100 * (1 - step.state.slips[place] / step.state.answers[place]),
+            "legal": 100 * (1 - step.state.illegal[place] / step.state.answers[place]),
             "return_percent": 50 * (1 + share),
         }
 

@@ -13,11 +13,11 @@ Player = Callable[[Messages, int], str]  # prompt, seed -> answer
 _MOVES = re.compile(r"^Moves: (.+)\.$", re.MULTILINE)
 
 
-def moves_told(prompt: Messages) -> list[str]:
+def moves_shown(prompt: Messages) -> list[str]:
     """The moves that a prompt lists, as they are to be written.
 
     >>> from madrigal.types import Message
-    >>> moves_told((Message("user", "You hold K.\\nMoves: 1 = check, 2 = bet."),))
+    >>> moves_shown((Message("user", "You hold K.\\nMoves: 1 = check, 2 = bet."),))
     ['1', '2']
 
     Raises:
@@ -31,4 +31,4 @@ def moves_told(prompt: Messages) -> list[str]:
 
 def random_player(prompt: Messages, seed: int) -> str:
     """Any of the legal moves, each as likely as the others."""
-    return random.Random(seed).choice(moves_told(prompt))
+    return random.Random(seed).choice(moves_shown(prompt))

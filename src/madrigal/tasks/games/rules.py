@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 from madrigal.tasks.games.players import Player
-from madrigal.types import AgentId, ConfigError, Example, Split
+from madrigal.types import AgentId, ConfigError, Split
 
 PLAYERS: tuple[AgentId, AgentId] = ("first", "second")
 Opponent = Literal["self", "random", "optimal"]
@@ -86,11 +86,6 @@ class Game(Protocol[P]):
         """What the first player wins, and the second loses; None while the game goes on."""
         ...
 
-    def tell(self, position: P) -> str:
+    def observation(self, position: P) -> str:
         """What the player to move is shown: all that it may know, and its moves in a line "Moves: ..."."""
         ...
-
-
-def numbered(game: str, split: Split, deals: Sequence[Deal]) -> tuple[Example, ...]:
-    """Examples of a split: the deals in turn, each as often as the others up to one, told apart by number."""
-    return tuple(Example(f"{game}-{split}-{n}", dict(deals[n % len(deals)])) for n in range(NUM_EXAMPLES[split]))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from madrigal.rollouts.task import Rewards
-from madrigal.tasks.games.rules import PLAYERS, Game, numbered
+from madrigal.tasks.games.rules import NUM_EXAMPLES, PLAYERS, Game
 from madrigal.types import AgentId, Ending, Example, Message, Messages, Split, Step, Turn
 
 P = TypeVar("P")
@@ -16,18 +16,18 @@ AGAIN = "That was no legal move. Try again."
 
 
 @dataclass(frozen=True, slots=True)
-class Seen(Generic[P]):
-    """The state: a position, and what led to it.
+class GameState(Generic[P]):
+    """A position, and what led to it.
 
     Attributes:
         answers: how many the first player has given, and the second.
-        slips: how many of them were illegal.
-        again: the last one was, and its player is asked again.
+        illegal: how many of them were illegal.
+        again: the last one was illegal, and its player is asked again.
     """
 
     position: P
     answers: tuple[int, int] = (0, 0)
-    slips: tuple[int, int] = (0, 0)
+    illegal: tuple[int, int] = (0, 0)
     again: bool = False
 
 
@@ -63,39 +63,41 @@ class Table(Generic[P]):
         return "zero-sum"
 
     def examples(self, split: Split) -> Sequence[Example]:
-        return numbered(self.name, split, self.game.deals(split))
+        """The deals in turn, each as often as the others up to one, told apart by number."""
+        deals = self.game.deals(split)
+        return [Example(f"{self.name}-{split}-{n}", dict(deals[n % len(deals)])) for n in range(NUM_EXAMPLES[split])]
 
-    def reset(self, example: Example) -> Seen[P]:
-        return Seen(self.game.start(example.data))
+    def reset(self, example: Example) -> GameState[P]:
+        return GameState(self.game.start(example.data))
 
-    def acting(self, state: Seen[P]) -> tuple[AgentId, ...]:
+    def acting(self, state: GameState[P]) -> tuple[AgentId, ...]:
         return (PLAYERS[self.game.mover(state.position)],)
 
-    def observe(self, state: Seen[P], agent: AgentId, heard: Sequence[Turn]) -> Messages:
-        shown = self.game.tell(state.position)
+    def observe(self, state: GameState[P], agent: AgentId, heard: Sequence[Turn]) -> Messages:
+        shown = self.game.observation(state.position)
         return (Message("user", f"{AGAIN}\n{shown}" if state.again else shown),)
 
-    def step(self, state: Seen[P], actions: Mapping[AgentId, str]) -> Step[Seen[P]]:
+    def step(self, state: GameState[P], actions: Mapping[AgentId, str]) -> Step[GameState[P]]:
         game, mover = self.game, self.game.mover(state.position)
         position = game.play(state.position, actions[PLAYERS[mover]])
         answers = _one_more(state.answers, mover)
         if position is None:
-            sign, slips = (-1 if mover == 0 else 1), _one_more(state.slips, mover)
-            after = Seen(state.position, answers, slips, again=True)
-            if slips[mover] > game.house.retries:
+            sign, illegal = (-1 if mover == 0 else 1), _one_more(state.illegal, mover)
+            after = GameState(state.position, answers, illegal, again=True)
+            if illegal[mover] > game.house.retries:
                 return self._ended(after, sign * (game.stake + game.house.penalty), "failed")
             reward = sign * game.house.penalty
         else:
-            after, payoff = Seen(position, answers, state.slips), game.payoff(position)
+            after, payoff = GameState(position, answers, state.illegal), game.payoff(position)
             if payoff is not None:
                 return self._ended(after, payoff, "solved" if payoff else "horizon")
             reward = 0.0
         return Step(after, zero_sum(reward), details={"game": self.name})
 
-    def _ended(self, state: Seen[P], reward: float, ending: Ending) -> Step[Seen[P]]:
-        answers, slips = sum(state.answers), sum(state.slips)
+    def _ended(self, state: GameState[P], reward: float, ending: Ending) -> Step[GameState[P]]:
+        answers, illegal = sum(state.answers), sum(state.illegal)
         metrics = {
-            "legal": 100 * (1 - slips / answers),
+            "legal": 100 * (1 - illegal / answers),
             "first_wins": 100.0 * (reward > 0),
             "second_wins": 100.0 * (reward < 0),
             "draw": 100.0 * (reward == 0),

@@ -67,7 +67,7 @@ class TicTacToe:
     def payoff(self, position: Board) -> float | None:
         return payoff(position)
 
-    def tell(self, position: Board) -> str:
+    def observation(self, position: Board) -> str:
         return (
             f"Tic-tac-toe. You are {'XO'[mover(position)]}. Three in a row win.\n{drawn(position)}\n"
             f"Moves: {', '.join(free(position))}.\n\n{ASK}"
@@ -113,7 +113,7 @@ def drawn(board: Board) -> str:
 _ROW = re.compile(r"^([XO1-9]) ([XO1-9]) ([XO1-9])$", re.MULTILINE)
 
 
-def board_told(prompt: Messages) -> Board:
+def board_shown(prompt: Messages) -> Board:
     """The board that a prompt shows: reads back what `drawn` wrote."""
     marks = "".join(map("".join, _ROW.findall(prompt[-1].content)))
     return "".join("." if mark.isdigit() else mark for mark in marks)
@@ -140,7 +140,7 @@ def best_moves(board: Board) -> tuple[str, ...]:
 
 def perfect_player(prompt: Messages, seed: int) -> str:
     """Any of the moves that give nothing away, each as likely as the others."""
-    return random.Random(seed).choice(best_moves(board_told(prompt)))
+    return random.Random(seed).choice(best_moves(board_shown(prompt)))
 
 
 @functools.cache

@@ -74,22 +74,8 @@ class OfficeState:
     def desk(self, agent: AgentId) -> Desk:
         return self.desks.get(agent, Desk())
 
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """The tools, on the example at hand."""
-
-    work: Work
-    example: Example
-
-    def facts(self) -> tuple[str, ...]:
-        return self.work.facts(self.example)
-
-    def lint(self, draft: str) -> tuple[str, ...]:
-        return self.work.lint(self.example, draft)
-
-    def test(self, draft: str) -> tuple[str, ...]:
-        return self.work.test(self.example, draft)
+    def with_desk(self, agent: AgentId, desk: Desk) -> OfficeState:
+        return replace(self, desks={**self.desks, agent: desk})
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +90,14 @@ class Primitive:
         ends: the episode.
     """
 
-    before: Callable[[Board, Bench], bool]
-    effect: Callable[[Board, str, Bench], Board] = lambda board, text, bench: board
+    before: Callable[[Board, Work], bool]
+    effect: Callable[[Board, str, Work], Board] = lambda board, text, work: board
     after: Callable[[Board, Board], bool] = lambda was, board: True
     due: Callable[[Board], bool] = lambda board: True
     ends: bool = False
 
 
-def _draft(board: Board, text: str, bench: Bench) -> Board:
+def _draft(board: Board, text: str, work: Work) -> Board:
     return replace(board, draft=text, checks=(), findings=())
 
 
@@ -121,41 +107,42 @@ def _checked(board: Board, name: str, found: tuple[str, ...]) -> Board:
 
 PRIMITIVES: dict[str, Primitive] = {
     "plan": Primitive(
-        before=lambda board, bench: not board.accepted,
-        effect=lambda board, text, bench: replace(board, plan=text, facts=bench.facts()),
+        before=lambda board, work: not board.accepted,
+        effect=lambda board, text, work: replace(board, plan=text, facts=work.facts()),
         after=lambda was, board: bool(board.plan),
         due=lambda board: not board.plan,
     ),
     "draft": Primitive(
-        before=lambda board, bench: not board.draft,
+        before=lambda board, work: not board.draft,
         effect=_draft,
         after=lambda was, board: bool(board.draft),
     ),
     "lint": Primitive(
-        before=lambda board, bench: bool(board.draft) and "lint" not in board.checks,
-        effect=lambda board, text, bench: _checked(board, "lint", bench.lint(board.draft)),
+        before=lambda board, work: bool(board.draft) and "lint" not in board.checks,
+        effect=lambda board, text, work: _checked(board, "lint", work.lint(board.draft)),
     ),
     "unit-test": Primitive(
-        before=lambda board, bench: bool(board.draft) and "unit-test" not in board.checks,
-        effect=lambda board, text, bench: _checked(board, "unit-test", bench.test(board.draft)),
+        before=lambda board, work: bool(board.draft) and "unit-test" not in board.checks,
+        effect=lambda board, text, work: _checked(board, "unit-test", work.test(board.draft)),
     ),
     "repair": Primitive(
-        before=lambda board, bench: bool(board.findings),
+        before=lambda board, work: bool(board.findings),
         effect=_draft,
         after=lambda was, board: board.draft not in ("", was.draft),
     ),
     "integrate": Primitive(
-        before=lambda board, bench: board.draft not in ("", board.accepted) and not bench.lint(board.draft),
-        effect=lambda board, text, bench: replace(board, accepted=board.draft),
+        before=lambda board, work: board.draft not in ("", board.accepted) and not work.lint(board.draft),
+        effect=lambda board, text, work: replace(board, accepted=board.draft),
     ),
     "finalize": Primitive(
-        before=lambda board, bench: bool(board.accepted),
+        before=lambda board, work: bool(board.accepted),
         due=lambda board: board.accepted == board.draft and not board.findings,
         ends=True,
     ),
-    "hand-off": Primitive(before=lambda board, bench: True, due=lambda board: False, ends=True),
+    "hand-off": Primitive(before=lambda board, work: True, due=lambda board: False, ends=True),
 }
 
+WORKER = "worker"  # does everybody's part: the single-agent baseline
 # In the order in which a round's actions take effect; of each role's primitives the first that is due is its usual one.
 ROLES: dict[AgentId, tuple[str, ...]] = {
     "planner": ("finalize", "plan", "hand-off"),
@@ -163,19 +150,18 @@ ROLES: dict[AgentId, tuple[str, ...]] = {
     "coder": ("draft", "repair"),
     "tester": ("unit-test", "lint"),
     "reviewer": ("integrate", "lint", "finalize", "hand-off"),
+    WORKER: ("draft", "integrate", "finalize", "repair", "unit-test", "lint", "plan", "hand-off"),
 }
-WORKER = "worker"  # does everybody's part: the single-agent baseline
-ALONE = ("draft", "integrate", "finalize", "repair", "unit-test", "lint", "plan", "hand-off")
 NOTE = "note"
 _LINE = re.compile(rf"^\s*({'|'.join((*PRIMITIVES, NOTE))})\s*(?::|$)[ \t]*", re.IGNORECASE | re.MULTILINE)
 
 
-def perform(name: str, text: str, board: Board, bench: Bench) -> tuple[Board, str]:
+def perform(name: str, text: str, board: Board, work: Work) -> tuple[Board, str]:
     """The board after one action, and its outcome: "done", "refused" (before) or "failed" (after)."""
     primitive = PRIMITIVES[name]
-    if not primitive.before(board, bench):
+    if not primitive.before(board, work):
         return board, "refused"
-    changed = primitive.effect(board, text, bench)
+    changed = primitive.effect(board, text, work)
     return (changed, "done") if primitive.after(board, changed) else (board, "failed")
 
 
@@ -195,59 +181,50 @@ def actions_of(words: str) -> tuple[Action, ...]:
     >>> actions_of("A cat. It sat.")
     (Action(name='', text='A cat. It sat.'),)
     """
-    found = list(_LINE.finditer(words))
-    ends = [*(match.start() for match in found), len(words)][1:]
-    named = [Action(m[1].lower(), words[m.end() : end].strip()) for m, end in zip(found, ends, strict=True)]
+    lines = list(_LINE.finditer(words))
+    ends = [*(line.start() for line in lines), len(words)][1:]
+    named = [Action(line[1].lower(), words[line.end() : end].strip()) for line, end in zip(lines, ends, strict=True)]
     if all(action.name == NOTE for action in named):
-        rest = words[: found[0].start()] if found else words
+        rest = words[: lines[0].start()] if lines else words
         named += [Action("", rest.strip())] if rest.strip() else []
     return tuple(named)
 
 
-def primitives_of(agent: AgentId) -> tuple[str, ...]:
-    """What a role may do."""
-    return ALONE if agent == WORKER else ROLES[agent]
-
-
-def usual(agent: AgentId, board: Board, bench: Bench) -> str:
+def usual(agent: AgentId, board: Board, work: Work) -> str:
     """What a role does if it names nothing; "" where nothing is due."""
-    for name in primitives_of(agent):
-        if PRIMITIVES[name].before(board, bench) and PRIMITIVES[name].due(board):
+    for name in ROLES[agent]:
+        if PRIMITIVES[name].before(board, work) and PRIMITIVES[name].due(board):
             return name
     return ""
 
 
-def act(state: OfficeState, agent: AgentId, action: Action, bench: Bench) -> tuple[OfficeState, str, dict[str, Any]]:
+def act(state: OfficeState, agent: AgentId, action: Action, work: Work) -> tuple[OfficeState, dict[str, Any]]:
     """Lets an agent do one thing.
 
     Returns:
-        The office after it; the primitive that was done, "" where none was; the entry of the trace: agent, action,
-        whether the agent named it, outcome ("done", "refused", "failed", "idle"), why a role was refused, and what a
-        tool found. The entry is empty for a note, which is private.
+        The office after it; the entry of the trace: agent, action, whether the agent named it, outcome ("done",
+        "refused", "failed", "idle"), why a role was refused, and what a tool found. The entry is empty for a note,
+        which is private.
     """
     if action.name == NOTE:
         desk = state.desk(agent)
-        return _at_desk(state, agent, replace(desk, notes=(*desk.notes, action.text))), "", {}
+        return state.with_desk(agent, replace(desk, notes=(*desk.notes, action.text))), {}
     board = state.board
-    name = action.name or usual(agent, board, bench)
+    name = action.name or usual(agent, board, work)
     entry = {"agent": agent, "action": name or "nothing", "named": bool(action.name)}
     if not name:
-        return state, "", entry | {"outcome": "idle"}
-    if name not in primitives_of(agent):
-        return state, "", entry | {"outcome": "refused", "why": f"not for the {agent}"}
-    changed, outcome = perform(name, action.text, board, bench)
+        return state, entry | {"outcome": "idle"}
+    if name not in ROLES[agent]:
+        return state, entry | {"outcome": "refused", "why": f"not for the {agent}"}
+    changed, outcome = perform(name, action.text, board, work)
     entry |= {"outcome": outcome}
     if outcome != "done":
-        return state, "", entry
+        return state, entry
     if changed.checks != board.checks and changed.checks:
-        entry |= {"findings": [one for one in changed.findings if one not in board.findings]}
+        entry |= {"findings": [finding for finding in changed.findings if finding not in board.findings]}
     change = f"round {state.round + 1}: {agent}, {name}"
     after = replace(state, board=replace(changed, changes=(*board.changes, change)))
-    return _assigned(after) if name == "plan" else after, name, entry
-
-
-def _at_desk(state: OfficeState, agent: AgentId, desk: Desk) -> OfficeState:
-    return replace(state, desks={**state.desks, agent: desk})
+    return _assigned(after) if name == "plan" else after, entry
 
 
 def _assigned(state: OfficeState) -> OfficeState:
@@ -256,8 +233,8 @@ def _assigned(state: OfficeState) -> OfficeState:
     for line in state.board.plan.splitlines():
         role, colon, item = line.partition(":")
         agent = role.strip().lower()
-        if colon and agent in (*ROLES, WORKER):
+        if colon and agent in ROLES:
             lists[agent] = (*lists.get(agent, ()), item.strip())
     for agent, todo in lists.items():
-        state = _at_desk(state, agent, replace(state.desk(agent), todo=todo))
+        state = state.with_desk(agent, replace(state.desk(agent), todo=todo))
     return state

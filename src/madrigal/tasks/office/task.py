@@ -27,23 +27,12 @@ from typing import Any, Literal
 from madrigal.rollouts.task import joint
 from madrigal.tasks.coding.config import ALONE as LONE_CODER
 from madrigal.tasks.coding.config import Coding
-from madrigal.tasks.coding.task import open_coding
+from madrigal.tasks.coding.task import CodingTask, open_coding
 from madrigal.tasks.data import Source
-from madrigal.tasks.office.board import (
-    PRIMITIVES,
-    ROLES,
-    WORKER,
-    Bench,
-    Board,
-    Desk,
-    OfficeState,
-    act,
-    actions_of,
-    primitives_of,
-)
+from madrigal.tasks.office.board import PRIMITIVES, ROLES, WORKER, Board, Desk, OfficeState, act, actions_of
 from madrigal.tasks.office.work import Code, Prose, Work, Worth
 from madrigal.tasks.writing.single import WRITER
-from madrigal.tasks.writing.task import Tldr, tldr_task
+from madrigal.tasks.writing.task import Tldr, WritingTask, tldr_task
 from madrigal.types import AgentId, ConfigError, Ending, Example, Message, Messages, Split, Step, TaskError, Turn
 
 RECENT = 4  # changes shown: what a maker, a checker and an integrator do in one round, and one more
@@ -57,15 +46,15 @@ class OfficeTask:
 
     Attributes:
         train, test: posts and problems; an example with an `entry_point` is a problem.
-        prose, code: the kinds of work; None where no example asks for it.
+        writing, coding: what a single agent would be asked; None where no example asks for it.
         horizon: the safety limit on rounds.
         alone: a single worker does everybody's part.
     """
 
     train: Sequence[Example]
     test: Sequence[Example]
-    prose: Prose | None = None
-    code: Code | None = None
+    writing: WritingTask | None = None
+    coding: CodingTask | None = None
     horizon: int = 3
     alone: bool = False
     name: str = "office"
@@ -74,7 +63,7 @@ class OfficeTask:
     @property
     def agents(self) -> tuple[AgentId, ...]:
         """All who have a part in some example, in the order in which their actions take effect."""
-        staff = {role for work in (self.prose, self.code) if work for role in work.staff}
+        staff = {*(Prose.staff if self.writing else ()), *(Code.staff if self.coding else ())}
         return (WORKER,) if self.alone else tuple(role for role in ROLES if role in staff)
 
     def examples(self, split: Split) -> Sequence[Example]:
@@ -90,11 +79,10 @@ class OfficeTask:
         return OfficeState(example)
 
     def acting(self, state: OfficeState) -> tuple[AgentId, ...]:
-        return (WORKER,) if self.alone else self._bench(state).work.staff
+        return (WORKER,) if self.alone else self._work(state).staff
 
     def observe(self, state: OfficeState, agent: AgentId, heard: Sequence[Turn]) -> Messages:
-        brief = self._bench(state).work.ask(state.example)
-        shown = office_prompt(agent, state.board, state.desk(agent), brief, heard)
+        shown = office_prompt(agent, state.board, state.desk(agent), self._work(state).brief(), heard)
         return (Message("user", shown),)
 
     def step(self, state: OfficeState, actions: Mapping[AgentId, str]) -> Step[OfficeState]:
@@ -110,13 +98,13 @@ class OfficeTask:
 
     def _acted(self, state: OfficeState, actions: Mapping[AgentId, str]) -> tuple[OfficeState, str, Trace]:
         """The office after all actions, by which of them the episode ended, and the trace."""
-        bench, trace = self._bench(state), Trace()
+        work, trace = self._work(state), Trace()
         for agent in self.acting(state):
             for action in actions_of(actions.get(agent, "")):
-                state, name, entry = act(state, agent, action, bench)
+                state, entry = act(state, agent, action, work)
                 trace += [entry] if entry else []
-                if name and PRIMITIVES[name].ends:
-                    return state, name, trace
+                if entry.get("outcome") == "done" and PRIMITIVES[entry["action"]].ends:
+                    return state, entry["action"], trace
         return state, "", trace
 
     def _worth(self, state: OfficeState, ended: str) -> Worth:
@@ -126,13 +114,13 @@ class OfficeTask:
             return Worth()
         if state.worth.details.get("piece") == piece:
             return state.worth
-        worth = self._bench(state).work.worth(state.example, piece)
+        worth = self._work(state).worth(piece)
         return replace(worth, details={**worth.details, "piece": piece})
 
     def _metrics(self, state: OfficeState, trace: Trace) -> dict[str, float]:
         outcomes = [entry["outcome"] for entry in trace]
         return {
-            **dict.fromkeys(self._bench(state).work.measures, 0.0),
+            **dict.fromkeys(self._work(state).measures, 0.0),
             **state.worth.metrics,
             "return_percent": 100 * state.worth.quality,
             "accepted": float(bool(state.board.accepted)),
@@ -141,11 +129,13 @@ class OfficeTask:
             "refused": float(outcomes.count("refused") + outcomes.count("failed")),
         }
 
-    def _bench(self, state: OfficeState) -> Bench:
-        work: Work | None = self.code if "entry_point" in state.example.data else self.prose
-        if work is None:
-            raise TaskError(f"task {self.name}: example {state.example.id} asks for work that this office does not do")
-        return Bench(work, state.example)
+    def _work(self, state: OfficeState) -> Work:
+        is_problem = "entry_point" in state.example.data
+        if is_problem and self.coding:
+            return Code(self.coding, state.example)
+        if not is_problem and self.writing:
+            return Prose(self.writing, state.example)
+        raise TaskError(f"task {self.name}: example {state.example.id} asks for work that this office does not do")
 
 
 def office_prompt(agent: AgentId, board: Board, desk: Desk, brief: str, heard: Sequence[Turn]) -> str:
@@ -155,7 +145,7 @@ def office_prompt(agent: AgentId, board: Board, desk: Desk, brief: str, heard: S
     it. The wording is ours.
     """
     # All that the role may ever do: teammates who speak earlier in the round may make it possible by then.
-    lines = [f"You are the {agent}. Begin with what you do and a colon: {', '.join(primitives_of(agent))}."]
+    lines = [f"You are the {agent}. Begin with what you do and a colon: {', '.join(ROLES[agent])}."]
     lines += _section("Plan", board.plan.splitlines())
     lines += _section("Facts", board.facts)
     lines += _section("Changes", board.changes[-RECENT:])
@@ -210,33 +200,26 @@ def open_office(config: Office) -> Iterator[OfficeTask]:
     Raises:
         ConfigError, TaskError, EngineError: if a service cannot be had or the data cannot be read.
     """
-    prose = Prose(tldr_task(Tldr(config.posts, config.column, WRITER))) if config.work != "coding" else None
+    writing = tldr_task(Tldr(config.posts, config.column, WRITER)) if config.work != "coding" else None
     if config.work == "writing":
-        yield _office(config, prose, None)
+        yield _office(config, writing, None)
         return
-    coding = Coding(
+    problems = Coding(
         source=config.problems,
         agents=LONE_CODER,
         program_seconds=config.program_seconds,
         memory_mb=config.memory_mb,
         unconfined=config.unconfined,
     )
-    with open_coding(coding) as task:
-        yield _office(config, prose, Code(task))
+    with open_coding(problems) as coding:
+        yield _office(config, writing, coding)
 
 
-def _office(config: Office, prose: Prose | None, code: Code | None) -> OfficeTask:
-    tasks = [work.task for work in (prose, code) if work]
-    return OfficeTask(
-        train=_in_turn([task.examples("train") for task in tasks]),
-        test=_in_turn([task.examples("test") for task in tasks]),
-        prose=prose,
-        code=code,
-        horizon=config.rounds,
-        alone=config.alone,
-    )
+def _office(config: Office, writing: WritingTask | None, coding: CodingTask | None) -> OfficeTask:
+    tasks = [task for task in (writing, coding) if task]
 
+    def in_turn(split: Split) -> tuple[Example, ...]:
+        """One example of each kind after the other, until one is used up."""
+        return tuple(chain.from_iterable(zip(*(task.examples(split) for task in tasks), strict=False)))
 
-def _in_turn(kinds: Sequence[Sequence[Example]]) -> tuple[Example, ...]:
-    """One of each kind after the other, until one is used up."""
-    return tuple(chain.from_iterable(zip(*kinds, strict=False)))
+    return OfficeTask(in_turn("train"), in_turn("test"), writing, coding, config.rounds, config.alone)

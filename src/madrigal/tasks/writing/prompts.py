@@ -6,12 +6,20 @@ TLDR agent is told about the other, both arXiv agents are. One wording serves st
 
 from __future__ import annotations
 
+from madrigal.tasks.writing.single import DELIMITER
+
 TLDR_AGENTS = ("concise", "detailed")
 ARXIV_AGENTS = ("background", "method")
 
 _TLDR = {
     "concise": "Write a concise summary of the post: one or a few short sentences, facts only.",
     "detailed": "Write a detailed summary of the post: use more unique words and some transition words.",
+    "writer": (
+        f"Write two summaries of the post with the line {DELIMITER} between them. "
+        "First a concise summary: one or a few short sentences, facts only. "
+        "Then a detailed summary, two to three times as long, in the same style: "
+        "use more unique words and some transition words."
+    ),
 }
 _ARXIV = {
     "background": (
@@ -22,14 +30,18 @@ _ARXIV = {
         "Expand the abstract into an introduction. Another writer does the background part. "
         "Write only the method and implications part, and do not repeat the other part."
     ),
+    "writer": (
+        "Expand the abstract into an introduction of two paragraphs of equal length with the line "
+        f"{DELIMITER} between them. First the background and motivation, then the method and implications."
+    ),
 }
 
 
 def tldr_prompt(agent: str, post: str) -> str:
-    """The observation of one TLDR agent ("concise" or "detailed")."""
+    """The observation of one TLDR agent ("concise" or "detailed"), or of the "writer" of both summaries."""
     return f"Post: {post}\n\n{_TLDR[agent]}"
 
 
 def arxiv_prompt(agent: str, abstract: str) -> str:
-    """The observation of one arXiv agent ("background" or "method")."""
+    """The observation of one arXiv agent ("background" or "method"), or of the "writer" of both halves."""
     return f"Abstract: {abstract}\n\n{_ARXIV[agent]}"

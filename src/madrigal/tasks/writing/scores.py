@@ -84,6 +84,10 @@ class Thresholds:
     transitions_of_both: bool
     exclude_stopwords: bool = False
 
+    def allows(self, words: int) -> bool:
+        """Whether a text of so many words is neither too short nor too long."""
+        return self.fewest <= words <= self.most
+
 
 TLDR = Thresholds(
     fewest=8,
@@ -105,6 +109,35 @@ ARXIV_LATER = replace(ARXIV_EARLY, length=Band(0.8, 1.3, 1.6, 2.0, weight=1.0))
 
 
 @dataclass(frozen=True, slots=True)
+class Gate:
+    """One of the first three levels: what it earns, whether it lets the count go on, and what was measured."""
+
+    name: str
+    earns: float
+    holds: bool
+    measured: str
+
+
+def gates(first: str, second: str, thresholds: Thresholds) -> tuple[Gate, Gate, Gate]:
+    """Structure, length ratio and vocabulary ratio of two texts; one that does not hold earns 0."""
+    counts = len(first.split()), len(second.split())
+    within = all(map(thresholds.allows, counts))
+    bounds = f"{thresholds.fewest} to {thresholds.most}"
+    measured = f"expected {bounds} words of each, got {counts[0]} and {counts[1]}"
+    unique = unique_ratio(first, second, thresholds.exclude_stopwords)
+    return (
+        Gate("structure", 0.5 if within else 0.0, within, measured),
+        _ratio_gate("length ratio", thresholds.length, length_ratio(first, second)),
+        _ratio_gate("vocabulary ratio", thresholds.vocabulary, unique),
+    )
+
+
+def _ratio_gate(name: str, band: Band, ratio: float) -> Gate:
+    bounds = f"{band.low:g} to {band.high:g}" if band.high < math.inf else f"at least {band.low:g}"
+    return Gate(name, band.earns(ratio), band.holds(ratio), f"expected {bounds}, got {ratio:.2f}")
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """What two texts earn, part by part.
 
@@ -114,6 +147,7 @@ class Score:
             level.
         total: the reward, with gates.
         passed_level: how many gates opened before one was shut, 0 to 3.
+        shut_gate: that one, with what was measured and expected; "" where all are open.
     """
 
     structure: float
@@ -123,6 +157,7 @@ class Score:
     coherence: float
     total: float
     passed_level: int
+    shut_gate: str
 
     @property
     def ungated(self) -> float:
@@ -142,44 +177,20 @@ class Score:
 def score(first: str, second: str, thresholds: Thresholds) -> Score:
     """The joint reward of two texts, with and without gates.
 
-    >>> score("Too short.", "Too short as well.", TLDR).total
-    0.0
+    >>> result = score("Too short.", "Too short as well.", TLDR)
+    >>> result.total, result.shut_gate
+    (0.0, 'structure: expected 8 to 256 words of each, got 2 and 4')
     """
-    counts = len(first.split()), len(second.split())
-    gates = (
-        all(thresholds.fewest <= count <= thresholds.most for count in counts),
-        thresholds.length.holds(ratio := length_ratio(first, second)),
-        thresholds.vocabulary.holds(unique := unique_ratio(first, second, thresholds.exclude_stopwords)),
-    )
+    levels = gates(first, second, thresholds)
+    structure, length, vocabulary = (gate.earns for gate in levels)
     ties = categories(second) | (categories(first) if thresholds.transitions_of_both else frozenset())
-    structure, length = 0.5 if gates[0] else 0.0, thresholds.length.earns(ratio)
-    vocabulary = thresholds.vocabulary.earns(unique)
     consistency = _JACCARD * min(jaccard(first, second), thresholds.jaccard) / thresholds.jaccard
     coherence = _TRANSITIONS * transition_share(len(ties))
-    passed = gates.index(False) if False in gates else len(gates)
+    shut = next((gate for gate in levels if not gate.holds), None)
+    passed = levels.index(shut) if shut else len(levels)
     earned = (0.0, structure, structure + length, structure + length + vocabulary + consistency + coherence)
-    return Score(structure, length, vocabulary, consistency, coherence, earned[passed], passed)
-
-
-def shut_gate(first: str, second: str, thresholds: Thresholds) -> str:
-    """The gate that ends what two texts earn, with what was measured and expected; "" where all are open.
-
-    >>> shut_gate("Too short.", "Too short as well.", TLDR)
-    'structure: expected 8 to 256 words of each, got 2 and 4'
-    """
-    counts = len(first.split()), len(second.split())
-    if not all(thresholds.fewest <= count <= thresholds.most for count in counts):
-        bounds = f"{thresholds.fewest} to {thresholds.most}"
-        return f"structure: expected {bounds} words of each, got {counts[0]} and {counts[1]}"
-    ratios = (
-        ("length ratio", thresholds.length, length_ratio(first, second)),
-        ("vocabulary ratio", thresholds.vocabulary, unique_ratio(first, second, thresholds.exclude_stopwords)),
-    )
-    for name, band, ratio in ratios:
-        if not band.holds(ratio):
-            bounds = f"{band.low:g} to {band.high:g}" if band.high < math.inf else f"at least {band.low:g}"
-            return f"{name}: expected {bounds}, got {ratio:.2f}"
-    return ""
+    complaint = f"{shut.name}: {shut.measured}" if shut else ""
+    return Score(structure, length, vocabulary, consistency, coherence, earned[passed], passed, complaint)
 
 
 def length_ratio(first: str, second: str) -> float:

@@ -6,26 +6,6 @@ DELIMITER = "[PARAGRAPH_SPLIT]"
 WRITER = ("writer",)
 
 
-def tldr_single_prompt(post: str) -> str:
-    """The observation of a writer who summarises a post twice: briefly, then in detail."""
-    return (
-        f"Post: {post}\n\n"
-        f"Write two summaries of the post with the line {DELIMITER} between them. "
-        "First a concise summary: one or a few short sentences, facts only. "
-        "Then a detailed summary, two to three times as long, in the same style: "
-        "use more unique words and some transition words."
-    )
-
-
-def arxiv_single_prompt(abstract: str) -> str:
-    """The observation of a writer who expands an abstract into both halves of an introduction."""
-    return (
-        f"Abstract: {abstract}\n\n"
-        "Expand the abstract into an introduction of two paragraphs of equal length with the line "
-        f"{DELIMITER} between them. First the background and motivation, then the method and implications."
-    )
-
-
 def split_parts(text: str, ratio: float) -> tuple[str, str]:
     """Cuts a completion in two: at the delimiter, else so that the second has `ratio` times the words.
 
@@ -37,8 +17,8 @@ def split_parts(text: str, ratio: float) -> tuple[str, str]:
     >>> split_parts("a b c d e f g", ratio=2.5)
     ('a b', 'c d e f g')
     """
-    first, found, second = text.partition(DELIMITER)
-    if found:
+    first, delimiter, second = text.partition(DELIMITER)
+    if delimiter:
         return first.strip(), second.strip()
     words = text.split()
     cut = round(len(words) / (1 + ratio))

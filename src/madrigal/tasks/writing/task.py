@@ -19,10 +19,9 @@ from madrigal.tasks.writing.scores import (
     Thresholds,
     length_ratio,
     score,
-    shut_gate,
     unique_ratio,
 )
-from madrigal.tasks.writing.single import WRITER, arxiv_single_prompt, split_parts, tldr_single_prompt
+from madrigal.tasks.writing.single import WRITER, split_parts
 from madrigal.types import AgentId, ConfigError, Example, Message, Messages, Split, Step, TaskError, Turn
 
 _VARIANTS = {"early": ARXIV_EARLY, "later": ARXIV_LATER}
@@ -30,7 +29,7 @@ _VARIANTS = {"early": ARXIV_EARLY, "later": ARXIV_LATER}
 
 @dataclass(frozen=True, slots=True)
 class Tldr:
-    """Summarise a Reddit post twice: agent "concise" in brief, agent "detailed" at length.
+    """Summarize a Reddit post twice: agent "concise" in brief, agent "detailed" at length.
 
     The paper trains on `Source("trl-lib/tldr", train="train[:1000]", test="test[:1000]")`.
 
@@ -109,7 +108,6 @@ class WritingTask:
     def step(self, state: Example, actions: Mapping[AgentId, str]) -> Step[Example]:
         first, second = self.parts(actions)
         result = score(first, second, self.thresholds)
-        gate = shut_gate(first, second, self.thresholds)
         words = {f"words/{agent}": float(len(actions[agent].split())) for agent in self.agents}
         return Step(
             state,
@@ -119,7 +117,7 @@ class WritingTask:
             details={
                 "length_ratio": length_ratio(first, second),
                 "unique_ratio": unique_ratio(first, second),
-                **({"shut_gate": gate} if gate else {}),
+                **({"shut_gate": result.shut_gate} if result.shut_gate else {}),
             },
         )
 
@@ -135,7 +133,7 @@ class WritingTask:
 
 
 def tldr_task(config: Tldr = Tldr()) -> WritingTask:
-    """The task of summarising posts (arXiv:2508.04652, TLDR)."""
+    """The task of summarizing posts (arXiv:2508.04652, TLDR)."""
     _check_agents(config.agents, TLDR_AGENTS)
     return WritingTask(
         name="tldr",
@@ -144,7 +142,7 @@ def tldr_task(config: Tldr = Tldr()) -> WritingTask:
         entry="post",
         column=config.column,
         corpus=_posts,
-        prompt=_tldr_prompt,
+        prompt=tldr_prompt,
         thresholds=TLDR,
         cut=2.5,
     )
@@ -162,7 +160,7 @@ def arxiv_task(config: Arxiv = Arxiv()) -> WritingTask:
         entry="abstract",
         column=config.column,
         corpus=_papers,
-        prompt=_arxiv_prompt,
+        prompt=arxiv_prompt,
         thresholds=_VARIANTS[config.variant],
         cut=1.15,
     )
@@ -176,14 +174,6 @@ def _quote(turn: Turn, listener: AgentId) -> str:
 def _check_agents(agents: tuple[AgentId, ...], pair: tuple[AgentId, ...]) -> None:
     if agents not in (pair, WRITER):
         raise ConfigError(f"expected the agents {pair}, or {WRITER} who writes both parts, got {agents}")
-
-
-def _tldr_prompt(agent: AgentId, post: str) -> str:
-    return tldr_single_prompt(post) if agent in WRITER else tldr_prompt(agent, post)
-
-
-def _arxiv_prompt(agent: AgentId, abstract: str) -> str:
-    return arxiv_single_prompt(abstract) if agent in WRITER else arxiv_prompt(agent, abstract)
 
 
 def _posts(split: Split) -> Sequence[Example]:

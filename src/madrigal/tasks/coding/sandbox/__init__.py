@@ -13,7 +13,7 @@ Covered: reading and writing files, the network, other processes and their memor
 Python or in C, memory, recursion, floods of output.
 Not covered: bugs of the kernel or the interpreter; timing and other side channels of the processor; use of one core and
 the allowed memory until the limit; whether a path exists, and its size (stat(2) is not refused, reading is); a program
-that recognises the tests by their arguments and has their answers by heart.
+that recognizes the tests by their arguments and has their answers by heart.
 
 Inside: the standard library (no numpy), Python's hash seed and `random` fixed, recursion to 5000, standard input empty,
 standard output thrown away, `__name__` not "__main__". Linux on x86-64 and arm64.

@@ -17,6 +17,7 @@ from typing import Literal, Protocol, TypeVar
 
 from .literals import decode, encode
 
+CLIP = 300  # characters of a foreign text
 SHORTEST_WAIT = 0.002  # seconds
 _HEADER = struct.Struct("!I")
 T = TypeVar("T")
@@ -36,10 +37,7 @@ def send_frame(descriptor: int, message: tuple[object, ...], most: int = 2**31) 
     Raises:
         NotPlainError: before anything is written, where the message holds what may not cross.
     """
-    data = encode(message, most)
-    rest = memoryview(_HEADER.pack(len(data)) + data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+    _write(partial(os.write, descriptor), encode(message, most))
 
 
 def receive_frame(descriptor: int) -> tuple[object, ...]:
@@ -48,22 +46,7 @@ def receive_frame(descriptor: int) -> tuple[object, ...]:
     Raises:
         EOFError: where the parent has closed its end.
     """
-    (length,) = _HEADER.unpack(_read(descriptor, _HEADER.size))
-    message = decode(_read(descriptor, length))
-    if not isinstance(message, tuple):
-        raise ValueError(f"expected a tuple, got {type(message).__name__}")
-    return message
-
-
-def _read(descriptor: int, length: int) -> bytes:
-    parts = []
-    while length:
-        part = os.read(descriptor, length)
-        if not part:
-            raise EOFError
-        parts.append(part)
-        length -= len(part)
-    return b"".join(parts)
+    return _read_message(partial(os.read, descriptor))
 
 
 class Timer(Protocol):
@@ -78,10 +61,7 @@ def send(connection: socket.socket, message: tuple[object, ...], timer: Timer) -
     Raises:
         LostError: where the other side does not read it.
     """
-    data = encode(message)
-    rest = memoryview(_HEADER.pack(len(data)) + data)
-    while rest:
-        rest = rest[_in_time(connection, timer, partial(connection.send, rest)) :]
+    _write(lambda rest: _in_time(connection, timer, partial(connection.send, rest)), encode(message))
 
 
 def receive(connection: socket.socket, most: int, timer: Timer) -> tuple[object, ...]:
@@ -90,27 +70,12 @@ def receive(connection: socket.socket, most: int, timer: Timer) -> tuple[object,
     Raises:
         LostError: where it is late, cut, too long or no tuple of plain values.
     """
-    (length,) = _HEADER.unpack(_take(connection, _HEADER.size, timer))
-    if length > most:
-        raise LostError("nonsense")
     try:
-        message = decode(_take(connection, length, timer))
+        return _read_message(lambda length: _in_time(connection, timer, partial(connection.recv, length)), most)
+    except EOFError:
+        raise LostError("ended") from None
     except ValueError:
         raise LostError("nonsense") from None
-    if not isinstance(message, tuple):
-        raise LostError("nonsense")
-    return message
-
-
-def _take(connection: socket.socket, length: int, timer: Timer) -> bytes:
-    parts = []
-    while length:
-        part = _in_time(connection, timer, partial(connection.recv, length))
-        if not part:
-            raise LostError("ended")
-        parts.append(part)
-        length -= len(part)
-    return b"".join(parts)
 
 
 def _in_time(connection: socket.socket, timer: Timer, act: Callable[[], T]) -> T:
@@ -124,3 +89,36 @@ def _in_time(connection: socket.socket, timer: Timer, act: Callable[[], T]) -> T
         except OSError:
             raise LostError("ended") from None
     raise LostError("late")
+
+
+def _write(write: Callable[[memoryview], int], data: bytes) -> None:
+    rest = memoryview(_HEADER.pack(len(data)) + data)
+    while rest:
+        rest = rest[write(rest) :]
+
+
+def _read_message(read: Callable[[int], bytes], most: int = 2**32) -> tuple[object, ...]:
+    """Reads one message.
+
+    Raises:
+        EOFError: where the other side has closed its end.
+        ValueError: where the message is longer than `most` bytes, or no tuple of plain values.
+    """
+    (length,) = _HEADER.unpack(_read(read, _HEADER.size))
+    if length > most:
+        raise ValueError(f"expected at most {most} bytes, got {length}")
+    message = decode(_read(read, length))
+    if not isinstance(message, tuple):
+        raise ValueError(f"expected a tuple, got {type(message).__name__}")
+    return message
+
+
+def _read(read: Callable[[int], bytes], length: int) -> bytes:
+    parts = []
+    while length:
+        part = read(length)
+        if not part:
+            raise EOFError
+        parts.append(part)
+        length -= len(part)
+    return b"".join(parts)

@@ -38,10 +38,10 @@ class Settings(TypedDict):
 def confine_server() -> dict[str, bool]:
     """Confines the fork server, as far as the machine grants it; says which layers hold."""
     _offer_to_oom_killer()
-    granted = {"namespaces": _holds(lambda: unshare(_NAMESPACES))}
+    granted = {"namespaces": holds(lambda: unshare(_NAMESPACES))}
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     prctl(PR_SET_DUMPABLE, 0)
-    granted["landlock"] = landlock.abi() > 0 and _holds(landlock.restrict)
+    granted["landlock"] = landlock.abi() > 0 and holds(landlock.restrict)
     return granted
 
 
@@ -58,7 +58,7 @@ def confine_child(settings: Settings, server: int, result: int) -> None:
     os.closerange(3, result)
     os.closerange(result + 1, os.sysconf("SC_OPEN_MAX"))
     _limit(settings)
-    if not _holds(seccomp.install) and not settings["allow_unconfined"]:
+    if not holds(seccomp.install) and not settings["allow_unconfined"]:
         raise OSError("the system call filter was refused")
 
 
@@ -81,7 +81,8 @@ def _limit(settings: Settings) -> None:
         resource.setrlimit(kind, (most, most + 1 if kind == resource.RLIMIT_CPU and most != hard else most))
 
 
-def _holds(layer: Callable[[], None]) -> bool:
+def holds(layer: Callable[[], None]) -> bool:
+    """Puts a layer on this process; whether the machine grants it."""
     try:
         layer()
     except OSError:

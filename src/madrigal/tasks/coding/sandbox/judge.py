@@ -19,13 +19,12 @@ from typing import Self
 
 from madrigal.types import EngineError, TaskError
 
-from .channel import LostError, Timer
+from .channel import CLIP, LostError, Timer
 from .literals import parse
 from .records import CallTest, CheckTest, Limits, Program, Verdict
 from .server import ForkServer, Process
 
 MOST_TIMEOUTS = 3
-CLIP = 300
 MOST_SHOWN = 134  # characters of a value: two of them, and the words around them, make a message
 _OVERHEAD = 8192  # bytes of a frame beside its value: an error's type and text, escaped
 _MOST_CHECK_BYTES = 1 << 24
@@ -59,14 +58,14 @@ def judge(program: Program, limits: Limits, server: ForkServer) -> tuple[Verdict
         late = sum(verdict.outcome == "timeout" for verdict in verdicts)
         if late >= MOST_TIMEOUTS or spent >= limits.seconds or time.monotonic() >= end:
             return _filled(verdicts, _LATE, len(cases))
-        with Crew(program, limits, server) as crew:
-            problem = crew.load(crew.timer(limits.seconds - spent, end))
+        with Processes(program, limits, server) as processes:
+            problem = processes.load(processes.timer(limits.seconds - spent, end))
             if problem is not None:
                 return _filled(verdicts, problem, len(cases))
-            while not crew.lost and len(verdicts) < len(cases):
-                timer = crew.timer(limits.seconds - spent - crew.seconds(), end)
-                verdicts.append(crew.judge(cases[len(verdicts)], timer))
-        spent += crew.seconds()
+            while not processes.lost and len(verdicts) < len(cases):
+                timer = processes.timer(limits.seconds - spent - processes.seconds(), end)
+                verdicts.append(processes.judge(cases[len(verdicts)], timer))
+        spent += processes.seconds()
     return tuple(verdicts)
 
 
@@ -101,8 +100,8 @@ def _read(test: CallTest | CheckTest) -> Call | CheckTest:
     return Call(arguments, expected)
 
 
-class Crew:
-    """Owns the processes that judge a program: the candidate, and a checker once a check needs it.
+class Processes:
+    """Owns the confined processes in which a program is judged: the candidate, and a checker once a check needs it.
 
     Attributes:
         lost: one of the two was late, died or talked nonsense; neither can be used any more.
@@ -115,7 +114,7 @@ class Crew:
         self._server = server
         self._most = 2 * limits.output_bytes + _OVERHEAD  # a value, and what became of the arguments
         self._number = 0
-        self._processes = contextlib.ExitStack()
+        self._stack = contextlib.ExitStack()
         self._candidate = self._fork()
         # Forked ahead, so that it starts while the candidate loads; without a check, nobody asks for it.
         checks = any(isinstance(test, CheckTest) for test in program.tests)
@@ -126,11 +125,11 @@ class Crew:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        self._processes.close()
+        self._stack.close()
 
     def _fork(self) -> Process:
         process = self._server.fork()
-        self._processes.callback(process.stop)
+        self._stack.callback(process.stop)
         return process
 
     def seconds(self) -> float:
@@ -150,19 +149,19 @@ class Crew:
         try:
             return self._introduce(self._candidate, message, timer)
         except LostError as lost:
-            return self._lose(lost, self._candidate)
+            return self._verdict_on_loss(lost, self._candidate)
 
     def judge(self, case: Call | CheckTest, timer: Timer) -> Verdict:
         """Puts one test to the program."""
         if isinstance(case, Call):
             return self._judge_call(case, timer)
         try:
-            return self._judge_check(case, self._checker, timer)
+            return self._judge_check(case, timer)
         except LostError as lost:
-            return self._lose(lost, self._checker)
+            return self._verdict_on_loss(lost, self._checker)
 
     def _judge_call(self, case: Call, timer: Timer) -> Verdict:
-        answer = self._ask(case.arguments, {}, timer, watch=False)
+        answer = self._call(case.arguments, {}, timer, watch=False)
         match answer:
             case Verdict():
                 return answer
@@ -173,7 +172,8 @@ class Crew:
             case _:
                 return Verdict("error", _sentence(*map(str, answer[2:])))
 
-    def _judge_check(self, case: CheckTest, checker: Process, timer: Timer) -> Verdict:
+    def _judge_check(self, case: CheckTest, timer: Timer) -> Verdict:
+        checker = self._checker
         if not self._introduced:
             self._introduced = True
             message = ("checker", self._program.prelude, self._program.entry_point)
@@ -185,7 +185,7 @@ class Crew:
         while True:
             match checker.receive(_MOST_CHECK_BYTES, timer):
                 case ("call", tuple(arguments), dict(keywords)):
-                    answer = self._ask(arguments, keywords, timer, watch=True)
+                    answer = self._call(arguments, keywords, timer, watch=True)
                     if isinstance(answer, Verdict):
                         return answer
                     checker.send(answer, timer)
@@ -203,7 +203,7 @@ class Crew:
                 case _:
                     raise LostError("nonsense")
 
-    def _ask(
+    def _call(
         self, arguments: tuple[object, ...], keywords: dict[object, object], timer: Timer, *, watch: bool
     ) -> tuple[object, ...] | Verdict:
         """The candidate's answer to one call, or the verdict where it has none."""
@@ -222,7 +222,7 @@ class Crew:
                 case _:
                     raise LostError("nonsense")
         except LostError as lost:
-            return self._lose(lost, self._candidate)
+            return self._verdict_on_loss(lost, self._candidate)
 
     def _introduce(self, process: Process, message: tuple[object, ...], timer: Timer) -> Verdict | None:
         process.send(message, timer)
@@ -241,7 +241,7 @@ class Crew:
             case _:
                 raise LostError("nonsense")
 
-    def _lose(self, lost: LostError, process: Process) -> Verdict:
+    def _verdict_on_loss(self, lost: LostError, process: Process) -> Verdict:
         self.lost = True
         if lost.how == "late":
             return _LATE

@@ -33,15 +33,15 @@ _SCALARS: dict[int, Callable[[Any], bytes]] = {
     id(bytearray): lambda value: b"B" + value.hex().encode(),
     id(range): lambda value: b"r%x %x %x" % (value.start, value.stop, value.step),
 }
-_SERIES: dict[int, bytes] = {id(list): b"l", id(tuple): b"t", id(set): b"S", id(frozenset): b"Z", id(deque): b"q"}
-_BUILD: dict[bytes, Callable[[list[object]], object]] = {
+_SERIES: dict[bytes, Callable[[list[object]], object]] = {
     b"l": list,
     b"t": tuple,
     b"S": set,
     b"Z": frozenset,
     b"q": deque,
 }
-_SIZED = frozenset(map(id, (str, bytes, bytearray, list, tuple, set, frozenset, deque)))
+_TAGS = {id(kind): tag for tag, kind in _SERIES.items()}
+_SIZED = frozenset(map(id, (str, bytes, bytearray, *_SERIES.values())))
 _MAPPINGS = frozenset(map(id, (dict, Counter, defaultdict, OrderedDict)))
 
 
@@ -74,8 +74,8 @@ def _write(value: object, tokens: list[bytes], most: int, depth: int) -> None:
     scalar = _SCALARS.get(kind)
     if scalar is not None:
         tokens.append(scalar(value))
-    elif isinstance(value, list | tuple | set | frozenset | deque) and kind in _SERIES:
-        tokens.append(b"%b%d" % (_SERIES[kind], len(value)))
+    elif isinstance(value, list | tuple | set | frozenset | deque) and kind in _TAGS:
+        tokens.append(b"%b%d" % (_TAGS[kind], len(value)))
         for item in value:
             _write(item, tokens, most, depth - 1)
     elif isinstance(value, dict) and kind in _MAPPINGS:
@@ -108,8 +108,8 @@ def _read(tokens: Iterator[bytes], depth: int) -> object:
     tag, text = token[:1], token[1:]
     if depth < 0:
         raise ValueError(f"nested deeper than {DEPTH}")
-    if tag in _BUILD:
-        return _BUILD[tag]([_read(tokens, depth - 1) for _ in range(int(text))])
+    if tag in _SERIES:
+        return _SERIES[tag]([_read(tokens, depth - 1) for _ in range(int(text))])
     if tag == b"d":
         return {_read(tokens, depth - 1): _read(tokens, depth - 1) for _ in range(int(text))}
     return _scalar(tag, text)

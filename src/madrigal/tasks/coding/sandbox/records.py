@@ -70,7 +70,7 @@ class CheckTest:
 
     What the candidate raises is an Exception that keeps its built-in type where the check or the prelude names that
     type or a base ("except ValueError"), and is otherwise of a type that only `except Exception` catches. An
-    AssertionError of the candidate always is; see `runner`.
+    AssertionError of the candidate always is; see `checker`.
     """
 
     source: str

@@ -120,7 +120,7 @@ class ForkServer:
         with theirs:
             self._zygote = self._start(limits, allow_unconfined, theirs.fileno())
         try:
-            granted = json.loads(self._hear())
+            granted = json.loads(self._receive())
             if not granted["landlock"] and not allow_unconfined:
                 raise EngineError("Expected a fork server under Landlock, but the kernel refused it this time.")
         except BaseException:
@@ -152,7 +152,7 @@ class ForkServer:
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                pid = int(self._ask(b"fork", theirs.fileno()))
+                pid = int(self._request(b"fork", theirs.fileno()))
         except BaseException:
             ours.close()
             raise
@@ -164,16 +164,16 @@ class ForkServer:
         Raises:
             ServerLostError: where the server is gone.
         """
-        return int(self._ask(b"stop %d" % pid))
+        return int(self._request(b"stop %d" % pid))
 
-    def _ask(self, message: bytes, *descriptors: int) -> bytes:
+    def _request(self, message: bytes, *descriptors: int) -> bytes:
         try:
             socket.send_fds(self._control, [message], descriptors)
         except OSError as error:
             raise ServerLostError(str(error)) from error
-        return self._hear()
+        return self._receive()
 
-    def _hear(self) -> bytes:
+    def _receive(self) -> bytes:
         try:
             answer = self._control.recv(256)
         except OSError as error:

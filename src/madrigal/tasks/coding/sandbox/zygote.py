@@ -6,7 +6,7 @@ through the other. Nothing is in its memory that a child may not read.
 Messages: b"fork" with a descriptor is answered by the child's process id; b"stop <id>" kills that child with its
 process group and is answered by its exit code. The server ends when its control socket does, or when its parent died.
 
-Only the standard library; started as a script of its own by `pool`.
+Only the standard library; started as a script of its own by `server`.
 """
 
 from __future__ import annotations
@@ -21,62 +21,15 @@ import socket
 import sys
 
 from . import seccomp
-from .guards import Settings, confine_server
+from .guards import Settings, confine_server, holds
 from .runner import serve
 
-_COMMON = [
-    "__future__",
-    "abc",
-    "array",
-    "ast",
-    "base64",
-    "bisect",
-    "calendar",
-    "cmath",
-    "collections",
-    "collections.abc",
-    "contextlib",
-    "copy",
-    "csv",
-    "dataclasses",
-    "datetime",
-    "decimal",
-    "difflib",
-    "enum",
-    "fractions",
-    "functools",
-    "graphlib",
-    "hashlib",
-    "heapq",
-    "inspect",
-    "io",
-    "itertools",
-    "json",
-    "keyword",
-    "math",
-    "numbers",
-    "operator",
-    "pprint",
-    "queue",
-    "random",
-    "re",
-    "statistics",
-    "string",
-    "struct",
-    "sys",
-    "textwrap",
-    "threading",
-    "time",
-    "timeit",
-    "traceback",
-    "types",
-    "typing",
-    "unicodedata",
-    "uuid",
-    "warnings",
-    "weakref",
-    "zlib",
-]
+_COMMON = """
+__future__ abc array ast base64 bisect calendar cmath collections collections.abc contextlib copy csv dataclasses
+datetime decimal difflib enum fractions functools graphlib hashlib heapq inspect io itertools json keyword math
+numbers operator pprint queue random re statistics string struct sys textwrap threading time timeit traceback types
+typing unicodedata uuid warnings weakref zlib
+"""
 
 
 def main(settings_text: str) -> None:
@@ -94,19 +47,12 @@ def main(settings_text: str) -> None:
 def probe() -> None:
     """Prints which layers hold on this machine, by putting them on."""
     _forget_start()
-    granted = confine_server()
-    try:
-        seccomp.install()
-    except OSError:
-        granted["seccomp"] = False
-    else:
-        granted["seccomp"] = True
-    print(json.dumps(granted))
+    print(json.dumps({**confine_server(), "seccomp": holds(seccomp.install)}))
 
 
 def _forget_start() -> None:
     """Loads what programs use, and clears what tells them how they were started."""
-    for name in _COMMON:
+    for name in _COMMON.split():
         importlib.import_module(name)
     with contextlib.suppress(OSError):
         seccomp.program()

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import IO, Any
 from madrigal.tasks.discussion.verifier import Question, Verifier, exact
 from madrigal.tasks.discussion.verifier.config import VerifierConfig, check_url
 from madrigal.tasks.discussion.verifier.symbolic import SECONDS, Symbolic
-from madrigal.tasks.post import PostError, TooLateError, post
+from madrigal.tasks.endpoint import EndpointError, TooLateError, post_json
 from madrigal.types import ConfigError, EngineError, RewardError
 
 LARGEST = 1 << 20  # bytes of a reply
@@ -45,7 +45,7 @@ def open_verifier(config: VerifierConfig) -> Iterator[Verifier]:
         case "exact":
             yield exact
         case "symbolic":
-            with Symbolic(min(SECONDS, config.seconds)) as symbolic:
+            with closing(Symbolic(min(SECONDS, config.seconds))) as symbolic:
                 yield symbolic
         case "learned":
             with serving(Path(config.model)) as url:
@@ -67,30 +67,30 @@ def serving(folder: Path) -> Iterator[str]:
     """
     if not folder.is_dir():
         raise ConfigError(f"verifier.model: expected the folder of a learned verifier at {folder}, found none")
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
             [sys.executable, *SERVE, str(folder), "--port", "0", "--watch-input"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=said,
+            stderr=errors,
             text=True,
         )
         try:
-            yield _address(process, said, folder)
+            yield _address(process, errors, folder)
         finally:
             _end(process)
 
 
-def _address(process: subprocess.Popen[str], said: IO[str], folder: Path) -> str:
-    """What the server says first: where it listens."""
+def _address(process: subprocess.Popen[str], errors: IO[str], folder: Path) -> str:
+    """Where the server listens: its first line of output."""
     first = _first_line(process)
     try:
         return str(json.loads(first)["url"])
     except (ValueError, TypeError, KeyError) as error:
-        said.seek(0)
-        words = said.read().strip().splitlines()
-        heard = f"it said {first.strip()[:60]!r}" if first else f"no word within {START_SECONDS:g} seconds"
-        why = words[-1].removeprefix("madrigal: error: ") if words else heard
+        errors.seek(0)
+        lines = errors.read().strip().splitlines()
+        output = f"it said {first.strip()[:60]!r}" if first else f"no word within {START_SECONDS:g} seconds"
+        why = lines[-1].removeprefix("madrigal: error: ") if lines else output
         raise EngineError(f"verifier {folder}: the server did not start: {why}") from error
 
 
@@ -112,7 +112,7 @@ def _end(process: subprocess.Popen[str]) -> None:
     process.stdout.close()
 
 
-class _AgainError(Exception):
+class _RetryError(Exception):
     """A failure that may pass: no answer, a busy server, half an answer."""
 
 
@@ -143,7 +143,7 @@ class HttpVerifier:
                 self.pause(float(failed))
             try:
                 return self._scores(body)
-            except _AgainError as error:
+            except _RetryError as error:
                 reason = str(error)
         raise RewardError(f"verifier at {self.url}: {reason} ({TRIES} tries)")
 
@@ -151,27 +151,27 @@ class HttpVerifier:
         host, port = check_url(self.url)
         place = f"[{host}]" if ":" in host else host
         try:
-            status, text = post(
+            status, text = post_json(
                 f"http://{place}:{port}/predict", body, seconds=self.seconds, largest=LARGEST, proxies=False
             )
         except TooLateError as error:
-            raise _AgainError(f"{error}; raise task.verifier.seconds, or look at the server") from error
-        except PostError as error:
-            raise _AgainError(
+            raise _RetryError(f"{error}; raise task.verifier.seconds, or look at the server") from error
+        except EndpointError as error:
+            raise _RetryError(
                 f"could not be asked ({error}); is it running? start one with: madrigal verifier serve"
             ) from error
         match status, _json(text):
             case HTTPStatus.OK, {"scores": list(scores)}:
                 return scores
             case HTTPStatus.OK, _:
-                raise _AgainError(f"expected {{'scores': [...]}}, got {text[:80]!r}")
+                raise _RetryError(f"expected {{'scores': [...]}}, got {text[:80]!r}")
             case _, {"error": str(reason)}:
                 message = f"refused with status {status}: {reason}"
             case _:
                 message = f"refused with status {status}: no reason given"
         # A busy or broken server may recover, a request that it refuses stays wrong.
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
-            raise _AgainError(message)
+            raise _RetryError(message)
         raise RewardError(f"verifier at {self.url}: {message}")
 
 

@@ -19,7 +19,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any
 
 from madrigal.tasks.discussion.verifier import Question, exact
@@ -32,7 +31,7 @@ MARK = "####"
 
 
 class Symbolic:
-    """Owns the program that compares; a context that ends it. One request at a time."""
+    """Owns the program that compares, until it is closed. One request at a time."""
 
     def __init__(self, seconds: float = SECONDS) -> None:
         """Makes sure that math-verify is there; the program starts with the first request.
@@ -48,14 +47,6 @@ class Symbolic:
         self.seconds = max(1, math.ceil(seconds))
         self._process: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
-
-    def __enter__(self) -> Symbolic:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Ends the program."""
@@ -129,8 +120,8 @@ def main() -> None:
 
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
-        asked = json.loads(line)
-        print(json.dumps(compare(parse, verify, asked["reference"], asked["answer"], seconds)), flush=True)
+        request = json.loads(line)
+        print(json.dumps(compare(parse, verify, request["reference"], request["answer"], seconds)), flush=True)
 
 
 def compare(parse: Any, verify: Any, reference: str, answer: str, seconds: int) -> dict[str, Any]:

@@ -1,0 +1,91 @@
+"""Posts JSON to an HTTP endpoint and returns its answer, within a total time and a largest size.
+
+A timeout of a socket bounds each silence only; a server that sends one byte now and then would hold its client for
+ever, and one that never stops would fill the memory. Here the whole exchange is bounded, the name look-up included.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any
+from urllib.error import URLError
+from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
+
+CHUNK = 1 << 16
+
+
+class EndpointError(Exception):
+    """No answer, or one too late or too long; says why, without any header of the request."""
+
+
+class TooLateError(EndpointError):
+    """The whole answer was not there in time."""
+
+
+def post_json(
+    url: str,
+    body: Any,
+    *,
+    seconds: float,
+    largest: int,
+    headers: Mapping[str, str] = {},
+    proxies: bool = True,
+) -> tuple[int, bytes]:
+    """The status and the content of the answer to a POST of JSON; redirects are not followed.
+
+    Args:
+        seconds: for everything together, from the name look-up to the last byte.
+        largest: bytes that are read at most.
+        proxies: go through the proxies that the environment names.
+
+    Raises:
+        EndpointError: if there is no whole answer within these bounds.
+    """
+    request = Request(url, json.dumps(body).encode(), {"Content-Type": "application/json", **headers}, method="POST")
+    answer: Future[tuple[int, bytes]] = Future()
+
+    def exchange() -> None:
+        try:
+            answer.set_result(_exchange(_opener(proxies), request, seconds, largest))
+        except BaseException as error:  # noqa: BLE001 (whatever it is, the waiting thread raises it)
+            answer.set_exception(error)
+
+    # A daemon, since it cannot be ended: where headers come in drops it lives on, and must not hold up the exit.
+    threading.Thread(target=exchange, daemon=True).start()
+    # An error is named by its type: the words of some repeat a header of the request, and so a key.
+    try:
+        return answer.result(seconds)
+    except TimeoutError as error:
+        raise TooLateError(f"no answer within {seconds:g} seconds") from error
+    except URLError as error:
+        if isinstance(error.reason, TimeoutError):
+            raise TooLateError(f"no answer within {seconds:g} seconds") from error
+        raise EndpointError(type(error.reason).__name__) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise EndpointError(type(error).__name__) from error
+
+
+def _opener(proxies: bool) -> OpenerDirector:
+    """Opens http and https; hands back every status as it is, and follows nothing."""
+    opener = OpenerDirector()
+    for handler in (ProxyHandler(None if proxies else {}), HTTPHandler(), HTTPSHandler()):
+        opener.add_handler(handler)
+    return opener
+
+
+def _exchange(opener: OpenerDirector, request: Request, seconds: float, largest: int) -> tuple[int, bytes]:
+    deadline = time.monotonic() + seconds
+    with opener.open(request, timeout=seconds) as response:
+        content = bytearray()
+        while chunk := response.read1(CHUNK):
+            content += chunk
+            if len(content) > largest:
+                raise EndpointError(f"more than {largest} bytes came back")
+            if time.monotonic() > deadline:
+                raise TimeoutError
+        return response.status, bytes(content)

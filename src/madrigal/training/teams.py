@@ -1,0 +1,193 @@
+"""Loads the policies of a team: from their base models, a saved team, or a checkpoint of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from madrigal.config import Experiment
+from madrigal.policies.local import LocalPolicy, load_policy, load_saved_adapter
+from madrigal.policies.team import Team, folder_of
+from madrigal.rollouts.play import Generate, Judge, judge_in_threads
+from madrigal.rollouts.seeds import derive
+from madrigal.rollouts.task import Task
+from madrigal.runs.checkpoint import checkpoints, load_checkpoint, newest_checkpoint
+from madrigal.settings import PolicyConfig, TeamConfig
+from madrigal.tasks.trust import with_trust_flag
+from madrigal.types import AgentId, ConfigError, EngineError
+
+
+def pick_device(name: str) -> torch.device:
+    """The device to compute on; "auto" is a GPU where there is one.
+
+    Raises:
+        ConfigError: if a GPU is asked for and there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"team.device: {name} was asked for but torch sees no GPU; use auto or cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"team.device: expected auto, cpu or cuda, got {name!r}") from error
+
+
+def make_team(config: TeamConfig, agents: tuple[AgentId, ...], seed: int) -> Team:
+    """Loads the policies of a team; adapters on the same model share one copy of it."""
+    device = pick_device(config.device)
+    bases: dict[tuple[str, str], Any] = {}
+
+    def load(name: str, chosen: PolicyConfig, place: str) -> LocalPolicy:
+        key = (chosen.model, chosen.dtype)
+        base = bases.get(key) if chosen.lora.rank else None
+        policy = load_policy(name, chosen, device, base=base, seed=derive(seed, "adapter", name) % 2**31)
+        if chosen.lora.rank:
+            bases[key] = policy.model
+        if config.start:
+            load_weights(policy, Path(config.start) / place)
+        return policy
+
+    return _seated(config, agents, load)
+
+
+def load_weights(policy: LocalPolicy, folder: Path) -> None:
+    """Gives a policy the weights that `LocalPolicy.save` wrote for one of the same shape, whole or an adapter.
+
+    Raises:
+        EngineError: if there are none, or they are of another model.
+    """
+    files = sorted(folder.glob("adapter_model.safetensors" if policy.adapter else "model*.safetensors"))
+    if not files:
+        kind = "adapter" if policy.adapter else "weights"
+        raise EngineError(f"team.start: expected saved {kind} for {policy.name} at {folder}, found none")
+    try:
+        weights = {name: tensor for file in files for name, tensor in load_file(file).items()}
+        if policy.adapter:
+            fit: Any = set_peft_model_state_dict(policy.model, weights, policy.adapter)
+        else:  # tied weights are saved once
+            fit = policy.model.load_state_dict(weights, strict=False)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise EngineError(f"team.start: {folder} does not fit {policy.name}: {reason}") from error
+    if fit.unexpected_keys:
+        raise EngineError(f"team.start: {folder} does not fit {policy.name}: it has no {fit.unexpected_keys[0]}")
+
+
+def load_saved_team(folder: Path, config: TeamConfig, agents: tuple[AgentId, ...]) -> Team:
+    """Loads a team that `Team.save` wrote.
+
+    Raises:
+        EngineError: if an agent's folder is missing.
+    """
+    for agent in agents:
+        if not (folder / agent).is_dir():
+            raise EngineError(f"team {folder}: expected a folder for agent {agent}, found none; is this a saved team?")
+    device = pick_device(config.device)
+    bases: dict[tuple[str, str], Any] = {}
+    return _seated(config, agents, lambda name, chosen, place: _load_saved(name, folder / place, chosen, device, bases))
+
+
+def _seated(
+    config: TeamConfig, agents: Sequence[AgentId], load: Callable[[str, PolicyConfig, str], LocalPolicy]
+) -> Team:
+    """Seats what `load` makes of a name, settings and the folder of a saved team that it may lie in.
+
+    Who does not learn is the same in every round.
+    """
+    rounds: list[dict[AgentId, LocalPolicy]] = []
+    for index in range(config.rounds):
+        if config.shared:
+            seats = dict.fromkeys(agents, load(folder_of("team", index), config.policy, folder_of(agents[0], index)))
+        else:
+            chosen = {agent: config.seats.get(agent, config.policy) for agent in agents}
+            seats = {
+                agent: load(folder_of(agent, index), chosen[agent], folder_of(agent, index))
+                if chosen[agent].trainable or not index
+                else rounds[0][agent]
+                for agent in agents
+            }
+        for policy in seats.values():
+            policy.chat_template = config.chat_template
+        rounds.append(seats)
+    return Team(rounds[0], config.shared, tuple(rounds[1:]))
+
+
+def _load_saved(
+    name: str, folder: Path, config: PolicyConfig, device: torch.device, bases: dict[tuple[str, str], Any]
+) -> LocalPolicy:
+    """One policy of a saved team, to speak and not to learn; adapters share the model in `bases`."""
+    if not config.lora.rank:
+        return load_policy(name, replace(config, model=str(folder), trainable=False), device)
+    key = (config.model, config.dtype)
+    policy = load_saved_adapter(name, folder, config, device, base=bases.get(key))
+    bases[key] = policy.model
+    return policy
+
+
+def team_at_step(folder: Path, run: Experiment, agents: tuple[AgentId, ...], step: int | None = None) -> Team:
+    """The team of a checkpoint of a run, the newest by default.
+
+    Raises:
+        ConfigError: if there is no such checkpoint, or it is damaged or of other policies.
+    """
+    paths = dict(checkpoints(folder / "checkpoints"))
+    if not paths or (step is not None and step not in paths):
+        others = f"; there is {', '.join(f'step {number}' for number in paths)}" if paths else ""
+        raise ConfigError(f"run {folder}: there is no checkpoint{'' if step is None else f' of step {step}'}{others}")
+    learners, _ = load_checkpoint(paths[max(paths) if step is None else step])
+    team = make_team(run.team, agents, run.seed)
+    for policy in team.trainable:
+        saved, parameters = learners.get(policy.name, {}).get("parameters", {}), policy.parameters()
+        if {name: tensor.shape for name, tensor in saved.items()} != {n: p.shape for n, p in parameters.items()}:
+            raise ConfigError(f"run {folder}: the checkpoint does not hold the weights of {policy.name}")
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(saved[name])
+    return team
+
+
+def check_saved(folder: Path, run: Experiment, otherwise: str = "") -> None:
+    """Refuses a run that has trained a team but not saved it yet.
+
+    Args:
+        otherwise: what else the user can do, after the words "finish it with: ...".
+
+    Raises:
+        ConfigError: saying how to finish it.
+    """
+    if run.steps and not (folder / "team").is_dir():
+        again = with_trust_flag(f"madrigal train {folder} --resume", run.task, run.records.trackers)
+        if newest_checkpoint(folder / "checkpoints"):
+            otherwise = f", or make one of the newest checkpoint: madrigal export {folder}{otherwise}"
+        raise ConfigError(f"run {folder}: there is no saved team yet; finish it with: {again}{otherwise}")
+
+
+def team_of_run(folder: Path, run: Experiment, agents: tuple[AgentId, ...], step: int | None = None) -> Team:
+    """A run's saved team, or that of a step's checkpoint, or, where nothing was trained, the base models."""
+    if step is not None:
+        return team_at_step(folder, run, agents, step)
+    return load_saved_team(folder / "team", run.team, agents) if run.steps else make_team(run.team, agents, run.seed)
+
+
+def use_threads(count: int) -> None:
+    """Sets torch's threads on the CPU; 0 leaves them."""
+    if count:
+        torch.set_num_threads(count)
+
+
+@contextmanager
+def open_rollout_workers(run: Experiment, task: Task[Any], team: Team) -> Iterator[tuple[Generate, Judge]]:
+    """What play needs from outside: answers from the team, and the task's own steps, judged in a pool of threads."""
+    with ThreadPoolExecutor(os.cpu_count() or 1) as judges:
+        yield team.speaker(run.sampling), judge_in_threads(task, judges)

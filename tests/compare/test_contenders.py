@@ -1,0 +1,213 @@
+"""What every contender is: task, topology, models, steps, examples and new tokens; and how budgets are matched."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fakes.made import said
+from madrigal.algorithms.group import REINFORCE, GroupRelative
+from madrigal.compare.contenders import Contender, alone, as_large_as, contenders, left_out, matched, with_base
+from madrigal.compare.rows import Played
+from madrigal.compare.run import training_tokens
+from madrigal.config import Experiment
+from madrigal.recipes import recipe
+from madrigal.recipes.embedded import own
+from madrigal.rollouts.branching import Branching
+from madrigal.rollouts.topology import Discussion, Parallel, Sequential
+from madrigal.settings import Lora, PolicyConfig, Sampling, TeamConfig
+from madrigal.tasks.coding.config import Coding
+from madrigal.tasks.discussion.gsm8k import Gsm8k
+from madrigal.tasks.writing.task import Arxiv, Tldr
+
+PAIR = ("concise", "detailed")
+CODERS = ("helper", "main")
+WRITER = Tldr(agents=("writer",))
+
+
+def of(run: Experiment, agents: tuple[str, ...] = PAIR, single: str = "") -> dict[str, Contender]:
+    return {one.name: one for one in contenders(run, agents, single)}
+
+
+def test_the_contenders_of_a_writing_team() -> None:
+    """Task, topology, model, steps and new tokens of each; parallel generation is the untrained team itself."""
+    run = replace(recipe("tldr"), steps=110, sampling=Sampling(max_new_tokens=112))
+    small, large = "starter:small", "starter:large"
+    assert {
+        name: (c.run.task, c.run.topology, c.run.team.policy.model, c.run.steps, c.run.sampling.max_new_tokens)
+        for name, c in of(run).items()
+    } == {
+        "untrained team": (Tldr(), Parallel(), small, 0, 112),
+        "sequential": (Tldr(), Sequential(), small, 0, 112),
+        "discussion": (Tldr(), Discussion(2), small, 0, 112),
+        "single model": (WRITER, Parallel(), large, 0, 224),
+        "tuned single model": (WRITER, Parallel(), large, 110, 224),
+        "team": (Tldr(), Parallel(), small, 110, 112),
+        "team, no baseline": (Tldr(), Parallel(), small, 110, 112),
+        "concise swapped": (Tldr(), Parallel(), small, 110, 112),
+        "detailed swapped": (Tldr(), Parallel(), small, 110, 112),
+    }
+    assert of(run)["team"].run == run
+    assert [c.swapped for c in contenders(run, PAIR) if c.swapped] == list(PAIR)
+
+
+def test_all_else_is_as_in_the_team() -> None:
+    run = recipe("tldr")
+    for one in contenders(run, PAIR):
+        if one.name == "team, no baseline":
+            assert one.run == replace(run, algorithm=replace(REINFORCE, width=8, kl=0.01))
+            continue
+        kept = (one.run.algorithm, one.run.optimizer, one.run.evaluation, one.run.prompts, one.run.seed, one.run.recipe)
+        assert kept == (run.algorithm, run.optimizer, run.evaluation, run.prompts, run.seed, run.recipe)
+        assert one.run.team.chat_template == run.team.chat_template and one.what
+
+
+def test_the_contenders_of_a_coding_team_with_two_turns() -> None:
+    """Ways to talk are compared in one turn, as in the paper; the untrained team and the single model get both."""
+    run = recipe("coding-two-turns")
+    assert {name: (c.run.task, c.run.topology, c.run.steps, c.costs) for name, c in of(run, CODERS).items()} == {
+        "untrained team": (Coding(turns=2, test_seconds=1.0), Parallel(), 0, ""),
+        "parallel": (Coding(test_seconds=1.0), Parallel(), 0, ""),
+        "sequential": (Coding(test_seconds=1.0), Sequential(), 0, ""),
+        "discussion": (Coding(test_seconds=1.0), Discussion(), 0, ""),
+        "single model": (Coding(turns=2, test_seconds=1.0, agents=("main",)), Parallel(), 0, ""),
+        "tuned single model": (
+            Coding(turns=2, test_seconds=1.0, agents=("main",)),
+            Parallel(),
+            run.steps,
+            "single model",
+        ),
+        "team": (Coding(turns=2, test_seconds=1.0), Parallel(), run.steps, ""),
+        "team, one turn": (Coding(test_seconds=1.0), Parallel(), run.steps, "parallel"),
+        "team, no baseline": (Coding(turns=2, test_seconds=1.0), Parallel(), run.steps, ""),
+        "helper swapped": (Coding(turns=2, test_seconds=1.0), Parallel(), run.steps, ""),
+        "main swapped": (Coding(turns=2, test_seconds=1.0), Parallel(), run.steps, ""),
+    }
+
+
+def test_a_team_that_talks_otherwise_is_compared_with_the_remaining_ways() -> None:
+    found = of(replace(recipe("tldr"), topology=Sequential()))
+    assert list(found)[:3] == ["untrained team", "parallel", "discussion"]
+    kept = {name for name, one in found.items() if one.run.topology == Sequential()}
+    assert kept == {"untrained team", "team", "team, no baseline", "concise swapped", "detailed swapped"}
+    turns = replace(recipe("coding-two-turns"), topology=Discussion())
+    assert of(turns, CODERS)["team, one turn"].costs == "discussion"
+    assert of(replace(turns, topology=Sequential(("main", "helper"))), CODERS)["team, one turn"].costs == ""
+
+
+def test_crossed_joint_actions_do_not_keep_others_from_talking() -> None:
+    run = replace(recipe("tldr"), algorithm=GroupRelative(crossed=True))
+    assert [one.run.algorithm.crossed for one in contenders(run, PAIR)] == [
+        True,
+        False,
+        False,
+        True,
+        True,
+        True,
+        True,
+        True,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("task", "single"),
+    [
+        (Tldr(), WRITER),
+        (Arxiv(variant="later"), Arxiv(variant="later", agents=("writer",))),
+        (Coding("humaneval", turns=2), Coding("humaneval", turns=2, agents=("main",))),
+        (Gsm8k(agents=("a", "b", "c")), Gsm8k(agents=("a",))),
+    ],
+)
+def test_one_agent_does_everybodys_part(task: Tldr | Arxiv | Coding | Gsm8k, single: object) -> None:
+    assert alone(task) == single
+
+
+def test_the_single_model_has_the_parameters_of_the_team() -> None:
+    """Two seats: the next size. Shared weights, and adapters on one model, are that model. Else nobody knows."""
+    small = PolicyConfig("starter:small")
+    assert as_large_as(TeamConfig(small), PAIR) == "starter:large"
+    assert as_large_as(TeamConfig(PolicyConfig("Qwen/Qwen3-1.7B")), PAIR) == "Qwen/Qwen3-4B"
+    assert as_large_as(TeamConfig(small, shared=True), PAIR) == "starter:small"
+    assert as_large_as(TeamConfig(replace(small, lora=Lora(rank=4))), PAIR) == "starter:small"
+    assert as_large_as(TeamConfig(small), (*PAIR, "third")) == ""
+    assert as_large_as(TeamConfig(small, {"concise": PolicyConfig("starter:large")}), PAIR) == ""
+    assert as_large_as(TeamConfig(PolicyConfig("./mine")), PAIR) == ""
+
+
+def test_a_single_model_by_name_and_what_it_keeps_of_the_team() -> None:
+    policy = PolicyConfig("./mine", trainable=False, lora=Lora(rank=4), dtype="bfloat16")
+    team = TeamConfig(policy, {"concise": PolicyConfig("./other")}, chat_template=False, device="cpu")
+    tuned = of(replace(recipe("tldr"), team=team), single="./big")["tuned single model"].run.team
+    assert tuned == TeamConfig(replace(policy, model="./big", trainable=True), chat_template=False, device="cpu")
+
+
+def test_what_cannot_be_compared_is_left_out_and_said() -> None:
+    tldr, mine = recipe("tldr"), own("talk.py:task")
+    assert left_out(tldr, PAIR) == ""
+    assert "the task does not say" in left_out(mine, PAIR, "starter:large")
+    assert not {"single model", "tuned single model"} & of(mine, PAIR, "starter:large").keys()
+    three = ("a", "b", "c")
+    assert "as many parameters as 3 seats of starter:small; name one with --single" in left_out(tldr, three)
+    assert left_out(tldr, three, "starter:large") == "" and "single model" in of(tldr, three, "starter:large")
+    assert "single model" not in of(tldr, three)
+
+
+def test_one_agent_is_compared_with_its_untrained_self_only() -> None:
+    run = replace(recipe("tldr"), task=WRITER)
+    assert list(of(run, ("writer",))) == ["untrained team", "team"]
+    assert "one agent" in left_out(run, ("writer",))
+    turns = replace(recipe("coding-two-turns"), task=Coding(turns=2, agents=("main",)))
+    assert list(of(turns, ("main",))) == ["untrained team", "parallel", "team", "team, one turn"]
+
+
+def test_a_seat_that_was_not_trained_is_not_swapped() -> None:
+    frozen = TeamConfig(seats={"concise": PolicyConfig(trainable=False)})
+    assert [c.swapped for c in contenders(replace(recipe("tldr"), team=frozen), PAIR) if c.swapped] == ["detailed"]
+
+
+def test_a_swapped_team_is_the_saved_one_with_one_base_model() -> None:
+    """Every seat a model of its own: also where the team shares one, or holds adapters."""
+    policy = PolicyConfig("starter:small", lora=Lora(rank=4), dtype="float32")
+    run = replace(recipe("tldr"), team=TeamConfig(policy, shared=True, device="cpu"))
+    base, saved = (
+        PolicyConfig(name, trainable=False, dtype="float32") for name in ("starter:small", "t/team/detailed")
+    )
+    swapped = with_base(run, PAIR, "concise", Path("t/team"))
+    assert swapped.team == TeamConfig(policy, {"concise": base, "detailed": saved}, shared=False, device="cpu")
+    assert swapped.steps == 0 and (swapped.task, swapped.topology) == (run.task, run.topology)
+
+
+def test_training_tokens_are_matched_at_the_same_number_of_updates() -> None:
+    run = replace(recipe("tldr"), prompts=8)
+    assert [matched(run, *tokens).prompts for tokens in ((100, 50), (100, 100), (100, 260), (1, 99))] == [16, 8, 3, 1]
+    assert matched(run, 100, 50) == replace(run, prompts=16)
+
+
+def two_rounds(*tokens: int, agents: int = 2) -> Played:
+    """A transcript in which every agent says so many tokens in each round."""
+    turns = [
+        {"agent": f"a{n}", "round": r, "text": "", "tokens": count}
+        for r, count in enumerate(tokens)
+        for n in range(agents)
+    ]
+    return Played([{**said("x", 0.0), "turns": turns}])
+
+
+@pytest.mark.parametrize(
+    ("branching", "expected"),
+    [
+        (Branching(4), 2 * (10 + 3)),  # chains: 4 answers in either round
+        (Branching(4, "round"), 2 * (10 + 4 * 3)),  # a tree: 4, then 4 x 4
+        (Branching(4, crossed=True), 2 * (10 + 4 * 3)),  # 4 answers in 16 joint actions, each of which goes on
+        (Branching(4, "round", crossed=True), 2 * (10 + 16 * 3)),  # 4, then 16 x 4
+    ],
+)
+def test_a_trees_later_rounds_cost_more_in_training(branching: Branching, expected: float) -> None:
+    assert training_tokens(two_rounds(10, 3), branching) == expected
+
+
+def test_training_tokens_are_a_mean_over_answers() -> None:
+    both = [*two_rounds(10, 2).transcripts, *two_rounds(4).transcripts]
+    assert training_tokens(Played(both), Branching(4)) == (24 + 8) / 2

@@ -1,0 +1,113 @@
+"""The decoder written out by hand against the library's own code: same log-probs, same tokens, every architecture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fakes import tiny
+from fakes.borders import assert_same_answers
+from fakes.kin import MODELS, build
+from fakes.tiny import CPU, chat
+from madrigal.maths.batch import prompt_levels
+from madrigal.policies import cpu, forward
+from madrigal.policies.cpu import supports
+from madrigal.policies.generate import generate
+from madrigal.policies.local import LocalPolicy
+from madrigal.settings import Lora, Sampling
+from madrigal.types import Completion
+
+TEXTS = ("a", "the cat sat on the mat", "zebra " * 20, "1 + 1 =", "mice")
+UNEVEN = ("a", "mice", "a", "zebra " * 20, "a", "a", "nice", "mice")  # siblings apart, and not equally many
+SAMPLINGS = {
+    "plain": Sampling(max_new_tokens=24),
+    "warped": Sampling(temperature=0.7, top_p=0.9, top_k=20, max_new_tokens=24),
+    "greedy": Sampling(greedy=True, max_new_tokens=24),
+}
+
+
+@pytest.fixture(params=list(MODELS))
+def talker(request: pytest.FixtureRequest, policy: LocalPolicy) -> LocalPolicy:
+    """A policy with twenty end tokens, so that answers end early and at different lengths."""
+    policy.model = build(policy, request.param)
+    policy.model.generation_config.eos_token_id = [policy.tokenizer.eos_token_id, *range(60, 80)]
+    return policy
+
+
+def both(
+    policy: LocalPolicy, texts: tuple[str, ...], sampling: Sampling, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[Completion], list[Completion]]:
+    prompts, seeds = [chat(text) for text in texts], range(len(texts))
+    assert supports(policy.model)
+    ours = generate(policy, prompts, seeds, sampling)
+    monkeypatch.setattr(cpu, "supports", lambda model: False)
+    return ours, generate(policy, prompts, seeds, sampling)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=list(SAMPLINGS))
+@pytest.mark.parametrize("texts", [TEXTS, TEXTS[:2] * 4, UNEVEN, ("a",)], ids=["alone", "even", "uneven", "one"])
+def test_answers_are_those_of_the_librarys_code(
+    talker: LocalPolicy, texts: tuple[str, ...], sampling: Sampling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = both(talker, texts, sampling, monkeypatch)
+    assert_same_answers(talker, ours, theirs, sampling, range(len(texts)))
+    if len(texts) > 1 and not sampling.greedy:
+        assert len({len(one.token_ids) for one in ours}) > 2
+
+
+def test_logits_are_those_of_one_pass_over_the_whole_text(talker: LocalPolicy) -> None:
+    """Written one by one, with rows dropped on the way until a whole prompt has gone and the groups are uneven."""
+    torch.manual_seed(0)
+    texts, kept = torch.randint(5, 50, (7, 30)), torch.arange(7)
+    prompt_of = torch.tensor([0, 0, 1, 1, 2, 2, 2])
+    encoded = [tuple(texts[n, :10].tolist()) for n in (0, 2, 4)]
+    texts[:, :10] = torch.tensor(encoded)[prompt_of]
+    rows = forward.decoder(talker.model, prompt_levels(encoded, 0, CPU), prompt_of, 20)
+    assert isinstance(rows, cpu.CpuDecoder)
+    whole = talker.model(input_ids=texts).logits
+    for t in range(10, 30):
+        torch.testing.assert_close(rows.logits, whole[kept, t - 1], atol=1e-4, rtol=1e-4)
+        if t in (13, 19, 25):
+            keep = {13: torch.tensor([0, 1, 3, 4, 6]), 19: torch.tensor([0, 2, 3, 4]), 25: torch.tensor([2, 3])}[t]
+            rows.select(keep)
+            kept = kept[keep]
+        rows.advance(texts[kept, t])
+
+
+def test_a_new_call_sees_new_weights(talker: LocalPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts, greedy = [chat("a")] * 2, SAMPLINGS["greedy"]
+    before = generate(talker, prompts, [0, 1], greedy)
+    with torch.no_grad():
+        for parameter in talker.model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    after, expected = both(talker, ("a", "a"), greedy, monkeypatch)
+    assert_same_answers(talker, after, expected, greedy, range(2))
+    assert before[0].token_ids != after[0].token_ids
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("qwen3", {"attention_bias": True}),
+        ("llama", {"mlp_bias": True}),
+        ("qwen3", {"hidden_act": "gelu"}),
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
+        ("llama", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}),
+    ],
+)
+def test_what_is_not_written_out_is_left_to_the_library(
+    policy: LocalPolicy, name: str, settings: dict[str, Any]
+) -> None:
+    assert supports(build(policy, name))
+    policy.model = build(policy, name, **settings)
+    assert not supports(policy.model)
+    assert generate(policy, [chat("a")], [0], SAMPLINGS["plain"])
+
+
+def test_adapters_and_narrow_weights_are_left_to_the_library(model_folder: Path) -> None:
+    assert supports(tiny.load(model_folder).model)
+    assert not supports(tiny.load(model_folder, lora=Lora(rank=4)).model)
+    assert not supports(tiny.load(model_folder, dtype="bfloat16").model)

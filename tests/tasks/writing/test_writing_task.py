@@ -1,0 +1,121 @@
+"""The writing tasks: what agents see, and how answers become rewards."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from fakes.data import DATA
+from madrigal.rollouts.task import check_task
+from madrigal.tasks.data import Source
+from madrigal.tasks.writing.prompts import arxiv_prompt, tldr_prompt
+from madrigal.tasks.writing.scores import ARXIV_EARLY, ARXIV_LATER, TLDR, score
+from madrigal.tasks.writing.single import DELIMITER, split_parts
+from madrigal.tasks.writing.task import Arxiv, Tldr, WritingTask, arxiv_task, tldr_task
+from madrigal.types import Completion, ConfigError, Example, TaskError, Turn
+
+POST = Example("train-0", {"post": "My dog ate my homework."})
+BRIEF = "The dog of the writer ate all of the homework."
+LONG = (
+    "However, the dog that lives with the writer chewed through every page of homework because nobody "
+    "watched, so two long evenings were lost."
+)
+
+
+def test_agents_see_their_own_prompt() -> None:
+    task = tldr_task()
+    (message,) = task.observe(POST, "concise", ())
+    assert (message.role, message.content) == ("user", tldr_prompt("concise", "My dog ate my homework."))
+    paper = Example("train-0", {"abstract": "We prove it."})
+    assert arxiv_task().observe(paper, "method", ())[0].content == arxiv_prompt("method", "We prove it.")
+
+
+def test_heard_words_are_appended() -> None:
+    heard = (Turn("concise", (), Completion("Dog eats.")), Turn("detailed", (), Completion("The dog ate.")))
+    shown = tldr_task().observe(POST, "detailed", heard)[0].content
+    assert shown.endswith("\n\nThe concise writer wrote: Dog eats.\n\nYou wrote: The dog ate.")
+
+
+def test_a_step_gives_both_agents_the_score() -> None:
+    step = tldr_task().step(POST, {"detailed": LONG, "concise": BRIEF})
+    expected = score(BRIEF, LONG, TLDR)
+    assert expected.passed_level == 3
+    assert step.rewards == {"concise": expected.total, "detailed": expected.total}
+    assert step.ending == "horizon"
+    assert step.metrics == expected.percents() | {"level": 3.0, "words/concise": 10.0, "words/detailed": 23.0}
+    assert step.details["length_ratio"] == len(LONG) / len(BRIEF)
+
+
+def test_silence_earns_nothing() -> None:
+    step = tldr_task().step(POST, {"concise": "", "detailed": ""})
+    assert step.rewards == {"concise": 0.0, "detailed": 0.0}
+
+
+def test_a_missing_answer_is_an_error() -> None:
+    with pytest.raises(TaskError, match="expected an answer of detailed"):
+        tldr_task().step(POST, {"concise": "text"})
+
+
+def test_one_writer_earns_what_two_would() -> None:
+    alone = tldr_task(Tldr(agents=("writer",)))
+    step = alone.step(POST, {"writer": f"{BRIEF}\n{DELIMITER}\n{LONG}"})
+    assert step.rewards == {"writer": score(BRIEF, LONG, TLDR).total}
+    assert step.metrics["words/writer"] == 34.0
+    assert DELIMITER in alone.observe(POST, "writer", ())[0].content
+
+
+@pytest.mark.parametrize(
+    ("config", "words", "cut"), [(Tldr(agents=("writer",)), 35, 10), (Arxiv(agents=("writer",)), 43, 20)]
+)
+def test_without_a_delimiter_the_cut_is_fixed(config: Tldr | Arxiv, words: int, cut: int) -> None:
+    """35 words at 1 : 2.5 are 10 and 25; 43 words at 1 : 1.15 are 20 and 23."""
+    task = tldr_task(config) if isinstance(config, Tldr) else arxiv_task(config)
+    first, second = task.parts({"writer": " ".join(["word"] * words)})
+    assert (len(first.split()), len(second.split())) == (cut, words - cut)
+
+
+def test_parts_may_be_empty() -> None:
+    assert split_parts("", 2.5) == ("", "")
+    assert split_parts(f"all {DELIMITER}", 2.5) == ("all", "")
+
+
+def test_variants_choose_thresholds() -> None:
+    assert arxiv_task(Arxiv(variant="early")).thresholds == ARXIV_EARLY
+    assert arxiv_task(Arxiv(variant="later")).thresholds == ARXIV_LATER
+
+
+def test_impossible_settings_are_refused() -> None:
+    with pytest.raises(ConfigError, match="expected the agents"):
+        tldr_task(Tldr(agents=("one", "two")))
+    with pytest.raises(ConfigError, match="expected the variant early or later, got 'late'"):
+        arxiv_task(Arxiv(variant="late"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("agents", [("concise", "detailed"), ("writer",)])
+def test_embedded_posts_keep_the_contract(agents: tuple[str, ...]) -> None:
+    pytest.importorskip("madrigal.tasks.embedded.posts")
+    check_task(tldr_task(Tldr(agents=agents)))
+
+
+@pytest.mark.parametrize("agents", [("background", "method"), ("writer",)])
+def test_embedded_papers_keep_the_contract(agents: tuple[str, ...]) -> None:
+    pytest.importorskip("madrigal.tasks.embedded.papers")
+    check_task(arxiv_task(Arxiv(agents=agents)))
+
+
+def papers() -> tuple[WritingTask, WritingTask]:
+    source = Source(str(DATA / "scitldr_{split}.jsonl"))
+    return arxiv_task(Arxiv(source, "abstract")), tldr_task(Tldr(source, "abstract"))
+
+
+@pytest.mark.skipif(not (DATA / "scitldr_train.jsonl").exists(), reason="the SciTLDR files are not here")
+def test_real_abstracts_load_and_score() -> None:
+    for task in papers():
+        check_task(task)
+        assert len(task.examples("train")) >= 400 and len(task.examples("test")) == 100
+        for example in task.examples("train")[::4]:
+            shown = task.observe(example, task.agents[0], ())[0].content
+            step = task.step(example, dict.fromkeys(task.agents, shown))
+            assert all(math.isfinite(value) for value in (*step.rewards.values(), *step.metrics.values()))
+            assert all(0.0 <= value <= 3.0 for value in step.rewards.values())
