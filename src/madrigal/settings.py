@@ -39,7 +39,8 @@ class PolicyConfig:
             (Llama, Qwen2, Qwen3; made float32), or a hub name.
         trainable: False keeps the weights as they are.
         lora: an adapter to train instead of the weights themselves.
-        dtype: "auto" is bfloat16 on a GPU and float32 elsewhere.
+        dtype: "auto" is bfloat16 on a GPU; on a processor it is so for models of 50 M parameters or more, where a quick
+            measurement finds its products at least 1.5 times as fast as those of float32; else float32.
         pad_token: what to pad with where the tokenizer names nothing.
     """
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GPT2Config, OPTConfig
 
 from fakes import tiny
@@ -22,6 +22,7 @@ from madrigal.learning.learner import Learner
 from madrigal.maths.batch import Batch, PolicyOutput, make_batch
 from madrigal.maths.losses import TokenLogprobs, entropy
 from madrigal.maths.sampling import filtered_logits
+from madrigal.policies import forward
 from madrigal.policies.local import LocalPolicy
 from madrigal.settings import Lora, OptimizerConfig, Sampling
 from madrigal.types import ConfigError, EngineError, Sample, TrainingError
@@ -124,19 +125,36 @@ def test_memory_budgets_do_not_change_the_gradient(model_folder: Path, budget: i
 
 @pytest.mark.parametrize("lora", [Lora(), Lora(rank=4)], ids=["whole", "lora"])
 def test_gradient_checkpointing_recomputes_and_does_not_change_the_gradient(model_folder: Path, lora: Lora) -> None:
-    found, calls = [], []
+    found, kept = [], []
     for checkpointing in (False, True):
         policy = tiny.load(model_folder, lora=lora)
         learner = Learner(policy, replace(FREE, gradient_checkpointing=checkpointing), PLAIN)
         samples = samples_of(answers(policy, PLAIN))
-        seen: list[int] = []
-        mlp = next(module for name, module in policy.model.named_modules() if name.endswith("layers.0.mlp"))
-        mlp.register_forward_pre_hook(lambda *_, seen=seen: seen.append(1))
+        sizes: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda x, sizes=sizes: sizes.append(0 if isinstance(x, nn.Parameter) else x.numel()) or x, lambda x: x
+        ):
+            learner.score(whole_batch(policy, samples))
         found.append(gradients(learner, samples))
-        calls.append(len(seen))
+        kept.append(sum(sizes))
         assert answers(learner.policy, PLAIN)  # it still speaks
     assert distance(found[1], found[0]) < 1e-5
-    assert calls[1] == 2, "one pass, and that one run again"
+    assert kept[1] < kept[0] / 2, "of each layer only what goes in"
+
+
+@pytest.mark.parametrize("lora", [Lora(), Lora(rank=4)], ids=["whole", "lora"])
+def test_logits_in_pieces_change_no_number(model_folder: Path, lora: Lora, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = tiny.load(model_folder, lora=lora)
+    samples = samples_of(answers(policy, PLAIN))
+    for sampling in (PLAIN, replace(PLAIN, temperature=0.7, top_k=20, top_p=0.9)):
+        found = []
+        for size in (forward.TABLE, 3 * len(policy.tokenizer)):
+            monkeypatch.setattr(forward, "TABLE", size)
+            learner = Learner(policy, replace(FREE, lr=1e-12, mismatch_tolerance=1e9), sampling)
+            output = learner.score(whole_batch(policy, samples))
+            found.append((output.logprobs.detach(), output.entropy.detach(), gradients(learner, samples)))
+        torch.testing.assert_close(found[1][:2], found[0][:2], atol=1e-6, rtol=1e-6)
+        assert distance(found[1][2], found[0][2]) < 1e-5
 
 
 def other_model(policy: LocalPolicy, config: Any) -> LocalPolicy:

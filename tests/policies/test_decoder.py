@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from fakes import tiny
 from fakes.borders import assert_same_answers
@@ -107,7 +108,56 @@ def test_what_is_not_written_out_is_left_to_the_library(
     assert generate(policy, [chat("a")], [0], SAMPLINGS["plain"])
 
 
-def test_adapters_and_narrow_weights_are_left_to_the_library(model_folder: Path) -> None:
-    assert supports(tiny.load(model_folder).model)
-    assert not supports(tiny.load(model_folder, lora=Lora(rank=4)).model)
-    assert not supports(tiny.load(model_folder, dtype="bfloat16").model)
+@pytest.fixture
+def adapted(model_folder: Path) -> LocalPolicy:
+    """Two adapters on one model, both far from zero; the second one is switched on."""
+    first = tiny.load(model_folder, lora=Lora(rank=4))
+    policy = tiny.load(
+        model_folder, "bob", lora=Lora(rank=2, targets=("q_proj", "v_proj", "up_proj")), base=first.model
+    )
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for one in (first, policy):
+            for weight in one.parameters().values():
+                weight.copy_(0.2 * torch.randn_like(weight))
+    return policy
+
+
+def test_adapters_answer_as_in_the_librarys_code(adapted: LocalPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+    sampling = SAMPLINGS["plain"]
+    ours, theirs = both(adapted, TEXTS, sampling, monkeypatch)
+    assert_same_answers(adapted, ours, theirs, sampling, range(len(TEXTS)))
+    monkeypatch.undo()
+    with adapted.model.disable_adapter():
+        plain = generate(adapted, [chat(text) for text in TEXTS], range(len(TEXTS)), sampling)
+    assert [one.token_ids for one in plain] != [one.token_ids for one in ours]
+
+
+def test_bfloat16_is_nearer_to_float32_than_the_librarys_own_code(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide, narrow = (tiny.load(model_folder, dtype=dtype).model for dtype in ("float32", "bfloat16"))
+    with torch.no_grad():
+        for weight, rounded in zip(wide.parameters(), narrow.parameters(), strict=True):
+            weight.copy_(rounded.float())
+    prompts = prompt_levels([tuple(range(5, 45)), tuple(range(7, 30))], 0, CPU)
+    errors = []
+    exact = forward.decoder(wide, prompts, torch.tensor([0, 1]), 1).logits.detach()
+    for written_out in (True, False):
+        monkeypatch.setattr(cpu, "supports", lambda model, answer=written_out: answer)
+        errors.append(float((forward.decoder(narrow, prompts, torch.tensor([0, 1]), 1).logits.detach() - exact).norm()))
+    assert errors[0] < min(errors[1], 0.02 * float(exact.norm()))
+
+
+@pytest.mark.filterwarnings("ignore:.lora_bias=True.", "ignore:Model has .tie_word_embeddings")
+@pytest.mark.parametrize("odd", ["dora", "bias", "dropout", "head"])
+def test_what_is_no_plain_adapter_is_left_to_the_library(model_folder: Path, odd: str) -> None:
+    settings: dict[str, Any] = {
+        "dora": {"use_dora": True},
+        "bias": {"lora_bias": True},
+        "dropout": {"lora_dropout": 0.1},
+        "head": {"target_modules": ["q_proj", "lm_head"]},
+    }[odd]
+    config = LoraConfig(**{"r": 4, "target_modules": "all-linear", **settings})
+    model = get_peft_model(tiny.load(model_folder).model, config).eval()
+    assert not supports(model)

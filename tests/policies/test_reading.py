@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from fakes import tiny
 from fakes.kin import MODELS, build
 from fakes.tiny import CPU, sample
 from madrigal.maths.batch import Batch, make_batch
@@ -16,6 +18,7 @@ from madrigal.policies import cpu, fused
 from madrigal.policies import forward as reading
 from madrigal.policies.internals import output_logits
 from madrigal.policies.local import LocalPolicy
+from madrigal.settings import Lora
 from madrigal.types import Sample
 
 Read = Callable[[Any, Batch], Tensor]
@@ -58,6 +61,25 @@ def test_three_ways_to_read_give_the_same_logits_and_gradients(
             assert (found[parameter] - slope).norm() < 1e-4 * slope.norm(), parameter
 
 
+def test_adapters_are_read_with_the_gradients_of_the_librarys_code(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = tiny.load(model_folder, lora=Lora(rank=4))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in policy.parameters().values():
+            weight.copy_(0.2 * torch.randn_like(weight))
+    batch, found = make_batch(forest(), 0, CPU), []
+    for written_out in (True, False):
+        monkeypatch.setattr(cpu, "supports", lambda model, answer=written_out: answer)
+        logits = output_logits(policy.model, reading.hidden_before_actions(policy.activate(), batch))
+        slopes = torch.autograd.grad(logits.tanh().sum(), list(policy.parameters().values()))
+        found.append((logits.detach(), slopes))
+    torch.testing.assert_close(found[0][0], found[1][0], atol=1e-4, rtol=1e-4)
+    for ours, theirs in zip(found[0][1], found[1][1], strict=True):
+        assert (ours - theirs).norm() < 1e-4 * theirs.norm()
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_padding_that_was_said_has_the_gradient_of_the_models_own_code(policy: LocalPolicy, tied: bool) -> None:
     """None. Its row is zero in a fresh model, where the slope of a norm is 1 / sqrt(eps)."""
@@ -95,8 +117,7 @@ def test_products_and_rows_written_out_have_the_gradient_of_the_composed_ones() 
 def test_the_norm_written_out_has_the_gradients_of_the_composed_one() -> None:
     """Of an input as wide as the weight, and of heads that have weights of their own."""
     for shape in ((3, 8), (5, 4, 8)):
-        x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
-        weight = torch.randn(shape[1:], dtype=torch.float64, requires_grad=True)
+        x, weight = torch.randn(shape, requires_grad=True), torch.randn(shape[1:], requires_grad=True)
         composed = x / (x.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt() * weight
         expected = torch.autograd.grad(composed.sin().sum(), (x, weight))
         found = torch.autograd.grad(fused.normed(x, weight, 1e-6).sin().sum(), (x, weight))

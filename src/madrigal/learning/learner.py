@@ -28,6 +28,7 @@ from madrigal.maths.sampling import check_finite
 from madrigal.policies.forward import check_recomputing, forward_fn, gradient_checkpointing, sampled_logprobs
 from madrigal.policies.internals import output_logits
 from madrigal.policies.local import LocalPolicy
+from madrigal.policies.machine import release
 from madrigal.settings import OptimizerConfig, Sampling
 from madrigal.types import Sample, TrainingError, Turn
 
@@ -93,6 +94,7 @@ class Learner:
                     rows.append(self._step(stage, total, loss, scale, first=not rows))
                 except TrainingError as error:
                     raise TrainingError(f"{error} ({len(rows)} of {len(spoken)} optimizer steps were made)") from error
+        release()
         return means(rows) | {"logprob_mismatch": rows[0]["logprob_mismatch"]} if rows else {}
 
     def _step(

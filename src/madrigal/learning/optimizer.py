@@ -77,6 +77,7 @@ class Optimizer:
             group["lr"] = lr
         self.adamw.step()
         self.steps += 1
+        self.zero_grad()  # while other policies learn, their memory is wanted
         self._copy_masters()
         self._check_finite()
         return {"gradient_norm": norm, "lr": lr}
@@ -96,7 +97,6 @@ class Optimizer:
         for name, parameter in self.parameters.items():
             if parameter is not self.masters[name]:
                 parameter.copy_(self.masters[name])
-                self.masters[name].grad = None
 
     def state(self) -> dict[str, Any]:
         """All that a later process needs to go on with the very same numbers."""

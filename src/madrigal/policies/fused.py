@@ -35,7 +35,7 @@ class _Normed(torch.autograd.Function):
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor | None, None]:
         unit, inverse, weight = ctx.saved_tensors
         unit, slope = unit.float(), slope.float()
-        weights = torch.einsum("m...,m...->...", slope, unit).to(weight.dtype) if ctx.needs_input_grad[1] else None
+        weights = (slope * unit).sum(0).to(weight.dtype) if ctx.needs_input_grad[1] else None
         slope = slope * weight
         along = torch.linalg.vecdot(slope, unit).div_(unit.shape[-1])[..., None]
         return torch.addcmul(slope, unit, along, value=-1).mul_(inverse).to(ctx.type), weights, None

@@ -18,8 +18,10 @@ from madrigal.policies.adapters import adapter_name, adapter_parameters, load_ad
 from madrigal.policies.catalog import CATALOG, fetched
 from madrigal.policies.chat import ChatFormat
 from madrigal.policies.check_model import check_cache, check_rows, check_weights, context_of, loading
+from madrigal.policies.cpu import pack
 from madrigal.policies.gguf import converted
 from madrigal.policies.internals import has_adapter
+from madrigal.policies.machine import prefers_bfloat16
 from madrigal.policies.starter import model_path
 from madrigal.policies.token_pieces import TokenPieces
 from madrigal.settings import PolicyConfig
@@ -111,7 +113,7 @@ class LocalPolicy:
     def keep_reference(self) -> None:
         """Remembers the present weights as the reference policy of a KL term."""
         if not self.adapter and self._reference is None:
-            self._reference = copy.deepcopy(self.model).requires_grad_(False).eval()
+            self._reference = _frozen_copy(self.model)
 
     @contextmanager
     def reference(self) -> Iterator[Any]:
@@ -144,8 +146,15 @@ def twin_of(policy: LocalPolicy) -> LocalPolicy:
         twin.adapter = adapter_name(name)
         twin_adapter(policy.model, policy.adapter, twin.adapter)
     else:
-        twin.model = copy.deepcopy(policy.model).requires_grad_(False).eval()
+        twin.model = _frozen_copy(policy.model)
     return twin
+
+
+def _frozen_copy(model: Any) -> Any:
+    """The same weights in other memory, which do not learn."""
+    copied = copy.deepcopy(model).requires_grad_(False).eval()
+    pack(copied)
+    return copied
 
 
 @torch.no_grad()
@@ -217,6 +226,8 @@ def load_model(config: PolicyConfig, device: torch.device) -> Any:
             output_loading_info=True,
         )
         model, report = loaded[0].to(device).eval(), loaded[1]
+    if config.dtype == "auto" and device.type == "cpu" and prefers_bfloat16(model.num_parameters()):
+        model = model.to(torch.bfloat16)
     check_weights(
         dict(model.named_parameters()), f"model {config.model}", report["missing_keys"], report["unexpected_keys"]
     )
@@ -227,6 +238,7 @@ def load_model(config: PolicyConfig, device: torch.device) -> Any:
             "save_pretrained(other) in peft, save the tokenizer there too, and name that folder"
         )
     check_cache(model, config.model)
+    pack(model)
     return model
 
 

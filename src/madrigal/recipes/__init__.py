@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable
 
 from madrigal.config import Experiment
-from madrigal.recipes import debate, embedded, games, office, paper
+from madrigal.recipes import debate, embedded, games, office, paper, small
 from madrigal.types import ConfigError
 
 RECIPES: dict[str, Callable[[], Experiment]] = {
@@ -22,6 +22,8 @@ RECIPES: dict[str, Callable[[], Experiment]] = {
     "office": office.office,
     "maporl-gsm8k-phi3-mini": debate.gsm8k,
     "maporl-anli-phi3-mini": debate.anli,
+    "tldr-smollm2": small.tldr,
+    "arxiv-smollm2": small.arxiv,
     "tldr-qwen3-1.7b": paper.tldr,
     "arxiv-qwen3-1.7b": paper.arxiv,
     "humaneval-qwen2.5-coder-3b": paper.humaneval,

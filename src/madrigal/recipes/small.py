@@ -1,0 +1,43 @@
+"""Recipes on SmolLM2-135M-Instruct and real text: a real language model in each seat, without a GPU.
+
+`madrigal models fetch smollm2-135m` brings the model. The abstracts come from the hub, or from a file with a column
+"abstract": --task.source.data FILE. The numbers are ours, found by trials (docs/results.md); the method is the paper's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from madrigal.algorithms.group_relative import GroupRelative
+from madrigal.config import Experiment
+from madrigal.settings import EvaluationConfig, OptimizerConfig, PolicyConfig, RecordsConfig, Sampling, TeamConfig
+from madrigal.tasks.data import Source
+from madrigal.tasks.writing.task import Arxiv, Tldr
+
+ABSTRACTS = Source("gfissore/arxiv-abstracts-2021", train="train[200:]", test="train[:200]")
+
+
+def tldr() -> Experiment:
+    """Two summaries of an abstract, one in brief and one at length."""
+    return Experiment(
+        recipe="tldr-smollm2",
+        task=Tldr(source=ABSTRACTS, column="abstract"),
+        team=TeamConfig(policy=PolicyConfig(model="smollm2-135m")),
+        algorithm=GroupRelative(width=8),
+        sampling=Sampling(temperature=0.8, max_new_tokens=128),
+        optimizer=OptimizerConfig(lr=2e-5, warmup=2, lr_schedule="linear", min_lr_ratio=0.1, token_budget=1024),
+        evaluation=EvaluationConfig(examples=100, timed_examples=4),
+        records=RecordsConfig(checkpoint_every=10),
+        steps=30,
+        prompts=4,
+    )
+
+
+def arxiv() -> Experiment:
+    """Two halves of an introduction to an abstract."""
+    return replace(
+        tldr(),
+        recipe="arxiv-smollm2",
+        task=Arxiv(source=ABSTRACTS, column="abstract"),
+        sampling=Sampling(temperature=0.8, max_new_tokens=320),
+    )
