@@ -209,7 +209,7 @@ class GroupRelative:
 
 
 def on_one_scale(rows: Sequence[Sequence[float]], ddof: int = 1, epsilon: float = EPSILON) -> list[list[float]]:
-    """Divides all advantages by their common deviation; without spread in any row all are 0.
+    """Advantages divided by one standard deviation, that of all rows together; all 0 where nothing differs.
 
     >>> on_one_scale([[2.0, -2.0], [0.0, 0.0, 0.0]], epsilon=0.0)[0]
     [1.414213562373095, -1.414213562373095]

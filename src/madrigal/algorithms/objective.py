@@ -55,9 +55,9 @@ def objective(output: PolicyOutput, batch: Batch, *, clip: Clip, kl: Kl, reducti
 
 
 def optimizer_steps(samples: Sequence[Sample], updates: Updates) -> list[list[Sample]]:
-    """One optimizer step per round, last round first (Algorithm 1 of MAGRPO), or one for the whole episode.
+    """The samples of each optimizer step: one step per round, last round first (Algorithm 1 of MAGRPO), or one for all.
 
-    The last minimizes the sum over rounds of what the first minimize one after the other.
+    With "episode" the one step minimizes the sum over rounds of what "turn" minimizes round after round.
     """
     rounds: dict[int, list[Sample]] = defaultdict(list)
     for sample in samples:

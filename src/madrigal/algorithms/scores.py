@@ -14,6 +14,6 @@ def needed(score: tuple[float, ...] | None, what: str, algorithm: str, turn: Tur
     if score is None:
         raise TrainingError(
             f"algorithm {algorithm}, agent {turn.agent}, round {turn.round}: expected {what}, but nobody has read this "
-            "turn; give credit the groups that Learning.read returned"
+            "turn; give credit the groups that Learners.read returned"
         )
     return score

@@ -24,7 +24,7 @@ class Learners:
     Attributes:
         team: who took a turn.
         policies: one learner for each trainable policy, by its name.
-        critics: theirs.
+        critics: one for each policy, or one for all; none where the algorithm needs none.
         loss: what policies minimize.
         reads_reference: whether credit reads log-probs of the reference policies.
         embedder: makes vectors of prompts and answers, where credit reads them.

@@ -1,6 +1,6 @@
 """Baselines: from returns to advantages, as pure functions on tensors.
 
-Shapes: N groups, K siblings of a group, B rows (see types).
+Shapes: N groups, K siblings of a group.
 """
 
 from __future__ import annotations

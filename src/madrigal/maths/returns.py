@@ -1,4 +1,4 @@
-"""Returns, summed from rewards or estimated with a critic, as pure functions on lists of numbers.
+"""Returns, summed from rewards or estimated with a critic, and shaped rewards: pure functions on lists of numbers.
 
 Baselines without a critic are in `advantages`.
 """

@@ -125,7 +125,7 @@ class Branching:
         return int(self.width ** (len(set(order)) if self.crossed else 1))
 
     def _aside(self, order: Sequence[AgentId]) -> int:
-        """Where only one branches again: the others, which part from it at these places of a round."""
+        """How many siblings there are beside the one that goes on, in one round of branching at every turn."""
         return sum(self.alternatives(place, agent) - 1 for place, agent in enumerate(order))
 
 

@@ -6,7 +6,7 @@
     stop_above     an episode is solved above a joint reward, in training          `stopping`
 
     Q   the task's own reward
-    S   - response / pace                                          response: the longest chain of turns that wait
+    S   - response / time_unit                                     response: the longest chain of turns that wait
     C   message * messages + word * words + redundancy * overlap
 
 All three add up over rounds, so that a return weighs the quality of all rounds against the time and the talk of all of

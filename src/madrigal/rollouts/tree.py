@@ -65,8 +65,9 @@ def rollout_groups(
 
 
 def weigh(group: Group[S], follow: Follow = "all", reach: float = 1.0) -> Group[S]:
-    """Gives turns their weight: the chance `reach` with which play comes to the group, divided among its siblings.
+    """Gives every turn its weight in the mean over siblings: the chance with which play comes to it.
 
+    The chance `reach` with which play comes to the group is divided among its siblings.
     Siblings that end early keep their share, as zeros of the mean. Where only one sibling goes on, it stands for all.
     """
     answers = len({e.choice[:1] or n for n, e in enumerate(group.episodes)})  # of each agent; fewer where crossed
@@ -83,7 +84,7 @@ def weigh(group: Group[S], follow: Follow = "all", reach: float = 1.0) -> Group[
 
 
 def numbered(groups: Sequence[Group[S]]) -> list[Group[S]]:
-    """Gives every answer of a forest its number, in siblings and in what was played beside them.
+    """Numbers all answers that were given in a training step, so that records and credit can tell them apart.
 
     Siblings share the answers of their first request where joint actions are crossed, and then the numbers too.
     """

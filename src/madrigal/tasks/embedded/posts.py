@@ -1,9 +1,9 @@
 """Posts in which somebody asks strangers for advice, and summaries of them in mixed styles.
 
-An instance: {"post": "I live with my sister Anna in a small apartment. So, yesterday she sold my bike online. ...",
-"kind": "sister|sell", "facts": {...}}. The kind is who did what; every person and every deed of the test kinds occurs
-in training, but never together. Summaries vary in length, in facts and in transition words at random: which pairs of
-styles earn a reward is left to be learned.
+An example: {"post": "I live with my sister Anna in a small apartment. So, yesterday she sold my bike online. ...",
+"kind": "sister|sell", "facts": [...], "slots": {...}}. The kind is who did what; every person and every deed of the
+test kinds occurs in training, but never together. Summaries vary in length, in facts and in transition words at random:
+which pairs of styles earn a reward is left to be learned.
 """
 
 from __future__ import annotations
