@@ -32,7 +32,7 @@ class Optimizer:
             lr=config.lr,
             betas=config.betas,
             weight_decay=config.weight_decay,
-            fused=all(master.is_cuda for master in self.masters.values()),
+            fused=True,
         )
 
     def zero_grad(self) -> None:
