@@ -58,8 +58,12 @@ def with_adapters(run: Experiment) -> Experiment:
     return with_policy(run, PolicyConfig(lora=Lora(rank=2)))
 
 
+def in_float32(run: Experiment) -> Experiment:
+    return with_policy(run, replace(run.team.policy, dtype="float32"))
+
+
 def with_critics(run: Experiment) -> Experiment:
-    return replace(run, algorithm=replace(MAPPO, width=2, kl=0.01), prompts=1)
+    return replace(in_float32(run), algorithm=replace(MAPPO, width=2, kl=0.01), prompts=1)
 
 
 def with_critics_on_a_shared_base(run: Experiment) -> Experiment:
@@ -67,7 +71,7 @@ def with_critics_on_a_shared_base(run: Experiment) -> Experiment:
 
 
 def with_partners(run: Experiment) -> Experiment:
-    team = replace(run.team, shared=True, partners=PartnerConfig(share=0.9, every=1))
+    team = replace(in_float32(run).team, shared=True, partners=PartnerConfig(share=0.9, every=1))
     return replace(run, task=Kuhn(), team=team, algorithm=SelfPlay(kl=0.1), prompts=4)
 
 

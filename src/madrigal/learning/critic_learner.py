@@ -19,6 +19,8 @@ from madrigal.policies.forward import check_recomputing, forward_fn, gradient_ch
 from madrigal.settings import OptimizerConfig
 from madrigal.types import ValueRow
 
+ROUNDING = 1e-5  # of returns that were summed up from values, in units of reward or as a share of the largest
+
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
@@ -94,7 +96,7 @@ class CriticLearner:
 
 
 def explained(values: Tensor, returns: Tensor) -> float:
-    """The share of the variance of returns that values explain; 0 where returns have none.
+    """The share of the variance of returns that values explain; 0 where returns differ by no more than rounding.
 
         1 - Var(R - V) / Var(R)
 
@@ -102,6 +104,10 @@ def explained(values: Tensor, returns: Tensor) -> float:
 
     >>> explained(torch.tensor([1.0, 2.0]), torch.tensor([5.0, 6.0]))
     1.0
+    >>> explained(torch.tensor([1.0, 2.0]), torch.tensor([1e-4, 1.001e-4]))
+    0.0
     """
     spread = float(returns.var(correction=0))
-    return 1 - float((returns - values).var(correction=0)) / spread if spread > 0 else 0.0
+    if spread <= (ROUNDING * max(1.0, float(returns.abs().max()))) ** 2:
+        return 0.0
+    return 1 - float((returns - values).var(correction=0)) / spread
