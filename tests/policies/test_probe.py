@@ -9,11 +9,15 @@ import pytest
 import torch
 from transformers import (
     BartConfig,
+    CohereConfig,
     FalconConfig,
+    Gemma2Config,
     GPT2Config,
+    GraniteConfig,
     JambaConfig,
     LlamaConfig,
     MistralConfig,
+    OPTConfig,
     Qwen2Config,
     Qwen3Config,
     RecurrentGemmaConfig,
@@ -24,7 +28,7 @@ from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
 from fakes.borders import assert_speaks_as_one_plain_pass
 from fakes.tiny import CPU
-from madrigal.policies.check_model import check_cache, context_of
+from madrigal.policies.check_model import check_cache, check_output, context_of
 from madrigal.policies.local import LocalPolicy, load_model
 from madrigal.settings import PolicyConfig
 from madrigal.types import EngineError
@@ -71,6 +75,36 @@ def build(config: Any) -> Any:
 )
 def test_full_attention_is_driven(config: Any) -> None:
     check_cache(build(config), "good")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GPT2Config(**GPT2),
+        OPTConfig(vocab_size=300, hidden_size=32, num_attention_heads=2, ffn_dim=32, word_embed_proj_dim=16),
+        GraniteConfig(**SHAPE, logits_scaling=3.0),
+        CohereConfig(**SHAPE, logit_scale=0.25),
+        Gemma2Config(**SHAPE, head_dim=16, final_logit_softcapping=2.0),
+    ],
+    ids=["gpt2", "opt", "granite", "cohere", "gemma2"],
+)
+def test_what_models_do_to_their_logits_is_done(config: Any) -> None:
+    torch.manual_seed(0)
+    check_output(AutoModelForCausalLM.from_config(config).eval(), "good")
+
+
+def test_a_model_that_does_something_else_to_its_logits_is_refused() -> None:
+    model = build(LlamaConfig(**SHAPE))
+    forward = model.forward
+
+    def doubled(**inputs: Any) -> Any:
+        output = forward(**inputs)
+        output.logits = 2 * output.logits
+        return output
+
+    model.forward = doubled
+    with pytest.raises(EngineError, match=r"model odd: its logits are not what its output layer makes"):
+        check_output(model, "odd")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from madrigal.policies.internals import attention_window, keys_per_layer
+from madrigal.policies.forward import last_hidden
+from madrigal.policies.internals import attention_window, keys_per_layer, output_logits
 from madrigal.types import EngineError, MadrigalError
 
 HELP = (
@@ -131,6 +132,28 @@ def check_cache(model: Any, name: str) -> None:
         raise EngineError(
             f"model {name}: some layers see a window of {window} tokens, expected at least twice the context of "
             f"{context}. {HELP}"
+        )
+
+
+@torch.no_grad()
+def check_output(model: Any, name: str) -> None:
+    """Compares a model's logits of two tokens with those that are made of its last hidden states.
+
+    Raises:
+        EngineError: if a model does more to them than its output layer and what `output_logits` knows of.
+    """
+    tokens = torch.arange(2, device=model.device)[None]
+    try:
+        expected = model(input_ids=tokens, use_cache=False).logits.float()
+        made = output_logits(model, last_hidden(model, input_ids=tokens, use_cache=False)).float()
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise EngineError(f"model {name}: reading its last hidden states failed ({reason}). {HELP}") from error
+    apart = float((made - expected).abs().max())
+    if not apart <= 1e-2 * float(expected.abs().max()):
+        raise EngineError(
+            f"model {name}: its logits are not what its output layer makes of its last hidden states (apart by "
+            f"{apart:.3g}). {HELP}"
         )
 
 

@@ -20,6 +20,7 @@ from madrigal.maths.batch import batches_by_size, prompt_levels
 from madrigal.maths.sampling import check_finite, draw
 from madrigal.policies.forward import decoder
 from madrigal.policies.local import LocalPolicy
+from madrigal.policies.machine import release
 from madrigal.settings import Sampling
 from madrigal.types import Completion, EngineError, Messages
 
@@ -51,6 +52,7 @@ def generate(
         completions = _generate(policy, [encoded[i] for i in rows], [seeds[i] for i in rows], sampling)
         for i, completion in zip(rows, completions, strict=True):
             answers[i] = completion
+    release()
     return answers
 
 

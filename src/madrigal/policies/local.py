@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from madrigal.policies.adapters import adapter_name, adapter_parameters, load_adapter, new_adapter, twin_adapter
 from madrigal.policies.catalog import CATALOG, fetched
 from madrigal.policies.chat import ChatFormat
-from madrigal.policies.check_model import check_cache, check_rows, check_weights, context_of, loading
+from madrigal.policies.check_model import check_cache, check_output, check_rows, check_weights, context_of, loading
 from madrigal.policies.cpu import pack
 from madrigal.policies.gguf import converted
 from madrigal.policies.internals import has_adapter
@@ -238,6 +238,7 @@ def load_model(config: PolicyConfig, device: torch.device) -> Any:
             "save_pretrained(other) in peft, save the tokenizer there too, and name that folder"
         )
     check_cache(model, config.model)
+    check_output(model, config.model)
     pack(model)
     return model
 
