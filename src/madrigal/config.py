@@ -33,7 +33,7 @@ from madrigal.settings import (
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.types import ConfigError
 
-PLACES = ("path", "data", "model", "start")  # settings that may name a file
+PLACES = ("path", "data", "model", "start", "transitions")  # settings that may name a file
 NAMES = ("", "embedded")  # what they say where they name none
 # What a resumed run may change: neither the shape of anything that a checkpoint holds nor what the run is about.
 FREE = ("steps", "prompts", "threads", "sampling", "optimizer", "evaluation", "records")
