@@ -33,8 +33,8 @@ from madrigal.settings import (
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.types import ConfigError
 
-PLACES = ("path", "data", "model", "start")  # settings that may name a file
-NAMES = ("", "embedded")  # what they say where they name none
+PLACES = ("path", "data", "model", "start", "transitions", "fluency")  # settings that may name a file
+NAMES = ("", "embedded", "base")  # what they say where they name none
 # What a resumed run may change: neither the shape of anything that a checkpoint holds nor what the run is about.
 FREE = ("steps", "prompts", "threads", "sampling", "optimizer", "evaluation", "records")
 NEAR = 3  # folders above a moved experiment.json, and last parts of a name, that are tried

@@ -125,6 +125,7 @@ class RewardWeights:
         word: the cost of one word in a message.
         redundancy: the cost of messages that all say the same; see `rollouts.rewards.overlap`.
         ngram: how many words in a row must be the same to count as repeated.
+        fluency: weight of the fluency of what was said, in nats per token; see `learning.fluency`.
         share: who is paid what in training: what the task says, or each agent the "difference" that its words make to
             all of this (see `rollouts.rewards.difference_rewards`).
     """
@@ -138,10 +139,11 @@ class RewardWeights:
     word: float = 0.001
     redundancy: float = 1.0
     ngram: int = 2
+    fluency: float = 0.0
     share: Literal["task", "difference"] = "task"
 
     def __post_init__(self) -> None:
-        _check_least("reward", 0, quality=self.quality, speed=self.speed, cost=self.cost)
+        _check_least("reward", 0, quality=self.quality, speed=self.speed, cost=self.cost, fluency=self.fluency)
         _check_least("reward", 0, message=self.message, word=self.word, redundancy=self.redundancy)
         if not 0 < self.time_unit < math.inf:
             raise ConfigError(f"reward.time_unit: expected a positive number of {self.clock}, got {self.time_unit}")
@@ -255,6 +257,9 @@ class CriticConfig:
             raise ConfigError(f"critic.lr: expected a positive number, or None for the policies' own, got {self.lr}")
 
 
+BASE = "base"  # as the model that measures fluency: that of `team.policy`
+
+
 @dataclass(frozen=True, slots=True)
 class EvaluationConfig:
     """How a team is evaluated.
@@ -265,12 +270,15 @@ class EvaluationConfig:
         every: also evaluate after so many steps; 0 evaluates before and after training only.
         timed_examples: examples played one at a time, and one agent at a time, to measure response time; batched play
             would hide it, and agents that share a processor would slow each other down.
+        fluency: the model by which the fluency of answers is measured; "base" is that of `team.policy`, as it was
+            before training, and "" measures none.
     """
 
     examples: int = 100
     samples: int = 1
     every: int = 0
     timed_examples: int = 8
+    fluency: str = ""
 
     def __post_init__(self) -> None:
         _check_least("evaluation", 1, examples=self.examples, samples=self.samples)

@@ -47,6 +47,22 @@ def test_summaries_come_back_with_reward_and_components() -> None:
     assert good["components"]["words/concise"] == 15 and good["length_ratio"] > 1
 
 
+def test_summaries_are_held_against_their_source_and_a_given_one() -> None:
+    """Of each text's three content words the source has two; and ROUGE-1 is that of 3 words in 3."""
+    data = [{"id": "a", "text": "My dog slept at home.", "tldr": "dog slept loudly"}]
+    answers = [{"id": "a", "answers": {"concise": "dog slept loudly", "detailed": "dog slept loudly"}}]
+    (row,) = scored("tldr", data, answers, "--column", "text", "--reference", "tldr")
+    assert round(row["components"]["faithfulness"], 9) == round(200 / 3, 9) and row["unsupported"] == ["loudly"]
+    assert row["components"]["rouge1"] == 100 == row["components"]["rouge2"]
+
+
+def test_transitions_of_a_file_judge_coherence() -> None:
+    write("transitions.json", {"time": ["as"], "condition": ["if"]})
+    answers = [{"id": "a", "answers": {"concise": SHORT, "detailed": "It was a gift."}}]
+    (row,) = scored("tldr", [{"id": "a", "prompt": "x"}], answers, "--transitions", "transitions.json")
+    assert round(row["components"]["coherence"], 9) == 45
+
+
 def test_a_row_without_an_id_goes_by_its_place(capsys: pytest.CaptureFixture[str]) -> None:
     data = write("data.jsonl", {"prompt": "My dog."}, {"prompt": "My cat."})
     answers = write("answers.jsonl", {"id": 1, "answers": {"concise": SHORT, "detailed": LONG}})

@@ -17,7 +17,7 @@ from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own
 from madrigal.rollouts.branching import Branching
 from madrigal.rollouts.topology import Discussion, Parallel, Sequential
-from madrigal.settings import Lora, PolicyConfig, Sampling, TeamConfig
+from madrigal.settings import BASE, Lora, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.discussion.gsm8k import Gsm8k
 from madrigal.tasks.writing.task import Arxiv, Tldr
@@ -59,7 +59,11 @@ def test_all_else_is_as_in_the_team() -> None:
         if one.name == "team, no baseline":
             assert one.run == replace(run, algorithm=replace(REINFORCE, width=8, kl=0.01))
             continue
-        kept = (one.run.algorithm, one.run.optimizer, one.run.evaluation, one.run.prompts, one.run.seed, one.run.recipe)
+        # All answers are read by one model for their fluency, whoever wrote them.
+        alone = one.run.task == WRITER
+        assert one.run.evaluation.fluency == ("starter:small" if alone else BASE)
+        evaluation = replace(one.run.evaluation, fluency=BASE)
+        kept = (one.run.algorithm, one.run.optimizer, evaluation, one.run.prompts, one.run.seed, one.run.recipe)
         assert kept == (run.algorithm, run.optimizer, run.evaluation, run.prompts, run.seed, run.recipe)
         assert one.run.team.chat_template == run.team.chat_template and one.what
 

@@ -20,7 +20,7 @@ from madrigal.recipes.embedded import own
 from madrigal.rollouts.topology import Discussion
 from madrigal.runs.log import read_lines
 from madrigal.settings import EvaluationConfig
-from madrigal.tasks.writing.task import Arxiv
+from madrigal.tasks.writing.task import Arxiv, ContentWeights, Tldr
 from madrigal.types import ConfigError
 
 TLDR = replace(recipe("tldr"), steps=2, prompts=8, algorithm=GroupRelative(width=8, kl=0.02))
@@ -167,6 +167,15 @@ def test_what_does_not_change_the_training_makes_no_other_row(tmp_path: Path) ->
     other = replace(TLDR, seed=1, threads=2, evaluation=EvaluationConfig(every=1))
     (row,), _ = rows_of_runs([write(tmp_path / "a"), write(tmp_path / "b", other)])
     assert (row.name, row.seeds) == ("tldr", 2)
+
+
+def test_coherence_by_other_transitions_is_another_measure(tmp_path: Path) -> None:
+    other = replace(TLDR, task=Tldr(transitions="lists/authors.json"))
+    places = [write(tmp_path / "a"), write(tmp_path / "b", other)]
+    with pytest.raises(ConfigError, match=r"of the task tldr and .* of tldr by the transitions of authors\.json"):
+        rows_of_runs(places)
+    paid = replace(TLDR, task=Tldr(weights=ContentWeights(faithfulness=1.0)))  # the return is the paper's all the same
+    assert len(rows_of_runs([places[0], write(tmp_path / "c", paid)])[0]) == 2
 
 
 def test_where_too_much_differs_the_folder_is_the_name(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from madrigal.algorithms.group import GroupRelative
-from madrigal.config import Experiment, from_json, read_experiment, to_json
+from madrigal.config import Experiment, from_json, read_experiment, to_json, with_absolute_places
 from madrigal.recipes import RECIPES, recipe
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import SingleRound
@@ -20,6 +20,7 @@ from madrigal.rollouts.topology import Sequential
 from madrigal.settings import EvaluationConfig, Lora, PolicyConfig, RecordsConfig, TeamConfig
 from madrigal.tasks.coding.config import ExpertConfig
 from madrigal.tasks.own import CustomTask
+from madrigal.tasks.writing.task import Tldr
 from madrigal.training.checks import check_experiment
 from madrigal.types import ConfigError, Example, TaskError
 
@@ -186,3 +187,15 @@ def test_seeds_fit_a_signed_64_bit_integer(parts: list[object]) -> None:
 def test_an_expert_cannot_be_sent_any_variable() -> None:
     with pytest.raises(ConfigError, match=r"ends in _API_KEY, got 'AWS_SECRET'"):
         ExpertConfig(key_variable="AWS_SECRET")
+
+
+def test_files_that_are_named_are_named_from_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lists.json").write_text("{}")
+    for folder in ("base", "model"):
+        (tmp_path / folder).mkdir()
+    run = replace(recipe("tldr"), task=Tldr(transitions="lists.json"))
+    assert with_absolute_places(run).task == Tldr(transitions=str(tmp_path / "lists.json"))
+    assert with_absolute_places(run).evaluation.fluency == "base"  # a word, not the folder of that name
+    named = replace(run, evaluation=replace(run.evaluation, fluency="model"))
+    assert with_absolute_places(named).evaluation.fluency == str(tmp_path / "model")

@@ -18,7 +18,7 @@ from madrigal.evaluation.ablations import MessageAblation, ablated_judge
 from madrigal.evaluation.evaluate import percent_of_best, response_seconds
 from madrigal.recipes import recipe
 from madrigal.rollouts.play import EpisodeRun, GenerationRequest, StepRequest, drive, play
-from madrigal.rollouts.rewards import Talk, frontier, measure, overlap, response, reweight
+from madrigal.rollouts.rewards import Talk, frontier, measure, overlap, response, rewarded, reweight
 from madrigal.rollouts.task import SingleRound
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Discussion, Parallel, Sequential, Topology
 from madrigal.settings import RewardWeights
@@ -265,3 +265,62 @@ def test_rewards_that_sum_up_to_zero_cannot_be_charged() -> None:
     task = replace(task_of(), rewards="zero-sum")
     with pytest.raises(ConfigError, match="reward: the rewards of team sum up to zero"):
         check_experiment(replace(recipe("tldr"), reward=RewardWeights(cost=1)), task)
+
+
+# Fluency
+
+
+def letters(texts: Sequence[str]) -> list[float]:
+    """As a reader of fluency: minus the number of letters."""
+    return [-float(len(text)) for text in texts]
+
+
+def test_fluency_is_the_mean_over_agents_and_paid_by_its_weight() -> None:
+    task, asked = task_of(0.5), request(said("ann", "one"), said("bob", "seven"))
+    for weight in (0.0, 0.1):
+        judge = rewarded(judge_of(task), task, Parallel(), RewardWeights(fluency=weight), fluency=letters)
+        [step] = judge([asked])
+        assert step.rewards == pytest.approx({"ann": 0.5 - 4 * weight, "bob": 0.5 - 4 * weight})
+        assert (step.metrics["fluency"], step.metrics["fluency/ann"], step.metrics["fluency/bob"]) == (-4, -3, -5)
+        episode = Episode(Point("ada", ADA), asked.turns, (step,))
+        assert percent_of_best(task, episode) == 25.0  # the task's own, whatever fluency is paid
+
+
+def test_fluency_is_added_to_what_is_weighed_already() -> None:
+    task, tradeoff = task_of(0.5), RewardWeights(quality=2.0, cost=1.0, message=0.25, word=0, redundancy=0, fluency=0.1)
+    judge = rewarded(judge_of(task), task, Parallel(), tradeoff, fluency=letters)
+    [step] = judge([request(said("ann", "one"), said("bob", "seven"))])
+    assert step.rewards["ann"] == pytest.approx(2 * 0.5 - 2 * 0.25 - 0.4)
+    assert step.metrics["return_percent"] == 25.0
+
+
+def test_who_is_left_out_is_read_as_silent() -> None:
+    """Silence reads as 0 here: without ann's 3 letters the mean rises by 1.5, which is her difference."""
+    task = task_of(0.5)
+    judge = rewarded(
+        judge_of(task),
+        task,
+        Parallel(),
+        RewardWeights(fluency=1.0, share="difference"),
+        fluency=letters,
+        training=True,
+    )
+    [step] = judge([request(said("ann", "one"), said("bob", "seven"))])
+    assert step.rewards == pytest.approx({"ann": -1.5, "bob": -2.5})
+
+
+def test_every_text_of_a_tick_is_read_once() -> None:
+    calls: list[Sequence[str]] = []
+
+    def read(texts: Sequence[str]) -> list[float]:
+        calls.append(texts)
+        return letters(texts)
+
+    task, asked = task_of(0.5), request(said("ann", "one"), said("bob", "one"))
+    rewarded(judge_of(task), task, Parallel(), RewardWeights(), fluency=read)([asked, asked])
+    assert calls == [["one"]]
+
+
+def test_a_weight_of_fluency_below_0_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"reward\.fluency: expected 0 or more"):
+        RewardWeights(fluency=-1.0)

@@ -125,7 +125,7 @@ def analyze(
         ConfigError: if a run has no team, is of another task or given twice, or there are fewer than two examples.
     """
     from madrigal.training.checks import open_checked_task
-    from madrigal.training.teams import open_rollout_workers, use_threads
+    from madrigal.training.teams import make_fluency, open_rollout_workers, use_threads
 
     runs = _read(places, trust=trust)
     first, run = places[0], runs[places[0]]
@@ -139,7 +139,8 @@ def analyze(
         teams = {place: _team(place, other, task, chosen) for place, other in runs.items()}
         speakers = {place: teams[place].speaker(other.sampling) for place, other in runs.items()}
         speakers[first], judge = stack.enter_context(open_rollout_workers(run, task, teams[first]))
-        weighed = rewarded(judge, task, run.topology, run.reward)
+        fluency = make_fluency(run) if run.reward.fluency else None
+        weighed = rewarded(judge, task, run.topology, run.reward, fluency=fluency)
         trial = EvalSetup(task, run.topology, chosen, speakers[first], weighed, run.seed)
         team = analyze_team(trial, {str(place): speak for place, speak in speakers.items()}, stage)
         credit = None

@@ -214,7 +214,7 @@ def _who(options: argparse.Namespace, run: Experiment, agent: AgentId) -> str:
 def _speakers(options: argparse.Namespace, run: Experiment, task: Task[Any], scene: Scene) -> tuple[Generate, Judge]:
     """Who answers and who judges: the team, and whoever sits in seats of their own, whose models are not loaded."""
     from madrigal.policies.team import Team
-    from madrigal.training.teams import load_saved_team, make_team
+    from madrigal.training.teams import load_saved_team, make_fluency, make_team
 
     others = tuple(agent for agent in task.agents if agent not in options.seat)
     saved = _saved_team(options, run)
@@ -229,7 +229,8 @@ def _speakers(options: argparse.Namespace, run: Experiment, task: Task[Any], sce
     def judge(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
         return [task.step(request.state, request.actions) for request in requests]
 
-    return by_agent(speakers), rewarded(judge, task, run.topology, run.reward)
+    fluency = make_fluency(run) if run.reward.fluency else None
+    return by_agent(speakers), rewarded(judge, task, run.topology, run.reward, fluency=fluency)
 
 
 def _replay(task: Task[Any], topology: Topology, episode: Episode[Any], scene: Scene) -> None:

@@ -18,6 +18,7 @@ from madrigal.tasks.catalog import OWN, TASKS, Entry
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.data import read_rows, row_id
 from madrigal.tasks.own import CustomTask
+from madrigal.tasks.writing.task import Arxiv, Tldr
 from madrigal.types import ConfigError, Example, TaskError, joint_reward
 
 
@@ -32,6 +33,9 @@ def score_command(arguments: list[str]) -> int:
     parser.add_argument("--data", required=True, help="a .jsonl, .json or .parquet file (.gz too), or embedded")
     parser.add_argument("--answers", required=True, help="a .jsonl file: id, answers")
     parser.add_argument("--output", type=Path, help="where the scored lines go; the screen by default")
+    parser.add_argument("--column", help="tldr, arxiv: the column of the source; prompt or abstract_text by default")
+    parser.add_argument("--reference", default="", help="tldr, arxiv: the column of a given text, for ROUGE")
+    parser.add_argument("--transitions", default="", help="tldr, arxiv: a JSON file of transitions by category")
     parser.add_argument("--aux-required", action="store_true", help="coding: level 1 needs both functions")
     parser.add_argument("--test-seconds", type=float, help="coding: processor time of one test; 10 by default")
     parser.add_argument("--program-seconds", type=float, help="coding: that of all tests together; 60 by default")
@@ -46,6 +50,14 @@ def score_command(arguments: list[str]) -> int:
             unconfined=options.unconfined,
             test_seconds=config.test_seconds if options.test_seconds is None else options.test_seconds,
             program_seconds=config.program_seconds if options.program_seconds is None else options.program_seconds,
+        )
+    if isinstance(config, Tldr | Arxiv):
+        config = replace(
+            config,
+            source=replace(config.source, data=options.data),
+            column=options.column or config.column,
+            reference=options.reference,
+            transitions=options.transitions,
         )
     with entry.open(config) as task:
         examples = _examples(task, options.data, entry.columns)

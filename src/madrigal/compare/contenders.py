@@ -15,7 +15,7 @@ from madrigal.algorithms.catalog import switch_algorithm
 from madrigal.algorithms.group import MAGRPO
 from madrigal.config import Experiment
 from madrigal.rollouts.topology import Discussion, Parallel, Sequential, TopologyConfig
-from madrigal.settings import Lora, PolicyConfig, TeamConfig
+from madrigal.settings import BASE, Lora, PolicyConfig, TeamConfig
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import ALONE, Coding
 from madrigal.tasks.discussion.debate import Debate
@@ -104,7 +104,17 @@ def _alone(run: Experiment, agents: Sequence[AgentId], single: str) -> Iterator[
     )
     sampling = replace(run.sampling, max_new_tokens=len(agents) * run.sampling.max_new_tokens)
     algorithm = run.algorithm if run.algorithm.needs.agents == 1 else switch_algorithm(run.algorithm, "magrpo")
-    tuned = replace(run, task=task, topology=Parallel(), team=team, sampling=sampling, algorithm=algorithm)
+    # One yardstick for all contenders: what reads the team's answers reads this model's too.
+    fluency = run.team.policy.model if run.evaluation.fluency == BASE else run.evaluation.fluency
+    tuned = replace(
+        run,
+        task=task,
+        topology=Parallel(),
+        team=team,
+        sampling=sampling,
+        algorithm=algorithm,
+        evaluation=replace(run.evaluation, fluency=fluency),
+    )
     yield Contender(SINGLE, f"{model} does it all, not trained", replace(tuned, steps=0))
     yield Contender(TUNED, f"{model} does it all, trained alone: GRPO's group baseline", tuned, costs=SINGLE)
 

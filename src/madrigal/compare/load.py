@@ -16,7 +16,7 @@ from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.own import CustomTask
 from madrigal.tasks.trust import with_trust_flag
-from madrigal.tasks.writing.task import Arxiv
+from madrigal.tasks.writing.task import Arxiv, Tldr
 from madrigal.types import ConfigError
 
 NEUTRAL = ("seed", "threads", "records.", "evaluation.")  # settings that do not make it another experiment
@@ -178,10 +178,16 @@ def _task_of(config: TaskConfig) -> str:
             return Path(config.path).name
         case Coding():
             return config.name
+        case Tldr():
+            return f"tldr{_judged_by(config)}"
         case Arxiv():
-            return f"arxiv with {config.variant} thresholds"
+            return f"arxiv with {config.variant} thresholds{_judged_by(config)}"
         case _:
             return type(config).__name__.lower()
+
+
+def _judged_by(config: Tldr | Arxiv) -> str:
+    return f" by the transitions of {Path(config.transitions).name}" if config.transitions else ""
 
 
 def _names(runs: Mapping[Path, Experiment]) -> dict[Path, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from madrigal.algorithms.group_relative import GroupRelative
 from madrigal.config import Experiment
-from madrigal.settings import EvaluationConfig, OptimizerConfig, PolicyConfig, RecordsConfig, Sampling, TeamConfig
+from madrigal.settings import BASE, EvaluationConfig, OptimizerConfig, PolicyConfig, RecordsConfig, Sampling, TeamConfig
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.discussion.gsm8k import Gsm8k
@@ -50,6 +50,7 @@ def tldr() -> Experiment:
         on_starter("tldr", Tldr()),
         sampling=STEADY,
         optimizer=replace(OPTIMIZER, lr=7e-4),
+        evaluation=EvaluationConfig(examples=100, fluency=BASE),
         records=RecordsConfig(checkpoint_every=25),
         steps=110,
     )
@@ -61,7 +62,7 @@ def arxiv() -> Experiment:
         on_starter("arxiv", Arxiv()),
         sampling=replace(STEADY, max_new_tokens=384),
         optimizer=replace(OPTIMIZER, lr=5e-4),
-        evaluation=EvaluationConfig(examples=64),
+        evaluation=EvaluationConfig(examples=64, fluency=BASE),
         prompts=4,
     )
 

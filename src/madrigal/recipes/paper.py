@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from madrigal.algorithms.group import MAGRPO
 from madrigal.config import Experiment
-from madrigal.settings import EvaluationConfig, OptimizerConfig, PolicyConfig, Sampling, TeamConfig
+from madrigal.settings import BASE, EvaluationConfig, OptimizerConfig, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.data import Source
 from madrigal.tasks.writing.task import Arxiv, Tldr
@@ -31,7 +31,7 @@ def tldr() -> Experiment:
         algorithm=GROUP,
         sampling=WRITING,
         optimizer=WRITING_STEPS,
-        evaluation=EvaluationConfig(examples=100),  # samples of the offline baselines
+        evaluation=EvaluationConfig(examples=100, fluency=BASE),  # samples of the offline baselines
         steps=1000,  # 1 epoch of 1000 posts
         prompts=1,  # batch size 1
     )

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from madrigal.algorithms.group_relative import GroupRelative
 from madrigal.config import Experiment
-from madrigal.settings import EvaluationConfig, OptimizerConfig, PolicyConfig, RecordsConfig, Sampling, TeamConfig
+from madrigal.settings import BASE, EvaluationConfig, OptimizerConfig, PolicyConfig, RecordsConfig, Sampling, TeamConfig
 from madrigal.tasks.data import Source
 from madrigal.tasks.writing.task import Arxiv, Tldr
 
@@ -26,7 +26,7 @@ def tldr() -> Experiment:
         algorithm=GroupRelative(width=8),
         sampling=Sampling(temperature=0.8, max_new_tokens=128),
         optimizer=OptimizerConfig(lr=2e-5, warmup=2, lr_schedule="linear", min_lr_ratio=0.1, token_budget=1024),
-        evaluation=EvaluationConfig(examples=100, timed_examples=4),
+        evaluation=EvaluationConfig(examples=100, timed_examples=4, fluency=BASE),
         records=RecordsConfig(checkpoint_every=10),
         steps=30,
         prompts=4,

@@ -20,6 +20,13 @@ FIRST_PARTS = {"reward": OUTCOME, "component": OUTCOME, "agent": AGENTS, "update
 
 MEANINGS: dict[str, Meaning] = {
     "component/return_percent": Meaning("Return", "%", "In percent of the best, in the last round."),
+    "component/faithfulness": Meaning("Faithfulness", "%", "Content words that the source supports."),
+    "component/faithfulness/*": Meaning("Faithfulness of each agent", "%", "Content words that the source supports."),
+    "component/fluency": Meaning("Fluency", "nats per token", "Mean log-prob under the base model; low in word salad."),
+    "component/fluency/*": Meaning("Fluency of each agent", "nats per token", "Mean log-prob under the base model."),
+    "component/rouge1": Meaning("ROUGE-1", "%", "F1 against a given text."),
+    "component/rouge2": Meaning("ROUGE-2", "%", "F1 against a given text."),
+    "component/rouge_l": Meaning("ROUGE-L", "%", "F1 against a given text."),
     "reward": Meaning("Reward", "", "Mean joint reward of a round."),
     "agent/*/reward": Meaning("Reward of each agent", "", "Mean over rounds."),
     "agent/*/tokens": Meaning("Length", "tokens", "Mean length of an answer."),

@@ -23,6 +23,10 @@ PERCENTS = (
     "structure",
     "consistency",
     "coherence",
+    "faithfulness",
+    "rouge1",
+    "rouge2",
+    "rouge_l",
     "syntax",
     "tests",
     "cooperation",
@@ -33,7 +37,7 @@ PERCENTS = (
 # The reward itself, and parts of it that the percents above say again.
 SKIPPED = {"reward", "reward_aux", "reward_main", "reward_syntax", "reward_tests", "reward_cooperation"}
 SKIPPED |= {"structure_extraction", "syntax_correct"}
-MOST = 8
+MOST = 11
 SILENCE = 30.0  # seconds without a line, where there is no terminal
 ABOVE_ALL = 100.0001  # percent: beyond the best, rounding aside
 LINES, LETTERS = 6, 360  # of a prompt or an answer at the end of a run

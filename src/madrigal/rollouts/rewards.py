@@ -1,6 +1,7 @@
 """How a step's rewards are made: what is put around a task's judge, and in which order.
 
     weights        R = quality * Q + speed * S - cost * C, in every round          `reweight`
+    fluency        R + fluency * F                                                 `with_fluency`
     differences    D_i = R(a) - R(a without i): each agent's own, in training      `difference_rewards`
     counterfactual what each agent's silence would have come to                    `with_counterfactuals`
     stop_above     an episode is solved above a joint reward, in training          `stopping`
@@ -8,8 +9,9 @@
     Q   the task's own reward
     S   - response / time_unit                                     response: the longest chain of turns that wait
     C   message * messages + word * words + redundancy * overlap
+    F   mean log-prob per token of the joint action, mean over agents, in nats     read by a model that is handed in
 
-All three add up over rounds, so that a return weighs the quality of all rounds against the time and the talk of all of
+All four add up over rounds, so that a return weighs the quality of all rounds against the time and the talk of all of
 them. For this S is time lost, not a bonus for being fast: a bonus would be paid once more in every further round. A
 task sees texts only; what talking costs is added to its steps here.
 
@@ -23,7 +25,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import fmean
@@ -35,6 +37,8 @@ from madrigal.rollouts.topology import Topology
 from madrigal.settings import RewardWeights
 from madrigal.types import AgentId, Step, Turn, joint_reward
 
+Fluency = Callable[[Sequence[str]], Sequence[float]]  # the mean log-prob per token of each text, in nats
+
 
 def rewarded(
     judge: Judge,
@@ -42,22 +46,26 @@ def rewarded(
     topology: Topology,
     tradeoff: RewardWeights,
     *,
+    fluency: Fluency | None = None,
     training: bool = False,
     counterfactual_rewards: bool = False,
     stop_above: float | None = None,
 ) -> Judge:
     """A task's judge with all that a run puts around it; the only place where judges are wrapped.
 
-    From the inside out: weights, differences, counterfactuals, the threshold. So differences are of weighed rewards,
-    and the threshold is one of what agents are paid.
+    From the inside out: weights, fluency, differences, counterfactuals, the threshold. So differences are of weighed
+    rewards, and the threshold is one of what agents are paid.
 
     Args:
         judge: the task's own steps.
+        fluency: measures how likely texts are, whatever the weight; None measures and pays none.
         training: pay by `tradeoff.share`; evaluation pays what the task pays, weighed.
         counterfactual_rewards: fill in `Step.counterfactual_rewards`, for algorithms that need it.
         stop_above: the joint reward of a round above which an episode ends as solved; None plays on.
     """
     judge = reweight(judge, tradeoff, topology, task)
+    if fluency:
+        judge = with_fluency(judge, task, fluency, tradeoff.fluency)
     if training and tradeoff.share == "difference":
         judge = difference_rewards(judge)
     if counterfactual_rewards:
@@ -70,7 +78,7 @@ def reweight(judge: Judge, tradeoff: RewardWeights, topology: Topology, task: Ta
 
     Where agents earn rewards of their own, each is charged the same. The normalized return stays the task's own.
     """
-    if replace(tradeoff, share="task") == RewardWeights():
+    if replace(tradeoff, share="task", fluency=0.0) == RewardWeights():
         return judge
 
     def reweighted(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
@@ -99,6 +107,35 @@ def _weighed(step: Step[Any], talk: Talk, tradeoff: RewardWeights, task: Task[An
         step,
         rewards={agent: tradeoff.quality * reward + paid for agent, reward in step.rewards.items()},
         metrics={"return_percent": 100 * quality / task.best_return, **step.metrics, **measured},
+    )
+
+
+def with_fluency(judge: Judge, task: Task[Any], read: Fluency, weight: float) -> Judge:
+    """A judge that reads how likely the joint action's texts are: among the metrics, and with its weight in the reward.
+
+    All texts of a tick are read together. The normalized return stays the task's own.
+    """
+
+    def judged(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
+        steps = judge(requests)
+        texts = list(dict.fromkeys(text for request in requests for text in request.actions.values()))
+        known = dict(zip(texts, read(texts), strict=True))
+        return [
+            _fluent(step, {agent: known[text] for agent, text in request.actions.items()}, task, weight)
+            for request, step in zip(requests, steps, strict=True)
+        ]
+
+    return judged
+
+
+def _fluent(step: Step[Any], of_agents: Mapping[AgentId, float], task: Task[Any], weight: float) -> Step[Any]:
+    mean = fmean(of_agents.values())
+    own = {"return_percent": 100 * joint_reward(step) / task.best_return} if weight else {}
+    measured = {"fluency": mean, **{f"fluency/{agent}": value for agent, value in of_agents.items()}}
+    return replace(
+        step,
+        rewards={agent: reward + weight * mean for agent, reward in step.rewards.items()},
+        metrics={**own, **step.metrics, **measured},
     )
 
 

@@ -14,7 +14,7 @@ from madrigal.rollouts.branching import check_branching
 from madrigal.rollouts.play import speaking_order
 from madrigal.rollouts.task import Task, check_agents, check_examples, rewards_of
 from madrigal.rollouts.topology import Asynchronous, Coordinated, Parallel, Sequential, TopologyConfig
-from madrigal.settings import RewardWeights
+from madrigal.settings import BASE, RewardWeights
 from madrigal.tasks.catalog import open_task
 from madrigal.tasks.coordinating import coordinated
 from madrigal.training.teams import pick_device
@@ -59,6 +59,8 @@ def check_experiment(run: Experiment, task: Task[Any]) -> None:
         raise ConfigError("algorithm.crossed needs agents that speak at once; use the parallel topology")
     if run.algorithm.needs.critic and run.critic.model:
         resolve_model(run.critic.model)
+    if run.evaluation.fluency not in ("", BASE):
+        resolve_model(run.evaluation.fluency)
     check_examples(task, "train")
     check_examples(task, "test")
 

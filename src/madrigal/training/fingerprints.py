@@ -14,7 +14,9 @@ from transformers.utils.hub import cached_file
 from madrigal.config import Experiment
 from madrigal.policies.local import resolve_model
 from madrigal.rollouts.task import Task
+from madrigal.settings import BASE
 from madrigal.tasks.own import IN_MEMORY, CustomTask
+from madrigal.tasks.writing.task import Arxiv, Tldr
 from madrigal.types import ConfigError, Split
 
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -27,12 +29,15 @@ def fingerprints(run: Experiment, task: Task[Any]) -> dict[str, str]:
     """By what it is of, the sha256 of its content; what has no file on this machine is left out."""
     digests = {f"the {split} data": _digest(_rows(task, split)) for split in SPLITS}
     models = {"team.policy": run.team.policy.model, "critic": run.critic.model}
+    models["evaluation.fluency"] = "" if run.evaluation.fluency == BASE else run.evaluation.fluency
     models |= {f"team.seats.{agent}": policy.model for agent, policy in run.team.seats.items()}
     parts = {name: _parts_of(name) for name in set(models.values()) if name}
     for setting, name in models.items():
         digests |= {f"the {part} of {setting}": digest for part, digest in parts.get(name, {}).items()}
     if run.team.start:
         digests["team.start"] = _digest(_contents(sorted(Path(run.team.start).glob("*/*.safetensors"))))
+    if isinstance(run.task, Tldr | Arxiv) and run.task.transitions:
+        digests["the transitions"] = _digest([Path(run.task.transitions).expanduser().read_bytes()])
     if isinstance(run.task, CustomTask) and (file := _source(run.task.path)).is_file():
         digests[CODE] = _digest([file.read_bytes()])
     return digests

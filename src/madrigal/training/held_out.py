@@ -11,14 +11,14 @@ from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.evaluate import EvalSetup, Evaluation, evaluate, percent_of_best
 from madrigal.policies.team import Team
 from madrigal.rollouts.play import Generate, Judge
-from madrigal.rollouts.rewards import rewarded
+from madrigal.rollouts.rewards import Fluency, rewarded
 from madrigal.rollouts.task import Task
 from madrigal.runs.provenance import read_about
 from madrigal.runs.records import Record, transcript
 from madrigal.tasks.trust import check_trust
 from madrigal.training.checks import check_prompts, open_checked_task
 from madrigal.training.fingerprints import differences, fingerprints
-from madrigal.training.teams import check_saved, make_team, open_rollout_workers, team_of_run, use_threads
+from madrigal.training.teams import check_saved, make_fluency, make_team, open_rollout_workers, team_of_run, use_threads
 from madrigal.types import Example
 
 
@@ -56,14 +56,19 @@ def held_out(run: Experiment, task: Task[Any]) -> Sequence[Example]:
     return task.examples("test")[: run.evaluation.examples]
 
 
-def evaluate_on(task: Task[Any], run: Experiment, speak: Generate, judge: Judge) -> tuple[Evaluation, list[Record]]:
+def evaluate_on(
+    task: Task[Any], run: Experiment, speak: Generate, judge: Judge, fluency: Fluency | None = None
+) -> tuple[Evaluation, list[Record]]:
     """Plays them; what was measured, and every transcript with its sample's number and its normalized return.
 
     Args:
         judge: the task's own steps; rewards are weighed here.
+        fluency: reads texts; where None is given and the settings ask for it, a model is loaded for this evaluation.
     """
+    if fluency is None and (run.evaluation.fluency or run.reward.fluency):
+        fluency = make_fluency(run)
     samples, timed, examples = run.evaluation.samples, run.evaluation.timed_examples, held_out(run, task)
-    judge = rewarded(judge, task, run.topology, run.reward)
+    judge = rewarded(judge, task, run.topology, run.reward, fluency=fluency)
     setup = EvalSetup(task, run.topology, examples, speak, judge, run.seed)
     result, episodes = evaluate(setup, samples=samples, timed_examples=timed)
     return result, [

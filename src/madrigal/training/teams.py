@@ -16,13 +16,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from madrigal.config import Experiment
+from madrigal.learning.fluency import load_fluency
 from madrigal.policies.local import LocalPolicy, load_policy, load_saved_adapter
 from madrigal.policies.team import Team, folder_of
 from madrigal.rollouts.play import Generate, Judge, judge_in_threads
+from madrigal.rollouts.rewards import Fluency
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Task
 from madrigal.runs.checkpoint import checkpoints, load_checkpoint, newest_checkpoint
-from madrigal.settings import PolicyConfig, TeamConfig
+from madrigal.settings import BASE, PolicyConfig, TeamConfig
 from madrigal.tasks.trust import with_trust_flag
 from madrigal.types import AgentId, ConfigError, EngineError
 
@@ -178,6 +180,13 @@ def team_of_run(folder: Path, run: Experiment, agents: tuple[AgentId, ...], step
     if step is not None:
         return team_at_step(folder, run, agents, step)
     return load_saved_team(folder / "team", run.team, agents) if run.steps else make_team(run.team, agents, run.seed)
+
+
+def make_fluency(run: Experiment) -> Fluency:
+    """Loads the model that fluency is measured by."""
+    policy, named = run.team.policy, run.evaluation.fluency
+    model = policy.model if named in ("", BASE) else named
+    return load_fluency(policy, model, pick_device(run.team.device), run.optimizer)
 
 
 def use_threads(count: int) -> None:

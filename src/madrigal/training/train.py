@@ -15,7 +15,7 @@ from madrigal.algorithms import reported
 from madrigal.config import Experiment, with_absolute_places
 from madrigal.learning.partners import Partners
 from madrigal.rollouts.play import Generate, GenerationRequest, Judge
-from madrigal.rollouts.rewards import rewarded
+from madrigal.rollouts.rewards import Fluency, rewarded
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.tree import numbered, rollout_groups
@@ -28,7 +28,7 @@ from madrigal.training.checks import check_prompts, open_checked_task
 from madrigal.training.held_out import Callback, NullCallback, evaluate_on, held_out
 from madrigal.training.learners import check_histories, make_learning
 from madrigal.training.saving import Checkpointer, is_due
-from madrigal.training.teams import make_team, open_rollout_workers, use_threads
+from madrigal.training.teams import make_fluency, make_team, open_rollout_workers, use_threads
 from madrigal.types import Completion, Example, Group, Point
 
 
@@ -83,12 +83,13 @@ def training_loop(
     learning = make_learning(run, team)
     check_histories(run, task, learning.critics, _trained(run, task))
     trackers = [make_tracker(kind, place.folder, dataclasses.asdict(run)) for kind in run.records.trackers]
+    fluency = make_fluency(run) if run.reward.fluency and run.steps else None
     log = RunLog(place.folder, trackers, run.records.transcripts)
     partners = Partners(run.team.partners, team.seats, run.sampling)
     memory, step = checkpointer.restore(log, learning, partners)  # only now: what cannot be loaded leaves no run behind
     signals, ended = stop_on_signals() if stop is None else nullcontext(stop), False
     with open_rollout_workers(run, task, team) as (speak, judge), signals as interrupted:
-        evaluate = _Evaluator(run, task, _until(interrupted, speak), judge, log, watch, place)
+        evaluate = _Evaluator(run, task, _until(interrupted, speak), judge, log, watch, place, fluency)
         try:
             if run.steps and (missing := checkpointer.missing_evaluation(step)):
                 evaluate(missing, step)
@@ -98,7 +99,7 @@ def training_loop(
                 began = time.perf_counter()
                 with checkpointer.saving_on_error(step, memory):
                     partners.remember(step)
-                    groups = learning.read(_play(run, task, step, partners, speak, judge))
+                    groups = learning.read(_play(run, task, step, partners, speak, judge, fluency))
                     stages, memory = run.algorithm.credit(groups, memory)
                     updates = learning.update(groups, stages, run.optimizer.scale(step, run.steps))
                 # sync: the engines of local policies read the learners' own weights, and `logprob_mismatch` proves it.
@@ -149,13 +150,26 @@ def examples_of(step: int, examples: Sequence[Example], count: int, seed: int) -
 
 
 def _play(
-    run: Experiment, task: Task[Any], step: int, partners: Partners, speak: Generate, judge: Judge
+    run: Experiment,
+    task: Task[Any],
+    step: int,
+    partners: Partners,
+    speak: Generate,
+    judge: Judge,
+    fluency: Fluency | None,
 ) -> list[Group[Any]]:
     examples = examples_of(step, task.examples("train"), run.prompts, run.seed)
     origins = [Point(example.id, task.reset(example)) for example in examples]
     stop_above, without = run.algorithm.branching.stop_above, run.algorithm.needs.counterfactual_rewards
     judging = rewarded(
-        judge, task, run.topology, run.reward, training=True, counterfactual_rewards=without, stop_above=stop_above
+        judge,
+        task,
+        run.topology,
+        run.reward,
+        fluency=fluency,
+        training=True,
+        counterfactual_rewards=without,
+        stop_above=stop_above,
     )
     played = [
         group
@@ -184,10 +198,11 @@ class _Evaluator:
     log: RunLog
     watch: Callback
     place: Held
+    fluency: Fluency | None
 
     def __call__(self, when: str, step: int) -> None:
         self.watch.stage(f"evaluating {when}")
-        result, shown = evaluate_on(self.task, self.run, self.speak, self.judge)
+        result, shown = evaluate_on(self.task, self.run, self.speak, self.judge, self.fluency)
         self.log.evaluation(when, dataclasses.asdict(result), shown, step)
         self.place.settle()
         self.watch.evaluated(when, result)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +14,7 @@ from madrigal.tasks.data import Source
 from madrigal.tasks.writing.prompts import arxiv_prompt, tldr_prompt
 from madrigal.tasks.writing.scores import ARXIV_EARLY, ARXIV_LATER, TLDR, score
 from madrigal.tasks.writing.single import DELIMITER, split_parts
-from madrigal.tasks.writing.task import Arxiv, Tldr, WritingTask, arxiv_task, tldr_task
+from madrigal.tasks.writing.task import Arxiv, ContentWeights, Tldr, WritingTask, arxiv_task, tldr_task
 from madrigal.types import Completion, ConfigError, Example, TaskError, Turn
 
 POST = Example("train-0", {"post": "My dog ate my homework."})
@@ -43,8 +45,64 @@ def test_a_step_gives_both_agents_the_score() -> None:
     assert expected.passed_level == 3
     assert step.rewards == {"concise": expected.total, "detailed": expected.total}
     assert step.ending == "horizon"
-    assert step.metrics == expected.percents() | {"level": 3.0, "words/concise": 10.0, "words/detailed": 23.0}
+    assert {name: value for name, value in step.metrics.items() if not name.startswith("faithfulness")} == (
+        expected.percents() | {"level": 3.0, "words/concise": 10.0, "words/detailed": 23.0}
+    )
     assert step.details["length_ratio"] == len(LONG) / len(BRIEF)
+
+
+def test_content_is_measured_without_a_weight() -> None:
+    """dog, ate, homework of dog, writer, ate, homework; two words of the post's three among twelve."""
+    step = tldr_task().step(POST, {"detailed": LONG, "concise": BRIEF})
+    assert step.metrics["faithfulness/concise"] == pytest.approx(75.0)
+    assert step.metrics["faithfulness/detailed"] == pytest.approx(100 * 2 / 12)
+    assert step.metrics["faithfulness"] == pytest.approx((75 + 100 * 2 / 12) / 2)
+    assert step.details["unsupported"][:3] == ["writer", "lives", "chewed"]
+    assert "rouge1" not in step.metrics
+
+
+def test_content_earns_what_its_weights_say() -> None:
+    """A given summary of 5 words: 3, 1 and 3 of them in each text of 5 words."""
+    example = Example("train-0", {"post": "My dog ate my homework.", "reference": "dog ate some homework today"})
+    weights = ContentWeights(faithfulness=2.0, rouge1=1.0, rouge2=0.5, rouge_l=0.25)
+    task = tldr_task(Tldr(Source("posts.jsonl"), reference="summary", weights=weights))
+    step = task.step(example, {"concise": "dog ate the white homework", "detailed": "dog ate my red homework"})
+    assert step.metrics["faithfulness"] == pytest.approx(75.0)
+    assert [step.metrics[name] for name in ("rouge1", "rouge2", "rouge_l")] == pytest.approx([60.0, 25.0, 60.0])
+    assert step.rewards["concise"] == pytest.approx(2 * 0.75 + 0.6 + 0.5 * 0.25 + 0.25 * 0.6)
+    assert step.metrics["return_percent"] == 0.0  # the paper's return, whatever content earns
+    assert task.best_return == 6.75
+
+
+def test_two_halves_are_one_text_for_rouge() -> None:
+    paper = Example("train-0", {"abstract": "It works.", "reference": "a b c d"})
+    task = arxiv_task(Arxiv(Source("papers.jsonl"), reference="introduction"))
+    assert task.step(paper, {"background": "a b", "method": "c d"}).metrics["rouge2"] == pytest.approx(100.0)
+
+
+def test_a_writer_of_both_parts_is_as_faithful_as_two_agents() -> None:
+    two = tldr_task().step(POST, {"detailed": LONG, "concise": BRIEF})
+    one = tldr_task(Tldr(agents=("writer",))).step(POST, {"writer": f"{BRIEF}\n{DELIMITER}\n{LONG}"})
+    assert one.metrics["faithfulness"] == two.metrics["faithfulness"]
+    assert not any(name.startswith("faithfulness/") for name in one.metrics)
+
+
+def test_given_summaries_come_from_their_column(tmp_path: Path) -> None:
+    file = tmp_path / "posts.jsonl"
+    file.write_text("".join(json.dumps({"prompt": f"post {n}", "completion": f"sum {n}"}) + "\n" for n in range(5)))
+    task = tldr_task(Tldr(Source(str(file)), reference="completion"))
+    assert task.examples("train")[0].data == {"post": "post 0", "reference": "sum 0"}
+    with pytest.raises(TaskError, match="expected the column 'summary', found prompt, completion"):
+        tldr_task(Tldr(Source(str(file)), reference="summary")).examples("train")
+
+
+def test_transitions_of_a_file_are_found_within_words(tmp_path: Path) -> None:
+    file = tmp_path / "transitions.json"
+    file.write_text('{"time": ["as"], "condition": ["if"], "contrast": ["But"]}')
+    actions = {"concise": BRIEF, "detailed": "It was a gift."}
+    assert tldr_task().step(POST, actions).metrics["coherence"] == 0.0
+    given = tldr_task(Tldr(transitions=str(file))).step(POST, actions)
+    assert given.metrics["coherence"] == pytest.approx(45.0)  # two categories: 0.4 + 0.05
 
 
 def test_silence_earns_nothing() -> None:
@@ -90,6 +148,13 @@ def test_impossible_settings_are_refused() -> None:
         tldr_task(Tldr(agents=("one", "two")))
     with pytest.raises(ConfigError, match="expected the variant early or later, got 'late'"):
         arxiv_task(Arxiv(variant="late"))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="reference: the embedded data has no column 'summary'"):
+        tldr_task(Tldr(reference="summary"))
+    with pytest.raises(ConfigError, match="weights: ROUGE needs a given text"):
+        tldr_task(Tldr(weights=ContentWeights(rouge_l=1.0)))
+    for weight in (-1.0, math.inf, math.nan):
+        with pytest.raises(ConfigError, match=r"weights\.faithfulness: expected 0 or more"):
+            ContentWeights(faithfulness=weight)
 
 
 @pytest.mark.parametrize("agents", [("concise", "detailed"), ("writer",)])

@@ -53,7 +53,7 @@ class Prose:
     task: WritingTask
     example: Example
     staff: ClassVar[tuple[AgentId, ...]] = ("planner", "writer", "reviewer")
-    measures: ClassVar[tuple[str, ...]] = ("structure", "consistency", "coherence")
+    measures: ClassVar[tuple[str, ...]] = ("structure", "consistency", "coherence", "faithfulness")
 
     def brief(self) -> str:
         return self.task.observe(self.example, WRITER[0], ())[0].content

@@ -21,7 +21,7 @@ import math
 import re
 from dataclasses import dataclass, replace
 
-from madrigal.tasks.writing.transitions import categories
+from madrigal.tasks.writing.transitions import Matching, categories
 
 BEST = 3.0
 _WORD = re.compile(r"\b\w+\b")
@@ -174,8 +174,8 @@ class Score:
         }
 
 
-def score(first: str, second: str, thresholds: Thresholds) -> Score:
-    """The joint reward of two texts, with and without gates.
+def score(first: str, second: str, thresholds: Thresholds, transitions: Matching = categories) -> Score:
+    """The joint reward of two texts, with and without gates; `transitions` finds the categories of a text.
 
     >>> result = score("Too short.", "Too short as well.", TLDR)
     >>> result.total, result.shut_gate
@@ -183,7 +183,7 @@ def score(first: str, second: str, thresholds: Thresholds) -> Score:
     """
     levels = gates(first, second, thresholds)
     structure, length, vocabulary = (gate.earns for gate in levels)
-    ties = categories(second) | (categories(first) if thresholds.transitions_of_both else frozenset())
+    ties = transitions(second) | (transitions(first) if thresholds.transitions_of_both else frozenset())
     consistency = _JACCARD * min(jaccard(first, second), thresholds.jaccard) / thresholds.jaccard
     coherence = _TRANSITIONS * transition_share(len(ties))
     shut = next((gate for gate in levels if not gate.holds), None)

@@ -1,15 +1,24 @@
-"""The two writing tasks: two summaries of a post (tldr), two halves of an introduction (arxiv)."""
+"""The two writing tasks: two summaries of a post (tldr), two halves of an introduction (arxiv).
+
+    R = r + faithfulness F + rouge1 R1 + rouge2 R2 + rouge_l RL        r: the paper's reward (`scores`), at most 3
+
+The weights are 0 as they come. Content (`content`) is measured whatever they are, and the normalized return is always
+r over 3.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from statistics import fmean
 from typing import Any, Literal
 
 from madrigal.rollouts.task import joint
 from madrigal.rollouts.task.asking import ASKED
-from madrigal.tasks.data import Source, load_examples
+from madrigal.tasks.data import EMBEDDED, Source, load_examples
 from madrigal.tasks.fields import text_among
+from madrigal.tasks.writing.content import rouge, support
 from madrigal.tasks.writing.prompts import ARXIV_AGENTS, TLDR_AGENTS, arxiv_prompt, tldr_prompt
 from madrigal.tasks.writing.scores import (
     ARXIV_EARLY,
@@ -22,9 +31,44 @@ from madrigal.tasks.writing.scores import (
     unique_ratio,
 )
 from madrigal.tasks.writing.single import WRITER, split_parts
+from madrigal.tasks.writing.transitions import Matching, categories, read_phrases, substring_matching
 from madrigal.types import AgentId, ConfigError, Example, Message, Messages, Split, Step, TaskError, Turn
 
 _VARIANTS = {"early": ARXIV_EARLY, "later": ARXIV_LATER}
+_REFERENCE = "reference"  # the field of Example.data with a given summary
+_MOST_NAMED = 20  # unsupported words that a transcript names
+
+
+@dataclass(frozen=True, slots=True)
+class ContentWeights:
+    """What content earns beside the paper's reward, which judges form alone; each from 0 to 1 before its weight.
+
+    Attributes:
+        faithfulness: weight of the share of content words that the source supports, mean of both texts.
+        rouge1, rouge2, rouge_l: weights of the F1 of ROUGE-1, ROUGE-2 and ROUGE-L against a given summary.
+    """
+
+    faithfulness: float = 0.0
+    rouge1: float = 0.0
+    rouge2: float = 0.0
+    rouge_l: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, weight in asdict(self).items():
+            if not 0 <= weight < math.inf:
+                raise ConfigError(f"weights.{name}: expected 0 or more, and finite, got {weight}")
+
+    @property
+    def total(self) -> float:
+        return math.fsum(asdict(self).values())
+
+    @property
+    def reads_reference(self) -> bool:
+        return self.total > self.faithfulness
+
+    def earned(self, measured: Mapping[str, float]) -> float:
+        """What measures from 0 to 1 earn; one without a weight may be missing."""
+        return math.fsum(weight * measured[name] for name, weight in asdict(self).items() if weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +79,20 @@ class Tldr:
 
     Attributes:
         source: where the posts come from.
-        column: the column of a post; the data set's own summaries are not used.
+        column: the column of a post.
         agents: the two seats, or ("writer",) for the single-model baseline that writes both parts.
+        reference: the column of a given summary, for ROUGE; "" where there is none.
+        weights: what content earns beside the paper's reward.
+        transitions: a JSON file of categories and their phrases, which are then found as the authors' code finds
+            theirs, within words too; "" for our own lists, of whole words.
     """
 
     source: Source = field(default_factory=Source)
     column: str = "prompt"
     agents: tuple[AgentId, ...] = TLDR_AGENTS
+    reference: str = ""
+    weights: ContentWeights = ContentWeights()
+    transitions: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +105,24 @@ class Arxiv:
         variant: thresholds of the authors' early code (length ratio best at 1.0-1.3) or of their later
             (1.3-1.6).
         agents: the two seats, or ("writer",) for the single-model baseline that writes both parts.
+        reference: the column of a given introduction, for ROUGE; "" where there is none.
+        weights: what content earns beside the paper's reward.
+        transitions: a JSON file of categories and their phrases, which are then found as the authors' code finds
+            theirs, within words too; "" for our own lists, of whole words.
     """
 
     source: Source = field(default_factory=Source)
     column: str = "abstract_text"
     variant: Literal["early", "later"] = "early"
     agents: tuple[AgentId, ...] = ARXIV_AGENTS
+    reference: str = ""
+    weights: ContentWeights = ContentWeights()
+    transitions: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class WritingTask:
-    """Two texts, one joint reward of at most 3.0, one round; the state is the example itself.
+    """Two texts, one joint reward, one round; the state is the example itself.
 
     An example: Example("train-0", {"post": "My dog ate my homework ..."}).
 
@@ -75,6 +133,9 @@ class WritingTask:
         prompt: what an agent is told about the text.
         thresholds: the numbers of the reward.
         cut: words of the second part over the first, where a single writer forgot the delimiter.
+        reference: the column of a given text; "" where there is none.
+        weights: what content earns.
+        transitions: finds categories of transitions in a text.
     """
 
     name: str
@@ -86,11 +147,18 @@ class WritingTask:
     prompt: Callable[[AgentId, str], str]
     thresholds: Thresholds
     cut: float
+    reference: str
+    weights: ContentWeights
+    transitions: Matching
     horizon: int = 1
-    best_return: float = BEST
+
+    @property
+    def best_return(self) -> float:
+        return BEST + self.weights.total
 
     def examples(self, split: Split) -> Sequence[Example]:
-        return load_examples(self.source, split, {self.entry: self.column}, self.corpus, texts=True)
+        columns = {self.entry: self.column, **({_REFERENCE: self.reference} if self.reference else {})}
+        return load_examples(self.source, split, columns, self.corpus, texts=True)
 
     def reset(self, example: Example) -> Example:
         return example
@@ -107,19 +175,44 @@ class WritingTask:
 
     def step(self, state: Example, actions: Mapping[AgentId, str]) -> Step[Example]:
         first, second = self.parts(actions)
-        result = score(first, second, self.thresholds)
+        result = score(first, second, self.thresholds, self.transitions)
+        content, unsupported = self._content(state.data, first, second)
+        shares = {name: value for name, value in content.items() if "/" not in name}
         words = {f"words/{agent}": float(len(actions[agent].split())) for agent in self.agents}
         return Step(
             state,
-            joint(self.agents, result.total),
+            joint(self.agents, result.total + self.weights.earned(shares)),
             ending="horizon",
-            metrics=result.percents() | {"level": float(result.passed_level)} | words,
+            metrics=result.percents()
+            | {name: 100 * value for name, value in content.items()}
+            | {"level": float(result.passed_level)}
+            | words,
             details={
                 "length_ratio": length_ratio(first, second),
                 "unique_ratio": unique_ratio(first, second),
                 **({"shut_gate": result.shut_gate} if result.shut_gate else {}),
+                **({"unsupported": unsupported[:_MOST_NAMED]} if unsupported else {}),
             },
         )
+
+    def _content(self, data: Mapping[str, Any], first: str, second: str) -> tuple[dict[str, float], list[str]]:
+        """Measures of content from 0 to 1, for each agent too where there are two; and the words without support.
+
+        Two summaries are held against the given one each, two halves of a text as one. What is scored by file may have
+        no source.
+        """
+        content, unsupported = dict[str, float](), list[str]()
+        if source := _text(data, self.entry, self.column):
+            found = [support(text, source) for text in (first, second)]
+            content["faithfulness"] = fmean(each.share for each in found)
+            if len(self.agents) == len(found):
+                content |= {f"faithfulness/{a}": each.share for a, each in zip(self.agents, found, strict=True)}
+            unsupported = list(dict.fromkeys(word for each in found for word in each.unsupported))
+        if self.reference and (reference := _text(data, _REFERENCE, self.reference)):
+            texts = (f"{first}\n{second}",) if self.thresholds.transitions_of_both else (first, second)
+            rows = [rouge(text, reference) for text in texts]
+            content |= {name: fmean(row[name] for row in rows) for name in rows[0]}
+        return content, unsupported
 
     def parts(self, actions: Mapping[AgentId, str]) -> tuple[str, str]:
         """The two texts that are scored: one of each agent, or both of a single writer."""
@@ -145,6 +238,7 @@ def tldr_task(config: Tldr = Tldr()) -> WritingTask:
         prompt=tldr_prompt,
         thresholds=TLDR,
         cut=2.5,
+        **_measures(config),
     )
 
 
@@ -163,7 +257,25 @@ def arxiv_task(config: Arxiv = Arxiv()) -> WritingTask:
         prompt=arxiv_prompt,
         thresholds=_VARIANTS[config.variant],
         cut=1.15,
+        **_measures(config),
     )
+
+
+def _measures(config: Tldr | Arxiv) -> dict[str, Any]:
+    """What both tasks measure by: the column of a given text, weights of content, and transitions."""
+    if config.weights.reads_reference and not config.reference:
+        raise ConfigError("weights: ROUGE needs a given text in the data; name its column as reference, or leave it 0")
+    if config.reference and config.source.data == EMBEDDED:
+        raise ConfigError(
+            f"reference: the embedded data has no column {config.reference!r}; name a file or a hub name as source.data"
+        )
+    given = substring_matching(read_phrases(config.transitions)) if config.transitions else categories
+    return {"reference": config.reference, "weights": config.weights, "transitions": given}
+
+
+def _text(data: Mapping[str, Any], *names: str) -> str:
+    """The first text of these names; "" where there is none."""
+    return next((data[name] for name in names if isinstance(data.get(name), str) and data[name].strip()), "")
 
 
 def _quote(turn: Turn, listener: AgentId) -> str:

@@ -3,12 +3,20 @@
 The lists are our own, of about the sizes used for arXiv:2508.04652. There a phrase matched as a bare
 substring, so that "as" fired inside "was" and several categories on almost any text; here a phrase is whole
 words. A phrase stands in one category only, but a longer one may hold a shorter one ("even if" is concession
-and condition).
+and condition). `substring_matching` counts other lists as the authors count theirs.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from madrigal.types import ConfigError
+
+Matching = Callable[[str], frozenset[str]]  # a text -> the categories that it has
 
 PHRASES: dict[str, tuple[str, ...]] = {
     "elaboration": (
@@ -102,3 +110,46 @@ def categories(text: str) -> frozenset[str]:
     frozenset()
     """
     return frozenset(category for category, pattern in _PATTERNS.items() if pattern.search(text))
+
+
+def substring_matching(phrases: Mapping[str, tuple[str, ...]]) -> Matching:
+    """The matching of the authors' code: a phrase counts wherever its letters stand, in any case, within words too.
+
+    >>> sorted(substring_matching({"time": ("as",), "condition": ("if",)})("It was gone."))
+    ['time']
+    """
+    lower = {category: tuple(phrase.lower() for phrase in of_it) for category, of_it in phrases.items()}
+
+    def matching(text: str) -> frozenset[str]:
+        small = text.lower()
+        return frozenset(category for category, of_it in lower.items() if any(phrase in small for phrase in of_it))
+
+    return matching
+
+
+def read_phrases(name: str) -> dict[str, tuple[str, ...]]:
+    """The categories and phrases of a JSON file, {"contrast": ["but", "however"], ...}.
+
+    Raises:
+        ConfigError: if there is no such file, or it holds anything else.
+    """
+    where = f"task.transitions: {name}"
+    try:
+        found = json.loads(Path(name).expanduser().read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"{where} could not be read ({error.strerror}); name a JSON file of transitions") from error
+    except (ValueError, RecursionError, RuntimeError) as error:  # no JSON, no UTF-8, no path; no home
+        reason = " ".join(str(error).split())[:100]
+        raise ConfigError(f'{where}: expected JSON like {{"contrast": ["but", "however"]}} ({reason})') from error
+    if not isinstance(found, dict) or not found:
+        raise ConfigError(f"{where}: expected an object of categories, each with its phrases, got {found!r:.60}")
+    return {category: _phrases(of_it, f"{where}: the category {category!r}") for category, of_it in found.items()}
+
+
+def _phrases(found: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(found, list) or not found:
+        raise ConfigError(f"{where}: expected a list of phrases, got {found!r:.60}")
+    for phrase in found:
+        if not isinstance(phrase, str) or not phrase.strip():
+            raise ConfigError(f"{where}: expected phrases, texts that are not empty, got {phrase!r:.60}")
+    return tuple(found)

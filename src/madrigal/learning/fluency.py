@@ -1,0 +1,71 @@
+"""Fluency: how likely a text is to a model that was not trained on the reward, without the prompt it answers.
+
+    F(x) = 1/T sum_t log p(x_t | x_<t)          T tokens of x, nats; x_0 is the model's first or end token
+
+A reward that looks at form alone can be earned with word salad: its fluency falls while the return rises. It says
+nothing of truth, and a text that repeats itself is likely too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from statistics import fmean
+
+import torch
+from torch import Tensor
+
+from madrigal.learning.learner import read_each
+from madrigal.maths.batch import Batch, scattered
+from madrigal.policies.forward import hidden_before_actions, sampled_logprobs
+from madrigal.policies.internals import output_logits
+from madrigal.policies.local import LocalPolicy, load_policy
+from madrigal.settings import Lora, OptimizerConfig, PolicyConfig, Sampling
+from madrigal.types import Completion
+
+
+@dataclass(frozen=True, slots=True)
+class FluencyReader:
+    """A frozen model that reads texts.
+
+    Attributes:
+        policy: its weights and tokenizer.
+        config: how many padded tokens are read at once.
+    """
+
+    policy: LocalPolicy
+    config: OptimizerConfig
+
+    def __call__(self, texts: Sequence[str]) -> list[float]:
+        """The mean log-prob per token of each text, in nats.
+
+        A text without tokens counts as one of random tokens, -log V: silence is no way to be fluent. What is longer
+        than the model's context is cut there.
+        """
+        policy, tokenizer = self.policy, self.policy.tokenizer
+        first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+        rows = [
+            Completion(text, (first,), tuple(policy.encode_text(text.strip())[: policy.context - 1])) for text in texts
+        ]
+        silence = -math.log(policy.model.config.vocab_size)
+        return [fmean(row) if row else silence for row in read_each(rows, policy, self.config, self._read)]
+
+    @torch.no_grad()
+    def _read(self, batch: Batch) -> Tensor:
+        """[B T] log-probs of the model's own distribution."""
+        model, actions = self.policy.model, batch.actions[batch.mask]
+        hidden = hidden_before_actions(model, batch)
+        logprobs, _ = sampled_logprobs(partial(output_logits, model), hidden, actions, Sampling())
+        return scattered(batch.mask, logprobs)
+
+
+def load_fluency(config: PolicyConfig, model: str, device: torch.device, optimizer: OptimizerConfig) -> FluencyReader:
+    """Loads a model to read by, without adapters.
+
+    Raises:
+        ConfigError, EngineError: if there is no such model, or it cannot be read.
+    """
+    base = replace(config, model=model, lora=Lora(rank=0), trainable=False)
+    return FluencyReader(load_policy("fluency", base, device), optimizer)
