@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+import hypothesis
 import pytest
 from jaxtyping import install_import_hook
 
@@ -32,6 +33,11 @@ CHECKED = (
     "madrigal.verifier.training",
 )
 install_import_hook(CHECKED, "beartype.beartype")
+# A busy machine is no fault of the code.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 # Fixtures import what they need themselves: most tests need no model, and torch takes seconds.

@@ -58,7 +58,7 @@ def first_example(task: Task[Any], **data: Any) -> Example:
 
 @pytest.mark.parametrize("name", GAMES)
 @pytest.mark.parametrize("against", ["self", "random"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(said=st.lists(words, min_size=40, max_size=40), place=st.integers(0, 200))
 def test_what_one_wins_the_other_loses(name: str, against: Any, said: list[str], place: int) -> None:
     task = GAMES[name](replace(HOUSE, train_against=against))
