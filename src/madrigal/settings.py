@@ -262,7 +262,12 @@ class EvaluationConfig:
     Attributes:
         examples: held-out examples that are played; the first so many of the test split.
         samples: how often each of them is played; several give pass@k, best of n and tighter means.
-        every: also evaluate after so many steps; 0 evaluates before and after training only.
+        every: also evaluate after so many steps; 0 evaluates before and after training only, or with `keep` "best"
+            after every tenth of the steps.
+        keep: whose weights become the team: those of the "last" step, or of the step with the "best" return on the
+            validation split. The latter plays validation examples at step 0, `every` so many steps and at the last, and
+            the test split only before training and in the end, with the weights that were chosen.
+        patience: with "best", training ends after so many validation evaluations in a row without a better one; 0 never.
         timed_examples: examples played one at a time, and one agent at a time, to measure response time; batched play
             would hide it, and agents that share a processor would slow each other down.
     """
@@ -271,10 +276,18 @@ class EvaluationConfig:
     samples: int = 1
     every: int = 0
     timed_examples: int = 8
+    keep: Literal["last", "best"] = "last"
+    patience: int = 0
 
     def __post_init__(self) -> None:
         _check_least("evaluation", 1, examples=self.examples, samples=self.samples)
-        _check_least("evaluation", 0, every=self.every, timed_examples=self.timed_examples)
+        _check_least("evaluation", 0, every=self.every, timed_examples=self.timed_examples, patience=self.patience)
+        if self.patience and self.keep != "best":
+            raise ConfigError("evaluation.patience: stopping early needs validation; set evaluation.keep to best")
+
+    def interval(self, steps: int) -> int:
+        """Steps from one evaluation to the next in a run of so many; 0 makes none in between."""
+        return self.every or (-(-steps // 10) if self.keep == "best" else 0)
 
 
 @dataclass(frozen=True, slots=True)

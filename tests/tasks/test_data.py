@@ -411,8 +411,8 @@ def test_a_task_need_not_bring_data_along() -> None:
         load_examples(Source(), "train", {"post": "prompt"})
 
 
-def test_embedded_data_has_only_its_two_splits() -> None:
-    with pytest.raises(ConfigError, match="has the splits train and test, got 'validation'"):
+def test_embedded_data_has_only_its_three_splits() -> None:
+    with pytest.raises(ConfigError, match="has the splits train, validation and test, got 'validation' for test"):
         load_examples(Source(test="validation"), "test", {"post": "prompt"}, corpus)
 
 

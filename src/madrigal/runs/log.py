@@ -1,4 +1,4 @@
-"""The records of a run while they grow: steps.jsonl, episodes.jsonl, evaluation.json."""
+"""The records of a run while they grow: steps.jsonl, episodes.jsonl, evaluation.json, validation.json."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from madrigal.types import ConfigError
 Record = Mapping[str, Any]
 Row = tuple[str, float, str]
 STEPS, EPISODES, EVALUATION = "steps.jsonl", "episodes.jsonl", "evaluation.json"
+VALIDATION = "validation.json"
 LAST = "after"  # the evaluation when all steps are made
 
 
@@ -48,7 +49,18 @@ class RunLog:
         Raises:
             ConfigError: if it cannot be read.
         """
-        path = self.folder / EVALUATION
+        return self._filed(EVALUATION)
+
+    def validations(self) -> dict[str, Any]:
+        """What is filed in validation.json, by name, where the best weights are kept.
+
+        Raises:
+            ConfigError: if it cannot be read.
+        """
+        return self._filed(VALIDATION)
+
+    def _filed(self, name: str) -> dict[str, Any]:
+        path = self.folder / name
         return read_object(path) if path.exists() else {}
 
     def evaluation(self, when: str, result: Record, episodes: Sequence[Record], step: int) -> None:
@@ -56,6 +68,15 @@ class RunLog:
         write_whole(self.folder / EVALUATION, json.dumps({**self.evaluations(), when: dict(result)}, indent=2) + "\n")
         append_lines(self.folder / EPISODES, [{"evaluation": when, "step": step, **e} for e in episodes])
         self._track(step, result, "evaluation", [_row(episode) for episode in episodes[: self.shown]])
+
+    def validation(self, result: Record, episodes: Sequence[Record], step: int) -> None:
+        """Files an evaluation on the validation split, apart from those on the test split."""
+        filed = {**self.validations(), f"step-{step}": dict(result)}
+        write_whole(self.folder / VALIDATION, json.dumps(filed, indent=2) + "\n")
+        append_lines(
+            self.folder / EPISODES, [{"evaluation": f"validation-{step}", "step": step, **e} for e in episodes]
+        )
+        self._track(step, result, "validation", [_row(episode) for episode in episodes[: self.shown]])
 
     def flush(self) -> None:
         """Waits until all records are on the disk, so that no checkpoint is ahead of them."""
@@ -70,6 +91,7 @@ class RunLog:
             ConfigError: if a file cannot be read at all.
         """
         self.evaluations()
+        self.validations()
         read_steps(self.folder / EPISODES)
         steps = {record["step"] for record in read_steps(self.folder / STEPS)}
         if not (missing := sorted(set(range(step)) - steps)):
@@ -100,6 +122,9 @@ class RunLog:
         kept_results = {when: result for when, result in results.items() if not _is_after(when, step)}
         if kept_results != results or LAST in results:
             write_whole(self.folder / EVALUATION, json.dumps(kept_results, indent=2) + "\n")
+        if validations := self.validations():
+            kept_results = {when: result for when, result in validations.items() if not _is_after(when, step)}
+            write_whole(self.folder / VALIDATION, json.dumps(kept_results, indent=2) + "\n")
 
     def _track(self, step: int, record: Record, prefix: str, rows: Sequence[Row] = ()) -> None:
         numbers = dict(_numbers(record, prefix))

@@ -24,7 +24,8 @@ from madrigal.runs.log import RunLog
 from madrigal.runs.records import step_record, transcripts
 from madrigal.runs.signals import Stop, stop_on_signals
 from madrigal.runs.trackers import make_tracker
-from madrigal.training.checks import check_prompts, open_checked_task
+from madrigal.tasks.splits import Validated
+from madrigal.training.checks import check_prompts, open_checked_task, validates
 from madrigal.training.held_out import Callback, NullCallback, evaluate_on, held_out
 from madrigal.training.learners import check_histories, make_learning
 from madrigal.training.saving import Checkpointer, is_due
@@ -77,9 +78,12 @@ def training_loop(
     watch, run = watch or NullCallback(), with_absolute_places(run)
     use_threads(run.threads)
     checkpointer = Checkpointer(place, run, watch, task)
+    if isinstance(task, Validated) and task.note:
+        watch.stage(f"note: {task.note}")
     watch.stage("loading the team")
     team = make_team(run.team, task.agents, run.seed)
-    check_prompts(run, task, team, [*_trained(run, task), *held_out(run, task)])
+    validation = held_out(run, task, "validation") if validates(run) else ()
+    check_prompts(run, task, team, [*_trained(run, task), *validation, *held_out(run, task)])
     learning = make_learning(run, team)
     check_histories(run, task, learning.critics, _trained(run, task))
     trackers = [make_tracker(kind, place.folder, dataclasses.asdict(run)) for kind in run.records.trackers]
@@ -92,9 +96,11 @@ def training_loop(
         try:
             if run.steps and (missing := checkpointer.missing_evaluation(step)):
                 evaluate(missing, step)
-            if step < run.steps:
+            if checkpointer.lacks_validation(step):
+                checkpointer.choose(step, evaluate.validate(step), memory)
+            if step < run.steps and checkpointer.is_patient:
                 watch.stage("training")
-            while step < run.steps and not interrupted():
+            while step < run.steps and checkpointer.is_patient and not interrupted():
                 began = time.perf_counter()
                 with checkpointer.saving_on_error(step, memory):
                     partners.remember(step)
@@ -107,12 +113,17 @@ def training_loop(
                 log.step(record, transcripts(step, groups, stages, run.records.transcripts))
                 watch.step(record)
                 step += 1
-                if is_due(step, run.evaluation.every) and step < run.steps:
-                    with checkpointer.saving_on_error(step, memory):
+                with checkpointer.saving_on_error(step, memory):
+                    if checkpointer.lacks_validation(step):
+                        checkpointer.choose(step, evaluate.validate(step), memory)
+                    elif is_due(step, run.evaluation.every) and step < run.steps and not validates(run):
                         evaluate(f"step-{step}", step)
                 if is_due(step, run.records.checkpoint_every) or step == run.steps:
                     checkpointer.save(step, memory)
-            if step == run.steps:
+            if step == run.steps or not checkpointer.is_patient:
+                if run.steps:
+                    checkpointer.save(step, memory)
+                    checkpointer.take_best(team, step)
                 evaluate("after", step)
                 ended = True
         except StoppedError:
@@ -191,3 +202,11 @@ class _Evaluator:
         self.log.evaluation(when, dataclasses.asdict(result), shown, step)
         self.place.settle()
         self.watch.evaluated(when, result)
+
+    def validate(self, step: int) -> float:
+        """Plays the validation split after a step, and returns the normalized return."""
+        self.watch.stage(f"validating after step {step}")
+        result, shown = evaluate_on(self.task, self.run, self.speak, self.judge, "validation")
+        self.log.validation(dataclasses.asdict(result), shown, step)
+        self.watch.evaluated(f"validation-{step}", result)
+        return result.return_percent
