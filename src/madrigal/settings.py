@@ -267,7 +267,7 @@ class EvaluationConfig:
         keep: whose weights become the team: those of the "last" step, or of the step with the "best" return on the
             validation split. The latter plays validation examples at step 0, `every` so many steps and at the last, and
             the test split only before training and in the end, with the weights that were chosen.
-        patience: with "best", training ends after so many validation evaluations in a row without a better one; 0 never.
+        patience: with "best", training ends after so many validation evaluations without a better one; 0 never.
         timed_examples: examples played one at a time, and one agent at a time, to measure response time; batched play
             would hide it, and agents that share a processor would slow each other down.
     """

@@ -176,9 +176,10 @@ def _embedded(source: Source, split: Split, corpus: Callable[[Split], Sequence[E
     for own, selection in selections.items():
         if selection.name != own:
             raise ConfigError(
-                f"the embedded data has the splits train, validation and test, got {selection.name!r} for {own}; {_HELP}"
+                f"the embedded data has the splits train, validation and test, got {selection.name!r} for {own}; "
+                f"{_HELP}"
             )
-    examples = corpus(split)
+    examples = tuple(corpus(split))
     return tuple(examples[i] for i in _choose(source, split, len(examples), ())) if split in selections else examples
 
 

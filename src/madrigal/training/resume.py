@@ -37,7 +37,7 @@ class Saved:
     experiment: Experiment
     learners: Learners | None = None
     memory: Any = None
-    best: Best = Best()
+    best: Best = field(default_factory=Best)
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     changes: Mapping[str, Any] = field(default_factory=dict)
 
