@@ -14,6 +14,7 @@ from madrigal.runs.variants import Variant, in_words
 from madrigal.types import ConfigError
 
 TIMES = ("before", "after")
+BY_SIZE = "by the model's size"  # a rate that no setting names
 FACTS = {
     "Topology": "topology.kind",
     "Algorithm": "algorithm.name",
@@ -32,6 +33,7 @@ FACTS = {
 def facts(runs: Sequence[Run]) -> dict[str, str]:
     """The settings that matter most and what the runs took, each with all its values."""
     settings = [in_words(run.settings) for run in runs]
+    settings = [s | {"optimizer.lr": BY_SIZE} if s.get("optimizer.lr") == "none" else s for s in settings]
     models = [value for s in settings for key, value in s.items() if key.startswith("team.") and key.endswith(".model")]
     values = {
         "Task": [task_of(run) for run in runs],

@@ -99,11 +99,12 @@ class RunLog:
         span = str(missing[0]) if len(missing) == 1 else f"{missing[0]} to {missing[-1]}"
         return [f"{STEPS} lacks {len(missing)} of the {step} steps that were made ({span})"]
 
-    def rewind(self, step: int, extended: bool = False) -> None:
+    def rewind(self, step: int, *, extended: bool = False, within: bool = False) -> None:
         """Forgets what was recorded from `step` on: a resumed run writes it again.
 
         Args:
             extended: the run had ended here and now goes on; its last evaluation becomes one in between.
+            within: the run itself goes back, and does not make the evaluation before step 0 again.
         """
         between = f"step-{step}"
         for name in (STEPS, EPISODES):
@@ -113,7 +114,7 @@ class RunLog:
             # An evaluation after step N carries N itself and was made before the checkpoint of step N; only the one
             # after all steps comes later, and is always made again.
             earlier = [r for r in records if r.get("evaluation") != LAST]
-            kept = [r for r in earlier if r["step"] < step + (step > 0 and "evaluation" in r)]
+            kept = [r for r in earlier if r["step"] < step + ((within or step > 0) and "evaluation" in r)]
             if records or (self.folder / name).exists():
                 write_whole(self.folder / name, "".join(json.dumps(r) + "\n" for r in kept))
         results = self.evaluations()

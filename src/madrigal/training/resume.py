@@ -29,6 +29,7 @@ class Saved:
         learners: their states by name; None where no checkpoint was written yet.
         memory: the algorithm's.
         best: the weights that validation chose so far.
+        step_backs: how often the run had gone back.
         fingerprints: of data, models and code at the start; empty where the folder does not say.
         changes: settings that are others now, as [before, now].
     """
@@ -38,6 +39,7 @@ class Saved:
     learners: Learners | None = None
     memory: Any = None
     best: Best = field(default_factory=Best)
+    step_backs: int = 0
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     changes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -71,7 +73,8 @@ def find_saved(folder: Path, run: Experiment, now: Mapping[str, str], tell: Tell
             )
         before = from_json(str(state["experiment"]), f"checkpoint step-{state['step']}")
         prints = state.get("fingerprints") or {}
-        saved = Saved(state["step"], before, learners, state["memory"], best_of_state(state.get("best")), prints)
+        best, backs = best_of_state(state.get("best")), state.get("step_backs", 0)
+        saved = Saved(state["step"], before, learners, state["memory"], best, backs, prints)
     _check_keep(folder, saved.experiment, run)
     _check_content(folder, saved.fingerprints, now, tell)
     changes = _changes(saved.experiment, run, known=bool(saved.fingerprints))
@@ -81,10 +84,13 @@ def find_saved(folder: Path, run: Experiment, now: Mapping[str, str], tell: Tell
     return replace(saved, changes=changes)
 
 
-def state_of(run: Experiment, memory: Any, best: Best, fingerprints: Mapping[str, str]) -> dict[str, Any]:
+def state_of(
+    run: Experiment, memory: Any, best: Best, step_backs: int, fingerprints: Mapping[str, str]
+) -> dict[str, Any]:
     """What a checkpoint holds beside its learners."""
-    chosen = {"best": best.state()} if best.step >= 0 else {}
-    return {"memory": memory, "experiment": to_json(run), "fingerprints": dict(fingerprints), **chosen}
+    more: dict[str, Any] = {"best": best.state()} if best.step >= 0 else {}
+    more |= {"step_backs": step_backs} if step_backs else {}
+    return {"memory": memory, "experiment": to_json(run), "fingerprints": dict(fingerprints), **more}
 
 
 def _check_keep(folder: Path, before: Experiment, run: Experiment) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from typing import Any
 from safetensors import SafetensorError
 
 from madrigal.config import Experiment, read_experiment, to_json
+from madrigal.evaluation.alarms import Alarm
+from madrigal.evaluation.early import EarlyAlarms
 from madrigal.learning.learners import Learners
 from madrigal.learning.partners import POOL, Partners
 from madrigal.policies.team import Team
@@ -19,10 +21,10 @@ from madrigal.rollouts.task import Task
 from madrigal.runs.checkpoint import check_finite, checkpoints, load_checkpoint, save_checkpoint
 from madrigal.runs.files import remedy, remove_folder, write_whole
 from madrigal.runs.folders import Held
-from madrigal.runs.log import RunLog
+from madrigal.runs.log import STEPS, RunLog, read_steps
 from madrigal.runs.provenance import read_about, session, write_about
 from madrigal.tasks.trust import check_trust
-from madrigal.training.best import Best
+from madrigal.training.best import Best, best_of_state
 from madrigal.training.checks import open_checked_task, validates
 from madrigal.training.fingerprints import fingerprints
 from madrigal.training.held_out import Callback
@@ -37,6 +39,7 @@ class Checkpointer:
     Attributes:
         saved_at: the step of the newest checkpoint, -1 while there is none.
         best: the weights that validation chose so far; their checkpoint is kept.
+        step_backs: how often the run has gone back to a checkpoint.
         has_best: whether the learners hold those weights now, and no longer the last ones.
     """
 
@@ -51,7 +54,7 @@ class Checkpointer:
         self.saved: Saved | None = None
         if place.begun:
             self.saved = find_saved(place.folder, run, self.fingerprints, watch.stage)
-        self.saved_at, self.best, self.has_best = -1, Best(), False
+        self.saved_at, self.best, self.has_best, self.step_backs = -1, Best(), False, 0
         if self.saved is not None:
             for flaw in RunLog(place.folder).check(self.saved.step):
                 watch.stage(flaw)
@@ -71,10 +74,12 @@ class Checkpointer:
                 self.saved_at = first
                 self._restore_learners(self.saved.learners)
                 self.best = self._best_there(self.saved.best)
+                self.step_backs = self.saved.step_backs
         self._begin_session(first, changes)
         # What was measured on the test split with the best weights is no point on the way of a longer run.
         extended = self.saved is not None and self.saved.extended and not validates(self.run)
         log.rewind(first, extended=extended)
+        self.alarms = self._alarms()
         return memory, first
 
     def _restore_learners(self, learners: dict[str, dict[str, Any]]) -> None:
@@ -126,10 +131,67 @@ class Checkpointer:
             return
         self.log.flush()
         pool = {POOL: self.partners.state()} if self.run.team.partners.share else {}
-        state = state_of(self.run, memory, self.best, self.fingerprints)
-        save_checkpoint(self.log.checkpoints, step, self.learning.states() | pool, state, self.run.records.keep)
+        state = state_of(self.run, memory, self.best, self.step_backs, self.fingerprints)
+        # Of two, one is from before the weights that a step has just found to be bad.
+        keep = max(self.run.records.keep, 2 if self.run.optimizer.step_backs else 1)
+        save_checkpoint(self.log.checkpoints, step, self.learning.states() | pool, state, keep)
         self.saved_at = step
         self.place.settle()
+
+    @property
+    def rate(self) -> float:
+        """The share of the learning rate that is left: half of it for each time that the run went back."""
+        return 0.5**self.step_backs
+
+    def _alarms(self) -> EarlyAlarms:
+        """Alarms that have heard all steps that are recorded."""
+        alarms = EarlyAlarms()
+        for record in read_steps(self.log.folder / STEPS):
+            alarms(record)
+        return alarms
+
+    def jumped(self, record: Mapping[str, Any]) -> Alarm | None:
+        """The jump of KL or entropy in a step that a run is to go back for, as often as it may."""
+        alarm = self.alarms.jump(record)
+        return alarm if self.step_backs < self.run.optimizer.step_backs and self._good(record["step"]) else None
+
+    def _good(self, step: int) -> list[int]:
+        """The checkpoints of fewer steps: weights are measured in the step that plays with them, before they move."""
+        return [number for number, _ in checkpoints(self.log.checkpoints) if number < step]
+
+    def step_back(self, step: int, alarm: Alarm) -> tuple[Any, int]:
+        """Forgets the steps from the last good checkpoint on, and halves the rate.
+
+        Args:
+            step: in whose record a jump was seen.
+
+        Returns:
+            Memory and step to go on from.
+        """
+        first = self._good(step)[-1]
+        learners, state = load_checkpoint(self._path(first))
+        tokens = sum(record["tokens"] for record in self._recorded(first))
+        self._restore_learners(learners)
+        for number, path in checkpoints(self.log.checkpoints):
+            if number > first:
+                remove_folder(path)
+        self.best, self.step_backs = best_of_state(state.get("best")), self.step_backs + 1
+        self.log.rewind(first, within=True)
+        self.alarms = self._alarms()
+        self.saved_at = -1
+        self.save(first, state["memory"])
+        about = read_about(self.place.folder)
+        back = {"from": step, "to": first, "alarm": f"{alarm.name}: {alarm.text}", "rate": self.rate, "tokens": tokens}
+        backs = [*about.get("step_backs", [])[: self.step_backs - 1], back]
+        write_about(self.place.folder, about | {"step_backs": backs})
+        self.watch.stage(
+            f"note: {alarm.name} in step {step + 1}: back to the checkpoint after step {first}, and on with "
+            f"{self.rate:g} of the learning rate ({self.step_backs} of {self.run.optimizer.step_backs} times)"
+        )
+        return state["memory"], first
+
+    def _recorded(self, first: int) -> list[dict[str, Any]]:
+        return [record for record in read_steps(self.log.folder / STEPS) if record["step"] >= first]
 
     def lacks_validation(self, step: int) -> bool:
         """Whether the weights after a step are to be measured on the validation split, and were not."""

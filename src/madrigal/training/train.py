@@ -14,6 +14,7 @@ from typing import Any
 from madrigal.algorithms import reported
 from madrigal.config import Experiment, with_absolute_places
 from madrigal.learning.partners import Partners
+from madrigal.learning.rates import rates_in_words
 from madrigal.rollouts.play import Generate, GenerationRequest, Judge
 from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.seeds import derive
@@ -85,6 +86,8 @@ def training_loop(
     validation = held_out(run, task, "validation") if validates(run) else ()
     check_prompts(run, task, team, [*_trained(run, task), *validation, *held_out(run, task)])
     learning = make_learning(run, team)
+    if run.steps and run.optimizer.lr is None:
+        watch.stage(f"note: learning rate {rates_in_words(team.trainable)}; --optimizer.lr sets another")
     check_histories(run, task, learning.critics, _trained(run, task))
     trackers = [make_tracker(kind, place.folder, dataclasses.asdict(run)) for kind in run.records.trackers]
     log = RunLog(place.folder, trackers, run.records.transcripts)
@@ -98,6 +101,8 @@ def training_loop(
                 evaluate(missing, step)
             if checkpointer.lacks_validation(step):
                 checkpointer.choose(step, evaluate.validate(step), memory)
+            if run.optimizer.step_backs and checkpointer.saved_at < 0:
+                checkpointer.save(step, memory)
             if step < run.steps and checkpointer.is_patient:
                 watch.stage("training")
             while step < run.steps and checkpointer.is_patient and not interrupted():
@@ -106,12 +111,17 @@ def training_loop(
                     partners.remember(step)
                     groups = learning.read(_play(run, task, step, partners, speak, judge))
                     stages, memory = run.algorithm.credit(groups, memory)
-                    updates = learning.update(groups, stages, run.optimizer.scale(step, run.steps))
+                    rate = run.optimizer.scale(step, run.steps) * checkpointer.rate
+                    updates = learning.update(groups, stages, rate)
                 # sync: the engines of local policies read the learners' own weights, and `logprob_mismatch` proves it.
                 record = step_record(step, time.perf_counter() - began, groups, stages, updates)
                 record |= reported(run.algorithm, memory)
+                record |= {"step_backs": checkpointer.step_backs} if checkpointer.step_backs else {}
                 log.step(record, transcripts(step, groups, stages, run.records.transcripts))
                 watch.step(record)
+                if jump := checkpointer.jumped(record):
+                    memory, step = checkpointer.step_back(step, jump)
+                    continue
                 step += 1
                 with checkpointer.saving_on_error(step, memory):
                     if checkpointer.lacks_validation(step):
