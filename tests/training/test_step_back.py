@@ -96,8 +96,10 @@ def test_it_goes_back_no_oftener_than_it_may_and_not_unasked(
 ) -> None:
     monkeypatch.setattr(saving, "EarlyAlarms", jumps_at(3, above=0.0))
     for allowed, last in ((0, 1e-3), (1, 5e-4)):
-        folder = tmp_path / str(allowed)
-        assert train_experiment(run_of(model_folder, allowed), folder, task=TASK)
+        hears, folder = Hears(), tmp_path / str(allowed)
+        assert train_experiment(run_of(model_folder, allowed), folder, task=TASK, watch=hears)
+        left = [line for line in hears.told if "no return to a checkpoint is left" in line]
+        assert left == ["note: KL jump in step 4, and no return to a checkpoint is left"] * allowed
         assert rates(folder)[-1] == last and len(rates(folder)) == 5
 
 

@@ -152,8 +152,13 @@ class Checkpointer:
 
     def jumped(self, record: Mapping[str, Any]) -> Alarm | None:
         """The jump of KL or entropy in a step that a run is to go back for, as often as it may."""
-        alarm = self.alarms.jump(record)
-        return alarm if self.step_backs < self.run.optimizer.step_backs and self._good(record["step"]) else None
+        alarm, most = self.alarms.jump(record), self.run.optimizer.step_backs
+        if alarm is None or not most:
+            return None
+        if self.step_backs < most and self._good(record["step"]):
+            return alarm
+        self.watch.stage(f"note: {alarm.name} in step {record['step'] + 1}, and no return to a checkpoint is left")
+        return None
 
     def _good(self, step: int) -> list[int]:
         """The checkpoints of fewer steps: weights are measured in the step that plays with them, before they move."""
