@@ -60,6 +60,11 @@ class TrainingResult:
         return {when: Evaluation(**result) for when, result in RunLog(self.folder).evaluations().items()}
 
     @property
+    def validations(self) -> dict[str, Evaluation]:
+        """Results on the validation split by name, "step-N", where the best weights were kept."""
+        return {when: Evaluation(**result) for when, result in RunLog(self.folder).validations().items()}
+
+    @property
     def curve(self) -> list[dict[str, Any]]:
         """One record per training step, as in steps.jsonl."""
         return read_lines(self.folder / "steps.jsonl")

@@ -188,7 +188,8 @@ class OptimizerConfig:
     """AdamW and all that surrounds a step.
 
     Attributes:
-        lr: peak learning rate.
+        lr: peak learning rate; None is one that fits each model and whether an adapter is trained, see
+            `learning.rates.learning_rate`. A run says which.
         weight_decay: decoupled.
         betas: of the two moment averages.
         clip_norm: the largest gradient norm; larger gradients are scaled down to it.
@@ -198,13 +199,15 @@ class OptimizerConfig:
         min_lr_ratio: the last rate as a share of the peak, 0 to 1.
         token_budget: the most padded tokens in one micro-batch. Memory depends on it; the gradient to rounding only,
             which AdamW's first steps, each as long as the rate, turn into other weights where a gradient is near 0.
+        step_backs: how often a run whose KL or entropy jumps (`evaluation.early`) goes back to the last checkpoint
+            before that, and on with half the rate; 0 only warns.
         gradient_checkpointing: recompute activations instead of storing them.
         mismatch_tolerance: the largest mean difference, in nats per token, between log-probs at sampling and at
             training before the update is refused: proof that the sampler holds the newest weights. None picks 0.01 in
             float32 and 0.1 in bfloat16.
     """
 
-    lr: float = 5e-6
+    lr: float | None = None
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
     clip_norm: float = 1.0
@@ -212,16 +215,18 @@ class OptimizerConfig:
     lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
     min_lr_ratio: float = 0.0
     token_budget: int = 4096
+    step_backs: int = 0
     gradient_checkpointing: bool = False
     mismatch_tolerance: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("lr", self.lr), ("clip_norm", self.clip_norm)):
-            if not 0 < value < math.inf:
+            if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"optimizer.{name}: expected a positive number, got {value}")
         if not self.min_lr_ratio <= 1:
             raise ConfigError(f"optimizer.min_lr_ratio: expected a share of the peak, 0 to 1, got {self.min_lr_ratio}")
         _check_least("optimizer", 0, weight_decay=self.weight_decay, warmup=self.warmup, min_lr_ratio=self.min_lr_ratio)
+        _check_least("optimizer", 0, step_backs=self.step_backs)
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"optimizer.betas: expected two numbers from 0 to below 1, got {self.betas}")
         if self.token_budget < 1:
@@ -267,7 +272,12 @@ class EvaluationConfig:
     Attributes:
         examples: held-out examples that are played; the first so many of the test split.
         samples: how often each of them is played; several give pass@k, best of n and tighter means.
-        every: also evaluate after so many steps; 0 evaluates before and after training only.
+        every: also evaluate after so many steps; 0 evaluates before and after training only, or with `keep` "best"
+            after every tenth of the steps.
+        keep: whose weights become the team: those of the "last" step, or of the step with the "best" return on the
+            validation split. The latter plays validation examples at step 0, `every` so many steps and at the last, and
+            the test split only before training and in the end, with the weights that were chosen.
+        patience: with "best", training ends after so many validation evaluations without a better one; 0 never.
         timed_examples: examples played one at a time, and one agent at a time, to measure response time; batched play
             would hide it, and agents that share a processor would slow each other down.
         fluency: the model by which the fluency of answers is measured; "base" is that of `team.policy`, as it was
@@ -278,11 +288,19 @@ class EvaluationConfig:
     samples: int = 1
     every: int = 0
     timed_examples: int = 8
+    keep: Literal["last", "best"] = "last"
+    patience: int = 0
     fluency: str = ""
 
     def __post_init__(self) -> None:
         _check_least("evaluation", 1, examples=self.examples, samples=self.samples)
-        _check_least("evaluation", 0, every=self.every, timed_examples=self.timed_examples)
+        _check_least("evaluation", 0, every=self.every, timed_examples=self.timed_examples, patience=self.patience)
+        if self.patience and self.keep != "best":
+            raise ConfigError("evaluation.patience: stopping early needs validation; set evaluation.keep to best")
+
+    def interval(self, steps: int) -> int:
+        """Steps from one evaluation to the next in a run of so many; 0 makes none in between."""
+        return self.every or (-(-steps // 10) if self.keep == "best" else 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 AgentId = str
-Split = Literal["train", "test"]
+Split = Literal["train", "validation", "test"]
 S = TypeVar("S")
 
 

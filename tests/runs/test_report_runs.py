@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fakes.synthetic import write_run
+from madrigal.report.document import document
 from madrigal.runs.read import read_run, read_runs, readable_lines, task_of
 from madrigal.runs.variants import variants
 from madrigal.types import ConfigError
@@ -178,3 +179,15 @@ def test_the_folder_of_a_comparison_stands_for_its_runs(tmp_path: Path) -> None:
     ]
     assert {run.comparison["budget"] for run in runs} == {"the same"}
     assert [(kind.name, len(kind.runs)) for kind in variants(runs)] == [("single model", 2), ("team", 2)]
+
+
+def test_validation_is_read_and_shown_apart_from_the_test_split(run: Path) -> None:
+    results = json.loads((run / "evaluation.json").read_text())
+    chosen = {f"step-{step}": results["before"] | {"return_percent": float(step)} for step in (40, 5)}
+    (run / "validation.json").write_text(json.dumps(chosen))
+    read = read_run(run)
+    assert list(read.validations) == ["step-5", "step-40"] and list(read.evaluations) == list(results)
+    page = document([read])
+    assert 'id="validation"' in page and page.index("step 5<") < page.index("step 40<")
+    (run / "validation.json").unlink()
+    assert 'id="validation"' not in document([read_run(run)])

@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -91,6 +92,36 @@ def test_train_and_test_never_share_a_row(tmp_path_factory: pytest.TempPathFacto
     except ConfigError:
         return
     assert parts[0] and parts[1] and not parts[0] & parts[1]
+
+
+@given(train=SLICES, validation=SLICES, test=SLICES)
+def test_no_two_of_three_splits_share_a_row(
+    tmp_path_factory: pytest.TempPathFactory, train: str, validation: str, test: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "shared.jsonl"
+    source = Source(str(path) if path.exists() else write(path), f"train{train}", f"test{test}")
+    source = replace(source, validation=f"dev{validation}")
+    three: tuple[Split, ...] = ("train", "validation", "test")
+    try:
+        parts = [[e.data["n"] for e in load_examples(source, split, {"n": "other"})] for split in three]
+    except ConfigError:
+        return
+    assert all(parts) and len(set().union(*parts)) == sum(map(len, parts))
+
+
+def test_three_splits_of_one_file_without_a_slice_are_64_16_and_20_percent(tmp_path: Path) -> None:
+    source = Source(write(tmp_path / "a.jsonl", [{"n": n} for n in range(100)]), validation="validation")
+    three: tuple[Split, ...] = ("train", "validation", "test")
+    parts = [[e.data["n"] for e in load_examples(source, split, {"n": "n"})] for split in three]
+    assert parts == [list(range(64)), list(range(64, 80)), list(range(80, 100))]
+    assert load_examples(replace(source, validation=""), "validation", {"n": "n"}) == ()
+
+
+def test_validation_that_overlaps_is_refused_in_one_line(tmp_path: Path) -> None:
+    source = Source(write(tmp_path / "a.jsonl"), "train[:6]", "test[8:]", validation="train[5:8]")
+    with pytest.raises(ConfigError, match=r"train and validation must not share rows, but 'train\[:6\]' and") as error:
+        load_examples(source, "train", {"n": "other"})
+    assert "\n" not in str(error.value)
 
 
 def test_overlap_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -411,8 +442,8 @@ def test_a_task_need_not_bring_data_along() -> None:
         load_examples(Source(), "train", {"post": "prompt"})
 
 
-def test_embedded_data_has_only_its_two_splits() -> None:
-    with pytest.raises(ConfigError, match="has the splits train and test, got 'validation'"):
+def test_embedded_data_has_only_its_three_splits() -> None:
+    with pytest.raises(ConfigError, match="has the splits train, validation and test, got 'validation' for test"):
         load_examples(Source(test="validation"), "test", {"post": "prompt"}, corpus)
 
 

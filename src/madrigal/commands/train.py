@@ -53,6 +53,8 @@ def train_command(arguments: list[str]) -> int:
         start = dataclasses.replace(start, topology=TOPOLOGIES[options.topology][0])
     if options.start:
         start = from_run(start, options.start)
+    if options.keep:
+        start = dataclasses.replace(start, evaluation=dataclasses.replace(start.evaluation, keep=options.keep))
     run = with_settings(start, settings, f"madrigal train {options.recipe}", own_flags(parser))
     if not options.trust:
         require_trust(run, options.recipe, settings, resumed or options.recipe)
@@ -83,6 +85,11 @@ def _train_parser() -> argparse.ArgumentParser:
     )
     add_trust(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress, no transcripts: results and warnings only")
+    parser.add_argument(
+        "--keep",
+        choices=("last", "best"),
+        help="whose weights become the team: the last, or those with the best return on the validation split",
+    )
     parser.add_argument("--topology", choices=TOPOLOGIES, help="who hears whom within a round")
     parser.add_argument("--algorithm", default="", metavar="NAME", help="how credit is given; madrigal list has them")
     return parser
@@ -125,7 +132,9 @@ def _files(run: Experiment, folder: Path) -> list[tuple[str, str]]:
         "steps.jsonl": "one line per training step",
         "episodes.jsonl": "transcripts with reward and advantage per turn",
         "evaluation.json": "held-out results; repeat them: " + with_trust_flag(f"madrigal evaluate {folder}", run.task),
+        "validation.json": "results on the validation split, by which the team was chosen",
         "team": "each agent, loadable with AutoModelForCausalLM.from_pretrained",
+        "team-last": "the same with the weights after the last step",
     }
     there = [(str(folder / name), what) for name, what in named.items() if (folder / name).exists()]
     return [*there, ("", f"Look at it in a browser: madrigal report {folder}")]

@@ -22,6 +22,7 @@ ENTROPY_RISE = 1.35  # times what it was in the first step
 ENTROPY_FALL = 0.5  # part of what it was in the step before
 ENTROPY_NATS = 0.5  # the least change that is a jump
 PERCENT = 100.0001  # of the best return: rounding aside
+JUMPS = ("KL jump", "entropy jump")  # after which a run may go back; see `optimizer.step_backs`
 SLOWER = "lower the learning rate (5e-6 fits most models whose every weight is trained), or raise the KL weight"
 
 
@@ -52,6 +53,11 @@ class EarlyAlarms:
             Alarm(name, "warning", step if isinstance(step, int) else None, f"{owner}{text}")
             for name, owner, text in fresh
         ]
+
+    def jump(self, record: Record) -> Alarm | None:
+        """The first jump of the newest record, whether or not one like it was raised before."""
+        self.raised.clear()
+        return next((alarm for alarm in self(record) if alarm.name in JUMPS), None)
 
     def _no_advantage(self) -> Iterator[Raised]:
         if self.no_advantage_steps >= NO_ADVANTAGE_STEPS:

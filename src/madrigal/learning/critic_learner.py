@@ -12,6 +12,7 @@ from torch import Tensor
 from madrigal.algorithms import CriticNeed
 from madrigal.learning.learner import means, read_each
 from madrigal.learning.optimizer import Optimizer
+from madrigal.learning.rates import with_rate
 from madrigal.maths.batch import Tokens, in_place, micro_batch_places, token_batch
 from madrigal.maths.losses import mean_per_token, value_error
 from madrigal.policies.critic import Critic
@@ -41,6 +42,7 @@ class CriticLearner:
     """Owns the optimizer of one critic."""
 
     def __init__(self, critic: Critic, config: OptimizerConfig, need: CriticNeed) -> None:
+        config = with_rate(config, critic.body)
         self.critic, self.config, self.need = critic, config, need
         self.optimizer = Optimizer(f"critic {critic.name}", critic.parameters(), config)
         check_recomputing(critic.body.model, config, f"critic {critic.name}")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from madrigal.learning.optimizer import Optimizer
+from madrigal.learning.rates import with_rate
 from madrigal.maths.batch import (
     Batch,
     PolicyOutput,
@@ -56,6 +57,7 @@ class Learner:
             reference: who reads the log-probs of the policy as it is now: nobody, the loss, or credit.
             clip: the loss's range on the ratio to the log-probs at sampling, to count the tokens beyond it.
         """
+        config = with_rate(config, policy)
         self.policy, self.config, self.sampling, self.reference = policy, config, sampling, reference
         self.clip = clip
         self.optimizer = Optimizer(f"policy {policy.name}", policy.parameters(), config)

@@ -20,16 +20,19 @@ class Optimizer:
     Attributes:
         owner: whose parameters they are, for errors: "policy ann".
         steps: how many were made in this process.
+        peak: the learning rate, of which each step takes a share.
         masters: what AdamW moves, by name. bfloat16 has 8 bits of precision: steps of 5e-6 would be rounded away, so
             that parameters of less than float32 have copies here, and follow them.
     """
 
     def __init__(self, owner: str, parameters: Mapping[str, nn.Parameter], config: OptimizerConfig) -> None:
+        assert config.lr is not None, "who makes it names a rate: learning.rates.with_rate"
         self.owner, self.parameters, self.config, self.steps = owner, parameters, config, 0
+        self.peak = config.lr
         self.masters = {n: p if p.dtype == torch.float32 else p.detach().float() for n, p in parameters.items()}
         self.adamw = AdamW(
             self.masters.values(),
-            lr=config.lr,
+            lr=self.peak,
             betas=config.betas,
             weight_decay=config.weight_decay,
             fused=True,
@@ -72,7 +75,7 @@ class Optimizer:
                 f"{self.owner}: the loss is {loss} and the gradient norm {norm}, expected finite numbers; "
                 "the optimizer step was not made; lower optimizer.lr or look at the rewards of this step"
             )
-        lr = self.config.lr * scale
+        lr = self.peak * scale
         for group in self.adamw.param_groups:
             group["lr"] = lr
         self.adamw.step()
@@ -88,7 +91,7 @@ class Optimizer:
         if not torch.isfinite(norms):
             raise TrainingError(
                 f"{self.owner}: some weights are not finite after the optimizer step; go back to the last checkpoint "
-                f"with a lower optimizer.lr (now {self.config.lr}) or optimizer.weight_decay"
+                f"with a lower optimizer.lr (now {self.peak}) or optimizer.weight_decay"
             )
 
     @torch.no_grad()
@@ -123,4 +126,4 @@ class Optimizer:
         self._copy_masters()
         self.adamw.load_state_dict(state["optimizer"])
         for group in self.adamw.param_groups:  # settings that may have changed since
-            group.update(lr=self.config.lr, betas=self.config.betas, weight_decay=self.config.weight_decay)
+            group.update(lr=self.peak, betas=self.config.betas, weight_decay=self.config.weight_decay)

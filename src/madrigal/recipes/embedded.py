@@ -83,11 +83,11 @@ def coding_two_turns() -> Experiment:
 
 
 def own(path: str) -> Experiment:
-    """A user's own task, "file.py:name", on the starter models; a start, to be overridden."""
+    """A user's own task, "file.py:name", on the starter models; a start, to be overridden. The rate fits the model."""
     return replace(
         on_starter(re.sub(r"[^\w.-]+", "-", Path(path.rpartition(":")[0]).stem), CustomTask(path)),
         sampling=Sampling(max_new_tokens=64),
-        optimizer=OPTIMIZER,
+        optimizer=replace(OPTIMIZER, lr=None),
         evaluation=EvaluationConfig(),
         steps=50,
     )

@@ -121,8 +121,9 @@ class Progress:
 
     def evaluated(self, when: str, result: Any) -> None:
         self._still()
+        name = f"validation return after step {step}" if (step := after_step(when)) else f"held-out return {when}"
         self._say(
-            f"  held-out return {when}: {result.return_percent:.1f} % "
+            f"  {name}: {result.return_percent:.1f} % "
             f"[{result.low:.1f}, {result.high:.1f}] on {result.examples} examples"
         )
         self._enter(self.following)
@@ -184,6 +185,15 @@ class Progress:
 
 def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def after_step(when: str) -> str:
+    """The step after which the validation split was played; "" for an evaluation on the test split.
+
+    >>> after_step("validation-40"), after_step("step-40")
+    ('40', '')
+    """
+    return when.removeprefix("validation-") if when.startswith("validation-") else ""
 
 
 def before_after(evaluations: Mapping[str, Any]) -> Table:

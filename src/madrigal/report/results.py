@@ -9,11 +9,12 @@ from madrigal.report.curves import SPEEDS, Ends, agents, held_out, is_measure, t
 from madrigal.report.markup import NOTHING, Html, element, table, text
 from madrigal.report.progress import PERCENTS, shown
 from madrigal.runs.files import read_object
-from madrigal.runs.read import Run, is_number, task_of
+from madrigal.runs.read import Run, is_number, order, task_of
 from madrigal.runs.variants import Variant, in_words
 from madrigal.types import ConfigError
 
 TIMES = ("before", "after")
+BY_SIZE = "by the model's size"  # a rate that no setting names
 FACTS = {
     "Topology": "topology.kind",
     "Algorithm": "algorithm.name",
@@ -32,6 +33,7 @@ FACTS = {
 def facts(runs: Sequence[Run]) -> dict[str, str]:
     """The settings that matter most and what the runs took, each with all its values."""
     settings = [in_words(run.settings) for run in runs]
+    settings = [s | {"optimizer.lr": BY_SIZE} if s.get("optimizer.lr") == "none" else s for s in settings]
     models = [value for s in settings for key, value in s.items() if key.startswith("team.") and key.endswith(".model")]
     values = {
         "Task": [task_of(run) for run in runs],
@@ -143,6 +145,22 @@ def results(kind: Variant) -> Html:
             rows.append(_row(kind, label, name, times, digits))
     rows += [_row(kind, label, key, times, 2) for key, label in SPEEDS.items()]
     return table(_caption(kind), ["", *times, *(["change"] if len(times) == len(TIMES) else [])], rows)
+
+
+def validations(kind: Variant) -> Html:
+    """The returns on the validation split, by which weights were chosen, apart from those on the test split."""
+    names = dict.fromkeys(when for run in kind.runs for when in run.validations)
+    rows = []
+    for when in sorted(names, key=order):
+        found = [held_out(run.validations[when], "return_percent") for run in kind.runs if when in run.validations]
+        if known := [value for value in found if value and all(map(is_measure, value))]:
+            rows.append((text(when.replace("-", " ")), [_cell(together(known), 1)]))
+    head = f"{kind.name}. " if kind.name else ""
+    return (
+        table(f"{head}Returns on the validation split, after so many steps.", ["", "return %"], rows)
+        if rows
+        else NOTHING
+    )
 
 
 def _components(runs: Iterable[Run]) -> dict[str, None]:

@@ -29,7 +29,9 @@ Checkpoint = tuple[Learners, dict[str, Any]]
 def save_checkpoint(
     folder: Path, step: int, learners: Mapping[str, dict[str, Any]], state: Mapping[str, Any], keep: int = 2
 ) -> Path:
-    """Writes `folder/step-N` atomically and removes all but the newest `keep` checkpoints.
+    """Writes `folder/step-N` atomically and removes all but the newest `keep` checkpoints, and those that they name.
+
+    A state may name a step whose checkpoint it needs, as {"best": {"step": 40, ...}}.
 
     Raises:
         TrainingError: if a number in it is not finite, or the disk is full or not writable; older checkpoints are
@@ -57,9 +59,22 @@ def save_checkpoint(
         before = checkpoints(folder)
         last = f"{before[-1][1].name} is whole" if before else "there is no checkpoint yet"
         raise TrainingError(f"checkpoint {final} could not be written ({error}); {remedy(error)}: {last}") from error
-    for _, old in checkpoints(folder)[:-keep]:
-        remove_folder(old)
+    newest = checkpoints(folder)[-keep:]
+    kept = {number for number, _ in newest} | {_needed(path) for _, path in newest if state.get("best")}
+    for number, old in checkpoints(folder):
+        if number not in kept:
+            remove_folder(old)
     return final
+
+
+def _needed(path: Path) -> int:
+    """The step whose checkpoint a checkpoint needs beside itself; -1 where it needs none."""
+    try:
+        best = read_object(path / "state.json").get("best") or {}
+    except ConfigError:  # damaged: found when it is read
+        best = {}
+    step = best.get("step") if isinstance(best, Mapping) else None
+    return step if isinstance(step, int) else -1
 
 
 def check_finite(learners: Mapping[str, Any], where: str) -> None:

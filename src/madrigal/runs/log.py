@@ -1,4 +1,4 @@
-"""The records of a run while they grow: steps.jsonl, episodes.jsonl, evaluation.json."""
+"""The records of a run while they grow: steps.jsonl, episodes.jsonl, evaluation.json, validation.json."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from madrigal.types import ConfigError
 Record = Mapping[str, Any]
 Row = tuple[str, float, str]
 STEPS, EPISODES, EVALUATION = "steps.jsonl", "episodes.jsonl", "evaluation.json"
+VALIDATION = "validation.json"
 LAST = "after"  # the evaluation when all steps are made
 
 
@@ -48,7 +49,18 @@ class RunLog:
         Raises:
             ConfigError: if it cannot be read.
         """
-        path = self.folder / EVALUATION
+        return self._filed(EVALUATION)
+
+    def validations(self) -> dict[str, Any]:
+        """What is filed in validation.json, by name, where the best weights are kept.
+
+        Raises:
+            ConfigError: if it cannot be read.
+        """
+        return self._filed(VALIDATION)
+
+    def _filed(self, name: str) -> dict[str, Any]:
+        path = self.folder / name
         return read_object(path) if path.exists() else {}
 
     def evaluation(self, when: str, result: Record, episodes: Sequence[Record], step: int) -> None:
@@ -56,6 +68,15 @@ class RunLog:
         write_whole(self.folder / EVALUATION, json.dumps({**self.evaluations(), when: dict(result)}, indent=2) + "\n")
         append_lines(self.folder / EPISODES, [{"evaluation": when, "step": step, **e} for e in episodes])
         self._track(step, result, "evaluation", [_row(episode) for episode in episodes[: self.shown]])
+
+    def validation(self, result: Record, episodes: Sequence[Record], step: int) -> None:
+        """Files an evaluation on the validation split, apart from those on the test split."""
+        filed = {**self.validations(), f"step-{step}": dict(result)}
+        write_whole(self.folder / VALIDATION, json.dumps(filed, indent=2) + "\n")
+        append_lines(
+            self.folder / EPISODES, [{"evaluation": f"validation-{step}", "step": step, **e} for e in episodes]
+        )
+        self._track(step, result, "validation", [_row(episode) for episode in episodes[: self.shown]])
 
     def flush(self) -> None:
         """Waits until all records are on the disk, so that no checkpoint is ahead of them."""
@@ -70,6 +91,7 @@ class RunLog:
             ConfigError: if a file cannot be read at all.
         """
         self.evaluations()
+        self.validations()
         read_steps(self.folder / EPISODES)
         steps = {record["step"] for record in read_steps(self.folder / STEPS)}
         if not (missing := sorted(set(range(step)) - steps)):
@@ -77,11 +99,12 @@ class RunLog:
         span = str(missing[0]) if len(missing) == 1 else f"{missing[0]} to {missing[-1]}"
         return [f"{STEPS} lacks {len(missing)} of the {step} steps that were made ({span})"]
 
-    def rewind(self, step: int, extended: bool = False) -> None:
+    def rewind(self, step: int, *, extended: bool = False, within: bool = False) -> None:
         """Forgets what was recorded from `step` on: a resumed run writes it again.
 
         Args:
             extended: the run had ended here and now goes on; its last evaluation becomes one in between.
+            within: the run itself goes back, and does not make the evaluation before step 0 again.
         """
         between = f"step-{step}"
         for name in (STEPS, EPISODES):
@@ -91,7 +114,7 @@ class RunLog:
             # An evaluation after step N carries N itself and was made before the checkpoint of step N; only the one
             # after all steps comes later, and is always made again.
             earlier = [r for r in records if r.get("evaluation") != LAST]
-            kept = [r for r in earlier if r["step"] < step + (step > 0 and "evaluation" in r)]
+            kept = [r for r in earlier if r["step"] < step + ((within or step > 0) and "evaluation" in r)]
             if records or (self.folder / name).exists():
                 write_whole(self.folder / name, "".join(json.dumps(r) + "\n" for r in kept))
         results = self.evaluations()
@@ -100,6 +123,9 @@ class RunLog:
         kept_results = {when: result for when, result in results.items() if not _is_after(when, step)}
         if kept_results != results or LAST in results:
             write_whole(self.folder / EVALUATION, json.dumps(kept_results, indent=2) + "\n")
+        if validations := self.validations():
+            kept_results = {when: result for when, result in validations.items() if not _is_after(when, step)}
+            write_whole(self.folder / VALIDATION, json.dumps(kept_results, indent=2) + "\n")
 
     def _track(self, step: int, record: Record, prefix: str, rows: Sequence[Row] = ()) -> None:
         numbers = dict(_numbers(record, prefix))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any, TypeGuard
 
@@ -34,6 +34,7 @@ class Run:
         evaluations: evaluation.json, in the order in which they were made.
         comparison: comparison.json of the folder or the nearest of two above it, empty where there is none.
         contender: what a comparison calls it, empty for other runs.
+        validations: validation.json, in the order in which they were made.
         notices: one sentence for each thing that is missing or could not be read.
     """
 
@@ -46,6 +47,7 @@ class Run:
     comparison: Record
     notices: tuple[str, ...]
     contender: str = ""
+    validations: Mapping[str, Record] = field(default_factory=dict)
 
     @property
     def planned(self) -> int:
@@ -110,7 +112,10 @@ def read_run(folder: Path, name: str = "") -> Run:
     evaluations = _evaluations(folder / "evaluation.json", notices)
     comparison = _nearest("comparison.json", [folder, *folder.resolve().parents[:2]], notices)
     contender = str(_nearest("contender.json", [folder], notices).get("name", ""))
-    run = Run(name or folder.name, folder, settings, steps, episodes, evaluations, comparison, (), contender)
+    validations = _evaluations(folder / "validation.json", notices)
+    run = Run(
+        name or folder.name, folder, settings, steps, episodes, evaluations, comparison, (), contender, validations
+    )
     return replace(run, notices=(*_state(run), *notices, *broken_steps, *broken_episodes))
 
 
@@ -175,17 +180,17 @@ def _evaluations(path: Path, notices: list[str]) -> dict[str, Record]:
     results = _object(path, notices)
     whole = {when: result for when, result in results.items() if isinstance(result, dict) and _is_evaluation(result)}
     broken = results.keys() - whole
-    notices.extend(f"evaluation.json: {when!r} is not an evaluation and is left out." for when in broken)
+    notices.extend(f"{path.name}: {when!r} is not an evaluation and is left out." for when in broken)
     return dict(sorted(whole.items(), key=lambda item: order(item[0])))
 
 
 def order(when: str) -> tuple[int, int]:
-    """Sorts evaluations by time: before, step-N, after.
+    """Sorts evaluations by time: before, step-N or validation-N, after.
 
-    >>> sorted(["after", "step-50", "step-5", "before"], key=order)
-    ['before', 'step-5', 'step-50', 'after']
+    >>> sorted(["after", "step-50", "validation-5", "before"], key=order)
+    ['before', 'validation-5', 'step-50', 'after']
     """
-    step = when.removeprefix("step-")
+    step = when.removeprefix("step-").removeprefix("validation-")
     if step.isascii() and step.isdigit():
         return 1, int(step)
     return {"before": (0, 0), "after": (3, 0)}.get(when, (2, 0))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,11 +28,11 @@ class Source:
     """Where a task takes its examples from, and which rows are for training and which for testing.
 
         >>> Source("papers_{split}.jsonl", train="train[:300]")
-        Source(data='papers_{split}.jsonl', train='train[:300]', test='test', incomplete='refuse')
+        Source(data='papers_{split}.jsonl', train='train[:300]', test='test', incomplete='refuse', validation='')
 
-    Train and test never overlap. Where both draw on the same rows (a single file, or one split of the hub
-    named twice): slices that overlap are refused; a side without a slice takes what the other leaves; with no
-    slice at all, the first 80 % of the rows are for training and the rest for testing.
+    Splits never overlap. Where several draw on the same rows (a single file, or one split of the hub named twice):
+    slices that overlap are refused; a split without a slice takes what the others leave; with no slice at all, the
+    first 80 % of the rows are for training and the rest for testing.
 
     Attributes:
         data: "embedded", a hub name ("trl-lib/tldr"; "openai/gsm8k:main" names its configuration), a local file
@@ -43,21 +44,30 @@ class Source:
         test: the split to test on, likewise.
         incomplete: what becomes of a row in which a column that is asked for is empty: "refuse" it with an error, or
             "skip" it, with a warning that says how many there were.
+        validation: the split to choose by (`evaluation.keep`), likewise; "" has none of its own: where one is asked
+            for, it is the last fifth of the training rows. The embedded corpora bring one.
     """
 
     data: str = EMBEDDED
     train: str = "train"
     test: str = "test"
     incomplete: Incomplete = "refuse"
+    validation: str = ""
 
     def __post_init__(self) -> None:
         if not self.data.strip():
             raise ConfigError("expected 'embedded', a hub name or a file as data, got an empty text")
-        _parse(self.train)
-        _parse(self.test)
+        _selections(self)
 
     @classmethod
-    def of(cls, rows: Any, train: str = "train", test: str = "test", incomplete: Incomplete = "refuse") -> Source:
+    def of(
+        cls,
+        rows: Any,
+        train: str = "train",
+        test: str = "test",
+        incomplete: Incomplete = "refuse",
+        validation: str = "",
+    ) -> Source:
         """Rows in memory as a source: a `datasets.Dataset`, a list of dicts, or either by split, as in a `DatasetDict`.
 
         It is named by what the rows hold, and known to this process only: another one, which resumes a run, say, must
@@ -66,7 +76,7 @@ class Source:
         >>> Source.of([{"text": "one"}, {"text": "two"}]).data
         'memory:7d6872985830d312'
         """
-        return cls(keep_rows(rows), train, test, incomplete)
+        return cls(keep_rows(rows), train, test, incomplete, validation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +93,13 @@ class _Chosen:
 
     Attributes:
         places: which of them are the split's own.
-        shared: whether the other split draws on the same rows.
+        apart: the other splits, where they draw on other rows.
     """
 
     rows: Any
     places: Sequence[int]
     where: str
-    shared: bool
+    apart: tuple[Split, ...]
 
 
 def load_examples(
@@ -104,7 +114,8 @@ def load_examples(
     """Makes the examples of a split, from the source or, where it says so, from the embedded corpus.
 
     They are made once per process, because training asks for them at every step. They go by the rows' own ids where
-    those differ from each other, else by `row_id` of the place.
+    those differ from each other, else by `row_id` of the place. There are none of validation where the source names
+    no such split.
 
     Args:
         columns: for each field of Example.data the column that it is read from.
@@ -118,7 +129,9 @@ def load_examples(
     """
     if source.data == EMBEDDED:
         return _embedded(source, split, embedded)
-    changed = stamp(source.data, _selections(source, split)[0].name)
+    if split not in (selections := _selections(source)):
+        return ()
+    changed = stamp(source.data, selections[split].name)
     return _examples(source, split, tuple(columns.items()), texts, tuple(optional), Path.cwd(), changed)
 
 
@@ -159,11 +172,15 @@ def _own_ids(rows: Any) -> Counter[str]:
 def _embedded(source: Source, split: Split, corpus: Callable[[Split], Sequence[Example]] | None) -> tuple[Example, ...]:
     if corpus is None:
         raise ConfigError("expected a file, a folder or a hub name as data, got 'embedded'; this task brings no data")
-    if (_parse(source.train).name, _parse(source.test).name) != ("train", "test"):
-        name = _selections(source, split)[0].name
-        raise ConfigError(f"the embedded data has the splits train and test, got {name!r}; {_HELP}")
-    examples = corpus(split)
-    return tuple(examples[i] for i in _choose(source, split, len(examples), shared=False))
+    selections = _selections(source)
+    for own, selection in selections.items():
+        if selection.name != own:
+            raise ConfigError(
+                f"the embedded data has the splits train, validation and test, got {selection.name!r} for {own}; "
+                f"{_HELP}"
+            )
+    examples = tuple(corpus(split))
+    return tuple(examples[i] for i in _choose(source, split, len(examples), ())) if split in selections else examples
 
 
 @lru_cache(maxsize=16)
@@ -179,9 +196,9 @@ def _examples(
     """Cached; `folder`, from which relative names are seen, and `changed` tell one file from another."""
     chosen = _open(source, split)
     counts = _own_ids(chosen.rows)
-    if counts and not chosen.shared:
+    if counts:
         # Splits apart from each other may both count from 0, and no id may be in both.
-        counts += _own_ids(_open(source, "test" if split == "train" else "train").rows)
+        counts = sum((_own_ids(_open(source, other).rows) for other in chosen.apart), counts)
     examples = []
     for i, row in _rows_of(chosen, source, [column for _, column in columns], texts=texts):
         name = row_id(chosen.rows[i], i, split)
@@ -192,12 +209,14 @@ def _examples(
 
 
 def _open(source: Source, split: Split) -> _Chosen:
-    own, other = _selections(source, split)
+    selections = _selections(source)
+    own = selections.pop(split)
     opened = open_rows(source.data, own.name)
-    shared = own.name == other.name or not opened.divided
+    sharing = [one for one, other in selections.items() if other.name == own.name or not opened.divided]
     if not len(opened.rows):
         raise TaskError(f"{opened.where}: expected at least one row, found none; check the file or name other data")
-    return _Chosen(opened.rows, _choose(source, split, len(opened.rows), shared), opened.where, shared)
+    apart = tuple(one for one in selections if one not in sharing)
+    return _Chosen(opened.rows, _choose(source, split, len(opened.rows), sharing), opened.where, apart)
 
 
 def _rows_of(
@@ -230,28 +249,34 @@ def _parse(text: str) -> _Selection:
     return _Selection(match["name"], slice(start, stop))
 
 
-def _selections(source: Source, split: Split) -> tuple[_Selection, _Selection]:
-    """The split's own, and the other one's."""
-    train, test = _parse(source.train), _parse(source.test)
-    return (train, test) if split == "train" else (test, train)
+def _selections(source: Source) -> dict[Split, _Selection]:
+    """What each split is, in order; without validation where the source names none."""
+    named: dict[Split, str] = {"train": source.train, "validation": source.validation, "test": source.test}
+    return {split: _parse(text) for split, text in named.items() if text or split != "validation"}
 
 
-def _choose(source: Source, split: Split, count: int, shared: bool) -> Sequence[int]:
-    """The positions of a split's rows among `count`; `shared`: train and test draw on these same rows."""
-    own, other = _selections(source, split)
-    chosen: Sequence[int] = range(count)[own.rows or slice(None)]
-    cut = count * 4 // 5
-    if shared and own.rows is None and other.rows is None:
-        chosen = range(cut) if split == "train" else range(cut, count)
-    elif shared and (own.rows is None or other.rows is None):
-        taken = range(count)[other.rows or slice(None)]
-        chosen = chosen if own.rows else [i for i in chosen if i not in taken]
-    elif shared and set(chosen) & set(range(count)[other.rows or slice(None)]):
-        raise ConfigError(
-            f"{source.data}: train and test must not share rows, but {source.train!r} and {source.test!r} "
-            f"overlap among {count} rows; choose slices apart, such as 'train[:{cut}]' and 'test[{cut}:]'"
-        )
-    if not chosen:
-        wanted = source.train if split == "train" else source.test
+def _choose(source: Source, split: Split, count: int, sharing: Collection[Split]) -> Sequence[int]:
+    """The positions of a split's rows among `count`, on which the splits of `sharing` draw, too.
+
+    Raises:
+        ConfigError: if slices overlap, or nothing is left.
+    """
+    together = {one: chosen.rows for one, chosen in _selections(source).items() if one == split or one in sharing}
+    sliced = {one: range(count)[rows] for one, rows in together.items() if rows}
+    for one, other in combinations(sliced, 2):
+        if set(sliced[one]) & set(sliced[other]):
+            cut, texts = count * 4 // 5, {one: getattr(source, one) for one in (one, other)}
+            raise ConfigError(
+                f"{source.data}: {one} and {other} must not share rows, but {texts[one]!r} and {texts[other]!r} "
+                f"overlap among {count} rows; choose slices apart, such as '{one}[:{cut}]' and '{other}[{cut}:]'"
+            )
+    taken = {place for places in sliced.values() for place in places}
+    rest: Sequence[int] = [place for place in range(count) if place not in taken] if taken else range(count)
+    chosen: dict[Split, Sequence[int]] = dict(sliced)
+    for one in reversed([one for one in together if one not in sliced]):
+        cut = 0 if one == next(o for o in together if o not in sliced) else len(rest) * 4 // 5
+        chosen[one], rest = rest[cut:], rest[:cut]
+    if not chosen[split]:
+        wanted = getattr(source, split)
         raise ConfigError(f"{source.data}: {wanted!r} selects none of the {count} rows for {split}; {_HELP}")
-    return chosen
+    return chosen[split]

@@ -16,10 +16,10 @@ from madrigal.policies.local import resolve_model
 from madrigal.rollouts.task import Task
 from madrigal.settings import BASE
 from madrigal.tasks.own import IN_MEMORY, CustomTask
+from madrigal.tasks.splits import Validated
 from madrigal.tasks.writing.task import Arxiv, Tldr
 from madrigal.types import ConfigError, Split
 
-SPLITS: tuple[Split, ...] = ("train", "test")
 CONFIGS = {"config.json", "generation_config.json", "adapter_config.json"}
 WEIGHTS, SPELLING = {".safetensors", ".bin"}, {".json", ".jinja", ".model", ".txt"}
 CODE = "the code of the task"
@@ -27,7 +27,8 @@ CODE = "the code of the task"
 
 def fingerprints(run: Experiment, task: Task[Any]) -> dict[str, str]:
     """By what it is of, the sha256 of its content; what has no file on this machine is left out."""
-    digests = {f"the {split} data": _digest(_rows(task, split)) for split in SPLITS}
+    splits: tuple[Split, ...] = ("train", *(("validation",) if isinstance(task, Validated) else ()), "test")
+    digests = {f"the {split} data": _digest(_rows(task, split)) for split in splits}
     models = {"team.policy": run.team.policy.model, "critic": run.critic.model}
     models["evaluation.fluency"] = "" if run.evaluation.fluency == BASE else run.evaluation.fluency
     models |= {f"team.seats.{agent}": policy.model for agent, policy in run.team.seats.items()}

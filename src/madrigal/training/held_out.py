@@ -19,7 +19,7 @@ from madrigal.tasks.trust import check_trust
 from madrigal.training.checks import check_prompts, open_checked_task
 from madrigal.training.fingerprints import differences, fingerprints
 from madrigal.training.teams import check_saved, make_fluency, make_team, open_rollout_workers, team_of_run, use_threads
-from madrigal.types import Example
+from madrigal.types import Example, Split
 
 
 class Callback(Protocol):
@@ -51,23 +51,30 @@ class Notes(NullCallback):
             print(f"madrigal: {name}", file=sys.stderr)
 
 
-def held_out(run: Experiment, task: Task[Any]) -> Sequence[Example]:
+def held_out(run: Experiment, task: Task[Any], split: Split = "test") -> Sequence[Example]:
     """The examples that an experiment evaluates."""
-    return task.examples("test")[: run.evaluation.examples]
+    return task.examples(split)[: run.evaluation.examples]
 
 
 def evaluate_on(
-    task: Task[Any], run: Experiment, speak: Generate, judge: Judge, fluency: Fluency | None = None
+    task: Task[Any],
+    run: Experiment,
+    speak: Generate,
+    judge: Judge,
+    split: Split = "test",
+    fluency: Fluency | None = None,
 ) -> tuple[Evaluation, list[Record]]:
     """Plays them; what was measured, and every transcript with its sample's number and its normalized return.
 
     Args:
         judge: the task's own steps; rewards are weighed here.
+        split: whose examples; on the validation split nothing is timed.
         fluency: reads texts; where None is given and the settings ask for it, a model is loaded for this evaluation.
     """
     if fluency is None and (run.evaluation.fluency or run.reward.fluency):
         fluency = make_fluency(run)
-    samples, timed, examples = run.evaluation.samples, run.evaluation.timed_examples, held_out(run, task)
+    samples, examples = run.evaluation.samples, held_out(run, task, split)
+    timed = run.evaluation.timed_examples if split == "test" else 0
     judge = rewarded(judge, task, run.topology, run.reward, fluency=fluency)
     setup = EvalSetup(task, run.topology, examples, speak, judge, run.seed)
     result, episodes = evaluate(setup, samples=samples, timed_examples=timed)
@@ -133,5 +140,6 @@ def notices(folder: Path, run: Experiment, task: Task[Any], step: int | None = N
     notes = [f"note: {name} is not what the run was started with" for name in changed]
     made = about.get("team_step", run.steps)
     if step is None and made != run.steps:
-        notes.append(f"note: this is the team after {made} of {run.steps} steps")
+        best = f", the best on validation of {about['last_step']} made" if "best" in about else ""
+        notes.append(f"note: this is the team after {made} of {run.steps} steps{best}")
     return notes

@@ -12,6 +12,7 @@ from madrigal.config import FREE, Experiment, from_json, read_experiment, to_jso
 from madrigal.runs.checkpoint import Learners, newest_whole
 from madrigal.runs.provenance import read_about
 from madrigal.runs.variants import flat
+from madrigal.training.best import Best, best_of_state
 from madrigal.training.fingerprints import CODE, differences
 from madrigal.types import ConfigError
 
@@ -27,6 +28,8 @@ class Saved:
         experiment: the settings that they were made with.
         learners: their states by name; None where no checkpoint was written yet.
         memory: the algorithm's.
+        best: the weights that validation chose so far.
+        step_backs: how often the run had gone back.
         fingerprints: of data, models and code at the start; empty where the folder does not say.
         changes: settings that are others now, as [before, now].
     """
@@ -35,6 +38,8 @@ class Saved:
     experiment: Experiment
     learners: Learners | None = None
     memory: Any = None
+    best: Best = field(default_factory=Best)
+    step_backs: int = 0
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     changes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -67,7 +72,10 @@ def find_saved(folder: Path, run: Experiment, now: Mapping[str, str], tell: Tell
                 f"checkpoint step-{state['step']} of {folder} lacks settings or memory; remove it and resume"
             )
         before = from_json(str(state["experiment"]), f"checkpoint step-{state['step']}")
-        saved = Saved(state["step"], before, learners, state["memory"], state.get("fingerprints") or {})
+        prints = state.get("fingerprints") or {}
+        best, backs = best_of_state(state.get("best")), state.get("step_backs", 0)
+        saved = Saved(state["step"], before, learners, state["memory"], best, backs, prints)
+    _check_keep(folder, saved.experiment, run)
     _check_content(folder, saved.fingerprints, now, tell)
     changes = _changes(saved.experiment, run, known=bool(saved.fingerprints))
     _check_changes(folder, changes, run, saved.step)
@@ -76,9 +84,21 @@ def find_saved(folder: Path, run: Experiment, now: Mapping[str, str], tell: Tell
     return replace(saved, changes=changes)
 
 
-def state_of(run: Experiment, memory: Any, fingerprints: Mapping[str, str]) -> dict[str, Any]:
+def state_of(
+    run: Experiment, memory: Any, best: Best, step_backs: int, fingerprints: Mapping[str, str]
+) -> dict[str, Any]:
     """What a checkpoint holds beside its learners."""
-    return {"memory": memory, "experiment": to_json(run), "fingerprints": dict(fingerprints)}
+    more: dict[str, Any] = {"best": best.state()} if best.step >= 0 else {}
+    more |= {"step_backs": step_backs} if step_backs else {}
+    return {"memory": memory, "experiment": to_json(run), "fingerprints": dict(fingerprints), **more}
+
+
+def _check_keep(folder: Path, before: Experiment, run: Experiment) -> None:
+    if before.steps and before.evaluation.keep != run.evaluation.keep:
+        raise ConfigError(
+            f"run {folder}: evaluation.keep was {before.evaluation.keep!r}, not {run.evaluation.keep!r}; validation "
+            "examples may be taken from training, so start a new run, from this team with --from"
+        )
 
 
 def _check_content(folder: Path, fingerprints: Mapping[str, str], now: Mapping[str, str], tell: Tell) -> None:

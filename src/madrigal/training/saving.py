@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,20 @@ from typing import Any
 from safetensors import SafetensorError
 
 from madrigal.config import Experiment, read_experiment, to_json
+from madrigal.evaluation.alarms import Alarm
+from madrigal.evaluation.early import EarlyAlarms
 from madrigal.learning.learners import Learners
 from madrigal.learning.partners import POOL, Partners
 from madrigal.policies.team import Team
 from madrigal.rollouts.task import Task
-from madrigal.runs.checkpoint import check_finite, checkpoints, save_checkpoint
+from madrigal.runs.checkpoint import check_finite, checkpoints, load_checkpoint, save_checkpoint
 from madrigal.runs.files import remedy, remove_folder, write_whole
 from madrigal.runs.folders import Held
-from madrigal.runs.log import RunLog
+from madrigal.runs.log import STEPS, RunLog, read_steps
 from madrigal.runs.provenance import read_about, session, write_about
 from madrigal.tasks.trust import check_trust
-from madrigal.training.checks import open_checked_task
+from madrigal.training.best import Best, best_of_state
+from madrigal.training.checks import open_checked_task, validates
 from madrigal.training.fingerprints import fingerprints
 from madrigal.training.held_out import Callback
 from madrigal.training.resume import Saved, find_saved, state_of
@@ -35,6 +38,9 @@ class Checkpointer:
 
     Attributes:
         saved_at: the step of the newest checkpoint, -1 while there is none.
+        best: the weights that validation chose so far; their checkpoint is kept.
+        step_backs: how often the run has gone back to a checkpoint.
+        has_best: whether the learners hold those weights now, and no longer the last ones.
     """
 
     def __init__(self, place: Held, run: Experiment, watch: Callback, task: Task[Any]) -> None:
@@ -48,7 +54,7 @@ class Checkpointer:
         self.saved: Saved | None = None
         if place.begun:
             self.saved = find_saved(place.folder, run, self.fingerprints, watch.stage)
-        self.saved_at = -1
+        self.saved_at, self.best, self.has_best, self.step_backs = -1, Best(), False, 0
         if self.saved is not None:
             for flaw in RunLog(place.folder).check(self.saved.step):
                 watch.stage(flaw)
@@ -67,8 +73,13 @@ class Checkpointer:
                 memory, first = self.saved.memory, self.saved.step
                 self.saved_at = first
                 self._restore_learners(self.saved.learners)
+                self.best = self._best_there(self.saved.best)
+                self.step_backs = self.saved.step_backs
         self._begin_session(first, changes)
-        log.rewind(first, extended=self.saved is not None and self.saved.extended)
+        # What was measured on the test split with the best weights is no point on the way of a longer run.
+        extended = self.saved is not None and self.saved.extended and not validates(self.run)
+        log.rewind(first, extended=extended)
+        self.alarms = self._alarms()
         return memory, first
 
     def _restore_learners(self, learners: dict[str, dict[str, Any]]) -> None:
@@ -82,6 +93,20 @@ class Checkpointer:
                 f"({type(error).__name__}); remove it and resume from an earlier one"
             ) from error
 
+    def _best_there(self, best: Best) -> Best:
+        """The best so far, if its checkpoint can still be read."""
+        if best.step in (-1, self.saved_at):
+            return best
+        try:
+            load_checkpoint(self._path(best.step))
+        except ConfigError as error:
+            self.watch.stage(f"note: {str(error).partition(';')[0]}; the best is chosen among the steps from here on")
+            return Best()
+        return best
+
+    def _path(self, step: int) -> Path:
+        return self.place.folder / "checkpoints" / f"step-{step}"
+
     def _begin_session(self, step: int, changes: dict[str, Any]) -> None:
         folder = self.place.folder
         about = read_about(folder) if self.saved is not None else {}
@@ -93,7 +118,7 @@ class Checkpointer:
         """The evaluation that a run has to make before its next step; "" where it was made."""
         if first == 0:
             return "before"
-        due = is_due(first, self.run.evaluation.every) and first < self.run.steps
+        due = is_due(first, self.run.evaluation.every) and first < self.run.steps and not validates(self.run)
         return f"step-{first}" if due and f"step-{first}" not in self.log.evaluations() else ""
 
     def save(self, step: int, memory: Any) -> None:
@@ -106,10 +131,90 @@ class Checkpointer:
             return
         self.log.flush()
         pool = {POOL: self.partners.state()} if self.run.team.partners.share else {}
-        state = state_of(self.run, memory, self.fingerprints)
-        save_checkpoint(self.log.checkpoints, step, self.learning.states() | pool, state, self.run.records.keep)
+        state = state_of(self.run, memory, self.best, self.step_backs, self.fingerprints)
+        # Of two, one is from before the weights that a step has just found to be bad.
+        keep = max(self.run.records.keep, 2 if self.run.optimizer.step_backs else 1)
+        save_checkpoint(self.log.checkpoints, step, self.learning.states() | pool, state, keep)
         self.saved_at = step
         self.place.settle()
+
+    @property
+    def rate(self) -> float:
+        """The share of the learning rate that is left: half of it for each time that the run went back."""
+        return 0.5**self.step_backs
+
+    def _alarms(self) -> EarlyAlarms:
+        """Alarms that have heard all steps that are recorded."""
+        alarms = EarlyAlarms()
+        for record in read_steps(self.log.folder / STEPS):
+            alarms(record)
+        return alarms
+
+    def jumped(self, record: Mapping[str, Any]) -> Alarm | None:
+        """The jump of KL or entropy in a step that a run is to go back for, as often as it may."""
+        alarm, most = self.alarms.jump(record), self.run.optimizer.step_backs
+        if alarm is None or not most:
+            return None
+        if self.step_backs < most and self._good(record["step"]):
+            return alarm
+        self.watch.stage(f"note: {alarm.name} in step {record['step'] + 1}, and no return to a checkpoint is left")
+        return None
+
+    def _good(self, step: int) -> list[int]:
+        """The checkpoints of fewer steps: weights are measured in the step that plays with them, before they move."""
+        return [number for number, _ in checkpoints(self.log.checkpoints) if number < step]
+
+    def step_back(self, step: int, alarm: Alarm) -> tuple[Any, int]:
+        """Forgets the steps from the last good checkpoint on, and halves the rate.
+
+        Args:
+            step: in whose record a jump was seen.
+
+        Returns:
+            Memory and step to go on from.
+        """
+        first = self._good(step)[-1]
+        learners, state = load_checkpoint(self._path(first))
+        tokens = sum(record["tokens"] for record in self._recorded(first))
+        self._restore_learners(learners)
+        for number, path in checkpoints(self.log.checkpoints):
+            if number > first:
+                remove_folder(path)
+        self.best, self.step_backs = best_of_state(state.get("best")), self.step_backs + 1
+        self.log.rewind(first, within=True)
+        self.alarms = self._alarms()
+        self.saved_at = -1
+        self.save(first, state["memory"])
+        about = read_about(self.place.folder)
+        back = {"from": step, "to": first, "alarm": f"{alarm.name}: {alarm.text}", "rate": self.rate, "tokens": tokens}
+        backs = [*about.get("step_backs", [])[: self.step_backs - 1], back]
+        write_about(self.place.folder, about | {"step_backs": backs})
+        self.watch.stage(
+            f"note: {alarm.name} in step {step + 1}: back to the checkpoint after step {first}, and on with "
+            f"{self.rate:g} of the learning rate ({self.step_backs} of {self.run.optimizer.step_backs} times)"
+        )
+        return state["memory"], first
+
+    def _recorded(self, first: int) -> list[dict[str, Any]]:
+        return [record for record in read_steps(self.log.folder / STEPS) if record["step"] >= first]
+
+    def lacks_validation(self, step: int) -> bool:
+        """Whether the weights after a step are to be measured on the validation split, and were not."""
+        due = is_due(step, self.run.evaluation.interval(self.run.steps)) or step == self.run.steps
+        return validates(self.run) and due and self.best.seen < step
+
+    def choose(self, step: int, return_percent: float, memory: Any) -> None:
+        """Notes the validation return after a step, and saves the step if no earlier one was as good."""
+        self.best = self.best.after(step, return_percent)
+        if self.best.step == step or self.saved_at == step:
+            self.saved_at = -1  # a checkpoint of this step does not know of this evaluation
+            self.save(step, memory)
+
+    @property
+    def is_patient(self) -> bool:
+        """Whether training may go on: validation has become better not too long ago."""
+        patience = self.run.evaluation.patience
+        return not patience or self.best.waited < patience
 
     @contextmanager
     def saving_on_error(self, step: int, memory: Any) -> Iterator[None]:
@@ -129,11 +234,29 @@ class Checkpointer:
         """How many optimizer steps each learner has made."""
         return {name: learner.optimizer.steps for name, learner in self.learning.by_name.items()}
 
+    def take_best(self, team: Team, step: int) -> None:
+        """Saves the last weights as team-last, and gives the learners those that validation chose, saved before."""
+        if self.best.step < 0 or self.has_best:
+            return
+        self.watch.stage("saving the last team")
+        save_team(team, self.place.folder / "team-last")
+        learners, _ = load_checkpoint(self._path(self.best.step))
+        self.learning.restore({name: state for name, state in learners.items() if name != POOL})
+        self.has_best = True
+        stopped = "" if self.is_patient else f"stopped early, {self.best.waited} evaluations without a better one; "
+        self.watch.stage(
+            f"note: {stopped}best validation return {self.best.return_percent:.1f} %, after step {self.best.step} of "
+            f"{step}: these weights are in team/, the last in team-last/"
+        )
+
     def save_team(self, team: Team, step: int) -> None:
-        """Writes the team, and of which step it is."""
+        """Writes the team, and of which step it is: the best one, if any was chosen."""
+        self.take_best(team, step)
         self.watch.stage("saving the team")
         save_team(team, self.place.folder / "team")
-        write_about(self.place.folder, read_about(self.place.folder) | {"team_step": step})
+        chosen = {"last_step": step, "best": self.best.state()} if self.has_best else {}
+        about = {"team_step": self.best.step if self.has_best else step, **chosen}
+        write_about(self.place.folder, read_about(self.place.folder) | about)
 
 
 def is_due(step: int, every: int) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from madrigal.algorithms import reported
 from madrigal.config import Experiment, with_absolute_places
 from madrigal.learning.partners import Partners
+from madrigal.learning.rates import rates_in_words
 from madrigal.rollouts.play import Generate, GenerationRequest, Judge
 from madrigal.rollouts.rewards import Fluency, rewarded
 from madrigal.rollouts.seeds import derive
@@ -24,7 +25,8 @@ from madrigal.runs.log import RunLog
 from madrigal.runs.records import step_record, transcripts
 from madrigal.runs.signals import Stop, stop_on_signals
 from madrigal.runs.trackers import make_tracker
-from madrigal.training.checks import check_prompts, open_checked_task
+from madrigal.tasks.splits import Validated
+from madrigal.training.checks import check_prompts, open_checked_task, validates
 from madrigal.training.held_out import Callback, NullCallback, evaluate_on, held_out
 from madrigal.training.learners import check_histories, make_learning
 from madrigal.training.saving import Checkpointer, is_due
@@ -77,10 +79,15 @@ def training_loop(
     watch, run = watch or NullCallback(), with_absolute_places(run)
     use_threads(run.threads)
     checkpointer = Checkpointer(place, run, watch, task)
+    if isinstance(task, Validated) and task.note:
+        watch.stage(f"note: {task.note}")
     watch.stage("loading the team")
     team = make_team(run.team, task.agents, run.seed)
-    check_prompts(run, task, team, [*_trained(run, task), *held_out(run, task)])
+    validation = held_out(run, task, "validation") if validates(run) else ()
+    check_prompts(run, task, team, [*_trained(run, task), *validation, *held_out(run, task)])
     learning = make_learning(run, team)
+    if run.steps and run.optimizer.lr is None:
+        watch.stage(f"note: learning rate {rates_in_words(team.trainable)}; --optimizer.lr sets another")
     check_histories(run, task, learning.critics, _trained(run, task))
     trackers = [make_tracker(kind, place.folder, dataclasses.asdict(run)) for kind in run.records.trackers]
     fluency = make_fluency(run) if run.reward.fluency and run.steps else None
@@ -93,27 +100,41 @@ def training_loop(
         try:
             if run.steps and (missing := checkpointer.missing_evaluation(step)):
                 evaluate(missing, step)
-            if step < run.steps:
+            if checkpointer.lacks_validation(step):
+                checkpointer.choose(step, evaluate.validate(step), memory)
+            if run.optimizer.step_backs and checkpointer.saved_at < 0:
+                checkpointer.save(step, memory)
+            if step < run.steps and checkpointer.is_patient:
                 watch.stage("training")
-            while step < run.steps and not interrupted():
+            while step < run.steps and checkpointer.is_patient and not interrupted():
                 began = time.perf_counter()
                 with checkpointer.saving_on_error(step, memory):
                     partners.remember(step)
                     groups = learning.read(_play(run, task, step, partners, speak, judge, fluency))
                     stages, memory = run.algorithm.credit(groups, memory)
-                    updates = learning.update(groups, stages, run.optimizer.scale(step, run.steps))
+                    rate = run.optimizer.scale(step, run.steps) * checkpointer.rate
+                    updates = learning.update(groups, stages, rate)
                 # sync: the engines of local policies read the learners' own weights, and `logprob_mismatch` proves it.
                 record = step_record(step, time.perf_counter() - began, groups, stages, updates)
                 record |= reported(run.algorithm, memory)
+                record |= {"step_backs": checkpointer.step_backs} if checkpointer.step_backs else {}
                 log.step(record, transcripts(step, groups, stages, run.records.transcripts))
                 watch.step(record)
+                if jump := checkpointer.jumped(record):
+                    memory, step = checkpointer.step_back(step, jump)
+                    continue
                 step += 1
-                if is_due(step, run.evaluation.every) and step < run.steps:
-                    with checkpointer.saving_on_error(step, memory):
+                with checkpointer.saving_on_error(step, memory):
+                    if checkpointer.lacks_validation(step):
+                        checkpointer.choose(step, evaluate.validate(step), memory)
+                    elif is_due(step, run.evaluation.every) and step < run.steps and not validates(run):
                         evaluate(f"step-{step}", step)
                 if is_due(step, run.records.checkpoint_every) or step == run.steps:
                     checkpointer.save(step, memory)
-            if step == run.steps:
+            if step == run.steps or not checkpointer.is_patient:
+                if run.steps:
+                    checkpointer.save(step, memory)
+                    checkpointer.take_best(team, step)
                 evaluate("after", step)
                 ended = True
         except StoppedError:
@@ -202,7 +223,15 @@ class _Evaluator:
 
     def __call__(self, when: str, step: int) -> None:
         self.watch.stage(f"evaluating {when}")
-        result, shown = evaluate_on(self.task, self.run, self.speak, self.judge, self.fluency)
+        result, shown = evaluate_on(self.task, self.run, self.speak, self.judge, fluency=self.fluency)
         self.log.evaluation(when, dataclasses.asdict(result), shown, step)
         self.place.settle()
         self.watch.evaluated(when, result)
+
+    def validate(self, step: int) -> float:
+        """Plays the validation split after a step, and returns the normalized return."""
+        self.watch.stage(f"validating after step {step}")
+        result, shown = evaluate_on(self.task, self.run, self.speak, self.judge, "validation", self.fluency)
+        self.log.validation(dataclasses.asdict(result), shown, step)
+        self.watch.evaluated(f"validation-{step}", result)
+        return result.return_percent

@@ -38,7 +38,10 @@ class Task(Protocol[S]):
     def best_return(self) -> float: ...
 
     def examples(self, split: Split) -> Sequence[Example]:
-        """The data set; "train" and "test" share no example."""
+        """The data set; no two splits share an example.
+
+        "validation" may be (): where validation is asked for, it is then taken from the end of "train".
+        """
         ...
 
     def reset(self, example: Example) -> S:

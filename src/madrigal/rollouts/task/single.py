@@ -50,6 +50,7 @@ class SingleRound:
         rewards: "joint" for one number that all agents earn; with "own" or "zero-sum" reward functions return a mapping
             with a number for each agent.
         quote: how a listener is told an answer heard in this round, given the turn and the listener; "" hides it.
+        validation: examples to choose by (`evaluation.keep`); without any they are taken from the end of `train`.
     """
 
     name: str
@@ -61,10 +62,11 @@ class SingleRound:
     best_return: float = 1.0
     rewards: Rewards = "joint"
     quote: Quote = quoted
+    validation: Sequence[Example] = ()
     horizon: int = field(default=1, init=False)
 
     def examples(self, split: Split) -> Sequence[Example]:
-        return self.train if split == "train" else self.test
+        return {"train": self.train, "validation": self.validation, "test": self.test}[split]
 
     def reset(self, example: Example) -> Example:
         return example

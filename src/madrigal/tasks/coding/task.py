@@ -35,7 +35,6 @@ from madrigal.tasks.data import EMBEDDED, load_examples
 from madrigal.tasks.fields import text_among
 from madrigal.types import AgentId, ConfigError, Ending, Example, Message, Messages, Split, Step, TaskError, Turn
 
-SPLITS: tuple[Split, Split] = ("train", "test")
 NO_EDITS = Edits()
 
 
@@ -96,6 +95,8 @@ class CodingTask:
         return BEST_ALONE if self.agents == ALONE else BEST_PAIR
 
     def examples(self, split: Split) -> Sequence[Example]:
+        if split == "validation":
+            return _problems(self.config, split, self.judge)
         return self.train if split == "train" else self.test
 
     def reset(self, example: Example) -> CodingState:
@@ -172,12 +173,18 @@ def coding_task(config: Coding, judge: Judge, expert: Expert | None = None) -> C
     Raises:
         ConfigError, TaskError: if the settings contradict each other or the data cannot be read.
     """
-    columns = {name: name for name in ("prompt", "entry_point", "test")}
-    train, test = (load_examples(config.source, split, columns, _programs, optional=(SOLUTION,)) for split in SPLITS)
-    if config.source.data != EMBEDDED:
-        check_problems((*train, *test), judge, os.cpu_count() or 1)
-        train, test = (tuple(map(_without_solution, examples)) for examples in (train, test))
+    train, test = _problems(config, "train", judge), _problems(config, "test", judge)
     return CodingTask(train, test, judge, config, expert)
+
+
+def _problems(config: Coding, split: Split, judge: Judge) -> tuple[Example, ...]:
+    """The problems of a split; those of a user are checked, and then known without their solutions."""
+    columns = {name: name for name in ("prompt", "entry_point", "test")}
+    problems = load_examples(config.source, split, columns, _programs, optional=(SOLUTION,))
+    if config.source.data == EMBEDDED:
+        return problems
+    check_problems(problems, judge, os.cpu_count() or 1)
+    return tuple(map(_without_solution, problems))
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Any
 from madrigal.tasks.embedded.grammar import draw_kind, example_set, expand
 from madrigal.types import Example, Split
 
-NUM_EXAMPLES = {"train": 800, "test": 200}
+NUM_EXAMPLES = {"train": 800, "validation": 200, "test": 200}
 _NAMES = ("Anna", "Maria", "Julia", "Emma", "Sara", "Nina", "Tom", "David", "Peter", "Mark", "Leo", "Sam")
 _THINGS = {
     "collect": ("apples", "stickers", "shells", "marbles", "stamps", "cards"),

@@ -16,7 +16,7 @@ from madrigal.tasks.embedded.grammar import capitalized, draw_kind, example_set,
 from madrigal.tasks.embedded.posts_lexicon import TRANSITIONS
 from madrigal.types import Example, Split
 
-NUM_EXAMPLES = {"train": 800, "test": 200}
+NUM_EXAMPLES = {"train": 800, "validation": 200, "test": 200}
 Part = Literal["background", "method"]
 _POOLS = {"background": lex.BACKGROUND, "method": lex.METHOD}
 _OPENINGS = tuple(o for category in TRANSITIONS.values() for o in category if len(o.split()) < 4 or "time" in o)

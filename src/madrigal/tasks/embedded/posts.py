@@ -16,7 +16,7 @@ from madrigal.tasks.embedded import posts_lexicon as lex
 from madrigal.tasks.embedded.grammar import capitalized, draw_kind, example_set, expand, pick_some, with_opening
 from madrigal.types import Example, Split
 
-NUM_EXAMPLES = {"train": 800, "test": 200}
+NUM_EXAMPLES = {"train": 800, "validation": 200, "test": 200}
 Style = Literal["concise", "detailed"]
 _ALWAYS = ("setting", "conflict", "question")
 

@@ -18,7 +18,7 @@ from madrigal.tasks.embedded.grammar import draw_kind, example_set
 from madrigal.tasks.embedded.programs_atoms import SOURCES, Atom, Source
 from madrigal.types import Example, Split
 
-NUM_EXAMPLES = {"train": 800, "test": 200}
+NUM_EXAMPLES = {"train": 800, "validation": 200, "test": 200}
 Stages = tuple[tuple[str, Atom], ...]
 
 

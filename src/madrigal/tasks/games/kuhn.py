@@ -207,8 +207,9 @@ def matches(rounds: int, split: Split) -> Sequence[tuple[str, ...]]:
         random.Random(derive("kuhn", 2)).shuffle(every)
     else:
         rng, drawn = random.Random(derive("kuhn", rounds)), dict[tuple[str, ...], None]()
-        while len(drawn) < sum(NUM_EXAMPLES.values()):
+        while len(drawn) < NUM_EXAMPLES["train"] + NUM_EXAMPLES["test"]:
             drawn[tuple(rng.choices(DEALS, k=rounds))] = None
         every = list(drawn)
     cut = len(every) * (HELD_OUT - 1) // HELD_OUT
-    return every[:cut] if split == "train" else every[cut:]
+    first = cut - cut // HELD_OUT
+    return {"train": every[:cut], "validation": every[first:cut], "test": every[cut:]}[split]

@@ -15,7 +15,7 @@ Opponent = Literal["self", "random", "optimal"]
 Deal = Mapping[str, Any]
 P = TypeVar("P")
 
-NUM_EXAMPLES = {"train": 144, "test": 48}
+NUM_EXAMPLES = {"train": 144, "validation": 48, "test": 48}
 ASK = "Solve it step by step. End with: The answer is N."  # as word problems are asked, which most models have met
 
 
@@ -67,7 +67,10 @@ class Game(Protocol[P]):
     def optimal(self) -> Player | None: ...
 
     def deals(self, split: Split) -> Sequence[Deal]:
-        """What chance may deal, as JSON; no deal is in both splits where there are enough of them."""
+        """What chance may deal, as JSON; no deal of "test" is in another split where there are enough of them.
+
+        Those of "validation" may be some of "train", which are left out of training where validation is asked for.
+        """
         ...
 
     def start(self, deal: Deal) -> P:

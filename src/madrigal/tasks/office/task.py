@@ -67,6 +67,8 @@ class OfficeTask:
         return (WORKER,) if self.alone else tuple(role for role in ROLES if role in staff)
 
     def examples(self, split: Split) -> Sequence[Example]:
+        if split == "validation":
+            return _in_turn(self.writing, self.coding, split)
         return self.train if split == "train" else self.test
 
     def ask(self, data: object) -> OfficeState:
@@ -216,10 +218,11 @@ def open_office(config: Office) -> Iterator[OfficeTask]:
 
 
 def _office(config: Office, writing: WritingTask | None, coding: CodingTask | None) -> OfficeTask:
+    train, test = _in_turn(writing, coding, "train"), _in_turn(writing, coding, "test")
+    return OfficeTask(train, test, writing, coding, config.rounds, config.alone)
+
+
+def _in_turn(writing: WritingTask | None, coding: CodingTask | None, split: Split) -> tuple[Example, ...]:
+    """One example of each kind of work after the other, until one is used up."""
     tasks = [task for task in (writing, coding) if task]
-
-    def in_turn(split: Split) -> tuple[Example, ...]:
-        """One example of each kind after the other, until one is used up."""
-        return tuple(chain.from_iterable(zip(*(task.examples(split) for task in tasks), strict=False)))
-
-    return OfficeTask(in_turn("train"), in_turn("test"), writing, coding, config.rounds, config.alone)
+    return tuple(chain.from_iterable(zip(*(task.examples(split) for task in tasks), strict=False)))
