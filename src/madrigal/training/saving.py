@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,7 @@ class Checkpointer:
 
     Attributes:
         saved_at: the step of the newest checkpoint, -1 while there is none.
+        saved_time: when it was written, or the run began, by the clock that is never set.
     """
 
     def __init__(self, place: Held, run: Experiment, watch: Callback, task: Task[Any]) -> None:
@@ -48,7 +50,7 @@ class Checkpointer:
         self.saved: Saved | None = None
         if place.begun:
             self.saved = find_saved(place.folder, run, self.fingerprints, watch.stage)
-        self.saved_at = -1
+        self.saved_at, self.saved_time = -1, time.monotonic()
         if self.saved is not None:
             for flaw in RunLog(place.folder).check(self.saved.step):
                 watch.stage(flaw)
@@ -69,6 +71,7 @@ class Checkpointer:
                 self._restore_learners(self.saved.learners)
         self._begin_session(first, changes)
         log.rewind(first, extended=self.saved is not None and self.saved.extended)
+        self.saved_time = time.monotonic()
         return memory, first
 
     def _restore_learners(self, learners: dict[str, dict[str, Any]]) -> None:
@@ -96,6 +99,12 @@ class Checkpointer:
         due = is_due(first, self.run.evaluation.every) and first < self.run.steps
         return f"step-{first}" if due and f"step-{first}" not in self.log.evaluations() else ""
 
+    def is_due(self, step: int) -> bool:
+        """Whether a checkpoint is to be written after a step: the last, by the number of steps, or by the clock."""
+        records, minutes = self.run.records, (time.monotonic() - self.saved_time) / 60
+        late = 0 < records.checkpoint_minutes <= minutes
+        return late or is_due(step, records.checkpoint_every) or step == self.run.steps
+
     def save(self, step: int, memory: Any) -> None:
         """Writes a checkpoint, after the records that belong to it; not again where there is one of this step.
 
@@ -108,7 +117,7 @@ class Checkpointer:
         pool = {POOL: self.partners.state()} if self.run.team.partners.share else {}
         state = state_of(self.run, memory, self.fingerprints)
         save_checkpoint(self.log.checkpoints, step, self.learning.states() | pool, state, self.run.records.keep)
-        self.saved_at = step
+        self.saved_at, self.saved_time = step, time.monotonic()
         self.place.settle()
 
     @contextmanager
