@@ -238,8 +238,17 @@ def load_model(config: PolicyConfig, device: torch.device) -> Any:
             "save_pretrained(other) in peft, save the tokenizer there too, and name that folder"
         )
     check_cache(model, config.model)
+    if device.type == "cpu":
+        _leave_files(model)
     pack(model)
     return model
+
+
+@torch.no_grad()
+def _leave_files(model: Any) -> None:
+    """Copies weights out of the file that they were mapped from, all of which would stay in memory beside them."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
 
 
 def load_policy(

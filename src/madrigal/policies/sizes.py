@@ -67,7 +67,6 @@ class ModelSize:
         return self.body - self.vocabulary * self.width
 
 
-@cache
 def model_size(name: str) -> ModelSize:
     """The size of a model by its name, as `PolicyConfig.model` has it.
 
@@ -76,10 +75,15 @@ def model_size(name: str) -> ModelSize:
     """
     with loading(f"model {name}:", advice(name)):
         config = AutoConfig.from_pretrained(_base(resolve_model(name)), trust_remote_code=False)
-        make: Any = AutoModelForCausalLM.from_config
-        with torch.device("meta"):
-            model = make(config, trust_remote_code=False)
-    return size_of(model)
+        return _size_by(type(config), config.to_json_string())  # type: ignore[arg-type]
+
+
+@cache
+def _size_by(kind: Any, settings: str) -> ModelSize:
+    """The size of the model of a configuration, made without memory."""
+    make: Any = AutoModelForCausalLM.from_config
+    with torch.device("meta"):
+        return size_of(make(kind.from_dict(json.loads(settings)), trust_remote_code=False))
 
 
 def _base(place: str) -> str:

@@ -17,9 +17,9 @@ from madrigal.policies.sizes import ModelSize
 GB = 1e9
 LEAST_TOKENS = 512  # in a micro-batch before activations are recomputed: with fewer, products become slow
 ROOM = 0.9  # of the target that is planned for: the rest is what the plan may be wrong by
-TABLES = 4  # of logits that are alive at once: as computed, scaled, and the gradients of both
+TABLES = 2  # of logits that are alive at once: as computed and scaled, or the gradients of both
 LIBRARY = 1.3  # of the activations of the written-out path; measured with the library's own code
-PROCESS = 0.62 * GB  # Python, torch, transformers and a tokenizer, measured
+PROCESS = 0.5 * GB  # Python, torch, transformers and a tokenizer, measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,25 +133,32 @@ def layer_numbers(size: ModelSize) -> int:
 
 
 def activations(body: Body, budget: int, *, recompute: bool) -> float:
-    """Of one micro-batch, and of the layer whose gradient is being computed."""
+    """Of one micro-batch; without what is alive for a moment, in a layer or the logits."""
     batch, size = micro_batch(body.learned, budget), body.size
     answers, tokens = batch.prompts * batch.answers, batch.tokens
     if recompute and not body.written_out:
         tokens = answers * batch.row  # every prompt before each of its answers
-    # Answers see the keys and values of their prompts, each its own copy, and a mask over both.
-    keys = 2 * size.kv_heads * size.head * answers * batch.row
-    mask = size.heads // size.kv_heads * (answers * batch.answer * batch.row + batch.prompts * batch.prompt**2)
-    layer = (layer_numbers(size) * tokens + keys) * body.itemsize * (1 if body.written_out else LIBRARY)
     stream = 4.0 * size.width * tokens
-    kept = (stream if recompute else layer) * size.layers
-    return kept + layer + mask * body.itemsize + 2 * stream
+    mask = size.heads // size.kv_heads * (answers * batch.answer * batch.row + batch.prompts * batch.prompt**2)
+    layer = stream if recompute else _layer(body, batch, tokens)
+    return layer * size.layers + mask * body.itemsize + 2 * stream
 
 
-def logits(body: Body, budget: int) -> float:
-    """In pieces."""
+def moment(body: Body, budget: int, *, recompute: bool) -> dict[str, float]:
+    """What is alive for a moment of one micro-batch: its logits, in pieces, or one layer and its gradients."""
     batch = micro_batch(body.learned, budget)
-    rows = min(batch.prompts * batch.answers * batch.answer, max(1, body.table))
-    return 0.0 if body.critic else 4.0 * TABLES * rows * body.size.vocabulary
+    answers = batch.prompts * batch.answers
+    rows = min(answers * batch.answer, max(1, body.table))
+    tables = 0.0 if body.critic else 4.0 * TABLES * rows * body.size.vocabulary
+    in_one_pass = recompute and not body.written_out
+    layer = _layer(body, batch, answers * batch.row if in_one_pass else batch.tokens) * (2 if recompute else 1)
+    return {"logits": tables} if tables > layer else {"one layer": layer}
+
+
+def _layer(body: Body, batch: Texts, tokens: int) -> float:
+    """What one layer keeps; answers see the keys and values of their prompts, each its own copy."""
+    keys = 2 * body.size.kv_heads * body.size.head * batch.prompts * batch.answers * batch.row
+    return (layer_numbers(body.size) * tokens + keys) * body.itemsize * (1.0 if body.written_out else LIBRARY)
 
 
 def sampling(body: Body, texts: Texts, budget: int) -> dict[str, float]:
@@ -224,7 +231,7 @@ def parts_of(bodies: Sequence[Body], batches: Batches, *, side_by_side: bool) ->
         {
             "gradients": gradients(body),
             "activations": activations(body, batches.update, recompute=batches.recompute),
-            "logits": logits(body, batches.update),
+            **moment(body, batches.update, recompute=batches.recompute),
         }
         for body in learners
     ]

@@ -97,10 +97,10 @@ class Plan:
         there = "unknown" if self.target.memory is None else f"{self.target.memory / GB:.1f} GB"
         name = "--memory" if self.target.told else "free"
         why = "as set" if batches == self.asked else f"to fit ({self.asked.update} asked for)"
-        recomputed = ", activations recomputed," if batches.recompute else ","
+        cut = f"{batches.update} tokens{', activations recomputed' if batches.recompute else ''}"
         return (
-            f"memory: about {total:.1f} GB at most, {name} {there}; micro-batches of {batches.update} tokens{recomputed} "
-            f"{why}; up to {batches.sampling} tokens at a time while sampling"
+            f"memory: about {total:.1f} GB at most, {name} {there}; micro-batches of {cut}, {why}; up to "
+            f"{batches.sampling} tokens at a time while sampling"
         )
 
 
