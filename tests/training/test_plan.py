@@ -31,6 +31,7 @@ from madrigal.training.checks import open_checked_task
 from madrigal.training.held_out import NullCallback, held_out
 from madrigal.training.memory import (
     LEAST_TOKENS,
+    PROCESS,
     Batches,
     Body,
     Texts,
@@ -169,13 +170,15 @@ def test_less_memory_never_takes_more_and_activations_are_recomputed_last() -> N
     learned = Texts(prompts=64, answers=8, prompt=100, answer=50)
     one, asked = body(learned=learned), Batches(8192)
     most = parts_of([one], asked, side_by_side=True).updating
-    cuts = [chosen([one], asked, share / 20 * most / 0.9, side_by_side=True) for share in range(20, 0, -1)]
+    rooms = [PROCESS + (most - PROCESS) / 2 ** (share / 2) for share in range(14)]
+    cuts = [chosen([one], asked, room / 0.9 + 1, side_by_side=True) for room in rooms]
     totals = [parts_of([one], cut, side_by_side=True).updating for cut in cuts]
     assert totals == sorted(totals, reverse=True) and totals[0] == most
+    assert all(total <= room + 1 for total, room in zip(totals, rooms, strict=True))
     plain = [cut.update for cut in cuts if not cut.recompute]
-    assert plain == sorted(plain, reverse=True) and plain[0] == 8192 and plain[-1] >= LEAST_TOKENS
+    assert plain == sorted(plain, reverse=True) and plain[0] == 8192 and plain[-1] == LEAST_TOKENS
     assert [cut.recompute for cut in cuts] == sorted(cut.recompute for cut in cuts)
-    assert cuts[-1].update == learned.row
+    assert cuts[-1].recompute and cuts[-1].update < LEAST_TOKENS
 
 
 def test_a_model_whose_activations_cannot_be_recomputed_gets_smaller_batches_only() -> None:
@@ -299,7 +302,7 @@ def test_the_prediction_is_within_a_fifth_of_the_measured_peak_of_a_run(tmp_path
 def test_the_command_tells_memory_step_and_checkpoint_and_what_to_change(capsys: Screen) -> None:
     assert cli.run(["plan", "tldr", "--steps", "1", "--memory", "0.3"]) == 0
     out = capsys.readouterr().out
-    for part in ("the process", "AdamW's moments", "while updating: activations", "at the fullest time"):
+    for part in ("the process", "AdamW's moments", "while updating: gradients", "at the fullest time"):
         assert part in out
     assert "one step: at most 14,336 tokens of answers, about" in out and "one checkpoint: 0.03 GB" in out
     assert "--memory 0.3 GB" in out and "--team.policy.lora.rank 16: " in out and "still too much" in out

@@ -19,6 +19,7 @@ LEAST_TOKENS = 512  # in a micro-batch before activations are recomputed: with f
 ROOM = 0.9  # of the target that is planned for: the rest is what the plan may be wrong by
 TABLES = 2  # of logits that are alive at once: as computed and scaled, or the gradients of both
 LIBRARY = 1.3  # of the activations of the written-out path; measured with the library's own code
+HELD = 1.45  # of an adapter's activations: freed, but in pieces that the C library cannot give back; one measurement
 PROCESS = 0.5 * GB  # Python, torch, transformers and a tokenizer, measured
 
 
@@ -231,6 +232,7 @@ def parts_of(bodies: Sequence[Body], batches: Batches, *, side_by_side: bool) ->
         {
             "gradients": gradients(body),
             "activations": activations(body, batches.update, recompute=batches.recompute),
+            "freed but held": HELD * activations(body, batches.update, recompute=batches.recompute) * body.adapter,
             **moment(body, batches.update, recompute=batches.recompute),
         }
         for body in learners

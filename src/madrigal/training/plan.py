@@ -24,9 +24,9 @@ from madrigal.types import ConfigError, EngineError, Example, Messages
 RESERVE = 1 * GB  # left to others where no target is set
 SAMPLES = 8  # of the longest prompts of an agent are measured in tokens
 RANK = 16  # of the adapter that is named where the weights themselves do not fit
-# Shares of the product rate, measured with SmolLM2-135M (docs/performance.md), and seconds that one layer takes of one
-# token of all rows besides, which is what small models take.
-SAMPLING, UPDATE, LAYER = 0.3, 0.5, 2e-4
+# Shares of the product rate by bytes of a weight, measured with SmolLM2-135M (docs/performance.md); and seconds that
+# one layer takes of one token of all rows besides, which is what small models take.
+SAMPLING, UPDATE, LAYER = {4: 0.25, 2: 0.06}, {4: 0.5, 2: 0.11}, 2e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ def check_plan(plan: Plan) -> str:
     """
     target, total = plan.target, plan.parts.total
     most = target.memory if target.told else target.limit
-    if target.memory is None or most is None or not plan.close:
+    if target.memory is None or most is None:
         return ""
     if total > most:
         largest = sorted(_named(plan.parts).items(), key=lambda part: -part[1])[:3]
@@ -158,7 +158,12 @@ def check_plan(plan: Plan) -> str:
             f"memory: the smallest plan takes about {total / GB:.1f} GB ({told}), {setting} {most / GB:.1f} GB; train "
             f"an adapter (--team.policy.lora.rank {RANK}), take a smaller model, or see what helps: madrigal plan"
         )
-    return f"note: memory will be close: about {total / GB:.1f} of {most / GB:.1f} GB; see madrigal plan"
+    if target.limit is not None and total > target.limit:
+        told = f"about {total / GB:.1f} GB, this machine has {target.limit / GB:.1f} GB free"
+        return f"note: memory will not suffice: {told}; lower --memory, or see what helps: madrigal plan"
+    if plan.close:
+        return f"note: memory will be close: about {total / GB:.1f} of {most / GB:.1f} GB; see madrigal plan"
+    return ""
 
 
 def fitted(run: Experiment, plan: Plan) -> Experiment:
@@ -363,12 +368,14 @@ def _seconds(plan: Plan) -> float:
         if not body.critic:
             spoken = 2 * (size.products * (answers + read) + table * answers)
             batched = -(-texts.prompts * texts.answers * texts.row // batches.sampling)
-            seconds += spoken / (SAMPLING * rate) + LAYER * size.layers * texts.answer * batched / workers
+            seconds += (
+                spoken / (SAMPLING[body.itemsize] * rate) + LAYER * size.layers * texts.answer * batched / workers
+            )
         if body.trained:
             passes = 1 + (1 if body.adapter else 2) + batches.recompute
             learned = 2 * passes * (size.products * (answers + read) + (0 if body.critic else table * answers))
             pieces = -(-texts.tokens // batches.update)
-            seconds += learned / (UPDATE * rate) + 10 * LAYER * size.layers * pieces / workers
+            seconds += learned / (UPDATE[body.itemsize] * rate) + 10 * LAYER * size.layers * pieces / workers
     return seconds
 
 
