@@ -17,6 +17,7 @@ USAGE = """usage: madrigal <command> ...
                [--any.setting value]
                        train a team; RECIPE is a name (madrigal list), a run folder, an experiment.json or an own
                        task as file.py:name; every setting can be overridden (madrigal train RECIPE --help)
+  plan RECIPE [--any.setting value]           what training would take of this machine: memory, tokens, seconds
   evaluate RUN [--step N] [--json] [--trust]  repeat the held-out evaluation of a saved team, or of a checkpoint
   evaluate RECIPE [--json] [--any.setting value]   evaluate the models that a recipe starts from
   ask RUN "TEXT" | --input FILE | - [--json] [--seed N] [--greedy] [--trust]
@@ -42,6 +43,7 @@ start with: madrigal train tldr
 
 COMMANDS = (
     "train",
+    "plan",
     "evaluate",
     "ask",
     "export",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import reprlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
@@ -36,7 +37,7 @@ from madrigal.types import ConfigError
 PLACES = ("path", "data", "model", "start", "transitions", "fluency")  # settings that may name a file
 NAMES = ("", "embedded", "base")  # what they say where they name none
 # What a resumed run may change: neither the shape of anything that a checkpoint holds nor what the run is about.
-FREE = ("steps", "prompts", "threads", "sampling", "optimizer", "evaluation", "records")
+FREE = ("steps", "prompts", "threads", "memory", "sampling", "optimizer", "evaluation", "records")
 NEAR = 3  # folders above a moved experiment.json, and last parts of a name, that are tried
 
 
@@ -50,6 +51,9 @@ class Experiment:
         prompts: examples per step, each played `algorithm.width` times.
         seed: every other seed derives from it.
         threads: CPU threads for tensor work; 0 leaves torch's choice.
+        memory: GB that the run may take on its device; None is what is free there but for 1 GB. Where weights and
+            micro-batches of `optimizer.token_budget` would need more, micro-batches become smaller, or activations are
+            recomputed; see `madrigal plan`.
     """
 
     recipe: str
@@ -67,6 +71,7 @@ class Experiment:
     prompts: int = 8
     seed: int = 0
     threads: int = 0
+    memory: float | None = None
 
     def __post_init__(self) -> None:
         if not is_part(self.recipe):
@@ -77,6 +82,8 @@ class Experiment:
             raise ConfigError(f"prompts: expected at least 1 example per step, got {self.prompts}")
         if self.threads < 0:
             raise ConfigError(f"threads: expected 0 (torch's choice) or more, got {self.threads}")
+        if self.memory is not None and not 0 < self.memory < math.inf:
+            raise ConfigError(f"memory: expected GB above 0, or None for what is free, got {self.memory}")
 
 
 @cache

@@ -197,11 +197,12 @@ class OptimizerConfig:
         lr_schedule: after the warm-up, the rate stays, or falls linearly or by a cosine to `min_lr_ratio` of the peak,
             which the last training step has. All optimizer steps of one training step have the same rate.
         min_lr_ratio: the last rate as a share of the peak, 0 to 1.
-        token_budget: the most padded tokens in one micro-batch. Memory depends on it; the gradient to rounding only,
-            which AdamW's first steps, each as long as the rate, turn into other weights where a gradient is near 0.
+        token_budget: the most padded tokens in one micro-batch; fewer where memory is short (`Experiment.memory`).
+            Memory depends on it; the gradient to rounding only, which AdamW's first steps, each as long as the rate,
+            turn into other weights where a gradient is near 0.
         step_backs: how often a run whose KL or entropy jumps (`evaluation.early`) goes back to the last checkpoint
             before that, and on with half the rate; 0 only warns.
-        gradient_checkpointing: recompute activations instead of storing them.
+        gradient_checkpointing: recompute activations instead of storing them, even where memory suffices.
         mismatch_tolerance: the largest mean difference, in nats per token, between log-probs at sampling and at
             training before the update is refused: proof that the sampler holds the newest weights. None picks 0.01 in
             float32 and 0.1 in bfloat16.
@@ -308,19 +309,23 @@ class RecordsConfig:
     """What is written down while training.
 
     Attributes:
-        checkpoint_every: steps between checkpoints; 0 saves only at the end and on Ctrl-C.
+        checkpoint_every: steps between checkpoints; 0 saves only by the clock, at the end and on Ctrl-C.
+        checkpoint_minutes: also after the first step that ends so long after the last checkpoint; 0 leaves the clock
+            out.
         keep: checkpoints kept.
         transcripts: episodes of each step written to episodes.jsonl.
         trackers: also send the numbers, and as many transcripts of each evaluation, to these, where installed.
     """
 
     checkpoint_every: int = 25
+    checkpoint_minutes: float = 10.0
     keep: int = 2
     transcripts: int = 2
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
 
     def __post_init__(self) -> None:
         _check_least("records", 0, checkpoint_every=self.checkpoint_every, transcripts=self.transcripts)
+        _check_least("records", 0, checkpoint_minutes=self.checkpoint_minutes)
         _check_least("records", 1, keep=self.keep)
 
 

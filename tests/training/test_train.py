@@ -32,7 +32,7 @@ from madrigal.tasks.own import CustomTask
 from madrigal.training.checks import check_prompts, open_checked_task
 from madrigal.training.held_out import evaluate_run
 from madrigal.training.saving import save_team
-from madrigal.training.train import _trained, examples_of, train_experiment
+from madrigal.training.train import examples_of, train_experiment, trained_examples
 from madrigal.types import ConfigError, EngineError, Example, Messages, TrainingError
 
 TASK = '''
@@ -294,7 +294,7 @@ def test_the_examples_that_are_checked_are_those_that_are_played(run: Experiment
     run = replace(run, steps=steps, prompts=prompts)
     with open_checked_task(run) as task:
         played = [e.id for step in range(steps) for e in examples_of(step, task.examples("train"), prompts, run.seed)]
-        checked = [e.id for e in _trained(run, task)]
+        checked = [e.id for e in trained_examples(run, task)]
     assert len(checked) == len(set(checked)) and set(checked) == set(played)
 
 

@@ -25,6 +25,7 @@ from madrigal.settings import Sampling
 from madrigal.types import Completion, EngineError, Messages
 
 KEPT = 7 / 8  # rows that ended are dropped when no larger share is left: each time, the cache is copied
+SAMPLING_TOKENS = 65536  # padded tokens in one batch, where memory suffices
 GPU_LOOK = 16  # tokens between two looks at which rows have ended: at each, a GPU stands still until it has answered
 
 
@@ -33,7 +34,7 @@ def generate(
     prompts: Sequence[Messages],
     seeds: Sequence[int],
     sampling: Sampling,
-    token_budget: int = 65536,
+    token_budget: int = SAMPLING_TOKENS,
 ) -> list[Completion]:
     """Answers prompts with a policy's present weights.
 

@@ -193,7 +193,7 @@ def load_tokenizer(name: str, pad_token: str = "") -> Any:
         EngineError: if there is no end token or none to pad with, or nothing can be loaded.
     """
     part = " the tokenizer" if Path(resolve_model(name)).is_dir() else ""  # of a hub name it is only the first file
-    with loading(f"model {name}:{part}", _advice(name)):
+    with loading(f"model {name}:{part}", advice(name)):
         tokenizer = AutoTokenizer.from_pretrained(resolve_model(name), trust_remote_code=False)
     if tokenizer.eos_token_id is None:
         raise EngineError(f"model {name}: the tokenizer has no end token; set tokenizer.eos_token and save it again")
@@ -217,7 +217,7 @@ def load_model(config: PolicyConfig, device: torch.device) -> Any:
     """
     wide = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     auto = torch.bfloat16 if device.type == "cuda" else torch.float32
-    with loading(f"model {config.model}:", _advice(config.model)):
+    with loading(f"model {config.model}:", advice(config.model)):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             resolve_model(config.model),
             dtype=wide.get(config.dtype, auto),
@@ -239,8 +239,17 @@ def load_model(config: PolicyConfig, device: torch.device) -> Any:
         )
     check_cache(model, config.model)
     check_output(model, config.model)
+    if device.type == "cpu":
+        _leave_files(model)
     pack(model)
     return model
+
+
+@torch.no_grad()
+def _leave_files(model: Any) -> None:
+    """Copies weights out of the file that they were mapped from, all of which would stay in memory beside them."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
 
 
 def load_policy(
@@ -277,7 +286,7 @@ def load_saved_adapter(
     return LocalPolicy(name, model, tokenizer, adapter=adapter_name(name), trainable=False)
 
 
-def _advice(name: str) -> str:
+def advice(name: str) -> str:
     """What to do where a model cannot be loaded."""
     if Path(resolve_model(name)).is_dir():
         return (

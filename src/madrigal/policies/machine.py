@@ -1,10 +1,12 @@
-"""What this machine can do: how fast its processor multiplies, and giving back memory that is no longer used."""
+"""What this machine can do: how fast its processor multiplies, which memory is free, and giving some back."""
 
 from __future__ import annotations
 
 import ctypes
+import re
 import time
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,6 +33,58 @@ def product_rate(dtype: torch.dtype, rows: int = 256) -> float:
             functional.linear(x, weight)
             seconds.append(time.perf_counter() - began)
     return 2 * rows * width * width / min(seconds[1:]) / 1e9
+
+
+def free_memory(device: torch.device, root: Path = Path("/")) -> float | None:
+    """Bytes that this process may have on a device in all, what it holds now included; None where nothing tells.
+
+    On a processor the least of what the system calls available and what is left below the limits of the process's
+    control groups; files that were read are not counted as used.
+
+    Args:
+        root: where /proc and /sys are looked for.
+    """
+    if device.type == "cuda":
+        try:
+            free, _ = torch.cuda.mem_get_info(device)
+            return float(free + torch.cuda.memory_reserved(device))
+        except (AssertionError, RuntimeError):
+            return None
+    available = _number(root / "proc/meminfo", r"MemAvailable:\s+(\d+) kB", 1024)
+    left = [one for one in (available, *_left_in_groups(root)) if one is not None]
+    return min(left) + (_number(root / "proc/self/status", r"VmRSS:\s+(\d+) kB", 1024) or 0.0) if left else None
+
+
+def _left_in_groups(root: Path) -> list[float | None]:
+    """What is left below the limit of each control group above this process, of both versions of their files."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    left: list[float | None] = []
+    for line in lines:
+        _, kinds, place = line.split(":", 2)
+        if kinds not in ("", "memory"):
+            continue
+        base = root / "sys/fs/cgroup" / kinds
+        limit, used = ("memory.limit_in_bytes", "memory.usage_in_bytes") if kinds else ("memory.max", "memory.current")
+        group = base / place.lstrip("/")
+        for folder in (group, *group.parents):
+            if base not in (folder, *folder.parents):
+                break
+            most, now = _number(folder / limit, r"(\d+)"), _number(folder / used, r"(\d+)")
+            cached = _number(folder / "memory.stat", r"(?m)^(?:total_)?inactive_file (\d+)") or 0.0
+            left.append(None if most is None or now is None else max(0.0, most - now + cached))
+    return left
+
+
+def _number(file: Path, pattern: str, unit: int = 1) -> float | None:
+    """The number that a file of the system states; None where it is not there, or says "max"."""
+    try:
+        found = re.search(pattern, file.read_text())
+    except OSError:
+        return None
+    return int(found[1]) * unit if found else None
 
 
 def release() -> None:

@@ -10,7 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TypeVar
 
-from madrigal.policies.generate import generate
+from madrigal.policies.generate import SAMPLING_TOKENS, generate
 from madrigal.policies.local import LocalPolicy
 from madrigal.rollouts.play import Generate, GenerationRequest
 from madrigal.settings import Sampling
@@ -62,8 +62,12 @@ class Team:
         """Whether a turn is a policy's own, to learn from."""
         return self.policy_of(turn.agent, turn.round) is policy
 
-    def speaker(self, sampling: Sampling) -> Generate:
-        """Answers any mix of agents' requests with one batched call per policy (two where some are greedy)."""
+    def speaker(self, sampling: Sampling, token_budget: int = SAMPLING_TOKENS) -> Generate:
+        """Answers any mix of agents' requests with one batched call per policy (two where some are greedy).
+
+        Args:
+            token_budget: of such a call; what is more goes in several batches.
+        """
 
         def speak(requests: Sequence[GenerationRequest]) -> list[Completion]:
             speakers = [self.policy_of(request.agent, request.round) for request in requests]
@@ -71,7 +75,7 @@ class Team:
             places = {p.name: [n for n, speaker in enumerate(speakers) if speaker is p] for p in policies}
 
             def answer(policy: LocalPolicy) -> list[Completion]:
-                return _answers(policy, [requests[n] for n in places[policy.name]], sampling)
+                return _answers(policy, [requests[n] for n in places[policy.name]], sampling, token_budget)
 
             completions = [Completion("")] * len(requests)
             for policy, answers in zip(policies, map_policies(answer, policies), strict=True):
@@ -95,14 +99,17 @@ class Team:
         (folder / "team.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
-def _answers(policy: LocalPolicy, requests: Sequence[GenerationRequest], sampling: Sampling) -> list[Completion]:
+def _answers(
+    policy: LocalPolicy, requests: Sequence[GenerationRequest], sampling: Sampling, token_budget: int
+) -> list[Completion]:
     """One policy's answers in order: those that are sampled in one batch, those that are greedy in another."""
     completions = [Completion("")] * len(requests)
     for greedy in (False, True):
         places = [n for n, request in enumerate(requests) if request.greedy == greedy]
         if places:
             prompts, seeds = [requests[n].prompt for n in places], [requests[n].seed for n in places]
-            answers = generate(policy, prompts, seeds, replace(sampling, greedy=sampling.greedy or greedy))
+            how = replace(sampling, greedy=sampling.greedy or greedy)
+            answers = generate(policy, prompts, seeds, how, token_budget)
             for n, completion in zip(places, answers, strict=True):
                 completions[n] = completion
     return completions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,7 @@ class Checkpointer:
         best: the weights that validation chose so far; their checkpoint is kept.
         step_backs: how often the run has gone back to a checkpoint.
         has_best: whether the learners hold those weights now, and no longer the last ones.
+        saved_time: when it was written, or the run began, by the clock that is never set.
     """
 
     def __init__(self, place: Held, run: Experiment, watch: Callback, task: Task[Any]) -> None:
@@ -55,6 +57,7 @@ class Checkpointer:
         if place.begun:
             self.saved = find_saved(place.folder, run, self.fingerprints, watch.stage)
         self.saved_at, self.best, self.has_best, self.step_backs = -1, Best(), False, 0
+        self.saved_time = time.monotonic()
         if self.saved is not None:
             for flaw in RunLog(place.folder).check(self.saved.step):
                 watch.stage(flaw)
@@ -80,6 +83,7 @@ class Checkpointer:
         extended = self.saved is not None and self.saved.extended and not validates(self.run)
         log.rewind(first, extended=extended)
         self.alarms = self._alarms()
+        self.saved_time = time.monotonic()
         return memory, first
 
     def _restore_learners(self, learners: dict[str, dict[str, Any]]) -> None:
@@ -121,6 +125,12 @@ class Checkpointer:
         due = is_due(first, self.run.evaluation.every) and first < self.run.steps and not validates(self.run)
         return f"step-{first}" if due and f"step-{first}" not in self.log.evaluations() else ""
 
+    def is_due(self, step: int) -> bool:
+        """Whether a checkpoint is to be written after a step: the last, by the number of steps, or by the clock."""
+        records, minutes = self.run.records, (time.monotonic() - self.saved_time) / 60
+        late = 0 < records.checkpoint_minutes <= minutes
+        return late or is_due(step, records.checkpoint_every) or step == self.run.steps
+
     def save(self, step: int, memory: Any) -> None:
         """Writes a checkpoint, after the records that belong to it; not again where there is one of this step.
 
@@ -135,7 +145,7 @@ class Checkpointer:
         # Of two, one is from before the weights that a step has just found to be bad.
         keep = max(self.run.records.keep, 2 if self.run.optimizer.step_backs else 1)
         save_checkpoint(self.log.checkpoints, step, self.learning.states() | pool, state, keep)
-        self.saved_at = step
+        self.saved_at, self.saved_time = step, time.monotonic()
         self.place.settle()
 
     @property

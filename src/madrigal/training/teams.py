@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from madrigal.config import Experiment
 from madrigal.learning.fluency import load_fluency
+from madrigal.policies.generate import SAMPLING_TOKENS
 from madrigal.policies.local import LocalPolicy, load_policy, load_saved_adapter
 from madrigal.policies.team import Team, folder_of
 from madrigal.rollouts.play import Generate, Judge, judge_in_threads
@@ -196,7 +197,13 @@ def use_threads(count: int) -> None:
 
 
 @contextmanager
-def open_rollout_workers(run: Experiment, task: Task[Any], team: Team) -> Iterator[tuple[Generate, Judge]]:
-    """What play needs from outside: answers from the team, and the task's own steps, judged in a pool of threads."""
+def open_rollout_workers(
+    run: Experiment, task: Task[Any], team: Team, token_budget: int = SAMPLING_TOKENS
+) -> Iterator[tuple[Generate, Judge]]:
+    """What play needs from outside: answers from the team, and the task's own steps, judged in a pool of threads.
+
+    Args:
+        token_budget: the most padded tokens of one policy that are sampled in one batch.
+    """
     with ThreadPoolExecutor(os.cpu_count() or 1) as judges:
-        yield team.speaker(run.sampling), judge_in_threads(task, judges)
+        yield team.speaker(run.sampling, token_budget), judge_in_threads(task, judges)

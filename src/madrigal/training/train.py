@@ -29,6 +29,7 @@ from madrigal.tasks.splits import Validated
 from madrigal.training.checks import check_prompts, open_checked_task, validates
 from madrigal.training.held_out import Callback, NullCallback, evaluate_on, held_out
 from madrigal.training.learners import check_histories, make_learning
+from madrigal.training.plan import check_plan, fitted, make_plan
 from madrigal.training.saving import Checkpointer, is_due
 from madrigal.training.teams import make_fluency, make_team, open_rollout_workers, use_threads
 from madrigal.types import Completion, Example, Group, Point
@@ -81,21 +82,28 @@ def training_loop(
     checkpointer = Checkpointer(place, run, watch, task)
     if isinstance(task, Validated) and task.note:
         watch.stage(f"note: {task.note}")
+    examples = trained_examples(run, task)
+    validation = held_out(run, task, "validation") if validates(run) else ()
+    played = [*validation, *held_out(run, task)]
+    plan = make_plan(run, task, examples, played)
+    if warning := check_plan(plan):
+        watch.stage(warning)
+    watch.stage(plan.summary)
     watch.stage("loading the team")
     team = make_team(run.team, task.agents, run.seed)
-    validation = held_out(run, task, "validation") if validates(run) else ()
-    check_prompts(run, task, team, [*_trained(run, task), *validation, *held_out(run, task)])
-    learning = make_learning(run, team)
+    check_prompts(run, task, team, [*examples, *played])
+    learning = make_learning(fitted(run, plan), team)
     if run.steps and run.optimizer.lr is None:
         watch.stage(f"note: learning rate {rates_in_words(team.trainable)}; --optimizer.lr sets another")
-    check_histories(run, task, learning.critics, _trained(run, task))
+    check_histories(run, task, learning.critics, examples)
     trackers = [make_tracker(kind, place.folder, dataclasses.asdict(run)) for kind in run.records.trackers]
     fluency = make_fluency(run) if run.reward.fluency and run.steps else None
     log = RunLog(place.folder, trackers, run.records.transcripts)
     partners = Partners(run.team.partners, team.seats, run.sampling)
     memory, step = checkpointer.restore(log, learning, partners)  # only now: what cannot be loaded leaves no run behind
     signals, ended = stop_on_signals() if stop is None else nullcontext(stop), False
-    with open_rollout_workers(run, task, team) as (speak, judge), signals as interrupted:
+    workers = open_rollout_workers(run, task, team, plan.batches.sampling)
+    with workers as (speak, judge), signals as interrupted:
         evaluate = _Evaluator(run, task, _until(interrupted, speak), judge, log, watch, place, fluency)
         try:
             if run.steps and (missing := checkpointer.missing_evaluation(step)):
@@ -129,7 +137,7 @@ def training_loop(
                         checkpointer.choose(step, evaluate.validate(step), memory)
                     elif is_due(step, run.evaluation.every) and step < run.steps and not validates(run):
                         evaluate(f"step-{step}", step)
-                if is_due(step, run.records.checkpoint_every) or step == run.steps:
+                if checkpointer.is_due(step):
                     checkpointer.save(step, memory)
             if step == run.steps or not checkpointer.is_patient:
                 if run.steps:
@@ -202,7 +210,7 @@ def _play(
     return numbered(played)  # each call of `rollout_groups` numbers its answers from 0
 
 
-def _trained(run: Experiment, task: Task[Any]) -> list[Example]:
+def trained_examples(run: Experiment, task: Task[Any]) -> list[Example]:
     """The distinct examples of all steps: the first pass over the data meets them all."""
     examples = task.examples("train")
     return examples_of(0, examples, min(run.steps * run.prompts, len(examples)), run.seed)

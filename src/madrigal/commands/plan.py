@@ -1,0 +1,84 @@
+"""madrigal plan: what a run will take of this machine, before anything is loaded."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from madrigal.algorithms.catalog import ALGORITHMS, switch_algorithm
+from madrigal.commands.arguments import add_trust, own_flags, quietly
+from madrigal.commands.overrides import with_settings
+from madrigal.recipes import unknown
+from madrigal.recipes.start import base_experiment, require_trust
+from madrigal.types import ConfigError
+
+if TYPE_CHECKING:
+    from madrigal.training.plan import Plan
+
+GB = 1e9
+LEAST = 0.005 * GB  # of a part that is shown
+
+
+def plan_command(arguments: list[str]) -> int:
+    """madrigal plan RECIPE|RUN|FILE|file.py:task [--algorithm NAME] [--trust] [settings]"""
+    parser = argparse.ArgumentParser(
+        prog="madrigal plan",
+        description="Memory, tokens and seconds of a run, before any weight is loaded.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("recipe", metavar="RECIPE|RUN|FILE|file.py:task")
+    parser.add_argument("--algorithm", default="", metavar="NAME", help="how credit is given; madrigal list has them")
+    add_trust(parser)
+    options, settings = quietly(lambda: parser.parse_known_args(arguments))
+    start = base_experiment(options.recipe)
+    if options.algorithm and options.algorithm not in ALGORITHMS:
+        raise ConfigError(unknown("algorithm", options.algorithm, list(ALGORITHMS)))
+    if options.algorithm:
+        start = dataclasses.replace(start, algorithm=switch_algorithm(start.algorithm, options.algorithm))
+    run = with_settings(start, settings, f"madrigal plan {options.recipe}", own_flags(parser))
+    if not options.trust:
+        require_trust(run, options.recipe, settings, options.recipe)
+    from madrigal.training.checks import open_checked_task
+    from madrigal.training.held_out import held_out
+    from madrigal.training.plan import make_plan, ways_out
+    from madrigal.training.teams import use_threads
+    from madrigal.training.train import trained_examples
+
+    use_threads(run.threads)
+    with open_checked_task(run) as task:
+        examples = trained_examples(run, task), held_out(run, task)
+        plan = make_plan(run, task, *examples)
+        console = Console()
+        show_plan(console, plan)
+        if not plan.fits:
+            console.print("What to change (memory then):")
+            for way in ways_out(run, task, *examples):
+                console.print(f"  {way}", soft_wrap=True, markup=False)
+    return 0
+
+
+def show_plan(console: Console, plan: Plan) -> None:
+    """A plan as a table of memory, and lines about all else."""
+    for name, what in plan.models.items():
+        console.print(f"{name}: {what}", soft_wrap=True, markup=False)
+    parts = plan.parts
+    table = Table("memory on the device", "GB", title=str(plan.device), title_justify="left")
+    table.columns[1].justify = "right"
+    for times in (parts.lasting, parts.update, parts.sampling):
+        title = {id(parts.update): "while updating", id(parts.sampling): "while sampling"}.get(id(times), "")
+        for name, number in times.items():
+            if number >= LEAST:
+                table.add_row(f"{title}: {name}" if title else name, f"{number / GB:.2f}")
+    table.add_row("at the fullest time", f"{parts.total / GB:.2f}", style="bold")
+    console.print(table)
+    console.print(plan.summary, soft_wrap=True, markup=False)
+    if not any(body.trained for body in plan.bodies):
+        return
+    seconds = plan.seconds()
+    lasts = "" if seconds is None else f", about {seconds:.3g} s where all are that long"
+    console.print(f"one step: at most {plan.tokens:,} tokens of answers{lasts}", soft_wrap=True, markup=False)
+    console.print(f"one checkpoint: {plan.checkpoint / GB:.2f} GB on the disk, {plan.keep} are kept", soft_wrap=True)

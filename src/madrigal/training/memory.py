@@ -1,0 +1,306 @@
+"""What a run takes of memory, as arithmetic: its parts, and the largest micro-batches that fit.
+
+All sizes are in bytes. Two times of a step are the fullest: the update, and sampling (the held-out examples are played
+in batches, too). What stays, weights and moments, is there in both; gradients and activations only in the first, keys
+and values only in the second. On a processor policies with weights of their own work side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from madrigal.policies.forward import GPU_TABLE, TABLE
+from madrigal.policies.generate import SAMPLING_TOKENS
+from madrigal.policies.sizes import ModelSize
+
+GB = 1e9
+LEAST_TOKENS = 512  # in a micro-batch before activations are recomputed: with fewer, products become slow
+ROOM = 0.9  # of the target that is planned for: the rest is what the plan may be wrong by
+TABLES = 2  # of logits that are alive at once: as computed and scaled, or the gradients of both
+LIBRARY = 1.3  # of the activations of the written-out path; measured with the library's own code
+HELD = 1.45  # of an adapter's activations: freed, but in pieces that the C library cannot give back; one measurement
+PROCESS = 0.5 * GB  # Python, torch, transformers and a tokenizer, measured
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What a policy reads and writes at a time.
+
+    Attributes:
+        prompts: distinct ones.
+        answers: to each of them.
+        prompt: tokens of the longest.
+        answer: the most tokens of one.
+    """
+
+    prompts: int
+    answers: int
+    prompt: int
+    answer: int
+
+    @property
+    def row(self) -> int:
+        return self.prompt + self.answer
+
+    @property
+    def tokens(self) -> int:
+        """Padded, each prompt once."""
+        return self.prompts * (self.prompt + self.answers * self.answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """One policy or critic.
+
+    Attributes:
+        name: as the run calls it.
+        size: of its model.
+        itemsize: bytes of one weight.
+        trained: parameters that learn; 0 of one that only speaks.
+        adapter: whether these are an adapter's.
+        owns: whether the weights are its own; those of a shared model count once.
+        reference: whether a copy of its first weights is kept.
+        older: snapshots of what it trains that are kept.
+        critic: whether it has a head of values in place of logits, and never speaks.
+        sampled, held_out, learned: what it writes in a training step, in an evaluation, and learns from.
+        written_out: whether `policies.cpu` runs it.
+    """
+
+    name: str
+    size: ModelSize
+    itemsize: int
+    trained: int
+    adapter: bool
+    owns: bool
+    reference: bool
+    older: int
+    critic: bool
+    sampled: Texts
+    held_out: Texts
+    learned: Texts
+    written_out: bool
+
+    @property
+    def table(self) -> int:
+        """Logits that are worked on at a time, in numbers."""
+        return (TABLE if self.written_out else GPU_TABLE) // self.size.vocabulary
+
+
+def lasting(body: Body) -> dict[str, float]:
+    """What is there all the time."""
+    size, parts = body.size, {"weights": 0.0}
+    weights = float(size.parameters * body.itemsize) if body.owns else 0.0
+    # A twin of older weights is made when the first of them plays.
+    twin = (4 * body.trained if body.adapter else weights) if body.older else 0.0
+    own = {
+        "weights": weights,
+        "adapters": 4.0 * body.trained if body.adapter else 0.0,
+        "float32 masters": 4.0 * body.trained if body.itemsize < 4 and not body.adapter else 0.0,
+        "AdamW's moments": 8.0 * body.trained,
+        "reference copies": weights if body.reference and not body.adapter else 0.0,
+    }
+    parts = {"critics": sum(own.values())} if body.critic else own
+    return parts | {"older selves": 4.0 * body.trained * body.older + twin}
+
+
+def gradients(body: Body) -> float:
+    """In float32; those of less wide weights are added up into them, all at once."""
+    narrow = 0 if body.adapter or body.itemsize == 4 else body.itemsize
+    tied = 0 if body.critic or body.adapter else 4 * body.size.vocabulary * body.size.width  # two of one matrix
+    return float((4 + narrow) * body.trained + (tied if body.trained else 0))
+
+
+def micro_batch(texts: Texts, budget: int) -> Texts:
+    """The largest micro-batch within a budget of padded tokens: whole groups, or one answer or more to one prompt."""
+    whole = texts.prompt + texts.answers * texts.answer
+    if budget >= whole:
+        return Texts(min(texts.prompts, budget // whole), texts.answers, texts.prompt, texts.answer)
+    answers = max(1, (budget - texts.prompt) // texts.answer)
+    return Texts(1, min(texts.answers, answers), texts.prompt, texts.answer)
+
+
+def layer_numbers(size: ModelSize) -> int:
+    """Numbers that one layer keeps of one token for the gradient, in the written-out path.
+
+        4 D + 3 F + 3 H d + (2 + n) (H + p) d + 2 p d
+
+    Both norms and what they scale; the halves of the gate and their product; queries, what attention found of them
+    in its places and packed; queries and keys before and after their rotation (n = 1 where they are normed); values.
+    """
+    queries, keys = size.heads * size.head, size.kv_heads * size.head
+    norms = (2 + size.normed_heads) * (queries + keys)
+    return 4 * size.width + 3 * size.inner + 3 * queries + norms + 2 * keys
+
+
+def activations(body: Body, budget: int, *, recompute: bool) -> float:
+    """Of one micro-batch; without what is alive for a moment, in a layer or the logits."""
+    batch, size = micro_batch(body.learned, budget), body.size
+    answers, tokens = batch.prompts * batch.answers, batch.tokens
+    if recompute and not body.written_out:
+        tokens = answers * batch.row  # every prompt before each of its answers
+    stream = 4.0 * size.width * tokens
+    mask = size.heads // size.kv_heads * (answers * batch.answer * batch.row + batch.prompts * batch.prompt**2)
+    layer = stream if recompute else _layer(body, batch, tokens)
+    return layer * size.layers + mask * body.itemsize + 2 * stream
+
+
+def moment(body: Body, budget: int, *, recompute: bool) -> dict[str, float]:
+    """What is alive for a moment of one micro-batch: its logits, in pieces, or one layer and its gradients."""
+    batch = micro_batch(body.learned, budget)
+    answers = batch.prompts * batch.answers
+    rows = min(answers * batch.answer, max(1, body.table))
+    tables = 0.0 if body.critic else 4.0 * TABLES * rows * body.size.vocabulary
+    in_one_pass = recompute and not body.written_out
+    layer = _layer(body, batch, answers * batch.row if in_one_pass else batch.tokens) * (2 if recompute else 1)
+    return {"logits": tables} if tables > layer else {"one layer": layer}
+
+
+def _layer(body: Body, batch: Texts, tokens: int) -> float:
+    """What one layer keeps; answers see the keys and values of their prompts, each its own copy."""
+    keys = 2 * body.size.kv_heads * body.size.head * batch.prompts * batch.answers * batch.row
+    return (layer_numbers(body.size) * tokens + keys) * body.itemsize * (1.0 if body.written_out else LIBRARY)
+
+
+def sampling(body: Body, texts: Texts, budget: int) -> dict[str, float]:
+    """Keys and values, prompts as they are read, and logits of one batch."""
+    size = body.size
+    rows = max(1, min(texts.prompts * texts.answers, budget // texts.row))
+    prompts = min(texts.prompts, -(-rows // texts.answers))
+    wide = 4 if body.written_out else body.itemsize
+    cached = prompts * texts.prompt + rows * texts.answer
+    keys = 2.0 * size.kv_heads * size.head * size.layers * cached * wide
+    mask = size.heads // size.kv_heads * prompts * texts.prompt**2
+    read = (4 * size.inner + 3 * size.width) * prompts * texts.prompt + mask
+    return {
+        "key-value cache": keys,
+        "prompts being read": float(read * body.itemsize),
+        "logits": 4.0 * TABLES * rows * size.vocabulary,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """How work is cut up.
+
+    Attributes:
+        update: the most padded tokens in one micro-batch.
+        sampling: the most in one batch of answers.
+        recompute: whether activations are computed again.
+    """
+
+    update: int
+    sampling: int = SAMPLING_TOKENS
+    recompute: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Memory by what it is for.
+
+    Attributes:
+        lasting: there all the time.
+        update, sampling: what each of these times needs besides; one of them ends before the other begins.
+    """
+
+    lasting: dict[str, float]
+    update: dict[str, float]
+    sampling: dict[str, float]
+
+    @property
+    def updating(self) -> float:
+        return _size(self.lasting) + _size(self.update)
+
+    @property
+    def speaking(self) -> float:
+        return _size(self.lasting) + _size(self.sampling)
+
+    @property
+    def total(self) -> float:
+        """At the fullest time."""
+        return max(self.updating, self.speaking)
+
+
+def parts_of(bodies: Sequence[Body], batches: Batches, *, side_by_side: bool) -> Parts:
+    """The memory of a run.
+
+    Args:
+        side_by_side: whether all bodies work at once; else the one that needs most counts.
+    """
+    learners = [body for body in bodies if body.trained]
+    update = [
+        {
+            "gradients": gradients(body),
+            "activations": activations(body, batches.update, recompute=batches.recompute),
+            "freed but held": HELD * activations(body, batches.update, recompute=batches.recompute) * body.adapter,
+            **moment(body, batches.update, recompute=batches.recompute),
+        }
+        for body in learners
+    ]
+    speaking = [
+        max((sampling(body, texts, batches.sampling) for texts in (body.sampled, body.held_out)), key=_size)
+        for body in bodies
+        if not body.critic
+    ]
+    combined = _summed if side_by_side else _largest
+    return Parts({"the process": PROCESS} | _summed(map(lasting, bodies)), combined(update), combined(speaking))
+
+
+def choices(asked: Batches, shortest: int, *, recomputable: bool) -> Iterator[Batches]:
+    """Ways to cut up the update, the fastest first: as asked, smaller, and then with activations recomputed."""
+    plain = list(_halved(asked.update, max(LEAST_TOKENS, shortest)))
+    if not asked.recompute:
+        yield from (Batches(budget) for budget in plain)
+    if asked.recompute or recomputable:
+        yield from (Batches(budget, recompute=True) for budget in _halved(asked.update, shortest))
+    else:
+        yield from (Batches(budget) for budget in _halved(plain[-1], shortest))
+
+
+def chosen(bodies: Sequence[Body], asked: Batches, target: float | None, *, side_by_side: bool) -> Batches:
+    """The fastest way that fits a target, or the smallest there is; without a target as asked."""
+    if target is None:
+        return asked
+    row = max(body.learned.row for body in bodies)
+    recomputable = all(body.size.recomputable for body in bodies if body.trained)
+    cuts = list(choices(asked, row, recomputable=recomputable)) if any(body.trained for body in bodies) else [asked]
+    room = ROOM * target
+
+    def parts(batches: Batches) -> Parts:
+        return parts_of(bodies, batches, side_by_side=side_by_side)
+
+    update = next((cut for cut in cuts if parts(cut).updating <= room), cuts[-1])
+    budgets = list(
+        _halved(asked.sampling, max(texts.row for body in bodies for texts in (body.sampled, body.held_out)))
+    )
+    tries = [Batches(update.update, budget, update.recompute) for budget in budgets]
+    return next((one for one in tries if parts(one).speaking <= room), tries[-1])
+
+
+def _halved(most: int, least: int) -> Iterator[int]:
+    """A number, half of it and so on, down to the least.
+
+    >>> list(_halved(1000, 300)), list(_halved(200, 300))
+    ([1000, 500, 300], [200])
+    """
+    now = most
+    while now > least:
+        yield now
+        now //= 2
+    yield min(most, least)
+
+
+def _size(parts: dict[str, float]) -> float:
+    return sum(parts.values())
+
+
+def _summed(each: Iterator[dict[str, float]] | Sequence[dict[str, float]]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for parts in each:
+        for name, number in parts.items():
+            total[name] = total.get(name, 0.0) + number
+    return total
+
+
+def _largest(each: Sequence[dict[str, float]]) -> dict[str, float]:
+    return max(each, key=_size, default={})

@@ -1,0 +1,385 @@
+"""What a run will take of a machine, before any weight is loaded: memory and its parts, tokens, seconds, disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from madrigal.config import Experiment
+from madrigal.policies.chat import ChatFormat
+from madrigal.policies.local import load_tokenizer
+from madrigal.policies.machine import free_memory, prefers_bfloat16, product_rate
+from madrigal.policies.sizes import ModelSize, model_size
+from madrigal.policies.team import folder_of
+from madrigal.rollouts.task import Task
+from madrigal.settings import Lora, PolicyConfig
+from madrigal.training.memory import GB, Batches, Body, Parts, Texts, chosen, parts_of
+from madrigal.training.teams import pick_device
+from madrigal.types import ConfigError, EngineError, Example, Messages
+
+RESERVE = 1 * GB  # left to others where no target is set
+SAMPLES = 8  # of the longest prompts of an agent are measured in tokens
+RANK = 16  # of the adapter that is named where the weights themselves do not fit
+# Shares of the product rate by bytes of a weight, measured with SmolLM2-135M (docs/performance.md); and seconds that
+# one layer takes of one token of all rows besides, which is what small models take.
+SAMPLING, UPDATE, LAYER = {4: 0.25, 2: 0.06}, {4: 0.5, 2: 0.11}, 2e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a run may have.
+
+    Attributes:
+        memory: bytes to plan for; None where nothing is known.
+        limit: bytes that are really there.
+        told: whether the user named it.
+    """
+
+    memory: float | None
+    limit: float | None
+    told: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run takes.
+
+    Attributes:
+        device: where it computes.
+        models: of each body what it is, by its name.
+        bodies: policies and critics.
+        side_by_side: whether they work at once.
+        target: what it may have.
+        asked, batches: how work is cut up by the settings, and so that it fits.
+        tokens: answers of one step, at the most.
+        keep: checkpoints that are kept.
+    """
+
+    device: torch.device
+    models: Mapping[str, str]
+    bodies: tuple[Body, ...]
+    side_by_side: bool
+    target: Target
+    asked: Batches
+    batches: Batches
+    tokens: int
+    keep: int
+
+    @property
+    def parts(self) -> Parts:
+        return parts_of(self.bodies, self.batches, side_by_side=self.side_by_side)
+
+    @property
+    def fits(self) -> bool:
+        return self.target.memory is None or self.parts.total <= self.target.memory
+
+    @property
+    def close(self) -> bool:
+        return self.target.memory is not None and self.parts.total > 0.9 * self.target.memory
+
+    @property
+    def checkpoint(self) -> float:
+        """Bytes of one: weights that learn and two moments, all in float32, and older selves."""
+        return float(sum(12 * body.trained + 4 * body.trained * body.older for body in self.bodies))
+
+    def seconds(self) -> float | None:
+        """Of one step, at the most; measures this processor for a moment. None on other devices."""
+        return _seconds(self) if self.device.type == "cpu" else None
+
+    @property
+    def summary(self) -> str:
+        """What was chosen and why, in one line."""
+        total, batches = self.parts.total / GB, self.batches
+        there = "unknown" if self.target.memory is None else f"{self.target.memory / GB:.1f} GB"
+        name = "--memory" if self.target.told else "free"
+        why = "as set" if batches == self.asked else f"to fit ({self.asked.update} asked for)"
+        cut = f"{batches.update} tokens{', activations recomputed' if batches.recompute else ''}"
+        return (
+            f"memory: about {total:.1f} GB at most, {name} {there}; micro-batches of {cut}, {why}; up to "
+            f"{batches.sampling} tokens at a time while sampling"
+        )
+
+
+def make_plan(run: Experiment, task: Task[Any], trained: Sequence[Example], held_out: Sequence[Example]) -> Plan:
+    """The plan of a run; tokenizers are loaded, configurations read, no weights.
+
+    Args:
+        trained, held_out: the examples of its steps and of its evaluations.
+
+    Raises:
+        ConfigError, EngineError: if there is no such model, or its files cannot be read.
+    """
+    device = pick_device(run.team.device)
+    seated = _seated(run, task)
+    lengths = {
+        name: [_longest(config, run, task, agents, examples) for examples in (trained, held_out)]
+        for name, (config, agents) in seated.items()
+    }
+    bodies = _bodies(run, task, seated, lengths, device, len(trained), len(held_out))
+    apart = all(body.owns for body in bodies) and len(bodies) > 1
+    side_by_side = apart and device.type == "cpu"
+    target = target_of(run, device)
+    asked = Batches(run.optimizer.token_budget, recompute=run.optimizer.gradient_checkpointing)
+    batches = chosen(bodies, asked, target.memory, side_by_side=side_by_side)
+    speakers = [body for body in bodies if not body.critic]
+    tokens = sum(body.learned.prompts * body.learned.answers * body.learned.answer for body in speakers)
+    return Plan(
+        device=device,
+        models={name: _described(config, bodies, name) for name, (config, _) in seated.items()},
+        bodies=tuple(bodies),
+        side_by_side=side_by_side,
+        target=target,
+        asked=asked,
+        batches=batches,
+        tokens=tokens,
+        keep=run.records.keep,
+    )
+
+
+def check_plan(plan: Plan) -> str:
+    """A warning where memory is close; "" where there is enough.
+
+    Raises:
+        ConfigError: if not even the smallest micro-batches fit what there is.
+    """
+    target, total = plan.target, plan.parts.total
+    most = target.memory if target.told else target.limit
+    if target.memory is None or most is None:
+        return ""
+    if total > most:
+        largest = sorted(_named(plan.parts).items(), key=lambda part: -part[1])[:3]
+        told = ", ".join(f"{name} {number / GB:.1f}" for name, number in largest)
+        setting = "--memory allows" if target.told else "there are"
+        raise ConfigError(
+            f"memory: the smallest plan takes about {total / GB:.1f} GB ({told}), {setting} {most / GB:.1f} GB; train "
+            f"an adapter (--team.policy.lora.rank {RANK}), take a smaller model, or see what helps: madrigal plan"
+        )
+    if target.limit is not None and total > target.limit:
+        told = f"about {total / GB:.1f} GB, this machine has {target.limit / GB:.1f} GB free"
+        return f"note: memory will not suffice: {told}; lower --memory, or see what helps: madrigal plan"
+    if plan.close:
+        return f"note: memory will be close: about {total / GB:.1f} of {most / GB:.1f} GB; see madrigal plan"
+    return ""
+
+
+def fitted(run: Experiment, plan: Plan) -> Experiment:
+    """The run with the micro-batches of its plan."""
+    batches = plan.batches
+    optimizer = replace(run.optimizer, token_budget=batches.update, gradient_checkpointing=batches.recompute)
+    return replace(run, optimizer=optimizer)
+
+
+def target_of(run: Experiment, device: torch.device) -> Target:
+    """What a run may have: what its user says, else what is free but for a reserve."""
+    limit = free_memory(device)
+    if run.memory is not None:
+        return Target(run.memory * GB, limit, told=True)
+    return Target(None, None) if limit is None else Target(max(0.0, limit - RESERVE), limit)
+
+
+def ways_out(run: Experiment, task: Task[Any], trained: Sequence[Example], held_out: Sequence[Example]) -> list[str]:
+    """What to change where a plan does not fit, and what each change comes to."""
+
+    def total(changed: Experiment) -> str:
+        plan = make_plan(changed, task, trained, held_out)
+        return f"{plan.parts.total / GB:.1f} GB{'' if plan.fits else ', still too much'}"
+
+    team, policy = run.team, run.team.policy
+    ways = []
+    if not policy.lora.rank:
+        adapter = replace(team, policy=replace(policy, lora=Lora(rank=RANK)))
+        ways.append(f"--team.policy.lora.rank {RANK}: {total(replace(run, team=adapter))}")
+    if policy.dtype != "bfloat16":
+        narrow = replace(team, policy=replace(policy, dtype="bfloat16"))
+        ways.append(f"--team.policy.dtype bfloat16: {total(replace(run, team=narrow))}")
+    if run.sampling.max_new_tokens > 64:
+        short = replace(run.sampling, max_new_tokens=run.sampling.max_new_tokens // 2)
+        ways.append(f"--sampling.max-new-tokens {short.max_new_tokens}: {total(replace(run, sampling=short))}")
+    if not team.shared and len(task.agents) > 1 and not team.seats:
+        ways.append(f"--team.shared (one policy for all): {total(replace(run, team=replace(team, shared=True)))}")
+    return [*ways, "or a smaller model: madrigal models"]
+
+
+def _seated(run: Experiment, task: Task[Any]) -> dict[str, tuple[PolicyConfig, tuple[str, ...]]]:
+    """By the name of each policy its settings, and the agents that it speaks for."""
+    team, agents = run.team, tuple(task.agents)
+    seated: dict[str, tuple[PolicyConfig, tuple[str, ...]]] = {}
+    for index in range(team.rounds):
+        if team.shared:
+            seated[folder_of("team", index)] = team.policy, agents
+            continue
+        for agent in agents:
+            config = team.seats.get(agent, team.policy)
+            if config.trainable or not index:
+                seated[folder_of(agent, index)] = config, (agent,)
+    return seated
+
+
+def _longest(
+    config: PolicyConfig, run: Experiment, task: Task[Any], agents: Sequence[str], examples: Sequence[Example]
+) -> tuple[int, int]:
+    """Of first prompts of a policy how many there are for one example at most, and the tokens of the longest."""
+    prompts = []
+    for example in examples:
+        state = task.reset(example)
+        prompts += [task.observe(state, agent, ()) for agent in task.acting(state) if agent in agents]
+    if not prompts:
+        return 1, 1
+    tokenizer = load_tokenizer(config.model, config.pad_token)
+    chat = ChatFormat(tokenizer, (tokenizer.eos_token_id,))
+    longest = sorted(set(prompts), key=_letters)[-SAMPLES:]
+    lengths = [_tokens(chat, prompt, chat_template=run.team.chat_template) for prompt in longest]
+    return len(agents), max(lengths)
+
+
+def _letters(prompt: Messages) -> int:
+    return sum(len(message.content) for message in prompt)
+
+
+def _tokens(chat: ChatFormat, prompt: Messages, *, chat_template: bool) -> int:
+    try:
+        return len(chat.encode(prompt, chat=chat_template))
+    except EngineError:  # told when the run begins
+        return _letters(prompt) // 4
+
+
+def _bodies(
+    run: Experiment,
+    task: Task[Any],
+    seated: Mapping[str, tuple[PolicyConfig, tuple[str, ...]]],
+    lengths: Mapping[str, Sequence[tuple[int, int]]],
+    device: torch.device,
+    trained: int,
+    held_out: int,
+) -> list[Body]:
+    """Policies, and the critics that judge those that learn."""
+    needs, width = run.algorithm.needs, run.algorithm.branching.width
+    keeps = bool(run.steps) and (bool(needs.reference) or needs.embeddings)
+    said = run.sampling.max_new_tokens
+    rounds = max(1, task.horizon // run.team.rounds)
+    bases, bodies = set[tuple[str, str]](), list[Body]()
+    for name, (config, agents) in seated.items():
+        size = model_size(config.model)
+        heard = (task.horizon - 1) * len(task.agents) * said  # what later rounds add, at the most
+        (_, train_length), (_, test_length) = lengths[name]
+        prompts = min(run.prompts, max(1, trained)) * len(agents)
+        sampled = Texts(prompts, width, train_length + heard, said)
+        learned = replace(sampled, prompts=prompts * rounds)
+        tested = Texts(max(1, held_out) * len(agents), run.evaluation.samples, test_length + heard, said)
+        learns = config.trainable and run.steps > 0
+        key = (config.model, config.dtype)
+        bodies.append(
+            Body(
+                name=name,
+                size=size,
+                itemsize=_itemsize(config, size, device),
+                trained=(size.adapter(config.lora) if config.lora.rank else size.parameters) if learns else 0,
+                adapter=config.lora.rank > 0,
+                owns=not config.lora.rank or key not in bases,
+                reference=keeps and learns,
+                older=run.team.partners.keep if run.team.partners.share and learns else 0,
+                critic=False,
+                sampled=sampled,
+                held_out=tested,
+                learned=learned,
+                written_out=size.written_out and device.type == "cpu",
+            )
+        )
+        if config.lora.rank:
+            bases.add(key)
+    return bodies + _critics(run, task, seated, bodies, bases, device)
+
+
+def _critics(
+    run: Experiment,
+    task: Task[Any],
+    seated: Mapping[str, tuple[PolicyConfig, tuple[str, ...]]],
+    policies: Sequence[Body],
+    bases: set[tuple[str, str]],
+    device: torch.device,
+) -> list[Body]:
+    """One for each policy that learns, or one for all of them."""
+    need, judged = run.algorithm.needs.critic, [body for body in policies if body.trained]
+    if need is None or not judged:
+        return []
+    critics = []
+    for policy in judged[:1] if need.sees == "joint" else judged:
+        own = seated[policy.name][0]
+        config = replace(own, model=run.critic.model or own.model, lora=run.critic.lora)
+        size, key, lora = model_size(config.model), (config.model, config.dtype), run.critic.lora
+        agents = len(task.agents) if need.sees == "joint" else 1
+        answer = policy.learned.answer if need.at == "token" else 1
+        shown = replace(policy.learned, prompt=policy.learned.prompt * agents, answer=answer)
+        critics.append(
+            replace(
+                policy,
+                name=f"critic-{policy.name}" if need.sees == "own" else "critic-joint",
+                size=size,
+                itemsize=_itemsize(config, size, device),
+                trained=size.width + (size.adapter(lora) if lora.rank else size.body),
+                adapter=lora.rank > 0,
+                owns=not lora.rank or key not in bases,
+                reference=False,
+                older=0,
+                critic=True,
+                learned=shown,
+                written_out=size.written_out and device.type == "cpu",
+            )
+        )
+        if lora.rank:
+            bases.add(key)
+    return critics
+
+
+def _itemsize(config: PolicyConfig, size: ModelSize, device: torch.device) -> int:
+    """Bytes of one weight, as `policies.local.load_model` chooses them."""
+    if config.dtype != "auto":
+        return 4 if config.dtype == "float32" else 2
+    return 2 if device.type == "cuda" or prefers_bfloat16(size.parameters) else 4
+
+
+def _described(config: PolicyConfig, bodies: Sequence[Body], name: str) -> str:
+    """A policy in a few words."""
+    body = next(body for body in bodies if body.name == name)
+    kind = "float32" if body.itemsize == 4 else "bfloat16"
+    how = f"adapter of rank {config.lora.rank}" if config.lora.rank else "all weights"
+    learns = how if body.trained else "does not learn"
+    return f"{config.model}, {body.size.parameters / 1e6:.1f} M parameters, {kind}, {learns}"
+
+
+def _seconds(plan: Plan) -> float:
+    """Of one step: products at the measured shares of the rate of this processor, and the rest of every layer.
+
+    A token costs two operations for each multiplication; its gradient twice that, or once below an adapter; computing
+    activations again once more.
+    """
+    bodies, batches, threads = plan.bodies, plan.batches, max(1, torch.get_num_threads())
+    workers = min(len(bodies), max(1, (os.cpu_count() or 1) // threads)) if plan.side_by_side else 1
+    seconds = 0.0
+    for body in bodies:
+        size, texts = body.size, body.learned
+        rate = 1e9 * workers * product_rate(torch.float32 if body.itemsize == 4 else torch.bfloat16)
+        answers = texts.prompts * texts.answers * texts.answer
+        read, table = texts.prompts * texts.prompt, size.vocabulary * size.width
+        if not body.critic:
+            spoken = 2 * (size.products * (answers + read) + table * answers)
+            batched = -(-texts.prompts * texts.answers * texts.row // batches.sampling)
+            seconds += (
+                spoken / (SAMPLING[body.itemsize] * rate) + LAYER * size.layers * texts.answer * batched / workers
+            )
+        if body.trained:
+            passes = 1 + (1 if body.adapter else 2) + batches.recompute
+            learned = 2 * passes * (size.products * (answers + read) + (0 if body.critic else table * answers))
+            pieces = -(-texts.tokens // batches.update)
+            seconds += learned / (UPDATE[body.itemsize] * rate) + 10 * LAYER * size.layers * pieces / workers
+    return seconds
+
+
+def _named(parts: Parts) -> dict[str, float]:
+    """All parts that count at the fullest time."""
+    fullest = max((parts.update, parts.sampling), key=lambda time: sum(time.values()))
+    return parts.lasting | fullest
