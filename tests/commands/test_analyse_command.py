@@ -85,7 +85,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
         mirrored.update(id(policy) for policy in team.policies if place.parent.name == "mirrored")
         return team
 
-    def say(policy: LocalPolicy, prompts: Sequence[Messages], seeds: Sequence[int], _: Sampling) -> list[Completion]:
+    def say(policy: LocalPolicy, prompts: Sequence[Messages], seeds: Sequence[int], *_: object) -> list[Completion]:
         pairs = zip(prompts, seeds, strict=True)
         return [relay.answer(policy.name, p[-1].content, seed, mirrored=id(policy) in mirrored) for p, seed in pairs]
 
@@ -198,7 +198,7 @@ def test_two_runs_of_a_game_play_each_other(
     kuhn = recipe("kuhn").task
     for name in ("a", "b"):
         make_run(name, replace(experiment(model_folder), task=kuhn, topology=Parallel()), model_folder, *PLAYERS)
-    passing = lambda policy, prompts, seeds, sampling: [Completion("1", token_ids=(1,)) for _ in prompts]  # noqa: E731
+    passing = lambda policy, prompts, *_: [Completion("1", token_ids=(1,)) for _ in prompts]  # noqa: E731
     monkeypatch.setattr("madrigal.policies.team.generate", passing)
     lines = printed(capsys, "runs/a", "runs/b")
     assert "Exploitability: 1.000 chips a hand; 100 % of its answers are legal." in lines

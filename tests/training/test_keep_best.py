@@ -70,10 +70,10 @@ def script(monkeypatch: pytest.MonkeyPatch, played: list[str]) -> Callable[[Sequ
     def set_up(returns: Sequence[float]) -> None:
         left = iter(returns)
 
-        def evaluate(*given: Any) -> tuple[Evaluation, list[Any]]:
+        def evaluate(*given: Any, **more: Any) -> tuple[Evaluation, list[Any]]:
             split = given[4] if len(given) > 4 else "test"
             played.append(split)
-            result, shown = evaluate_on(*given)
+            result, shown = evaluate_on(*given, **more)
             return (replace(result, return_percent=next(left)) if split == "validation" else result), shown
 
         monkeypatch.setattr(loop, "evaluate_on", evaluate)
