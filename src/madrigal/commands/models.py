@@ -105,8 +105,8 @@ def _from_hub(repository: str, folder: Path) -> None:
 
     if not hub_answers():
         raise ConfigError(
-            f"the hub is not reached from here, and {repository} is in no package; download it elsewhere, and name its "
-            "folder with --team.policy.model"
+            f"the hub is not reached from here; download {repository} elsewhere, and name its folder with "
+            "--team.policy.model"
         )
     with loading(f"model {repository}:", "try again; what was downloaded is kept"):
         snapshot = Path(snapshot_download(repository, allow_patterns=WEIGHTS))
