@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -115,8 +116,9 @@ def make_plan(run: Experiment, task: Task[Any], trained: Sequence[Example], held
     """
     device = pick_device(run.team.device)
     seated = _seated(run, task)
+    chat_of = cache(_chat_of)  # seats have models in common, and a tokenizer takes long to load
     lengths = {
-        name: [_longest(config, run, task, agents, examples) for examples in (trained, held_out)]
+        name: [_longest(chat_of, config, run, task, agents, examples) for examples in (trained, held_out)]
         for name, (config, agents) in seated.items()
     }
     bodies = _bodies(run, task, seated, lengths, device, len(trained), len(held_out))
@@ -219,8 +221,18 @@ def _seated(run: Experiment, task: Task[Any]) -> dict[str, tuple[PolicyConfig, t
     return seated
 
 
+def _chat_of(model: str, pad_token: str) -> ChatFormat:
+    tokenizer = load_tokenizer(model, pad_token)
+    return ChatFormat(tokenizer, (tokenizer.eos_token_id,))
+
+
 def _longest(
-    config: PolicyConfig, run: Experiment, task: Task[Any], agents: Sequence[str], examples: Sequence[Example]
+    chat_of: Callable[[str, str], ChatFormat],
+    config: PolicyConfig,
+    run: Experiment,
+    task: Task[Any],
+    agents: Sequence[str],
+    examples: Sequence[Example],
 ) -> tuple[int, int]:
     """Of first prompts of a policy how many there are for one example at most, and the tokens of the longest."""
     prompts = []
@@ -229,8 +241,7 @@ def _longest(
         prompts += [task.observe(state, agent, ()) for agent in task.acting(state) if agent in agents]
     if not prompts:
         return 1, 1
-    tokenizer = load_tokenizer(config.model, config.pad_token)
-    chat = ChatFormat(tokenizer, (tokenizer.eos_token_id,))
+    chat = chat_of(config.model, config.pad_token)
     longest = sorted(set(prompts), key=_letters)[-SAMPLES:]
     lengths = [_tokens(chat, prompt, chat_template=run.team.chat_template) for prompt in longest]
     return len(agents), max(lengths)
