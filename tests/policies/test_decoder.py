@@ -14,9 +14,9 @@ from fakes.borders import assert_same_answers
 from fakes.kin import MODELS, build
 from fakes.tiny import CPU, chat
 from madrigal.maths.batch import prompt_levels
-from madrigal.policies import cpu, forward
-from madrigal.policies.cpu import supports
+from madrigal.policies import decoders, llama
 from madrigal.policies.generate import generate
+from madrigal.policies.llama import supports
 from madrigal.policies.local import LocalPolicy
 from madrigal.settings import Lora, Sampling
 from madrigal.types import Completion
@@ -44,7 +44,7 @@ def both(
     prompts, seeds = [chat(text) for text in texts], range(len(texts))
     assert supports(policy.model)
     ours = generate(policy, prompts, seeds, sampling)
-    monkeypatch.setattr(cpu, "supports", lambda model: False)
+    monkeypatch.setattr(llama, "supports", lambda model: False)
     return ours, generate(policy, prompts, seeds, sampling)
 
 
@@ -59,15 +59,18 @@ def test_answers_are_those_of_the_librarys_code(
         assert len({len(one.token_ids) for one in ours}) > 2
 
 
-def test_logits_are_those_of_one_pass_over_the_whole_text(talker: LocalPolicy) -> None:
+@pytest.mark.parametrize("kind", [decoders.Decoder, decoders.GraphDecoder])
+def test_logits_are_those_of_one_pass_over_the_whole_text(
+    talker: LocalPolicy, kind: type[decoders.Decoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Written one by one, with rows dropped on the way until a whole prompt has gone and the groups are uneven."""
+    monkeypatch.setattr(decoders.GraphDecoder, "stretch", 8)
     torch.manual_seed(0)
     texts, kept = torch.randint(5, 50, (7, 30)), torch.arange(7)
     prompt_of = torch.tensor([0, 0, 1, 1, 2, 2, 2])
     encoded = [tuple(texts[n, :10].tolist()) for n in (0, 2, 4)]
     texts[:, :10] = torch.tensor(encoded)[prompt_of]
-    rows = forward.decoder(talker.model, prompt_levels(encoded, 0, CPU), prompt_of, 20)
-    assert isinstance(rows, cpu.CpuDecoder)
+    rows = kind(talker.model, prompt_levels(encoded, 0, CPU), prompt_of, 20)
     whole = talker.model(input_ids=texts).logits
     for t in range(10, 30):
         torch.testing.assert_close(rows.logits, whole[kept, t - 1], atol=1e-4, rtol=1e-4)
@@ -75,7 +78,8 @@ def test_logits_are_those_of_one_pass_over_the_whole_text(talker: LocalPolicy) -
             keep = {13: torch.tensor([0, 1, 3, 4, 6]), 19: torch.tensor([0, 2, 3, 4]), 25: torch.tensor([2, 3])}[t]
             rows.select(keep)
             kept = kept[keep]
-        rows.advance(texts[kept, t])
+        with torch.no_grad():
+            rows.advance(texts[kept, t])
 
 
 def test_a_new_call_sees_new_weights(talker: LocalPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,10 +146,12 @@ def test_bfloat16_is_nearer_to_float32_than_the_librarys_own_code(
             weight.copy_(rounded.float())
     prompts = prompt_levels([tuple(range(5, 45)), tuple(range(7, 30))], 0, CPU)
     errors = []
-    exact = forward.decoder(wide, prompts, torch.tensor([0, 1]), 1).logits.detach()
+    exact = decoders.decoder(wide, prompts, torch.tensor([0, 1]), 1).logits.detach()
     for written_out in (True, False):
-        monkeypatch.setattr(cpu, "supports", lambda model, answer=written_out: answer)
-        errors.append(float((forward.decoder(narrow, prompts, torch.tensor([0, 1]), 1).logits.detach() - exact).norm()))
+        monkeypatch.setattr(llama, "supports", lambda model, answer=written_out: answer)
+        errors.append(
+            float((decoders.decoder(narrow, prompts, torch.tensor([0, 1]), 1).logits.detach() - exact).norm())
+        )
     assert errors[0] < min(errors[1], 0.02 * float(exact.norm()))
 
 

@@ -14,8 +14,8 @@ from fakes import tiny
 from fakes.kin import MODELS, build
 from fakes.tiny import CPU, sample
 from madrigal.maths.batch import Batch, make_batch
-from madrigal.policies import cpu, fused
 from madrigal.policies import forward as reading
+from madrigal.policies import fused, llama
 from madrigal.policies.internals import output_logits
 from madrigal.policies.local import LocalPolicy
 from madrigal.settings import Lora
@@ -52,9 +52,9 @@ def test_three_ways_to_read_give_the_same_logits_and_gradients(
     assert len(batch.prompts) == (2 if len(samples) > 1 else 1)
     expected, slopes = read(model, batch, reading.hidden_in_one_pass)
     assert len(expected) == sum(len(s.turn.completion.token_ids) for s in samples)
-    assert cpu.supports(model)
+    assert llama.supports(model)
     for written_out in (True, False):
-        monkeypatch.setattr(cpu, "supports", lambda model, answer=written_out: answer)
+        monkeypatch.setattr(llama, "supports", lambda model, answer=written_out: answer)
         logits, found = read(model, batch, reading.hidden_before_actions)
         torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
         for parameter, slope in slopes.items():
@@ -71,7 +71,7 @@ def test_adapters_are_read_with_the_gradients_of_the_librarys_code(
             weight.copy_(0.2 * torch.randn_like(weight))
     batch, found = make_batch(forest(), 0, CPU), []
     for written_out in (True, False):
-        monkeypatch.setattr(cpu, "supports", lambda model, answer=written_out: answer)
+        monkeypatch.setattr(llama, "supports", lambda model, answer=written_out: answer)
         logits = output_logits(policy.model, reading.hidden_before_actions(policy.activate(), batch))
         slopes = torch.autograd.grad(logits.tanh().sum(), list(policy.parameters().values()))
         found.append((logits.detach(), slopes))
@@ -84,7 +84,7 @@ def test_adapters_are_read_with_the_gradients_of_the_librarys_code(
 def test_padding_that_was_said_has_the_gradient_of_the_models_own_code(policy: LocalPolicy, tied: bool) -> None:
     """None. Its row is zero in a fresh model, where the slope of a norm is 1 / sqrt(eps)."""
     model = build(policy, "llama", pad_token_id=0, tie_word_embeddings=tied)
-    assert not bool(model.model.embed_tokens.weight[0].any()) and cpu.supports(model)
+    assert not bool(model.model.embed_tokens.weight[0].any()) and llama.supports(model)
     batch = make_batch([sample((5, 6), (5, 0, 7, 9))], 0, CPU)
     (_, found), (_, expected) = (
         read(model, batch, how) for how in (reading.hidden_before_actions, reading.hidden_in_one_pass)
@@ -96,9 +96,9 @@ def test_padding_that_was_said_has_the_gradient_of_the_models_own_code(policy: L
 def test_each_token_is_read_once(policy: LocalPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
     """57 tokens of heads are read for 86 of prompts; the last token of an answer is never read."""
     model, batch, sizes = build(policy, "qwen3"), make_batch(forest(), 0, CPU), []
-    whole = cpu.read
+    whole = llama.read
     monkeypatch.setattr(
-        cpu, "read", lambda *given, **how: sizes.append(len(whole(*given).stream)) or whole(*given, **how)
+        llama, "read", lambda *given, **how: sizes.append(len(whole(*given).stream)) or whole(*given, **how)
     )
     reading.hidden_before_actions(model, batch)
     answers = sum(len(s.turn.completion.token_ids) - 1 for s in forest())
@@ -135,8 +135,8 @@ def test_matrices_beside_each_other_are_joined_without_a_copy(policy: LocalPolic
         torch.testing.assert_close(list(slopes), [part.cos() for part in parts])
     model = build(policy, "qwen3")
     before = {name: weight.clone() for name, weight in model.named_parameters()}
-    cpu.pack(model)
+    llama.pack(model)
     assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
-    layer = cpu.layer_weights(model.model.layers[0])
+    layer = llama.layer_weights(model.model.layers[0])
     assert layer.qkv.weight.data_ptr() == model.model.layers[0].self_attn.q_proj.weight.data_ptr()
     assert layer.gate_up.weight.data_ptr() == model.model.layers[0].mlp.gate_proj.weight.data_ptr()

@@ -20,8 +20,8 @@ from fakes.sums import sums_run
 from madrigal import cli
 from madrigal.config import Experiment
 from madrigal.maths.batch import token_batch
-from madrigal.policies.cpu import pack
 from madrigal.policies.forward import hidden_before_actions
+from madrigal.policies.llama import pack
 from madrigal.policies.machine import free_memory
 from madrigal.policies.sizes import ModelSize, model_size, size_of
 from madrigal.recipes import recipe

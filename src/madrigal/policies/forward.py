@@ -1,6 +1,6 @@
-"""How a model is called: to read batches with gradients, and to decode.
+"""How a model is called to read batches with gradients.
 
-Llama, Qwen2 and Qwen3 on a CPU run `cpu`; every other model, device and adapter runs the library's own code.
+Llama, Qwen2 and Qwen3 run `llama`; every other model and adapter runs the library's own code.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ from typing import Any, Protocol
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers.cache_utils import Cache, DynamicCache
 
 from madrigal.maths.batch import Batch, PrefixLevel
 from madrigal.maths.losses import TokenLogprobs
 from madrigal.maths.sampling import filtered_logits
-from madrigal.policies import cpu
-from madrigal.policies.internals import additive_mask, output_logits, plain_model, recomputable_layers, roomy_cache
+from madrigal.policies import llama
+from madrigal.policies.internals import plain_model, recomputable_layers
 from madrigal.settings import OptimizerConfig, Sampling
 from madrigal.types import ConfigError
 
@@ -45,23 +44,23 @@ def forward_fn(config: OptimizerConfig) -> Reader:
 
 def hidden_before_actions(model: Any, batch: Batch) -> Float[Tensor, "M D"]:
     """The hidden states that each sampled token was drawn from; a prompt is read once for all of its answers."""
-    return _cpu_hidden(model, batch) if cpu.supports(model) else _cached_hidden(model, batch)
+    return _written_hidden(model, batch) if llama.supports(model) else _cached_hidden(model, batch)
 
 
 def hidden_recomputed(model: Any, batch: Batch) -> Float[Tensor, "M D"]:
     """The same, with activations computed again for the gradient."""
-    return _cpu_hidden(model, batch, recompute=True) if cpu.supports(model) else hidden_in_one_pass(model, batch)
+    return _written_hidden(model, batch, recompute=True) if llama.supports(model) else hidden_in_one_pass(model, batch)
 
 
-def _cpu_hidden(model: Any, batch: Batch, *, recompute: bool = False) -> Float[Tensor, "M D"]:
+def _written_hidden(model: Any, batch: Batch, *, recompute: bool = False) -> Float[Tensor, "M D"]:
     """An answer's first token is drawn after its prompt, every other one after the token before it."""
     answers = PrefixLevel(batch.actions[:, :-1], batch.mask[:, 1:], batch.prompt_of)
     levels = (*batch.prompts, answers) if answers.tokens.shape[1] else batch.prompts
-    stream = cpu.read(model, levels, recompute=recompute).stream
-    before = torch.zeros(batch.mask.shape, dtype=torch.long)
-    before[:, 0] = cpu.row_ends(batch.prompts)[batch.prompt_of]
-    before[:, 1:][answers.mask] = torch.arange(len(stream))[len(stream) - int(answers.mask.sum()) :]
-    return cpu.hidden_states(model, stream.index_select(0, before[batch.mask]))
+    stream = llama.read(model, levels, recompute=recompute).stream
+    before, above = torch.zeros_like(batch.actions), len(stream) - int(answers.mask.sum())
+    before[:, 0] = llama.row_ends(batch.prompts)[batch.prompt_of]
+    before[:, 1:][answers.mask] = torch.arange(above, len(stream), device=stream.device)
+    return llama.hidden_states(model, stream.index_select(0, before[batch.mask]))
 
 
 def _cached_hidden(model: Any, batch: Batch) -> Float[Tensor, "M D"]:
@@ -186,43 +185,3 @@ def check_recomputing(model: Any, config: OptimizerConfig, owner: str) -> None:
             f"{owner}: optimizer.gradient_checkpointing is set, but activations of a {model.config.model_type} model "
             "cannot be recomputed; leave it out, or take another model"
         )
-
-
-def decoder(
-    model: Any, prompts: Sequence[PrefixLevel], prompt_of: Tensor, room: int
-) -> cpu.CpuDecoder | LibraryDecoder:
-    """Reads distinct prompts, each once, and begins a row for each of `prompt_of`; `room` tokens at the most."""
-    if cpu.supports(model):
-        return cpu.CpuDecoder(model, prompts, prompt_of, room)
-    return LibraryDecoder(model, prompts, prompt_of)
-
-
-class LibraryDecoder:
-    """The rows that are being written, and the logits of their next tokens, by the library's own code."""
-
-    def __init__(self, model: Any, prompts: Sequence[PrefixLevel], prompt_of: Tensor) -> None:
-        self.model, self.cache = model, roomy_cache(model)
-        hidden, cached = read_prompts(model, prompts, self.cache)
-        self.logits = output_logits(model, hidden)
-        self.mask, self.position = additive_mask(cached, model.dtype), cached.sum(-1)
-        self.select(prompt_of)
-
-    def select(self, keep: Tensor) -> None:
-        """Keeps these rows."""
-        self.mask = None if self.mask is None else self.mask[keep]
-        self.position, self.logits = self.position[keep], self.logits[keep]
-        self.cache.batch_select_indices(keep)
-
-    def advance(self, token: Tensor) -> None:
-        """Writes one token per row."""
-        if self.mask is not None:
-            self.mask = functional.pad(self.mask, (0, 1))
-        hidden = last_hidden(
-            self.model,
-            input_ids=token[:, None],
-            attention_mask=self.mask,
-            position_ids=self.position[:, None],
-            past_key_values=self.cache,
-            use_cache=True,
-        )
-        self.logits, self.position = output_logits(self.model, hidden[:, -1]), self.position + 1

@@ -87,11 +87,14 @@ class _Inherited(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Float[Tensor, "P ..."], parent: Int[Tensor, " R"]) -> Float[Tensor, "R ..."]:
-        ctx.parents, ctx.count = parent.tolist(), len(rows)
+        ctx.parents, ctx.count = parent.tolist() if parent.is_cpu else parent, len(rows)
         return rows.index_select(0, parent)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        if not grad.is_cpu:  # a launch per row would take longer than a product with zeros and ones
+            of_parent = torch.arange(ctx.count, device=grad.device)[:, None] == ctx.parents
+            return (of_parent.to(grad.dtype) @ grad.flatten(1)).view(ctx.count, *grad.shape[1:]), None
         grads = grad.new_zeros((ctx.count, *grad.shape[1:]))
         sums = grads.unbind()
         for row, parent in zip(grad.unbind(), ctx.parents, strict=True):
@@ -99,7 +102,14 @@ class _Inherited(torch.autograd.Function):
         return grads, None
 
 
-normed: Callable[[Tensor, Tensor, float], Tensor] = _Normed.apply
+def normed(x: Float[Tensor, "M *H D"], weight: Float[Tensor, "*H D"], eps: float) -> Float[Tensor, "M *H D"]:
+    """Root-mean-square normalization over the last axis, in float32; the result has the type of `weight`."""
+    if x.is_cpu:
+        y: Tensor = _Normed.apply(x, weight, eps)  # type: ignore[no-untyped-call]
+        return y
+    return functional.rms_norm(x.float(), x.shape[-1:], None, eps).to(weight.dtype) * weight
+
+
 joined: Callable[..., Tensor] = _Joined.apply
 gated: Callable[[Tensor], Tensor] = _Gated.apply
 inherited: Callable[[Tensor, Tensor], Tensor] = _Inherited.apply

@@ -18,13 +18,12 @@ from torch import Tensor
 
 from madrigal.maths.batch import batches_by_size, prompt_levels
 from madrigal.maths.sampling import check_finite, draw
-from madrigal.policies.forward import decoder
+from madrigal.policies.decoders import decoder
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.machine import release
 from madrigal.settings import Sampling
 from madrigal.types import Completion, EngineError, Messages
 
-KEPT = 7 / 8  # rows that ended are dropped when no larger share is left: each time, the cache is copied
 SAMPLING_TOKENS = 65536  # padded tokens in one batch, where memory suffices
 GPU_LOOK = 16  # tokens between two looks at which rows have ended: at each, a GPU stands still until it has answered
 
@@ -97,7 +96,7 @@ def _generate(
             left = [n for n, over in enumerate(done) if not over]
             if not left:
                 break
-            if len(left) <= KEPT * len(present):
+            if len(left) <= rows.crowded * len(present):
                 keep, present = torch.tensor(left, device=device), [present[n] for n in left]
                 rows.select(keep)
                 index, token, ended = index[keep], token[keep], ended[keep]

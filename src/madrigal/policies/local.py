@@ -18,9 +18,9 @@ from madrigal.policies.adapters import adapter_name, adapter_parameters, load_ad
 from madrigal.policies.catalog import CATALOG, fetched
 from madrigal.policies.chat import ChatFormat
 from madrigal.policies.check_model import check_cache, check_output, check_rows, check_weights, context_of, loading
-from madrigal.policies.cpu import pack
 from madrigal.policies.gguf import converted
 from madrigal.policies.internals import has_adapter
+from madrigal.policies.llama import pack
 from madrigal.policies.machine import prefers_bfloat16
 from madrigal.policies.starter import model_path
 from madrigal.policies.token_pieces import TokenPieces

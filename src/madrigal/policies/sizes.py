@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from madrigal.policies import cpu
+from madrigal.policies import llama
 from madrigal.policies.check_model import loading
 from madrigal.policies.internals import recomputable_layers
 from madrigal.policies.local import advice, resolve_model
@@ -31,7 +31,7 @@ class ModelSize:
         heads, kv_heads, head: of queries, of keys and values, and the numbers in each.
         vocabulary: rows of the embedding.
         normed_heads: whether queries and keys are normed.
-        written_out: whether `policies.cpu` runs it, on a processor.
+        written_out: whether `policies.llama` runs it, on a processor.
         recomputable: whether activations can be computed again.
         linear: by path, inputs and outputs of each linear layer but the last.
     """
@@ -115,7 +115,7 @@ def size_of(model: Any) -> ModelSize:
         head=int(getattr(config, "head_dim", None) or width // heads),
         vocabulary=int(embedding.weight.shape[0]),
         normed_heads="q_norm" in {path.rpartition(".")[2] for path, _ in model.named_modules()},
-        written_out=type(model) in cpu.FAMILY,
+        written_out=type(model) in llama.FAMILY,
         recomputable=bool(recomputable_layers(model)),
         linear=linear,
     )

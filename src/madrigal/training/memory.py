@@ -64,7 +64,7 @@ class Body:
         older: snapshots of what it trains that are kept.
         critic: whether it has a head of values in place of logits, and never speaks.
         sampled, held_out, learned: what it writes in a training step, in an evaluation, and learns from.
-        written_out: whether `policies.cpu` runs it.
+        written_out: whether `policies.llama` runs it.
     """
 
     name: str

@@ -1,11 +1,11 @@
-"""Llama, Qwen2 and Qwen3 written out for the CPU: reading with gradients, and decoding.
+"""Llama, Qwen2 and Qwen3 written out: their matrices, their layers, and reading with gradients.
 
-On a CPU a small model spends most of its time outside its matrix products. Here these are few and large: queries, keys
+A small model spends most of its time outside its matrix products. Here these are few and large: queries, keys
 and values are one product, and so are the two halves of the gate; tokens are packed, so that only attention sees
 padding; what several answers or prompts begin with is read once (`PrefixLevel`). Products are in the type of the
 weights, float32 or bfloat16; the residual stream is float32 in both. Low-rank adapters are products of their own while
-learning, and folded into the matrices while decoding in float32. Tests hold every number and gradient against the
-library's own code.
+learning, and folded into the matrices while decoding in float32 (`decoders`). Tests hold every number and gradient
+against the library's own code.
 
 Shapes: M packed tokens; R rows of N columns in a level; K keys; H query heads in groups that share one of the p
 key-value heads; d numbers per head; D the width of the residual stream.
@@ -36,7 +36,7 @@ ROTATIONS = ("default", "linear", "llama3")  # those whose angles do not depend 
 def supports(model: Any) -> bool:
     """Whether what is written here computes what the model computes."""
     model = plain_model(model)
-    if type(model) not in FAMILY or model.device.type != "cpu" or model.dtype not in TYPES:
+    if type(model) not in FAMILY or model.dtype not in TYPES:
         return False
     config, layers = model.config, model.model.layers
     linear = [part for layer in layers for part in (*_projections(layer), layer.mlp.down_proj)]
@@ -182,7 +182,8 @@ def pack(model: Any) -> None:
 
 def rotary_tables(model: Any, length: int) -> tuple[Tensor, Tensor]:
     """Cosines and signed sines of the first `length` positions, [length d]: rotated = x cos + roll(x, d/2) sin."""
-    cos, sin = (table[0] for table in model.model.rotary_emb(model.lm_head.weight, torch.arange(length)[None]))
+    positions = torch.arange(length, device=model.device)[None]
+    cos, sin = (table[0] for table in model.model.rotary_emb(model.lm_head.weight, positions))
     half = sin.shape[-1] // 2
     return cos, torch.cat([-sin[:, :half], sin[:, half:]], dim=-1)
 
@@ -190,7 +191,7 @@ def rotary_tables(model: Any, length: int) -> tuple[Tensor, Tensor]:
 # Steps that reading and decoding share
 
 
-def _queries_keys_values(
+def queries_keys_values(
     stream: Float[Tensor, "M D"], layer: LayerWeights, cos: Tensor, sin: Tensor, eps: float
 ) -> tuple[Float[Tensor, "M H+p d"], Float[Tensor, "M p d"]]:
     """Queries and keys, normed and rotated (`cos` and `sin` are [M 1 d]), and values."""
@@ -201,7 +202,7 @@ def _queries_keys_values(
     return torch.addcmul(queries_keys * cos, queries_keys.roll(cos.shape[-1] // 2, -1), sin), values
 
 
-def _after_attention(
+def after_attention(
     stream: Float[Tensor, "M D"], attended: Float[Tensor, "M Hd"], layer: LayerWeights, eps: float
 ) -> Float[Tensor, "M D"]:
     """What a layer makes of the stream and of what attention found."""
@@ -278,8 +279,8 @@ def read(model: Any, levels: Sequence[PrefixLevel], *, recompute: bool = False) 
     embedding, eps = model.model.embed_tokens, model.config.rms_norm_eps
 
     def through(layer: LayerWeights, stream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        attended, keys, values = _attend(*_queries_keys_values(stream, layer, cos, sin, eps), grids, layer)
-        return _after_attention(stream, attended, layer, eps), keys, values
+        attended, keys, values = _attend(*queries_keys_values(stream, layer, cos, sin, eps), grids, layer)
+        return after_attention(stream, attended, layer, eps), keys, values
 
     # The padding token learns nothing, as in the library.
     stream = functional.embedding(tokens, embedding.weight, embedding.padding_idx).float()
@@ -305,13 +306,14 @@ def _lay_out(
 ) -> tuple[list[_Grid], Int[Tensor, " M"], Bool[Tensor, "R K"]]:
     """The grids, the position of every real token, and which keys the rows of the last level see."""
     grids, positions = [], []
-    mask = torch.zeros((len(levels[0].tokens), 0), dtype=torch.bool)
+    mask = levels[0].mask[:, :0]
     for level in levels:
         rows, width = level.tokens.shape
         above = mask[level.parent]
-        own = level.mask[:, None, :] & torch.ones(width, width, dtype=torch.bool).tril()
+        own = level.mask[:, None, :] & torch.ones(width, width, dtype=torch.bool, device=mask.device).tril()
         visible = torch.cat([above[:, None].expand(rows, width, above.shape[1]), own], dim=-1)
-        bias = torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, torch.finfo(dtype).min)
+        bias = torch.zeros(visible.shape, dtype=dtype, device=mask.device)
+        bias = bias.masked_fill_(~visible, torch.finfo(dtype).min)
         cells = level.mask.flatten().nonzero()[:, 0]
         grids.append(_Grid(rows, width, cells, level.parent, bias.repeat(1, group, 1)[:, None]))
         positions.append((above.sum(-1, keepdim=True) + level.mask.cumsum(-1) - 1)[level.mask])
@@ -342,140 +344,3 @@ def _attend(
         attended.append(flat if len(grid.cells) == len(flat) else flat.index_select(0, grid.cells))
         start = level.stop
     return torch.cat(attended), all_keys, all_values
-
-
-# Decoding
-
-
-@dataclass(slots=True)
-class _LayerCache:
-    """Keys and values of a layer, in float32: the prompts', [Q p, P, d], and room for the answers', [B p, room, d]."""
-
-    prompt_keys: Tensor
-    prompt_values: Tensor
-    keys: Tensor
-    values: Tensor
-
-    def select(self, rows: Tensor, prompts: Tensor, written: int) -> None:
-        """Keeps these rows and prompts."""
-        self.keys, self.values = (_selected(store, rows, written) for store in (self.keys, self.values))
-        if len(prompts) < len(self.prompt_keys):
-            self.prompt_keys, self.prompt_values = self.prompt_keys[prompts], self.prompt_values[prompts]
-
-
-class CpuDecoder:
-    """The rows that are being written, and the logits of their next tokens; a third of the library's time per token.
-
-    The keys and values of a prompt are held once for all its siblings, whose queries are stacked into one product. One
-    softmax runs over the scores of prompt and answer together. Weights are read when a decoder is made, and a decoder
-    lives for one call: never stale.
-
-    Shapes: Q prompts of at most P tokens, B rows, S the most siblings that share a prompt.
-    """
-
-    def __init__(self, model: Any, prompts: Sequence[PrefixLevel], prompt_of: Tensor, room: int) -> None:
-        """Reads prompts and takes up from there.
-
-        Args:
-            prompts: levels with a row per distinct prompt at the bottom.
-            prompt_of: [B] the prompt of each row.
-            room: the most tokens that will be written.
-        """
-        reading = read(model, prompts)
-        self.model = model = plain_model(model)
-        self.eps, self.kv_heads = model.config.rms_norm_eps, model.config.num_key_value_heads
-        # In bfloat16 what an adapter adds would be rounded away.
-        fold = model.dtype == torch.float32
-        self.layers = [layer.folded() if fold else layer for layer in reading.layers]
-        self.caches = [
-            _layer_cache(keys.float(), values.float(), len(prompt_of), room)
-            for keys, values in zip(reading.keys, reading.values, strict=True)
-        ]
-        self.cos, self.sin = rotary_tables(model, reading.mask.shape[1] + room)
-        self.padding = torch.zeros(reading.mask.shape).masked_fill(~reading.mask, float("-inf"))
-        self.position, self.written = reading.mask.sum(-1)[prompt_of], 0
-        self.logits = self._logits(reading.stream[row_ends(prompts)])[prompt_of]
-        self._place_siblings(prompt_of)
-
-    def _place_siblings(self, prompt_of: Tensor) -> None:
-        """Gives every row one of the S slots of its prompt."""
-        self.prompt_of = prompt_of
-        count = torch.bincount(prompt_of, minlength=len(self.padding))
-        first, siblings = count.cumsum(0) - count, int(count.max())
-        order = prompt_of.argsort(stable=True)
-        rank = torch.empty_like(order)
-        rank[order] = torch.arange(len(order)) - first[prompt_of[order]]
-        self.slot_of = prompt_of * siblings + rank
-        self.all_in_order = torch.equal(self.slot_of, torch.arange(len(count) * siblings))
-        self.row_in = torch.zeros(len(count) * siblings, dtype=torch.long)
-        self.row_in[self.slot_of] = torch.arange(len(prompt_of))
-        self.mask = self.padding.repeat_interleave(self.kv_heads, dim=0)[:, None]
-
-    def select(self, keep: Tensor) -> None:
-        """Keeps these rows, and of the prompts those that are still asked for."""
-        prompts, prompt_of = torch.unique(self.prompt_of[keep], return_inverse=True)
-        heads = torch.arange(self.kv_heads)
-        for cache in self.caches:
-            cache.select(
-                (keep[:, None] * self.kv_heads + heads).flatten(),
-                (prompts[:, None] * self.kv_heads + heads).flatten(),
-                self.written,
-            )
-        self.padding, self.position, self.logits = self.padding[prompts], self.position[keep], self.logits[keep]
-        self._place_siblings(prompt_of)
-
-    def advance(self, token: Tensor) -> None:
-        """Writes one token per row."""
-        cos, sin = self.cos[self.position][:, None], self.sin[self.position][:, None]
-        stream = functional.embedding(token, self.model.model.embed_tokens.weight).float()
-        for layer, cache in zip(self.layers, self.caches, strict=True):
-            queries_keys, value = _queries_keys_values(stream, layer, cos, sin, self.eps)
-            attended = self._attend(queries_keys.float(), value.float(), cache, layer.scaling)
-            stream = _after_attention(stream, attended.to(queries_keys.dtype), layer, self.eps)
-        self.logits = self._logits(stream)
-        self.position = self.position + 1
-        self.written += 1
-
-    def _logits(self, stream: Tensor) -> Tensor:
-        return functional.linear(hidden_states(self.model, stream), self.model.lm_head.weight)
-
-    def _attend(self, queries_keys: Tensor, value: Tensor, cache: _LayerCache, scaling: float) -> Tensor:
-        """[B, H d] what attention gives every row, over its prompt and its own answer."""
-        rows, end = len(value), self.written + 1
-        query, key = queries_keys[:, : -self.kv_heads] * scaling, queries_keys[:, -self.kv_heads :]
-        cache.keys[:, self.written] = key.reshape(-1, key.shape[-1])
-        cache.values[:, self.written] = value.reshape(-1, value.shape[-1])
-        keys, values = cache.keys[:, :end], cache.values[:, :end]
-        query = query.reshape(rows, self.kv_heads, -1, query.shape[-1])
-        own = torch.bmm(query.flatten(0, 1), keys.transpose(1, 2)).view(rows, self.kv_heads, -1, end)
-        shared = torch.baddbmm(self.mask, self._stack(query), cache.prompt_keys.transpose(1, 2))
-        weights = torch.cat([self._unstack(shared), own], dim=-1).softmax(dim=-1)
-        answer = torch.bmm(weights[..., -end:].flatten(0, 1), values).view(query.shape)
-        prompt = torch.bmm(self._stack(weights[..., :-end]), cache.prompt_values)
-        return answer.add_(self._unstack(prompt)).view(rows, -1)
-
-    def _stack(self, each: Tensor) -> Tensor:
-        """Siblings' rows below one another: [B, p, group, n] becomes [Q p, S group, n]."""
-        slots = each if self.all_in_order else each[self.row_in]
-        grid = slots.view(len(self.padding), -1, *each.shape[1:]).transpose(1, 2)
-        return grid.reshape(len(self.mask), -1, each.shape[-1])
-
-    def _unstack(self, stacked: Tensor) -> Tensor:
-        """The inverse of `_stack`."""
-        prompts, slots, width = len(self.padding), len(self.row_in), stacked.shape[-1]
-        grid = stacked.view(prompts, self.kv_heads, slots // prompts, -1, width).transpose(1, 2)
-        each = grid.reshape(slots, self.kv_heads, -1, width)
-        return each if self.all_in_order else each[self.slot_of]
-
-
-def _layer_cache(keys: Float[Tensor, "Q p P d"], values: Float[Tensor, "Q p P d"], rows: int, room: int) -> _LayerCache:
-    """The cache of one layer, with nothing written yet."""
-    shape = (rows * keys.shape[1], room, keys.shape[-1])
-    return _LayerCache(keys.flatten(0, 1), values.flatten(0, 1), keys.new_empty(shape), keys.new_empty(shape))
-
-
-def _selected(store: Tensor, rows: Tensor, written: int) -> Tensor:
-    """Some rows of a store, with the same room."""
-    new = store.new_empty((len(rows), *store.shape[1:]))
-    new[:, :written] = store[rows, :written]
-    return new

@@ -1,0 +1,190 @@
+"""Decode and update rates on a GPU, beside transformers' generate and what the card allows.
+
+    python scripts/gpu/rates.py --shape qwen3-1.7b
+
+Random weights, bfloat16; 8 prompts of 256 tokens with 8 answers each of 256 tokens. One JSON line per measurement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+from madrigal.learning.learner import Learner
+from madrigal.maths.losses import policy_gradient, sum_per_sequence
+from madrigal.policies.generate import generate
+from madrigal.policies.llama import pack
+from madrigal.policies.local import LocalPolicy, load_tokenizer
+from madrigal.settings import OptimizerConfig, Sampling
+from madrigal.types import Completion, Message, Sample, Turn
+
+NAMES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+NAMES += ("num_key_value_heads", "head_dim")
+SHAPES = {
+    "qwen3-1.7b": (Qwen3ForCausalLM, Qwen3Config, (151936, 2048, 6144, 28, 16, 8, 128)),
+    "smollm2-135m": (LlamaForCausalLM, LlamaConfig, (49152, 576, 1536, 30, 9, 3, 64)),
+    "tiny": (Qwen3ForCausalLM, Qwen3Config, (8192, 64, 128, 2, 4, 2, 16)),  # to try the script on any machine
+}
+PROMPTS, WIDTH, READ = 8, 8, 256
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=list(SHAPES), default="qwen3-1.7b")
+    parser.add_argument("--new", type=int, default=256)
+    options = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "processor"
+    product, copy = ceilings(device, 512 if options.shape == "tiny" else 8192)
+    report("ceilings", shape=options.shape, card=name, product_tflops=product / 1e12, copy_tb_s=copy / 1e12)
+    policy = random_policy(options.shape, device)
+    answers = decode(policy, options.new, copy)
+    theirs(policy, options.new)
+    update(policy, answers, product)
+
+
+def report(what: str, **numbers: Any) -> None:
+    rounded = {key: round(value, 3) if isinstance(value, float) else value for key, value in numbers.items()}
+    print(json.dumps({"measured": what, **rounded}), flush=True)
+
+
+def seconds(work: Callable[[], object], device: torch.device, times: int) -> float:
+    """The median of several runs; one before them is not counted."""
+    taken = []
+    for _ in range(times + 1):
+        began = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        taken.append(time.perf_counter() - began)
+    return median(taken[1:])
+
+
+def ceilings(device: torch.device, size: int) -> tuple[float, float]:
+    """bfloat16 products in operations per second, and copies in bytes read and written per second."""
+    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    product = 2 * size**3 * 10 / seconds(lambda: [a @ b for _ in range(10)], device, 3)
+    large = torch.randn(size * size * 16, device=device, dtype=torch.bfloat16)
+    other = torch.empty_like(large)
+    return product, 10 * 2 * large.nbytes / seconds(lambda: [other.copy_(large) for _ in range(10)], device, 3)
+
+
+def random_policy(shape: str, device: torch.device) -> LocalPolicy:
+    torch.manual_seed(0)
+    kind, config, numbers = SHAPES[shape]
+    settings: dict[str, Any] = {"tie_word_embeddings": True, "max_position_embeddings": 4096}
+    with device:
+        model = kind(config(**dict(zip(NAMES, numbers, strict=True)), **settings)).to(torch.bfloat16).eval()
+    pack(model)
+    return LocalPolicy("policy", model, load_tokenizer("starter:small"), chat_template=False)
+
+
+def decode(policy: LocalPolicy, new: int, copy: float) -> list[Completion]:
+    """Ours, with the fewest bytes that every token must read: weights, each prompt's keys and values once, answers'."""
+    generator = torch.Generator().manual_seed(0)
+    texts = ["".join(chr(97 + int(n)) for n in torch.randint(26, (READ,), generator=generator)) for _ in range(PROMPTS)]
+    prompts = [(Message("user", text),) for text in texts for _ in range(WIDTH)]
+    sampling, found = Sampling(max_new_tokens=new), list[Completion]()
+
+    def work() -> None:
+        found[:] = generate(policy, prompts, range(len(prompts)), sampling, token_budget=1 << 30)
+
+    taken = seconds(work, policy.device, 3)
+    prefill = seconds(
+        lambda: generate(policy, prompts, range(len(prompts)), Sampling(max_new_tokens=1)), policy.device, 3
+    )
+    config = policy.model.config
+    key = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * policy.model.dtype.itemsize
+    read = sum(len(ids) for ids in {one.prompt_ids for one in found})
+    fewest = sum(p.nbytes for p in policy.model.parameters()) + key * (read + len(prompts) * new / 2)
+    step = (taken - prefill) / max(1, new - 1)
+    report(
+        "decode",
+        rows=len(prompts),
+        prompt_tokens=read // PROMPTS,
+        seconds=taken,
+        prefill_seconds=prefill,
+        tokens_per_second=sum(len(one.token_ids) for one in found) / taken,
+        milliseconds_per_token=1000 * step,
+        share_of_bandwidth=fewest / step / copy,
+    )
+    return found
+
+
+def theirs(policy: LocalPolicy, new: int) -> None:
+    """transformers' generate on the same work."""
+    ids = torch.randint(3, 400, (PROMPTS * WIDTH, READ), device=policy.device)
+
+    def work() -> None:
+        policy.model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=True,
+            top_k=0,
+            max_new_tokens=new,
+            min_new_tokens=new,
+            pad_token_id=0,
+        )
+
+    taken = seconds(work, policy.device, 1)
+    report("transformers generate", seconds=taken, tokens_per_second=ids.shape[0] * new / taken)
+
+
+def update(policy: LocalPolicy, answers: list[Completion], product: float) -> None:
+    """One optimizer step on all answers, for several micro-batches; operations as in 6 N per token, attention added."""
+    policy.model.requires_grad_(True)
+    config = policy.model.config
+    turns = [Turn(agent="policy", round=0, prompt=(Message("user", "x"),), completion=one) for one in answers]
+    samples = [Sample(turn, advantage=(-1.0) ** n, return_=0.0) for n, turn in enumerate(turns)]
+    written = sum(len(one.token_ids) for one in answers)
+    read = {one.prompt_ids for one in answers}
+    matrices = sum(p.numel() for name, p in policy.model.named_parameters() if "layers" in name)
+    seen = sum(len(ids) ** 2 / 2 for ids in read)
+    seen += sum(len(o.token_ids) * (len(o.prompt_ids) + len(o.token_ids) / 2) for o in answers)
+    operations = 6 * matrices * (sum(map(len, read)) + written) + 6 * written * config.vocab_size * config.hidden_size
+    operations += 12 * config.num_hidden_layers * config.num_attention_heads * config.head_dim * seen
+    for budget in (8192, 32768):
+        for recompute in (False, True):
+            torch.cuda.reset_peak_memory_stats() if policy.device.type == "cuda" else None
+            learner = Learner(
+                policy,
+                OptimizerConfig(lr=1e-6, token_budget=budget, gradient_checkpointing=recompute, mismatch_tolerance=1e9),
+                Sampling(max_new_tokens=1024),
+            )
+            found = dict[str, float]()
+
+            def work(learner: Learner = learner, found: dict[str, float] = found) -> None:
+                found.update(
+                    learner.update(
+                        [samples],
+                        lambda output, batch: sum_per_sequence(
+                            policy_gradient(output.logprobs, batch.advantages), batch.mask, batch.weights
+                        ),
+                    )
+                )
+
+            taken = seconds(work, policy.device, 3)
+            peak = torch.cuda.max_memory_allocated() / 1e9 if policy.device.type == "cuda" else 0.0
+            report(
+                "update",
+                token_budget=budget,
+                recompute=recompute,
+                seconds=taken,
+                tokens=written,
+                tflops=operations / taken / 1e12,
+                share_of_products=operations / taken / product,
+                peak_gb=peak,
+                mismatch=found["logprob_mismatch"],
+            )
+            del learner
+
+
+if __name__ == "__main__":
+    main()
