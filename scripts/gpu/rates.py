@@ -46,8 +46,8 @@ def main() -> None:
     report("ceilings", shape=options.shape, card=name, product_tflops=product / 1e12, copy_tb_s=copy / 1e12)
     policy = random_policy(options.shape, device)
     answers = decode(policy, options.new, copy)
-    theirs(policy, options.new)
     update(policy, answers, product)
+    theirs(policy, options.new)
 
 
 def report(what: str, **numbers: Any) -> None:
@@ -150,12 +150,12 @@ def update(policy: LocalPolicy, answers: list[Completion], product: float) -> No
     seen += sum(len(o.token_ids) * (len(o.prompt_ids) + len(o.token_ids) / 2) for o in answers)
     operations = 6 * matrices * (sum(map(len, read)) + written) + 6 * written * config.vocab_size * config.hidden_size
     operations += 12 * config.num_hidden_layers * config.num_attention_heads * config.head_dim * seen
-    for budget in (8192, 32768):
-        for recompute in (False, True):
+    for budget in (4096, 16384):
+        for compiled in (False, True):
             torch.cuda.reset_peak_memory_stats() if policy.device.type == "cuda" else None
             learner = Learner(
                 policy,
-                OptimizerConfig(lr=1e-6, token_budget=budget, gradient_checkpointing=recompute, mismatch_tolerance=1e9),
+                OptimizerConfig(lr=1e-6, token_budget=budget, compile=compiled, mismatch_tolerance=1e9),
                 Sampling(max_new_tokens=1024),
             )
             found = dict[str, float]()
@@ -175,7 +175,7 @@ def update(policy: LocalPolicy, answers: list[Completion], product: float) -> No
             report(
                 "update",
                 token_budget=budget,
-                recompute=recompute,
+                compiled=compiled,
                 seconds=taken,
                 tokens=written,
                 tflops=operations / taken / 1e12,

@@ -165,6 +165,8 @@ def _module_to(plain: Callable[..., nn.Module], self: nn.Module, *args: Any, **k
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Makes "auto" mean the pretended GPU; returns how often, and for what, the processor waited for it."""
+    if torch.cuda.is_available():
+        pytest.skip("pretends to be a GPU where there is none")
     _device_constructors()  # torch keeps the list that it makes at the first call: of the plain ones, then
     for owner, name, wrapper in (
         *((torch, maker, _made) for maker in MAKERS),

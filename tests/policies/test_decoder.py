@@ -59,18 +59,14 @@ def test_answers_are_those_of_the_librarys_code(
         assert len({len(one.token_ids) for one in ours}) > 2
 
 
-@pytest.mark.parametrize("kind", [decoders.Decoder, decoders.GraphDecoder])
-def test_logits_are_those_of_one_pass_over_the_whole_text(
-    talker: LocalPolicy, kind: type[decoders.Decoder], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_logits_are_those_of_one_pass_over_the_whole_text(talker: LocalPolicy) -> None:
     """Written one by one, with rows dropped on the way until a whole prompt has gone and the groups are uneven."""
-    monkeypatch.setattr(decoders.GraphDecoder, "stretch", 8)
     torch.manual_seed(0)
     texts, kept = torch.randint(5, 50, (7, 30)), torch.arange(7)
     prompt_of = torch.tensor([0, 0, 1, 1, 2, 2, 2])
     encoded = [tuple(texts[n, :10].tolist()) for n in (0, 2, 4)]
     texts[:, :10] = torch.tensor(encoded)[prompt_of]
-    rows = kind(talker.model, prompt_levels(encoded, 0, CPU), prompt_of, 20)
+    rows = decoders.decoder(talker.model, prompt_levels(encoded, 0, CPU), prompt_of, 20)
     whole = talker.model(input_ids=texts).logits
     for t in range(10, 30):
         torch.testing.assert_close(rows.logits, whole[kept, t - 1], atol=1e-4, rtol=1e-4)
@@ -78,8 +74,7 @@ def test_logits_are_those_of_one_pass_over_the_whole_text(
             keep = {13: torch.tensor([0, 1, 3, 4, 6]), 19: torch.tensor([0, 2, 3, 4]), 25: torch.tensor([2, 3])}[t]
             rows.select(keep)
             kept = kept[keep]
-        with torch.no_grad():
-            rows.advance(texts[kept, t])
+        rows.advance(texts[kept, t])
 
 
 def test_a_new_call_sees_new_weights(talker: LocalPolicy, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,7 +100,6 @@ def test_whole_runs_on_a_real_gpu(run: Experiment, tmp_path: Path, changed: Call
     assert train_experiment(changed(run), tmp_path, resume=True)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="pretends where there is none")
 @pytest.mark.parametrize("changed", RUNS)
 def test_whole_runs_leave_nothing_on_the_processor(
     run: Experiment, gpu: Counter[str], tmp_path: Path, changed: Callable[[Experiment], Experiment]

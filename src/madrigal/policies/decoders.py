@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from madrigal.maths.batch import PrefixLevel
-from madrigal.policies import llama
+from madrigal.policies import kernels, llama
 from madrigal.policies.forward import last_hidden, read_prompts
 from madrigal.policies.internals import additive_mask, output_logits, plain_model, roomy_cache
 from madrigal.policies.llama import after_attention, hidden_states, queries_keys_values, rotary_tables, row_ends
@@ -26,7 +26,8 @@ def decoder(model: Any, prompts: Sequence[PrefixLevel], prompt_of: Tensor, room:
     """Reads distinct prompts, each once, and begins a row for each of `prompt_of`; `room` tokens at the most."""
     if not llama.supports(model):
         return LibraryDecoder(model, prompts, prompt_of)
-    return (Decoder if model.device.type == "cpu" else GraphDecoder)(model, prompts, prompt_of, room)
+    kind = GraphDecoder if kernels.available(model.device, llama.head_size(model)) else Decoder
+    return kind(model, prompts, prompt_of, room)
 
 
 @dataclass(slots=True)
@@ -46,7 +47,7 @@ class _LayerCache:
 
 
 class Decoder:
-    """Llama, Qwen2 and Qwen3 on a CPU, in a third of the library's time per token.
+    """Llama, Qwen2 and Qwen3, on a CPU in a third of the library's time per token.
 
     The keys and values of a prompt are held once for all its siblings, whose queries are stacked into one product. One
     softmax runs over the scores of prompt and answer together. Weights are read when a decoder is made, and a decoder
@@ -166,21 +167,15 @@ class Decoder:
 
 
 class GraphDecoder(Decoder):
-    """The same on a GPU: a step is one CUDA graph, replayed for every token, so that no kernel waits to be launched.
+    """The same on a GPU: a step is one CUDA graph of few kernels, replayed for every token."""
 
-    A graph knows its shapes only: it attends over a whole stretch of the room for answers, of which later places are
-    masked, and is captured anew at the next stretch, or when rows have gone.
-    """
-
-    crowded = 1 / 2  # a graph costs some ten tokens
-    stretch = 64
+    crowded = 1 / 2  # a new graph costs some ten tokens
     # All graphs work in the same memory, one after the other; it is kept while one of them lives.
     newest: ClassVar[torch.cuda.CUDAGraph | None] = None
     stream: ClassVar[torch.cuda.Stream | None] = None
 
     def __init__(self, model: Any, prompts: Sequence[PrefixLevel], prompt_of: Tensor, room: int) -> None:
         super().__init__(model, prompts, prompt_of, room)
-        self.room, self.end = room, 0
         self.place = torch.zeros(1, dtype=torch.long, device=model.device)
         self.token = torch.zeros_like(prompt_of)
         self.graph: torch.cuda.CUDAGraph | None = None
@@ -196,14 +191,11 @@ class GraphDecoder(Decoder):
     def advance(self, token: Tensor) -> None:
         """Writes one token per row."""
         self.token.copy_(token)
-        if self.written == self.end:
-            self.end, self.graph = min(self.end + self.stretch, self.room), None
         if self.graph is not None:
             self.graph.replay()
         else:
-            self._step()
-            if _on_gpu(self.place) and self.written + 1 < self.end:
-                self.graph = self._captured()
+            self.step()
+            self.graph = self._captured()
         self.written += 1
 
     def _captured(self) -> torch.cuda.CUDAGraph:
@@ -214,48 +206,37 @@ class GraphDecoder(Decoder):
         with torch.cuda.stream(cls.stream):
             # Others may learn meanwhile.
             graph.capture_begin(pool=cls.newest.pool() if cls.newest else None, capture_error_mode="thread_local")
-            self._step()
+            self.step()
             graph.capture_end()
         torch.cuda.current_stream().wait_stream(cls.stream)
         cls.newest = graph
         return graph
 
-    def _step(self) -> None:
+    def step(self) -> None:
         """Everything that a token asks for, from fixed places in memory to fixed places in memory."""
-        own = torch.zeros(self.end, device=self.place.device)
-        own = own.masked_fill(torch.arange(self.end, device=self.place.device) > self.place, float("-inf"))
-        padding = self.padding[self.prompt_of]
-        self.visible = torch.cat([padding, own.expand(len(padding), -1)], dim=-1)[:, None, None]
-        self.logits.copy_(self._logits_after(self.token))
+        stream = functional.embedding(self.token, self.model.model.embed_tokens.weight).float()
+        more = None
+        for layer, cache in zip(self.layers, self.caches, strict=True):
+            mixed = layer.qkv(kernels.add_and_norm(stream, more, layer.norm, self.eps))
+            attended = kernels.attend(
+                mixed,
+                layer.head_norm,
+                (self.cos, self.sin),
+                self.position,
+                (cache.prompt_keys, cache.prompt_values),
+                self.padding,
+                self.prompt_of,
+                (cache.keys, cache.values),
+                self.place,
+                layer.scaling,
+                self.eps,
+            )
+            both = layer.gate_up(kernels.add_and_norm(stream, layer.out(attended), layer.mlp_norm, self.eps))
+            more = layer.down(kernels.gated(both))
+        hidden = kernels.add_and_norm(stream, more, self.model.model.norm.weight, self.eps)
+        self.logits.copy_(functional.linear(hidden, self.model.lm_head.weight))
         self.position += 1
         self.place += 1
-
-    def _attend(self, queries_keys: Tensor, value: Tensor, cache: _LayerCache, scaling: float) -> Tensor:
-        rows, dtype = len(value), value.dtype
-        query, key = queries_keys[:, : -self.kv_heads], queries_keys[:, -self.kv_heads :]
-        cache.keys.index_copy_(1, self.place, key.reshape(-1, 1, key.shape[-1]))
-        cache.values.index_copy_(1, self.place, value.reshape(-1, 1, value.shape[-1]))
-        keys, values = cache.keys[:, : self.end], cache.values[:, : self.end]
-        query = query.reshape(rows, self.kv_heads, -1, query.shape[-1])
-        own = exact_products(query.flatten(0, 1), keys.transpose(1, 2)).view(rows, self.kv_heads, -1, self.end)
-        shared = exact_products(self._stack(query), cache.prompt_keys.transpose(1, 2))
-        scores = torch.cat([self._unstack(shared), own], dim=-1)
-        weights = torch.add(self.visible, scores, alpha=scaling).softmax(dim=-1).to(dtype)
-        answer = torch.bmm(weights[..., -self.end :].flatten(0, 1), values).view(query.shape)
-        prompt = torch.bmm(self._stack(weights[..., : -self.end]), cache.prompt_values)
-        return (answer + self._unstack(prompt)).view(rows, -1)
-
-
-def _on_gpu(tensor: Tensor) -> bool:
-    """Whether a tensor lies on a GPU that is there: tests pretend to have one."""
-    return tensor.is_cuda and torch.cuda.is_available()
-
-
-def exact_products(a: Float[Tensor, "N G D"], b: Float[Tensor, "N D K"]) -> Float[Tensor, "N G K"]:
-    """Products whose sums are not rounded to the type of what is multiplied."""
-    if a.dtype == torch.float32:
-        return torch.bmm(a, b)
-    return torch.bmm(a, b, out_dtype=torch.float32) if _on_gpu(a) else torch.bmm(a.float(), b.float())
 
 
 def _layer_cache(keys: Float[Tensor, "Q p P d"], values: Float[Tensor, "Q p P d"], rows: int, room: int) -> _LayerCache:

@@ -110,6 +110,14 @@ def normed(x: Float[Tensor, "M *H D"], weight: Float[Tensor, "*H D"], eps: float
     return functional.rms_norm(x.float(), x.shape[-1:], None, eps).to(weight.dtype) * weight
 
 
+def gated(both: Float[Tensor, "M 2F"]) -> Float[Tensor, "M F"]:
+    """silu(g) u of a table whose left half is g and whose right half is u."""
+    if both.is_cpu:
+        y: Tensor = _Gated.apply(both)  # type: ignore[no-untyped-call]
+        return y
+    gate, up = both.chunk(2, dim=-1)
+    return functional.silu(gate) * up
+
+
 joined: Callable[..., Tensor] = _Joined.apply
-gated: Callable[[Tensor], Tensor] = _Gated.apply
 inherited: Callable[[Tensor, Tensor], Tensor] = _Inherited.apply
