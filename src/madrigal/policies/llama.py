@@ -357,7 +357,7 @@ def _attend(
         answer = functional.scaled_dot_product_attention(
             stacked, all_keys, all_values, attn_mask=grid.bias, scale=layer.scaling
         )
-        flat = answer.view(grid.rows, heads, grid.width, head).transpose(1, 2).reshape(-1, heads * head)
+        flat = answer.reshape(grid.rows, heads, grid.width, head).transpose(1, 2).reshape(-1, heads * head)
         attended.append(flat if len(grid.cells) == len(flat) else flat.index_select(0, grid.cells))
         start = level.stop
     return torch.cat(attended), all_keys, all_values
