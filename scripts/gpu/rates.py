@@ -151,11 +151,11 @@ def update(policy: LocalPolicy, answers: list[Completion], product: float) -> No
     operations = 6 * matrices * (sum(map(len, read)) + written) + 6 * written * config.vocab_size * config.hidden_size
     operations += 12 * config.num_hidden_layers * config.num_attention_heads * config.head_dim * seen
     for budget in (4096, 16384):
-        for compiled in (False, True):
+        for recompute in (False, True):
             torch.cuda.reset_peak_memory_stats() if policy.device.type == "cuda" else None
             learner = Learner(
                 policy,
-                OptimizerConfig(lr=1e-6, token_budget=budget, compile=compiled, mismatch_tolerance=1e9),
+                OptimizerConfig(lr=1e-6, token_budget=budget, gradient_checkpointing=recompute, mismatch_tolerance=1e9),
                 Sampling(max_new_tokens=1024),
             )
             found = dict[str, float]()
@@ -175,7 +175,7 @@ def update(policy: LocalPolicy, answers: list[Completion], product: float) -> No
             report(
                 "update",
                 token_budget=budget,
-                compiled=compiled,
+                recompute=recompute,
                 seconds=taken,
                 tokens=written,
                 tflops=operations / taken / 1e12,

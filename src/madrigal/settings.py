@@ -203,8 +203,6 @@ class OptimizerConfig:
         step_backs: how often a run whose KL or entropy jumps (`evaluation.early`) goes back to the last checkpoint
             before that, and on with half the rate; 0 only warns.
         gradient_checkpointing: recompute activations instead of storing them, even where memory suffices.
-        compile: fuse the layers of Llama, Qwen2 and Qwen3 by torch.compile: on a GPU updates take less time and memory,
-            after half a minute at the start of a run.
         mismatch_tolerance: the largest mean difference, in nats per token, between log-probs at sampling and at
             training before the update is refused: proof that the sampler holds the newest weights. None picks 0.01 in
             float32 and 0.1 in bfloat16.
@@ -220,7 +218,6 @@ class OptimizerConfig:
     token_budget: int = 4096
     step_backs: int = 0
     gradient_checkpointing: bool = False
-    compile: bool = False
     mismatch_tolerance: float | None = None
 
     def __post_init__(self) -> None:

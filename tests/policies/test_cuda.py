@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fakes.kin import MODELS, build
-from madrigal.maths.batch import make_batch, prompt_levels
+from madrigal.maths.batch import PrefixLevel, make_batch, prompt_levels
 from madrigal.policies import decoders, forward, llama
 from madrigal.policies.internals import output_logits
 from madrigal.policies.local import LocalPolicy
@@ -69,7 +69,7 @@ def test_bfloat16_on_a_gpu_samples_what_it_learns(model: Any) -> None:
         for t in range(8, 24):
             stepped.append(rows.logits.float().log_softmax(-1).gather(-1, texts[:, t, None]))
             rows.advance(texts[:, t])
-    levels = prompt_levels([tuple(row) for row in texts.tolist()], 0, GPU)
-    stream = llama.hidden_states(model, llama.read(model, levels).stream).view(4, 24, -1)
+    level = PrefixLevel(texts, torch.ones_like(texts, dtype=torch.bool), torch.arange(4, device=GPU))
+    stream = llama.hidden_states(model, llama.read(model, [level]).stream).view(4, 24, -1)
     whole = output_logits(model, stream[:, 7:-1]).float().log_softmax(-1).gather(-1, texts[:, 8:, None])
     assert float((torch.cat(stepped, -1) - whole[..., 0]).abs().mean()) < 0.05

@@ -39,29 +39,24 @@ class Reader(Protocol):
 
 def forward_fn(config: OptimizerConfig) -> Reader:
     """How a model that learns is called; recomputing activations and keeping a cache of them exclude each other."""
-    reader = hidden_recomputed if config.gradient_checkpointing else hidden_before_actions
-    return partial(reader, compiled=config.compile)
+    return hidden_recomputed if config.gradient_checkpointing else hidden_before_actions
 
 
-def hidden_before_actions(model: Any, batch: Batch, *, compiled: bool = False) -> Float[Tensor, "M D"]:
+def hidden_before_actions(model: Any, batch: Batch) -> Float[Tensor, "M D"]:
     """The hidden states that each sampled token was drawn from; a prompt is read once for all of its answers."""
-    if llama.supports(model):
-        return _written_hidden(model, batch, recompute=False, compiled=compiled)
-    return _cached_hidden(model, batch)
+    return _written_hidden(model, batch) if llama.supports(model) else _cached_hidden(model, batch)
 
 
-def hidden_recomputed(model: Any, batch: Batch, *, compiled: bool = False) -> Float[Tensor, "M D"]:
+def hidden_recomputed(model: Any, batch: Batch) -> Float[Tensor, "M D"]:
     """The same, with activations computed again for the gradient."""
-    if llama.supports(model):
-        return _written_hidden(model, batch, recompute=True, compiled=compiled)
-    return hidden_in_one_pass(model, batch)
+    return _written_hidden(model, batch, recompute=True) if llama.supports(model) else hidden_in_one_pass(model, batch)
 
 
-def _written_hidden(model: Any, batch: Batch, *, recompute: bool, compiled: bool) -> Float[Tensor, "M D"]:
+def _written_hidden(model: Any, batch: Batch, *, recompute: bool = False) -> Float[Tensor, "M D"]:
     """An answer's first token is drawn after its prompt, every other one after the token before it."""
     answers = PrefixLevel(batch.actions[:, :-1], batch.mask[:, 1:], batch.prompt_of)
     levels = (*batch.prompts, answers) if answers.tokens.shape[1] else batch.prompts
-    stream = llama.read(model, levels, recompute=recompute, compiled=compiled).stream
+    stream = llama.read(model, levels, recompute=recompute).stream
     before, above = torch.zeros_like(batch.actions), len(stream) - int(answers.mask.sum())
     before[:, 0] = llama.row_ends(batch.prompts)[batch.prompt_of]
     before[:, 1:][answers.mask] = torch.arange(above, len(stream), device=stream.device)

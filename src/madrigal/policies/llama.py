@@ -13,9 +13,8 @@ key-value heads; d numbers per head; D the width of the residual stream.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 import torch
@@ -271,16 +270,13 @@ class Reading:
     layers: list[LayerWeights]
 
 
-def read(model: Any, levels: Sequence[PrefixLevel], *, recompute: bool = False, compiled: bool = False) -> Reading:
+def read(model: Any, levels: Sequence[PrefixLevel], *, recompute: bool = False) -> Reading:
     """Runs a model over levels; every real token goes through the matrices once, in one product with all others.
 
     Args:
         recompute: keep only what goes into each layer, and compute the rest again for the gradient.
-        compiled: fuse the steps between the products by torch.compile, which takes half a minute at first.
     """
     model = plain_model(model)
-    before = _compiled(queries_keys_values) if compiled else queries_keys_values
-    after = _compiled(after_attention) if compiled else after_attention
     layers = [layer_weights(layer) for layer in model.model.layers]
     group = model.config.num_attention_heads // model.config.num_key_value_heads
     grids, positions, mask = _lay_out(levels, group, model.dtype)
@@ -289,9 +285,9 @@ def read(model: Any, levels: Sequence[PrefixLevel], *, recompute: bool = False, 
     embedding, eps = model.model.embed_tokens, model.config.rms_norm_eps
 
     def through(layer: LayerWeights, stream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        queries_keys, values = before(stream, layer, cos, sin, eps)
+        queries_keys, values = queries_keys_values(stream, layer, cos, sin, eps)
         attended, keys, values = _attend(queries_keys, values, grids, layer)
-        return after(stream, attended, layer, eps), keys, values
+        return after_attention(stream, attended, layer, eps), keys, values
 
     # The padding token learns nothing, as in the library.
     stream = functional.embedding(tokens, embedding.weight, embedding.padding_idx).float()
@@ -304,12 +300,6 @@ def read(model: Any, levels: Sequence[PrefixLevel], *, recompute: bool = False, 
         keys.append(key)
         values.append(value)
     return Reading(stream, keys, values, mask, layers)
-
-
-@cache
-def _compiled(step: Callable[..., Any]) -> Callable[..., Any]:
-    """A step as one program for all layers and numbers of tokens."""
-    return torch.compile(step, dynamic=True)
 
 
 def row_ends(levels: Sequence[PrefixLevel]) -> Int[Tensor, " R"]:
