@@ -115,10 +115,9 @@ def command(name: str) -> Command:
         ConfigError: if there is none of that name.
     """
     if name not in COMMANDS:
-        from madrigal.recipes import unknown
-        from madrigal.types import ConfigError
+        from madrigal.types import ConfigError, unknown
 
-        raise ConfigError(unknown("command", name, list(COMMANDS)))
+        raise ConfigError(unknown("command", name, COMMANDS))
     _quiet()
     found: Command = getattr(importlib.import_module(f"madrigal.commands.{name}"), f"{name}_command")
     return found

@@ -7,7 +7,8 @@ Shape letters used by every signature of the library:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
@@ -38,6 +39,14 @@ class EngineError(MadrigalError):
 
 class TrainingError(MadrigalError):
     """An update that must not be made: a loss that is not finite, a sampler with stale weights."""
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """One line for a name that does not exist, with the nearest that do."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+    return f"unknown {what} {name!r}: {hint}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,7 +214,9 @@ def test_ask_answers_a_text_rows_and_the_standard_input(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert cli.run(["ask", str(run), POST]) == 0
-    assert capsys.readouterr().out.startswith("concise:\n")
+    assert (answer := capsys.readouterr().out).startswith("concise:\n")
+    assert cli.run(["ask", str(run), "--seed", "0", POST]) == 0
+    assert capsys.readouterr().out == answer
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"prompt": POST, "id": "p7"}) + "\n\n" + json.dumps("Another post.") + "\n")
     assert cli.run(["ask", str(run), "--input", str(rows), "--seed", "3"]) == 0

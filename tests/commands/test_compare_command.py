@@ -15,6 +15,7 @@ import pytest
 
 from fakes.command_line import refused
 from fakes.made import write_run
+from fakes.pairs import PAIR
 from madrigal import cli
 from madrigal.config import Experiment, to_json
 from madrigal.recipes import recipe
@@ -60,6 +61,29 @@ pytestmark = pytest.mark.usefixtures("empty_folder")
 )
 def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str], arguments: str, hint: str) -> None:
     assert hint in refused(capsys, *arguments.split())
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    ("single", "hint"),
+    [
+        ("single = 3", "a task needs name, agents"),
+        ("single = task", "expected one agent in `single`, got ann, bob"),
+        (
+            "single = SingleRound('one', ('ann',), seen('train'), seen('other'), prompt, reward)",
+            "own task one: expected `single` to have the test examples and best_return of pair, got others",
+        ),
+        (
+            "single = SingleRound('one', ('ann',), seen('train'), seen('test'), prompt, reward, best_return=2)",
+            "expected `single` to have the test examples and best_return of pair",
+        ),
+    ],
+)
+def test_a_single_of_ones_own_that_is_no_match_is_one_line(
+    capsys: pytest.CaptureFixture[str], single: str, hint: str
+) -> None:
+    Path("pair.py").write_text(f"{PAIR}\n{single}\n")
+    assert hint in refused(capsys, "compare", "pair.py:task", "--single", "starter:small")
 
 
 @pytest.mark.usefixtures("no_model")

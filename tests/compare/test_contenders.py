@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fakes import pairs
 from fakes.made import said
 from madrigal.algorithms.group import REINFORCE, GroupRelative
 from madrigal.compare.contenders import Contender, alone, as_large_as, contenders, left_out, matched, with_base
@@ -20,6 +21,7 @@ from madrigal.rollouts.topology import Discussion, Parallel, Sequential
 from madrigal.settings import BASE, Lora, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.discussion.gsm8k import Gsm8k
+from madrigal.tasks.own import CustomTask
 from madrigal.tasks.writing.task import Arxiv, Tldr
 
 PAIR = ("concise", "detailed")
@@ -147,10 +149,20 @@ def test_a_single_model_by_name_and_what_it_keeps_of_the_team() -> None:
     assert tuned == TeamConfig(replace(policy, model="./big", trainable=True), chat_template=False, device="cpu")
 
 
-def test_what_cannot_be_compared_is_left_out_and_said() -> None:
-    tldr, mine = recipe("tldr"), own("talk.py:task")
+def test_an_own_task_says_how_one_agent_does_it_all_by_single(tmp_path: Path) -> None:
+    (tmp_path / "pair.py").write_text(pairs.SINGLE)
+    run = own(f"{tmp_path / 'pair.py'}:task")
+    one = of(run, ("ann", "bob"))["single model"].run
+    assert one.task == CustomTask(f"{tmp_path / 'pair.py'}:single") and left_out(run, ("ann", "bob")) == ""
+    assert one.sampling.max_new_tokens == 2 * run.sampling.max_new_tokens
+    assert alone(one.task) is None  # nobody is less than one
+
+
+def test_what_cannot_be_compared_is_left_out_and_said(tmp_path: Path) -> None:
+    (tmp_path / "pair.py").write_text(pairs.PAIR)
+    tldr, mine = recipe("tldr"), own(f"{tmp_path / 'pair.py'}:task")
     assert left_out(tldr, PAIR) == ""
-    assert "the task does not say" in left_out(mine, PAIR, "starter:large")
+    assert "name such a task `single` in its file" in left_out(mine, PAIR, "starter:large")
     assert not {"single model", "tuned single model"} & of(mine, PAIR, "starter:large").keys()
     three = ("a", "b", "c")
     assert "as many parameters as 3 seats of starter:small; name one with --single" in left_out(tldr, three)

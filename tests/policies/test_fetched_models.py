@@ -149,7 +149,7 @@ def test_a_name_of_the_catalog_says_how_to_fetch_it(capsys: pytest.CaptureFixtur
     listed = capsys.readouterr().out
     assert "smollm2-135m" in listed and "Apache-2.0" in listed
     assert run(["models", "fetch", "smollm2-135"]) == 2
-    assert "did you mean smollm2-135m?" in capsys.readouterr().err
+    assert "did you mean smollm2-135m or smollm2-360m? (madrigal models lists all)" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -305,6 +305,7 @@ def test_the_command_tells_memory_step_and_checkpoint_and_what_to_change(capsys:
     for part in ("the process", "AdamW's moments", "while updating: gradients", "at the fullest time"):
         assert part in out
     assert "one step: at most 14,336 tokens of answers, about" in out and "one checkpoint: 0.03 GB" in out
+    assert "starter:small, 1.0 M parameters, float32, all weights, learning rate 0.0007" in out
     assert "--memory 0.3 GB" in out and "--team.policy.lora.rank 16: " in out and "still too much" in out
 
 

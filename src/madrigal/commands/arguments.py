@@ -19,13 +19,17 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _FRAME = "│╭╮╰╯|+ "
 
 
-def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str], *, mixed: bool = False) -> argparse.Namespace:
     """Reads the arguments of a command.
+
+    Args:
+        mixed: flags may stand before a last positional argument that may be left out, as in ask RUN --trust TEXT.
 
     Raises:
         ConfigError: in one line, where argparse would print its usage and exit.
     """
-    options, strangers = quietly(lambda: parser.parse_known_args(arguments))
+    read = parser.parse_known_intermixed_args if mixed else parser.parse_known_args
+    options, strangers = quietly(lambda: read(arguments))
     if strangers:
         raise ConfigError(unknown_flag(strangers, own_flags(parser), parser.prog))
     return options

@@ -34,7 +34,7 @@ def ask_command(arguments: list[str]) -> int:
     parser.add_argument("--greedy", action="store_true", help="every agent takes its most likely words")
     parser.add_argument("--step", type=int, help="ask the team of this checkpoint instead of the saved team")
     add_trust(parser)
-    options = parse(parser, arguments)
+    options = parse(parser, arguments, mixed=True)
     if (options.text is None) == (options.input is None):
         raise ConfigError("ask: expected a text, - for the standard input, or --input FILE, and only one of them")
     names, rows = map(list, zip(*_rows(options), strict=True))

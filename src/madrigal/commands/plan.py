@@ -12,9 +12,8 @@ from rich.table import Table
 from madrigal.algorithms.catalog import ALGORITHMS, switch_algorithm
 from madrigal.commands.arguments import add_trust, own_flags, quietly
 from madrigal.commands.overrides import with_settings
-from madrigal.recipes import unknown
 from madrigal.recipes.start import base_experiment, require_trust
-from madrigal.types import ConfigError
+from madrigal.types import ConfigError, unknown
 
 if TYPE_CHECKING:
     from madrigal.training.plan import Plan
@@ -36,7 +35,7 @@ def plan_command(arguments: list[str]) -> int:
     options, settings = quietly(lambda: parser.parse_known_args(arguments))
     start = base_experiment(options.recipe)
     if options.algorithm and options.algorithm not in ALGORITHMS:
-        raise ConfigError(unknown("algorithm", options.algorithm, list(ALGORITHMS)))
+        raise ConfigError(unknown("algorithm", options.algorithm, ALGORITHMS))
     if options.algorithm:
         start = dataclasses.replace(start, algorithm=switch_algorithm(start.algorithm, options.algorithm))
     run = with_settings(start, settings, f"madrigal plan {options.recipe}", own_flags(parser))

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from madrigal.commands.arguments import parse
-from madrigal.recipes import unknown
 from madrigal.rollouts.task import Task, check_step
 from madrigal.tasks.catalog import OWN, TASKS, Entry
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.data import read_rows, row_id
 from madrigal.tasks.own import CustomTask
 from madrigal.tasks.writing.task import Arxiv, Tldr
-from madrigal.types import ConfigError, Example, TaskError, joint_reward
+from madrigal.types import ConfigError, Example, TaskError, joint_reward, unknown
 
 
 def score_command(arguments: list[str]) -> int:
@@ -82,7 +81,7 @@ def _entry(name: str) -> Entry:
     if ":" in name:
         return replace(OWN, config=CustomTask(name))
     if name not in TASKS:
-        raise ConfigError(unknown("task", name, list(TASKS)))
+        raise ConfigError(unknown("task", name, TASKS))
     return TASKS[name]
 
 

@@ -13,7 +13,7 @@ from madrigal.algorithms.catalog import ALGORITHMS, switch_algorithm
 from madrigal.commands.arguments import add_trust, own_flags, quietly
 from madrigal.commands.overrides import from_run, with_settings
 from madrigal.config import FREE, Experiment, read_experiment
-from madrigal.recipes import RECIPES, unknown
+from madrigal.recipes import RECIPES
 from madrigal.recipes.start import base_experiment, require_trust, run_name
 from madrigal.report.progress import Progress, before_after, pick_transcripts, show_transcript
 from madrigal.rollouts.task import Task
@@ -24,7 +24,7 @@ from madrigal.runs.plain import plain_text
 from madrigal.runs.signals import exit_code
 from madrigal.runs.trackers import check_trackers
 from madrigal.tasks.trust import with_trust_flag
-from madrigal.types import ConfigError
+from madrigal.types import ConfigError, unknown
 
 
 def train_command(arguments: list[str]) -> int:
@@ -46,7 +46,7 @@ def train_command(arguments: list[str]) -> int:
         resumed = folder_to_resume(options.runs, run_name(options.recipe), given if given.is_dir() else named)
     start = read_experiment(resumed) if resumed else base_experiment(options.recipe)
     if options.algorithm and options.algorithm not in ALGORITHMS:
-        raise ConfigError(unknown("algorithm", options.algorithm, list(ALGORITHMS)))
+        raise ConfigError(unknown("algorithm", options.algorithm, ALGORITHMS))
     if options.algorithm:
         start = dataclasses.replace(start, algorithm=switch_algorithm(start.algorithm, options.algorithm))
     if options.topology:

@@ -21,6 +21,7 @@ from madrigal.tasks.coding.config import ALONE, Coding
 from madrigal.tasks.discussion.debate import Debate
 from madrigal.tasks.discussion.gsm8k import Gsm8k
 from madrigal.tasks.office.task import Office
+from madrigal.tasks.own import CustomTask, single_of
 from madrigal.tasks.writing.single import WRITER
 from madrigal.tasks.writing.task import Arxiv, Tldr
 from madrigal.types import AgentId
@@ -147,7 +148,8 @@ def left_out(run: Experiment, agents: Sequence[AgentId], single: str = "") -> st
     if len(agents) == 1:
         return "The team has one agent, so it is not compared with a single model."
     if alone(run.task) is None:
-        return "The single model is left out: the task does not say how one agent does everybody's part."
+        how = "; name such a task `single` in its file" if isinstance(run.task, CustomTask) else ""
+        return f"The single model is left out: the task does not say how one agent does everybody's part{how}."
     if not single and not as_large_as(run.team, agents):
         names = " + ".join(dict.fromkeys(policy_of(run.team, agent).model for agent in agents))
         return (
@@ -185,6 +187,8 @@ def alone(task: TaskConfig) -> TaskConfig | None:
             return replace(task, agents=WRITER)
         case Office():
             return replace(task, alone=True)
+        case CustomTask():
+            return single_of(task)
         case _:
             return None
 

@@ -11,7 +11,7 @@ from madrigal.compare.rows import Played, Record, Row, tabulate
 from madrigal.config import Experiment, read_experiment, to_json
 from madrigal.runs.files import parse_json, read_object
 from madrigal.runs.read import Run, is_number, read_run
-from madrigal.runs.variants import MOST_NAMED, distinctions, in_words
+from madrigal.runs.variants import MOST_NAMED, distinctions, fit_a_name, in_words
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.own import CustomTask
@@ -199,7 +199,7 @@ def _names(runs: Mapping[Path, Experiment]) -> dict[Path, str]:
     names: dict[Path, str] = {}
     for recipe, kinds in recipes.items():
         for own, places in zip(distinctions(list(kinds)), kinds.values(), strict=True):
-            words = ", ".join(f"{key}={value}" for key, value in own) if len(own) <= MOST_NAMED else str(places[0])
+            words = ", ".join(f"{key}={value}" for key, value in own) if fit_a_name(own) else str(places[0])
             # The same experiment with the same seed twice is no second seed.
             twice = len({runs[place].seed for place in places}) < len(places)
             for place in places:

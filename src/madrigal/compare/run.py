@@ -16,14 +16,16 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from madrigal.compare.contenders import TEAM, UNTRAINED, Contender, contenders, left_out, matched, with_base
+from madrigal.compare.contenders import SINGLE, TEAM, UNTRAINED, Contender, contenders, left_out, matched, with_base
 from madrigal.compare.load import difference, is_finished, load_result
 from madrigal.compare.rows import Played
 from madrigal.config import Experiment, read_experiment, with_absolute_places
 from madrigal.rollouts.branching import Branching
+from madrigal.rollouts.task import Task
 from madrigal.runs.signals import stop_on_signals
+from madrigal.tasks.own import CustomTask
 from madrigal.training.checks import open_checked_task
-from madrigal.training.held_out import Callback, NullCallback
+from madrigal.training.held_out import Callback, NullCallback, held_out
 from madrigal.training.train import train_experiment
 from madrigal.types import AgentId, ConfigError
 
@@ -99,6 +101,9 @@ def open_comparison(
         raise ConfigError("compare: steps is 0, so that no team is trained; set it to 1 or more")
     with open_checked_task(run) as task:
         agents = task.agents
+        for contender in contenders(run, agents, single):
+            if contender.name == SINGLE and isinstance(contender.run.task, CustomTask):
+                _check_own_single(run, task, contender.run)
     comparison = Comparison(run, folder, agents, tuple(dict.fromkeys(seeds)), samples, single, tuple(only))
     known = [slug(contender.name) for contender in contenders(run, agents, single)]
     if strangers := set(only) - set(known):
@@ -110,6 +115,19 @@ def open_comparison(
             if not contender.swapped:  # its settings are the team's, and where that lies
                 _check_same_settings(comparison, contender, comparison.place(seed, contender.name))
     return comparison
+
+
+def _check_own_single(run: Experiment, task: Task[Any], single: Experiment) -> None:
+    """Refuses a user's own version for one agent that is not judged on the same examples, by the same best return."""
+    with open_checked_task(single) as alone:
+        if len(alone.agents) > 1:
+            raise ConfigError(f"own task {alone.name}: expected one agent in `single`, got {', '.join(alone.agents)}")
+        ids, other = ([example.id for example in held_out(run, each)] for each in (task, alone))
+        if ids != other or task.best_return != alone.best_return:
+            raise ConfigError(
+                f"own task {alone.name}: expected `single` to have the test examples and best_return of {task.name}, "
+                "got others"
+            )
 
 
 def _check_same_settings(comparison: Comparison, contender: Contender, place: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import shutil
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
-from madrigal.types import ConfigError
+from madrigal.types import ConfigError, unknown
 
 SOURCE = "source.json"  # written last into a model's folder: where it came from
 
@@ -82,12 +81,10 @@ def catalog_model(name: str) -> CatalogModel:
     """The entry of a name.
 
     Raises:
-        ConfigError: with the names that there are, the nearest first.
+        ConfigError: with the nearest names that there are.
     """
     if name not in CATALOG:
-        near = difflib.get_close_matches(name, CATALOG, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ConfigError(f"unknown model {name!r}: {hint}there are {', '.join(CATALOG)} (madrigal models)")
+        raise ConfigError(f"{unknown('model', name, CATALOG)} (madrigal models lists all)")
     return CATALOG[name]
 
 

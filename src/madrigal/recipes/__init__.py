@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 
 from madrigal.config import Experiment
 from madrigal.recipes import debate, embedded, games, office, paper, small
-from madrigal.types import ConfigError
+from madrigal.types import ConfigError, unknown
 
 RECIPES: dict[str, Callable[[], Experiment]] = {
     "tldr": embedded.tldr,
@@ -40,12 +39,5 @@ def recipe(name: str) -> Experiment:
         ConfigError: if there is none of that name; naming the nearest ones.
     """
     if name not in RECIPES:
-        raise ConfigError(unknown("recipe", name, list(RECIPES)))
+        raise ConfigError(unknown("recipe", name, RECIPES))
     return RECIPES[name]()
-
-
-def unknown(what: str, name: str, known: list[str]) -> str:
-    """One line for a name that does not exist, with the nearest that do."""
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
-    return f"unknown {what} {name!r}: {hint}"

@@ -13,7 +13,7 @@ from madrigal.config import Experiment, from_json, to_json
 from madrigal.recipes.embedded import own
 from madrigal.rollouts.topology import TOPOLOGIES
 from madrigal.tasks.own import CustomTask, module_object
-from madrigal.types import ConfigError
+from madrigal.types import ConfigError, unknown
 
 NAME = "experiment"
 SEATS = "team.seats."
@@ -72,5 +72,5 @@ def with_dotted(start: Experiment, settings: Mapping[str, Any], where: str) -> E
 
 def _by_name(what: str, known: Mapping[str, Any], name: str, where: str) -> Any:
     if name not in known:
-        raise ConfigError(f"{where}: unknown {what} {name!r}: there are {', '.join(known)}")
+        raise ConfigError(f"{where}: {unknown(what, name, known)}")
     return known[name]

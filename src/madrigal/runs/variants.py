@@ -8,7 +8,7 @@ from typing import Any
 
 from madrigal.runs.read import Run
 
-MOST_NAMED = 3  # settings that fit a name
+MOST_NAMED, LONGEST = 3, 100  # settings that fit a name, and characters of one's value
 Settings = frozenset[tuple[str, str]]
 
 
@@ -35,7 +35,7 @@ def variants(runs: Sequence[Run]) -> list[Variant]:
         return [Variant("", tuple(runs))]
     own = distinctions([settings for _, settings in groups])
     names = [
-        contender or (", ".join(f"{key} {value}" for key, value in distinct) if len(distinct) <= MOST_NAMED else "")
+        contender or (", ".join(f"{key} {value}" for key, value in distinct) if fit_a_name(distinct) else "")
         for (contender, _), distinct in zip(groups, own, strict=True)
     ]
     unique = all(names) and len(set(names)) == len(names)
@@ -49,6 +49,11 @@ def distinctions(kinds: Sequence[Settings]) -> list[list[tuple[str, str]]]:
     """Of each kind of run the settings that are not those of all kinds."""
     shared = frozenset.intersection(*kinds)
     return [sorted(settings - shared) for settings in kinds]
+
+
+def fit_a_name(settings: Sequence[tuple[str, str]]) -> bool:
+    """Whether settings are few and short enough to name a run; a prompt is not."""
+    return len(settings) <= MOST_NAMED and all(len(value) <= LONGEST for _, value in settings)
 
 
 def in_words(settings: Mapping[str, Any]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from madrigal.tasks.guarded import Guarded
 from madrigal.types import ConfigError, MadrigalError, TaskError
 
 IN_MEMORY = "in-memory"  # the module of a task that was handed over in Python
+SINGLE = "single"  # beside a task: the same for one agent that does everybody's part
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,14 @@ def load_own(config: CustomTask) -> Task[Any]:
         # A class may have a default for `agents` and still be no task yet.
         task = made() if isinstance(made, type) or (callable(made) and not hasattr(made, "agents")) else made
     return guarded(task, f"own task {config.path}")
+
+
+def single_of(config: CustomTask) -> CustomTask | None:
+    """The same task for one agent that does everybody's part, which the file calls `single`; None if there is none."""
+    module, name = _names(config)
+    if module == IN_MEMORY or name == SINGLE or module_object(config, SINGLE) is None:
+        return None
+    return CustomTask(f"{module}:{SINGLE}")
 
 
 def guarded(task: Any, where: str) -> Task[Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from madrigal.config import Experiment
+from madrigal.learning.rates import learning_rate
 from madrigal.policies.chat import ChatFormat
 from madrigal.policies.local import load_tokenizer
 from madrigal.policies.machine import free_memory, prefers_bfloat16, product_rate
@@ -131,7 +132,7 @@ def make_plan(run: Experiment, task: Task[Any], trained: Sequence[Example], held
     tokens = sum(body.learned.prompts * body.learned.answers * body.learned.answer for body in speakers)
     return Plan(
         device=device,
-        models={name: _described(config, bodies, name) for name, (config, _) in seated.items()},
+        models={name: _described(config, bodies, name, run.optimizer.lr) for name, (config, _) in seated.items()},
         bodies=tuple(bodies),
         side_by_side=side_by_side,
         target=target,
@@ -353,12 +354,14 @@ def _itemsize(config: PolicyConfig, size: ModelSize, device: torch.device) -> in
     return 2 if device.type == "cuda" or prefers_bfloat16(size.parameters) else 4
 
 
-def _described(config: PolicyConfig, bodies: Sequence[Body], name: str) -> str:
+def _described(config: PolicyConfig, bodies: Sequence[Body], name: str, rate: float | None) -> str:
     """A policy in a few words."""
     body = next(body for body in bodies if body.name == name)
     kind = "float32" if body.itemsize == 4 else "bfloat16"
     how = f"adapter of rank {config.lora.rank}" if config.lora.rank else "all weights"
-    learns = how if body.trained else "does not learn"
+    if rate is None:
+        rate = learning_rate(body.size.parameters, body.adapter)
+    learns = f"{how}, learning rate {rate:.2g}" if body.trained else "does not learn"
     return f"{config.model}, {body.size.parameters / 1e6:.1f} M parameters, {kind}, {learns}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from madrigal.rollouts.task import check_task
 from madrigal.tasks.coding.config import Coding, ExpertConfig
 from madrigal.tasks.coding.expert import Edits
 from madrigal.tasks.coding.problem import Problem
+from madrigal.tasks.coding.prompts import CodingPrompts
 from madrigal.tasks.coding.sandbox import Program, Verdict
 from madrigal.tasks.coding.task import CodingTask, coding_task
 from madrigal.tasks.data import Source
@@ -39,6 +41,17 @@ def test_first_prompts(task: CodingTask, example: Example) -> None:
     assert helper.content.startswith(str(example.data["prompt"]).strip())
     assert helper.content.endswith("\ndef aux(x: int):") and main.content.endswith("\ndef square_up(x: int):")
     assert "aux(x: int)" in main.content and task.acting(state) == ("helper", "main")
+
+
+def test_prompts_of_ones_own(task: CodingTask, example: Example) -> None:
+    prompts = CodingPrompts(main="{prompt}\nAnswer {x: y} with {entry_point}({parameters}).", alone="Alone: {prompt}")
+    worded = replace(task, config=replace(task.config, prompts=prompts))
+    state = worded.reset(example)
+    problem = str(example.data["prompt"]).strip()
+    assert worded.observe(state, "main", ())[0].content == (f"{problem}\nAnswer {{x: y}} with square_up(x: int).")
+    assert worded.observe(state, "helper", ()) == task.observe(state, "helper", ())
+    single = replace(worded, config=replace(worded.config, agents=("main",)))
+    assert single.observe(state, "main", ())[0].content == f"Alone: {problem}"
 
 
 def test_a_solved_episode_ends_at_once(task: CodingTask, example: Example) -> None:

@@ -11,7 +11,7 @@ import pytest
 from fakes.data import DATA
 from madrigal.rollouts.task import check_task
 from madrigal.tasks.data import Source
-from madrigal.tasks.writing.prompts import arxiv_prompt, tldr_prompt
+from madrigal.tasks.writing.prompts import ArxivPrompts, TldrPrompts
 from madrigal.tasks.writing.scores import ARXIV_EARLY, ARXIV_LATER, TLDR, score
 from madrigal.tasks.writing.single import DELIMITER, split_parts
 from madrigal.tasks.writing.task import Arxiv, ContentWeights, Tldr, WritingTask, arxiv_task, tldr_task
@@ -28,9 +28,21 @@ LONG = (
 def test_agents_see_their_own_prompt() -> None:
     task = tldr_task()
     (message,) = task.observe(POST, "concise", ())
-    assert (message.role, message.content) == ("user", tldr_prompt("concise", "My dog ate my homework."))
+    asked = "Write a concise summary of the post: one or a few short sentences, facts only."
+    assert (message.role, message.content) == ("user", f"Post: My dog ate my homework.\n\n{asked}")
     paper = Example("train-0", {"abstract": "We prove it."})
-    assert arxiv_task().observe(paper, "method", ())[0].content == arxiv_prompt("method", "We prove it.")
+    shown = arxiv_task().observe(paper, "method", ())[0].content
+    assert shown.startswith("Abstract: We prove it.\n\nExpand the abstract into an introduction. Another writer")
+
+
+def test_a_prompt_of_ones_own_changes_no_other() -> None:
+    task = tldr_task(Tldr(prompts=TldrPrompts(concise="One sentence, please. {post}")))
+    assert task.observe(POST, "concise", ())[0].content == "One sentence, please. My dog ate my homework."
+    assert task.observe(POST, "detailed", ()) == tldr_task().observe(POST, "detailed", ())
+    single = tldr_task(Tldr(agents=("writer",), prompts=TldrPrompts(writer="Twice: {post} {post}")))
+    assert single.observe(POST, "writer", ())[0].content == "Twice: My dog ate my homework. My dog ate my homework."
+    halves = arxiv_task(Arxiv(prompts=ArxivPrompts(method="{abstract} How?")))
+    assert halves.observe(Example("a", {"abstract": "Why {it}?"}), "method", ())[0].content == "Why {it}? How?"
 
 
 def test_heard_words_are_appended() -> None:

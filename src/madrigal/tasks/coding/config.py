@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 
 from madrigal.tasks.coding.feedback import FEEDBACK_MODES, FeedbackMode
+from madrigal.tasks.coding.prompts import CodingPrompts
 from madrigal.tasks.data import Source
 from madrigal.types import ConfigError
 
@@ -52,6 +53,7 @@ class Coding:
         sandbox_slice: failing tests shown: 1 the first, 0 all, negative that many from the end.
         aux_required: the paper's wording of level 1 needs both functions; its code does not.
         agents: ("helper", "main"), or ("main",) for one model that writes everything.
+        prompts: what each agent is shown in the first round.
         test_seconds: processor time of one test; after three that ran out of it the rest counts as timeout. The
             numbers are the paper's; a program that loops costs 30 seconds with them.
         program_seconds: processor time of one program with all its tests.
@@ -67,6 +69,7 @@ class Coding:
     sandbox_slice: int = 1
     aux_required: bool = False
     agents: tuple[str, ...] = CODING_AGENTS
+    prompts: CodingPrompts = field(default_factory=CodingPrompts)
     test_seconds: float = 10.0
     program_seconds: float = 60.0
     memory_mb: int = 512

@@ -126,7 +126,7 @@ class CodingTask:
         return self.agents
 
     def observe(self, state: CodingState, agent: AgentId, heard: Sequence[Turn]) -> Messages:
-        first = first_prompt(problem_of(state.example), agent, alone=self.agents == ALONE)
+        first = first_prompt(problem_of(state.example), agent, alone=self.agents == ALONE, prompts=self.config.prompts)
         past = [
             Exchange(done.answers[agent], done.score, done.edits.aux if agent == HELPER else done.edits.main)
             for done in state.rounds

@@ -18,8 +18,9 @@ from madrigal.rollouts.task import joint
 from madrigal.rollouts.task.asking import ASKED
 from madrigal.tasks.data import EMBEDDED, Source, load_examples
 from madrigal.tasks.fields import text_among
+from madrigal.tasks.templates import fill
 from madrigal.tasks.writing.content import rouge, support
-from madrigal.tasks.writing.prompts import ARXIV_AGENTS, TLDR_AGENTS, arxiv_prompt, tldr_prompt
+from madrigal.tasks.writing.prompts import ARXIV_AGENTS, TLDR_AGENTS, ArxivPrompts, TldrPrompts
 from madrigal.tasks.writing.scores import (
     ARXIV_EARLY,
     ARXIV_LATER,
@@ -81,6 +82,7 @@ class Tldr:
         source: where the posts come from.
         column: the column of a post.
         agents: the two seats, or ("writer",) for the single-model baseline that writes both parts.
+        prompts: what each agent is shown.
         reference: the column of a given summary, for ROUGE; "" where there is none.
         weights: what content earns beside the paper's reward.
         transitions: a JSON file of categories and their phrases, which are then found as the authors' code finds
@@ -90,6 +92,7 @@ class Tldr:
     source: Source = field(default_factory=Source)
     column: str = "prompt"
     agents: tuple[AgentId, ...] = TLDR_AGENTS
+    prompts: TldrPrompts = field(default_factory=TldrPrompts)
     reference: str = ""
     weights: ContentWeights = ContentWeights()
     transitions: str = ""
@@ -105,6 +108,7 @@ class Arxiv:
         variant: thresholds of the authors' early code (length ratio best at 1.0-1.3) or of their later
             (1.3-1.6).
         agents: the two seats, or ("writer",) for the single-model baseline that writes both parts.
+        prompts: what each agent is shown.
         reference: the column of a given introduction, for ROUGE; "" where there is none.
         weights: what content earns beside the paper's reward.
         transitions: a JSON file of categories and their phrases, which are then found as the authors' code finds
@@ -115,6 +119,7 @@ class Arxiv:
     column: str = "abstract_text"
     variant: Literal["early", "later"] = "early"
     agents: tuple[AgentId, ...] = ARXIV_AGENTS
+    prompts: ArxivPrompts = field(default_factory=ArxivPrompts)
     reference: str = ""
     weights: ContentWeights = ContentWeights()
     transitions: str = ""
@@ -130,7 +135,7 @@ class WritingTask:
         entry: the field of Example.data that is shown.
         column: where that field comes from when the source is a file or a hub data set.
         corpus: the embedded examples.
-        prompt: what an agent is told about the text.
+        prompts: what each agent is shown; `entry` is their placeholder.
         thresholds: the numbers of the reward.
         cut: words of the second part over the first, where a single writer forgot the delimiter.
         reference: the column of a given text; "" where there is none.
@@ -144,7 +149,7 @@ class WritingTask:
     entry: str
     column: str
     corpus: Callable[[Split], Sequence[Example]]
-    prompt: Callable[[AgentId, str], str]
+    prompts: TldrPrompts | ArxivPrompts
     thresholds: Thresholds
     cut: float
     reference: str
@@ -170,7 +175,7 @@ class WritingTask:
         return self.agents
 
     def observe(self, state: Example, agent: AgentId, heard: Sequence[Turn]) -> Messages:
-        shown = self.prompt(agent, str(state.data[self.entry]))
+        shown = fill(getattr(self.prompts, agent), **{self.entry: str(state.data[self.entry])})
         return (Message("user", shown + "".join(_quote(turn, agent) for turn in heard)),)
 
     def step(self, state: Example, actions: Mapping[AgentId, str]) -> Step[Example]:
@@ -235,7 +240,7 @@ def tldr_task(config: Tldr = Tldr()) -> WritingTask:
         entry="post",
         column=config.column,
         corpus=_posts,
-        prompt=tldr_prompt,
+        prompts=config.prompts,
         thresholds=TLDR,
         cut=2.5,
         **_measures(config),
@@ -254,7 +259,7 @@ def arxiv_task(config: Arxiv = Arxiv()) -> WritingTask:
         entry="abstract",
         column=config.column,
         corpus=_papers,
-        prompt=arxiv_prompt,
+        prompts=config.prompts,
         thresholds=_VARIANTS[config.variant],
         cut=1.15,
         **_measures(config),
