@@ -129,7 +129,7 @@ def _experiment(options: argparse.Namespace, settings: list[str]) -> Experiment:
 
 def _saved_team(options: argparse.Namespace, run: Experiment) -> Path | None:
     """Where the team to be played was saved; None where the models that the experiment starts from play."""
-    trained = _is_run(options.what) and run.steps and not options.untrained
+    trained = _is_run(options.what) and run.trains and not options.untrained
     return Path(options.what) / "team" if trained else None
 
 

@@ -31,7 +31,7 @@ def is_finished(place: Path) -> bool:
 
 
 def _has_ended(place: Path, experiment: Experiment, run: Run) -> bool:
-    return _is_whole(run, experiment, "after") and (experiment.steps == 0 or (place / "team").is_dir())
+    return _is_whole(run, experiment, "after") and (not experiment.trains or (place / "team").is_dir())
 
 
 def _is_whole(run: Run, experiment: Experiment, when: str) -> bool:

@@ -33,7 +33,7 @@ def make_learning(run: Experiment, team: Team) -> Learners:
     needs, algorithm = run.algorithm.needs, run.algorithm
     return Learners(
         team,
-        make_learners(run, team) if run.steps else {},
+        make_learners(run, team) if run.trains else {},
         make_critics(run, team),
         algorithm.loss,
         reads_reference=needs.reference == "credit" and run.steps > 0,

@@ -281,7 +281,7 @@ def _bodies(
         sampled = Texts(prompts, width, train_length + heard, said)
         learned = replace(sampled, prompts=prompts * rounds)
         tested = Texts(max(1, held_out) * len(agents), run.evaluation.samples, test_length + heard, said)
-        learns = config.trainable and run.steps > 0
+        learns = config.trainable and run.trains
         key = (config.model, config.dtype)
         bodies.append(
             Body(
