@@ -420,7 +420,7 @@ def test_a_seat_that_is_not_free_is_refused(capsys: Screen, arguments: str, hint
         ("talk.py:task --seat ann eve", "play: --seat: 'eve' is no agent of talk"),
         ("talk.py:task --topology ring", "argument --topology: invalid choice: 'ring'"),
         ("talk.py:task --episode 3", "unknown setting --episode: did you mean --episodes?"),
-        ("talk.py:task --lr 3", "unknown setting --lr: did you mean --optimizer.lr or --critic.lr?"),
+        ("talk.py:task --lr 3", "unknown setting --lr: did you mean --optimizer.lr or --critic.lr or --warm.lr?"),
         ("run --steps 3 --trust", "play: a run is played with its own settings and takes no others, got --steps"),
         ("run --topology parallel --trust", "takes no others, got --topology"),
         ("run --trust", "run run: there is no saved team yet; finish it with: madrigal train run --resume --trust, or"),
