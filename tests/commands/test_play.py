@@ -112,6 +112,13 @@ def test_an_episode_is_shown_turn_by_turn(capsys: Screen, settings: list[str]) -
     )
 
 
+def test_the_validation_split_is_played_and_its_examples_are_found_by_name(capsys: Screen, settings: list[str]) -> None:
+    played = episodes(capsys, "talk.py:task", *settings, "--split", "validation", "--episodes", "3")
+    assert [one["example"] for one in played] == ["validation-0", "validation-1", "validation-0"]
+    (named,) = episodes(capsys, "talk.py:task", *settings, "--example", "validation-0")
+    assert named == played[0]
+
+
 def test_every_episode_begins_afresh(capsys: Screen, settings: list[str]) -> None:
     assert cli.run(["play", "talk.py:task", *settings, "--example", "test-0", "--episodes", "2"]) == 0
     out = capsys.readouterr().out
