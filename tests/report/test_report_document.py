@@ -126,11 +126,9 @@ def test_a_warm_start_has_a_column_and_a_table(whole: Path, tmp_path: Path) -> N
         run / "warm.jsonl", [kept, {"epoch": 0, "update/main/loss": 1.5}, {"epoch": 1, "update/main/loss": 0.75}]
     )
     page = page_of(run)
-    assert "before warm after change" in " ".join(page.words["results"].split())
-    assert "55.5" in page.words["results"]
-    words = " ".join(page.words["warm"].split())
-    assert "learned from 21 return % of all 12.5 return % of those 47.25" in words
-    assert "epoch 1, main 1.5 epoch 2, main 0.75" in words
+    assert "beforewarmafterchange" in page.words["results"] and "warm55.5 %" in page.words["results"]
+    assert "learned from21return % of all12.5return % of those47.25" in page.words["warm"]
+    assert "epoch 1, main1.5epoch 2, main0.75" in page.words["warm"]
     (run / "warm.jsonl").write_text('{"epoch": 0, "update/main/loss": "x"}\n{"epo')
     assert "warm" not in page_of(run).words and "warm.jsonl: line 2" in page_of(run).words["notices"]
 
