@@ -24,11 +24,13 @@ from madrigal.runs.log import read_lines
 from madrigal.settings import EvaluationConfig, Lora, OptimizerConfig, PolicyConfig, Sampling, TeamConfig, WarmConfig
 from madrigal.tasks.own import CustomTask
 from madrigal.training import warm as module
+from madrigal.training.checks import open_checked_task
 from madrigal.training.demonstrations import episodes_of, read_demonstrations
-from madrigal.training.held_out import NullCallback, evaluate_run
+from madrigal.training.held_out import NullCallback, evaluate_run, held_out
 from madrigal.training.learners import make_learning
+from madrigal.training.plan import make_plan
 from madrigal.training.teams import make_team
-from madrigal.training.train import train_experiment
+from madrigal.training.train import train_experiment, trained_examples
 from madrigal.training.warm import best_of, warm_start
 from madrigal.types import Completion, ConfigError, Example, MadrigalError, Message, Sample, Turn
 
@@ -230,6 +232,17 @@ def test_later_rounds_are_shown_what_was_given_in_earlier_ones(tmp_path: Path) -
     assert two.turns[3].prompt[0].content == "bob train 0 1 aa cc "
     assert two.turns[3].completion.prompt_ids == make_team(run.team, AGENTS, 0).seats["bob"].encode(two.turns[3].prompt)
     assert [turn.completion.text for turn in one.turns] == ["e", "f"] and len(one.steps) == 1
+
+
+def test_the_plan_knows_that_a_warm_start_plays_all_its_examples_at_once() -> None:
+    plain, run = warm_run(warm=WarmConfig()), warm_run(warm=replace(WARM, examples=500))
+    sampled = {}
+    for name, one in (("plain", plain), ("warm", run)):
+        with open_checked_task(one, TASK) as task:
+            plan = make_plan(one, task, trained_examples(one, task), held_out(one, task))
+        sampled[name] = [(body.sampled.prompts, body.sampled.answers) for body in plan.bodies]
+        assert [body.learned.answers for body in plan.bodies] == [2, 2]
+    assert sampled == {"plain": [(2, 2)] * 2, "warm": [(500, 6)] * 2}
 
 
 # Going on
