@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from madrigal.settings import PolicyConfig as PolicyConfig
     from madrigal.settings import Sampling as Sampling
     from madrigal.settings import TeamConfig as TeamConfig
+    from madrigal.settings import WarmConfig as WarmConfig
     from madrigal.tasks.data import Source as Source
     from madrigal.tasks.data import load_examples as load_examples
     from madrigal.training.held_out import Callback as Callback
@@ -68,7 +69,7 @@ _PLACES = {
     "recipes": ("recipe",),
     "rollouts.task": ("SingleRound", "Task", "check_task", "joint"),
     "rollouts.topology": ("Asynchronous", "Coordinated", "Discussion", "Parallel", "Sequential"),
-    "settings": ("EvaluationConfig", "Lora", "OptimizerConfig", "PolicyConfig", "Sampling", "TeamConfig"),
+    "settings": ("EvaluationConfig", "Lora", "OptimizerConfig", "PolicyConfig", "Sampling", "TeamConfig", "WarmConfig"),
     "tasks.data": ("Source", "load_examples"),
     "training.held_out": ("Callback",),
     "training.trained_team": ("Answer", "TrainedTeam", "load_team"),

@@ -56,7 +56,7 @@ class TrainingResult:
 
     @property
     def evaluations(self) -> dict[str, Evaluation]:
-        """Held-out results by name: "before", "step-N", "after"."""
+        """Held-out results by name: "before", "warm", "step-N", "after"."""
         return {when: Evaluation(**result) for when, result in RunLog(self.folder).evaluations().items()}
 
     @property

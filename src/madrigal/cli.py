@@ -25,7 +25,7 @@ USAGE = """usage: madrigal <command> ...
   export RUN [--step N] [--output DIR] [--trust]   make a team of a checkpoint
   compare RECIPE [--seeds N ...] [--samples N] [--only NAME ...] [--json] [--any.setting value]
                        train and play the team and its baselines on equal budget; or compare RUN RUN... as they are
-  play RECIPE|RUN [--example ID | --split test|train] [--episodes N] [--seat AGENT ...] [--untrained] [--json]
+  play RECIPE|RUN [--example ID | --split NAME] [--episodes N] [--seat AGENT ...] [--untrained] [--json]
                        watch episodes turn by turn, or answer for an agent yourself
   analyze RUN... [--examples N] [--json]      does the team cooperate? what is lost without an agent; alarms
   report RUN... [--output FILE]               one page about runs: results, curves, alarms, transcripts

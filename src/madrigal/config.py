@@ -30,11 +30,12 @@ from madrigal.settings import (
     RewardWeights,
     Sampling,
     TeamConfig,
+    WarmConfig,
 )
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.types import ConfigError
 
-PLACES = ("path", "data", "model", "start", "transitions", "fluency")  # settings that may name a file
+PLACES = ("path", "data", "model", "start", "transitions", "fluency", "demonstrations")  # settings that may name a file
 NAMES = ("", "embedded", "base")  # what they say where they name none
 # What a resumed run may change: neither the shape of anything that a checkpoint holds nor what the run is about.
 FREE = ("steps", "prompts", "threads", "memory", "sampling", "optimizer", "evaluation", "records")
@@ -65,6 +66,7 @@ class Experiment:
     sampling: Sampling = field(default_factory=Sampling)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
+    warm: WarmConfig = field(default_factory=WarmConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     records: RecordsConfig = field(default_factory=RecordsConfig)
     steps: int = 100
@@ -84,6 +86,11 @@ class Experiment:
             raise ConfigError(f"threads: expected 0 (torch's choice) or more, got {self.threads}")
         if self.memory is not None and not 0 < self.memory < math.inf:
             raise ConfigError(f"memory: expected GB above 0, or None for what is free, got {self.memory}")
+
+    @property
+    def trains(self) -> bool:
+        """Whether any weight is to move, in steps or in a warm start."""
+        return self.steps > 0 or self.warm.wanted
 
 
 @cache

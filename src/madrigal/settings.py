@@ -243,6 +243,42 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class WarmConfig:
+    """The warm start: before RL each seat is fine-tuned on the best of n joint answers, or on demonstrations.
+
+    Attributes:
+        examples: training examples that are played for it, more than there are in further passes; 0 makes no warm
+            start. With `demonstrations` so many of them, 0 is all.
+        samples: joint answers to each example; the best is learned from, where it is better than their mean.
+        demonstrations: a file of given answers instead, one JSON object per line: {"id": of a training example,
+            "answers": {agent: a text, or a list with one for each round}}.
+        epochs: passes over what was kept.
+        batch: joint answers in one optimizer step.
+        lr: learning rate, the same in all steps; None is one that fits each model (`learning.rates.learning_rate`).
+            All else about the optimizer is as for RL, which begins with fresh moments.
+    """
+
+    examples: int = 0
+    samples: int = 8
+    demonstrations: str = ""
+    epochs: int = 3
+    batch: int = 8
+    lr: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_least("warm", 0, examples=self.examples)
+        _check_least("warm", 1, epochs=self.epochs, batch=self.batch)
+        _check_least("warm", 2, samples=self.samples)
+        if self.lr is not None and not 0 < self.lr < math.inf:
+            raise ConfigError(f"warm.lr: expected a positive number, or None for one by size, got {self.lr}")
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is a warm start."""
+        return bool(self.examples or self.demonstrations)
+
+
+@dataclass(frozen=True, slots=True)
 class CriticConfig:
     """The critic, of algorithms that learn with one; others leave it unused.
 

@@ -71,7 +71,7 @@ def loads_models() -> None:
         ("train tldr --steps many", "Error parsing --steps: invalid literal for int()"),
         ("train tldr --steps", "Missing value for argument '--steps'"),
         ("train tldr --stepz 3", "unknown setting --stepz: did you mean --steps?"),
-        ("train tldr --lr 3", "unknown setting --lr: did you mean --optimizer.lr or --critic.lr?"),
+        ("train tldr --lr 3", "unknown setting --lr: did you mean --optimizer.lr or --critic.lr or --warm.lr?"),
         ("train tldr --overwrit", "unknown setting --overwrit: did you mean --overwrite?"),
         ("train tldr --task.variant later", "unknown setting --task.variant: did you mean --task.agents?"),
         ("train tldr stray", "expected settings as --name value, got 'stray'"),

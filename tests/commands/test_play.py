@@ -112,6 +112,13 @@ def test_an_episode_is_shown_turn_by_turn(capsys: Screen, settings: list[str]) -
     )
 
 
+def test_the_validation_split_is_played_and_its_examples_are_found_by_name(capsys: Screen, settings: list[str]) -> None:
+    played = episodes(capsys, "talk.py:task", *settings, "--split", "validation", "--episodes", "3")
+    assert [one["example"] for one in played] == ["validation-0", "validation-1", "validation-0"]
+    (named,) = episodes(capsys, "talk.py:task", *settings, "--example", "validation-0")
+    assert named == played[0]
+
+
 def test_every_episode_begins_afresh(capsys: Screen, settings: list[str]) -> None:
     assert cli.run(["play", "talk.py:task", *settings, "--example", "test-0", "--episodes", "2"]) == 0
     out = capsys.readouterr().out
@@ -420,7 +427,7 @@ def test_a_seat_that_is_not_free_is_refused(capsys: Screen, arguments: str, hint
         ("talk.py:task --seat ann eve", "play: --seat: 'eve' is no agent of talk"),
         ("talk.py:task --topology ring", "argument --topology: invalid choice: 'ring'"),
         ("talk.py:task --episode 3", "unknown setting --episode: did you mean --episodes?"),
-        ("talk.py:task --lr 3", "unknown setting --lr: did you mean --optimizer.lr or --critic.lr?"),
+        ("talk.py:task --lr 3", "unknown setting --lr: did you mean --optimizer.lr or --critic.lr or --warm.lr?"),
         ("run --steps 3 --trust", "play: a run is played with its own settings and takes no others, got --steps"),
         ("run --topology parallel --trust", "takes no others, got --topology"),
         ("run --trust", "run run: there is no saved team yet; finish it with: madrigal train run --resume --trust, or"),

@@ -10,7 +10,16 @@ import pytest
 from fakes import pairs
 from fakes.made import said
 from madrigal.algorithms.group import REINFORCE, GroupRelative
-from madrigal.compare.contenders import Contender, alone, as_large_as, contenders, left_out, matched, with_base
+from madrigal.compare.contenders import (
+    SUPERVISED,
+    Contender,
+    alone,
+    as_large_as,
+    contenders,
+    left_out,
+    matched,
+    with_base,
+)
 from madrigal.compare.rows import Played
 from madrigal.compare.run import training_tokens
 from madrigal.config import Experiment
@@ -18,7 +27,7 @@ from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own
 from madrigal.rollouts.branching import Branching
 from madrigal.rollouts.topology import Discussion, Parallel, Sequential
-from madrigal.settings import BASE, Lora, PolicyConfig, Sampling, TeamConfig
+from madrigal.settings import BASE, Lora, PolicyConfig, Sampling, TeamConfig, WarmConfig
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.discussion.gsm8k import Gsm8k
 from madrigal.tasks.own import CustomTask
@@ -47,6 +56,7 @@ def test_the_contenders_of_a_writing_team() -> None:
         "single model": (WRITER, Parallel(), large, 0, 224),
         "tuned single model": (WRITER, Parallel(), large, 110, 224),
         "team": (Tldr(), Parallel(), small, 110, 112),
+        "supervised on the best of n": (Tldr(), Parallel(), small, 0, 112),
         "team, no baseline": (Tldr(), Parallel(), small, 110, 112),
         "concise swapped": (Tldr(), Parallel(), small, 110, 112),
         "detailed swapped": (Tldr(), Parallel(), small, 110, 112),
@@ -86,6 +96,7 @@ def test_the_contenders_of_a_coding_team_with_two_turns() -> None:
             "single model",
         ),
         "team": (Coding(turns=2, test_seconds=1.0), Parallel(), run.steps, ""),
+        "supervised on the best of n": (Coding(turns=2, test_seconds=1.0), Parallel(), 0, ""),
         "team, one turn": (Coding(test_seconds=1.0), Parallel(), run.steps, "parallel"),
         "team, no baseline": (Coding(turns=2, test_seconds=1.0), Parallel(), run.steps, ""),
         "helper swapped": (Coding(turns=2, test_seconds=1.0), Parallel(), run.steps, ""),
@@ -93,11 +104,26 @@ def test_the_contenders_of_a_coding_team_with_two_turns() -> None:
     }
 
 
+def test_supervised_on_the_best_of_n_plays_as_many_joint_answers_as_the_team() -> None:
+    """And who is only played has no warm start, whatever the team has; demonstrations are the team's own."""
+    run = replace(
+        recipe("tldr"), steps=10, prompts=4, warm=WarmConfig(examples=16, samples=4, demonstrations="x.jsonl")
+    )
+    found = of(run)
+    warm = found[SUPERVISED].run.warm
+    assert (warm.examples * warm.samples, warm.samples) == (10 * 4 * 8 + 16 * 4, 8) and not warm.demonstrations
+    assert found["team"].run.warm == found["team, no baseline"].run.warm == run.warm
+    assert found["tuned single model"].run.warm == replace(run.warm, demonstrations="")
+    assert not any(found[name].run.trains for name in ("untrained team", "sequential", "discussion", "single model"))
+    assert not with_base(run, PAIR, "concise", Path("team")).trains
+    assert SUPERVISED not in of(recipe("kuhn"), ("first", "second"))
+
+
 def test_a_team_that_talks_otherwise_is_compared_with_the_remaining_ways() -> None:
     found = of(replace(recipe("tldr"), topology=Sequential()))
     assert list(found)[:3] == ["untrained team", "parallel", "discussion"]
     kept = {name for name, one in found.items() if one.run.topology == Sequential()}
-    assert kept == {"untrained team", "team", "team, no baseline", "concise swapped", "detailed swapped"}
+    assert kept == {"untrained team", "team", SUPERVISED, "team, no baseline", "concise swapped", "detailed swapped"}
     turns = replace(recipe("coding-two-turns"), topology=Discussion())
     assert of(turns, CODERS)["team, one turn"].costs == "discussion"
     assert of(replace(turns, topology=Sequential(("main", "helper"))), CODERS)["team, one turn"].costs == ""
@@ -109,6 +135,7 @@ def test_crossed_joint_actions_do_not_keep_others_from_talking() -> None:
         True,
         False,
         False,
+        True,
         True,
         True,
         True,
@@ -172,10 +199,10 @@ def test_what_cannot_be_compared_is_left_out_and_said(tmp_path: Path) -> None:
 
 def test_one_agent_is_compared_with_its_untrained_self_only() -> None:
     run = replace(recipe("tldr"), task=WRITER)
-    assert list(of(run, ("writer",))) == ["untrained team", "team"]
+    assert list(of(run, ("writer",))) == ["untrained team", "team", SUPERVISED]
     assert "one agent" in left_out(run, ("writer",))
     turns = replace(recipe("coding-two-turns"), task=Coding(turns=2, agents=("main",)))
-    assert list(of(turns, ("main",))) == ["untrained team", "parallel", "team", "team, one turn"]
+    assert list(of(turns, ("main",))) == ["untrained team", "parallel", "team", SUPERVISED, "team, one turn"]
 
 
 def test_a_seat_that_was_not_trained_is_not_swapped() -> None:

@@ -24,8 +24,9 @@ from madrigal.settings import Lora, OptimizerConfig
 from madrigal.training.held_out import NullCallback, evaluate_run
 from madrigal.types import ConfigError, EngineError
 
+SUPERVISED = "supervised-on-the-best-of-n"
 PLAYED = ["untrained-team", "sequential", "discussion", "single-model"]
-NAMES = [*PLAYED, "tuned-single-model", "team", "team-no-baseline", "first-swapped", "second-swapped"]
+NAMES = [*PLAYED, "tuned-single-model", "team", SUPERVISED, "team-no-baseline", "first-swapped", "second-swapped"]
 CLOCKS = ("seconds", "tokens_per_second")
 
 
@@ -122,6 +123,7 @@ def test_every_contender_is_a_run_folder(whole: Path, sums: Experiment) -> None:
     assert [name for name in NAMES if (places[name] / "team").is_dir()] == [
         "tuned-single-model",
         "team",
+        "supervised-on-the-best-of-n",
         "team-no-baseline",
     ]
 
@@ -135,6 +137,7 @@ def test_the_table_has_a_row_for_each_and_for_what_is_picked_of_several_samples(
         "discussion",
         "single model",
         "tuned single model",
+        "supervised on the best of n",
         "team, no baseline",
         "first swapped",
         "second swapped",
@@ -174,6 +177,8 @@ def test_training_has_the_teams_updates_and_as_many_tokens_as_measured_before(wh
     rows = {row.name: row for row in rows_of_comparison(whole, (0,))[0]}
     assert rows["tuned single model"].updates == rows["team"].updates == 2
     assert rows["single model"].updates == rows["first swapped"].updates == rows["sequential"].trained_tokens == 0
+    supervised = rows["supervised on the best of n"]
+    assert 0.8 < supervised.trained_tokens / rows["team"].trained_tokens < 1.25 and supervised.updates > 0
 
 
 def test_something_was_learned(whole: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 
 from fakes.synthetic import write_lines, write_run
 from madrigal.commands.report import write_report
-from madrigal.report.charts import Look, draw_panel, ticks
+from madrigal.report.charts import DOTTED, Look, draw_panel, ticks
 from madrigal.report.curves import CURVES, PANELS, POINTS, Curve, Dot, Panel, panels, shares, smoothed, thinned, window
 from madrigal.report.meanings import Meaning
 from madrigal.report.results import facts, origin
@@ -110,6 +111,25 @@ def test_evaluations_are_points_of_their_component(whole: Path) -> None:
         Dot(0, 60, after["return_percent"], after["low"], after["high"]),
     )
     assert found["component/tests"].dots[1].y == after["components"]["tests"]
+
+
+def test_validation_is_a_series_of_its_own_and_a_warm_start_a_point_at_step_0(whole: Path, tmp_path: Path) -> None:
+    """Five points of validation on one dotted line, none of them among the three on held-out examples."""
+    run = Path(shutil.copytree(whole, tmp_path / "run"))
+    held = json.loads((run / "evaluation.json").read_text())
+    warm = held["after"] | {"return_percent": 55.0, "low": 50.0, "high": 60.0}
+    (run / "evaluation.json").write_text(json.dumps(held | {"warm": warm}))
+    chosen = {f"step-{step}": warm | {"return_percent": 40.0 + step} for step in (0, 15, 30, 45, 60)}
+    (run / "validation.json").write_text(json.dumps(chosen))
+    panel = drawn(run)["component/return_percent"]
+    assert [(dot.x, dot.y) for dot in panel.validations] == [(step, 40.0 + step) for step in (0, 15, 30, 45, 60)]
+    assert [dot.x for dot in panel.dots] == [0, 0, 60] and panel.dots[1] == Dot(0, 0, 55.0, 50.0, 60.0)
+    page = write_report([run], tmp_path / "page.html").read_text()
+    assert "Open points on a dotted line are evaluations on the validation split." in page
+    assert "validation after 45 steps: 85; validation after 60 steps: 100" in page
+    before = write_report([whole], tmp_path / "whole.html").read_text()
+    # Beside return, each component of an evaluation has such a line.
+    assert page.count(f'stroke-dasharray="{DOTTED}"') - before.count(f'stroke-dasharray="{DOTTED}"') == 3
 
 
 def test_a_run_whose_task_knows_no_return_still_shows_its_evaluations(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fakes.synthetic import write_run
+from fakes.synthetic import write_lines, write_run
 from madrigal.evaluation.alarms import Alarm
 from madrigal.report.document import document
 from madrigal.report.markup import element, fill, text
@@ -115,6 +115,22 @@ def test_results_stand_before_and_after_with_intervals(page: Page, whole: Path) 
         result = held[when]
         assert f"{result['return_percent']:.1f} [{result['low']:.1f}, {result['high']:.1f}]" in page.words["results"]
     assert "Held-out results on 12 examples: mean and 95 % bootstrap interval" in page.words["results"]
+
+
+def test_a_warm_start_has_a_column_and_a_table(whole: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(whole, tmp_path / "run"))
+    held = json.loads((run / "evaluation.json").read_text())
+    (run / "evaluation.json").write_text(json.dumps(held | {"warm": held["before"] | {"return_percent": 55.5}}))
+    kept = {"examples": 32, "samples": 8, "kept": 21, "return_percent": 12.5, "kept_return_percent": 47.25}
+    write_lines(
+        run / "warm.jsonl", [kept, {"epoch": 0, "update/main/loss": 1.5}, {"epoch": 1, "update/main/loss": 0.75}]
+    )
+    page = page_of(run)
+    assert "beforewarmafterchange" in page.words["results"] and "warm55.5 %" in page.words["results"]
+    assert "learned from21return % of all12.5return % of those47.25" in page.words["warm"]
+    assert "epoch 1, main1.5epoch 2, main0.75" in page.words["warm"]
+    (run / "warm.jsonl").write_text('{"epoch": 0, "update/main/loss": "x"}\n{"epo')
+    assert "warm" not in page_of(run).words and "warm.jsonl: line 2" in page_of(run).words["notices"]
 
 
 def test_seeds_are_averaged_in_curves_and_tables(tmp_path: Path) -> None:

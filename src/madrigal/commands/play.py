@@ -30,6 +30,7 @@ from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.task import Task, scripted_in
 from madrigal.rollouts.topology import TOPOLOGIES, Topology
 from madrigal.runs.plain import plain
+from madrigal.tasks.splits import Validated, with_validation
 from madrigal.tasks.trust import check_trust
 from madrigal.types import (
     AgentId,
@@ -38,6 +39,7 @@ from madrigal.types import (
     Example,
     MadrigalError,
     Point,
+    Split,
     Step,
     TaskError,
     joint_reward,
@@ -45,7 +47,7 @@ from madrigal.types import (
 
 
 def play_command(arguments: list[str]) -> int:
-    """madrigal play RECIPE|RUN [--example ID | --split test|train] [--seat AGENT ...] [options] [settings]"""
+    """madrigal play RECIPE|RUN [--example ID | --split NAME] [--seat AGENT ...] [options] [settings]"""
     parser = _parser()
     options, settings = quietly(lambda: parser.parse_known_args(arguments))
     if {"-h", "--help"} & set(settings) and (not options.what or _is_run(options.what)):
@@ -83,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("what", nargs="?", default="", metavar="RECIPE|RUN")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--example", metavar="ID", help="play this example; otherwise those of a split, in their order")
-    which.add_argument("--split", choices=("test", "train"), default="test")
+    which.add_argument("--split", choices=("test", "validation", "train"), default="test")
     parser.add_argument("--episodes", type=int, default=1)
     parser.add_argument("--seed", type=int, help="of all sampling; by default the experiment's own, as evaluations use")
     parser.add_argument("--seat", nargs="+", default=[], metavar="AGENT", help="answer for these agents yourself")
@@ -129,7 +131,7 @@ def _experiment(options: argparse.Namespace, settings: list[str]) -> Experiment:
 
 def _saved_team(options: argparse.Namespace, run: Experiment) -> Path | None:
     """Where the team to be played was saved; None where the models that the experiment starts from play."""
-    trained = _is_run(options.what) and run.steps and not options.untrained
+    trained = _is_run(options.what) and run.trains and not options.untrained
     return Path(options.what) / "team" if trained else None
 
 
@@ -140,7 +142,9 @@ def _play_episodes(options: argparse.Namespace, run: Experiment, scene: Scene) -
     from madrigal.training.teams import use_threads
 
     use_threads(run.threads)
-    with open_checked_task(run) as task:
+    with open_checked_task(run) as opened:
+        validating = options.split == "validation" and not isinstance(opened, Validated)
+        task: Task[Any] = with_validation(opened) if validating else opened
         _check_seats(task, options.seat)
         examples = _examples(task, options)
         scene.rounds, scene.best = task.horizon, task.best_return
@@ -186,7 +190,8 @@ def _examples(task: Task[Any], options: argparse.Namespace) -> Sequence[Example]
 
 
 def _example(task: Task[Any], name: str) -> Example:
-    by_id = {example.id: example for split in ("train", "test") for example in task.examples(split)}
+    splits: tuple[Split, ...] = ("train", "validation", "test")
+    by_id = {example.id: example for split in splits for example in task.examples(split)}
     if name not in by_id:
         near = difflib.get_close_matches(name, by_id, n=3) or list(by_id)[-1:]
         raise ConfigError(

@@ -129,6 +129,7 @@ def _files(run: Experiment, folder: Path) -> list[tuple[str, str]]:
     again = with_trust_flag(f"madrigal train {folder}/experiment.json", run.task, run.records.trackers)
     named = {
         "experiment.json": f"every setting; run it again: {again}",
+        "warm.jsonl": "what the warm start learned from, and its cross entropy",
         "steps.jsonl": "one line per training step",
         "episodes.jsonl": "transcripts with reward and advantage per turn",
         "evaluation.json": "held-out results; repeat them: " + with_trust_flag(f"madrigal evaluate {folder}", run.task),

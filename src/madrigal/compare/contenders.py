@@ -15,7 +15,7 @@ from madrigal.algorithms.catalog import switch_algorithm
 from madrigal.algorithms.group import MAGRPO
 from madrigal.config import Experiment
 from madrigal.rollouts.topology import Discussion, Parallel, Sequential, TopologyConfig
-from madrigal.settings import BASE, Lora, PolicyConfig, TeamConfig
+from madrigal.settings import BASE, Lora, PolicyConfig, TeamConfig, WarmConfig
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import ALONE, Coding
 from madrigal.tasks.discussion.debate import Debate
@@ -28,6 +28,7 @@ from madrigal.types import AgentId
 
 TEAM, UNTRAINED, SINGLE, TUNED = "team", "untrained team", "single model", "tuned single model"
 ONE_TURN, NO_BASELINE = "team, one turn", "team, no baseline"
+SUPERVISED = "supervised on the best of n"
 # How an untrained team may talk within one turn.
 WAYS: dict[str, tuple[TopologyConfig, str]] = {
     "parallel": (Parallel(), "untrained, everyone at once: naive concatenation"),
@@ -69,14 +70,20 @@ def contenders(run: Experiment, agents: Sequence[AgentId], single: str = "") -> 
     """
     plain = run.topology == Parallel() and one_round(run.task) == run.task and len(agents) > 1
     what = "the same prompts and models, not trained" + (": parallel generation" if plain else "")
-    return [
+    every = [
         Contender(UNTRAINED, what, replace(run, steps=0)),
         *_other_ways_to_talk(run, len(agents)),
         *_alone(run, agents, single),
         Contender(TEAM, "trained together on the joint reward", run),
+        *_supervised(run),
         *_one_turn(run),
         *_no_baseline(run, agents),
         *_swapped(run, agents),
+    ]
+    # Who is only played has no warm start either.
+    return [
+        one if one.run.steps or one.name == SUPERVISED else replace(one, run=replace(one.run, warm=WarmConfig()))
+        for one in every
     ]
 
 
@@ -115,9 +122,20 @@ def _alone(run: Experiment, agents: Sequence[AgentId], single: str) -> Iterator[
         sampling=sampling,
         algorithm=algorithm,
         evaluation=replace(run.evaluation, fluency=fluency),
+        warm=replace(run.warm, demonstrations=""),  # which are the team's
     )
     yield Contender(SINGLE, f"{model} does it all, not trained", replace(tuned, steps=0))
     yield Contender(TUNED, f"{model} does it all, trained alone: GRPO's group baseline", tuned, costs=SINGLE)
+
+
+def _supervised(run: Experiment) -> Iterator[Contender]:
+    """Fine-tuned on the best of as many joint answers as the team's training plays, and no RL; chains are counted."""
+    width = max(2, run.algorithm.branching.width)
+    played = run.steps * run.prompts * run.algorithm.branching.width + run.warm.examples * run.warm.samples
+    warm = replace(run.warm, examples=max(1, round(played / width)), samples=width, demonstrations="")
+    if run.algorithm.needs.rewards != "zero-sum":
+        what = f"the team fine-tuned on the best of {width} joint answers (RAFT), from as many played, without RL"
+        yield Contender(SUPERVISED, what, replace(run, steps=0, warm=warm))
 
 
 def _one_turn(run: Experiment) -> Iterator[Contender]:
@@ -213,4 +231,5 @@ def with_base(run: Experiment, agents: Sequence[AgentId], swapped: AgentId, save
     """Plays a saved team with one seat given back to its base model; every seat holds a model of its own."""
     seats = {agent: replace(policy_of(run.team, agent), lora=Lora(), trainable=False) for agent in agents}
     trained = {agent: replace(seats[agent], model=str(saved / agent)) for agent in agents if agent != swapped}
-    return replace(run, steps=0, team=replace(run.team, seats=seats | trained, shared=False))
+    team = replace(run.team, seats=seats | trained, shared=False)
+    return replace(run, steps=0, team=team, warm=WarmConfig())

@@ -31,7 +31,7 @@ def is_finished(place: Path) -> bool:
 
 
 def _has_ended(place: Path, experiment: Experiment, run: Run) -> bool:
-    return _is_whole(run, experiment, "after") and (experiment.steps == 0 or (place / "team").is_dir())
+    return _is_whole(run, experiment, "after") and (not experiment.trains or (place / "team").is_dir())
 
 
 def _is_whole(run: Run, experiment: Experiment, when: str) -> bool:
@@ -77,14 +77,15 @@ def _played(place: Path, experiment: Experiment, run: Run, when: str) -> Played:
     evaluation = run.evaluations[when]
     seconds, speed = (evaluation.get(key) for key in ("response_seconds", "tokens_per_second"))
     timed = is_number(seconds) and is_number(speed) and seconds > 0  # with evaluation.timed_examples 0 both are 0
-    tokens = [line.record.get("tokens", 0) for line in run.steps]
+    tokens = [line.record.get("tokens", 0) for line in (*run.warm, *run.steps) if "epoch" not in line.record]
+    warm = [line.record.get("optimizer_steps", 0) for line in run.warm]
     return Played(
         [_checked(place, record) for record in _transcripts(run, when)],
         experiment.seed,
         seconds if timed else None,
         speed if timed else None,
         trained_tokens=int(sum(count for count in tokens if is_number(count))),
-        updates=len(tokens),
+        updates=len(run.steps) + int(sum(count for count in warm if is_number(count))),
     )
 
 

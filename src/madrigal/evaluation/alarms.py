@@ -207,7 +207,7 @@ def _held_out_fall(evaluations: Mapping[str, Record]) -> str:
 def _when(name: str) -> float:
     """The place of an evaluation in a run."""
     number = name.removeprefix("step-")
-    return float(number) if number.isdecimal() else {"before": -1.0}.get(name, math.inf)
+    return float(number) if number.isdecimal() else {"before": -1.0, "warm": 0.0}.get(name, math.inf)
 
 
 def _no_signal(steps: Sequence[Record], width: int, limits: Thresholds) -> Iterator[Alarm]:

@@ -71,6 +71,8 @@ class Learner:
         loss: LossFunction,
         totals: Sequence[float] = (),
         scale: float = 1.0,
+        *,
+        sampled: bool = True,
     ) -> dict[str, float]:
         """Makes one optimizer step per stage and returns means over the stages.
 
@@ -82,6 +84,7 @@ class Learner:
             totals: for each stage, what its weights would sum up to if all siblings that started had spoken: the
                 number of examples and agents in its mean. () takes the sum of the weights that there are.
             scale: the learning rate as a share of the peak.
+            sampled: whether these weights are said to have sampled the first stage, which is checked.
 
         Raises:
             TrainingError: if the loss or gradient is not finite, or the samples did not come from these weights; says
@@ -93,7 +96,7 @@ class Learner:
             rows = list[dict[str, float]]()
             for stage, total in spoken:
                 try:
-                    rows.append(self._step(stage, total, loss, scale, first=not rows))
+                    rows.append(self._step(stage, total, loss, scale, first=sampled and not rows))
                 except TrainingError as error:
                     raise TrainingError(f"{error} ({len(rows)} of {len(spoken)} optimizer steps were made)") from error
         release()

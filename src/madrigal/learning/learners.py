@@ -7,14 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from torch import Tensor
+
 from madrigal.learning.critic_learner import CriticLearner
 from madrigal.learning.critics import Critics
 from madrigal.learning.embeddings import Embedder
 from madrigal.learning.learner import Learner, LossFunction
+from madrigal.learning.rates import with_rate
+from madrigal.maths.batch import Batch, PolicyOutput
+from madrigal.maths.losses import mean_per_token, negative_log_likelihood
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team, map_policies
 from madrigal.rollouts.tree import walk, with_scores
 from madrigal.types import AgentId, ConfigError, Group, Sample, TrainingError, Turn
+
+LIKELIHOOD = ("loss", "entropy", "gradient_norm", "lr", "sequences", "tokens")  # what is reported of such a step
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,28 @@ class Learners:
         bodies = [*self._bodies, *self.critics.bodies]
         return dict(zip((body.name for body in bodies), map_policies(update, bodies), strict=True))
 
+    def imitate(self, turns: Sequence[Turn], lr: float | None) -> dict[str, dict[str, float]]:
+        """Every policy makes one optimizer step of maximum likelihood on its own agents' turns; a report of each.
+
+        Args:
+            lr: the learning rate; None is one that fits each model.
+        """
+        samples = [Sample(turn, 0.0, 0.0) for turn in turns]
+
+        def fit(body: LocalPolicy) -> dict[str, float]:
+            learner = self.policies[body.name]
+            own = [sample for sample in samples if self._spoke(body.name, sample.turn)]
+            rate = with_rate(replace(learner.config, lr=lr), body).lr or 0.0
+            report = learner.update([own], likelihood, scale=rate / learner.optimizer.peak, sampled=False)
+            return {key: value for key, value in report.items() if key in LIKELIHOOD}
+
+        return dict(zip(self.policies, map_policies(fit, self._bodies), strict=True))
+
+    def begin_anew(self) -> None:
+        """Drops the moments of all policies' optimizers; their weights stay."""
+        for learner in self.policies.values():
+            learner.optimizer.forget()
+
     @property
     def _bodies(self) -> list[LocalPolicy]:
         return [learner.policy for learner in self.policies.values()]
@@ -122,6 +151,12 @@ class Learners:
             )
         for name, learner in self.by_name.items():
             learner.restore(states[name])
+
+
+def likelihood(output: PolicyOutput, batch: Batch) -> Tensor:
+    """The cross entropy of answers, in nats, mean over the tokens of the optimizer step; prompts are not learned."""
+    terms = negative_log_likelihood(output.logprobs) * batch.weights[:, None]
+    return mean_per_token(terms, batch.mask, batch.tokens)
 
 
 def examples_in(groups: Sequence[Group[Any]], stage: Sequence[Sample]) -> float:

@@ -101,6 +101,10 @@ class Optimizer:
             if parameter is not self.masters[name]:
                 parameter.copy_(self.masters[name])
 
+    def forget(self) -> None:
+        """Begins anew with the present weights: moments of another objective are no measure of the next one's."""
+        self.adamw.state.clear()
+
     def state(self) -> dict[str, Any]:
         """All that a later process needs to go on with the very same numbers."""
         return {

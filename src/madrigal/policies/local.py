@@ -71,6 +71,11 @@ class LocalPolicy:
         """Token ids of a text by itself; control tokens that it spells are text."""
         return self._format.encode_text(text)
 
+    def encode_answer(self, text: str) -> tuple[int, ...]:
+        """Token ids of an answer as the policy itself would give it: a text, and the token that closes it."""
+        turn = sorted(self._format.turn_ends) if self.chat_template else []
+        return (*self.encode_text(text), *(turn or [self.tokenizer.eos_token_id])[:1])
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of an answer, without ends, padding and the tokens of the chat template."""
         return self._format.decode(token_ids, self.ends)

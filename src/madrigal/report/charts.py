@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from itertools import accumulate
 from math import ceil, floor, log10
 
-from madrigal.report.curves import Curve, Ends, Panel
+from madrigal.report.curves import Curve, Dot, Ends, Panel
 from madrigal.report.markup import Html, element, text
 
 WIDTH, HEIGHT = 252.0, 144.0  # what a phone shows in full width, and desks side by side
 DASHES = ("", "7 2.8", "2.1 2.1", "8.4 2.8 2.1 2.8")
+DOTTED = "1 2"
 INK, MUTED, RULE, SURFACE = "var(--ink)", "var(--muted)", "var(--rule)", "var(--surface)"
 SERIES, QUIET = 8, -1
 FONT, SMALL = 8.0, 7.5
@@ -62,7 +63,7 @@ class Plot:
 
 
 def draw_panel(panel: Panel, look: Callable[[Curve], Look], several: bool, label: str, mark: str) -> Html:
-    """Curves with their bands, and held-out results as points with intervals.
+    """Curves with their bands, held-out results as points with intervals, those of validation as open ones.
 
     Args:
         look: the look of each curve.
@@ -70,7 +71,7 @@ def draw_panel(panel: Panel, look: Callable[[Curve], Look], several: bool, label
         label: what the chart shows, in words, for those who cannot see it.
         mark: no other chart of the page has the same.
     """
-    curves, dots = panel.curves, panel.dots
+    curves, dots = panel.curves, (*panel.dots, *panel.validations)
     xs = [x for curve in curves for x in curve.xs] + [dot.x for dot in dots]
     ys = [y for curve in curves for line in (curve.ys, curve.low, curve.high, curve.raw) for y in line]
     ys += [y for dot in dots for y in (dot.y, dot.low, dot.high)]
@@ -87,11 +88,19 @@ def draw_panel(panel: Panel, look: Callable[[Curve], Look], several: bool, label
         parts.append(_line(plot.path(curve.xs, curve.ys), color, 1.4, dash))
         if len(curve.xs) == 1:
             parts.append(_disk(plot.point(curve.xs[0], curve.ys[0]), 1.75, color))
-    for dot in dots:
-        color = series(dot.variant + 1 if several else 0)
+    for variant in dict.fromkeys(dot.variant for dot in panel.validations):
+        own = [dot for dot in panel.validations if dot.variant == variant]
+        parts.append(_line(plot.path([d.x for d in own], [d.y for d in own]), _dot_color(own[0], several), 0.8, DOTTED))
+        parts += [_disk(plot.point(dot.x, dot.y), 2.25, SURFACE, _dot_color(dot, several)) for dot in own]
+    for dot in panel.dots:
+        color = _dot_color(dot, several)
         parts.append(_line(plot.path((dot.x, dot.x), (dot.low, dot.high)), color, 1.2))
         parts.append(_disk(plot.point(dot.x, dot.y), 2.25, color, SURFACE))
     return _chart(plot, [*_steps(plot), *_heights(plot), _clipped(plot, parts, mark)], label)
+
+
+def _dot_color(dot: Dot, several: bool) -> str:
+    return series(dot.variant + 1 if several else 0)
 
 
 def draw_shares(shares: Mapping[str, Curve], colors: Mapping[str, int], label: str, mark: str) -> Html:
@@ -138,6 +147,7 @@ def described(panel: Panel, names: Sequence[str]) -> str:
         span = f"{curve.ys[0]:.3g} at step {curve.xs[0]:.0f}, {curve.ys[-1]:.3g} at step {curve.xs[-1]:.0f}"
         parts.append(f"{name}: {span}" if name else span)
     parts += [f"held out after {dot.x:.0f} steps: {dot.y:.3g}" for dot in panel.dots]
+    parts += [f"validation after {dot.x:.0f} steps: {dot.y:.3g}" for dot in panel.validations]
     return f"{panel.meaning.title}. {'; '.join(parts)}."
 
 

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import TypeGuard
 
 from madrigal.report.meanings import MEANINGS, SCHEME, Meaning, meaning, place
-from madrigal.runs.read import Run, is_number, order
+from madrigal.runs.read import Record, Run, is_number, order
 from madrigal.runs.variants import Variant
 
 POINTS = 200  # on one curve: more than a small chart can show
@@ -47,7 +47,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """An evaluation on held-out examples after `x` steps, and the ends of its interval."""
+    """An evaluation after `x` steps, on held-out or validation examples, and the ends of its interval."""
 
     variant: int
     x: float
@@ -64,6 +64,7 @@ class Panel:
     meaning: Meaning
     curves: tuple[Curve, ...]
     dots: tuple[Dot, ...] = ()
+    validations: tuple[Dot, ...] = ()
 
 
 def panels(kinds: Sequence[Variant]) -> list[Panel]:
@@ -76,15 +77,16 @@ def panels(kinds: Sequence[Variant]) -> list[Panel]:
     patterns.pop(SCHEME, None)
     ordered = sorted(patterns, key=lambda pattern: pattern not in MEANINGS)
     drawn = (_panel(pattern, patterns[pattern][:CURVES], kinds, measured) for pattern in ordered)
-    return list(islice((panel for panel in drawn if panel.curves or panel.dots), PANELS))
+    return list(islice((panel for panel in drawn if panel.curves or panel.dots or panel.validations), PANELS))
 
 
 def _panel(
     pattern: str, keys: Sequence[str], kinds: Sequence[Variant], measured: Sequence[Sequence[Mapping[str, Series]]]
 ) -> Panel:
     curves = [curve for n, runs in enumerate(measured) for key in keys for curve in _curve(key, n, runs)]
-    dots = [dot for n, kind in enumerate(kinds) for dot in _dots(pattern, n, kind)]
-    return Panel(pattern, meaning(pattern), tuple(curves), tuple(dots))
+    dots = [dot for n, kind in enumerate(kinds) for dot in _dots(pattern, n, [(r, r.evaluations) for r in kind.runs])]
+    chosen = [dot for n, kind in enumerate(kinds) for dot in _dots(pattern, n, [(r, r.validations) for r in kind.runs])]
+    return Panel(pattern, meaning(pattern), tuple(curves), tuple(dots), tuple(chosen))
 
 
 def shares(kind: Variant) -> dict[str, Curve]:
@@ -164,18 +166,18 @@ def thinned(steps: Sequence[int]) -> list[int]:
     return list(steps[::-1][:: stride or 1][::-1])
 
 
-def _dots(pattern: str, variant: int, kind: Variant) -> list[Dot]:
+def _dots(pattern: str, variant: int, evaluated: Sequence[tuple[Run, Mapping[str, Record]]]) -> list[Dot]:
     """The evaluations of a component, at the steps where they were made; those of unknown names at the end."""
     if not pattern.startswith("component/"):
         return []
-    by_step: dict[int, list[Ends]] = {}
-    for run in kind.runs:
-        for when, result in run.evaluations.items():
+    by_time: dict[tuple[int, int], list[Ends]] = {}  # before and after a warm start no step was made
+    for run, evaluations in evaluated:
+        for when, result in evaluations.items():
             ends = held_out(result, pattern.removeprefix("component/"))
             stage, step = order(when)
             if ends and all(map(is_measure, ends)):
-                by_step.setdefault(step if stage < 2 else run.made, []).append(ends)
-    return [Dot(variant, step, *together(ends)) for step, ends in sorted(by_step.items())]
+                by_time.setdefault((stage, step if stage < 2 else run.made), []).append(ends)
+    return [Dot(variant, step, *together(ends)) for (_, step), ends in sorted(by_time.items())]
 
 
 def is_measure(value: object) -> TypeGuard[int | float]:

@@ -14,7 +14,7 @@ from importlib.resources import files
 from madrigal.evaluation.alarms import Alarm
 from madrigal.report.figures import curves, outcomes, scheme_shares
 from madrigal.report.markup import NOTHING, Html, element, fill, join, text
-from madrigal.report.results import all_settings, comparison, facts, headline, validations
+from madrigal.report.results import all_settings, comparison, facts, headline, validations, warm_start
 from madrigal.report.transcripts import Packed, pack
 from madrigal.runs.read import Run
 from madrigal.runs.variants import variants
@@ -30,6 +30,7 @@ def document(runs: Sequence[Run], alarms: Sequence[tuple[Run, Alarm]] = ()) -> s
     sections = {
         "notices": ("Notices", _notices(runs, packed)),
         "results": ("Held-out results", join([headline(kinds), outcomes(kinds)])),
+        "warm": ("Warm start", join(map(warm_start, kinds))),
         "validation": ("Validation", join(map(validations, kinds))),
         "comparison": ("Comparison", join(_comparisons(runs))),
         "alarms": ("Alarms", _alarms(alarms)),

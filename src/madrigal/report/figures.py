@@ -61,6 +61,8 @@ def explained(kinds: Sequence[Variant]) -> str:
     if any(run.evaluations for run in runs):
         ends = "least and greatest run" if several else "95 % interval over examples"
         sentences.append(f"Points are evaluations on held-out examples with {ends}.")
+    if any(run.validations for run in runs):
+        sentences.append("Open points on a dotted line are evaluations on the validation split.")
     return " ".join(sentences)
 
 

@@ -197,8 +197,8 @@ def after_step(when: str) -> str:
 
 
 def before_after(evaluations: Mapping[str, Any]) -> Table:
-    """The held-out results of a run, before and after training, with 95 % intervals."""
-    times = [when for when in ("before", "after") if when in evaluations]
+    """The held-out results of a run, before, after the warm start and after training, with 95 % intervals."""
+    times = [when for when in ("before", "warm", "after") if when in evaluations]
     count = evaluations[times[0]]["examples"]
     table = Table(title=f"Held-out results on {count} examples, mean [95 % interval]", title_justify="left")
     table.add_column("")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from madrigal.report.curves import SPEEDS, Ends, agents, held_out, is_measure, together
@@ -13,7 +14,14 @@ from madrigal.runs.read import Run, is_number, order, task_of
 from madrigal.runs.variants import Variant, in_words
 from madrigal.types import ConfigError
 
-TIMES = ("before", "after")
+TIMES = ("before", "warm", "after")
+WARM = {  # what the first line of warm.jsonl is shown as
+    "examples": "examples",
+    "samples": "joint answers to each",
+    "kept": "learned from",
+    "return_percent": "return % of all",
+    "kept_return_percent": "return % of those",
+}
 BY_SIZE = "by the model's size"  # a rate that no setting names
 FACTS = {
     "Topology": "topology.kind",
@@ -105,7 +113,7 @@ def all_settings(kinds: Sequence[Variant]) -> Html:
 
 
 def headline(kinds: Sequence[Variant]) -> Html:
-    """The held-out return of each kind of run, before and after training, in large figures."""
+    """The held-out return of each kind of run, before and after training and its warm start, in large figures."""
     cards = [card for kind in kinds for card in _card(kind)]
     return element("div", {"class": "cards"}, *cards) if cards else NOTHING
 
@@ -126,7 +134,7 @@ def changes(kind: Variant) -> list[tuple[str, Ends, Ends]]:
     """The components in percent, with what they were before and after training."""
     rows = []
     for name in dict.fromkeys(["return_percent", *(name for name in _components(kind.runs) if name in PERCENTS)]):
-        before, after = (_held_out(kind.runs, when, name) for when in TIMES)
+        before, after = (_held_out(kind.runs, when, name) for when in ("before", "after"))
         if before and after and all(map(is_measure, (*before, *after))):
             rows.append((name.removesuffix("_percent").replace("_", " "), before, after))
     return rows
@@ -144,7 +152,32 @@ def results(kind: Variant) -> Html:
             label, digits = (f"{name} %", 1) if name in PERCENTS else (name, 2)
             rows.append(_row(kind, label, name, times, digits))
     rows += [_row(kind, label, key, times, 2) for key, label in SPEEDS.items()]
-    return table(_caption(kind), ["", *times, *(["change"] if len(times) == len(TIMES) else [])], rows)
+    return table(_caption(kind), ["", *times, *(["change"] if _changed(times) else [])], rows)
+
+
+def _changed(times: Sequence[str]) -> bool:
+    return times[0] == "before" and times[-1] == "after"
+
+
+def warm_start(kind: Variant) -> Html:
+    """What a warm start learned from, and its cross entropy in each epoch; means over runs."""
+    values: dict[str, list[float]] = {}
+    for run in kind.runs:
+        for line in run.warm:
+            for name, value in _warm_figures(line.record):
+                values.setdefault(name, []).append(value)
+    rows = [(text(name), [text(f"{fmean(several):.4g}")]) for name, several in values.items()]
+    head = f"{kind.name}. " if kind.name else ""
+    caption = f"{head}Warm start: what was learned from, and cross entropy in nats per token in each epoch."
+    return table(caption, ["", ""], rows) if rows else NOTHING
+
+
+def _warm_figures(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    names = {key: label for key, label in WARM.items() if is_measure(record.get(key))}
+    yield from ((label, record[key]) for key, label in names.items())
+    if is_measure(epoch := record.get("epoch")):
+        losses = {key: value for key, value in record.items() if key.endswith("/loss") and is_measure(value)}
+        yield from ((f"epoch {epoch + 1:.0f}, {key.split('/')[1]}", value) for key, value in losses.items())
 
 
 def validations(kind: Variant) -> Html:
@@ -187,8 +220,8 @@ def _held_out(runs: Sequence[Run], when: str, name: str) -> Ends | None:
 def _row(kind: Variant, label: str, name: str, times: Sequence[str], digits: int) -> tuple[Html, list[Html]]:
     values = [_held_out(kind.runs, when, name) for when in times]
     cells = [_cell(value, digits) for value in values]
-    if len(times) == len(TIMES):
-        first, last = values
+    if _changed(times):
+        first, last = values[0], values[-1]
         cells.append(text(f"{last[0] - first[0]:+.{digits}f}") if first and last and name not in SPEEDS else NOTHING)
     return text(label.replace("_", " ").replace("/", ", ")), cells
 

@@ -1,4 +1,4 @@
-"""The records of a run while they grow: steps.jsonl, episodes.jsonl, evaluation.json, validation.json."""
+"""The records of a run while they grow: steps, episodes, the warm start, evaluations on test and validation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from madrigal.types import ConfigError
 Record = Mapping[str, Any]
 Row = tuple[str, float, str]
 STEPS, EPISODES, EVALUATION = "steps.jsonl", "episodes.jsonl", "evaluation.json"
-VALIDATION = "validation.json"
+VALIDATION, WARM = "validation.json", "warm.jsonl"
 LAST = "after"  # the evaluation when all steps are made
 
 
@@ -42,6 +42,11 @@ class RunLog:
         append_lines(self.folder / EPISODES, episodes)
         append_lines(self.folder / STEPS, [record])
         self._track(int(record["step"]), record, "train")
+
+    def warm(self, record: Record) -> None:
+        """Appends a row of the warm start: what was kept, or an epoch. All of it comes before the first step."""
+        append_lines(self.folder / WARM, [record])
+        self._track(record.get("epoch", 0), record, "warm")
 
     def evaluations(self) -> dict[str, Any]:
         """What is filed in evaluation.json, by name.
@@ -80,7 +85,7 @@ class RunLog:
 
     def flush(self) -> None:
         """Waits until all records are on the disk, so that no checkpoint is ahead of them."""
-        for name in (STEPS, EPISODES):
+        for name in (STEPS, EPISODES, WARM):
             if (self.folder / name).is_file():
                 flush(self.folder / name)
 
@@ -104,8 +109,11 @@ class RunLog:
 
         Args:
             extended: the run had ended here and now goes on; its last evaluation becomes one in between.
-            within: the run itself goes back, and does not make the evaluation before step 0 again.
+            within: the run itself goes back, or has had its warm start, and does not make what came before step 0
+                again.
         """
+        if not (step or within):
+            (self.folder / WARM).unlink(missing_ok=True)
         between = f"step-{step}"
         for name in (STEPS, EPISODES):
             records = read_steps(self.folder / name)

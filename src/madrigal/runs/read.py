@@ -35,6 +35,7 @@ class Run:
         comparison: comparison.json of the folder or the nearest of two above it, empty where there is none.
         contender: what a comparison calls it, empty for other runs.
         validations: validation.json, in the order in which they were made.
+        warm: the lines of warm.jsonl.
         notices: one sentence for each thing that is missing or could not be read.
     """
 
@@ -48,6 +49,7 @@ class Run:
     notices: tuple[str, ...]
     contender: str = ""
     validations: Mapping[str, Record] = field(default_factory=dict)
+    warm: tuple[Line, ...] = ()
 
     @property
     def planned(self) -> int:
@@ -113,10 +115,22 @@ def read_run(folder: Path, name: str = "") -> Run:
     comparison = _nearest("comparison.json", [folder, *folder.resolve().parents[:2]], notices)
     contender = str(_nearest("contender.json", [folder], notices).get("name", ""))
     validations = _evaluations(folder / "validation.json", notices)
+    made = (folder / "warm.jsonl").is_file()
+    warm, broken_warm = readable_lines(folder / "warm.jsonl", lambda record: "") if made else ((), [])
     run = Run(
-        name or folder.name, folder, settings, steps, episodes, evaluations, comparison, (), contender, validations
+        name=name or folder.name,
+        folder=folder,
+        settings=settings,
+        steps=steps,
+        episodes=episodes,
+        evaluations=evaluations,
+        comparison=comparison,
+        notices=(),
+        contender=contender,
+        validations=validations,
+        warm=warm,
     )
-    return replace(run, notices=(*_state(run), *notices, *broken_steps, *broken_episodes))
+    return replace(run, notices=(*_state(run), *notices, *broken_steps, *broken_episodes, *broken_warm))
 
 
 def task_of(run: Run) -> str:
@@ -185,15 +199,15 @@ def _evaluations(path: Path, notices: list[str]) -> dict[str, Record]:
 
 
 def order(when: str) -> tuple[int, int]:
-    """Sorts evaluations by time: before, step-N or validation-N, after.
+    """Sorts evaluations by time: before, warm, step-N or validation-N, after.
 
-    >>> sorted(["after", "step-50", "validation-5", "before"], key=order)
-    ['before', 'validation-5', 'step-50', 'after']
+    >>> sorted(["after", "step-50", "validation-5", "warm", "before"], key=order)
+    ['before', 'warm', 'validation-5', 'step-50', 'after']
     """
     step = when.removeprefix("step-").removeprefix("validation-")
     if step.isascii() and step.isdigit():
         return 1, int(step)
-    return {"before": (0, 0), "after": (3, 0)}.get(when, (2, 0))
+    return {"before": (0, 0), "warm": (1, 0), "after": (3, 0)}.get(when, (2, 0))
 
 
 def _is_evaluation(result: Record) -> bool:

@@ -13,6 +13,10 @@ ENDING = (signal.SIGTERM, signal.SIGHUP)
 _ended_by = 0  # what `ending_cleanly` was sent: a library's callback may swallow the exit, and the program goes on
 
 
+class StoppedError(Exception):
+    """Somebody asked to stop between two steps of training: in an evaluation, or in the warm start."""
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
     """Turns the first signal into a wish to stop after the present step; the second one ends at once.

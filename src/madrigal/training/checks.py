@@ -57,7 +57,7 @@ def check_experiment(run: Experiment, task: Task[Any]) -> None:
     check_branching(run.algorithm.branching, speaking_order(run.topology, task.agents), task.horizon)
     check_team(run, task)
     check_topology(run.topology, task)
-    if run.steps:
+    if run.trains:
         check_training(run, task)
     if run.reward != AS_IT_COMES and rewards_of(task) == "zero-sum":
         raise ConfigError(f"reward: the rewards of {task.name} sum up to zero; leave its weights as they come")
@@ -97,6 +97,11 @@ def check_training(run: Experiment, task: Task[Any]) -> None:
     learns = {agent: run.team.seats.get(agent, run.team.policy).trainable for agent in task.agents}
     if not any(learns.values()):
         raise ConfigError("team: no policy is trainable; let one learn, or set steps to 0 to evaluate only")
+    if run.warm.examples and not run.warm.demonstrations and rewards_of(task) == "zero-sum":
+        raise ConfigError(
+            f"warm.examples: the rewards of {task.name} sum up to zero, so that no joint answer is the best; leave "
+            "it at 0, or give warm.demonstrations"
+        )
     varied = run.algorithm.branching.vary
     if varied and not any(learns.get(agent) for agent in varied):
         raise ConfigError(

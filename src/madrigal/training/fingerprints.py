@@ -39,6 +39,8 @@ def fingerprints(run: Experiment, task: Task[Any]) -> dict[str, str]:
         digests["team.start"] = _digest(_contents(sorted(Path(run.team.start).glob("*/*.safetensors"))))
     if isinstance(run.task, Tldr | Arxiv) and run.task.transitions:
         digests["the transitions"] = _digest([Path(run.task.transitions).expanduser().read_bytes()])
+    if (file := Path(run.warm.demonstrations).expanduser()).is_file():
+        digests["the demonstrations"] = _digest([file.read_bytes()])
     if isinstance(run.task, CustomTask) and (file := _source(run.task.path)).is_file():
         digests[CODE] = _digest([file.read_bytes()])
     return digests

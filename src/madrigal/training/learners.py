@@ -33,7 +33,7 @@ def make_learning(run: Experiment, team: Team) -> Learners:
     needs, algorithm = run.algorithm.needs, run.algorithm
     return Learners(
         team,
-        make_learners(run, team) if run.steps else {},
+        make_learners(run, team) if run.trains else {},
         make_critics(run, team),
         algorithm.loss,
         reads_reference=needs.reference == "credit" and run.steps > 0,
@@ -43,7 +43,7 @@ def make_learning(run: Experiment, team: Team) -> Learners:
 
 def make_learners(run: Experiment, team: Team) -> dict[str, Learner]:
     """One learner per trainable policy."""
-    reference = run.algorithm.needs.reference
+    reference = run.algorithm.needs.reference if run.steps else ""
     clip = run.algorithm.clip
     return {p.name: Learner(p, run.optimizer, run.sampling, reference=reference, clip=clip) for p in team.trainable}
 

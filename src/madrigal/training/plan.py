@@ -281,8 +281,11 @@ def _bodies(
         prompts = min(run.prompts, max(1, trained)) * len(agents)
         sampled = Texts(prompts, width, train_length + heard, said)
         learned = replace(sampled, prompts=prompts * rounds)
+        if run.warm.examples and not run.warm.demonstrations:  # all of them are played at once
+            warm = replace(sampled, prompts=run.warm.examples * len(agents), answers=run.warm.samples)
+            sampled = max(sampled, warm, key=lambda texts: texts.tokens)
         tested = Texts(max(1, held_out) * len(agents), run.evaluation.samples, test_length + heard, said)
-        learns = config.trainable and run.steps > 0
+        learns = config.trainable and run.trains
         key = (config.model, config.dtype)
         bodies.append(
             Body(

@@ -30,6 +30,7 @@ class Saved:
         memory: the algorithm's.
         best: the weights that validation chose so far.
         step_backs: how often the run had gone back.
+        warmed: whether its warm start had ended.
         fingerprints: of data, models and code at the start; empty where the folder does not say.
         changes: settings that are others now, as [before, now].
     """
@@ -40,6 +41,7 @@ class Saved:
     memory: Any = None
     best: Best = field(default_factory=Best)
     step_backs: int = 0
+    warmed: bool = False
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     changes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -74,7 +76,8 @@ def find_saved(folder: Path, run: Experiment, now: Mapping[str, str], tell: Tell
         before = from_json(str(state["experiment"]), f"checkpoint step-{state['step']}")
         prints = state.get("fingerprints") or {}
         best, backs = best_of_state(state.get("best")), state.get("step_backs", 0)
-        saved = Saved(state["step"], before, learners, state["memory"], best, backs, prints)
+        warmed = state.get("warmed", False)
+        saved = Saved(state["step"], before, learners, state["memory"], best, backs, warmed, prints)
     _check_keep(folder, saved.experiment, run)
     _check_content(folder, saved.fingerprints, now, tell)
     changes = _changes(saved.experiment, run, known=bool(saved.fingerprints))
@@ -85,11 +88,12 @@ def find_saved(folder: Path, run: Experiment, now: Mapping[str, str], tell: Tell
 
 
 def state_of(
-    run: Experiment, memory: Any, best: Best, step_backs: int, fingerprints: Mapping[str, str]
+    run: Experiment, memory: Any, best: Best, step_backs: int, fingerprints: Mapping[str, str], *, warmed: bool
 ) -> dict[str, Any]:
     """What a checkpoint holds beside its learners."""
     more: dict[str, Any] = {"best": best.state()} if best.step >= 0 else {}
     more |= {"step_backs": step_backs} if step_backs else {}
+    more |= {"warmed": True} if warmed else {}
     return {"memory": memory, "experiment": to_json(run), "fingerprints": dict(fingerprints), **more}
 
 

@@ -41,6 +41,7 @@ class Checkpointer:
         saved_at: the step of the newest checkpoint, -1 while there is none.
         best: the weights that validation chose so far; their checkpoint is kept.
         step_backs: how often the run has gone back to a checkpoint.
+        warmed: whether the weights have had their warm start.
         has_best: whether the learners hold those weights now, and no longer the last ones.
         saved_time: when it was written, or the run began, by the clock that is never set.
     """
@@ -57,6 +58,7 @@ class Checkpointer:
         if place.begun:
             self.saved = find_saved(place.folder, run, self.fingerprints, watch.stage)
         self.saved_at, self.best, self.has_best, self.step_backs = -1, Best(), False, 0
+        self.warmed = False
         self.saved_time = time.monotonic()
         if self.saved is not None:
             for flaw in RunLog(place.folder).check(self.saved.step):
@@ -77,11 +79,11 @@ class Checkpointer:
                 self.saved_at = first
                 self._restore_learners(self.saved.learners)
                 self.best = self._best_there(self.saved.best)
-                self.step_backs = self.saved.step_backs
+                self.step_backs, self.warmed = self.saved.step_backs, self.saved.warmed
         self._begin_session(first, changes)
         # What was measured on the test split with the best weights is no point on the way of a longer run.
         extended = self.saved is not None and self.saved.extended and not validates(self.run)
-        log.rewind(first, extended=extended)
+        log.rewind(first, extended=extended, within=self.warmed)
         self.alarms = self._alarms()
         self.saved_time = time.monotonic()
         return memory, first
@@ -120,8 +122,10 @@ class Checkpointer:
 
     def missing_evaluation(self, first: int) -> str:
         """The evaluation that a run has to make before its next step; "" where it was made."""
-        if first == 0:
+        if first == 0 and not self.warmed:
             return "before"
+        if first == 0:
+            return "warm" if self.run.steps and "warm" not in self.log.evaluations() else ""
         due = is_due(first, self.run.evaluation.every) and first < self.run.steps and not validates(self.run)
         return f"step-{first}" if due and f"step-{first}" not in self.log.evaluations() else ""
 
@@ -134,19 +138,31 @@ class Checkpointer:
     def save(self, step: int, memory: Any) -> None:
         """Writes a checkpoint, after the records that belong to it; not again where there is one of this step.
 
+        Before the warm start has ended there is none to write: what breaks off in it begins it again.
+
         Raises:
             TrainingError: if the disk is full or not writable, or a weight is not a finite number.
         """
-        if step == self.saved_at:
+        if step == self.saved_at or self.lacks_warm_start:
             return
         self.log.flush()
         pool = {POOL: self.partners.state()} if self.run.team.partners.share else {}
-        state = state_of(self.run, memory, self.best, self.step_backs, self.fingerprints)
+        state = state_of(self.run, memory, self.best, self.step_backs, self.fingerprints, warmed=self.warmed)
         # Of two, one is from before the weights that a step has just found to be bad.
         keep = max(self.run.records.keep, 2 if self.run.optimizer.step_backs else 1)
         save_checkpoint(self.log.checkpoints, step, self.learning.states() | pool, state, keep)
         self.saved_at, self.saved_time = step, time.monotonic()
         self.place.settle()
+
+    @property
+    def lacks_warm_start(self) -> bool:
+        """Whether a warm start is to be made, or made again because it was broken off."""
+        return self.run.warm.wanted and not self.warmed
+
+    def end_warm_start(self, memory: Any) -> None:
+        """Saves the weights after a warm start, from which the run goes on."""
+        self.warmed = True
+        self.save(0, memory)
 
     @property
     def rate(self) -> float:

@@ -169,7 +169,7 @@ def check_saved(folder: Path, run: Experiment, otherwise: str = "") -> None:
     Raises:
         ConfigError: saying how to finish it.
     """
-    if run.steps and not (folder / "team").is_dir():
+    if run.trains and not (folder / "team").is_dir():
         again = with_trust_flag(f"madrigal train {folder} --resume", run.task, run.records.trackers)
         if newest_checkpoint(folder / "checkpoints"):
             otherwise = f", or make one of the newest checkpoint: madrigal export {folder}{otherwise}"
@@ -180,7 +180,7 @@ def team_of_run(folder: Path, run: Experiment, agents: tuple[AgentId, ...], step
     """A run's saved team, or that of a step's checkpoint, or, where nothing was trained, the base models."""
     if step is not None:
         return team_at_step(folder, run, agents, step)
-    return load_saved_team(folder / "team", run.team, agents) if run.steps else make_team(run.team, agents, run.seed)
+    return load_saved_team(folder / "team", run.team, agents) if run.trains else make_team(run.team, agents, run.seed)
 
 
 def make_fluency(run: Experiment) -> Fluency:

@@ -23,20 +23,18 @@ from madrigal.rollouts.tree import numbered, rollout_groups
 from madrigal.runs.folders import Held, held
 from madrigal.runs.log import RunLog
 from madrigal.runs.records import step_record, transcripts
-from madrigal.runs.signals import Stop, stop_on_signals
+from madrigal.runs.signals import Stop, StoppedError, stop_on_signals
 from madrigal.runs.trackers import make_tracker
 from madrigal.tasks.splits import Validated
 from madrigal.training.checks import check_prompts, open_checked_task, validates
+from madrigal.training.demonstrations import check_lengths, read_demonstrations
 from madrigal.training.held_out import Callback, NullCallback, evaluate_on, held_out
 from madrigal.training.learners import check_histories, make_learning
 from madrigal.training.plan import check_plan, fitted, make_plan
 from madrigal.training.saving import Checkpointer, is_due
 from madrigal.training.teams import make_fluency, make_team, open_rollout_workers, use_threads
+from madrigal.training.warm import row_in_words, warm_start
 from madrigal.types import Completion, Example, Group, Point
-
-
-class StoppedError(Exception):
-    """Somebody asked to stop while the team was evaluated, between two steps."""
 
 
 def train_experiment(
@@ -79,6 +77,7 @@ def training_loop(
     """
     watch, run = watch or NullCallback(), with_absolute_places(run)
     use_threads(run.threads)
+    demonstrations = read_demonstrations(run, task)
     checkpointer = Checkpointer(place, run, watch, task)
     if isinstance(task, Validated) and task.note:
         watch.stage(f"note: {task.note}")
@@ -92,22 +91,34 @@ def training_loop(
     watch.stage("loading the team")
     team = make_team(run.team, task.agents, run.seed)
     check_prompts(run, task, team, [*examples, *played])
+    check_lengths(demonstrations, team, run.sampling.max_new_tokens)
     learning = make_learning(fitted(run, plan), team)
     if run.steps and run.optimizer.lr is None:
         watch.stage(f"note: learning rate {rates_in_words(team.trainable)}; --optimizer.lr sets another")
     check_histories(run, task, learning.critics, examples)
     trackers = [make_tracker(kind, place.folder, dataclasses.asdict(run)) for kind in run.records.trackers]
-    fluency = make_fluency(run) if run.reward.fluency and run.steps else None
+    fluency = make_fluency(run) if run.reward.fluency and run.trains else None
     log = RunLog(place.folder, trackers, run.records.transcripts)
     partners = Partners(run.team.partners, team.seats, run.sampling)
     memory, step = checkpointer.restore(log, learning, partners)  # only now: what cannot be loaded leaves no run behind
     signals, ended = stop_on_signals() if stop is None else nullcontext(stop), False
     workers = open_rollout_workers(run, task, team, plan.batches.sampling)
     with workers as (speak, judge), signals as interrupted:
-        evaluate = _Evaluator(run, task, _until(interrupted, speak), judge, log, watch, place, fluency)
+        stoppable = _until(interrupted, speak)
+        evaluate = _Evaluator(run, task, stoppable, judge, log, watch, place, fluency)
         try:
-            if run.steps and (missing := checkpointer.missing_evaluation(step)):
+            if run.trains and (missing := checkpointer.missing_evaluation(step)):
                 evaluate(missing, step)
+            if checkpointer.lacks_warm_start:
+                judging = rewarded(judge, task, run.topology, run.reward, fluency=fluency)
+                given = demonstrations or examples_of(0, task.examples("train"), run.warm.examples, run.seed)
+                watch.stage("warm start")
+                for row in warm_start(run, task, learning, given, stoppable, judging, interrupted):
+                    log.warm(row)
+                    watch.stage(row_in_words(row))
+                checkpointer.end_warm_start(memory)
+                if run.steps:
+                    evaluate("warm", step)
             if checkpointer.lacks_validation(step):
                 checkpointer.choose(step, evaluate.validate(step), memory)
             if run.optimizer.step_backs and checkpointer.saved_at < 0:
@@ -140,16 +151,16 @@ def training_loop(
                 if checkpointer.is_due(step):
                     checkpointer.save(step, memory)
             if step == run.steps or not checkpointer.is_patient:
-                if run.steps:
+                if run.trains:
                     checkpointer.save(step, memory)
                     checkpointer.take_best(team, step)
                 evaluate("after", step)
                 ended = True
         except StoppedError:
-            pass  # there is nothing half done: the weights are those after the last step
-        if run.steps:
+            pass  # the weights are those after the last step; half a warm start is not saved
+        if run.trains:
             checkpointer.save(step, memory)
-        if step:
+        if step or checkpointer.warmed:
             checkpointer.save_team(team, step)
     return 0 if ended else int(interrupted())
 
@@ -211,9 +222,11 @@ def _play(
 
 
 def trained_examples(run: Experiment, task: Task[Any]) -> list[Example]:
-    """The distinct examples of all steps: the first pass over the data meets them all."""
-    examples = task.examples("train")
-    return examples_of(0, examples, min(run.steps * run.prompts, len(examples)), run.seed)
+    """The distinct examples of all steps and of the warm start: the first pass over the data meets them all."""
+    examples, given = task.examples("train"), read_demonstrations(run, task)
+    count = max(run.steps * run.prompts, 0 if given else run.warm.examples)
+    met = [*examples_of(0, examples, min(count, len(examples)), run.seed), *(one.example for one in given)]
+    return list({example.id: example for example in met}.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 
 const figure = (value, digits = 2) => (value === null || value === undefined ? "none" : value.toFixed(digits));
 const signed = (value) => `${value > 0 ? "+" : ""}${value.toFixed(2)}`;
-const STAGES = { "": "in training", before: "before training", after: "after training" };
+const STAGES = { "": "in training", before: "before training", warm: "after the warm start", after: "after training" };
 function stageOf(episode) {
   const sample = episode.sample ? `, sample ${episode.sample + 1}` : "";
   return (STAGES[episode.evaluation] || `after ${episode.step} steps`) + sample;
