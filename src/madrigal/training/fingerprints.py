@@ -15,6 +15,7 @@ from madrigal.config import Experiment
 from madrigal.policies.local import resolve_model
 from madrigal.rollouts.task import Task
 from madrigal.settings import BASE
+from madrigal.tasks.data import EMBEDDED
 from madrigal.tasks.own import IN_MEMORY, CustomTask
 from madrigal.tasks.splits import Validated
 from madrigal.tasks.writing.task import Arxiv, Tldr
@@ -39,6 +40,8 @@ def fingerprints(run: Experiment, task: Task[Any]) -> dict[str, str]:
         digests["team.start"] = _digest(_contents(sorted(Path(run.team.start).glob("*/*.safetensors"))))
     if isinstance(run.task, Tldr | Arxiv) and run.task.transitions:
         digests["the transitions"] = _digest([Path(run.task.transitions).expanduser().read_bytes()])
+    if run.reworded not in ("", EMBEDDED):
+        digests["the other words"] = _digest([Path(run.reworded).expanduser().read_bytes()])
     if isinstance(run.task, CustomTask) and (file := _source(run.task.path)).is_file():
         digests[CODE] = _digest([file.read_bytes()])
     return digests
