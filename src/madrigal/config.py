@@ -35,7 +35,7 @@ from madrigal.settings import (
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.types import ConfigError
 
-PLACES = ("path", "data", "model", "start", "transitions", "fluency", "demonstrations")  # settings that may name a file
+PLACES = ("path", "data", "model", "start", "transitions", "fluency", "demonstrations", "reworded")  # may name a file
 NAMES = ("", "embedded", "base")  # what they say where they name none
 # What a resumed run may change: neither the shape of anything that a checkpoint holds nor what the run is about.
 FREE = ("steps", "prompts", "threads", "memory", "sampling", "optimizer", "evaluation", "records")
@@ -55,6 +55,8 @@ class Experiment:
         memory: GB that the run may take on its device; None is what is free there but for 1 GB. Where weights and
             micro-batches of `optimizer.token_budget` would need more, micro-batches become smaller, or activations are
             recomputed; see `madrigal plan`.
+        reworded: the prompts in other words: "embedded" takes those that come with the task, else a JSON file of
+            phrases and what stands for them (`tasks.reworded`); "" leaves them as the task has them.
     """
 
     recipe: str
@@ -74,6 +76,7 @@ class Experiment:
     seed: int = 0
     threads: int = 0
     memory: float | None = None
+    reworded: str = ""
 
     def __post_init__(self) -> None:
         if not is_part(self.recipe):

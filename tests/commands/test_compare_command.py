@@ -49,6 +49,9 @@ pytestmark = pytest.mark.usefixtures("empty_folder")
             "there is no contender parrot; there are untrained-team, sequential, discussion",
         ),
         ("compare tldr --only parallel", "there is no contender parallel"),
+        ("compare tldr --also parrot", "there is no contender parrot; there are untrained-team"),
+        ("compare tldr --words none.json", "none.json could not be read (No such file or directory); name a JSON file"),
+        ("compare tldr --reworded none.json", "none.json could not be read (No such file or directory)"),
         ("compare tldr --k 1", "--k counts answers that pass every unit test; it needs a coding task"),
         ("compare coding --task.unconfined --k 5", "k between 1 and --samples, which is 4, got 5"),
         ("compare coding --task.unconfined --k 0 2", "k between 1 and --samples, which is 4, got 0, 2"),
@@ -152,7 +155,7 @@ def test_a_comparison_is_made_printed_and_written(capsys: pytest.CaptureFixture[
     record = json.loads((folder / "comparison.json").read_text())
     assert [row["name"] for row in record["rows"]] == ["team", "sequential"]
     assert record["rows"][1]["what"] == "untrained, one after the other, hearing what was said"
-    assert (folder / "comparison.md").read_text().count("\n| ") == 4
+    assert (folder / "comparison.md").read_text().count("\n| ") == 2 * 4  # of results, and of budgets
     assert len((folder / "comparison.csv").read_text().splitlines()) == 3
     # It is there now: its table again, with nothing made; other settings are refused, unless all begins anew.
     assert cli.run(["compare", str(folder), "--json"]) == 0

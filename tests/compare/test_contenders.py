@@ -26,12 +26,13 @@ from madrigal.config import Experiment
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own
 from madrigal.rollouts.branching import Branching
-from madrigal.rollouts.topology import Discussion, Parallel, Sequential
+from madrigal.rollouts.topology import Discussion, Parallel, Sequential, TopologyConfig
 from madrigal.settings import BASE, Lora, PolicyConfig, Sampling, TeamConfig, WarmConfig
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.discussion.gsm8k import Gsm8k
 from madrigal.tasks.own import CustomTask
 from madrigal.tasks.writing.task import Arxiv, Tldr
+from madrigal.training.checks import open_checked_task
 
 PAIR = ("concise", "detailed")
 CODERS = ("helper", "main")
@@ -55,11 +56,17 @@ def test_the_contenders_of_a_writing_team() -> None:
         "discussion": (Tldr(), Discussion(2), small, 0, 112),
         "single model": (WRITER, Parallel(), large, 0, 224),
         "tuned single model": (WRITER, Parallel(), large, 110, 224),
+        "single model, revising": (WRITER, Discussion(2), large, 0, 224),
+        "tuned single model, revising": (WRITER, Discussion(2), large, 110, 224),
+        "model in all seats": (Tldr(), Parallel(), large, 0, 112),
+        "tuned model in all seats": (Tldr(), Parallel(), large, 110, 112),
         "team": (Tldr(), Parallel(), small, 110, 112),
         "supervised on the best of n": (Tldr(), Parallel(), small, 0, 112),
         "team, no baseline": (Tldr(), Parallel(), small, 110, 112),
         "concise swapped": (Tldr(), Parallel(), small, 110, 112),
         "detailed swapped": (Tldr(), Parallel(), small, 110, 112),
+        "untrained team, reworded": (Tldr(), Parallel(), small, 0, 112),
+        "team, reworded": (Tldr(), Parallel(), small, 110, 112),
     }
     assert of(run)["team"].run == run
     assert [c.swapped for c in contenders(run, PAIR) if c.swapped] == list(PAIR)
@@ -72,12 +79,54 @@ def test_all_else_is_as_in_the_team() -> None:
             assert one.run == replace(run, algorithm=replace(REINFORCE, width=8, kl=0.01))
             continue
         # All answers are read by one model for their fluency, whoever wrote them.
-        alone = one.run.task == WRITER
-        assert one.run.evaluation.fluency == ("starter:small" if alone else BASE)
+        other = one.run.team.policy.model == "starter:large"
+        assert one.run.evaluation.fluency == ("starter:small" if other else BASE)
         evaluation = replace(one.run.evaluation, fluency=BASE)
         kept = (one.run.algorithm, one.run.optimizer, evaluation, one.run.prompts, one.run.seed, one.run.recipe)
         assert kept == (run.algorithm, run.optimizer, run.evaluation, run.prompts, run.seed, run.recipe)
         assert one.run.team.chat_template == run.team.chat_template and one.what
+
+
+def test_what_takes_one_more_training_is_made_only_where_it_is_named() -> None:
+    found = of(recipe("tldr"))
+    assert [name for name, one in found.items() if one.extra] == [
+        "tuned single model, revising",
+        "tuned model in all seats",
+        "team, reworded",
+    ]
+    assert {name: one.costs for name, one in found.items() if one.extra} == {
+        "tuned single model, revising": "single model, revising",
+        "tuned model in all seats": "model in all seats",
+        "team, reworded": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("topology", "turns"), [(Parallel(), 2), (Sequential(), 2), (Discussion(), 4), (Discussion(3), 6)]
+)
+def test_a_single_model_revises_as_often_as_the_team_takes_turns(topology: TopologyConfig, turns: int) -> None:
+    revising = of(replace(recipe("tldr"), topology=topology))["single model, revising"]
+    assert revising.run.topology == Discussion(turns) and f", {turns} times," in revising.what
+
+
+def test_one_model_in_all_seats_is_one_policy() -> None:
+    team = of(recipe("tldr"))["tuned model in all seats"].run.team
+    assert (team.policy, team.shared) == (PolicyConfig("starter:large"), True)
+    # Adapters on one model: the untrained team has that model in all seats already.
+    lora = replace(recipe("tldr"), team=TeamConfig(PolicyConfig("starter:small", lora=Lora(rank=4))))
+    assert "model in all seats" not in of(lora) and of(lora)["tuned model in all seats"].costs == ""
+    # A shared policy plays all roles anyway.
+    shared = replace(recipe("tldr"), team=TeamConfig(shared=True))
+    assert not {"model in all seats", "tuned model in all seats"} & of(shared).keys()
+
+
+def test_prompts_are_reworded_by_the_tasks_own_words_or_by_a_file() -> None:
+    run, mine = recipe("tldr"), own("talk.py:task")
+    assert of(run)["untrained team, reworded"].run == replace(run, steps=0, reworded="embedded")
+    assert "untrained team, reworded" not in of(mine)
+    found = {one.name: one.run.reworded for one in contenders(mine, PAIR, words="words.json") if one.run.reworded}
+    assert found == {"untrained team, reworded": "words.json", "team, reworded": "words.json"}
+    assert not [name for name in of(replace(run, reworded="words.json")) if name.endswith("reworded")]
 
 
 def test_the_contenders_of_a_coding_team_with_two_turns() -> None:
@@ -95,12 +144,28 @@ def test_the_contenders_of_a_coding_team_with_two_turns() -> None:
             run.steps,
             "single model",
         ),
+        "single model, revising": (Coding(turns=2, test_seconds=1.0, agents=("main",)), Discussion(2), 0, ""),
+        "tuned single model, revising": (
+            Coding(turns=2, test_seconds=1.0, agents=("main",)),
+            Discussion(2),
+            run.steps,
+            "single model, revising",
+        ),
+        "model in all seats": (Coding(turns=2, test_seconds=1.0), Parallel(), 0, ""),
+        "tuned model in all seats": (
+            Coding(turns=2, test_seconds=1.0),
+            Parallel(),
+            run.steps,
+            "model in all seats",
+        ),
         "team": (Coding(turns=2, test_seconds=1.0), Parallel(), run.steps, ""),
         "supervised on the best of n": (Coding(turns=2, test_seconds=1.0), Parallel(), 0, ""),
         "team, one turn": (Coding(test_seconds=1.0), Parallel(), run.steps, "parallel"),
         "team, no baseline": (Coding(turns=2, test_seconds=1.0), Parallel(), run.steps, ""),
         "helper swapped": (Coding(turns=2, test_seconds=1.0), Parallel(), run.steps, ""),
         "main swapped": (Coding(turns=2, test_seconds=1.0), Parallel(), run.steps, ""),
+        "untrained team, reworded": (Coding(turns=2, test_seconds=1.0), Parallel(), 0, ""),
+        "team, reworded": (Coding(turns=2, test_seconds=1.0), Parallel(), run.steps, ""),
     }
 
 
@@ -123,7 +188,9 @@ def test_a_team_that_talks_otherwise_is_compared_with_the_remaining_ways() -> No
     found = of(replace(recipe("tldr"), topology=Sequential()))
     assert list(found)[:3] == ["untrained team", "parallel", "discussion"]
     kept = {name for name, one in found.items() if one.run.topology == Sequential()}
-    assert kept == {"untrained team", "team", SUPERVISED, "team, no baseline", "concise swapped", "detailed swapped"}
+    seated = {"model in all seats", "tuned model in all seats", "untrained team, reworded", "team, reworded"}
+    trained = {"untrained team", "team", SUPERVISED, "team, no baseline"}
+    assert kept == seated | trained | {"concise swapped", "detailed swapped"}
     turns = replace(recipe("coding-two-turns"), topology=Discussion())
     assert of(turns, CODERS)["team, one turn"].costs == "discussion"
     assert of(replace(turns, topology=Sequential(("main", "helper"))), CODERS)["team, one turn"].costs == ""
@@ -131,17 +198,9 @@ def test_a_team_that_talks_otherwise_is_compared_with_the_remaining_ways() -> No
 
 def test_crossed_joint_actions_do_not_keep_others_from_talking() -> None:
     run = replace(recipe("tldr"), algorithm=GroupRelative(crossed=True))
-    assert [one.run.algorithm.crossed for one in contenders(run, PAIR)] == [
-        True,
-        False,
-        False,
-        True,
-        True,
-        True,
-        True,
-        True,
-        True,
-    ]
+    found = of(run)
+    assert [name for name, one in found.items() if not one.run.algorithm.crossed] == ["sequential", "discussion"]
+    assert not [name for name in found if "revising" in name]  # crossed answers need agents that speak at once
 
 
 @pytest.mark.parametrize(
@@ -185,6 +244,16 @@ def test_an_own_task_says_how_one_agent_does_it_all_by_single(tmp_path: Path) ->
     assert alone(one.task) is None  # nobody is less than one
 
 
+@pytest.mark.parametrize("name", ["tldr", "arxiv", "gsm8k", "debate", "office"])
+def test_every_contender_of_a_recipe_can_be_opened(name: str) -> None:
+    run = recipe(name)
+    with open_checked_task(run) as task:
+        agents = task.agents
+    for one in contenders(run, agents, "starter:large"):
+        with open_checked_task(one.run) as task:
+            assert task.examples("test")
+
+
 def test_what_cannot_be_compared_is_left_out_and_said(tmp_path: Path) -> None:
     (tmp_path / "pair.py").write_text(pairs.PAIR)
     tldr, mine = recipe("tldr"), own(f"{tmp_path / 'pair.py'}:task")
@@ -199,10 +268,12 @@ def test_what_cannot_be_compared_is_left_out_and_said(tmp_path: Path) -> None:
 
 def test_one_agent_is_compared_with_its_untrained_self_only() -> None:
     run = replace(recipe("tldr"), task=WRITER)
-    assert list(of(run, ("writer",))) == ["untrained team", "team", SUPERVISED]
+    reworded = ["untrained team, reworded", "team, reworded"]
+    assert list(of(run, ("writer",))) == ["untrained team", "team", SUPERVISED, *reworded]
     assert "one agent" in left_out(run, ("writer",))
     turns = replace(recipe("coding-two-turns"), task=Coding(turns=2, agents=("main",)))
-    assert list(of(turns, ("main",))) == ["untrained team", "parallel", "team", SUPERVISED, "team, one turn"]
+    expected = ["untrained team", "parallel", "team", SUPERVISED, "team, one turn", *reworded]
+    assert list(of(turns, ("main",))) == expected
 
 
 def test_a_seat_that_was_not_trained_is_not_swapped() -> None:

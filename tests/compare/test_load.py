@@ -274,3 +274,17 @@ def test_a_contest_without_a_team_or_without_names_is_one_line(tmp_path: Path) -
     (folder / "seed-0" / "team" / "contender.json").write_text("{")
     with pytest.raises(ConfigError, match=r"contender.json does not say which contender it is"):
         rows_of_comparison(folder, (0, 1))
+
+
+def test_evaluations_on_the_way_are_a_curve_over_tokens_and_seconds(tmp_path: Path) -> None:
+    place = write(tmp_path / "run", replace(TLDR, steps=3), when=("before", "step-1", "step-2", "after"), steps=3)
+    write_lines(place / "steps.jsonl", [{"step": n, "tokens": 100, "seconds": 2.5} for n in range(3)])
+    one, _ = load_result(place)
+    assert [(point.tokens, point.seconds) for point in one.curve] == [(0, 0.0), (100, 2.5), (200, 5.0)]
+    assert (one.trained_tokens, one.trained_seconds, one.updates) == (300, 7.5, 3)
+    assert one.curve[0].returns == {"x0": 50.0, "x1": 70.0}
+
+
+def test_what_is_compared_by_an_evaluation_on_the_way_has_spent_what_it_had_then(tmp_path: Path) -> None:
+    one, _ = load_result(write(tmp_path / "run", replace(TLDR, steps=9), when=("before", "step-1"), steps=2))
+    assert (one.trained_tokens, one.updates, len(one.curve)) == (100, 1, 1)

@@ -19,6 +19,7 @@ from madrigal.compare.load import load_result, rows_of_comparison
 from madrigal.compare.rows import SPEED, TIME
 from madrigal.compare.run import Comparison, open_comparison, play_all, replacing, slug
 from madrigal.config import Experiment, read_experiment
+from madrigal.evaluation.statistics import Interval
 from madrigal.runs.log import read_lines
 from madrigal.settings import Lora, OptimizerConfig
 from madrigal.training.held_out import NullCallback, evaluate_run
@@ -26,11 +27,13 @@ from madrigal.types import ConfigError, EngineError
 
 SUPERVISED = "supervised-on-the-best-of-n"
 PLAYED = ["untrained-team", "sequential", "discussion", "single-model"]
-NAMES = [*PLAYED, "tuned-single-model", "team", SUPERVISED, "team-no-baseline", "first-swapped", "second-swapped"]
+NAMES = [*PLAYED, "tuned-single-model", "single-model-revising", "team", SUPERVISED, "team-no-baseline"]
+NAMES += ["first-swapped", "second-swapped", "untrained-team-reworded"]
 CLOCKS = ("seconds", "tokens_per_second")
 
 
 def opened(sums: Experiment, folder: Path, seeds: Sequence[int] = (0,), **about: Any) -> Comparison:
+    about = {"also": (SUPERVISED,), **about}
     return open_comparison(sums, folder, seeds, samples=2, single=sums.team.policy.model, **about)
 
 
@@ -137,17 +140,43 @@ def test_the_table_has_a_row_for_each_and_for_what_is_picked_of_several_samples(
         "discussion",
         "single model",
         "tuned single model",
+        "single model, revising",
         "supervised on the best of n",
         "team, no baseline",
         "first swapped",
         "second swapped",
-        "untrained team, best of 2",
+        "untrained team, reworded",
+        "untrained team, best of 2 by the reward",
         "untrained team, vote of 2",
-        "single model, best of 2",
+        "single model, best of 2 by the reward",
         "single model, vote of 2",
     ]
     assert not notices and all(row.versus for row in rows[1:])
-    assert all("tokens/s" in row.columns for row in rows[:8])
+    assert all("tokens/s" in row.columns for row in rows[:10])
+
+
+def test_a_swapped_team_has_had_the_training_of_the_whole_team(whole: Path) -> None:
+    rows = {row.name: row for row in rows_of_comparison(whole, (0,))[0]}
+    team, swapped, untrained = rows["team"], rows["first swapped"], rows["untrained team"]
+    assert swapped.trained_tokens == team.trained_tokens > 0 == untrained.trained_tokens
+    assert swapped.budgets["training tokens"].times == swapped.budgets["training seconds"].times == 1.0
+    assert swapped.versus is not None and swapped.versus.difference == swapped.budgets["training tokens"].difference
+    # At equal training, none, the untrained team is the team itself.
+    assert untrained.budgets["training tokens"].difference == Interval(0.0, 0.0, 0.0)
+
+
+def test_a_reworded_team_is_shown_other_words(whole: Path) -> None:
+    plain, other = (
+        read_lines(whole / "seed-0" / name / "episodes.jsonl")[0]["turns"][0]["prompt"][0]["content"]
+        for name in ("untrained-team", "untrained-team-reworded")
+    )
+    assert plain.endswith("Solve it step by step. End with: The answer is N.")
+    assert other == plain.replace("Solve it step by step.", "Work it out one step at a time.")
+
+
+def test_a_revising_model_reads_its_own_answer(whole: Path) -> None:
+    first, second = read_lines(whole / "seed-0" / "single-model-revising" / "episodes.jsonl")[0]["turns"]
+    assert second["prompt"][-1]["content"].endswith(f"You answered: {first['text']}")
 
 
 def test_the_untrained_team_is_the_team_before_training(whole: Path) -> None:
@@ -293,6 +322,9 @@ def test_only_takes_the_team_and_what_budgets_are_measured_by(sums: Experiment, 
 
     assert names() == NAMES
     assert names("discussion") == ["discussion", "team"]
+    assert names("untrained-team-reworded") == ["untrained-team", "team", "untrained-team-reworded"]
+    also = [slug(one.name) for one in opened(sums, tmp_path, also=("team-reworded",)).contenders(0)]
+    assert also == [*NAMES, "team-reworded"]
     assert names("tuned-single-model") == ["untrained-team", "single-model", "tuned-single-model", "team"]
     with pytest.raises(ConfigError, match="there is no contender tuned; there are untrained-team, sequential"):
         names("tuned")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from fakes.made import played, said
-from madrigal.compare.rows import RETURN, SPEED, TIME, Played, Row, tabulate, tokens_per_answer
+from madrigal.compare.rows import RETURN, SPEED, TIME, CurvePoint, Played, Row, tabulate, tokens_per_answer
 from madrigal.evaluation.statistics import Interval
 from madrigal.types import ConfigError
 
@@ -82,7 +84,7 @@ ANSWERS = Played(
 
 def test_best_of_n_takes_the_sample_with_the_highest_return_at_the_cost_of_all() -> None:
     found = rows(*tabulate({"team": [ANSWERS]}, "team", several=("team",)))
-    best = found["team, best of 3"]
+    best = found["team, best of 3 by the reward"]
     assert best.columns[RETURN].mean == pytest.approx((100 + 100 + 40) / 3)
     assert best.columns["accuracy"].mean == pytest.approx((100 + 100 + 50) / 3)
     assert best.tokens == pytest.approx((21 + 6 + 6) / 3) and best.times == pytest.approx(3.0)
@@ -99,7 +101,10 @@ def test_a_vote_takes_the_commonest_answer_the_earliest_of_equals() -> None:
 
 def test_nobody_votes_where_answers_are_no_numbers_and_nothing_is_picked_of_one_sample() -> None:
     texts = Played([said("x", 0.0), said("x", 1.0, sample=1)])
-    assert [row.name for row in tabulate({"team": [texts]}, "team", several=("team",))] == ["team", "team, best of 2"]
+    assert [row.name for row in tabulate({"team": [texts]}, "team", several=("team",))] == [
+        "team",
+        "team, best of 2 by the reward",
+    ]
     assert [row.name for row in tabulate({"team": [played(1.0, 2.0)]}, "team", several=("team",))] == ["team"]
     assert [row.name for row in tabulate({"team": [texts]}, "team")] == ["team"]
 
@@ -173,3 +178,112 @@ def test_other_examples_cannot_be_compared() -> None:
 def test_a_table_needs_what_it_is_about() -> None:
     with pytest.raises(ConfigError, match="expected team among what was played, found other"):
         tabulate({"other": [played(1.0)]}, "team")
+
+
+def test_best_and_vote_at_equal_tokens_are_of_as_many_samples_as_the_team_can_pay_for() -> None:
+    """The team says 20 tokens; 6 a sample buy 3 of 4, 10 buy 2, 40 buy none; 1 buys all 4 there are."""
+    team = {"team": [Played([said("x", 0.0, (10, 10))])]}
+
+    def labels(tokens: int) -> dict[str, float]:
+        single = Played([said("x", 10.0 * n, (tokens,), n) for n in range(4)])
+        return {
+            row.name: row.columns[RETURN].mean
+            for row in tabulate({**team, "single": [single]}, "team", equal=["single"])
+        }
+
+    assert labels(6)["single, best of 3 by the reward"] == 20.0
+    assert labels(10)["single, best of 2 by the reward"] == 10.0
+    assert labels(1)["single, best of 4 by the reward"] == 30.0
+    assert list(labels(40)) == ["team", "single"]
+
+
+def test_texts_are_picked_by_their_own_likelihood_where_every_token_shows_it() -> None:
+    """Mean log-prob per token: -1.0 against -0.75, whatever the lengths and the returns."""
+
+    def spoken(value: float, sample: int, *logprobs: float) -> dict[str, object]:
+        turn = {"agent": "a", "round": 0, "text": "", "tokens": len(logprobs), "logprobs": list(logprobs)}
+        return {**said("x", value, sample=sample), "turns": [turn]}
+
+    records = [spoken(90.0, 0, -1.0), spoken(20.0, 1, -0.5, -1.0)]
+    found = rows(*tabulate({"team": [Played(records)]}, "team", several=("team",)))
+    assert found["team, likeliest of 2"].columns[RETURN].mean == 20.0 and found["team, likeliest of 2"].times == 2.0
+    silent = [records[0], spoken(20.0, 1)]
+    assert "team, likeliest of 2" not in rows(*tabulate({"team": [Played(silent)]}, "team", several=("team",)))
+
+
+def seeded(*means: float, **about: float) -> list[Played]:
+    return [played(mean - 1, mean + 1, seed=n, **about) for n, mean in enumerate(means)]
+
+
+def test_noise_is_how_far_as_many_other_seeds_of_the_team_may_lie_from_these() -> None:
+    """Means of 79, 80 and 81 scatter by 1: 4.303 sqrt(2 / 3) = 3.51 by Student's t."""
+    near, far = seeded(77.0, 77.0, 77.0), seeded(70.0, 70.0, 70.0)
+    found = rows(*tabulate({"team": seeded(79.0, 80.0, 81.0), "near": near, "far": far}, "team"))
+    assert found["near"].floor == found["far"].floor == pytest.approx(3.513, abs=1e-3)
+    assert found["near"].is_noise and not found["far"].is_noise and not found["team"].is_noise
+    assert found["near"].noise["seeds"].low == -found["near"].noise["seeds"].high
+
+
+def test_one_seed_shows_no_noise() -> None:
+    found = rows(*tabulate({"team": seeded(80.0), "other": seeded(80.0)}, "team"))
+    assert found["other"].floor is None and not found["other"].is_noise
+
+
+def test_other_words_are_noise_of_what_was_trained_as_they_are() -> None:
+    """Untrained, other words cost 4; trained, 1. One seed, so that there is no other noise."""
+    everybody = {
+        "team": seeded(80.0, updates=2),
+        "untrained": seeded(40.0),
+        "untrained, reworded": seeded(36.0),
+        "team, reworded": seeded(79.0, updates=2),
+        "tuned": seeded(78.0, updates=2),
+    }
+    pairs = {"untrained": "untrained, reworded", "team": "team, reworded"}
+    found = rows(*tabulate(everybody, "team", reworded=pairs))
+    assert found["untrained"].noise == {"words": Interval(-4.0, -4.0, -4.0)} and found["untrained"].floor == 4.0
+    assert found["tuned"].noise == {"words": Interval(-1.0, -1.0, -1.0)} and not found["tuned"].is_noise
+    assert found["team, reworded"].is_noise
+
+
+def at(tokens: int, value: float) -> CurvePoint:
+    return CurvePoint(tokens, tokens / 10, {"x0": value, "x1": value})
+
+
+def test_at_equal_budgets_both_are_taken_where_they_had_spent_as_much() -> None:
+    """The team: 30 before, 50 after 500 tokens, 80 after 1,000."""
+    team = [played(80.0, 80.0, trained_tokens=1000, trained_seconds=100.0, curve=[at(0, 30.0), at(500, 50.0)])]
+
+    def difference(**other: Any) -> tuple[float | None, float | None]:
+        row = rows(*tabulate({"team": team, "other": [played(60.0, 60.0, **other)]}, "team"))["other"]
+        budget = row.budgets["training tokens"]
+        return budget.times, budget.difference and budget.difference.mean
+
+    assert difference(trained_tokens=520) == (0.52, 10.0)  # it stopped where the team had 50
+    assert difference(trained_tokens=1090) == (1.09, -20.0)
+    assert difference() == (0.0, 30.0)  # untrained: beside the untrained team
+    assert difference(trained_tokens=700) == (0.7, None)  # the team was not looked at there
+    assert difference(trained_tokens=2000) == (2.0, None)
+    assert difference(trained_tokens=2000, curve=[at(950, 55.0), at(1000, 57.0)]) == (2.0, -23.0)
+
+
+def test_seconds_and_answering_tokens_are_budgets_of_their_own() -> None:
+    team = played(80.0, 80.0, trained_tokens=100, trained_seconds=10.0)
+    slow = played(70.0, 70.0, trained_tokens=100, trained_seconds=20.0, curve=[at(50, 60.0), at(100, 65.0)])
+    budgets = rows(*tabulate({"team": [team], "slow": [slow]}, "team"))["slow"].budgets
+    assert {kind: (b.times, b.difference and b.difference.mean) for kind, b in budgets.items()} == {
+        "training tokens": (1.0, -10.0),
+        "answering tokens": (1.0, -10.0),
+        "training seconds": (2.0, -15.0),
+    }
+    long = Played([said(x, 70.0, (20,)) for x in ("x0", "x1")])
+    assert (
+        rows(*tabulate({"team": [team], "long": [long]}, "team"))["long"].budgets["answering tokens"].difference is None
+    )
+
+
+def test_budgets_are_equal_under_every_seed_or_not_at_all() -> None:
+    team = [played(80.0, trained_tokens=100, seed=n) for n in range(2)]
+    other = [played(70.0, trained_tokens=tokens, seed=n) for n, tokens in enumerate((100, 300))]
+    found = rows(*tabulate({"team": team, "other": other, "one": other[:1]}, "team"))
+    assert found["other"].budgets["training tokens"].difference is None
+    assert found["one"].budgets["training tokens"].difference is None

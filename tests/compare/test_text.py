@@ -116,11 +116,67 @@ def test_the_terminal_shows_means_and_an_interval_for_the_return() -> None:
 
 
 def test_a_table_that_is_too_wide_becomes_two_that_lose_nothing() -> None:
-    (whole,) = as_tables(table(), 140)
-    parts, test = as_tables(table(), 60)
+    whole, budgets = as_tables(table(), 140)
+    parts, test, _ = as_tables(table(), 60)
+    assert [column.header for column in budgets.columns][1:] == [
+        "training tokens",
+        "answering tokens",
+        "training seconds",
+    ]
     heads = [[str(column.header) for column in one.columns] for one in (whole, parts, test)]
     assert heads[0] == heads[1] + heads[2][1:] and heads[2][:2] == ["", "return %"]
     console = Console(width=60, record=True, file=io.StringIO())
     console.print(parts, test)
     text = console.export_text()
     assert "-10.0" in text and "200 (x2.0)" in text and "…" not in text
+
+
+def noisy() -> list[Row]:
+    """A team whose seeds scatter, one that is as good within that, and untrained ones in two wordings."""
+    teams = {
+        "team": [talk(80.0 + n, 50, seed=n, trained_tokens=1000, updates=4) for n in (-1, 0, 1)],
+        "near": [talk(79.0, 50, seed=n, trained_tokens=2000, updates=4) for n in (-1, 0, 1)],
+        "raw": [talk(20.0, 50, seed=n) for n in (-1, 0, 1)],
+        "raw, reworded": [talk(22.0, 50, seed=n) for n in (-1, 0, 1)],
+    }
+    return tabulate(teams, "team", reworded={"raw": "raw, reworded"})
+
+
+def test_noise_stands_beside_every_difference_and_in_words_below() -> None:
+    text = as_markdown(noisy())
+    head, _, team, near, raw, _ = text.splitlines()[2:8]
+    assert head.endswith("| difference | p | noise: seeds, words |") and team.endswith("| 100 |  |  |  |")
+    assert near.endswith("| ±3.5, - (within) |") and raw.endswith("| ±3.5, ±2.0 |")
+    assert (
+        "Noise, a method against itself: team by as many other seeds ±3.5 (95 %); untrained by other words 2.0. "
+        "Differences no larger than that: near." in text
+    )
+    assert "Noise: not known with one seed and no reworded row" in as_markdown(table())
+
+
+def test_budgets_have_a_table_of_their_own() -> None:
+    lines = as_markdown(noisy()).split("first row: the difference")[1].splitlines()[2:]
+    assert lines[0] == "|  | training tokens | answering tokens | training seconds |"
+    assert lines[2] == "| team | 1,000 | 100 | 0 |"
+    assert lines[3].startswith("| near | x2.00: - | x1.00: -1.0 [")
+    assert lines[4].startswith("| raw | x0.00: - | x1.00: -60.0 [")  # nobody looked at the team before training
+
+
+def test_json_and_csv_hold_noise_and_budgets() -> None:
+    near = as_record(noisy())["rows"][1]
+    assert near["within_noise"] and near["noise"]["seeds"]["high"] == -near["noise"]["seeds"]["low"]
+    assert near["budgets"]["training tokens"] == {"spent": 2000.0, "times": 2.0, "difference": None}
+    line = list(csv.DictReader(io.StringIO(as_csv(noisy()))))[2]
+    assert (line["words noise mean"], line["times training tokens"], line["spent answering tokens"]) == (
+        "2.0",
+        "0.0",
+        "100.0",
+    )
+    assert line["equal training tokens mean"] == "" and line["equal answering tokens mean"].startswith("-60")
+
+
+def test_what_was_picked_of_a_trained_row_is_no_further_training() -> None:
+    texts = [said("x", value, (10,), n) for n, value in enumerate((10.0, 20.0))]
+    tuned = Played(texts, trained_tokens=500, updates=4)
+    rows = tabulate({"team": [Played([said("x", 5.0, (20,))])], "tuned": [tuned]}, "team", equal=["tuned"])
+    assert rows[2].name == "tuned, best of 2 by the reward" and budget_of(rows).count("500 generated tokens") == 1

@@ -6,6 +6,7 @@ import random
 from itertools import product
 from math import comb
 
+import numpy as np
 import pytest
 
 from madrigal.evaluation.statistics import (
@@ -15,6 +16,8 @@ from madrigal.evaluation.statistics import (
     hierarchical_bootstrap,
     holm,
     paired_bootstrap,
+    repeat_width,
+    student_t,
 )
 
 
@@ -155,3 +158,22 @@ def test_holm_keeps_order_and_lies_between_no_correction_and_bonferroni() -> Non
 def test_holm_wants_probabilities() -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         holm([0.5, 1.2])
+
+
+@pytest.mark.parametrize(
+    ("freedom", "t"), [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (5, 2.571), (10, 2.228), (30, 2.042)]
+)
+def test_students_t_is_that_of_the_tables(freedom: int, t: float) -> None:
+    assert student_t(freedom) == pytest.approx(t, abs=5e-4)
+
+
+def test_as_many_further_runs_lie_within_the_width_in_95_of_100_cases() -> None:
+    """4,000 pairs of three normal runs; 0.95 has a standard error of 0.0034."""
+    pairs = np.random.default_rng(0).normal(size=(4000, 2, 3))
+    held = [abs(np.mean(a) - np.mean(b)) <= repeat_width(a.tolist()) for a, b in pairs]
+    assert np.mean(held) == pytest.approx(0.95, abs=0.012)
+
+
+def test_one_run_does_not_show_how_runs_scatter() -> None:
+    with pytest.raises(ValueError, match="one run does not show"):
+        repeat_width([1.0])

@@ -72,6 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--samples", type=int, default=4, help="plays of every held-out example; 4 by default")
     parser.add_argument("--single", default="", help="the single model; by default one of the team's total size")
     parser.add_argument("--only", nargs="+", default=[], help="only these contenders, and the team")
+    parser.add_argument("--also", nargs="+", default=[], help="these contenders too, which take one more training each")
+    words = "JSON file of phrases and what stands for them: the team's prompts in other words"
+    parser.add_argument("--words", default="", metavar="FILE", help=words)
     parser.add_argument("--k", type=int, nargs="+", default=[], help="coding: columns pass@k; k at most --samples")
     parser.add_argument("--overwrite", action="store_true", help="begin anew: remove what the folder holds")
     add_trust(parser)
@@ -114,7 +117,14 @@ def _play_and_show(options: argparse.Namespace, run: Experiment, folder: Path, c
     from madrigal.compare.run import open_comparison, play_all
 
     comparison = open_comparison(
-        run, folder, options.seeds, samples=options.samples, single=options.single, only=options.only
+        run,
+        folder,
+        options.seeds,
+        samples=options.samples,
+        single=options.single,
+        only=options.only,
+        also=options.also,
+        words=options.words,
     )
     if comparison.notice:
         console.print(plain_text(console, comparison.notice))

@@ -14,14 +14,17 @@ from pathlib import Path
 from madrigal.algorithms.catalog import switch_algorithm
 from madrigal.algorithms.group import MAGRPO
 from madrigal.config import Experiment
+from madrigal.rollouts.play import speaking_order
 from madrigal.rollouts.topology import Discussion, Parallel, Sequential, TopologyConfig
 from madrigal.settings import BASE, Lora, PolicyConfig, TeamConfig, WarmConfig
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import ALONE, Coding
+from madrigal.tasks.data import EMBEDDED
 from madrigal.tasks.discussion.debate import Debate
 from madrigal.tasks.discussion.gsm8k import Gsm8k
 from madrigal.tasks.office.task import Office
 from madrigal.tasks.own import CustomTask, single_of
+from madrigal.tasks.reworded import REWORDABLE
 from madrigal.tasks.writing.single import WRITER
 from madrigal.tasks.writing.task import Arxiv, Tldr
 from madrigal.types import AgentId
@@ -29,6 +32,9 @@ from madrigal.types import AgentId
 TEAM, UNTRAINED, SINGLE, TUNED = "team", "untrained team", "single model", "tuned single model"
 ONE_TURN, NO_BASELINE = "team, one turn", "team, no baseline"
 SUPERVISED = "supervised on the best of n"
+REVISING, TUNED_REVISING = "single model, revising", "tuned single model, revising"
+IN_ALL_SEATS, TUNED_IN_ALL_SEATS = "model in all seats", "tuned model in all seats"
+UNTRAINED_REWORDED, REWORDED = "untrained team, reworded", "team, reworded"
 # How an untrained team may talk within one turn.
 WAYS: dict[str, tuple[TopologyConfig, str]] = {
     "parallel": (Parallel(), "untrained, everyone at once: naive concatenation"),
@@ -53,6 +59,7 @@ class Contender:
         costs: the untrained contender that shows what one of its episodes costs, where that is not what one of the
             team's does; its training then gets as many more or fewer examples.
         swapped: play the trained team with this seat given back to its base model.
+        extra: made only where it is named, because it takes one more training.
     """
 
     name: str
@@ -60,13 +67,15 @@ class Contender:
     run: Experiment
     costs: str = ""
     swapped: AgentId = ""
+    extra: bool = False
 
 
-def contenders(run: Experiment, agents: Sequence[AgentId], single: str = "") -> list[Contender]:
+def contenders(run: Experiment, agents: Sequence[AgentId], single: str = "", words: str = "") -> list[Contender]:
     """The trained team and all that it is compared with, in the order in which they are made.
 
     Args:
         single: the model that does the work alone; by default one with the parameters of the whole team.
+        words: the file of other words for the prompts (`tasks.reworded`); by default those that come with the task.
     """
     plain = run.topology == Parallel() and one_round(run.task) == run.task and len(agents) > 1
     what = "the same prompts and models, not trained" + (": parallel generation" if plain else "")
@@ -74,11 +83,13 @@ def contenders(run: Experiment, agents: Sequence[AgentId], single: str = "") -> 
         Contender(UNTRAINED, what, replace(run, steps=0)),
         *_other_ways_to_talk(run, len(agents)),
         *_alone(run, agents, single),
+        *_in_all_seats(run, agents, single),
         Contender(TEAM, "trained together on the joint reward", run),
         *_supervised(run),
         *_one_turn(run),
         *_no_baseline(run, agents),
         *_swapped(run, agents),
+        *_reworded(run, words),
     ]
     # Who is only played has no warm start either.
     return [
@@ -89,14 +100,16 @@ def contenders(run: Experiment, agents: Sequence[AgentId], single: str = "") -> 
 
 def _other_ways_to_talk(run: Experiment, agents: int) -> Iterator[Contender]:
     """Untrained, in one turn, as in the paper."""
-    # How play branches is a way to train: crossed answers and trees may refuse to be, or grow too large, in other ways.
-    plain = run.algorithm.branching.at == "start" and not run.algorithm.branching.crossed
-    algorithm = run.algorithm if plain else MAGRPO
-    base = replace(run, task=one_round(run.task), algorithm=algorithm, steps=0)
+    base = replace(_in_one_round(run), algorithm=run.algorithm if _in_chains(run) else MAGRPO, steps=0)
     for name, (topology, what) in WAYS.items():
         talk = agents > 1 or topology == Parallel()
         if talk and (base.task, topology) != (run.task, run.topology):
             yield Contender(name, what, replace(base, topology=topology))
+
+
+def _in_chains(run: Experiment) -> bool:
+    """Whether the way to train fits any way to talk: crossed answers and trees may refuse to be, or grow too large."""
+    return run.algorithm.branching.at == "start" and not run.algorithm.branching.crossed
 
 
 def _alone(run: Experiment, agents: Sequence[AgentId], single: str) -> Iterator[Contender]:
@@ -112,20 +125,44 @@ def _alone(run: Experiment, agents: Sequence[AgentId], single: str) -> Iterator[
     )
     sampling = replace(run.sampling, max_new_tokens=len(agents) * run.sampling.max_new_tokens)
     algorithm = run.algorithm if run.algorithm.needs.agents == 1 else switch_algorithm(run.algorithm, "magrpo")
-    # One yardstick for all contenders: what reads the team's answers reads this model's too.
-    fluency = run.team.policy.model if run.evaluation.fluency == BASE else run.evaluation.fluency
     tuned = replace(
-        run,
+        _read_alike(run),
         task=task,
         topology=Parallel(),
         team=team,
         sampling=sampling,
         algorithm=algorithm,
-        evaluation=replace(run.evaluation, fluency=fluency),
         warm=replace(run.warm, demonstrations=""),  # which are the team's
     )
     yield Contender(SINGLE, f"{model} does it all, not trained", replace(tuned, steps=0))
     yield Contender(TUNED, f"{model} does it all, trained alone: GRPO's group baseline", tuned, costs=SINGLE)
+    if not _in_chains(tuned) or (turns := len(speaking_order(run.topology, agents))) < 2:
+        return
+    revising = replace(tuned, topology=Discussion(turns))
+    what = f"{model} does it all, {turns} times, having read its earlier answers; the last counts"
+    yield Contender(REVISING, f"{what}; not trained", replace(revising, steps=0))
+    yield Contender(TUNED_REVISING, f"{what}; trained so", revising, costs=REVISING, extra=True)
+
+
+def _in_all_seats(run: Experiment, agents: Sequence[AgentId], single: str) -> Iterator[Contender]:
+    """One model of the team's size that plays all roles: one policy, which learns from what is said in every seat."""
+    model = single or as_large_as(run.team, agents)
+    if not model or len(agents) == 1 or (run.team.shared and model == run.team.policy.model):
+        return
+    policy = replace(run.team.policy, model=model, trainable=True)
+    team = TeamConfig(policy=policy, shared=True, chat_template=run.team.chat_template, device=run.team.device)
+    tuned = replace(_read_alike(run), team=team)
+    other = {policy_of(run.team, agent).model for agent in agents} != {model}
+    if other:  # else it is the untrained team
+        yield Contender(IN_ALL_SEATS, f"{model} plays all roles, not trained", replace(tuned, steps=0))
+    what = f"{model} plays all roles, one policy trained in all seats"
+    yield Contender(TUNED_IN_ALL_SEATS, what, tuned, costs=IN_ALL_SEATS if other else "", extra=True)
+
+
+def _read_alike(run: Experiment) -> Experiment:
+    """One yardstick for all contenders: what reads the team's answers for fluency reads another model's too."""
+    fluency = run.team.policy.model if run.evaluation.fluency == BASE else run.evaluation.fluency
+    return replace(run, evaluation=replace(run.evaluation, fluency=fluency))
 
 
 def _supervised(run: Experiment) -> Iterator[Contender]:
@@ -135,15 +172,15 @@ def _supervised(run: Experiment) -> Iterator[Contender]:
     warm = replace(run.warm, examples=max(1, round(played / width)), samples=width, demonstrations="")
     if run.algorithm.needs.rewards != "zero-sum":
         what = f"the team fine-tuned on the best of {width} joint answers (RAFT), from as many played, without RL"
-        yield Contender(SUPERVISED, what, replace(run, steps=0, warm=warm))
+        yield Contender(SUPERVISED, what, replace(run, steps=0, warm=warm), extra=True)
 
 
 def _one_turn(run: Experiment) -> Iterator[Contender]:
-    task = one_round(run.task)
-    if task != run.task:
+    one = _in_one_round(run)
+    if one.task != run.task:
         costs = next((name for name, (topology, _) in WAYS.items() if topology == run.topology), "")
         what = "trained as the team, without feedback and further turns"
-        yield Contender(ONE_TURN, what, replace(run, task=task), costs)
+        yield Contender(ONE_TURN, what, one, costs)
 
 
 def _no_baseline(run: Experiment, agents: Sequence[AgentId]) -> Iterator[Contender]:
@@ -159,6 +196,16 @@ def _swapped(run: Experiment, agents: Sequence[AgentId]) -> Iterator[Contender]:
     trained = [agent for agent in agents if policy_of(run.team, agent).trainable]
     for agent in trained if len(agents) > 1 and run.team.rounds == 1 else ():
         yield Contender(f"{agent} swapped", f"trained, but {agent} is its base model", run, swapped=agent)
+
+
+def _reworded(run: Experiment, words: str) -> Iterator[Contender]:
+    """A/A pairs with the team and its untrained self: the same prompts in other words."""
+    words = words or (EMBEDDED if isinstance(run.task, REWORDABLE) else "")
+    if words and not run.reworded:
+        other = replace(run, reworded=words)
+        what = "with the same prompts in other words"
+        yield Contender(UNTRAINED_REWORDED, f"the untrained team, {what}", replace(other, steps=0))
+        yield Contender(REWORDED, f"trained as the team, {what}", other, extra=True)
 
 
 def left_out(run: Experiment, agents: Sequence[AgentId], single: str = "") -> str:
@@ -220,6 +267,11 @@ def one_round(task: TaskConfig) -> TaskConfig:
             return replace(task, rounds=1)
         case _:
             return task
+
+
+def _in_one_round(run: Experiment) -> Experiment:
+    """The same run without further turns, nor policies for them."""
+    return replace(run, task=one_round(run.task), team=replace(run.team, rounds=1))
 
 
 def matched(run: Experiment, team: float, own: float) -> Experiment:

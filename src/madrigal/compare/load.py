@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from madrigal.compare.contenders import SINGLE, TEAM, UNTRAINED
-from madrigal.compare.rows import Played, Record, Row, tabulate
+from madrigal.compare.contenders import REWORDED, SINGLE, TEAM, TUNED, UNTRAINED, UNTRAINED_REWORDED
+from madrigal.compare.rows import CurvePoint, Played, Record, Row, returns, tabulate
 from madrigal.config import Experiment, read_experiment, to_json
 from madrigal.runs.files import parse_json, read_object
-from madrigal.runs.read import Run, is_number, read_run
+from madrigal.runs.read import Run, is_number, order, read_run
 from madrigal.runs.variants import MOST_NAMED, distinctions, fit_a_name, in_words
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import Coding
@@ -77,16 +78,44 @@ def _played(place: Path, experiment: Experiment, run: Run, when: str) -> Played:
     evaluation = run.evaluations[when]
     seconds, speed = (evaluation.get(key) for key in ("response_seconds", "tokens_per_second"))
     timed = is_number(seconds) and is_number(speed) and seconds > 0  # with evaluation.timed_examples 0 both are 0
-    tokens = [line.record.get("tokens", 0) for line in (*run.warm, *run.steps) if "epoch" not in line.record]
-    warm = [line.record.get("optimizer_steps", 0) for line in run.warm]
+    *curve, last = (
+        CurvePoint(
+            int(_spent(run, "tokens", at)),
+            _spent(run, "seconds", at),
+            returns(Played([_checked(place, record) for record in _transcripts(run, at)])),
+        )
+        for at in [*(at for at in run.evaluations if at != when and _is_whole(run, experiment, at)), when]
+    )
     return Played(
         [_checked(place, record) for record in _transcripts(run, when)],
         experiment.seed,
         seconds if timed else None,
         speed if timed else None,
-        trained_tokens=int(sum(count for count in tokens if is_number(count))),
-        updates=len(run.steps) + int(sum(count for count in warm if is_number(count))),
+        trained_tokens=last.tokens,
+        updates=_updates(run, when),
+        trained_seconds=last.seconds,
+        curve=curve,
     )
+
+
+def _spent(run: Run, what: str, when: str) -> float:
+    """Tokens or seconds of training until an evaluation: of the warm start, and of all steps before it."""
+    warm = [] if when == "before" else [line for line in run.warm if "epoch" not in line.record]
+    steps = [line for line in run.steps if line.record["step"] < _step_of(when)]
+    counts = [line.record.get(what, 0) for line in (*warm, *steps)]
+    return sum(count for count in counts if is_number(count))
+
+
+def _updates(run: Run, when: str) -> int:
+    """Training steps before an evaluation, and the optimizer steps of the warm start."""
+    warm = [] if when == "before" else [line.record.get("optimizer_steps", 0) for line in run.warm]
+    steps = [line for line in run.steps if line.record["step"] < _step_of(when)]
+    return len(steps) + int(sum(count for count in warm if is_number(count)))
+
+
+def _step_of(when: str) -> float:
+    """How many steps were made before an evaluation; the last one comes after all."""
+    return order(when)[1] if when.startswith("step-") else 0 if when in ("before", "warm") else math.inf
 
 
 def _checked(place: Path, record: Record) -> Record:
@@ -128,16 +157,31 @@ def rows_of_comparison(folder: Path, seeds: Sequence[int], ks: Sequence[int] = (
             played.setdefault(contender["name"], []).append(_played(place, experiment, run, "after"))
     if TEAM not in played:
         raise ConfigError(f"compare: there is no finished team in {folder}; go on with the command that made it")
+    for name in [name for name, about in contenders.items() if about["swapped"]]:
+        played[name] = [_trained_with(seed, played[TEAM]) for seed in played[name]]
     names = sorted(played, key=lambda name: contenders[name]["order"])
-    rows = tabulate({name: played[name] for name in names}, TEAM, ks, several=(UNTRAINED, SINGLE))
+    rows = tabulate(
+        {name: played[name] for name in names},
+        TEAM,
+        ks,
+        several=(UNTRAINED, SINGLE),
+        equal=(SINGLE, TUNED),
+        reworded={UNTRAINED: UNTRAINED_REWORDED, TEAM: REWORDED},
+    )
     return [replace(row, what=contenders[row.name]["what"] if row.name in contenders else "") for row in rows], notices
+
+
+def _trained_with(seed: Played, team: Sequence[Played]) -> Played:
+    """A swapped team with what the training of the whole team took."""
+    trained = next((one for one in team if one.seed == seed.seed), seed)
+    return replace(seed, trained_tokens=trained.trained_tokens, trained_seconds=trained.trained_seconds)
 
 
 def _contender(place: Path) -> Record:
     file = place / "contender.json"
     try:
         about = read_object(file)
-        return {key: about[key] for key in ("name", "what", "order")}
+        return {key: about[key] for key in ("name", "what", "order")} | {"swapped": about.get("swapped", "")}
     except (ConfigError, KeyError) as error:
         raise ConfigError(
             f"compare: {file} does not say which contender it is; the command that made it writes it again"

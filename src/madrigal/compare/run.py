@@ -16,7 +16,17 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from madrigal.compare.contenders import SINGLE, TEAM, UNTRAINED, Contender, contenders, left_out, matched, with_base
+from madrigal.compare.contenders import (
+    SINGLE,
+    TEAM,
+    UNTRAINED,
+    UNTRAINED_REWORDED,
+    Contender,
+    contenders,
+    left_out,
+    matched,
+    with_base,
+)
 from madrigal.compare.load import difference, is_finished, load_result
 from madrigal.compare.rows import Played
 from madrigal.config import Experiment, read_experiment, with_absolute_places
@@ -24,6 +34,7 @@ from madrigal.rollouts.branching import Branching
 from madrigal.rollouts.task import Task
 from madrigal.runs.signals import stop_on_signals
 from madrigal.tasks.own import CustomTask
+from madrigal.tasks.reworded import read_words
 from madrigal.training.checks import open_checked_task
 from madrigal.training.held_out import Callback, NullCallback, held_out
 from madrigal.training.train import train_experiment
@@ -42,6 +53,8 @@ class Comparison:
         samples: plays of every held-out example.
         single: the model that does the work alone; "" is one of the team's size.
         only: contenders by their slugs; the team, and what budgets are measured by, are always among them.
+        also: by their slugs, contenders beside the usual ones that take one more training.
+        words: the file of other words for the prompts.
     """
 
     run: Experiment
@@ -51,14 +64,18 @@ class Comparison:
     samples: int = 1
     single: str = ""
     only: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    words: str = ""
 
     def contenders(self, seed: int) -> list[Contender]:
         """Those that were asked for, in the order in which they are made."""
         evaluation = replace(self.run.evaluation, samples=self.samples)
-        every = contenders(replace(self.run, seed=seed, evaluation=evaluation), self.agents, self.single)
-        if not self.only:
-            return every
-        wanted = {slug(TEAM), *self.only}
+        run = replace(self.run, seed=seed, evaluation=evaluation)
+        every = contenders(run, self.agents, self.single, self.words)
+        usual = self.only or [slug(contender.name) for contender in every if not contender.extra]
+        wanted = {slug(TEAM), *usual, *self.also}
+        if slug(UNTRAINED_REWORDED) in wanted:
+            wanted.add(slug(UNTRAINED))
         for contender in every:
             if contender.costs and slug(contender.name) in wanted:
                 wanted |= {slug(UNTRAINED), slug(contender.costs)}
@@ -91,6 +108,8 @@ def open_comparison(
     samples: int = 1,
     single: str = "",
     only: Sequence[str] = (),
+    also: Sequence[str] = (),
+    words: str = "",
 ) -> Comparison:
     """Checks all that can be checked before a model is loaded.
 
@@ -101,12 +120,16 @@ def open_comparison(
         raise ConfigError("compare: steps is 0, so that no team is trained; set it to 1 or more")
     with open_checked_task(run) as task:
         agents = task.agents
-        for contender in contenders(run, agents, single):
+        for contender in contenders(run, agents, single, words):
             if contender.name == SINGLE and isinstance(contender.run.task, CustomTask):
                 _check_own_single(run, task, contender.run)
-    comparison = Comparison(run, folder, agents, tuple(dict.fromkeys(seeds)), samples, single, tuple(only))
-    known = [slug(contender.name) for contender in contenders(run, agents, single)]
-    if strangers := set(only) - set(known):
+    if words:
+        read_words(words)
+    comparison = Comparison(
+        run, folder, agents, tuple(dict.fromkeys(seeds)), samples, single, tuple(only), tuple(also), words
+    )
+    known = [slug(contender.name) for contender in contenders(run, agents, single, words)]
+    if strangers := {*only, *also} - set(known):
         raise ConfigError(
             f"compare: there is no contender {', '.join(sorted(strangers))}; there are {', '.join(known)}"
         )
@@ -163,6 +186,7 @@ def play_all(comparison: Comparison, announce: Announce = lambda title, run: Nul
 
 def _write_contender(contender: Contender, order: int, place: Path) -> None:
     about = {"name": contender.name, "what": contender.what, "order": order}
+    about |= {"swapped": contender.swapped} if contender.swapped else {}
     try:
         place.mkdir(parents=True, exist_ok=True)
         (place / "contender.json").write_text(json.dumps(about) + "\n")

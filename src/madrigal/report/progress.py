@@ -27,6 +27,8 @@ PERCENTS = (
     "rouge1",
     "rouge2",
     "rouge_l",
+    "delimiter",
+    "delimited_return",
     "syntax",
     "tests",
     "cooperation",

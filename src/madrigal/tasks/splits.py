@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from madrigal.rollouts.task import Task, Wrapper, check_examples
-from madrigal.rollouts.task.asking import ask, unjudged
-from madrigal.types import AgentId, ConfigError, Example, Messages, Split, Step, TaskError, Turn
+from madrigal.rollouts.task import Task, check_examples
+from madrigal.rollouts.task.asking import PlayedAsItIs
+from madrigal.types import ConfigError, Example, Split, TaskError
 
 S = TypeVar("S")
 SHARE = 5  # one in so many training examples, the last ones, where a task has no validation examples
@@ -19,7 +19,7 @@ SEATING = ("seat", "opponent", "game")  # who plays is no part of what was dealt
 
 
 @dataclass(frozen=True)
-class Validated(Wrapper, Generic[S]):
+class Validated(PlayedAsItIs, Generic[S]):
     """A task with a validation split that shares nothing with train or test.
 
     Attributes:
@@ -35,24 +35,6 @@ class Validated(Wrapper, Generic[S]):
 
     def examples(self, split: Split) -> Sequence[Example]:
         return self.task.examples("test") if split == "test" else getattr(self, split)
-
-    def reset(self, example: Example) -> S:
-        return self.task.reset(example)
-
-    def ask(self, data: str | Mapping[str, Any]) -> S:
-        return ask(self.task, data)
-
-    def unjudged(self, state: S, actions: Mapping[AgentId, str]) -> Step[S]:
-        return unjudged(self.task, state, actions)
-
-    def acting(self, state: S) -> tuple[AgentId, ...]:
-        return self.task.acting(state)
-
-    def observe(self, state: S, agent: AgentId, heard: Sequence[Turn]) -> Messages:
-        return self.task.observe(state, agent, heard)
-
-    def step(self, state: S, actions: Mapping[AgentId, str]) -> Step[S]:
-        return self.task.step(state, actions)
 
 
 def with_validation(task: Task[S]) -> Validated[S]:

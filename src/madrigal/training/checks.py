@@ -17,6 +17,7 @@ from madrigal.rollouts.topology import Asynchronous, Coordinated, Parallel, Sequ
 from madrigal.settings import BASE, RewardWeights
 from madrigal.tasks.catalog import open_task
 from madrigal.tasks.coordinating import coordinated
+from madrigal.tasks.reworded import reworded
 from madrigal.tasks.splits import with_validation
 from madrigal.training.teams import pick_device
 from madrigal.types import ConfigError, EngineError, Example, Messages
@@ -36,7 +37,7 @@ def open_checked_task(run: Experiment, given: Task[Any] | None = None) -> Iterat
     """
     pick_device(run.team.device)
     with open_task(run.task) if given is None else nullcontext(given) as plain:
-        task = coordinated(plain, run.topology)
+        task = coordinated(reworded(plain, run.reworded), run.topology)
         check_experiment(run, task)
         yield with_validation(task) if validates(run) else task
 

@@ -15,6 +15,7 @@ from madrigal.config import Experiment
 from madrigal.policies.local import resolve_model
 from madrigal.rollouts.task import Task
 from madrigal.settings import BASE
+from madrigal.tasks.data import EMBEDDED
 from madrigal.tasks.own import IN_MEMORY, CustomTask
 from madrigal.tasks.splits import Validated
 from madrigal.tasks.writing.task import Arxiv, Tldr
@@ -41,6 +42,8 @@ def fingerprints(run: Experiment, task: Task[Any]) -> dict[str, str]:
         digests["the transitions"] = _digest([Path(run.task.transitions).expanduser().read_bytes()])
     if (file := Path(run.warm.demonstrations).expanduser()).is_file():
         digests["the demonstrations"] = _digest([file.read_bytes()])
+    if run.reworded not in ("", EMBEDDED):
+        digests["the other words"] = _digest([Path(run.reworded).expanduser().read_bytes()])
     if isinstance(run.task, CustomTask) and (file := _source(run.task.path)).is_file():
         digests[CODE] = _digest([file.read_bytes()])
     return digests

@@ -196,3 +196,16 @@ def test_real_abstracts_load_and_score() -> None:
             step = task.step(example, dict.fromkeys(task.agents, shown))
             assert all(math.isfinite(value) for value in (*step.rewards.values(), *step.metrics.values()))
             assert all(0.0 <= value <= 3.0 for value in step.rewards.values())
+
+
+def test_a_single_writer_is_scored_with_and_without_the_delimiter() -> None:
+    """Without it an answer is cut in two, as published, and beside that worth nothing."""
+    alone = tldr_task(Tldr(agents=("writer",)))
+    kept = alone.step(POST, {"writer": f"{BRIEF}\n{DELIMITER}\n{LONG}"}).metrics
+    assert (kept["delimiter"], kept["delimited_return"]) == (100.0, kept["return_percent"]) and kept[
+        "return_percent"
+    ] > 0
+    lost = alone.step(POST, {"writer": f"{BRIEF}\n{LONG}"}).metrics
+    assert (lost["delimiter"], lost["delimited_return"]) == (0.0, 0.0) and lost["return_percent"] > 0
+    two = tldr_task().step(POST, {"concise": BRIEF, "detailed": LONG}).metrics
+    assert "delimiter" not in two and "delimited_return" not in two

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from madrigal.rollouts.task.protocol import Task
-from madrigal.types import AgentId, ConfigError, Example, Step
+from madrigal.rollouts.task.protocol import Task, Wrapper
+from madrigal.types import AgentId, ConfigError, Example, Messages, Split, Step, Turn
 
 S = TypeVar("S")
 S_co = TypeVar("S_co", covariant=True)
@@ -81,3 +81,30 @@ def only_field(name: str, examples: Sequence[Example]) -> str:
 def fields_of(examples: Sequence[Example]) -> str:
     """The names of an example's fields, for messages."""
     return ", ".join(examples[0].data) if examples else "of an example"
+
+
+class PlayedAsItIs(Wrapper):
+    """A wrapper that passes on play, too; what it changes, it says itself."""
+
+    __slots__ = ()
+
+    def examples(self, split: Split) -> Sequence[Example]:
+        return self.task.examples(split)
+
+    def reset(self, example: Example) -> Any:
+        return self.task.reset(example)
+
+    def ask(self, data: str | Mapping[str, Any]) -> Any:
+        return ask(self.task, data)
+
+    def unjudged(self, state: Any, actions: Mapping[AgentId, str]) -> Step[Any]:
+        return unjudged(self.task, state, actions)
+
+    def acting(self, state: Any) -> tuple[AgentId, ...]:
+        return self.task.acting(state)
+
+    def observe(self, state: Any, agent: AgentId, heard: Sequence[Turn]) -> Messages:
+        return self.task.observe(state, agent, heard)
+
+    def step(self, state: Any, actions: Mapping[AgentId, str]) -> Step[Any]:
+        return self.task.step(state, actions)

@@ -31,7 +31,7 @@ from madrigal.tasks.writing.scores import (
     score,
     unique_ratio,
 )
-from madrigal.tasks.writing.single import WRITER, split_parts
+from madrigal.tasks.writing.single import DELIMITER, WRITER, split_parts
 from madrigal.tasks.writing.transitions import Matching, categories, read_phrases, substring_matching
 from madrigal.types import AgentId, ConfigError, Example, Message, Messages, Split, Step, TaskError, Turn
 
@@ -184,11 +184,13 @@ class WritingTask:
         content, unsupported = self._content(state.data, first, second)
         shares = {name: value for name, value in content.items() if "/" not in name}
         words = {f"words/{agent}": float(len(actions[agent].split())) for agent in self.agents}
+        percents = result.percents()
         return Step(
             state,
             joint(self.agents, result.total + self.weights.earned(shares)),
             ending="horizon",
-            metrics=result.percents()
+            metrics=percents
+            | (self._delimited(actions, percents["return_percent"]) if len(self.agents) == 1 else {})
             | {name: 100 * value for name, value in content.items()}
             | {"level": float(result.passed_level)}
             | words,
@@ -218,6 +220,11 @@ class WritingTask:
             rows = [rouge(text, reference) for text in texts]
             content |= {name: fmean(row[name] for row in rows) for name in rows[0]}
         return content, unsupported
+
+    def _delimited(self, actions: Mapping[AgentId, str], return_percent: float) -> dict[str, float]:
+        """Whether a single writer kept the delimiter, and its return where an answer without it is worth nothing."""
+        kept = DELIMITER in actions[self.agents[0]]
+        return {"delimiter": 100.0 * kept, "delimited_return": return_percent * kept}
 
     def parts(self, actions: Mapping[AgentId, str]) -> tuple[str, str]:
         """The two texts that are scored: one of each agent, or both of a single writer."""
