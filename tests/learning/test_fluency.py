@@ -17,8 +17,7 @@ TEXTS = ("the cat sat on the mat", "a dog", "zq zq zq")
 
 @pytest.fixture(scope="module")
 def reader(model_folder: Path) -> FluencyReader:
-    config = PolicyConfig(model="another", lora=Lora(rank=2))
-    return load_fluency(config, str(model_folder), tiny.CPU, OptimizerConfig())
+    return load_fluency(PolicyConfig(model=str(model_folder), trainable=False), tiny.CPU, OptimizerConfig())
 
 
 def by_hand(reader: FluencyReader, text: str) -> float:
@@ -37,6 +36,14 @@ def test_fluency_is_the_mean_of_the_logprobs_of_all_tokens(reader: FluencyReader
 def test_the_model_that_reads_has_no_adapter_and_does_not_learn(reader: FluencyReader) -> None:
     assert not reader.policy.adapter
     assert not any(parameter.requires_grad for parameter in reader.policy.model.parameters())
+
+
+def test_the_model_below_an_adapter_reads_as_the_model_alone(reader: FluencyReader, model_folder: Path) -> None:
+    seat = tiny.load(model_folder, lora=Lora(rank=2))
+    with torch.no_grad():
+        for parameter in seat.parameters().values():
+            parameter.add_(1.0)
+    assert FluencyReader(seat, OptimizerConfig())(TEXTS) == reader(TEXTS)
 
 
 def test_what_is_read_beside_a_text_changes_nothing(reader: FluencyReader) -> None:

@@ -195,6 +195,7 @@ def test_policies_work_side_by_side_only_where_none_shares_a_model(model_folder:
     assert map_policies(meet, [ann, bob]) == ["ann", "bob"]
     here = threading.get_ident()
     assert map_policies(lambda policy: threading.get_ident(), [ann, bob, twin]) == [here] * 3
+    assert map_policies(lambda policy: threading.get_ident(), [ann, bob], in_turn=True) == [here] * 2
     assert map_policies(lambda policy: policy.name, []) == []
 
 

@@ -10,13 +10,15 @@ import pytest
 from fakes.runs import tiny_run
 from madrigal.algorithms.group import MAGRPO
 from madrigal.config import Experiment
+from madrigal.policies import local
 from madrigal.runs.log import RunLog, read_lines
-from madrigal.settings import BASE, EvaluationConfig, RewardWeights, Sampling
+from madrigal.settings import BASE, EvaluationConfig, Lora, RewardWeights, Sampling
 from madrigal.training.checks import open_checked_task
 from madrigal.training.held_out import evaluate_run
 from madrigal.training.train import train_experiment
 from madrigal.types import ConfigError
 
+LOAD = local.load_model
 TASK = """
 from madrigal.rollouts.task import SingleRound
 from madrigal.types import Example
@@ -46,6 +48,18 @@ def test_without_a_weight_only_evaluation_reads(model_folder: Path, tmp_path: Pa
     assert not any("fluency" in key for key in record) and record["reward"] == 0.5
     components = RunLog(tmp_path / "run").evaluations()["after"]["components"]
     assert components["fluency"] < 0 and {"fluency/ann", "fluency/bob"} <= set(components)
+
+
+@pytest.mark.parametrize(("rank", "loads"), [(0, 3), (2, 1)])
+def test_the_model_that_reads_is_loaded_once_a_run_and_below_adapters_not_at_all(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: int, loads: int
+) -> None:
+    run = experiment(model_folder, tmp_path, 0.0)
+    policy = replace(run.team.policy, lora=Lora(rank=rank))
+    loaded = list[str]()
+    monkeypatch.setattr(local, "load_model", lambda config, device: loaded.append(config.model) or LOAD(config, device))
+    train_experiment(replace(run, team=replace(run.team, policy=policy)), tmp_path / "run")
+    assert len(loaded) == loads
 
 
 def test_with_a_weight_training_pays_it(model_folder: Path, tmp_path: Path) -> None:

@@ -21,12 +21,13 @@ from madrigal import cli
 from madrigal.config import Experiment
 from madrigal.maths.batch import token_batch
 from madrigal.policies.forward import hidden_before_actions
+from madrigal.policies.generate import SAMPLING_TOKENS
 from madrigal.policies.llama import pack
-from madrigal.policies.machine import free_memory
+from madrigal.policies.machine import free_memory, give_back
 from madrigal.policies.sizes import ModelSize, model_size, size_of
 from madrigal.recipes import recipe
 from madrigal.runs.log import read_lines
-from madrigal.settings import Lora, PolicyConfig, RecordsConfig, TeamConfig
+from madrigal.settings import BASE, Lora, PolicyConfig, RecordsConfig, TeamConfig
 from madrigal.training.checks import open_checked_task
 from madrigal.training.held_out import NullCallback, held_out
 from madrigal.training.memory import (
@@ -37,14 +38,17 @@ from madrigal.training.memory import (
     Texts,
     activations,
     chosen,
+    cost,
     gradients,
     lasting,
     layer_numbers,
     micro_batch,
     parts_of,
     sampling,
+    sampling_tokens,
 )
 from madrigal.training.plan import Plan, make_plan
+from madrigal.training.teams import make_team, sampling_budget
 from madrigal.training.train import train_experiment, trained_examples
 from madrigal.types import ConfigError
 
@@ -181,6 +185,41 @@ def test_less_memory_never_takes_more_and_activations_are_recomputed_last() -> N
     assert cuts[-1].recompute and cuts[-1].update < LEAST_TOKENS
 
 
+def test_policies_that_learn_in_turn_hold_one_gradient_and_one_micro_batch_at_a_time() -> None:
+    pair = [body(), body(name="bob")]
+    beside, in_turn = (parts_of(pair, Batches(1000, in_turn=turn), side_by_side=True) for turn in (False, True))
+    assert in_turn.lasting == beside.lasting and in_turn.sampling == beside.sampling
+    assert {name: 2 * number for name, number in in_turn.update.items()} == beside.update
+
+
+def test_only_what_is_freed_but_kept_is_saved_by_giving_it_back() -> None:
+    large = body(size=replace(SIZE, parameters=10**8))
+    kept, given = (parts_of([large], Batches(1000, give_back=given), side_by_side=True) for given in (False, True))
+    assert kept.updating - given.updating == kept.update["freed but held"] > 0 == given.update["freed but held"]
+    assert not parts_of([body()], Batches(1000), side_by_side=True).update["freed but held"]
+
+
+def test_where_threads_fill_the_cores_learning_in_turn_costs_nothing_and_comes_before_computing_again() -> None:
+    deep = body(size=replace(SIZE, layers=30))
+    pair = [deep, replace(deep, name="bob")]
+    free = cost(pair, Batches(512), 1)
+    assert cost(pair, Batches(512, in_turn=True), 1) == free
+    assert cost(pair, Batches(512, in_turn=True), 2) == 2 * free
+    assert cost(pair, Batches(512, recompute=True), 2) == pytest.approx(free * 4 / 3)
+    room = parts_of(pair, Batches(512, in_turn=True), side_by_side=True).updating / 0.9 + 1
+    one, two = (chosen(pair, Batches(512), room, side_by_side=True, workers=workers) for workers in (1, 2))
+    assert one.in_turn and not one.recompute
+    assert two.recompute and not two.in_turn
+
+
+@pytest.mark.parametrize("room", [0.0, 1e5, 1e6, 1e7])
+def test_a_batch_of_answers_fits_what_is_free_or_is_one_token(room: float) -> None:
+    tokens = sampling_tokens([(SIZE, 4), (SIZE, 4)], 49, room)
+    each = 2 * 2 * 5 * 3 * 4 + (4 * 20 + 3 * 10) * 4 + 2 * 4 * 50 / 50
+    assert tokens == max(1, int(0.9 * room / (2 * each))) <= SAMPLING_TOKENS
+    assert sampling_tokens([(SIZE, 4)], 49, 1e12) == SAMPLING_TOKENS == sampling_tokens([], 49, 0.0)
+
+
 def test_a_model_whose_activations_cannot_be_recomputed_gets_smaller_batches_only() -> None:
     one = body(size=replace(SIZE, recomputable=False))
     assert chosen([one], Batches(4096), 1.0, side_by_side=True) == Batches(150, 150)
@@ -256,7 +295,7 @@ def test_a_run_in_little_memory_comes_to_the_same_numbers_to_rounding(
 ) -> None:
     run = replace(sums_run(tmp_path), steps=1)
     train_experiment(run, tmp_path / "whole")
-    monkeypatch.setattr("madrigal.training.plan.RESERVE", 1e15)
+    monkeypatch.setattr("madrigal.training.memory.RESERVE", 1e15)
     monkeypatch.setattr("madrigal.training.plan.check_plan", lambda plan: "")
     monkeypatch.setattr("madrigal.training.train.check_plan", lambda plan: "")
     stages = Stages()
@@ -266,6 +305,40 @@ def test_a_run_in_little_memory_comes_to_the_same_numbers_to_rounding(
     same = [key for key in one if key.startswith("update/") or key == "reward"]
     assert len(same) > 5
     assert [one[key] for key in same] == pytest.approx([other[key] for key in same], rel=1e-3, abs=1e-4)
+
+
+def test_policies_that_learn_in_turn_come_to_the_very_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, records = replace(sums_run(tmp_path), steps=2), list[list[dict[str, Any]]]()
+    for name, ways in (("beside", {}), ("in-turn", {"in_turn": True, "give_back": True})):
+        monkeypatch.setattr(
+            "madrigal.training.plan.chosen",
+            lambda bodies, asked, target, ways=ways, **how: replace(asked, **ways),
+        )
+        stages = Stages()
+        train_experiment(run, tmp_path / name, watch=stages)
+        assert ("policies learn in turn" in stages.names[0]) == bool(ways)
+        lines = read_lines(tmp_path / name / "steps.jsonl")
+        records.append([{key: line[key] for key in line if "second" not in key} for line in lines])
+    give_back(at_once=False)
+    assert len(records[0]) == 2 and records[0] == records[1]
+
+
+def test_the_model_of_fluency_counts_unless_a_seat_holds_it_below_an_adapter(tmp_path: Path) -> None:
+    run = sums_run(tmp_path)
+    read = replace(run, evaluation=replace(run.evaluation, fluency=BASE))
+    bytes_of_model = 4 * model_size(run.team.policy.model).parameters
+    assert planned(read).parts.total - planned(run).parts.total == bytes_of_model
+    adapters = replace(run.team, policy=replace(run.team.policy, lora=Lora(rank=2)))
+    assert planned(replace(read, team=adapters)).parts.total == planned(replace(run, team=adapters)).parts.total
+
+
+def test_a_team_at_play_samples_in_batches_that_fit(tmp_path: Path) -> None:
+    run = sums_run(tmp_path)
+    team = make_team(run.team, run_agents(run), 0)
+    roomy, tight = (sampling_budget(replace(run, memory=memory), team) for memory in (1e3, 1e-3))
+    assert (roomy, tight) == (SAMPLING_TOKENS, 1)
 
 
 def test_checkpoints_also_come_by_the_clock(tmp_path: Path) -> None:

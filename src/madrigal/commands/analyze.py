@@ -125,7 +125,7 @@ def analyze(
         ConfigError: if a run has no team, is of another task or given twice, or there are fewer than two examples.
     """
     from madrigal.training.checks import open_checked_task
-    from madrigal.training.teams import make_fluency, open_rollout_workers, use_threads
+    from madrigal.training.teams import make_fluency, open_rollout_workers, sampling_budget, use_threads
 
     runs = _read(places, trust=trust)
     first, run = places[0], runs[places[0]]
@@ -137,9 +137,10 @@ def analyze(
             raise ConfigError(f"task {task.name}: expected at least 2 held-out examples to compare, got {len(chosen)}")
         stage("loading")
         teams = {place: _team(place, other, task, chosen) for place, other in runs.items()}
-        speakers = {place: teams[place].speaker(other.sampling) for place, other in runs.items()}
+        budgets = {place: sampling_budget(other, teams[place]) for place, other in runs.items()}
+        speakers = {place: teams[place].speaker(other.sampling, budgets[place]) for place, other in runs.items()}
         speakers[first], judge = stack.enter_context(open_rollout_workers(run, task, teams[first]))
-        fluency = make_fluency(run) if run.reward.fluency else None
+        fluency = make_fluency(run, teams[first]) if run.reward.fluency else None
         weighed = rewarded(judge, task, run.topology, run.reward, fluency=fluency)
         trial = EvalSetup(task, run.topology, chosen, speakers[first], weighed, run.seed)
         team = analyze_team(trial, {str(place): speak for place, speak in speakers.items()}, stage)

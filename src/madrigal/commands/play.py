@@ -219,7 +219,7 @@ def _who(options: argparse.Namespace, run: Experiment, agent: AgentId) -> str:
 def _speakers(options: argparse.Namespace, run: Experiment, task: Task[Any], scene: Scene) -> tuple[Generate, Judge]:
     """Who answers and who judges: the team, and whoever sits in seats of their own, whose models are not loaded."""
     from madrigal.policies.team import Team
-    from madrigal.training.teams import load_saved_team, make_fluency, make_team
+    from madrigal.training.teams import load_saved_team, make_fluency, make_team, sampling_budget
 
     others = tuple(agent for agent in task.agents if agent not in options.seat)
     saved = _saved_team(options, run)
@@ -229,12 +229,13 @@ def _speakers(options: argparse.Namespace, run: Experiment, task: Task[Any], sce
         team = load_saved_team(saved, run.team, others)
     else:
         team = make_team(run.team, others, run.seed)
-    speakers = dict.fromkeys(others, team.speaker(run.sampling)) | dict.fromkeys(options.seat, keyboard(scene))
+    speak = team.speaker(run.sampling, sampling_budget(run, team))
+    speakers = dict.fromkeys(others, speak) | dict.fromkeys(options.seat, keyboard(scene))
 
     def judge(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
         return [task.step(request.state, request.actions) for request in requests]
 
-    fluency = make_fluency(run) if run.reward.fluency else None
+    fluency = make_fluency(run, team) if run.reward.fluency else None
     return by_agent(speakers), rewarded(judge, task, run.topology, run.reward, fluency=fluency)
 
 

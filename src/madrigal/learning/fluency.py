@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
 
@@ -22,7 +23,7 @@ from madrigal.maths.batch import Batch, scattered
 from madrigal.policies.forward import hidden_before_actions, sampled_logprobs
 from madrigal.policies.internals import output_logits
 from madrigal.policies.local import LocalPolicy, load_policy
-from madrigal.settings import Lora, OptimizerConfig, PolicyConfig, Sampling
+from madrigal.settings import OptimizerConfig, PolicyConfig, Sampling
 from madrigal.types import Completion
 
 
@@ -31,7 +32,7 @@ class FluencyReader:
     """A frozen model that reads texts.
 
     Attributes:
-        policy: its weights and tokenizer.
+        policy: its weights and tokenizer; of an adapter, the model below it is read by.
         config: how many padded tokens are read at once.
     """
 
@@ -55,17 +56,17 @@ class FluencyReader:
     @torch.no_grad()
     def _read(self, batch: Batch) -> Tensor:
         """[B T] log-probs of the model's own distribution."""
-        model, actions = self.policy.model, batch.actions[batch.mask]
-        hidden = hidden_before_actions(model, batch)
-        logprobs, _ = sampled_logprobs(partial(output_logits, model), hidden, actions, Sampling())
+        actions = batch.actions[batch.mask]
+        with self.policy.reference() if self.policy.adapter else nullcontext(self.policy.model) as model:
+            hidden = hidden_before_actions(model, batch)
+            logprobs, _ = sampled_logprobs(partial(output_logits, model), hidden, actions, Sampling())
         return scattered(batch.mask, logprobs)
 
 
-def load_fluency(config: PolicyConfig, model: str, device: torch.device, optimizer: OptimizerConfig) -> FluencyReader:
-    """Loads a model to read by, without adapters.
+def load_fluency(config: PolicyConfig, device: torch.device, optimizer: OptimizerConfig) -> FluencyReader:
+    """Loads a model to read by.
 
     Raises:
         ConfigError, EngineError: if there is no such model, or it cannot be read.
     """
-    base = replace(config, model=model, lora=Lora(rank=0), trainable=False)
-    return FluencyReader(load_policy("fluency", base, device), optimizer)
+    return FluencyReader(load_policy("fluency", config, device), optimizer)

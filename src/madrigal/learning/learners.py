@@ -35,6 +35,7 @@ class Learners:
         loss: what policies minimize.
         reads_reference: whether credit reads log-probs of the reference policies.
         embedder: makes vectors of prompts and answers, where credit reads them.
+        in_turn: whether policies that could learn side by side do so one after the other, which takes less memory.
     """
 
     team: Team
@@ -43,6 +44,7 @@ class Learners:
     loss: LossFunction
     reads_reference: bool = False
     embedder: Embedder | None = None
+    in_turn: bool = False
 
     @property
     def by_name(self) -> dict[str, Learner | CriticLearner]:
@@ -83,7 +85,7 @@ class Learners:
     ) -> dict[str, dict[str, float]]:
         """Every policy learns from its own agents' turns, every critic from its own lessons; returns a report of each.
 
-        On a CPU they work side by side.
+        On a CPU they work side by side, unless memory is short.
 
         Args:
             scale: the learning rate of this training step as a share of the peak.
@@ -103,7 +105,8 @@ class Learners:
             return self.policies[name].update(shares[name], self.loss, totals, scale)
 
         bodies = [*self._bodies, *self.critics.bodies]
-        return dict(zip((body.name for body in bodies), map_policies(update, bodies), strict=True))
+        reports = map_policies(update, bodies, in_turn=self.in_turn)
+        return {body.name: report for body, report in zip(bodies, reports, strict=True)}
 
     def imitate(self, turns: Sequence[Turn], lr: float | None) -> dict[str, dict[str, float]]:
         """Every policy makes one optimizer step of maximum likelihood on its own agents' turns; a report of each.

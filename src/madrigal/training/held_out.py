@@ -18,7 +18,15 @@ from madrigal.runs.records import Record, transcript
 from madrigal.tasks.trust import check_trust
 from madrigal.training.checks import check_prompts, open_checked_task
 from madrigal.training.fingerprints import differences, fingerprints
-from madrigal.training.teams import check_saved, make_fluency, make_team, open_rollout_workers, team_of_run, use_threads
+from madrigal.training.teams import (
+    check_saved,
+    make_fluency,
+    make_team,
+    open_rollout_workers,
+    reads_fluency,
+    team_of_run,
+    use_threads,
+)
 from madrigal.types import Example, Split
 
 
@@ -71,7 +79,7 @@ def evaluate_on(
         split: whose examples; on the validation split nothing is timed.
         fluency: reads texts; where None is given and the settings ask for it, a model is loaded for this evaluation.
     """
-    if fluency is None and (run.evaluation.fluency or run.reward.fluency):
+    if fluency is None and reads_fluency(run):
         fluency = make_fluency(run)
     samples, examples = run.evaluation.samples, held_out(run, task, split)
     timed = run.evaluation.timed_examples if split == "test" else 0
@@ -130,7 +138,8 @@ def evaluate_run(
 def _evaluated(team: Team, run: Experiment, task: Task[Any]) -> tuple[Evaluation, list[Record]]:
     check_prompts(run, task, team, held_out(run, task))
     with open_rollout_workers(run, task, team) as (speak, judge):
-        return evaluate_on(task, run, speak, judge)
+        fluency = make_fluency(run, team) if reads_fluency(run) else None
+        return evaluate_on(task, run, speak, judge, fluency=fluency)
 
 
 def notices(folder: Path, run: Experiment, task: Task[Any], step: int | None = None) -> list[str]:

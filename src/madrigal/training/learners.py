@@ -24,8 +24,11 @@ from madrigal.types import Completion, ConfigError, Example, Turn
 NOBODY = CriticNeed("own", "turn")  # what nobody is asked, where an algorithm learns without critics
 
 
-def make_learning(run: Experiment, team: Team) -> Learners:
+def make_learning(run: Experiment, team: Team, *, in_turn: bool = False) -> Learners:
     """Every learner of a run, each with its own optimizer; nobody learns in a run without steps.
+
+    Args:
+        in_turn: let policies learn one after the other.
 
     Raises:
         ConfigError, EngineError: if there is no such critic as is asked for.
@@ -38,6 +41,7 @@ def make_learning(run: Experiment, team: Team) -> Learners:
         algorithm.loss,
         reads_reference=needs.reference == "credit" and run.steps > 0,
         embedder=embedder_of(team, run.optimizer.token_budget) if needs.embeddings and run.steps else None,
+        in_turn=in_turn,
     )
 
 

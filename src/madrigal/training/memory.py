@@ -2,16 +2,22 @@
 
 All sizes are in bytes. Two times of a step are the fullest: the update, and sampling (the held-out examples are played
 in batches, too). What stays, weights and moments, is there in both; gradients and activations only in the first, keys
-and values only in the second. On a processor policies with weights of their own work side by side.
+and values only in the second. On a processor policies with weights of their own work side by side, unless they are to
+learn in turn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
+import torch
+
+from madrigal.config import Experiment
 from madrigal.policies.forward import GPU_TABLE, TABLE
 from madrigal.policies.generate import SAMPLING_TOKENS
+from madrigal.policies.machine import LARGE, free_memory
 from madrigal.policies.sizes import ModelSize
 
 GB = 1e9
@@ -19,8 +25,34 @@ LEAST_TOKENS = 512  # in a micro-batch before activations are recomputed: with f
 ROOM = 0.9  # of the target that is planned for: the rest is what the plan may be wrong by
 TABLES = 2  # of logits that are alive at once: as computed and scaled, or the gradients of both
 LIBRARY = 1.3  # of the activations of the written-out path; measured with the library's own code
-HELD = 1.45  # of an adapter's activations: freed, but in pieces that the C library cannot give back; one measurement
+# Of the activations: freed, but kept by the C library in pieces that fit nothing. Measured, adapters and all weights.
+HELD_ADAPTER, HELD = 1.45, 0.65
+FAULTS = 1.15  # times as long, where every large piece is given back and asked for again; 1.05 to 1.27 were measured
+RESERVE = 1 * GB  # left to others where no target is set
 PROCESS = 0.5 * GB  # Python, torch, transformers and a tokenizer, measured
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a run may have.
+
+    Attributes:
+        memory: bytes to plan for; None where nothing is known.
+        limit: bytes that are really there.
+        told: whether the user named it.
+    """
+
+    memory: float | None
+    limit: float | None
+    told: bool = False
+
+
+def target_of(run: Experiment, device: torch.device) -> Target:
+    """What a run may have: what its user says, else what is free but for a reserve."""
+    limit = free_memory(device)
+    if run.memory is not None:
+        return Target(run.memory * GB, limit, told=True)
+    return Target(None, None) if limit is None else Target(max(0.0, limit - RESERVE), limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +97,7 @@ class Body:
         critic: whether it has a head of values in place of logits, and never speaks.
         sampled, held_out, learned: what it writes in a training step, in an evaluation, and learns from.
         written_out: whether `policies.llama` runs it.
+        reads: whether it only reads what others wrote, for its fluency.
     """
 
     name: str
@@ -80,6 +113,7 @@ class Body:
     held_out: Texts
     learned: Texts
     written_out: bool
+    reads: bool = False
 
     @property
     def table(self) -> int:
@@ -91,6 +125,8 @@ def lasting(body: Body) -> dict[str, float]:
     """What is there all the time."""
     size, parts = body.size, {"weights": 0.0}
     weights = float(size.parameters * body.itemsize) if body.owns else 0.0
+    if body.reads:
+        return {"the model of fluency": weights}
     # A twin of older weights is made when the first of them plays.
     twin = (4 * body.trained if body.adapter else weights) if body.older else 0.0
     own = {
@@ -187,11 +223,15 @@ class Batches:
         update: the most padded tokens in one micro-batch.
         sampling: the most in one batch of answers.
         recompute: whether activations are computed again.
+        in_turn: whether policies that could learn side by side learn one after the other.
+        give_back: whether freed memory goes back to the system at once, which takes time.
     """
 
     update: int
     sampling: int = SAMPLING_TOKENS
     recompute: bool = False
+    in_turn: bool = False
+    give_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +272,7 @@ def parts_of(bodies: Sequence[Body], batches: Batches, *, side_by_side: bool) ->
         {
             "gradients": gradients(body),
             "activations": activations(body, batches.update, recompute=batches.recompute),
-            "freed but held": HELD * activations(body, batches.update, recompute=batches.recompute) * body.adapter,
+            "freed but held": held(body, batches),
             **moment(body, batches.update, recompute=batches.recompute),
         }
         for body in learners
@@ -240,41 +280,91 @@ def parts_of(bodies: Sequence[Body], batches: Batches, *, side_by_side: bool) ->
     speaking = [
         max((sampling(body, texts, batches.sampling) for texts in (body.sampled, body.held_out)), key=_size)
         for body in bodies
-        if not body.critic
+        if not (body.critic or body.reads)
     ]
-    combined = _summed if side_by_side else _largest
-    return Parts({"the process": PROCESS} | _summed(map(lasting, bodies)), combined(update), combined(speaking))
+    learning = _summed if side_by_side and not batches.in_turn else _largest
+    spoken = _summed if side_by_side else _largest
+    return Parts({"the process": PROCESS} | _summed(map(lasting, bodies)), learning(update), spoken(speaking))
 
 
-def choices(asked: Batches, shortest: int, *, recomputable: bool) -> Iterator[Batches]:
-    """Ways to cut up the update, the fastest first: as asked, smaller, and then with activations recomputed."""
+def held(body: Body, batches: Batches) -> float:
+    """What the C library keeps of freed activations; small models' pieces are small, and fit one another.
+
+    Activations that are computed again leave as much, by measurement: they were all there, layer after layer.
+    """
+    if batches.give_back or not body.written_out or body.size.parameters < LARGE:
+        return 0.0
+    share = HELD_ADAPTER if body.adapter else HELD
+    return share * activations(body, batches.update, recompute=False)
+
+
+def choices(asked: Batches, shortest: int, *, recomputable: bool, side_by_side: bool) -> Iterator[Batches]:
+    """Ways to cut up the update: as asked, smaller, with activations recomputed, in turn, and freeing at once."""
     plain = list(_halved(asked.update, max(LEAST_TOKENS, shortest)))
-    if not asked.recompute:
-        yield from (Batches(budget) for budget in plain)
+    small = list(_halved(asked.update, shortest))
+    cuts = [] if asked.recompute else [Batches(budget) for budget in (plain if recomputable else small)]
     if asked.recompute or recomputable:
-        yield from (Batches(budget, recompute=True) for budget in _halved(asked.update, shortest))
-    else:
-        yield from (Batches(budget) for budget in _halved(plain[-1], shortest))
+        cuts += [Batches(budget, recompute=True) for budget in small]
+    for in_turn, give_back in product((False, True) if side_by_side else (False,), (False, True)):
+        yield from (replace(cut, in_turn=in_turn, give_back=give_back) for cut in cuts)
 
 
-def chosen(bodies: Sequence[Body], asked: Batches, target: float | None, *, side_by_side: bool) -> Batches:
-    """The fastest way that fits a target, or the smallest there is; without a target as asked."""
+def cost(bodies: Sequence[Body], cut: Batches, workers: int) -> float:
+    """Time of an update in tokens that go through all layers once: prompts are read again for every micro-batch.
+
+    Args:
+        workers: policies that learn at once where they are let.
+    """
+    tokens = 0.0
+    for body in bodies:
+        if body.trained:
+            texts, batch = body.learned, micro_batch(body.learned, cut.update)
+            answers = texts.prompts * texts.answers
+            passes = (2 if body.adapter else 3) + cut.recompute
+            tokens += passes * answers * (texts.answer + texts.prompt / batch.answers)
+    return tokens * (workers if cut.in_turn else 1) * (FAULTS if cut.give_back else 1)
+
+
+def chosen(
+    bodies: Sequence[Body], asked: Batches, target: float | None, *, side_by_side: bool, workers: int = 1
+) -> Batches:
+    """The fastest way that fits a target, or the one that takes least; without a target as asked.
+
+    Args:
+        workers: policies that learn at once where they are let.
+    """
     if target is None:
         return asked
     row = max(body.learned.row for body in bodies)
+    learns = any(body.trained for body in bodies)
     recomputable = all(body.size.recomputable for body in bodies if body.trained)
-    cuts = list(choices(asked, row, recomputable=recomputable)) if any(body.trained for body in bodies) else [asked]
+    ways = choices(asked, row, recomputable=recomputable, side_by_side=side_by_side) if learns else [asked]
+    cuts = sorted(ways, key=lambda cut: cost(bodies, cut, workers))
     room = ROOM * target
 
     def parts(batches: Batches) -> Parts:
         return parts_of(bodies, batches, side_by_side=side_by_side)
 
-    update = next((cut for cut in cuts if parts(cut).updating <= room), cuts[-1])
-    budgets = list(
-        _halved(asked.sampling, max(texts.row for body in bodies for texts in (body.sampled, body.held_out)))
-    )
-    tries = [Batches(update.update, budget, update.recompute) for budget in budgets]
+    update = next((cut for cut in cuts if parts(cut).updating <= room), None)
+    update = update or min(cuts, key=lambda cut: parts(cut).updating)
+    longest = max(texts.row for body in bodies for texts in (body.sampled, body.held_out))
+    tries = [replace(update, sampling=budget) for budget in _halved(asked.sampling, longest)]
     return next((one for one in tries if parts(one).speaking <= room), tries[-1])
+
+
+def sampling_tokens(policies: Sequence[tuple[ModelSize, int]], answer: int, room: float) -> int:
+    """The most padded tokens in one batch of each of several policies that fit what is free, all of them at work.
+
+    Args:
+        policies: of each, its size and the bytes of one of its weights.
+        answer: the most tokens of one.
+        room: bytes that are free, with the policies loaded.
+    """
+    each = 0.0
+    for size, itemsize in policies:
+        keys = 2.0 * size.kv_heads * size.head * size.layers * 4
+        each += keys + (4 * size.inner + 3 * size.width) * itemsize + 4.0 * TABLES * size.vocabulary / (answer + 1)
+    return max(1, min(SAMPLING_TOKENS, int(ROOM * room / each))) if each else SAMPLING_TOKENS
 
 
 def _halved(most: int, least: int) -> Iterator[int]:

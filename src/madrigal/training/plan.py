@@ -14,36 +14,20 @@ from madrigal.config import Experiment
 from madrigal.learning.rates import learning_rate
 from madrigal.policies.chat import ChatFormat
 from madrigal.policies.local import load_tokenizer
-from madrigal.policies.machine import free_memory, prefers_bfloat16, product_rate
+from madrigal.policies.machine import prefers_bfloat16, product_rate
 from madrigal.policies.sizes import ModelSize, model_size
 from madrigal.policies.team import folder_of
 from madrigal.rollouts.task import Task
 from madrigal.settings import Lora, PolicyConfig
-from madrigal.training.memory import GB, Batches, Body, Parts, Texts, chosen, parts_of
-from madrigal.training.teams import pick_device
+from madrigal.training.memory import FAULTS, GB, Batches, Body, Parts, Target, Texts, chosen, parts_of, target_of
+from madrigal.training.teams import fluency_model, holds_base, pick_device, reads_fluency
 from madrigal.types import ConfigError, EngineError, Example, Messages
 
-RESERVE = 1 * GB  # left to others where no target is set
 SAMPLES = 8  # of the longest prompts of an agent are measured in tokens
 RANK = 16  # of the adapter that is named where the weights themselves do not fit
 # Shares of the product rate by bytes of a weight, measured with SmolLM2-135M (docs/performance.md); and seconds that
 # one layer takes of one token of all rows besides, which is what small models take.
 SAMPLING, UPDATE, LAYER = {4: 0.25, 2: 0.06}, {4: 0.5, 2: 0.11}, 2e-4
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a run may have.
-
-    Attributes:
-        memory: bytes to plan for; None where nothing is known.
-        limit: bytes that are really there.
-        told: whether the user named it.
-    """
-
-    memory: float | None
-    limit: float | None
-    told: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +83,12 @@ class Plan:
         there = "unknown" if self.target.memory is None else f"{self.target.memory / GB:.1f} GB"
         name = "--memory" if self.target.told else "free"
         why = "as set" if batches == self.asked else f"to fit ({self.asked.update} asked for)"
-        cut = f"{batches.update} tokens{', activations recomputed' if batches.recompute else ''}"
+        ways = {
+            "activations recomputed": batches.recompute,
+            "policies learn in turn": batches.in_turn,
+            "what is freed is given back at once": batches.give_back,
+        }
+        cut = ", ".join([f"{batches.update} tokens", *(way for way, taken in ways.items() if taken)])
         return (
             f"memory: about {total:.1f} GB at most, {name} {there}; micro-batches of {cut}, {why}; up to "
             f"{batches.sampling} tokens at a time while sampling"
@@ -127,8 +116,10 @@ def make_plan(run: Experiment, task: Task[Any], trained: Sequence[Example], held
     side_by_side = apart and device.type == "cpu"
     target = target_of(run, device)
     asked = Batches(run.optimizer.token_budget, recompute=run.optimizer.gradient_checkpointing)
-    batches = chosen(bodies, asked, target.memory, side_by_side=side_by_side)
-    speakers = [body for body in bodies if not body.critic]
+    workers = _workers(sum(body.trained > 0 for body in bodies)) if side_by_side else 1
+    bodies += _fluency(run, seated, bodies, device)
+    batches = chosen(bodies, asked, target.memory, side_by_side=side_by_side, workers=workers)
+    speakers = [body for body in bodies if not (body.critic or body.reads)]
     tokens = sum(body.learned.prompts * body.learned.answers * body.learned.answer for body in speakers)
     return Plan(
         device=device,
@@ -174,14 +165,6 @@ def fitted(run: Experiment, plan: Plan) -> Experiment:
     batches = plan.batches
     optimizer = replace(run.optimizer, token_budget=batches.update, gradient_checkpointing=batches.recompute)
     return replace(run, optimizer=optimizer)
-
-
-def target_of(run: Experiment, device: torch.device) -> Target:
-    """What a run may have: what its user says, else what is free but for a reserve."""
-    limit = free_memory(device)
-    if run.memory is not None:
-        return Target(run.memory * GB, limit, told=True)
-    return Target(None, None) if limit is None else Target(max(0.0, limit - RESERVE), limit)
 
 
 def ways_out(run: Experiment, task: Task[Any], trained: Sequence[Example], held_out: Sequence[Example]) -> list[str]:
@@ -350,6 +333,33 @@ def _critics(
     return critics
 
 
+def _fluency(
+    run: Experiment,
+    seated: Mapping[str, tuple[PolicyConfig, tuple[str, ...]]],
+    policies: Sequence[Body],
+    device: torch.device,
+) -> list[Body]:
+    """The model that reads fluency, where it is read and no seat holds that model anyway."""
+    wanted = fluency_model(run)
+    if not reads_fluency(run) or any(holds_base(run, config, wanted) for config, _ in seated.values()):
+        return []
+    size = model_size(wanted.model)
+    return [
+        replace(
+            policies[0],
+            name="fluency",
+            size=size,
+            itemsize=_itemsize(wanted, size, device),
+            trained=0,
+            adapter=False,
+            owns=True,
+            reference=False,
+            older=0,
+            reads=True,
+        )
+    ]
+
+
 def _itemsize(config: PolicyConfig, size: ModelSize, device: torch.device) -> int:
     """Bytes of one weight, as `policies.local.load_model` chooses them."""
     if config.dtype != "auto":
@@ -374,26 +384,34 @@ def _seconds(plan: Plan) -> float:
     A token costs two operations for each multiplication; its gradient twice that, or once below an adapter; computing
     activations again once more.
     """
-    bodies, batches, threads = plan.bodies, plan.batches, max(1, torch.get_num_threads())
-    workers = min(len(bodies), max(1, (os.cpu_count() or 1) // threads)) if plan.side_by_side else 1
+    bodies, batches = plan.bodies, plan.batches
+    workers = _workers(len(bodies)) if plan.side_by_side else 1
+    learning = 1 if batches.in_turn else workers
+    slower = FAULTS if batches.give_back else 1.0
     seconds = 0.0
     for body in bodies:
         size, texts = body.size, body.learned
-        rate = 1e9 * workers * product_rate(torch.float32 if body.itemsize == 4 else torch.bfloat16)
+        rate = 1e9 * product_rate(torch.float32 if body.itemsize == 4 else torch.bfloat16)
         answers = texts.prompts * texts.answers * texts.answer
         read, table = texts.prompts * texts.prompt, size.vocabulary * size.width
-        if not body.critic:
+        if not (body.critic or body.reads):
             spoken = 2 * (size.products * (answers + read) + table * answers)
             batched = -(-texts.prompts * texts.answers * texts.row // batches.sampling)
             seconds += (
-                spoken / (SAMPLING[body.itemsize] * rate) + LAYER * size.layers * texts.answer * batched / workers
-            )
+                spoken / (SAMPLING[body.itemsize] * rate) + LAYER * size.layers * texts.answer * batched
+            ) / workers
         if body.trained:
             passes = 1 + (1 if body.adapter else 2) + batches.recompute
             learned = 2 * passes * (size.products * (answers + read) + (0 if body.critic else table * answers))
             pieces = -(-texts.tokens // batches.update)
-            seconds += learned / (UPDATE[body.itemsize] * rate) + 10 * LAYER * size.layers * pieces / workers
+            updating = learned / (UPDATE[body.itemsize] * rate) + 10 * LAYER * size.layers * pieces
+            seconds += updating * slower / learning
     return seconds
+
+
+def _workers(bodies: int) -> int:
+    """How many of them get cores of their own, with the threads that each computes with."""
+    return max(1, min(bodies, (os.cpu_count() or 1) // max(1, torch.get_num_threads())))
 
 
 def _named(parts: Parts) -> dict[str, float]:

@@ -16,17 +16,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from madrigal.config import Experiment
-from madrigal.learning.fluency import load_fluency
+from madrigal.learning.fluency import FluencyReader, load_fluency
 from madrigal.policies.generate import SAMPLING_TOKENS
+from madrigal.policies.internals import plain_model
 from madrigal.policies.local import LocalPolicy, load_policy, load_saved_adapter
+from madrigal.policies.machine import held_memory
+from madrigal.policies.sizes import size_of
 from madrigal.policies.team import Team, folder_of
 from madrigal.rollouts.play import Generate, Judge, judge_in_threads
 from madrigal.rollouts.rewards import Fluency
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Task
 from madrigal.runs.checkpoint import checkpoints, load_checkpoint, newest_checkpoint
-from madrigal.settings import BASE, PolicyConfig, TeamConfig
+from madrigal.settings import BASE, Lora, PolicyConfig, TeamConfig
 from madrigal.tasks.trust import with_trust_flag
+from madrigal.training.memory import sampling_tokens, target_of
 from madrigal.types import AgentId, ConfigError, EngineError
 
 
@@ -183,11 +187,35 @@ def team_of_run(folder: Path, run: Experiment, agents: tuple[AgentId, ...], step
     return load_saved_team(folder / "team", run.team, agents) if run.trains else make_team(run.team, agents, run.seed)
 
 
-def make_fluency(run: Experiment) -> Fluency:
-    """Loads the model that fluency is measured by."""
+def reads_fluency(run: Experiment) -> bool:
+    """Whether fluency is measured in a run, or paid."""
+    return bool(run.evaluation.fluency or run.reward.fluency)
+
+
+def fluency_model(run: Experiment) -> PolicyConfig:
+    """The settings of the model that fluency is measured by."""
     policy, named = run.team.policy, run.evaluation.fluency
-    model = policy.model if named in ("", BASE) else named
-    return load_fluency(policy, model, pick_device(run.team.device), run.optimizer)
+    return replace(policy, model=policy.model if named in ("", BASE) else named, lora=Lora(rank=0), trainable=False)
+
+
+def holds_base(run: Experiment, config: PolicyConfig, wanted: PolicyConfig) -> bool:
+    """Whether a policy by these settings holds a model as it was at first, below an adapter or because it stays so."""
+    stays = bool(config.lora.rank) or not ((config.trainable and run.steps) or run.team.start)
+    return stays and (config.model, config.dtype) == (wanted.model, wanted.dtype)
+
+
+def make_fluency(run: Experiment, team: Team | None = None) -> Fluency:
+    """The model that fluency is measured by: one that a seat holds and that stays as it is, else one that is loaded.
+
+    Args:
+        team: the policies that are loaded anyway.
+    """
+    wanted = fluency_model(run)
+    for agent, policy in () if team is None else team.seats.items():
+        config = run.team.policy if run.team.shared else run.team.seats.get(agent, run.team.policy)
+        if holds_base(run, config, wanted):
+            return FluencyReader(policy, run.optimizer)
+    return load_fluency(wanted, pick_device(run.team.device), run.optimizer)
 
 
 def use_threads(count: int) -> None:
@@ -196,14 +224,28 @@ def use_threads(count: int) -> None:
         torch.set_num_threads(count)
 
 
+def sampling_budget(run: Experiment, team: Team) -> int:
+    """The most padded tokens in one batch of answers that fit what is free now, with the team loaded."""
+    if not team.policies:
+        return SAMPLING_TOKENS
+    device = team.policies[0].device
+    memory = target_of(run, device).memory
+    if memory is None:
+        return SAMPLING_TOKENS
+    sizes = [(size_of(plain_model(policy.model)), policy.model.dtype.itemsize) for policy in team.policies]
+    return sampling_tokens(sizes, run.sampling.max_new_tokens, max(0.0, memory - held_memory(device)))
+
+
 @contextmanager
 def open_rollout_workers(
-    run: Experiment, task: Task[Any], team: Team, token_budget: int = SAMPLING_TOKENS
+    run: Experiment, task: Task[Any], team: Team, token_budget: int | None = None
 ) -> Iterator[tuple[Generate, Judge]]:
     """What play needs from outside: answers from the team, and the task's own steps, judged in a pool of threads.
 
     Args:
-        token_budget: the most padded tokens of one policy that are sampled in one batch.
+        token_budget: the most padded tokens of one policy that are sampled in one batch; None follows from memory.
     """
+    if token_budget is None:
+        token_budget = sampling_budget(run, team)
     with ThreadPoolExecutor(os.cpu_count() or 1) as judges:
         yield team.speaker(run.sampling, token_budget), judge_in_threads(task, judges)

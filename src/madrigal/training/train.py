@@ -15,6 +15,7 @@ from madrigal.algorithms import reported
 from madrigal.config import Experiment, with_absolute_places
 from madrigal.learning.partners import Partners
 from madrigal.learning.rates import rates_in_words
+from madrigal.policies.machine import give_back
 from madrigal.rollouts.play import Generate, GenerationRequest, Judge
 from madrigal.rollouts.rewards import Fluency, rewarded
 from madrigal.rollouts.seeds import derive
@@ -32,7 +33,7 @@ from madrigal.training.held_out import Callback, NullCallback, evaluate_on, held
 from madrigal.training.learners import check_histories, make_learning
 from madrigal.training.plan import check_plan, fitted, make_plan
 from madrigal.training.saving import Checkpointer, is_due
-from madrigal.training.teams import make_fluency, make_team, open_rollout_workers, use_threads
+from madrigal.training.teams import make_fluency, make_team, open_rollout_workers, reads_fluency, use_threads
 from madrigal.training.warm import row_in_words, warm_start
 from madrigal.types import Completion, Example, Group, Point
 
@@ -88,18 +89,20 @@ def training_loop(
     if warning := check_plan(plan):
         watch.stage(warning)
     watch.stage(plan.summary)
+    give_back(at_once=plan.batches.give_back)
     watch.stage("loading the team")
     team = make_team(run.team, task.agents, run.seed)
     check_prompts(run, task, team, [*examples, *played])
     check_lengths(demonstrations, team, run.sampling.max_new_tokens)
-    learning = make_learning(fitted(run, plan), team)
+    learning = make_learning(fitted(run, plan), team, in_turn=plan.batches.in_turn)
     if run.steps and run.optimizer.lr is None:
         watch.stage(f"note: learning rate {rates_in_words(team.trainable)}; --optimizer.lr sets another")
     check_histories(run, task, learning.critics, examples)
     trackers = [make_tracker(kind, place.folder, dataclasses.asdict(run)) for kind in run.records.trackers]
-    fluency = make_fluency(run) if run.reward.fluency and run.trains else None
+    fluency = make_fluency(run, team) if reads_fluency(run) else None
+    paid = fluency if run.reward.fluency and run.trains else None
     log = RunLog(place.folder, trackers, run.records.transcripts)
-    partners = Partners(run.team.partners, team.seats, run.sampling)
+    partners = Partners(run.team.partners, team.seats, run.sampling, plan.batches.sampling)
     memory, step = checkpointer.restore(log, learning, partners)  # only now: what cannot be loaded leaves no run behind
     signals, ended = stop_on_signals() if stop is None else nullcontext(stop), False
     workers = open_rollout_workers(run, task, team, plan.batches.sampling)
@@ -110,7 +113,7 @@ def training_loop(
             if run.trains and (missing := checkpointer.missing_evaluation(step)):
                 evaluate(missing, step)
             if checkpointer.lacks_warm_start:
-                judging = rewarded(judge, task, run.topology, run.reward, fluency=fluency)
+                judging = rewarded(judge, task, run.topology, run.reward, fluency=paid)
                 given = demonstrations or examples_of(0, task.examples("train"), run.warm.examples, run.seed)
                 watch.stage("warm start")
                 for row in warm_start(run, task, learning, given, stoppable, judging, interrupted):
@@ -129,7 +132,7 @@ def training_loop(
                 began = time.perf_counter()
                 with checkpointer.saving_on_error(step, memory):
                     partners.remember(step)
-                    groups = learning.read(_play(run, task, step, partners, speak, judge, fluency))
+                    groups = learning.read(_play(run, task, step, partners, speak, judge, paid))
                     stages, memory = run.algorithm.credit(groups, memory)
                     rate = run.optimizer.scale(step, run.steps) * checkpointer.rate
                     updates = learning.update(groups, stages, rate)

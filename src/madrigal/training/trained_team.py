@@ -25,7 +25,7 @@ from madrigal.tasks.discussion.debate import Debate, DebateTask
 from madrigal.tasks.own import guarded
 from madrigal.tasks.trust import check_trust
 from madrigal.training.checks import open_checked_task
-from madrigal.training.teams import check_saved, team_of_run, use_threads
+from madrigal.training.teams import check_saved, sampling_budget, team_of_run, use_threads
 from madrigal.types import AgentId, ConfigError, Episode, Example, Point, Step, Turn
 
 BATCH = 32  # questions answered together; the first answers to many come early
@@ -123,7 +123,7 @@ class TrainedTeam:
     ) -> list[Episode[Any]]:
         moves = [play(task, self.run.topology, point) for point in points]
         games = [EpisodeRun(each, key, greedy=greedy) for each, key in zip(moves, keys, strict=True)]
-        return drive(games, self.team.speaker(self.run.sampling), judge)
+        return drive(games, self.team.speaker(self.run.sampling, sampling_budget(self.run, self.team)), judge)
 
     def _answer(self, episode: Episode[Any]) -> Answer:
         last = {turn.agent: turn.completion.text for turn in episode.turns}
