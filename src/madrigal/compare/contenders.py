@@ -13,6 +13,7 @@ from pathlib import Path
 
 from madrigal.algorithms.catalog import switch_algorithm
 from madrigal.algorithms.group import MAGRPO
+from madrigal.algorithms.group_relative import GroupRelative
 from madrigal.config import Experiment
 from madrigal.rollouts.topology import Discussion, Parallel, Sequential, TopologyConfig
 from madrigal.settings import BASE, Lora, PolicyConfig, TeamConfig
@@ -128,10 +129,10 @@ def _one_turn(run: Experiment) -> Iterator[Contender]:
 
 
 def _no_baseline(run: Experiment, agents: Sequence[AgentId]) -> Iterator[Contender]:
-    """The same training on raw returns, where MAGRPO would subtract its group's mean."""
-    name, branching = run.algorithm.name, run.algorithm.branching
-    if len(agents) > 1 and name == "magrpo" and branching.at == "start" and not branching.crossed:
-        plain = replace(run, algorithm=switch_algorithm(run.algorithm, "reinforce"))
+    """The same training on raw returns, neither compared with a group nor divided by its deviation."""
+    team = run.algorithm
+    if len(agents) > 1 and isinstance(team, GroupRelative) and team.name == "magrpo" and not team.tree:
+        plain = replace(run, algorithm=replace(team, name="reinforce", baseline="none", scale="none"))
         yield Contender(NO_BASELINE, "trained as the team, by raw REINFORCE instead of a group's baseline", plain)
 
 
