@@ -73,7 +73,7 @@ def test_the_contenders_of_a_writing_team() -> None:
 
 
 def test_all_else_is_as_in_the_team() -> None:
-    run = recipe("tldr")
+    run = replace(recipe("tldr"), algorithm=GroupRelative(width=8, kl=0.01))
     for one in contenders(run, PAIR):
         if one.name == "team, no baseline":
             assert one.run == replace(run, algorithm=replace(REINFORCE, width=8, kl=0.01))
@@ -201,6 +201,8 @@ def test_crossed_joint_actions_do_not_keep_others_from_talking() -> None:
     found = of(run)
     assert [name for name, one in found.items() if not one.run.algorithm.crossed] == ["sequential", "discussion"]
     assert not [name for name in found if "revising" in name]  # crossed answers need agents that speak at once
+    raw = replace(REINFORCE, width=8, crossed=True, kl=0.05)
+    assert of(recipe("tldr"))["team, no baseline"].run == replace(recipe("tldr"), algorithm=raw)
 
 
 @pytest.mark.parametrize(

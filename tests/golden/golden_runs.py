@@ -20,15 +20,17 @@ import torch
 from safetensors.torch import load_file
 
 from madrigal.algorithms.catalog import ALGORITHMS, switch_algorithm
+from madrigal.algorithms.group_relative import GroupRelative
 from madrigal.config import Experiment
 from madrigal.policies.starter import model_path
 from madrigal.recipes import recipe
 from madrigal.runs.log import read_lines
 from madrigal.training.train import train_experiment
 
-# Recipes on starter models; tldr, debate and kuhn are run as magrpo, maporl and self_play.
-RECIPES = ["arxiv", "coding", "coding-two-turns", "gsm8k", "debate-no-verifier", "tictactoe", "office"]
+# Recipes on starter models; debate and kuhn are run as maporl and self_play.
+RECIPES = ["tldr", "arxiv", "coding", "coding-two-turns", "gsm8k", "debate-no-verifier", "tictactoe", "office"]
 RATE, PROJECTIONS, STEPS = 1e-6, 8, 2
+PLAIN = GroupRelative(width=8, kl=0.01)  # whose common settings algorithms on tldr have
 # What an algorithm is run on where tldr does not fit it.
 BASE = {
     "self_play": "kuhn",
@@ -48,6 +50,8 @@ CLOCKS = ("seconds", "tokens_per_second")
 def tiny(name: str, base: str) -> Experiment:
     """Two steps of two prompts of a recipe; with another algorithm, or, by its own name, with its own."""
     run = recipe(base)
+    if base == "tldr" and name != base:
+        run = replace(run, algorithm=PLAIN)
     algorithm = run.algorithm if name == base else switch_algorithm(run.algorithm, name)
     longest = 160 if base == "arxiv" else 64  # shorter ones earn nothing
     changes: dict[str, Any] = {"width": 3 if algorithm.branching.width > 1 else 1}

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from madrigal.algorithms.catalog import switch_algorithm
 from madrigal.algorithms.group import MAGRPO
+from madrigal.algorithms.group_relative import GroupRelative
+from madrigal.algorithms.group_relative import GroupRelative
 from madrigal.config import Experiment
 from madrigal.rollouts.play import speaking_order
 from madrigal.rollouts.topology import Discussion, Parallel, Sequential, TopologyConfig
@@ -125,6 +127,8 @@ def _alone(run: Experiment, agents: Sequence[AgentId], single: str) -> Iterator[
     )
     sampling = replace(run.sampling, max_new_tokens=len(agents) * run.sampling.max_new_tokens)
     algorithm = run.algorithm if run.algorithm.needs.agents == 1 else switch_algorithm(run.algorithm, "magrpo")
+    if isinstance(algorithm, GroupRelative):
+        algorithm = replace(algorithm, crossed=False)  # one agent has nobody to cross its answers with
     tuned = replace(
         _read_alike(run),
         task=task,
@@ -184,10 +188,10 @@ def _one_turn(run: Experiment) -> Iterator[Contender]:
 
 
 def _no_baseline(run: Experiment, agents: Sequence[AgentId]) -> Iterator[Contender]:
-    """The same training on raw returns, where MAGRPO would subtract its group's mean."""
-    name, branching = run.algorithm.name, run.algorithm.branching
-    if len(agents) > 1 and name == "magrpo" and branching.at == "start" and not branching.crossed:
-        plain = replace(run, algorithm=switch_algorithm(run.algorithm, "reinforce"))
+    """The same training on raw returns, neither compared with a group nor divided by its deviation."""
+    team = run.algorithm
+    if len(agents) > 1 and isinstance(team, GroupRelative) and team.name == "magrpo" and not team.tree:
+        plain = replace(run, algorithm=replace(team, name="reinforce", baseline="none", scale="none"))
         yield Contender(NO_BASELINE, "trained as the team, by raw REINFORCE instead of a group's baseline", plain)
 
 

@@ -26,6 +26,9 @@ STEADY = Sampling(temperature=0.8, max_new_tokens=112)
 # Code and sums break more easily: with 1e-3 the tests passed in training fell from 61 to 28 % within 30 steps of two
 # turns, with 3e-4 they rose from 71 to 95 %.
 CAREFUL = replace(OPTIMIZER, lr=3e-4)
+# One more category of transitions earns 0.02 of 3, while a partner's lengths move the reward by 0.2 by chance. Crossing
+# averages that out, and the group's deviation makes much of what is left once lengths fit (docs/results.md).
+WRITERS = GroupRelative(width=8, crossed=True, scale="group", kl=0.05)
 
 
 def on_starter(name: str, task: TaskConfig) -> Experiment:
@@ -48,11 +51,13 @@ def tldr() -> Experiment:
     """Two summaries of a post; minutes on a laptop."""
     return replace(
         on_starter("tldr", Tldr()),
+        algorithm=WRITERS,
         sampling=STEADY,
         optimizer=replace(OPTIMIZER, lr=7e-4),
         evaluation=EvaluationConfig(examples=100, fluency=BASE),
         records=RecordsConfig(checkpoint_every=25),
-        steps=110,
+        steps=120,
+        prompts=4,
     )
 
 
@@ -60,10 +65,11 @@ def arxiv() -> Experiment:
     """Two halves of an introduction; answers are long (128 to 256 words), so a step costs more."""
     return replace(
         on_starter("arxiv", Arxiv()),
+        algorithm=replace(WRITERS, kl=0.03),
         sampling=replace(STEADY, max_new_tokens=384),
         optimizer=replace(OPTIMIZER, lr=5e-4),
         evaluation=EvaluationConfig(examples=64, fluency=BASE),
-        prompts=4,
+        prompts=2,
     )
 
 

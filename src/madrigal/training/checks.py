@@ -63,7 +63,7 @@ def check_experiment(run: Experiment, task: Task[Any]) -> None:
     if run.reward != AS_IT_COMES and rewards_of(task) == "zero-sum":
         raise ConfigError(f"reward: the rewards of {task.name} sum up to zero; leave its weights as they come")
     if run.algorithm.branching.crossed and not isinstance(run.topology, Parallel):
-        raise ConfigError("algorithm.crossed needs agents that speak at once; use the parallel topology")
+        raise ConfigError("algorithm.crossed needs agents that speak at once; set it false, or use topology parallel")
     if run.algorithm.needs.critic and run.critic.model:
         resolve_model(run.critic.model)
     if run.evaluation.fluency not in ("", BASE):
