@@ -92,11 +92,13 @@ def test_what_takes_one_more_training_is_made_only_where_it_is_named() -> None:
     assert [name for name, one in found.items() if one.extra] == [
         "tuned single model, revising",
         "tuned model in all seats",
+        "supervised on the best of n",
         "team, reworded",
     ]
     assert {name: one.costs for name, one in found.items() if one.extra} == {
         "tuned single model, revising": "single model, revising",
         "tuned model in all seats": "model in all seats",
+        "supervised on the best of n": "",
         "team, reworded": "",
     }
 
@@ -120,8 +122,9 @@ def test_one_model_in_all_seats_is_one_policy() -> None:
     assert not {"model in all seats", "tuned model in all seats"} & of(shared).keys()
 
 
-def test_prompts_are_reworded_by_the_tasks_own_words_or_by_a_file() -> None:
-    run, mine = recipe("tldr"), own("talk.py:task")
+def test_prompts_are_reworded_by_the_tasks_own_words_or_by_a_file(tmp_path: Path) -> None:
+    (tmp_path / "pair.py").write_text(pairs.PAIR)
+    run, mine = recipe("tldr"), own(f"{tmp_path / 'pair.py'}:task")
     assert of(run)["untrained team, reworded"].run == replace(run, steps=0, reworded="embedded")
     assert "untrained team, reworded" not in of(mine)
     found = {one.name: one.run.reworded for one in contenders(mine, PAIR, words="words.json") if one.run.reworded}
@@ -199,8 +202,14 @@ def test_a_team_that_talks_otherwise_is_compared_with_the_remaining_ways() -> No
 def test_crossed_joint_actions_do_not_keep_others_from_talking() -> None:
     run = replace(recipe("tldr"), algorithm=GroupRelative(crossed=True))
     found = of(run)
-    assert [name for name, one in found.items() if not one.run.algorithm.crossed] == ["sequential", "discussion"]
-    assert not [name for name in found if "revising" in name]  # crossed answers need agents that speak at once
+    assert [name for name, one in found.items() if not one.run.algorithm.crossed] == [
+        "sequential",
+        "discussion",
+        "single model",
+        "tuned single model",
+        "single model, revising",
+        "tuned single model, revising",
+    ]
     raw = replace(REINFORCE, width=8, crossed=True, kl=0.05)
     assert of(recipe("tldr"))["team, no baseline"].run == replace(recipe("tldr"), algorithm=raw)
 

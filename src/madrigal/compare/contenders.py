@@ -14,7 +14,6 @@ from pathlib import Path
 from madrigal.algorithms.catalog import switch_algorithm
 from madrigal.algorithms.group import MAGRPO
 from madrigal.algorithms.group_relative import GroupRelative
-from madrigal.algorithms.group_relative import GroupRelative
 from madrigal.config import Experiment
 from madrigal.rollouts.play import speaking_order
 from madrigal.rollouts.topology import Discussion, Parallel, Sequential, TopologyConfig
