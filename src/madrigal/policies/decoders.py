@@ -19,7 +19,14 @@ from madrigal.maths.batch import PrefixLevel
 from madrigal.policies import kernels, llama
 from madrigal.policies.forward import last_hidden, read_prompts
 from madrigal.policies.internals import additive_mask, output_logits, plain_model, roomy_cache
-from madrigal.policies.llama import after_attention, hidden_states, queries_keys_values, rotary_tables, row_ends
+from madrigal.policies.llama import (
+    Product,
+    after_attention,
+    hidden_states,
+    queries_keys_values,
+    rotary_tables,
+    row_ends,
+)
 
 
 def decoder(model: Any, prompts: Sequence[PrefixLevel], prompt_of: Tensor, room: int) -> Decoder | LibraryDecoder:
@@ -71,9 +78,8 @@ class Decoder:
         reading = llama.read(model, prompts)
         self.model = model = plain_model(model)
         self.eps, self.kv_heads = model.config.rms_norm_eps, model.config.num_key_value_heads
-        # In bfloat16 what an adapter adds would be rounded away.
-        fold = model.dtype == torch.float32
-        self.layers = [layer.folded() if fold else layer for layer in reading.layers]
+        self.layers = [layer.for_decoding() for layer in reading.layers]
+        self.head = Product(model.lm_head.weight, None, ()).for_decoding()
         self.caches = [
             _layer_cache(self._stored(keys), self._stored(values), len(prompt_of), room)
             for keys, values in zip(reading.keys, reading.values, strict=True)
@@ -134,7 +140,7 @@ class Decoder:
         return self._logits(stream)
 
     def _logits(self, stream: Tensor) -> Tensor:
-        return functional.linear(hidden_states(self.model, stream), self.model.lm_head.weight)
+        return self.head(hidden_states(self.model, stream))
 
     def _attend(self, queries_keys: Tensor, value: Tensor, cache: _LayerCache, scaling: float) -> Tensor:
         """[B, H d] what attention gives every row, over its prompt and its own answer."""
@@ -234,7 +240,7 @@ class GraphDecoder(Decoder):
             both = layer.gate_up(kernels.add_and_norm(stream, layer.out(attended), layer.mlp_norm, self.eps))
             more = layer.down(kernels.gated(both))
         hidden = kernels.add_and_norm(stream, more, self.model.model.norm.weight, self.eps)
-        self.logits.copy_(functional.linear(hidden, self.model.lm_head.weight))
+        self.logits.copy_(self.head(hidden))
         self.position += 1
         self.place += 1
 

@@ -26,7 +26,7 @@ from transformers import LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM
 
 from madrigal.maths.batch import PrefixLevel
 from madrigal.policies.fused import gated, inherited, joined, normed
-from madrigal.policies.internals import LowRank, linear_parts, plain_model
+from madrigal.policies.internals import LowRank, linear_parts, packed_linear, packed_weight, plain_model
 
 FAMILY = (LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
 TYPES = (torch.float32, torch.bfloat16)
@@ -72,18 +72,24 @@ class Product:
     Attributes:
         weight, bias: [outputs, inputs] and [outputs]; gradients reach the model's parameters.
         parts: for each of the layers, how many outputs it has, and its low-rank adapters.
+        packed: the weight as the processor's products want it, where it is used many times.
     """
 
     weight: Tensor
     bias: Tensor | None
     parts: tuple[tuple[int, tuple[LowRank, ...]], ...]
+    packed: Tensor | None = None
 
     @property
     def adapted(self) -> bool:
         return any(adapters for _, adapters in self.parts)
 
     def __call__(self, x: Float[Tensor, "M I"]) -> Float[Tensor, "M O"]:
-        y = functional.linear(x, self.weight, self.bias)
+        y = (
+            functional.linear(x, self.weight, self.bias)
+            if self.packed is None
+            else packed_linear(x, self.packed, self.bias)
+        )
         return y + self._low_rank(x) if self.adapted else y
 
     def added(self, stream: Float[Tensor, "M O"], x: Float[Tensor, "M I"]) -> Float[Tensor, "M O"]:
@@ -112,6 +118,13 @@ class Product:
                 part.addmm_(b.to(part.dtype), a.to(part.dtype), alpha=scale)
         return replace(self, weight=weight, parts=tuple((outputs, ()) for outputs, _ in self.parts))
 
+    def for_decoding(self) -> Product:
+        """The same for many calls on few rows: adapters added to the weight in float32, the weight packed in bfloat16.
+
+        In bfloat16 what an adapter adds would be rounded away.
+        """
+        return self.folded() if self.weight.dtype == torch.float32 else replace(self, packed=packed_weight(self.weight))
+
 
 @dataclass(frozen=True, slots=True)
 class LayerWeights:
@@ -136,9 +149,9 @@ class LayerWeights:
     gate_up: Product
     down: Product
 
-    def folded(self) -> LayerWeights:
-        """The same with the adapters added to the matrices."""
-        parts = {name: getattr(self, name).folded() for name in ("qkv", "out", "gate_up", "down")}
+    def for_decoding(self) -> LayerWeights:
+        """The same for many calls on few rows."""
+        parts = {name: getattr(self, name).for_decoding() for name in ("qkv", "out", "gate_up", "down")}
         return replace(self, **parts)
 
 
