@@ -82,3 +82,16 @@ def test_a_mask_of_four_dimensions_is_added_to_the_scores(policy: LocalPolicy) -
 def test_an_adapter_in_the_layers_is_seen(model_folder: Path) -> None:
     assert not internals.has_adapter(tiny.load(model_folder).model)
     assert internals.has_adapter(tiny.load(model_folder, lora=Lora(rank=4)).model)
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (64, 48), (293, 33)])
+def test_a_packed_weight_multiplies_as_it_did(shape: tuple[int, int]) -> None:
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    assert internals.packed_weight(weight) is None  # float32
+    packed = internals.packed_weight(weight.bfloat16())
+    if packed is None:
+        pytest.skip("this processor has no products in bfloat16")
+    for rows in (1, 3, 40):
+        x = torch.randn(rows, shape[1], generator=torch.Generator().manual_seed(rows)).bfloat16()
+        expected = torch.nn.functional.linear(x.float(), weight.bfloat16().float()).bfloat16()
+        torch.testing.assert_close(internals.packed_linear(x, packed, None), expected)

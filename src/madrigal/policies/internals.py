@@ -153,7 +153,7 @@ def packed_weight(weight: Float[Tensor, "O I"]) -> Tensor | None:
     A product reorders its weight else: with 32 rows it takes twice the time.
     """
     ops = torch.ops.mkldnn
-    if weight.dtype != torch.bfloat16 or not weight.is_cpu or not torch.backends.mkldnn.is_available():
+    if weight.dtype != torch.bfloat16 or not weight.is_cpu or not torch._C.has_mkldnn:
         return None
     packed: Tensor | None = ops._reorder_linear_weight(weight.detach()) if ops._is_mkldnn_bf16_supported() else None
     return packed
