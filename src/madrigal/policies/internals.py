@@ -153,7 +153,8 @@ def packed_weight(weight: Float[Tensor, "O I"]) -> Tensor | None:
     A product reorders its weight else: with 32 rows it takes twice the time.
     """
     ops = torch.ops.mkldnn
-    if weight.dtype != torch.bfloat16 or not weight.is_cpu or not torch._C.has_mkldnn:
+    built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if weight.dtype != torch.bfloat16 or not weight.is_cpu or not built:
         return None
     packed: Tensor | None = ops._reorder_linear_weight(weight.detach()) if ops._is_mkldnn_bf16_supported() else None
     return packed
