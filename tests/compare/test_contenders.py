@@ -31,6 +31,7 @@ from madrigal.settings import BASE, Lora, PolicyConfig, Sampling, TeamConfig, Wa
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.discussion.gsm8k import Gsm8k
 from madrigal.tasks.own import CustomTask
+from madrigal.tasks.writing.prompts import TldrPrompts
 from madrigal.tasks.writing.task import Arxiv, Tldr
 from madrigal.training.checks import open_checked_task
 
@@ -130,6 +131,11 @@ def test_prompts_are_reworded_by_the_tasks_own_words_or_by_a_file(tmp_path: Path
     found = {one.name: one.run.reworded for one in contenders(mine, PAIR, words="words.json") if one.run.reworded}
     assert found == {"untrained team, reworded": "words.json", "team, reworded": "words.json"}
     assert not [name for name in of(replace(run, reworded="words.json")) if name.endswith("reworded")]
+    own_words = replace(run, task=Tldr(prompts=TldrPrompts(concise="Shorten: {post}")))
+    assert not [name for name in of(own_words) if name.endswith("reworded")]
+    assert [one.run.reworded for one in contenders(own_words, PAIR, words="w.json") if one.run.reworded] == [
+        "w.json"
+    ] * 2
 
 
 def test_the_contenders_of_a_coding_team_with_two_turns() -> None:
@@ -179,7 +185,9 @@ def test_supervised_on_the_best_of_n_plays_as_many_joint_answers_as_the_team() -
     )
     found = of(run)
     warm = found[SUPERVISED].run.warm
-    assert (warm.examples * warm.samples, warm.samples) == (10 * 4 * 8 + 16 * 4, 8) and not warm.demonstrations
+    assert (warm.examples * warm.samples, warm.samples) == (10 * 4 * 8, 8) and not warm.demonstrations
+    played = of(replace(run, warm=WarmConfig(examples=16, samples=4)))[SUPERVISED].run.warm
+    assert played.examples * played.samples == 10 * 4 * 8 + 16 * 4  # demonstrations are not played
     assert found["team"].run.warm == found["team, no baseline"].run.warm == run.warm
     assert found["tuned single model"].run.warm == replace(run.warm, demonstrations="")
     assert not any(found[name].run.trains for name in ("untrained team", "sequential", "discussion", "single model"))

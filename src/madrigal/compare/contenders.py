@@ -171,7 +171,8 @@ def _read_alike(run: Experiment) -> Experiment:
 def _supervised(run: Experiment) -> Iterator[Contender]:
     """Fine-tuned on the best of as many joint answers as the team's training plays, and no RL; chains are counted."""
     width = max(2, run.algorithm.branching.width)
-    played = run.steps * run.prompts * run.algorithm.branching.width + run.warm.examples * run.warm.samples
+    before = 0 if run.warm.demonstrations else run.warm.examples * run.warm.samples
+    played = run.steps * run.prompts * run.algorithm.branching.width + before
     warm = replace(run.warm, examples=max(1, round(played / width)), samples=width, demonstrations="")
     if run.algorithm.needs.rewards != "zero-sum":
         what = f"the team fine-tuned on the best of {width} joint answers (RAFT), from as many played, without RL"
@@ -203,12 +204,18 @@ def _swapped(run: Experiment, agents: Sequence[AgentId]) -> Iterator[Contender]:
 
 def _reworded(run: Experiment, words: str) -> Iterator[Contender]:
     """A/A pairs with the team and its untrained self: the same prompts in other words."""
-    words = words or (EMBEDDED if isinstance(run.task, REWORDABLE) else "")
+    words = words or (EMBEDDED if _as_worded(run.task) else "")
     if words and not run.reworded:
         other = replace(run, reworded=words)
         what = "with the same prompts in other words"
         yield Contender(UNTRAINED_REWORDED, f"the untrained team, {what}", replace(other, steps=0))
         yield Contender(REWORDED, f"trained as the team, {what}", other, extra=True)
+
+
+def _as_worded(task: TaskConfig) -> bool:
+    """Whether there are other words for the prompts of a task: for those that come with it, not for a user's own."""
+    prompts = getattr(task, "prompts", None)
+    return isinstance(task, REWORDABLE) and (prompts is None or prompts == type(prompts)())
 
 
 def left_out(run: Experiment, agents: Sequence[AgentId], single: str = "") -> str:
