@@ -6,14 +6,13 @@ import argparse
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from madrigal.commands.arguments import add_trust, own_flags, quietly
-from madrigal.commands.overrides import with_settings
+from madrigal.commands.overrides import with_settings, with_topology
 from madrigal.compare.load import rows_of_comparison, rows_of_runs
 from madrigal.compare.rows import Row
 from madrigal.compare.table import as_csv, as_markdown, as_record, as_tables
@@ -100,7 +99,7 @@ def _new_comparison(options: argparse.Namespace, settings: list[str], console: C
     name = options.what[0]
     start = base_experiment(name)
     if options.topology:
-        start = replace(start, topology=TOPOLOGIES[options.topology][0])
+        start = with_topology(start, options.topology)
     run = with_settings(start, settings, f"madrigal train {name}", own_flags(_parser()))
     if not options.trust:
         require_trust(run, name, settings, name)

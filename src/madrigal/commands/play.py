@@ -19,7 +19,7 @@ from rich.console import Console
 
 from madrigal.commands.arguments import add_trust, own_flags, quietly
 from madrigal.commands.keyboard import END, keyboard
-from madrigal.commands.overrides import with_settings
+from madrigal.commands.overrides import with_settings, with_topology
 from madrigal.commands.scene import Scene, shown
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.ablations import by_agent
@@ -118,7 +118,7 @@ def _experiment(options: argparse.Namespace, settings: list[str]) -> Experiment:
     else:
         start = base_experiment(name)
         if options.topology:
-            start = replace(start, topology=TOPOLOGIES[options.topology][0])
+            start = with_topology(start, options.topology)
         run = with_settings(start, settings, f"madrigal play {name}", own_flags(_parser()))
     if not options.trust and name not in RECIPES and (Path(name).exists() or ":" not in name):
         check_trust(run.task, name)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from madrigal.algorithms.catalog import ALGORITHMS, switch_algorithm
 from madrigal.commands.arguments import add_trust, own_flags, quietly
-from madrigal.commands.overrides import from_run, with_settings
+from madrigal.commands.overrides import from_run, with_settings, with_topology
 from madrigal.config import FREE, Experiment, read_experiment
 from madrigal.recipes import RECIPES
 from madrigal.recipes.start import base_experiment, require_trust, run_name
@@ -50,7 +50,7 @@ def train_command(arguments: list[str]) -> int:
     if options.algorithm:
         start = dataclasses.replace(start, algorithm=switch_algorithm(start.algorithm, options.algorithm))
     if options.topology:
-        start = dataclasses.replace(start, topology=TOPOLOGIES[options.topology][0])
+        start = with_topology(start, options.topology)
     if options.start:
         start = from_run(start, options.start)
     if options.keep:
