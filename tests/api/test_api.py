@@ -198,6 +198,14 @@ def test_a_team_is_asked_in_the_order_of_speech_that_it_was_trained_in(
         assert answer.turns[0]["text"] in answer.turns[-1]["prompt"][-1]["content"]
 
 
+def test_a_team_is_asked_in_the_words_that_it_was_trained_in(tmp_path: Path) -> None:
+    train("tldr", tmp_path / "run", steps=0, reworded="embedded", **SMALL)
+    shown = [turn["prompt"][-1]["content"] for turn in load_team(tmp_path / "run").answer(POST).turns]
+    assert all(POST in prompt for prompt in shown)
+    assert ["Summarize the post concisely" in prompt for prompt in shown] == [True, False]
+    assert ["Summarize the post in detail" in prompt for prompt in shown] == [False, True]
+
+
 def test_coding_goes_on_where_agents_hear_nothing_of_tests(tmp_path: Path) -> None:
     train("coding-two-turns", tmp_path / "run", steps=0, task={"feedback": "plain"}, **SMALL)
     assert [turn["round"] for turn in load_team(tmp_path / "run").answer(DOUBLE).turns] == [0, 0, 1, 1]
