@@ -190,7 +190,7 @@ def test_every_kind_of_team_can_be_asked(tmp_path: Path, name: str, data: Any, a
 def test_a_team_is_asked_in_the_order_of_speech_that_it_was_trained_in(
     tmp_path: Path, topology: str, turns: int
 ) -> None:
-    train("tldr", tmp_path / "run", steps=0, topology=topology, **SMALL | {"algorithm": madrigal.MAGRPO})
+    train("tldr", tmp_path / "run", steps=0, topology=topology, **SMALL)
     answer = load_team(tmp_path / "run").answer(POST, seed=1)
     assert set(answer.answers) == {"concise", "detailed"} and len(answer.turns) <= turns
     if topology != "coordinated":

@@ -21,10 +21,11 @@ from fakes.command_line import refused, write
 from madrigal import cli
 from madrigal.algorithms.catalog import ALGORITHMS, switch_algorithm
 from madrigal.commands import train as commands
-from madrigal.commands.overrides import with_settings, with_topology
+from madrigal.commands.overrides import with_settings
 from madrigal.config import read_experiment, to_json
 from madrigal.policies.local import load_model
 from madrigal.recipes import RECIPES, recipe
+from madrigal.recipes.own_file import with_topology
 from madrigal.recipes.start import base_experiment
 from madrigal.report.progress import before_after, shown
 from madrigal.rollouts.task import SingleRound

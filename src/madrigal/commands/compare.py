@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from madrigal.commands.arguments import add_trust, own_flags, quietly
-from madrigal.commands.overrides import with_settings, with_topology
+from madrigal.commands.overrides import with_settings
 from madrigal.compare.load import rows_of_comparison, rows_of_runs
 from madrigal.compare.rows import Row
 from madrigal.compare.table import as_csv, as_markdown, as_record, as_tables
 from madrigal.config import Experiment
 from madrigal.recipes import RECIPES
+from madrigal.recipes.own_file import with_topology
 from madrigal.recipes.start import base_experiment, require_trust
 from madrigal.report.progress import Progress
 from madrigal.rollouts.topology import TOPOLOGIES

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import tyro
 
-from madrigal.algorithms.catalog import ALGORITHMS
-from madrigal.algorithms.group_relative import GroupRelative
 from madrigal.commands.arguments import quietly, unknown_flag
 from madrigal.config import Experiment
-from madrigal.rollouts.topology import TOPOLOGIES, Parallel
 from madrigal.runs.variants import flags
 from madrigal.types import ConfigError
 
@@ -33,20 +29,6 @@ def from_run(start: Experiment, folder: Path) -> Experiment:
             f"export {folder}"
         )
     return dataclasses.replace(start, team=dataclasses.replace(start.team, start=str(team)))
-
-
-def with_topology(start: Experiment, name: str) -> Experiment:
-    """The experiment with another topology.
-
-    Answers are crossed only where agents speak at once: elsewhere a recipe that crosses them does without, and says so.
-    The methods that are crossed by name stay what they are.
-    """
-    topology, algorithm = TOPOLOGIES[name][0], start.algorithm
-    by_name = ALGORITHMS[algorithm.name][0].branching.crossed
-    if isinstance(algorithm, GroupRelative) and algorithm.crossed and not (by_name or isinstance(topology, Parallel)):
-        print(f"madrigal: note: in topology {name} agents hear each other: answers are not crossed", file=sys.stderr)
-        algorithm = dataclasses.replace(algorithm, crossed=False)
-    return dataclasses.replace(start, topology=topology, algorithm=algorithm)
 
 
 def with_settings(start: Experiment, settings: list[str], command: str, options: Sequence[str]) -> Experiment:

@@ -19,11 +19,12 @@ from rich.console import Console
 
 from madrigal.commands.arguments import add_trust, own_flags, quietly
 from madrigal.commands.keyboard import END, keyboard
-from madrigal.commands.overrides import with_settings, with_topology
+from madrigal.commands.overrides import with_settings
 from madrigal.commands.scene import Scene, shown
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.ablations import by_agent
 from madrigal.recipes import RECIPES
+from madrigal.recipes.own_file import with_topology
 from madrigal.recipes.start import base_experiment
 from madrigal.rollouts.play import EpisodeRun, Generate, Judge, StepRequest, drive, play
 from madrigal.rollouts.rewards import rewarded

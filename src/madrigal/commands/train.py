@@ -11,9 +11,10 @@ from rich.console import Console
 
 from madrigal.algorithms.catalog import ALGORITHMS, switch_algorithm
 from madrigal.commands.arguments import add_trust, own_flags, quietly
-from madrigal.commands.overrides import from_run, with_settings, with_topology
+from madrigal.commands.overrides import from_run, with_settings
 from madrigal.config import FREE, Experiment, read_experiment
 from madrigal.recipes import RECIPES
+from madrigal.recipes.own_file import with_topology
 from madrigal.recipes.start import base_experiment, require_trust, run_name
 from madrigal.report.progress import Progress, before_after, pick_transcripts, show_transcript
 from madrigal.rollouts.task import Task
