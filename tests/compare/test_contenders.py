@@ -88,6 +88,18 @@ def test_all_else_is_as_in_the_team() -> None:
         assert one.run.team.chat_template == run.team.chat_template and one.what
 
 
+@pytest.mark.parametrize("name", ["tldr", "arxiv", "coding-two-turns", "gsm8k", "debate", "debate-no-verifier", "kuhn"])
+def test_whatever_a_recipe_is_compared_with_can_be_made(name: str) -> None:
+    """An algorithm of several rounds has no single turn to be compared with."""
+    run = recipe(name)
+    with open_checked_task(run) as task:
+        found = of(run, task.agents)
+    for one in found.values():
+        with open_checked_task(one.run):
+            pass
+    assert "team" in found and ("team, one turn" in found) == (name == "coding-two-turns" or name == "debate")
+
+
 def test_what_takes_one_more_training_is_made_only_where_it_is_named() -> None:
     found = of(recipe("tldr"))
     assert [name for name, one in found.items() if one.extra] == [

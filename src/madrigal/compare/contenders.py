@@ -101,7 +101,7 @@ def contenders(run: Experiment, agents: Sequence[AgentId], single: str = "", wor
 
 def _other_ways_to_talk(run: Experiment, agents: int) -> Iterator[Contender]:
     """Untrained, in one turn, as in the paper."""
-    base = replace(_in_one_round(run), algorithm=run.algorithm if _in_chains(run) else MAGRPO, steps=0)
+    base = replace(_in_one_round(run), algorithm=run.algorithm if _fits_a_round(run) else MAGRPO, steps=0)
     for name, (topology, what) in WAYS.items():
         talk = agents > 1 or topology == Parallel()
         if talk and (base.task, topology) != (run.task, run.topology):
@@ -111,6 +111,10 @@ def _other_ways_to_talk(run: Experiment, agents: int) -> Iterator[Contender]:
 def _in_chains(run: Experiment) -> bool:
     """Whether the way to train fits any way to talk: crossed answers and trees may refuse to be, or grow too large."""
     return run.algorithm.branching.at == "start" and not run.algorithm.branching.crossed
+
+
+def _fits_a_round(run: Experiment) -> bool:
+    return _in_chains(run) and run.algorithm.needs.rounds <= 1
 
 
 def _alone(run: Experiment, agents: Sequence[AgentId], single: str) -> Iterator[Contender]:
@@ -181,7 +185,7 @@ def _supervised(run: Experiment) -> Iterator[Contender]:
 
 def _one_turn(run: Experiment) -> Iterator[Contender]:
     one = _in_one_round(run)
-    if one.task != run.task:
+    if one.task != run.task and run.algorithm.needs.rounds <= 1:
         costs = next((name for name, (topology, _) in WAYS.items() if topology == run.topology), "")
         what = "trained as the team, without feedback and further turns"
         yield Contender(ONE_TURN, what, one, costs)
