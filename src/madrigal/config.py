@@ -250,7 +250,7 @@ def with_absolute_places(run: Experiment) -> Experiment:
 def without_places(run: Experiment) -> Experiment:
     """The same experiment without the places of its files, for a comparison that looks at their content."""
     data = _converter().unstructure(run, Experiment)
-    return _converter().structure(_with_places(data, lambda place: "x:x"), Experiment)
+    return _converter().structure(_with_places(data, lambda place: place if place in NAMES else "x:x"), Experiment)
 
 
 def _with_places(data: Any, change: Callable[[str], str]) -> Any:

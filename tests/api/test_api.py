@@ -190,12 +190,20 @@ def test_every_kind_of_team_can_be_asked(tmp_path: Path, name: str, data: Any, a
 def test_a_team_is_asked_in_the_order_of_speech_that_it_was_trained_in(
     tmp_path: Path, topology: str, turns: int
 ) -> None:
-    train("tldr", tmp_path / "run", steps=0, topology=topology, **SMALL | {"algorithm": madrigal.MAGRPO})
+    train("tldr", tmp_path / "run", steps=0, topology=topology, **SMALL)
     answer = load_team(tmp_path / "run").answer(POST, seed=1)
     assert set(answer.answers) == {"concise", "detailed"} and len(answer.turns) <= turns
     if topology != "coordinated":
         assert len(answer.turns) == turns
         assert answer.turns[0]["text"] in answer.turns[-1]["prompt"][-1]["content"]
+
+
+def test_a_team_is_asked_in_the_words_that_it_was_trained_in(tmp_path: Path) -> None:
+    train("tldr", tmp_path / "run", steps=0, reworded="embedded", **SMALL)
+    shown = [turn["prompt"][-1]["content"] for turn in load_team(tmp_path / "run").answer(POST).turns]
+    assert all(POST in prompt for prompt in shown)
+    assert ["Summarize the post concisely" in prompt for prompt in shown] == [True, False]
+    assert ["Summarize the post in detail" in prompt for prompt in shown] == [False, True]
 
 
 def test_coding_goes_on_where_agents_hear_nothing_of_tests(tmp_path: Path) -> None:

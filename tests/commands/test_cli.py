@@ -19,17 +19,21 @@ import madrigal
 from fakes import tiny
 from fakes.command_line import refused, write
 from madrigal import cli
+from madrigal.algorithms.catalog import ALGORITHMS, switch_algorithm
 from madrigal.commands import train as commands
 from madrigal.commands.overrides import with_settings
 from madrigal.config import read_experiment, to_json
 from madrigal.policies.local import load_model
 from madrigal.recipes import RECIPES, recipe
+from madrigal.recipes.own_file import with_topology
 from madrigal.recipes.start import base_experiment
 from madrigal.report.progress import before_after, shown
 from madrigal.rollouts.task import SingleRound
+from madrigal.rollouts.topology import TOPOLOGIES
 from madrigal.runs.folders import held, held_free
 from madrigal.settings import Lora, PolicyConfig
 from madrigal.tasks.own import CustomTask, load_own
+from madrigal.training.checks import open_checked_task
 from madrigal.training.train import train_experiment
 from madrigal.types import ConfigError, EngineError, Example, TaskError
 
@@ -546,3 +550,27 @@ def light(lines: list[str], folder: Path) -> None:
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_is_in_the_usage(name: str) -> None:
     assert f"\n  {name} " in cli.USAGE and callable(cli.command(name))
+
+
+def test_a_recipe_that_crosses_answers_goes_on_without_where_agents_hear_each_other(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in TOPOLOGIES:
+        run = with_topology(recipe("tldr"), name)
+        assert run.algorithm == replace(recipe("tldr").algorithm, crossed=name == "parallel")
+        with open_checked_task(run):
+            assert ("answers are not crossed" in capsys.readouterr().err) == (name != "parallel")
+    # What is crossed by name stays so, and is refused.
+    coma = replace(recipe("tldr"), algorithm=switch_algorithm(recipe("tldr").algorithm, "coma"))
+    refused_run = with_topology(coma, "sequential")
+    with pytest.raises(ConfigError, match=r"add --algorithm[.]no-crossed"), open_checked_task(refused_run):
+        pass
+
+
+@pytest.mark.parametrize("name", ["tldr", "arxiv"])
+def test_a_recipe_that_crosses_answers_can_have_any_algorithm(name: str) -> None:
+    for algorithm in ALGORITHMS:
+        new = switch_algorithm(recipe(name).algorithm, algorithm)
+        kept = recipe(name).algorithm if algorithm == "magrpo" else ALGORITHMS[algorithm][0]
+        assert getattr(new, "crossed", None) == getattr(kept, "crossed", None)
+        assert getattr(new, "scale", None) == getattr(kept, "scale", None)

@@ -31,6 +31,7 @@ from madrigal.settings import BASE, Lora, PolicyConfig, Sampling, TeamConfig, Wa
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.discussion.gsm8k import Gsm8k
 from madrigal.tasks.own import CustomTask
+from madrigal.tasks.writing.prompts import TldrPrompts
 from madrigal.tasks.writing.task import Arxiv, Tldr
 from madrigal.training.checks import open_checked_task
 
@@ -87,6 +88,18 @@ def test_all_else_is_as_in_the_team() -> None:
         assert one.run.team.chat_template == run.team.chat_template and one.what
 
 
+@pytest.mark.parametrize("name", ["tldr", "arxiv", "coding-two-turns", "gsm8k", "debate", "debate-no-verifier", "kuhn"])
+def test_whatever_a_recipe_is_compared_with_can_be_made(name: str) -> None:
+    """An algorithm of several rounds has no single turn to be compared with."""
+    run = recipe(name)
+    with open_checked_task(run) as task:
+        found = of(run, task.agents)
+    for one in found.values():
+        with open_checked_task(one.run):
+            pass
+    assert "team" in found and ("team, one turn" in found) == (name == "coding-two-turns" or name == "debate")
+
+
 def test_what_takes_one_more_training_is_made_only_where_it_is_named() -> None:
     found = of(recipe("tldr"))
     assert [name for name, one in found.items() if one.extra] == [
@@ -130,6 +143,11 @@ def test_prompts_are_reworded_by_the_tasks_own_words_or_by_a_file(tmp_path: Path
     found = {one.name: one.run.reworded for one in contenders(mine, PAIR, words="words.json") if one.run.reworded}
     assert found == {"untrained team, reworded": "words.json", "team, reworded": "words.json"}
     assert not [name for name in of(replace(run, reworded="words.json")) if name.endswith("reworded")]
+    own_words = replace(run, task=Tldr(prompts=TldrPrompts(concise="Shorten: {post}")))
+    assert not [name for name in of(own_words) if name.endswith("reworded")]
+    assert [one.run.reworded for one in contenders(own_words, PAIR, words="w.json") if one.run.reworded] == [
+        "w.json"
+    ] * 2
 
 
 def test_the_contenders_of_a_coding_team_with_two_turns() -> None:
@@ -179,7 +197,9 @@ def test_supervised_on_the_best_of_n_plays_as_many_joint_answers_as_the_team() -
     )
     found = of(run)
     warm = found[SUPERVISED].run.warm
-    assert (warm.examples * warm.samples, warm.samples) == (10 * 4 * 8 + 16 * 4, 8) and not warm.demonstrations
+    assert (warm.examples * warm.samples, warm.samples) == (10 * 4 * 8, 8) and not warm.demonstrations
+    played = of(replace(run, warm=WarmConfig(examples=16, samples=4)))[SUPERVISED].run.warm
+    assert played.examples * played.samples == 10 * 4 * 8 + 16 * 4  # demonstrations are not played
     assert found["team"].run.warm == found["team, no baseline"].run.warm == run.warm
     assert found["tuned single model"].run.warm == replace(run.warm, demonstrations="")
     assert not any(found[name].run.trains for name in ("untrained team", "sequential", "discussion", "single model"))

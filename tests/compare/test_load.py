@@ -288,3 +288,13 @@ def test_evaluations_on_the_way_are_a_curve_over_tokens_and_seconds(tmp_path: Pa
 def test_what_is_compared_by_an_evaluation_on_the_way_has_spent_what_it_had_then(tmp_path: Path) -> None:
     one, _ = load_result(write(tmp_path / "run", replace(TLDR, steps=9), when=("before", "step-1"), steps=2))
     assert (one.trained_tokens, one.updates, len(one.curve)) == (100, 1, 1)
+
+
+def test_the_epochs_of_a_warm_start_take_their_time(tmp_path: Path) -> None:
+    place = write(tmp_path / "run", replace(TLDR, steps=1), when=("before", "warm", "after"), steps=1)
+    write_lines(place / "steps.jsonl", [{"step": 0, "tokens": 100, "seconds": 2.5}])
+    epochs = [{"epoch": n, "optimizer_steps": 4, "seconds": 3.0} for n in range(2)]
+    write_lines(place / "warm.jsonl", [{"kept": 3, "tokens": 50, "seconds": 1.0}, *epochs])
+    one, _ = load_result(place)
+    assert [(point.tokens, point.seconds) for point in one.curve] == [(0, 0.0), (50, 7.0)]
+    assert (one.trained_tokens, one.trained_seconds, one.updates) == (150, 9.5, 9)

@@ -21,7 +21,7 @@ from madrigal.compare.run import Comparison, open_comparison, play_all, replacin
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.statistics import Interval
 from madrigal.runs.log import read_lines
-from madrigal.settings import Lora, OptimizerConfig
+from madrigal.settings import Lora, OptimizerConfig, WarmConfig
 from madrigal.training.held_out import NullCallback, evaluate_run
 from madrigal.types import ConfigError, EngineError
 
@@ -387,3 +387,16 @@ def test_a_corrupt_line_stops_with_its_place_and_loses_nothing(sums: Experiment,
     with pytest.raises(ConfigError, match=r"sequential/episodes.jsonl: line 2 is not JSON"):
         play_all(opened(sums, folder))
     assert file.read_text() == broken
+
+
+@pytest.mark.usefixtures("no_model")
+def test_what_a_later_contender_would_refuse_is_refused_before_the_first(sums: Experiment, tmp_path: Path) -> None:
+    words = tmp_path / "words.json"
+    words.write_text(json.dumps({"Greet the guest.": "Say hello."}))
+    with pytest.raises(ConfigError, match=r"reworded: no phrase of .*words.json stands in the prompt of"):
+        opened(sums, tmp_path / "runs", words=str(words))
+    given = tmp_path / "given.jsonl"
+    given.write_text(json.dumps({"id": "nobody", "answers": {}}) + "\n")
+    with pytest.raises(ConfigError, match=r"given.jsonl, row 1: 'nobody' is no training example"):
+        opened(replace(sums, warm=WarmConfig(demonstrations=str(given))), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()

@@ -16,7 +16,7 @@ from madrigal.config import Experiment, from_json, read_experiment, to_json, wit
 from madrigal.recipes import RECIPES, recipe
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import SingleRound
-from madrigal.rollouts.topology import Sequential
+from madrigal.rollouts.topology import Coordinated, Sequential
 from madrigal.settings import EvaluationConfig, Lora, PolicyConfig, RecordsConfig, TeamConfig
 from madrigal.tasks.coding.config import ExpertConfig
 from madrigal.tasks.own import CustomTask
@@ -151,6 +151,7 @@ def duet(train: tuple[str, ...] = ("x",), test: tuple[str, ...] = ("y",)) -> Sin
         (replace(RUN, topology=Sequential(("ann",))), "topology.order"),
         (replace(RUN, topology=Sequential(("ann", "bob", "ann"))), "topology.order"),
         (replace(RUN, topology=Sequential(), algorithm=GroupRelative(crossed=True)), "parallel topology"),
+        (replace(RUN, topology=Coordinated("ann"), algorithm=GroupRelative(width=20, crossed=True)), "no-crossed"),
         (
             replace(RUN, algorithm=GroupRelative(width=20, crossed=True)),
             "400 episodes per example exceed the limit of 256",

@@ -162,3 +162,14 @@ def test_what_is_no_plain_adapter_is_left_to_the_library(model_folder: Path, odd
     config = LoraConfig(**{"r": 4, "target_modules": "all-linear", **settings})
     model = get_peft_model(tiny.load(model_folder).model, config).eval()
     assert not supports(model)
+
+
+def test_kernels_find_the_keys_of_a_single_prompt_without_gaps(policy: LocalPolicy) -> None:
+    """They know of no strides; a view of one prompt's keys between its queries has some."""
+    prompts = prompt_levels([(5, 6, 7, 8)], 0, CPU)
+    with torch.inference_mode():
+        rows = decoders.GraphDecoder(policy.model, prompts, torch.zeros(3, dtype=torch.long), 4)
+        plain = decoders.Decoder(policy.model, prompts, torch.zeros(3, dtype=torch.long), 4)
+    for cache, other in zip(rows.caches, plain.caches, strict=True):
+        assert all(t.is_contiguous() for t in (cache.prompt_keys, cache.prompt_values, cache.keys, cache.values))
+        assert torch.equal(cache.prompt_keys, other.prompt_keys)

@@ -12,9 +12,10 @@ from madrigal.algorithms.group import MAGRPO
 from madrigal.config import Experiment
 from madrigal.policies import local
 from madrigal.runs.log import RunLog, read_lines
-from madrigal.settings import BASE, EvaluationConfig, Lora, RewardWeights, Sampling
+from madrigal.settings import BASE, EvaluationConfig, Lora, RewardWeights, Sampling, WarmConfig
 from madrigal.training.checks import open_checked_task
 from madrigal.training.held_out import evaluate_run
+from madrigal.training.teams import fluency_model, holds_base
 from madrigal.training.train import train_experiment
 from madrigal.types import ConfigError
 
@@ -60,6 +61,15 @@ def test_the_model_that_reads_is_loaded_once_a_run_and_below_adapters_not_at_all
     monkeypatch.setattr(local, "load_model", lambda config, device: loaded.append(config.model) or LOAD(config, device))
     train_experiment(replace(run, team=replace(run.team, policy=policy)), tmp_path / "run")
     assert len(loaded) == loads
+
+
+def test_a_warm_start_alone_moves_weights_that_fluency_is_not_read_by(model_folder: Path, tmp_path: Path) -> None:
+    run = experiment(model_folder, tmp_path, 0.0)
+    own = run.team.policy
+    for changes, stays in (({"steps": 0}, True), ({"steps": 0, "warm": WarmConfig(examples=2)}, False)):
+        changed = replace(run, **changes)
+        assert holds_base(changed, own, fluency_model(changed)) is stays
+        assert holds_base(changed, replace(own, lora=Lora(rank=2)), fluency_model(changed))
 
 
 def test_with_a_weight_training_pays_it(model_folder: Path, tmp_path: Path) -> None:

@@ -392,3 +392,17 @@ def test_too_few_demonstrations_no_file_and_zero_sums_are_refused(file: Path, tm
     for changes in ({"examples": -1}, {"samples": 1}, {"epochs": 0}, {"batch": 0}, {"lr": 0.0}):
         with pytest.raises(ConfigError, match=f"warm.{next(iter(changes))}: expected"):
             WarmConfig(**changes)  # type: ignore[arg-type]
+
+
+def test_where_policies_learn_in_turn_they_are_warmed_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def one_by_one(fn: Any, policies: Any, *, in_turn: bool = False) -> list[Any]:
+        asked.append(in_turn)
+        return list(map(fn, policies))
+
+    monkeypatch.setattr("madrigal.learning.learners.map_policies", one_by_one)
+    _, learning = learners(warm_run())
+    for in_turn in (False, True):
+        assert set(replace(learning, in_turn=in_turn).imitate([], None)) == set(AGENTS)
+    assert asked == [False, True]

@@ -6,7 +6,6 @@ import argparse
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from madrigal.compare.rows import Row
 from madrigal.compare.table import as_csv, as_markdown, as_record, as_tables
 from madrigal.config import Experiment
 from madrigal.recipes import RECIPES
+from madrigal.recipes.own_file import with_topology
 from madrigal.recipes.start import base_experiment, require_trust
 from madrigal.report.progress import Progress
 from madrigal.rollouts.topology import TOPOLOGIES
@@ -100,7 +100,7 @@ def _new_comparison(options: argparse.Namespace, settings: list[str], console: C
     name = options.what[0]
     start = base_experiment(name)
     if options.topology:
-        start = replace(start, topology=TOPOLOGIES[options.topology][0])
+        start = with_topology(start, options.topology)
     run = with_settings(start, settings, f"madrigal train {name}", own_flags(_parser()))
     if not options.trust:
         require_trust(run, name, settings, name)

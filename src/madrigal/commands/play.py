@@ -24,6 +24,7 @@ from madrigal.commands.scene import Scene, shown
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.ablations import by_agent
 from madrigal.recipes import RECIPES
+from madrigal.recipes.own_file import with_topology
 from madrigal.recipes.start import base_experiment
 from madrigal.rollouts.play import EpisodeRun, Generate, Judge, StepRequest, drive, play
 from madrigal.rollouts.rewards import rewarded
@@ -118,7 +119,7 @@ def _experiment(options: argparse.Namespace, settings: list[str]) -> Experiment:
     else:
         start = base_experiment(name)
         if options.topology:
-            start = replace(start, topology=TOPOLOGIES[options.topology][0])
+            start = with_topology(start, options.topology)
         run = with_settings(start, settings, f"madrigal play {name}", own_flags(_parser()))
     if not options.trust and name not in RECIPES and (Path(name).exists() or ":" not in name):
         check_trust(run.task, name)

@@ -14,6 +14,7 @@ from madrigal.commands.arguments import add_trust, own_flags, quietly
 from madrigal.commands.overrides import from_run, with_settings
 from madrigal.config import FREE, Experiment, read_experiment
 from madrigal.recipes import RECIPES
+from madrigal.recipes.own_file import with_topology
 from madrigal.recipes.start import base_experiment, require_trust, run_name
 from madrigal.report.progress import Progress, before_after, pick_transcripts, show_transcript
 from madrigal.rollouts.task import Task
@@ -50,7 +51,7 @@ def train_command(arguments: list[str]) -> int:
     if options.algorithm:
         start = dataclasses.replace(start, algorithm=switch_algorithm(start.algorithm, options.algorithm))
     if options.topology:
-        start = dataclasses.replace(start, topology=TOPOLOGIES[options.topology][0])
+        start = with_topology(start, options.topology)
     if options.start:
         start = from_run(start, options.start)
     if options.keep:

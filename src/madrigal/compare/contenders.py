@@ -101,7 +101,7 @@ def contenders(run: Experiment, agents: Sequence[AgentId], single: str = "", wor
 
 def _other_ways_to_talk(run: Experiment, agents: int) -> Iterator[Contender]:
     """Untrained, in one turn, as in the paper."""
-    base = replace(_in_one_round(run), algorithm=run.algorithm if _in_chains(run) else MAGRPO, steps=0)
+    base = replace(_in_one_round(run), algorithm=run.algorithm if _fits_a_round(run) else MAGRPO, steps=0)
     for name, (topology, what) in WAYS.items():
         talk = agents > 1 or topology == Parallel()
         if talk and (base.task, topology) != (run.task, run.topology):
@@ -111,6 +111,10 @@ def _other_ways_to_talk(run: Experiment, agents: int) -> Iterator[Contender]:
 def _in_chains(run: Experiment) -> bool:
     """Whether the way to train fits any way to talk: crossed answers and trees may refuse to be, or grow too large."""
     return run.algorithm.branching.at == "start" and not run.algorithm.branching.crossed
+
+
+def _fits_a_round(run: Experiment) -> bool:
+    return _in_chains(run) and run.algorithm.needs.rounds <= 1
 
 
 def _alone(run: Experiment, agents: Sequence[AgentId], single: str) -> Iterator[Contender]:
@@ -171,7 +175,8 @@ def _read_alike(run: Experiment) -> Experiment:
 def _supervised(run: Experiment) -> Iterator[Contender]:
     """Fine-tuned on the best of as many joint answers as the team's training plays, and no RL; chains are counted."""
     width = max(2, run.algorithm.branching.width)
-    played = run.steps * run.prompts * run.algorithm.branching.width + run.warm.examples * run.warm.samples
+    before = 0 if run.warm.demonstrations else run.warm.examples * run.warm.samples
+    played = run.steps * run.prompts * run.algorithm.branching.width + before
     warm = replace(run.warm, examples=max(1, round(played / width)), samples=width, demonstrations="")
     if run.algorithm.needs.rewards != "zero-sum":
         what = f"the team fine-tuned on the best of {width} joint answers (RAFT), from as many played, without RL"
@@ -180,7 +185,7 @@ def _supervised(run: Experiment) -> Iterator[Contender]:
 
 def _one_turn(run: Experiment) -> Iterator[Contender]:
     one = _in_one_round(run)
-    if one.task != run.task:
+    if one.task != run.task and run.algorithm.needs.rounds <= 1:
         costs = next((name for name, (topology, _) in WAYS.items() if topology == run.topology), "")
         what = "trained as the team, without feedback and further turns"
         yield Contender(ONE_TURN, what, one, costs)
@@ -203,12 +208,18 @@ def _swapped(run: Experiment, agents: Sequence[AgentId]) -> Iterator[Contender]:
 
 def _reworded(run: Experiment, words: str) -> Iterator[Contender]:
     """A/A pairs with the team and its untrained self: the same prompts in other words."""
-    words = words or (EMBEDDED if isinstance(run.task, REWORDABLE) else "")
+    words = words or (EMBEDDED if _as_worded(run.task) else "")
     if words and not run.reworded:
         other = replace(run, reworded=words)
         what = "with the same prompts in other words"
         yield Contender(UNTRAINED_REWORDED, f"the untrained team, {what}", replace(other, steps=0))
         yield Contender(REWORDED, f"trained as the team, {what}", other, extra=True)
+
+
+def _as_worded(task: TaskConfig) -> bool:
+    """Whether there are other words for the prompts of a task: for those that come with it, not for a user's own."""
+    prompts = getattr(task, "prompts", None)
+    return isinstance(task, REWORDABLE) and (prompts is None or prompts == type(prompts)())
 
 
 def left_out(run: Experiment, agents: Sequence[AgentId], single: str = "") -> str:

@@ -99,8 +99,8 @@ def _played(place: Path, experiment: Experiment, run: Run, when: str) -> Played:
 
 
 def _spent(run: Run, what: str, when: str) -> float:
-    """Tokens or seconds of training until an evaluation: of the warm start, and of all steps before it."""
-    warm = [] if when == "before" else [line for line in run.warm if "epoch" not in line.record]
+    """Tokens or seconds of training until an evaluation: of the warm start with its epochs, and of all steps before."""
+    warm = () if when == "before" else run.warm
     steps = [line for line in run.steps if line.record["step"] < _step_of(when)]
     counts = [line.record.get(what, 0) for line in (*warm, *steps)]
     return sum(count for count in counts if is_number(count))

@@ -34,8 +34,8 @@ from madrigal.rollouts.branching import Branching
 from madrigal.rollouts.task import Task
 from madrigal.runs.signals import stop_on_signals
 from madrigal.tasks.own import CustomTask
-from madrigal.tasks.reworded import read_words
 from madrigal.training.checks import open_checked_task
+from madrigal.training.demonstrations import read_demonstrations
 from madrigal.training.held_out import Callback, NullCallback, held_out
 from madrigal.training.train import train_experiment
 from madrigal.types import AgentId, ConfigError
@@ -123,8 +123,6 @@ def open_comparison(
         for contender in contenders(run, agents, single, words):
             if contender.name == SINGLE and isinstance(contender.run.task, CustomTask):
                 _check_own_single(run, task, contender.run)
-    if words:
-        read_words(words)
     comparison = Comparison(
         run, folder, agents, tuple(dict.fromkeys(seeds)), samples, single, tuple(only), tuple(also), words
     )
@@ -133,11 +131,20 @@ def open_comparison(
         raise ConfigError(
             f"compare: there is no contender {', '.join(sorted(strangers))}; there are {', '.join(known)}"
         )
+    _check_tasks([contender.run for contender in comparison.contenders(comparison.seeds[0])])
     for seed in comparison.seeds:
         for contender in comparison.contenders(seed):
             if not contender.swapped:  # its settings are the team's, and where that lies
                 _check_same_settings(comparison, contender, comparison.place(seed, contender.name))
     return comparison
+
+
+def _check_tasks(runs: Sequence[Experiment]) -> None:
+    """Finds what would end a comparison at one of its later contenders: words or demonstrations that do not fit."""
+    distinct = {repr((run.task, run.topology, run.algorithm, run.reworded, run.warm)): run for run in runs}
+    for run in distinct.values():
+        with open_checked_task(run) as task:
+            read_demonstrations(run, task)
 
 
 def _check_own_single(run: Experiment, task: Task[Any], single: Experiment) -> None:

@@ -123,7 +123,7 @@ class Learners:
             report = learner.update([own], likelihood, scale=rate / learner.optimizer.peak, sampled=False)
             return {key: value for key, value in report.items() if key in LIKELIHOOD}
 
-        return dict(zip(self.policies, map_policies(fit, self._bodies), strict=True))
+        return dict(zip(self.policies, map_policies(fit, self._bodies, in_turn=self.in_turn), strict=True))
 
     def begin_anew(self) -> None:
         """Drops the moments of all policies' optimizers; their weights stay."""

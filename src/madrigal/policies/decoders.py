@@ -248,7 +248,9 @@ class GraphDecoder(Decoder):
 def _layer_cache(keys: Float[Tensor, "Q p P d"], values: Float[Tensor, "Q p P d"], rows: int, room: int) -> _LayerCache:
     """The cache of one layer, with nothing written yet."""
     shape = (rows * keys.shape[1], room, keys.shape[-1])
-    return _LayerCache(keys.flatten(0, 1), values.flatten(0, 1), keys.new_zeros(shape), keys.new_zeros(shape))
+    # One prompt alone stays a view with gaps, and kernels know of no strides.
+    prompt_keys, prompt_values = (table.flatten(0, 1).contiguous() for table in (keys, values))
+    return _LayerCache(prompt_keys, prompt_values, keys.new_zeros(shape), keys.new_zeros(shape))
 
 
 def _selected(store: Tensor, rows: Tensor, written: int) -> Tensor:

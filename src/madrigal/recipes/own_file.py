@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 from madrigal.algorithms.catalog import ALGORITHMS, switch_algorithm
+from madrigal.algorithms.group_relative import GroupRelative
 from madrigal.config import Experiment, from_json, to_json
 from madrigal.recipes.embedded import own
-from madrigal.rollouts.topology import TOPOLOGIES
+from madrigal.rollouts.topology import TOPOLOGIES, Parallel
 from madrigal.tasks.own import CustomTask, module_object
 from madrigal.types import ConfigError, unknown
 
@@ -38,6 +40,20 @@ def own_experiment(path: str) -> Experiment:
     raise ConfigError(f"{file}: expected {NAME} to be an Experiment or a dict of dotted settings, got {given!r:.80}")
 
 
+def with_topology(start: Experiment, name: str) -> Experiment:
+    """The experiment with another topology.
+
+    Answers are crossed only where agents speak at once: elsewhere a recipe that crosses them does without, and says so.
+    The methods that are crossed by name stay what they are.
+    """
+    topology, algorithm = TOPOLOGIES[name][0], start.algorithm
+    by_name = ALGORITHMS[algorithm.name][0].branching.crossed
+    if isinstance(algorithm, GroupRelative) and algorithm.crossed and not (by_name or isinstance(topology, Parallel)):
+        print(f"madrigal: note: in topology {name} agents hear each other: answers are not crossed", file=sys.stderr)
+        algorithm = replace(algorithm, crossed=False)
+    return replace(start, topology=topology, algorithm=algorithm)
+
+
 def with_dotted(start: Experiment, settings: Mapping[str, Any], where: str) -> Experiment:
     """An experiment with settings changed by their dotted names, those of the command line.
 
@@ -48,10 +64,12 @@ def with_dotted(start: Experiment, settings: Mapping[str, Any], where: str) -> E
     """
     named = dict(settings)
     if isinstance(named.get("topology"), str):
-        start = replace(start, topology=_by_name("topology", TOPOLOGIES, named.pop("topology"), where)[0])
+        _check_name("topology", named["topology"], TOPOLOGIES, where)
     if isinstance(algorithm := named.get("algorithm"), str):
-        _by_name("algorithm", ALGORITHMS, named.pop("algorithm"), where)
+        _check_name("algorithm", named.pop("algorithm"), ALGORITHMS, where)
         start = replace(start, algorithm=switch_algorithm(start.algorithm, algorithm))
+    if isinstance(named.get("topology"), str):
+        start = with_topology(start, named.pop("topology"))
     data = json.loads(to_json(start))
     # Seats come last: what is not said of one is as in team.policy, on the command line too.
     for name, value in sorted(named.items(), key=lambda item: item[0].startswith(SEATS)):
@@ -70,7 +88,6 @@ def with_dotted(start: Experiment, settings: Mapping[str, Any], where: str) -> E
         raise ConfigError(f"{where}: expected numbers, texts, lists or dicts as settings ({error})") from error
 
 
-def _by_name(what: str, known: Mapping[str, Any], name: str, where: str) -> Any:
+def _check_name(what: str, name: str, known: Mapping[str, Any], where: str) -> None:
     if name not in known:
         raise ConfigError(f"{where}: {unknown(what, name, known)}")
-    return known[name]

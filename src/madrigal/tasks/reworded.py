@@ -95,15 +95,20 @@ class Reworded(PlayedAsItIs, Generic[S]):
         return text
 
 
+def in_words(task: Task[S], words: str) -> Task[S]:
+    """The task in other words, or as it is where `words` is "" (`Experiment.reworded`); needs no examples."""
+    return Reworded(task, WORDS if words == EMBEDDED else read_words(words)) if words else task
+
+
 def reworded(task: Task[S], words: str) -> Task[S]:
-    """The task in other words; as it is where `words` is "" (`Experiment.reworded`).
+    """The same, once it has been seen to change what every agent is shown.
 
     Raises:
         ConfigError: if the words cannot be read, or the prompt of an agent would stay as it is.
     """
-    if not words:
+    made = in_words(task, words)
+    if made is task:
         return task
-    made = Reworded(task, WORDS if words == EMBEDDED else read_words(words))
     for state in [task.reset(example) for example in task.examples("train")[:1]]:
         for agent in task.acting(state):
             if made.observe(state, agent, ()) == task.observe(state, agent, ()):

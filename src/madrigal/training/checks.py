@@ -55,6 +55,11 @@ def check_experiment(run: Experiment, task: Task[Any]) -> None:
     """
     check_agents(task)
     check_needs(run.algorithm, task, run.reward)
+    if run.algorithm.branching.crossed and not isinstance(run.topology, Parallel):
+        raise ConfigError(
+            "algorithm.crossed needs agents that speak at once: add --algorithm.no-crossed, or take the "
+            "parallel topology"
+        )
     check_branching(run.algorithm.branching, speaking_order(run.topology, task.agents), task.horizon)
     check_team(run, task)
     check_topology(run.topology, task)
@@ -62,8 +67,6 @@ def check_experiment(run: Experiment, task: Task[Any]) -> None:
         check_training(run, task)
     if run.reward != AS_IT_COMES and rewards_of(task) == "zero-sum":
         raise ConfigError(f"reward: the rewards of {task.name} sum up to zero; leave its weights as they come")
-    if run.algorithm.branching.crossed and not isinstance(run.topology, Parallel):
-        raise ConfigError("algorithm.crossed needs agents that speak at once; set it false, or use topology parallel")
     if run.algorithm.needs.critic and run.critic.model:
         resolve_model(run.critic.model)
     if run.evaluation.fluency not in ("", BASE):

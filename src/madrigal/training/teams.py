@@ -200,7 +200,7 @@ def fluency_model(run: Experiment) -> PolicyConfig:
 
 def holds_base(run: Experiment, config: PolicyConfig, wanted: PolicyConfig) -> bool:
     """Whether a policy by these settings holds a model as it was at first, below an adapter or because it stays so."""
-    stays = bool(config.lora.rank) or not ((config.trainable and run.steps) or run.team.start)
+    stays = bool(config.lora.rank) or not ((config.trainable and run.trains) or run.team.start)
     return stays and (config.model, config.dtype) == (wanted.model, wanted.dtype)
 
 

@@ -23,6 +23,7 @@ from madrigal.tasks.coding.task import coding_to_ask
 from madrigal.tasks.coordinating import Coordinating, coordinated
 from madrigal.tasks.discussion.debate import Debate, DebateTask
 from madrigal.tasks.own import guarded
+from madrigal.tasks.reworded import in_words
 from madrigal.tasks.trust import check_trust
 from madrigal.training.checks import open_checked_task
 from madrigal.training.teams import check_saved, sampling_budget, team_of_run, use_threads
@@ -166,7 +167,7 @@ def load_team(
     use_threads(settings.threads)
     given = None if task is None else guarded(task, "task")
     plain = _task_to_ask(settings) if given is None else given
-    asked = coordinated(plain, settings.topology)
+    asked = coordinated(in_words(plain, settings.reworded), settings.topology)
     return TrainedTeam(settings, asked, team_of_run(folder, settings, asked.agents, step), given)
 
 
