@@ -1,7 +1,7 @@
 """What Madrigal uses of transformers, PEFT and torch beyond what they document: caches, masks, layers, packed weights.
 
 Written against transformers 5.23.0 and peft 0.21.2; tests/core/test_internals.py looks whether all of it is still
-there. The names of weights in saved files, which are as good as documented, are used in `cpu` and `adapters`.
+there. The names of weights in saved files, which are as good as documented, are used in `llama` and `adapters`.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ heads; d numbers per head; Q prompts of at most P tokens.
 
 from __future__ import annotations
 
+import warnings
+from functools import cache
 from typing import Any
 
 import torch
@@ -25,7 +27,23 @@ HEADS = (32, 64, 128, 256)
 
 def available(device: torch.device, head: int) -> bool:
     """Whether these kernels run on a device, for heads of so many numbers: tests pretend to have a GPU."""
-    return triton is not None and device.type == "cuda" and torch.cuda.is_available() and head in HEADS
+    if triton is None or device.type != "cuda" or not torch.cuda.is_available() or head not in HEADS:
+        return False
+    # Triton launches on the current GPU.
+    return device.index in (None, torch.cuda.current_device()) and _compile()
+
+
+@cache
+def _compile() -> bool:
+    """Whether Triton can build a kernel here: it needs a C compiler and Python's headers."""
+    try:
+        gated(torch.zeros(1, 2, device="cuda"))
+    except Exception as error:  # noqa: BLE001 - whatever a compiler that is not there raises
+        warnings.warn(
+            f"decoding without Triton, several times slower: it cannot build kernels here ({error})", stacklevel=2
+        )
+        return False
+    return True
 
 
 def add_and_norm(

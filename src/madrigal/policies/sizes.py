@@ -31,7 +31,7 @@ class ModelSize:
         heads, kv_heads, head: of queries, of keys and values, and the numbers in each.
         vocabulary: rows of the embedding.
         normed_heads: whether queries and keys are normed.
-        written_out: whether `policies.llama` runs it, on a processor.
+        written_out: whether `policies.llama` runs it.
         recomputable: whether activations can be computed again.
         linear: by path, inputs and outputs of each linear layer but the last.
     """

@@ -199,7 +199,7 @@ def _layer(body: Body, batch: Texts, tokens: int) -> float:
 
 
 def sampling(body: Body, texts: Texts, budget: int) -> dict[str, float]:
-    """Keys and values, prompts as they are read, and logits of one batch."""
+    """Keys and values, prompts as they are read, logits of one batch, and weights packed or with adapters added."""
     size = body.size
     rows = max(1, min(texts.prompts * texts.answers, budget // texts.row))
     prompts = min(texts.prompts, -(-rows // texts.answers))
@@ -207,8 +207,10 @@ def sampling(body: Body, texts: Texts, budget: int) -> dict[str, float]:
     cached = prompts * texts.prompt + rows * texts.answer
     keys = 2.0 * size.kv_heads * size.head * size.layers * cached * wide
     mask = size.heads // size.kv_heads * prompts * texts.prompt**2
+    ready = body.written_out and (body.adapter or body.itemsize < 4)
     read = (4 * size.inner + 3 * size.width) * prompts * texts.prompt + mask
     return {
+        "weights for decoding": float(size.parameters * body.itemsize) if ready else 0.0,
         "key-value cache": keys,
         "prompts being read": float(read * body.itemsize),
         "logits": 4.0 * TABLES * rows * size.vocabulary,
