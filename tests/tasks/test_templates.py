@@ -6,12 +6,14 @@ import json
 
 import pytest
 
+from fakes.coding import PROBLEM
 from fakes.command_line import refused
 from madrigal import cli
 from madrigal.config import from_json, to_json
 from madrigal.recipes import RECIPES, recipe
 from madrigal.recipes.start import with_changes
-from madrigal.tasks.coding.prompts import CodingPrompts
+from madrigal.tasks.coding.config import Coding
+from madrigal.tasks.coding.prompts import CodingPrompts, first_prompt
 from madrigal.tasks.writing.prompts import ArxivPrompts, TldrPrompts
 from madrigal.types import ConfigError, MadrigalError
 
@@ -56,6 +58,15 @@ def test_experiments_of_before_prompts_were_settings_have_the_same_prompts() -> 
         held = json.loads(to_json(RECIPES[name]()))
         del held["task"]["prompts"]
         assert from_json(json.dumps(held)) == RECIPES[name]()
+
+
+def test_coop_smollm2_tells_each_agent_its_own_function_last() -> None:
+    task = recipe("coop-smollm2").task
+    assert isinstance(task, Coding)
+    helper, main = (first_prompt(PROBLEM, agent, prompts=task.prompts) for agent in task.agents)
+    assert helper.startswith(PROBLEM.prompt.strip()) and main.startswith(PROBLEM.prompt.strip())
+    assert helper.endswith("```python\ndef aux(x: int):\n    ...\n```")
+    assert main.endswith("```python\ndef square_up(x: int):\n    result = aux(...)\n    ...\n```")
 
 
 def test_the_help_shows_the_wording(capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,7 @@ RECIPES: dict[str, Callable[[], Experiment]] = {
     "maporl-anli-phi3-mini": debate.anli,
     "tldr-smollm2": small.tldr,
     "arxiv-smollm2": small.arxiv,
+    "coop-smollm2": small.coop,
     "tldr-qwen3-1.7b": paper.tldr,
     "arxiv-qwen3-1.7b": paper.arxiv,
     "humaneval-qwen2.5-coder-3b": paper.humaneval,

@@ -76,6 +76,14 @@ BY_HAND = {
     "syntax error in aux stops": ("def aux(x):\n    return x *", USES, 0.4, 0.6, 0.0, 0.0, 0.0),
     "an own function, then a broken main": (AUX, f"def half(x):\n    return x\n\n{USES} +", 0.4, 0.6, 0.0, 0.0, 0.0),
     "a broken extra is dropped": (AUX, f"{USES}\n\ndef half(x", 0.4, 0.6, 0.5, 1.0, 1.5),
+    # The manner of SmolLM2-135M: prose around fences, a fence that only ends, an example of use, the other's function.
+    "fences and prose": (
+        f"Here is the helper:\n\n```python\n{AUX}\n```\n\nThis function takes a number.",
+        f"{USES}\n```\n\nExample usage:\n\n```python\nprint(square_up(2))  # Output: 5\n```",
+        *(0.4, 0.6, 0.5, 1.0, 1.5),
+    ),
+    "helper writes main": (ALONE, USES, 0.0, 0.6, 0.5, 0.0, 0.0),
+    "both write main": (f"```python\n{ALONE}\n```", f"```python\n{ALONE}\n```", 0.0, 0.6, 0.5, 1.0, 0.0),
     "null byte in main": (AUX, "def square_up(x):\n    return '\x00'", 0.4, 0.6, 0.0, 0.0, 0.0),
 }
 
