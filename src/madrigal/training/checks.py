@@ -55,13 +55,13 @@ def check_experiment(run: Experiment, task: Task[Any]) -> None:
     """
     check_agents(task)
     check_needs(run.algorithm, task, run.reward)
+    check_team(run, task)
     if run.algorithm.branching.crossed and not isinstance(run.topology, Parallel):
         raise ConfigError(
             "algorithm.crossed needs agents that speak at once: add --algorithm.no-crossed, or take the "
             "parallel topology"
         )
     check_branching(run.algorithm.branching, speaking_order(run.topology, task.agents), task.horizon)
-    check_team(run, task)
     check_topology(run.topology, task)
     if run.trains:
         check_training(run, task)
