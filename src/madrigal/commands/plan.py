@@ -42,6 +42,7 @@ def plan_command(arguments: list[str]) -> int:
     if not options.trust:
         require_trust(run, options.recipe, settings, options.recipe)
     from madrigal.training.checks import open_checked_task
+    from madrigal.training.demonstrations import read_demonstrations
     from madrigal.training.held_out import held_out
     from madrigal.training.plan import make_plan, ways_out
     from madrigal.training.teams import use_threads
@@ -49,7 +50,7 @@ def plan_command(arguments: list[str]) -> int:
 
     use_threads(run.threads)
     with open_checked_task(run) as task:
-        examples = trained_examples(run, task), held_out(run, task)
+        examples = trained_examples(run, task, read_demonstrations(run, task)), held_out(run, task)
         plan = make_plan(run, task, *examples)
         console = Console()
         show_plan(console, plan)

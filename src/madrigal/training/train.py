@@ -28,7 +28,7 @@ from madrigal.runs.signals import Stop, StoppedError, stop_on_signals
 from madrigal.runs.trackers import make_tracker
 from madrigal.tasks.splits import Validated
 from madrigal.training.checks import check_prompts, open_checked_task, validates
-from madrigal.training.demonstrations import check_lengths, read_demonstrations
+from madrigal.training.demonstrations import Demonstration, check_lengths, read_demonstrations
 from madrigal.training.held_out import Callback, NullCallback, evaluate_on, held_out
 from madrigal.training.learners import check_histories, make_learning
 from madrigal.training.plan import check_plan, fitted, make_plan
@@ -82,7 +82,7 @@ def training_loop(
     checkpointer = Checkpointer(place, run, watch, task)
     if isinstance(task, Validated) and task.note:
         watch.stage(f"note: {task.note}")
-    examples = trained_examples(run, task)
+    examples = trained_examples(run, task, demonstrations)
     validation = held_out(run, task, "validation") if validates(run) else ()
     played = [*validation, *held_out(run, task)]
     plan = make_plan(run, task, examples, played)
@@ -224,9 +224,9 @@ def _play(
     return numbered(played)  # each call of `rollout_groups` numbers its answers from 0
 
 
-def trained_examples(run: Experiment, task: Task[Any]) -> list[Example]:
+def trained_examples(run: Experiment, task: Task[Any], given: Sequence[Demonstration] = ()) -> list[Example]:
     """The distinct examples of all steps and of the warm start: the first pass over the data meets them all."""
-    examples, given = task.examples("train"), read_demonstrations(run, task)
+    examples = task.examples("train")
     count = max(run.steps * run.prompts, 0 if given else run.warm.examples)
     met = [*examples_of(0, examples, min(count, len(examples)), run.seed), *(one.example for one in given)]
     return list({example.id: example for example in met}.values())
