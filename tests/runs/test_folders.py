@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from madrigal.runs.folders import PREVIOUS, held, held_free, is_part
+from madrigal.runs.signals import ending_cleanly
 from madrigal.types import ConfigError
 
 HOLD = """
@@ -129,3 +132,20 @@ def test_files_that_are_no_run_are_never_replaced(tmp_path: Path) -> None:
     with held(tmp_path / "thesis", beside=True) as place:
         (place.folder / "experiment.json").write_text("{}")
     assert content(tmp_path / "thesis") == {"chapter.txt": "years of work"}
+
+
+@pytest.mark.parametrize("call", ["open", "ftruncate"])
+def test_a_signal_while_the_lock_is_taken_leaves_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    real = getattr(os, call)
+
+    def interrupted(*arguments: object) -> object:
+        result = real(*arguments)
+        signal.raise_signal(signal.SIGTERM)
+        return result
+
+    monkeypatch.setattr(os, call, interrupted)
+    with ending_cleanly(), pytest.raises(SystemExit) as ended, held(tmp_path / "runs" / "new"):
+        pytest.fail("the signal was forgotten")
+    assert ended.value.code == 143 and not list(tmp_path.iterdir())

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from madrigal.runs.signals import postponed
 from madrigal.types import ConfigError
 
 LOCK, PREVIOUS = ".lock", ".previous"
@@ -79,8 +80,10 @@ def held(folder: Path, *, resume: bool = False, overwrite: bool = False, beside:
         ConfigError: if another process writes there, or the folder is not empty and neither of these was chosen.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    lock = _locked(folder)
+    lock = None
     try:
+        with postponed():
+            lock = _locked(folder)
         _restore(folder)
         entries = _names(folder)
         begun = EXPERIMENT in entries
@@ -93,9 +96,10 @@ def held(folder: Path, *, resume: bool = False, overwrite: bool = False, beside:
         finally:
             place.leave()
     finally:
-        # Who has opened this file meanwhile sees that it is no longer the one of that name, and opens the next.
-        (folder / LOCK).unlink(missing_ok=True)
-        os.close(lock)
+        if lock is not None:
+            # Who has opened this file meanwhile sees that it is no longer the one of that name, and opens the next.
+            (folder / LOCK).unlink(missing_ok=True)
+            os.close(lock)
         for path in made:
             with contextlib.suppress(OSError):  # it is not empty
                 path.rmdir()

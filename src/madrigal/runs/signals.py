@@ -36,6 +36,16 @@ def stop_on_signals() -> Iterator[Stop]:
         yield lambda: came
 
 
+@contextmanager
+def postponed() -> Iterator[None]:
+    """A signal that comes within is answered when the context is left: what is begun here is known when it ends."""
+    came: list[int] = []
+    with _handled((signal.SIGINT, *ENDING), lambda signum, frame: came.append(signum)):
+        yield
+    if came:
+        signal.raise_signal(came[0])
+
+
 def end(signum: int, frame: Any) -> None:
     """Ends the process through every `finally`, so that nothing is left behind."""
     if signum == signal.SIGINT:
