@@ -42,6 +42,7 @@ class LocalPolicy:
         model: the whole model; for an adapter, the PEFT model that also holds its siblings.
         adapter: PEFT's name of this policy's adapter, "" for a whole model.
         version: updates that the weights have seen.
+        config: the settings that it was loaded by.
     """
 
     name: str
@@ -51,6 +52,7 @@ class LocalPolicy:
     trainable: bool = True
     version: int = 0
     chat_template: bool = True
+    config: PolicyConfig = field(default_factory=PolicyConfig)
     _reference: Any = field(default=None, repr=False)
 
     @property
@@ -271,9 +273,9 @@ def load_policy(
     check_rows(model, tokenizer, config.model)
     if not config.lora.rank:
         model.requires_grad_(config.trainable)
-        return LocalPolicy(name, model, tokenizer, trainable=config.trainable)
+        return LocalPolicy(name, model, tokenizer, trainable=config.trainable, config=config)
     model = new_adapter(model, adapter_name(name), config.lora, seed).eval()
-    return LocalPolicy(name, model, tokenizer, adapter=adapter_name(name), trainable=config.trainable)
+    return LocalPolicy(name, model, tokenizer, adapter_name(name), config.trainable, config=config)
 
 
 def load_saved_adapter(
@@ -288,7 +290,7 @@ def load_saved_adapter(
     tokenizer = load_tokenizer(str(folder), config.pad_token)
     model = load_adapter(load_model(config, device) if base is None else base, adapter_name(name), folder).eval()
     check_rows(model, tokenizer, str(folder))
-    return LocalPolicy(name, model, tokenizer, adapter=adapter_name(name), trainable=False)
+    return LocalPolicy(name, model, tokenizer, adapter=adapter_name(name), trainable=False, config=config)
 
 
 def advice(name: str) -> str:

@@ -52,6 +52,25 @@ def pick_device(name: str) -> torch.device:
 
 def make_team(config: TeamConfig, agents: tuple[AgentId, ...], seed: int) -> Team:
     """Loads the policies of a team; adapters on the same model share one copy of it."""
+    load = _loader(config, seed)
+    return _seated(config, agents, load)
+
+
+def make_policy(config: TeamConfig, agents: tuple[AgentId, ...], seed: int, name: str) -> LocalPolicy:
+    """Loads one policy of a team, as `make_team` does."""
+    seats = [seat for seats in _seating(config, agents) for seat in seats.values()]
+    policy = _loader(config, seed)(*next(seat for seat in seats if seat[0] == name))
+    policy.chat_template = config.chat_template
+    return policy
+
+
+def seat_names(config: TeamConfig, agents: Sequence[AgentId]) -> tuple[str, ...]:
+    """The names of all policies of a team that learn."""
+    seats = (seat for seats in _seating(config, agents) for seat in seats.values())
+    return tuple(dict.fromkeys(name for name, chosen, _ in seats if chosen.trainable))
+
+
+def _loader(config: TeamConfig, seed: int) -> Callable[[str, PolicyConfig, str], LocalPolicy]:
     device = pick_device(config.device)
     bases: dict[tuple[str, str], Any] = {}
 
@@ -65,7 +84,7 @@ def make_team(config: TeamConfig, agents: tuple[AgentId, ...], seed: int) -> Tea
             load_weights(policy, Path(config.start) / place)
         return policy
 
-    return _seated(config, agents, load)
+    return load
 
 
 def load_weights(policy: LocalPolicy, folder: Path) -> None:
@@ -108,26 +127,28 @@ def load_saved_team(folder: Path, config: TeamConfig, agents: tuple[AgentId, ...
 def _seated(
     config: TeamConfig, agents: Sequence[AgentId], load: Callable[[str, PolicyConfig, str], LocalPolicy]
 ) -> Team:
-    """Seats what `load` makes of a name, settings and the folder of a saved team that it may lie in.
+    """Seats what `load` makes of a name, settings and the folder of a saved team that it may lie in."""
+    seating = _seating(config, agents)
+    policies = {seat[0]: load(*seat) for seat in dict.fromkeys(s for seats in seating for s in seats.values())}
+    for policy in policies.values():
+        policy.chat_template = config.chat_template
+    rounds = [{agent: policies[name] for agent, (name, *_) in seats.items()} for seats in seating]
+    return Team(rounds[0], config.shared, tuple(rounds[1:]))
+
+
+def _seating(config: TeamConfig, agents: Sequence[AgentId]) -> list[dict[AgentId, tuple[str, PolicyConfig, str]]]:
+    """For each round the name, settings and folder of every agent's policy.
 
     Who does not learn is the same in every round.
     """
-    rounds: list[dict[AgentId, LocalPolicy]] = []
-    for index in range(config.rounds):
-        if config.shared:
-            seats = dict.fromkeys(agents, load(folder_of("team", index), config.policy, folder_of(agents[0], index)))
-        else:
-            chosen = {agent: config.seats.get(agent, config.policy) for agent in agents}
-            seats = {
-                agent: load(folder_of(agent, index), chosen[agent], folder_of(agent, index))
-                if chosen[agent].trainable or not index
-                else rounds[0][agent]
-                for agent in agents
-            }
-        for policy in seats.values():
-            policy.chat_template = config.chat_template
-        rounds.append(seats)
-    return Team(rounds[0], config.shared, tuple(rounds[1:]))
+    if config.shared:
+        names = [(folder_of("team", index), folder_of(agents[0], index)) for index in range(config.rounds)]
+        return [dict.fromkeys(agents, (name, config.policy, place)) for name, place in names]
+    chosen = {agent: config.seats.get(agent, config.policy) for agent in agents}
+    return [
+        {agent: (name := folder_of(agent, index if one.trainable else 0), one, name) for agent, one in chosen.items()}
+        for index in range(config.rounds)
+    ]
 
 
 def _load_saved(

@@ -30,10 +30,11 @@ from madrigal.tasks.splits import Validated
 from madrigal.training.checks import check_prompts, open_checked_task, validates
 from madrigal.training.demonstrations import Demonstration, check_lengths, read_demonstrations
 from madrigal.training.held_out import Callback, NullCallback, evaluate_on, held_out
-from madrigal.training.learners import check_histories, make_learning
+from madrigal.training.learners import check_histories
 from madrigal.training.plan import check_plan, fitted, make_plan
 from madrigal.training.saving import Checkpointer, is_due
-from madrigal.training.teams import make_fluency, make_team, open_rollout_workers, reads_fluency, use_threads
+from madrigal.training.site import Site, open_site
+from madrigal.training.teams import make_fluency, make_team, reads_fluency, use_threads
 from madrigal.training.warm import row_in_words, warm_start
 from madrigal.types import Completion, Example, Group, Point
 
@@ -78,6 +79,11 @@ def training_loop(
     """
     watch, run = watch or NullCallback(), with_absolute_places(run)
     use_threads(run.threads)
+    with open_site(run, task, place.folder.name, watch.stage) as site:
+        return _train(task, run, place, site, watch, stop)
+
+
+def _train(task: Task[Any], run: Experiment, place: Held, site: Site, watch: Callback, stop: Stop | None) -> int:
     demonstrations = read_demonstrations(run, task)
     checkpointer = Checkpointer(place, run, watch, task)
     if isinstance(task, Validated) and task.note:
@@ -94,7 +100,7 @@ def training_loop(
     team = make_team(run.team, task.agents, run.seed)
     check_prompts(run, task, team, [*examples, *played])
     check_lengths(demonstrations, team, run.sampling.max_new_tokens)
-    learning = make_learning(fitted(run, plan), team, in_turn=plan.batches.in_turn)
+    learning = site.learning(fitted(run, plan), team, in_turn=plan.batches.in_turn)
     if run.steps and run.optimizer.lr is None:
         watch.stage(f"note: learning rate {rates_in_words(team.trainable)}; --optimizer.lr sets another")
     check_histories(run, task, learning.critics, examples)
@@ -105,10 +111,13 @@ def training_loop(
     partners = Partners(run.team.partners, team.seats, run.sampling, plan.batches.sampling)
     memory, step = checkpointer.restore(log, learning, partners)  # only now: what cannot be loaded leaves no run behind
     signals, ended = stop_on_signals() if stop is None else nullcontext(stop), False
-    workers = open_rollout_workers(run, task, team, plan.batches.sampling)
+    workers = site.rollout_workers(run, task, team, plan.batches.sampling)
     with workers as (speak, judge), signals as interrupted:
         stoppable = _until(interrupted, speak)
-        evaluate = _Evaluator(run, task, stoppable, judge, log, watch, place, fluency)
+        evaluate = _Evaluator(run, task, stoppable, judge, log, watch, place, fluency, site.lanes)
+        plays = site.played(
+            lambda step, speak: _play(run, task, step, partners, speak, judge, paid, site.lanes), speak, run.steps
+        )
         try:
             if run.trains and (missing := checkpointer.missing_evaluation(step)):
                 evaluate(missing, step)
@@ -116,7 +125,7 @@ def training_loop(
                 judging = rewarded(judge, task, run.topology, run.reward, fluency=paid)
                 given = demonstrations or examples_of(0, task.examples("train"), run.warm.examples, run.seed)
                 watch.stage("warm start")
-                for row in warm_start(run, task, learning, given, stoppable, judging, interrupted):
+                for row in warm_start(run, task, learning, given, stoppable, judging, interrupted, site.lanes):
                     log.warm(row)
                     watch.stage(row_in_words(row))
                 checkpointer.end_warm_start(memory)
@@ -132,11 +141,11 @@ def training_loop(
                 began = time.perf_counter()
                 with checkpointer.saving_on_error(step, memory):
                     partners.remember(step)
-                    groups = learning.read(_play(run, task, step, partners, speak, judge, paid))
+                    groups = learning.read(plays(step))
                     stages, memory = run.algorithm.credit(groups, memory)
                     rate = run.optimizer.scale(step, run.steps) * checkpointer.rate
                     updates = learning.update(groups, stages, rate)
-                # sync: the engines of local policies read the learners' own weights, and `logprob_mismatch` proves it.
+                # sync: the site has given the new weights to who speaks with them, and `logprob_mismatch` proves it.
                 record = step_record(step, time.perf_counter() - began, groups, stages, updates)
                 record |= reported(run.algorithm, memory)
                 record |= {"step_backs": checkpointer.step_backs} if checkpointer.step_backs else {}
@@ -200,6 +209,7 @@ def _play(
     speak: Generate,
     judge: Judge,
     fluency: Fluency | None,
+    lanes: int = 1,
 ) -> list[Group[Any]]:
     examples = examples_of(step, task.examples("train"), run.prompts, run.seed)
     origins = [Point(example.id, task.reset(example)) for example in examples]
@@ -218,7 +228,7 @@ def _play(
         group
         for table in partners.matchups(origins, speak, (run.seed, step))
         for group in rollout_groups(
-            task, run.topology, table.origins, run.algorithm.branching, table.speak, judging, table.key
+            task, run.topology, table.origins, run.algorithm.branching, table.speak, judging, table.key, lanes
         )
     ]
     return numbered(played)  # each call of `rollout_groups` numbers its answers from 0
@@ -244,10 +254,11 @@ class _Evaluator:
     watch: Callback
     place: Held
     fluency: Fluency | None
+    lanes: int
 
     def __call__(self, when: str, step: int) -> None:
         self.watch.stage(f"evaluating {when}")
-        result, shown = evaluate_on(self.task, self.run, self.speak, self.judge, fluency=self.fluency)
+        result, shown = evaluate_on(self.task, self.run, self.speak, self.judge, "test", self.fluency, self.lanes)
         self.log.evaluation(when, dataclasses.asdict(result), shown, step)
         self.place.settle()
         self.watch.evaluated(when, result)
@@ -255,7 +266,7 @@ class _Evaluator:
     def validate(self, step: int) -> float:
         """Plays the validation split after a step, and returns the normalized return."""
         self.watch.stage(f"validating after step {step}")
-        result, shown = evaluate_on(self.task, self.run, self.speak, self.judge, "validation", self.fluency)
+        result, shown = evaluate_on(self.task, self.run, self.speak, self.judge, "validation", self.fluency, self.lanes)
         self.log.validation(dataclasses.asdict(result), shown, step)
         self.watch.evaluated(f"validation-{step}", result)
         return result.return_percent
