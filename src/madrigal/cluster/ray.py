@@ -13,7 +13,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from madrigal.types import ConfigError, EngineError
 NAMESPACE = "madrigal"
 PATIENCE = 5.0  # seconds that an address has to answer
 SEATED = 120.0  # seconds in which a process must have started
-STORE = 256 << 20  # bytes of shared memory of a cluster on this machine alone, at least
+LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0" is Ray's word for listening on 127.0.0.1 alone
 
 
 @contextmanager
@@ -51,10 +51,10 @@ def ray_cluster(config: ClusterConfig, run: str, learners: int, version: str) ->
         _connect(ray, config)
     host = RayHost(ray)
     try:
-        if config.address != "local":
-            host.check_versions(version)
         host.check_room(config, learners)
-        with host.named(run):
+        with nullcontext() if config.address == "local" else host.named(run):  # that one is this run's alone
+            if config.address != "local":
+                host.check_versions(version)
             yield host
     finally:
         host.end()
@@ -63,16 +63,26 @@ def ray_cluster(config: ClusterConfig, run: str, learners: int, version: str) ->
 
 
 def _environment(config: ClusterConfig) -> None:
-    """What Ray reads when it is imported: a token, and for a cluster of one machine 127.0.0.1 alone."""
-    if "ray" in sys.modules:
-        return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # no GPU asked for, none seen
+    """What Ray reads when it is imported: a token, and for a cluster of one machine 127.0.0.1 alone.
+
+    Raises:
+        ConfigError: if it was imported without, and did not begin a cluster itself.
+    """
+    wanted = {"RAY_AUTH_MODE": "token"}
     if config.address == "local":
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-        # Ray's word for machines where it must not listen on other addresses.
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        wanted[LOOPBACK] = "0"
+    if "ray" not in sys.modules:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # no GPU asked for, none seen
+        os.environ |= {name: value for name, value in wanted.items() if not (name in os.environ and config.open)}
+        if config.address == "local":
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    elif not sys.modules["ray"].is_initialized() and any(os.environ.get(n) != value for n, value in wanted.items()):
+        raise ConfigError(
+            "cluster: Ray was imported before, without a token and for all addresses; set "
+            f"{' '.join(f'{name}={value}' for name, value in wanted.items())} before python starts, or call ray.init "
+            "yourself"
+        )
 
 
 def _connect(ray: Any, config: ClusterConfig) -> None:
@@ -211,10 +221,14 @@ class RayHost:
             options["resources"] = {_resource(place.node, self.ray.cluster_resources()) or place.node: 0.001}
         else:
             options["scheduling_strategy"] = "SPREAD"
-        remote = RayRemote(self.ray, self.ray.remote(_Holder).options(**options).remote(), place.name)
-        remote.make(make, args)
+        remote = RayRemote(self.ray, self.process(options), place.name)
         self._started = [one for one in self._started if not one.ended] + [remote]
+        remote.make(make, args)
         return remote
+
+    def process(self, options: Mapping[str, Any]) -> Any:
+        """A new actor that holds nothing yet."""
+        return self.ray.remote(_Holder).options(**options).remote()
 
     def share(self, value: Any) -> RayShared:
         return RayShared(self.ray.put(value))

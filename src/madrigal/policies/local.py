@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from madrigal.policies.token_pieces import TokenPieces
 from madrigal.settings import PolicyConfig
 from madrigal.types import ConfigError, EngineError, Messages
 
+SWITCHING = RLock()  # held by whoever switches adapters where several threads may read with one model
 STARTER = "starter:"
 EXPECTED = (
     "starter:small, starter:large, a name of `madrigal models`, a local folder, a .gguf file or a reachable hub name"

@@ -1,0 +1,135 @@
+"""Whole tiny runs whose workers and learners live elsewhere: the same numbers, whatever is lost on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes.hosts import InProcess, in_process, losing
+from fakes.runs import assert_equal, numbers, tiny_run, trained, weights
+from madrigal.algorithms.actor_critic import MAPPO
+from madrigal.algorithms.group import GroupRelative
+from madrigal.config import Experiment
+from madrigal.runs.log import read_lines
+from madrigal.settings import ClusterConfig, Lora, RecordsConfig, WarmConfig
+from madrigal.types import EngineError, TrainingError
+
+TASK = """
+from madrigal.rollouts.task import SingleRound
+from madrigal.types import Example
+
+def reward(example, said):
+    text = said["ann"] + said["bob"]
+    return 2 * sum(ord(c) % 2 for c in text) / max(1, len(text))
+
+words = ["a", "bb", "ccc", "dddd", "eeeee", "ffffff"]
+train, test = (tuple(Example(f"{split}-{n}", {"word": w}) for n, w in enumerate(words)) for split in ("train", "test"))
+task = SingleRound("odd", ("ann", "bob"), train, test, lambda example, agent: f"{agent}, {example.data['word']}!",
+                   reward, best_return=2.0)
+"""
+ALGORITHM = GroupRelative(width=3, kl=0.01)
+Run = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def plain(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    """Three steps on an own task, in one process."""
+    home = tmp_path_factory.mktemp("odd")
+    (home / "odd.py").write_text(TASK)
+    return tiny_run(
+        model_folder, f"{home}/odd.py:task", ALGORITHM, steps=3, prompts=4, records=RecordsConfig(transcripts=99)
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(plain: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(plain, tmp_path_factory.mktemp("alone") / "run")
+
+
+@pytest.fixture
+def spread(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Trains on a host in this process."""
+
+    def train(run: Experiment, host: InProcess, workers: int = 1, **settings: Any) -> Path:
+        with in_process(monkeypatch, host):
+            cluster = ClusterConfig("local", workers, **settings)
+            return trained(replace(run, cluster=cluster), tmp_path / f"run{len(list(tmp_path.iterdir()))}")
+
+    return train
+
+
+def said(folder: Path) -> list[Any]:
+    """Who said what to what, in every episode of training."""
+    return [
+        (line["step"], line["example"], [(turn["agent"], turn["text"]) for turn in line["turns"]])
+        for line in read_lines(folder / "episodes.jsonl")
+        if "evaluation" not in line
+    ]
+
+
+def test_one_worker_makes_the_very_numbers_of_one_process(plain: Experiment, alone: Path, spread: Run) -> None:
+    host = InProcess()
+    other = spread(plain, host)
+    assert numbers(other) == numbers(alone)
+    assert_equal(weights(other), weights(alone))
+    assert sorted(host.started) == ["ann", "bob", "rollout worker 1"]
+
+
+@pytest.mark.parametrize(("workers", "lanes"), [(2, 1), (4, 1), (1, 2)])
+def test_several_workers_and_lanes_play_the_same_and_learn_the_same_to_rounding(
+    plain: Experiment, alone: Path, spread: Run, workers: int, lanes: int
+) -> None:
+    other = spread(plain, InProcess(), workers, lanes=lanes)
+    assert said(other) == said(alone)
+    for one, two in zip(numbers(other), numbers(alone), strict=True):
+        assert one == pytest.approx(two, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("method", ["answer", "judge", "after answer"])
+def test_a_worker_lost_in_any_call_changes_nothing(plain: Experiment, alone: Path, spread: Run, method: str) -> None:
+    host = InProcess(losing(4, "rollout worker 1", method, every=2))
+    other = spread(plain, host)
+    assert host.started.count("rollout worker 1") == 5
+    assert numbers(other) == numbers(alone)
+    assert_equal(weights(other), weights(alone))
+
+
+@pytest.mark.parametrize(("method", "every"), [("update", 2), ("after update", 2), ("weights", 2), ("state", 1)])
+def test_a_learner_lost_in_any_call_repeats_its_updates_to_the_same_weights(
+    plain: Experiment, alone: Path, spread: Run, method: str, every: int
+) -> None:
+    host = InProcess(losing(1, "ann", method, every=every))
+    other = spread(plain, host)
+    assert host.started.count("ann") == 2
+    assert numbers(other) == numbers(alone)
+    assert_equal(weights(other), weights(alone))
+
+
+def test_what_is_lost_again_and_again_ends_the_run_in_one_line(plain: Experiment, spread: Run) -> None:
+    with pytest.raises(EngineError, match="rollout worker 1 was lost 5 times in one call"):
+        spread(plain, InProcess(losing(99, "rollout worker 1", "answer")))
+    with pytest.raises(TrainingError, match="the learner of ann was lost 5 times in one call"):
+        spread(plain, InProcess(losing(99, "ann", "update")))
+
+
+def test_adapters_on_one_model_and_a_warm_start(plain: Experiment, spread: Run, tmp_path: Path) -> None:
+    policy = replace(plain.team.policy, lora=Lora(rank=2))
+    run = replace(plain, team=replace(plain.team, policy=policy), warm=WarmConfig(examples=3, samples=2, epochs=1))
+    alone = trained(run, tmp_path / "alone")
+    other = spread(run, InProcess(losing(1, "bob", "update", every=3)))
+    assert numbers(other) == numbers(alone)
+    assert_equal(weights(other), weights(alone))
+
+
+def test_critics_learn_elsewhere_too(plain: Experiment, spread: Run, tmp_path: Path) -> None:
+    run = replace(plain, algorithm=MAPPO)
+    alone = trained(run, tmp_path / "alone")
+    host = InProcess(losing(1, "critic-joint", "update", every=2))
+    other = spread(run, host)
+    assert host.started.count("critic-joint") == 2
+    assert numbers(other) == numbers(alone)
+    assert_equal(weights(other), weights(alone))
