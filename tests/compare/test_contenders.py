@@ -198,10 +198,12 @@ def test_supervised_on_the_best_of_n_plays_as_many_joint_answers_as_the_team() -
     found = of(run)
     warm = found[SUPERVISED].run.warm
     assert (warm.examples * warm.samples, warm.samples) == (10 * 4 * 8, 8) and not warm.demonstrations
-    played = of(replace(run, warm=WarmConfig(examples=16, samples=4)))[SUPERVISED].run.warm
+    plays = WarmConfig(examples=16, samples=4)
+    played = of(replace(run, warm=plays))[SUPERVISED].run.warm
     assert played.examples * played.samples == 10 * 4 * 8 + 16 * 4  # demonstrations are not played
     assert found["team"].run.warm == found["team, no baseline"].run.warm == run.warm
-    assert found["tuned single model"].run.warm == replace(run.warm, demonstrations="")
+    assert found["tuned single model"].run.warm == WarmConfig()
+    assert of(replace(run, warm=plays))["tuned single model"].run.warm == plays
     assert not any(found[name].run.trains for name in ("untrained team", "sequential", "discussion", "single model"))
     assert not with_base(run, PAIR, "concise", Path("team")).trains
     assert SUPERVISED not in of(recipe("kuhn"), ("first", "second"))

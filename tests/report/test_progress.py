@@ -70,7 +70,9 @@ def test_warnings_come_at_once_and_also_when_quiet() -> None:
         watch.step(record(2, **{"update/ann/kl": 1.1}))
         watch.evaluated("after", evaluation(2450.0))
     first, second = output(console).splitlines()
-    assert first.startswith("WARNING: step 3, KL jump: policy ann: KL is 0.9 and 1.1 nats per token in two steps, from 0")
+    assert first.startswith(
+        "WARNING: step 3, KL jump: policy ann: KL is 0.9 and 1.1 nats per token in two steps, from 0"
+    )
     assert second.startswith("WARNING: return out of range: held-out examples return 2450 %")
 
 

@@ -139,7 +139,7 @@ def _alone(run: Experiment, agents: Sequence[AgentId], single: str) -> Iterator[
         team=team,
         sampling=sampling,
         algorithm=algorithm,
-        warm=replace(run.warm, demonstrations=""),  # which are the team's
+        warm=WarmConfig() if run.warm.demonstrations else run.warm,  # demonstrations are the team's
     )
     yield Contender(SINGLE, f"{model} does it all, not trained", replace(tuned, steps=0))
     yield Contender(TUNED, f"{model} does it all, trained alone: GRPO's group baseline", tuned, costs=SINGLE)
