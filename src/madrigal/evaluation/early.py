@@ -17,8 +17,8 @@ Record = Mapping[str, Any]
 Raised = tuple[str, str, str]  # the alarm's name, whose it is ("" for the whole run), its text
 
 NO_ADVANTAGE_STEPS = 3  # in a row, with advantage 0 in every answer
-# Nats per token: above the step before a jump; away from the reference. In two steps in a row, because the estimate of a
-# single step may be one token that the reference finds a thousand times as likely.
+# Nats per token: above the step before a jump; away from the reference. In two steps in a row, because the estimate of
+# a single step may be one token that the reference finds a thousand times as likely.
 KL_RISE, KL = 0.5, 1.5
 ENTROPY_RISE = 1.35  # times what it was in the first step
 ENTROPY_FALL = 0.5  # part of what it was in the step before
