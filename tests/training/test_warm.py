@@ -27,7 +27,7 @@ from madrigal.training import warm as module
 from madrigal.training.checks import open_checked_task
 from madrigal.training.demonstrations import episodes_of, read_demonstrations
 from madrigal.training.held_out import NullCallback, evaluate_run, held_out
-from madrigal.training.learners import make_learning
+from madrigal.training.learner_factory import make_learning
 from madrigal.training.plan import make_plan
 from madrigal.training.teams import make_team
 from madrigal.training.train import train_experiment, trained_examples
