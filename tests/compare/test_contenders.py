@@ -277,6 +277,17 @@ def test_an_own_task_says_how_one_agent_does_it_all_by_single(tmp_path: Path) ->
     assert alone(one.task) is None  # nobody is less than one
 
 
+def test_an_own_task_that_hides_answers_is_not_revised(tmp_path: Path) -> None:
+    """Or the model would give a second answer to the same prompt, in a row that says it has read the first."""
+    hides = 'from dataclasses import replace\nsingle = replace(single, quote=lambda turn, listener: "")\n'
+    (tmp_path / "shown.py").write_text(pairs.SINGLE)
+    (tmp_path / "hidden.py").write_text(f"{pairs.SINGLE}\n{hides}")
+    revising = {"single model, revising", "tuned single model, revising"}
+    for name, kept in (("shown", revising), ("hidden", set())):
+        run = replace(own(f"{tmp_path / f'{name}.py'}:task"), topology=Sequential())
+        assert revising & of(run, ("ann", "bob")).keys() == kept
+
+
 @pytest.mark.parametrize("name", ["tldr", "arxiv", "gsm8k", "debate", "office"])
 def test_every_contender_of_a_recipe_can_be_opened(name: str) -> None:
     run = recipe(name)
