@@ -28,7 +28,7 @@ from madrigal.rollouts.play import Generate, Judge
 from madrigal.rollouts.task import Task
 from madrigal.settings import ClusterSeat, PolicyConfig
 from madrigal.tasks.own import IN_MEMORY, CustomTask
-from madrigal.training.learners import make_critic, make_learner, make_learning
+from madrigal.training.learner_factory import make_critic, make_learner, make_learning
 from madrigal.training.teams import make_policy, open_rollout_workers, pick_device, seat_names, use_threads
 from madrigal.training.workers import RolloutWorker, Workers
 from madrigal.types import AgentId, ConfigError, Group
@@ -48,7 +48,7 @@ class Site(Protocol):
     def lanes(self) -> int: ...
 
     def learning(self, run: Experiment, team: Team, *, in_turn: bool) -> Learners:
-        """Everything that learns (`training.learners.make_learning`)."""
+        """Everything that learns (`training.learner_factory.make_learning`)."""
 
     def rollout_workers(
         self, run: Experiment, task: Task[Any], team: Team, budget: int
