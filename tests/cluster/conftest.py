@@ -30,9 +30,11 @@ def nodes() -> Iterator[Any]:
         initialize_head=True,
         head_node_args={"num_cpus": 1, "object_store_memory": STORE, "include_dashboard": False},
     )
-    for name in ("left", "right"):
-        cluster.add_node(num_cpus=1, object_store_memory=STORE, resources={name: 1}, wait=False)
+    spec = {"num_cpus": 1, "object_store_memory": STORE, "wait": False, "resources": {"place": 1}}
+    for _ in range(2):
+        cluster.add_node(**spec)
     cluster.wait_for_nodes()
+    cluster.ray = ray
     ray.init(address=cluster.address, namespace="madrigal", log_to_driver=False, logging_level="fatal")
     yield cluster
     ray.shutdown()

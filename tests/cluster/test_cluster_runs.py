@@ -14,9 +14,11 @@ from fakes.runs import assert_equal, numbers, tiny_run, trained, weights
 from madrigal.algorithms.actor_critic import MAPPO
 from madrigal.algorithms.group import GroupRelative
 from madrigal.config import Experiment
+from madrigal.learning.learner import Learner
+from madrigal.policies.local import LocalPolicy
 from madrigal.runs.log import read_lines
-from madrigal.settings import ClusterConfig, Lora, RecordsConfig, WarmConfig
-from madrigal.types import EngineError, TrainingError
+from madrigal.settings import ClusterConfig, Lora, OptimizerConfig, RecordsConfig, Sampling, WarmConfig
+from madrigal.types import Completion, EngineError, Sample, TrainingError, Turn
 
 TASK = """
 from madrigal.rollouts.task import SingleRound
@@ -133,3 +135,33 @@ def test_critics_learn_elsewhere_too(plain: Experiment, spread: Run, tmp_path: P
     assert host.started.count("critic-joint") == 2
     assert numbers(other) == numbers(alone)
     assert_equal(weights(other), weights(alone))
+
+
+def test_play_ahead_uses_the_weights_of_the_step_before_and_logs_their_age(plain: Experiment, spread: Run) -> None:
+    run = replace(plain, algorithm=replace(ALGORITHM, clip=0.2), steps=4)
+    records = numbers(spread(run, InProcess(), staleness=1))
+    assert [record["update/ann/age"] for record in records] == [0, 1, 1, 1]
+    assert [record["update/bob/age_max"] for record in records] == [0, 1, 1, 1]
+    again = numbers(spread(run, InProcess(losing(1, "rollout worker 1", "answer", every=4)), staleness=1))
+    assert again == records  # whoever is faster, and whatever is lost
+
+
+def test_the_first_steps_of_play_ahead_are_those_without(plain: Experiment, alone: Path, spread: Run) -> None:
+    run = replace(plain, algorithm=replace(ALGORITHM, clip=0.2))
+    ahead, exact = spread(run, InProcess(), staleness=2), spread(run, InProcess())
+    first = {key: value for key, value in numbers(ahead)[0].items() if "/age" not in key}
+    assert first == numbers(exact)[0]
+    assert [record["update/ann/age"] for record in numbers(ahead)] == [0, 1, 2]
+
+
+def test_older_weights_than_play_may_be_ahead_are_refused(policy: LocalPolicy) -> None:
+    learner = Learner(policy, OptimizerConfig(lr=1e-3), Sampling(), clip=0.2, staleness=1)
+    learner.policy.version = 7
+    turn = Turn("ann", (), Completion("a", (1,), (2,), (-1.0,), version=7))
+
+    def learn() -> float:
+        return learner.update([[Sample(turn, 1.0, 1.0)]], ALGORITHM.loss)["age"]
+
+    assert (learn(), learn()) == (0, 1)
+    with pytest.raises(TrainingError, match="with version 7 of the weights, the learner holds version 9; at most 1"):
+        learn()

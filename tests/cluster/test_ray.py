@@ -12,16 +12,18 @@ from typing import Any
 import pytest
 
 from fakes.runs import assert_equal, numbers, tiny_run, trained, weights
+from madrigal import __version__
 from madrigal.algorithms.actor_critic import MAPPO
 from madrigal.algorithms.group import GroupRelative
 from madrigal.algorithms.self_play import SelfPlay
-from madrigal.cluster.ray import RayRemote
+from madrigal.cluster.ray import RayHost, RayRemote, ray_cluster
 from madrigal.config import Experiment
-from madrigal.settings import ClusterConfig, PartnerConfig, RecordsConfig, Sampling
+from madrigal.settings import ClusterConfig, ClusterSeat, PartnerConfig, RecordsConfig, Sampling
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.games.kuhn import Kuhn
 from madrigal.training.held_out import NullCallback
 from madrigal.training.train import train_experiment
+from madrigal.types import ConfigError
 
 TASK = """
 from madrigal.rollouts.task import SingleRound
@@ -104,3 +106,37 @@ def test_two_turns_of_programs_in_the_sandbox_of_workers(warm: list[RayRemote], 
     [one], [two] = numbers(alone), numbers(spread)
     assert two == pytest.approx(one, rel=1e-4, abs=1e-5)
     assert one["reward"] > 0
+
+
+def test_what_the_cluster_has_not_is_refused_in_one_line(make: Make, nodes: Any) -> None:
+    def refusal(run: str = "odd", version: str = __version__, learners: int = 2, **settings: Any) -> str:
+        with pytest.raises(ConfigError) as error, ray_cluster(ClusterConfig(**settings), run, learners, version):
+            pass
+        return str(error.value)
+
+    config = ClusterConfig("auto", open=True)
+    assert "2 learners with 1 GPUs and 1 workers with 0 need 2, the cluster has 0" in refusal(
+        address="local", gpus_per_learner=1.0
+    )
+    assert "there is no node nowhere, nor one with such a resource; there are 127.0.0.1" in refusal(
+        address="local", seats={"ann": ClusterSeat("nowhere")}
+    )
+    with RayHost(nodes.ray).named("odd"):
+        assert "a run of the name odd is on this cluster already" in refusal(address=config.address, open=True)
+    assert "has madrigal" in refusal(address="auto", open=True, version="9.9")
+
+
+def test_a_node_is_lost_with_all_that_is_on_it(make: Make, warm: list[RayRemote], nodes: Any, tmp_path: Path) -> None:
+    class Unplugs(NullCallback):
+        """A watcher that ends the node of a learner after the first step."""
+
+        def step(self, record: dict[str, Any]) -> None:
+            if record["step"] == 0:
+                learner = next(one for one in warm if one.name == "ann")
+                raylet = int(Path(f"/proc/{learner.pid}/stat").read_text().rpartition(")")[2].split()[1])
+                processes = {node: node.all_processes["raylet"][0].process.pid for node in nodes.worker_nodes}
+                nodes.remove_node(next(n for n, pid in processes.items() if pid == raylet), allow_graceful=False)
+
+    run = make(GroupRelative(width=3), steps=3)
+    assert_same(both(run, tmp_path, Unplugs(), seats={"ann": ClusterSeat("place")}))
+    assert [one.name for one in warm].count("ann") == 2

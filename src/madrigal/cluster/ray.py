@@ -39,13 +39,9 @@ def ray_cluster(config: ClusterConfig, run: str, learners: int, version: str) ->
     Raises:
         ConfigError: in one line, before anything is loaded.
     """
-    _environment(config)
-    try:
-        ray: Any = importlib.import_module("ray")
-    except ImportError as error:
-        raise ConfigError(
-            "cluster: Ray is not installed; pip install 'madrigal[ray]', or leave --cluster out"
-        ) from error
+    if config.address not in ("local", "auto"):
+        _check_address(config)
+    ray = _imported(config)
     joined = ray.is_initialized()
     if not joined:
         _connect(ray, config)
@@ -62,27 +58,34 @@ def ray_cluster(config: ClusterConfig, run: str, learners: int, version: str) ->
             ray.shutdown()
 
 
-def _environment(config: ClusterConfig) -> None:
-    """What Ray reads when it is imported: a token, and for a cluster of one machine 127.0.0.1 alone.
+def _imported(config: ClusterConfig) -> Any:
+    """Ray, which reads when it is imported that it is to ask for a token, and on one machine to listen on 127.0.0.1.
 
     Raises:
-        ConfigError: if it was imported without, and did not begin a cluster itself.
+        ConfigError: if it is not there, or was imported without this and did not join a cluster itself.
     """
     wanted = {"RAY_AUTH_MODE": "token"}
     if config.address == "local":
         wanted[LOOPBACK] = "0"
-    if "ray" not in sys.modules:
+    before: Any = sys.modules.get("ray")
+    if before is None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # no GPU asked for, none seen
         os.environ |= {name: value for name, value in wanted.items() if not (name in os.environ and config.open)}
         if config.address == "local":
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    elif not sys.modules["ray"].is_initialized() and any(os.environ.get(n) != value for n, value in wanted.items()):
+    elif not before.is_initialized() and any(os.environ.get(name) != value for name, value in wanted.items()):
         raise ConfigError(
             "cluster: Ray was imported before, without a token and for all addresses; set "
             f"{' '.join(f'{name}={value}' for name, value in wanted.items())} before python starts, or call ray.init "
             "yourself"
         )
+    try:
+        return importlib.import_module("ray")
+    except ImportError as error:
+        raise ConfigError(
+            "cluster: Ray is not installed; pip install 'madrigal[ray]', or leave --cluster out"
+        ) from error
 
 
 def _connect(ray: Any, config: ClusterConfig) -> None:
@@ -92,8 +95,6 @@ def _connect(ray: Any, config: ClusterConfig) -> None:
         with _one_line("local"):
             ray.init(address="local", include_dashboard=False, **devices, **quiet)
         return
-    if config.address != "auto":
-        _check_address(config)
     with _one_line(config.address):
         ray.init(address=config.address, **quiet)
     if config.address == "auto" and not config.open and not _is_here(str(ray.get_runtime_context().gcs_address)):

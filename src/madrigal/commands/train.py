@@ -56,6 +56,8 @@ def train_command(arguments: list[str]) -> int:
         start = from_run(start, options.start)
     if options.keep:
         start = dataclasses.replace(start, evaluation=dataclasses.replace(start.evaluation, keep=options.keep))
+    if options.cluster:
+        settings = ["--cluster.address", options.cluster, *settings]
     run = with_settings(start, settings, f"madrigal train {options.recipe}", own_flags(parser))
     if not options.trust:
         require_trust(run, options.recipe, settings, resumed or options.recipe)
@@ -91,6 +93,12 @@ def _train_parser() -> argparse.ArgumentParser:
         choices=("last", "best"),
         help="whose weights become the team: the last, or those with the best return on the validation split",
     )
+    parser.add_argument(
+        "--cluster",
+        default="",
+        metavar="ADDRESS",
+        help="train on Ray: local starts it on this machine, auto or HOST:PORT joins one (docs/cluster.md)",
+    )
     parser.add_argument("--topology", choices=TOPOLOGIES, help="who hears whom within a round")
     parser.add_argument("--algorithm", default="", metavar="NAME", help="how credit is given; madrigal list has them")
     return parser
@@ -103,7 +111,8 @@ def _train(task: Task[Any], run: Experiment, place: Held, *, quiet: bool = False
     with Progress(console, run.steps, folder.name, best=task.best_return, quiet=quiet) as watch:
         signum = training_loop(task, run, place, watch=watch)
     if signum:
-        again = with_trust_flag(f"madrigal train {folder} --resume", run.task, run.records.trackers)
+        joined = f" --cluster {run.cluster.address}" if run.cluster.address else ""
+        again = with_trust_flag(f"madrigal train {folder} --resume{joined}", run.task, run.records.trackers)
         console.print(plain_text(console, f"Stopped and saved. Go on with: {again}", lines=False), soft_wrap=True)
         return exit_code(signum)
     show_run(console, run, folder, quiet=quiet)

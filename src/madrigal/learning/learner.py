@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from statistics import fmean
 from typing import Any, Literal
 
 import torch
@@ -50,16 +51,20 @@ class Learner:
         *,
         reference: Literal["", "loss", "credit"] = "",
         clip: float | None = None,
+        staleness: int = 0,
     ) -> None:
         """Prepares updates of `policy`.
 
         Args:
             reference: who reads the log-probs of the policy as it is now: nobody, the loss, or credit.
             clip: the loss's range on the ratio to the log-probs at sampling, to count the tokens beyond it.
+            staleness: how many updates the weights that sampled may lack; their version is checked then, and their
+                log-probs, which are other ones, are not.
         """
         config = with_rate(config, policy)
         self.policy, self.config, self.sampling, self.reference = policy, config, sampling, reference
-        self.clip = clip
+        self.clip, self.staleness = clip, staleness
+        self._began = list[int]()  # the versions that the last updates began with
         self.optimizer = Optimizer(f"policy {policy.name}", policy.parameters(), config)
         if reference:
             policy.keep_reference()
@@ -91,6 +96,7 @@ class Learner:
             TrainingError: if the loss or gradient is not finite, or the samples did not come from these weights; says
                 how many steps were made before.
         """
+        ages = self._ages(stages) if self.staleness and sampled else {}
         with gradient_checkpointing(self.policy.model, self.config):
             weighted = zip(stages, totals or map(total_weight, stages), strict=True)
             spoken = [(stage, total) for stage, total in weighted if _tokens(stage)]
@@ -101,7 +107,23 @@ class Learner:
                 except TrainingError as error:
                     raise TrainingError(f"{error} ({len(rows)} of {len(spoken)} optimizer steps were made)") from error
         release()
-        return means(rows) | {"logprob_mismatch": rows[0]["logprob_mismatch"]} if rows else {}
+        return means(rows) | {"logprob_mismatch": rows[0]["logprob_mismatch"]} | ages if rows else {}
+
+    def _ages(self, stages: Sequence[Sequence[Sample]]) -> dict[str, float]:
+        """How many updates the weights that answered lacked: the mean over answers, and the most.
+
+        Raises:
+            TrainingError: if that is more than may be.
+        """
+        self._began = [*self._began, self.policy.version][-self.staleness - 1 :]
+        said = {id(s.turn): s.turn.completion.version for stage in stages for s in stage if s.token_ids}
+        ages = [sum(begun > version for begun in self._began) for version in said.values()]
+        if (oldest := max(ages, default=0)) > self.staleness:
+            raise TrainingError(
+                f"policy {self.policy.name}: an answer was sampled with version {min(said.values())} of the weights, "
+                f"the learner holds version {self.policy.version}; at most {self.staleness} updates in between expected"
+            )
+        return {"age": fmean(ages), "age_max": float(oldest)} if ages else {}
 
     def _step(
         self, samples: Sequence[Sample], total: float, loss: LossFunction, scale: float, *, sampled: bool, first: bool
@@ -119,7 +141,7 @@ class Learner:
             value += self.optimizer.accumulate(loss(output, batch))
             sums = {name: sums.get(name, 0) + number for name, number in self._measures(output, batch).items()}
         measures = {name: float(number) / tokens for name, number in sums.items()}
-        if sampled and first:
+        if sampled and first and not self.staleness:
             self._check_fresh(measures["logprob_mismatch"])
         step = self.optimizer.step(value, scale)
         self.policy.version += 1
@@ -187,6 +209,7 @@ class Learner:
         """
         self.optimizer.restore(state)
         self.policy.version = state["version"]
+        self._began = []
 
 
 def read_each(

@@ -106,8 +106,10 @@ class RemoteLearner:
     def restore(self, state: dict[str, Any]) -> None:
         """See `Learner.restore`."""
         self._call("do", "restore", (state,), {})
-        self.state_before, self.since = state, []
         self._follow()
+        self.state_before, self.since = state, []
+        if isinstance(self.local, Learner):  # a run that goes back need not count back
+            self.state_before = {**state, "version": self.local.policy.version}
 
     def change(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Calls a method that changes the learner."""

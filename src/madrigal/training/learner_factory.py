@@ -55,7 +55,8 @@ def make_learners(run: Experiment, team: Team) -> dict[str, Learner]:
 def make_learner(run: Experiment, policy: LocalPolicy) -> Learner:
     """The learner of one policy."""
     reference = run.algorithm.needs.reference if run.steps else ""
-    return Learner(policy, run.optimizer, run.sampling, reference=reference, clip=run.algorithm.clip)
+    clip, staleness = run.algorithm.clip, run.cluster.staleness
+    return Learner(policy, run.optimizer, run.sampling, reference=reference, clip=clip, staleness=staleness)
 
 
 def make_critics(run: Experiment, team: Team) -> Critics:
