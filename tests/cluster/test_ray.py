@@ -139,4 +139,4 @@ def test_a_node_is_lost_with_all_that_is_on_it(make: Make, warm: list[RayRemote]
 
     run = make(GroupRelative(width=3), steps=3)
     assert_same(both(run, tmp_path, Unplugs(), seats={"ann": ClusterSeat("place")}))
-    assert [one.name for one in warm].count("ann") == 2
+    assert [one.name for one in warm].count("ann") >= 2  # more, if Ray seats it on the dying node again

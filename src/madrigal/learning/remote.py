@@ -7,6 +7,7 @@ calls, to the same weights. The run does not go back, and nothing is played agai
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from madrigal.policies.local import put_weights
 from madrigal.types import TrainingError
 
 LOSSES = 5  # of one learner during one call, after which the run ends
+PAUSE = 2.0  # seconds before the third and every later try: machines that are gone must be missed first
 AnyLearner = Learner | CriticLearner
 Weights = Mapping[str, torch.Tensor]
 
@@ -135,7 +137,8 @@ class RemoteLearner:
             self.renewed(self.local.policy.name, weights, version)
 
     def _call(self, method: str, *args: Any) -> Any:
-        for _ in range(LOSSES):
+        for tries in range(LOSSES):
+            time.sleep(PAUSE if tries > 1 else 0)
             try:
                 if self._remote is None:
                     self._remote = self._made()

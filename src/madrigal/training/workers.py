@@ -25,6 +25,7 @@ from madrigal.training.teams import make_team, open_rollout_workers, use_threads
 from madrigal.types import Completion, EngineError, Step
 
 LOSSES = 5  # of one worker during one call, after which the run ends
+PAUSE = 2.0  # seconds before the third and every later try: machines that are gone must be missed first
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,8 @@ class Workers:
         number = self._idle[kind].get()
         began = time.perf_counter()
         try:
-            for _ in range(LOSSES):
+            for tries in range(LOSSES):
+                time.sleep(PAUSE if tries > 1 else 0)
                 remote = None
                 try:
                     remote = self._remote(number)
