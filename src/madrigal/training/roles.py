@@ -38,7 +38,8 @@ def roles_of(plan: Plan, config: ClusterConfig) -> list[Role]:
     speaking = [_only_speaks(body) for body in plan.bodies if not (body.critic or body.reads)]
     times = {body.name: body_seconds(body, plan.batches) if _known(plan) else (0.0, 0.0) for body in plan.bodies}
     play = sum(times[body.name][0] for body in speaking) / min(config.workers, speaking[0].learned.prompts)
-    kept = sum(sum(lasting(body).values()) for body in speaking)
+    here = [*speaking, *(body for body in plan.bodies if body.reads)]
+    kept = sum(sum(lasting(body).values()) for body in here)
     kept += sum(body.older * 4.0 * body.trained for body in plan.bodies)
     return [
         Role("this process", 1, PROCESS + kept),
