@@ -29,6 +29,7 @@ from madrigal.settings import ClusterConfig, RecordsConfig
 from madrigal.training.held_out import NullCallback
 from madrigal.training.train import train_experiment
 
+STEP = 0.3  # seconds of a step
 TASK = """
 from madrigal.rollouts.task import SingleRound
 from madrigal.types import Example
@@ -47,8 +48,7 @@ class Kills(NullCallback):
     """Kills one process of a role at a random moment of every step, so many times in all."""
 
     def __init__(self, started: list[RayRemote], role: str, kills: int) -> None:
-        self.started, self.role, self.left, self.killed = started, role, kills, 0
-        self.seconds = 0.3
+        self.started, self.role, self.left, self.killed = started, role, kills, list[int]()
         self.told = list[str]()
 
     def stage(self, name: str) -> None:
@@ -62,13 +62,16 @@ class Kills(NullCallback):
     def _soon(self) -> None:
         if self.left:
             self.left -= 1
-            threading.Timer(random.random() * self.seconds, self._kill).start()
+            threading.Timer(random.random() * STEP, self._kill).start()
 
     def _kill(self) -> None:
-        living = [one for one in self.started if self.role in one.name and one.pid and not one.ended]
+        """Kills one that is alive now, or waits for one."""
+        living = [one.pid for one in self.started if self.role in one.name and one.pid and one.pid not in self.killed]
         if living:
-            os.kill(random.choice(living).pid, signal.SIGKILL)
-            self.killed += 1
+            self.killed.append(living[-1])
+            os.kill(living[-1], signal.SIGKILL)
+        else:
+            threading.Timer(0.2, self._kill).start()
 
 
 def remembered(started: list[RayRemote]) -> None:
@@ -109,7 +112,7 @@ def main() -> None:
         played = [line["example"] for line in read_lines(spread / "episodes.jsonl") if "evaluation" not in line]
         same = played == [line["example"] for line in read_lines(alone / "episodes.jsonl") if "evaluation" not in line]
         print(
-            f"{role}: killed {watch.killed} times, {lost} losses seen, {kills + 4} steps in "
+            f"{role}: killed {len(watch.killed)} times, {lost} losses seen, {kills + 4} steps in "
             f"{time.perf_counter() - began:.0f} s; records and weights equal, examples "
             f"{'none lost, none twice' if same else 'OTHERS'}",
             flush=True,
