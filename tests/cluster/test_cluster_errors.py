@@ -13,6 +13,7 @@ import pytest
 from fakes.command_line import Screen
 from fakes.command_line import refused as refused_line
 from fakes.hosts import InProcess, in_process
+from madrigal.commands.overrides import with_settings
 from madrigal.config import Experiment, to_json
 from madrigal.settings import ClusterConfig, ClusterSeat, PartnerConfig
 from madrigal.training.checks import open_checked_task
@@ -71,3 +72,9 @@ def test_a_file_may_not_name_a_cluster_in_silence(sums: Experiment, tmp_path: Pa
     assert "asks to send data, weights and code to the cluster at 192.0.2.1:6379" in refused_line(
         capsys, "train", str(file)
     )
+
+
+def test_a_seat_has_a_node_by_a_flag(sums: Experiment) -> None:
+    words = ["--cluster.address", "local", "--cluster.seats.main-agent.node", "big", "--steps", "7"]
+    run = with_settings(sums, words, "madrigal train", [])
+    assert (run.steps, run.cluster.seats) == (7, {"main_agent": ClusterSeat("big")})
