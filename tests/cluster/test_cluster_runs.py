@@ -18,6 +18,7 @@ from madrigal.learning.learner import Learner
 from madrigal.policies.local import LocalPolicy
 from madrigal.runs.log import read_lines
 from madrigal.settings import ClusterConfig, Lora, OptimizerConfig, RecordsConfig, Sampling, WarmConfig
+from madrigal.training.train import train_experiment
 from madrigal.types import Completion, EngineError, Sample, TrainingError, Turn
 
 TASK = """
@@ -169,3 +170,15 @@ def test_older_weights_than_play_may_be_ahead_are_refused(policy: LocalPolicy) -
     assert (learn(), learn()) == (0, 1)
     with pytest.raises(TrainingError, match="with version 7 of the weights, the learner holds version 9; at most 1"):
         learn()
+
+
+def test_a_run_that_stops_while_it_plays_ahead_is_saved_and_goes_on(
+    plain: Experiment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run = replace(plain, algorithm=replace(ALGORITHM, clip=0.2), steps=4, cluster=ClusterConfig("local", staleness=1))
+    folder, record = tmp_path / "run", tmp_path / "run" / "steps.jsonl"
+    with in_process(monkeypatch, InProcess()):
+        assert not train_experiment(run, folder, stop=lambda: int(record.exists() and len(read_lines(record)) > 1))
+        assert [path.name for path in sorted((folder / "checkpoints").iterdir())][-1] == "step-2"
+        assert train_experiment(run, folder, resume=True)
+    assert [row["update/ann/age"] for row in numbers(folder)] == [0, 1, 0, 1]  # resumed play begins with fresh weights

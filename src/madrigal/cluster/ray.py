@@ -135,7 +135,10 @@ def _one_line(address: str) -> Iterator[None]:
         yield
     except Exception as error:  # Ray raises what comes from below it
         text = " ".join(str(error).split())[:300]
-        raise ConfigError(f"cluster.address: {address} cannot be joined ({type(error).__name__}: {text})") from error
+        raise ConfigError(
+            f"cluster.address: {address} cannot be joined ({type(error).__name__}: {text}); is its token "
+            "the one here (~/.ray/auth_token, RAY_AUTH_TOKEN), and its Ray of the same version?"
+        ) from error
 
 
 class RayHost:

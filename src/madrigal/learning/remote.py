@@ -54,6 +54,7 @@ class RemoteLearner:
         local: the learner of this process, which never learns: its policy is a copy of the one that does, to be saved,
             to tokenize, and to be handed to workers.
         lost: how often it was lost.
+        seconds: that it was at work, its start included.
     """
 
     def __init__(
@@ -137,6 +138,13 @@ class RemoteLearner:
             self.renewed(self.local.policy.name, weights, version)
 
     def _call(self, method: str, *args: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return self._tried(method, *args)
+        finally:
+            self.seconds += time.perf_counter() - began
+
+    def _tried(self, method: str, *args: Any) -> Any:
         for tries in range(LOSSES):
             time.sleep(PAUSE if tries > 1 else 0)
             try:

@@ -5,6 +5,7 @@ The loop asks a site for learners and for workers, and for the play of a step; a
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -136,6 +137,7 @@ class ClusterSite:
         self.learners: dict[str, RemoteLearner] = {}
         self.workers: Workers | None = None
         self._early = list[tuple[Any, ...]]()
+        self._ahead = ThreadPoolExecutor(1)  # its thread begins with the first play that runs ahead
 
     @property
     def lanes(self) -> int:
@@ -185,13 +187,22 @@ class ClusterSite:
         self.workers = workers
         for weights in self._early:
             workers.hand_over(*weights)
-        yield workers.speak, workers.judge
+        began, before = time.perf_counter(), {name: one.seconds for name, one in self.learners.items()}
+        try:
+            yield workers.speak, workers.judge
+        finally:
+            workers.close()
+            self._ahead.shutdown(cancel_futures=True)
+        wall = time.perf_counter() - began
+        busy = {kind: seconds / count for kind, seconds in workers.seconds.items()}
+        busy |= {f"learner {name}": one.seconds - before[name] for name, one in self.learners.items()}
+        self.tell(f"note: busy: {', '.join(f'{name} {seconds / wall:.0%}' for name, seconds in busy.items())}")
 
     def played(self, play: Play, speak: Generate, steps: int) -> Callable[[int], list[Group[Any]]]:
         if not self.config.staleness:
             return lambda step: play(step, speak)
         assert self.workers is not None
-        return PlayAhead(play, self.workers, steps, self.config.staleness)
+        return PlayAhead(play, self.workers, steps, self.config.staleness, self._ahead)
 
 
 @dataclass
@@ -203,13 +214,14 @@ class PlayAhead:
 
     Attributes:
         ahead: how many steps play may be ahead of learning.
+        pool: a single thread that plays them, one after the other.
     """
 
     play: Play
     workers: Workers
     steps: int
     ahead: int
-    _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    pool: ThreadPoolExecutor
     _coming: deque[tuple[int, Future[list[Group[Any]]]]] = field(default_factory=deque)
 
     def __call__(self, step: int) -> list[Group[Any]]:
@@ -221,7 +233,7 @@ class PlayAhead:
         first = step + len(self._coming)
         for number in range(first, min(step + self.ahead + 1, self.steps)):
             speak = partial(self.workers.speak, handed=self.workers.handed)
-            self._coming.append((number, self._pool.submit(self.play, number, speak)))
+            self._coming.append((number, self.pool.submit(self.play, number, speak)))
         return self._coming.popleft()[1].result()
 
 

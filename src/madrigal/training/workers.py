@@ -98,7 +98,7 @@ class Workers:
         self.host, self.places, self.making, self.tell = host, places, make, tell
         self.handed: Mapping[str, Handed] = {}
         self.lost, self.seconds = 0, {"answer": 0.0, "judge": 0.0}
-        self._numbers = count(1)
+        self._closed, self._numbers = False, count(1)
         self._remotes: list[Remote | None] = [None] * len(places)
         self._locks = [Lock() for _ in places]
         # A worker may judge for one lane while it answers for another, but not answer for two at once.
@@ -111,6 +111,10 @@ class Workers:
         """Makes them all, at the same time."""
         with ThreadPoolExecutor(len(self.places)) as pool:
             list(pool.map(self._remote, range(len(self.places))))
+
+    def close(self) -> None:
+        """Answers nobody from now on: play that ran ahead ends at its next request."""
+        self._closed = True
 
     def hand_over(self, policy: str, weights: Mapping[str, torch.Tensor], version: int) -> None:
         """From now on these weights speak for a policy."""
@@ -135,6 +139,8 @@ class Workers:
         try:
             for tries in range(LOSSES):
                 time.sleep(PAUSE if tries > 1 else 0)
+                if self._closed:
+                    raise EngineError("the rollout workers have been closed")
                 remote = None
                 try:
                     remote = self._remote(number)
