@@ -26,9 +26,9 @@ LEAST_TOKENS = 512  # in a micro-batch before activations are recomputed: with f
 ROOM = 0.9  # of the target that is planned for: the rest is what the plan may be wrong by
 TABLES = 2  # of logits that are alive at once: as computed and scaled, or the gradients of both
 LIBRARY = 1.3  # of the activations of the written-out path; measured with the library's own code
-# Of the activations: freed, but kept by the C library in pieces that fit nothing. Measured, adapters and all weights.
-HELD_ADAPTER, HELD = 1.45, 0.65
-HELD_AT_ONCE = 0.6  # what is left of an adapter's where large pieces are given back: those that are too small for it
+# Of the activations: freed, but kept by the C library in pieces that fit nothing; where large pieces are given back at
+# once, in small ones alone. Measured, adapters and all weights.
+HELD_ADAPTER, HELD = (1.45, 0.6), (0.65, 0.0)
 FAULTS = 1.15  # times as long, where every large piece is given back and asked for again; 1.05 to 1.27 were measured
 RESERVE = 1 * GB  # left to others where no target is set
 PROCESS = 0.5 * GB  # Python, torch, transformers and a tokenizer, measured
@@ -308,10 +308,7 @@ def held(body: Body, batches: Batches) -> float:
     """
     if body.on_gpu or not body.written_out or body.size.parameters < LARGE:
         return 0.0
-    if batches.give_back:
-        share = HELD_AT_ONCE if body.adapter else 0.0
-    else:
-        share = HELD_ADAPTER if body.adapter else HELD
+    share = (HELD_ADAPTER if body.adapter else HELD)[batches.give_back]
     return share * activations(body, batches.update, recompute=False)
 
 
