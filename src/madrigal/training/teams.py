@@ -20,8 +20,8 @@ from madrigal.learning.fluency import FluencyReader, load_fluency
 from madrigal.policies.generate import SAMPLING_TOKENS
 from madrigal.policies.internals import plain_model
 from madrigal.policies.local import LocalPolicy, load_policy, load_saved_adapter
-from madrigal.policies.machine import held_memory
-from madrigal.policies.sizes import size_of
+from madrigal.policies.machine import free_memory, held_memory
+from madrigal.policies.sizes import model_size, size_of
 from madrigal.policies.team import Team, folder_of
 from madrigal.rollouts.play import Generate, Judge, judge_in_threads
 from madrigal.rollouts.rewards import Fluency
@@ -30,8 +30,8 @@ from madrigal.rollouts.task import Task
 from madrigal.runs.checkpoint import checkpoints, load_checkpoint, newest_checkpoint
 from madrigal.settings import BASE, Lora, PolicyConfig, TeamConfig
 from madrigal.tasks.trust import with_trust_flag
-from madrigal.training.memory import sampling_tokens, target_of
-from madrigal.types import AgentId, ConfigError, EngineError
+from madrigal.training.memory import GB, PROCESS, itemsize_of, sampling_tokens, target_of
+from madrigal.types import AgentId, ConfigError, EngineError, MadrigalError
 
 
 def pick_device(name: str) -> torch.device:
@@ -50,24 +50,29 @@ def pick_device(name: str) -> torch.device:
         raise ConfigError(f"team.device: expected auto, cpu or cuda, got {name!r}") from error
 
 
-def make_team(config: TeamConfig, agents: tuple[AgentId, ...], seed: int) -> Team:
-    """Loads the policies of a team; adapters on the same model share one copy of it."""
-    load = _loader(config, seed)
-    return _seated(config, agents, load)
+def make_team(config: TeamConfig, agents: tuple[AgentId, ...], seed: int, memory: float | None = None) -> Team:
+    """Loads the policies of a team; adapters on the same model share one copy of it.
+
+    Args:
+        memory: gigabytes that the process may take, if its user says so.
+
+    Raises:
+        ConfigError: if the weights do not fit.
+    """
+    check_weights_fit(config, agents, pick_device(config.device), memory)
+    return _seated(config, agents, _loader(config, seed))
 
 
 def make_policy(config: TeamConfig, agents: tuple[AgentId, ...], seed: int, name: str) -> LocalPolicy:
     """Loads one policy of a team, as `make_team` does."""
-    seats = [seat for seats in _seating(config, agents) for seat in seats.values()]
-    policy = _loader(config, seed)(*next(seat for seat in seats if seat[0] == name))
+    policy = _loader(config, seed)(*_seats(config, agents)[name])
     policy.chat_template = config.chat_template
     return policy
 
 
 def seat_names(config: TeamConfig, agents: Sequence[AgentId]) -> tuple[str, ...]:
     """The names of all policies of a team that learn."""
-    seats = (seat for seats in _seating(config, agents) for seat in seats.values())
-    return tuple(dict.fromkeys(name for name, chosen, _ in seats if chosen.trainable))
+    return tuple(name for name, (_, chosen, _) in _seats(config, agents).items() if chosen.trainable)
 
 
 def _loader(config: TeamConfig, seed: int) -> Callable[[str, PolicyConfig, str], LocalPolicy]:
@@ -85,6 +90,36 @@ def _loader(config: TeamConfig, seed: int) -> Callable[[str, PolicyConfig, str],
         return policy
 
     return load
+
+
+def check_weights_fit(
+    config: TeamConfig, agents: Sequence[AgentId], device: torch.device, memory: float | None
+) -> None:
+    """Refuses a team whose weights alone are more than there is room for, before any is loaded.
+
+    Raises:
+        ConfigError: saying what they take.
+    """
+    whole, bases = 0.0, dict[tuple[str, str], float]()
+    for _, chosen, _ in _seats(config, agents).values():
+        try:
+            size = model_size(chosen.model)
+        except MadrigalError:  # told by whoever loads it; a saved team needs no base model below it
+            continue
+        weights = float(size.parameters * itemsize_of(chosen, size, device))
+        if chosen.lora.rank:
+            bases[chosen.model, chosen.dtype] = weights
+        else:
+            whole += weights
+    weights, free = whole + sum(bases.values()), free_memory(device)
+    rooms = [] if memory is None else [("--memory allows", memory * GB, PROCESS)]
+    rooms += [] if free is None else [("there are", free, held_memory(device))]
+    for words, room, before in rooms:
+        if before + weights > room:
+            raise ConfigError(
+                f"memory: the weights of the team take {weights / GB:.1f} GB besides {before / GB:.1f} GB of the "
+                f"process, {words} {room / GB:.1f} GB; take a smaller model or a machine with more memory"
+            )
 
 
 def load_weights(policy: LocalPolicy, folder: Path) -> None:
@@ -110,10 +145,14 @@ def load_weights(policy: LocalPolicy, folder: Path) -> None:
         raise EngineError(f"team.start: {folder} does not fit {policy.name}: it has no {fit.unexpected_keys[0]}")
 
 
-def load_saved_team(folder: Path, config: TeamConfig, agents: tuple[AgentId, ...]) -> Team:
+def load_saved_team(folder: Path, config: TeamConfig, agents: tuple[AgentId, ...], memory: float | None = None) -> Team:
     """Loads a team that `Team.save` wrote.
 
+    Args:
+        memory: gigabytes that the process may take, if its user says so.
+
     Raises:
+        ConfigError: if the weights do not fit.
         EngineError: if an agent's folder is missing.
     """
     for agent in agents:
@@ -128,10 +167,10 @@ def _seated(
     config: TeamConfig, agents: Sequence[AgentId], load: Callable[[str, PolicyConfig, str], LocalPolicy]
 ) -> Team:
     """Seats what `load` makes of a name, settings and the folder of a saved team that it may lie in."""
-    seating = _seating(config, agents)
-    policies = {seat[0]: load(*seat) for seat in dict.fromkeys(s for seats in seating for s in seats.values())}
+    policies = {name: load(*seat) for name, seat in _seats(config, agents).items()}
     for policy in policies.values():
         policy.chat_template = config.chat_template
+    seating = _seating(config, agents)
     rounds = [{agent: policies[name] for agent, (name, *_) in seats.items()} for seats in seating]
     return Team(rounds[0], config.shared, tuple(rounds[1:]))
 
@@ -149,6 +188,11 @@ def _seating(config: TeamConfig, agents: Sequence[AgentId]) -> list[dict[AgentId
         {agent: (name := folder_of(agent, index if one.trainable else 0), one, name) for agent, one in chosen.items()}
         for index in range(config.rounds)
     ]
+
+
+def _seats(config: TeamConfig, agents: Sequence[AgentId]) -> dict[str, tuple[str, PolicyConfig, str]]:
+    """Of every policy of a team, by name: name, settings and folder."""
+    return {seat[0]: seat for seats in _seating(config, agents) for seat in seats.values()}
 
 
 def _load_saved(
@@ -174,7 +218,7 @@ def team_at_step(folder: Path, run: Experiment, agents: tuple[AgentId, ...], ste
         others = f"; there is {', '.join(f'step {number}' for number in paths)}" if paths else ""
         raise ConfigError(f"run {folder}: there is no checkpoint{'' if step is None else f' of step {step}'}{others}")
     learners, _ = load_checkpoint(paths[max(paths) if step is None else step])
-    team = make_team(run.team, agents, run.seed)
+    team = make_team(run.team, agents, run.seed, run.memory)
     for policy in team.trainable:
         saved, parameters = learners.get(policy.name, {}).get("parameters", {}), policy.parameters()
         if {name: tensor.shape for name, tensor in saved.items()} != {n: p.shape for n, p in parameters.items()}:
@@ -205,7 +249,9 @@ def team_of_run(folder: Path, run: Experiment, agents: tuple[AgentId, ...], step
     """A run's saved team, or that of a step's checkpoint, or, where nothing was trained, the base models."""
     if step is not None:
         return team_at_step(folder, run, agents, step)
-    return load_saved_team(folder / "team", run.team, agents) if run.trains else make_team(run.team, agents, run.seed)
+    if run.trains:
+        return load_saved_team(folder / "team", run.team, agents, run.memory)
+    return make_team(run.team, agents, run.seed, run.memory)
 
 
 def reads_fluency(run: Experiment) -> bool:
