@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import socket
 import sys
 from dataclasses import replace
@@ -13,6 +15,7 @@ import pytest
 from fakes.command_line import Screen
 from fakes.command_line import refused as refused_line
 from fakes.hosts import InProcess, in_process
+from madrigal.cluster.ray import LOOPBACK, _imported
 from madrigal.commands.overrides import with_settings
 from madrigal.config import Experiment, to_json
 from madrigal.settings import ClusterConfig, ClusterSeat, PartnerConfig
@@ -78,3 +81,27 @@ def test_a_seat_has_a_node_by_a_flag(sums: Experiment) -> None:
     words = ["--cluster.address", "local", "--cluster.seats.main-agent.node", "big", "--steps", "7"]
     run = with_settings(sums, words, "madrigal train", [])
     assert (run.steps, run.cluster.seats) == (7, {"main_agent": ClusterSeat("big")})
+
+
+class Imported:
+    """A Ray that was imported and has begun nothing."""
+
+    def is_initialized(self) -> bool:
+        return False
+
+
+def test_ray_is_told_to_ask_for_a_token_and_to_listen_here_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {"PATH": ""})
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib, "import_module", lambda name: Imported())
+        _imported(ClusterConfig("local"))
+    assert os.environ["RAY_AUTH_MODE"] == "token" and len(os.environ["RAY_AUTH_TOKEN"]) == 64
+    assert os.environ[LOOPBACK] == "0"
+
+
+def test_a_ray_that_was_imported_without_a_token_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setitem(sys.modules, "ray", Imported())
+    with pytest.raises(ConfigError, match="imported before, without a token and for all addresses; set RAY_AUTH_MODE"):
+        _imported(ClusterConfig("local"))
