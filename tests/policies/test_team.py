@@ -17,8 +17,8 @@ from fakes.borders import assert_same_answers
 from fakes.tiny import CPU, chat, same, samples_of, weights
 from madrigal.algorithms.group import GroupRelative
 from madrigal.config import Experiment
-from madrigal.policies.local import LocalPolicy
-from madrigal.policies.team import Team, map_policies
+from madrigal.policies.local import LocalPolicy, map_policies
+from madrigal.policies.team import Team
 from madrigal.rollouts.play import GenerationRequest
 from madrigal.settings import Lora, OptimizerConfig, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.own import CustomTask

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -27,6 +29,7 @@ from madrigal.policies.token_pieces import TokenPieces
 from madrigal.settings import PolicyConfig
 from madrigal.types import ConfigError, EngineError, Messages
 
+R = TypeVar("R")
 STARTER = "starter:"
 EXPECTED = (
     "starter:small, starter:large, a name of `madrigal models`, a local folder, a .gguf file or a reachable hub name"
@@ -41,7 +44,8 @@ class LocalPolicy:
         name: how logs and checkpoints call it.
         model: the whole model; for an adapter, the PEFT model that also holds its siblings.
         adapter: PEFT's name of this policy's adapter, "" for a whole model.
-        version: updates that the weights have seen.
+        version: counts updates and all else that gave it other weights; it never goes back.
+        config: the settings that it was loaded by.
     """
 
     name: str
@@ -51,6 +55,7 @@ class LocalPolicy:
     trainable: bool = True
     version: int = 0
     chat_template: bool = True
+    config: PolicyConfig = field(default_factory=PolicyConfig)
     _reference: Any = field(default=None, repr=False)
 
     @property
@@ -141,6 +146,15 @@ class LocalPolicy:
         else:
             self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+
+
+def map_policies(fn: Callable[[LocalPolicy], R], policies: Sequence[LocalPolicy], *, in_turn: bool = False) -> list[R]:
+    """fn of every policy: side by side on a CPU where no two share a model, else, or if asked, one after the other."""
+    apart = all(one.model is not other.model for one, other in combinations(policies, 2))
+    if len(policies) > 1 and apart and not in_turn and all(policy.device.type == "cpu" for policy in policies):
+        with ThreadPoolExecutor(len(policies)) as pool:
+            return list(pool.map(fn, policies))
+    return list(map(fn, policies))
 
 
 def twin_of(policy: LocalPolicy) -> LocalPolicy:
@@ -271,9 +285,9 @@ def load_policy(
     check_rows(model, tokenizer, config.model)
     if not config.lora.rank:
         model.requires_grad_(config.trainable)
-        return LocalPolicy(name, model, tokenizer, trainable=config.trainable)
+        return LocalPolicy(name, model, tokenizer, trainable=config.trainable, config=config)
     model = new_adapter(model, adapter_name(name), config.lora, seed).eval()
-    return LocalPolicy(name, model, tokenizer, adapter=adapter_name(name), trainable=config.trainable)
+    return LocalPolicy(name, model, tokenizer, adapter_name(name), config.trainable, config=config)
 
 
 def load_saved_adapter(
@@ -288,7 +302,7 @@ def load_saved_adapter(
     tokenizer = load_tokenizer(str(folder), config.pad_token)
     model = load_adapter(load_model(config, device) if base is None else base, adapter_name(name), folder).eval()
     check_rows(model, tokenizer, str(folder))
-    return LocalPolicy(name, model, tokenizer, adapter=adapter_name(name), trainable=False)
+    return LocalPolicy(name, model, tokenizer, adapter=adapter_name(name), trainable=False, config=config)
 
 
 def advice(name: str) -> str:
