@@ -65,6 +65,11 @@ class EngineConfig:
         if self.kind == "server" or self.url:
             _check_url(self.url)
 
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        return {"local": "the local engine", "vllm": "vLLM"}.get(self.kind, f"the server at {self.url}")
+
 
 def _check_url(url: str) -> None:
     """Refuses what is no address of a server, or one with a password in it: runs write down their settings."""

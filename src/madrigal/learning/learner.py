@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
+from statistics import fmean
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from madrigal.learning.importance import corrected, importance_weights
 from madrigal.learning.optimizer import Optimizer
 from madrigal.learning.rates import with_rate
 from madrigal.maths.batch import (
@@ -26,6 +29,7 @@ from madrigal.maths.batch import (
 )
 from madrigal.maths.losses import k3
 from madrigal.maths.sampling import check_finite
+from madrigal.policies.engines.fresh import tolerances
 from madrigal.policies.forward import check_recomputing, forward_fn, gradient_checkpointing, sampled_logprobs
 from madrigal.policies.internals import output_logits
 from madrigal.policies.local import LocalPolicy
@@ -33,7 +37,9 @@ from madrigal.policies.machine import release
 from madrigal.settings import OptimizerConfig, Sampling
 from madrigal.types import Sample, TrainingError, Turn
 
+MISMATCH = ("logprob_mismatch", "logprob_mismatch_max")  # of the first stage
 LossFunction = Callable[[PolicyOutput, Batch], Tensor]
+Gap = tuple[Turn, float, float]  # mean and largest difference of the log-probs of an answer
 
 
 class Learner:
@@ -76,9 +82,10 @@ class Learner:
     ) -> dict[str, float]:
         """Makes one optimizer step per stage and returns means over the stages.
 
-        The log-probs of the first stage are compared with those at sampling, `logprob_mismatch`. This proves that the
-        sampler held these weights: all stages of a training step were sampled before it, with the same ones. Those of
-        later stages differ by what the earlier ones have moved, which is no fault (`approx_kl` measures it).
+        The log-probs and versions of the first stage are compared with those at sampling, `logprob_mismatch` and
+        `logprob_mismatch_max`. This proves that the sampler held these weights: all stages of a training step were
+        sampled before it, with the same ones. Those of later stages differ by what the earlier ones have moved, which
+        is no fault (`approx_kl` measures it).
 
         Args:
             totals: for each stage, what its weights would sum up to if all siblings that started had spoken: the
@@ -93,14 +100,38 @@ class Learner:
         with gradient_checkpointing(self.policy.model, self.config):
             weighted = zip(stages, totals or map(total_weight, stages), strict=True)
             spoken = [(stage, total) for stage, total in weighted if _tokens(stage)]
-            rows = list[dict[str, float]]()
-            for stage, total in spoken:
-                try:
-                    rows.append(self._step(stage, total, loss, scale, first=sampled and not rows))
-                except TrainingError as error:
-                    raise TrainingError(f"{error} ({len(rows)} of {len(spoken)} optimizer steps were made)") from error
+            rows, report = list[dict[str, float]](), dict[str, float]()
+            try:
+                if spoken and sampled and self.config.importance_cap is not None:
+                    spoken, report = self._weighed(spoken, self.config.importance_cap)
+                for stage, total in spoken:
+                    rows.append(self._step(stage, total, loss, scale, first=sampled and not rows and not report))
+            except TrainingError as error:
+                raise TrainingError(f"{error} ({len(rows)} of {len(spoken)} optimizer steps were made)") from error
         release()
-        return means(rows) | {"logprob_mismatch": rows[0]["logprob_mismatch"]} if rows else {}
+        return means(rows) | {key: rows[0][key] for key in MISMATCH} | report if rows else {}
+
+    def _weighed(
+        self, spoken: Sequence[tuple[Sequence[Sample], float]], cap: float
+    ) -> tuple[list[tuple[Sequence[Sample], float]], dict[str, float]]:
+        """Stages with truncated importance weights, and what was found: `learning.importance`."""
+        self._check_versions(spoken[0][0])
+        said = {id(s.turn.completion): s.turn.completion for stage, _ in spoken for s in stage}
+        with torch.no_grad():
+            rows = read_each(list(said.values()), self.policy, self.config, lambda batch: self.score(batch).logprobs)
+        found = dict(zip(said, rows, strict=True))
+        first = [(s.turn, found[id(s.turn.completion)]) for s in spoken[0][0] if s.turn.completion.token_ids]
+        gaps = [(turn, [abs(a - b) for a, b in zip(turn.completion.logprobs, row, strict=True)]) for turn, row in first]
+        mismatch = fmean(chain.from_iterable(apart for _, apart in gaps))
+        self._check_fresh(mismatch, [(turn, fmean(apart), max(apart)) for turn, apart in gaps])
+        weights = [w for turn, row in first for w in importance_weights(row, turn.completion.logprobs, cap)]
+        stages = [([corrected(s, found[id(s.turn.completion)], cap) for s in stage], total) for stage, total in spoken]
+        return stages, {
+            "logprob_mismatch": mismatch,
+            "logprob_mismatch_max": max(max(apart) for _, apart in gaps),
+            "importance_weight": fmean(weights),
+            "importance_capped": fmean(weight >= cap * (1 - 1e-9) for weight in weights),
+        }
 
     def _step(
         self, samples: Sequence[Sample], total: float, loss: LossFunction, scale: float, *, first: bool
@@ -108,7 +139,9 @@ class Learner:
         total = total or total_weight(samples)
         tokens, weighted = _tokens(samples), weighted_tokens(samples) / total
         self.optimizer.zero_grad()
-        value, sums = 0.0, dict[str, Tensor]()
+        value, sums, gaps = 0.0, dict[str, Tensor](), list[Gap]()
+        if first:
+            self._check_versions(samples)
         for piece in micro_batches(samples, self.config.token_budget):
             pad, device = self.policy.tokenizer.pad_token_id, self.policy.device
             batch = make_batch(piece, pad, device, total=total, tokens=weighted)
@@ -117,9 +150,11 @@ class Learner:
             output = self.score(batch)
             value += self.optimizer.accumulate(loss(output, batch))
             sums = {name: sums.get(name, 0) + number for name, number in self._measures(output, batch).items()}
+            gaps += _gaps(piece, output, batch)
         measures = {name: float(number) / tokens for name, number in sums.items()}
+        measures["logprob_mismatch_max"] = max(largest for _, _, largest in gaps)
         if first:
-            self._check_fresh(measures["logprob_mismatch"])
+            self._check_fresh(measures["logprob_mismatch"], gaps)
         step = self.optimizer.step(value, scale)
         self.policy.version += 1
         sequences = sum(1 for sample in samples if sample.turn.completion.token_ids)
@@ -145,16 +180,31 @@ class Learner:
             measures["kl"] = k3(logprobs, batch.reference_logprobs) * batch.mask
         return {name: table.sum() for name, table in measures.items()}
 
-    def _check_fresh(self, mismatch: float) -> None:
+    def _check_versions(self, samples: Sequence[Sample]) -> None:
+        """Refuses tokens of other weights by what their sampler says of itself."""
+        for turn in (sample.turn for sample in samples if sample.turn.completion.token_ids):
+            if turn.completion.version != self.policy.version:
+                raise TrainingError(
+                    f"policy {self.policy.name}: an answer of {turn.agent} was sampled by {self._engine} with version "
+                    f"{turn.completion.version} of the weights, the learner holds version {self.policy.version}"
+                )
+
+    def _check_fresh(self, mismatch: float, gaps: Sequence[Gap]) -> None:
         """Refuses tokens that were not sampled with these very weights: of other log-probs there than here."""
-        usual = 0.01 if self.policy.model.dtype == torch.float32 else 0.1
-        tolerance = usual if self.config.mismatch_tolerance is None else self.config.mismatch_tolerance
-        if mismatch > tolerance:
+        tolerance, single = tolerances(self.policy, self.config.mismatch_tolerance)
+        worst, largest = max(gaps, key=lambda gap: gap[1])[0], max(largest for _, _, largest in gaps)
+        if mismatch > tolerance or largest > single:
             self.optimizer.zero_grad()
             raise TrainingError(
                 f"policy {self.policy.name}: log-probs at sampling and at training differ by {mismatch:.4f} nats a "
-                f"token (at most {tolerance} expected); the sampler does not hold the trained weights"
+                f"token (at most {tolerance} expected) and by {largest:.4f} at most ({single:g} expected), most of all "
+                f"in an answer of {worst.agent} by {self._engine}; the sampler does not hold the trained weights: it "
+                f"says version {worst.completion.version}, the learner's is {self.policy.version}"
             )
+
+    @property
+    def _engine(self) -> str:
+        return self.policy.config.engine.name
 
     def score(self, batch: Batch, model: Any = None) -> PolicyOutput:
         """Log-probs and entropies of the sampled tokens under the policy's (or the given model's) weights."""
@@ -185,7 +235,16 @@ class Learner:
             ConfigError: if its parameters are not those of this policy.
         """
         self.optimizer.restore(state)
-        self.policy.version = state["version"]
+        # A run that goes back to older weights gives them a new number: no engine may take them for what it holds.
+        version, held = state["version"], self.policy.version
+        self.policy.version = version if version >= held else held + 1
+
+
+def _gaps(samples: Sequence[Sample], output: PolicyOutput, batch: Batch) -> list[Gap]:
+    """The mean and the largest difference of log-probs at sampling and now, of each answer."""
+    apart = torch.where(batch.mask, output.logprobs.detach() - batch.old_logprobs, 0.0).abs()
+    rows = zip((apart.sum(-1) / batch.mask.sum(-1)).tolist(), apart.amax(-1).tolist(), strict=True)
+    return [(sample.turn, mean, largest) for sample, (mean, largest) in zip(samples, rows, strict=True)]
 
 
 def read_each(

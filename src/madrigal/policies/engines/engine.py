@@ -67,7 +67,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """What errors call it, as "vllm" or "the server at http://127.0.0.1:8000"."""
+        """What errors call it, as "vLLM" or "the server at http://127.0.0.1:8000"."""
 
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
         """Answers in the order of the requests, whatever policies they ask."""
