@@ -465,7 +465,9 @@ def test_with_importance_weights_the_ratio_of_a_clipped_loss_begins_at_one(polic
 def test_a_sampler_too_far_away_is_refused_with_importance_weights_too(policy: LocalPolicy) -> None:
     before = weights(policy)
     learner = Learner(policy, replace(FREE, importance_cap=2.0), PLAIN)
-    with pytest.raises(TrainingError, match=r"differ by 0.5000 nats .* answer of ann by the local engine; .* version 0"):
+    with pytest.raises(
+        TrainingError, match=r"differ by 0.5000 nats .* answer of ann by the local engine; .* version 0"
+    ):
         learner.update([far(samples_of(answers(policy, PLAIN)), 0.5)], MAGRPO.loss)
     assert same(weights(policy), before)
 
@@ -484,7 +486,9 @@ def test_a_single_token_that_is_far_off_is_refused(policy: LocalPolicy) -> None:
 def test_an_answer_of_another_version_is_refused_whatever_its_log_probs(policy: LocalPolicy) -> None:
     samples = samples_of(answers(policy, PLAIN))
     policy.version = 3
-    with pytest.raises(TrainingError, match="answer of ann was sampled by the local engine with version 0 .* version 3"):
+    with pytest.raises(
+        TrainingError, match=r"answer of ann was sampled by the local engine with version 0 .* version 3"
+    ):
         Learner(policy, FREE, PLAIN).update([samples], MAGRPO.loss)
 
 

@@ -99,7 +99,7 @@ class Learner:
         """
         with gradient_checkpointing(self.policy.model, self.config):
             weighted = zip(stages, totals or map(total_weight, stages), strict=True)
-            spoken = [(stage, total) for stage, total in weighted if _tokens(stage)]
+            spoken: Sequence[tuple[Sequence[Sample], float]] = [(s, total) for s, total in weighted if _tokens(s)]
             rows, report = list[dict[str, float]](), dict[str, float]()
             try:
                 if spoken and sampled and self.config.importance_cap is not None:
@@ -113,7 +113,7 @@ class Learner:
 
     def _weighed(
         self, spoken: Sequence[tuple[Sequence[Sample], float]], cap: float
-    ) -> tuple[list[tuple[Sequence[Sample], float]], dict[str, float]]:
+    ) -> tuple[Sequence[tuple[Sequence[Sample], float]], dict[str, float]]:
         """Stages with truncated importance weights, and what was found: `learning.importance`."""
         self._check_versions(spoken[0][0])
         said = {id(s.turn.completion): s.turn.completion for stage, _ in spoken for s in stage}

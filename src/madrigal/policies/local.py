@@ -136,6 +136,11 @@ class LocalPolicy:
 
     def save(self, folder: Path) -> None:
         """Writes weights and tokenizer so that plain transformers or PEFT can load them."""
+        self.save_weights(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def save_weights(self, folder: Path) -> None:
+        """Writes the weights alone, with their configuration."""
         if self.adapter:
             self.model.save_pretrained(folder, selected_adapters=[self.adapter])
             nested = folder / self.adapter
@@ -145,7 +150,6 @@ class LocalPolicy:
                 nested.rmdir()
         else:
             self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
 
 
 def map_policies(fn: Callable[[LocalPolicy], R], policies: Sequence[LocalPolicy], *, in_turn: bool = False) -> list[R]:

@@ -76,7 +76,7 @@ class Team:
         policies = {policy.name: policy for policy in self.policies}
         local = LocalEngine(policies, token_budget)
 
-        engine_of = {name: engines.get(name, local) for name in policies}
+        engine_of: dict[str, Engine] = {name: engines.get(name, local) for name in policies}
 
         def speak(requests: Sequence[GenerationRequest]) -> list[Completion]:
             encoded: dict[tuple[str, Messages], tuple[int, ...]] = {}

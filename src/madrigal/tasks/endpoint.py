@@ -1,4 +1,4 @@
-"""Posts JSON to an HTTP endpoint and returns its answer, within a total time and a largest size.
+"""Exchanges JSON with an HTTP endpoint, within a total time and a largest size.
 
 A timeout of a socket bounds each silence only; a server that sends one byte now and then would hold its client for
 ever, and one that never stops would fill the memory. Here the whole exchange is bounded, the name look-up included.
@@ -47,6 +47,17 @@ def post_json(
         EndpointError: if there is no whole answer within these bounds.
     """
     request = Request(url, json.dumps(body).encode(), {"Content-Type": "application/json", **headers}, method="POST")
+    return _bounded(request, seconds, largest, proxies)
+
+
+def get_json(
+    url: str, *, seconds: float, largest: int, headers: Mapping[str, str] = {}, proxies: bool = True
+) -> tuple[int, bytes]:
+    """The same of a GET."""
+    return _bounded(Request(url, headers=dict(headers), method="GET"), seconds, largest, proxies)
+
+
+def _bounded(request: Request, seconds: float, largest: int, proxies: bool) -> tuple[int, bytes]:
     answer: Future[tuple[int, bytes]] = Future()
 
     def exchange() -> None:

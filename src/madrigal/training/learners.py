@@ -18,7 +18,7 @@ from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Task
-from madrigal.settings import PolicyConfig, TeamConfig
+from madrigal.settings import PolicyConfig
 from madrigal.types import Completion, ConfigError, Example, Turn
 
 NOBODY = CriticNeed("own", "turn")  # what nobody is asked, where an algorithm learns without critics
@@ -65,10 +65,10 @@ def make_critics(run: Experiment, team: Team) -> Critics:
     central = {CENTRAL: team.trainable}
     judged = central if need.sees == "joint" else {f"critic-{policy.name}": (policy,) for policy in team.trainable}
     optimizer = replace(run.optimizer, lr=run.optimizer.lr if run.critic.lr is None else run.critic.lr)
-    bases = {_key(_config_of(run.team, team, p)): p.model for p in team.trainable if p.adapter}
+    bases = {_key(policy.config): policy.model for policy in team.trainable if policy.adapter}
     learners, same_vocabulary = {}, {}
     for name, policies in judged.items():
-        config = _critic_config(run, _config_of(run.team, team, policies[0]))
+        config = _critic_config(run, policies[0].config)
         base = bases.get(_key(config)) if config.lora.rank else None
         seed = derive(run.seed, "adapter", name) % 2**31
         critic = load_critic(name, config, policies[0].device, base=base, seed=seed)
@@ -103,13 +103,6 @@ def check_histories(run: Experiment, task: Task[Any], critics: Critics, examples
             if name in critics.learners:
                 history, _ = critics.shown(name, turn, turns, task.agents)
                 critics.check_length(name, len(history) + room, example.id, turn.round)
-
-
-def _config_of(config: TeamConfig, team: Team, policy: LocalPolicy) -> PolicyConfig:
-    """The settings that a policy was loaded by."""
-    seated = [(agent, one) for seats in (team.seats, *team.later) for agent, one in seats.items()]
-    agent = next(agent for agent, one in seated if one is policy)
-    return config.policy if config.shared else config.seats.get(agent, config.policy)
 
 
 def _critic_config(run: Experiment, judged: PolicyConfig) -> PolicyConfig:

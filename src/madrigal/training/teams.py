@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from madrigal.config import Experiment
 from madrigal.learning.fluency import FluencyReader, load_fluency
+from madrigal.policies.engines.opening import open_engines
 from madrigal.policies.generate import SAMPLING_TOKENS
 from madrigal.policies.internals import plain_model
 from madrigal.policies.local import LocalPolicy, load_policy, load_saved_adapter
@@ -247,5 +248,6 @@ def open_rollout_workers(
     """
     if token_budget is None:
         token_budget = sampling_budget(run, team)
-    with ThreadPoolExecutor(os.cpu_count() or 1) as judges:
-        yield team.speaker(run.sampling, token_budget), judge_in_threads(task, judges)
+    engines = open_engines(team.policies, run.optimizer.mismatch_tolerance)
+    with engines as by_name, ThreadPoolExecutor(os.cpu_count() or 1) as judges:
+        yield team.speaker(run.sampling, token_budget, by_name), judge_in_threads(task, judges)

@@ -27,7 +27,7 @@ from madrigal.runs.records import step_record, transcripts
 from madrigal.runs.signals import Stop, StoppedError, stop_on_signals
 from madrigal.runs.trackers import make_tracker
 from madrigal.tasks.splits import Validated
-from madrigal.training.checks import check_prompts, open_checked_task, validates
+from madrigal.training.checks import check_engines_of, check_prompts, open_checked_task, validates
 from madrigal.training.demonstrations import Demonstration, check_lengths, read_demonstrations
 from madrigal.training.held_out import Callback, NullCallback, evaluate_on, held_out
 from madrigal.training.learners import check_histories, make_learning
@@ -90,6 +90,7 @@ def training_loop(
         watch.stage(warning)
     watch.stage(plan.summary)
     give_back(at_once=plan.batches.give_back)
+    check_engines_of(run, task)
     watch.stage("loading the team")
     team = make_team(run.team, task.agents, run.seed)
     check_prompts(run, task, team, [*examples, *played])
@@ -103,10 +104,11 @@ def training_loop(
     paid = fluency if run.reward.fluency and run.trains else None
     log = RunLog(place.folder, trackers, run.records.transcripts)
     partners = Partners(run.team.partners, team.seats, run.sampling, plan.batches.sampling)
-    memory, step = checkpointer.restore(log, learning, partners)  # only now: what cannot be loaded leaves no run behind
     signals, ended = stop_on_signals() if stop is None else nullcontext(stop), False
     workers = open_rollout_workers(run, task, team, plan.batches.sampling)
     with workers as (speak, judge), signals as interrupted:
+        # Only now: what cannot be loaded or started leaves no run behind.
+        memory, step = checkpointer.restore(log, learning, partners)
         stoppable = _until(interrupted, speak)
         evaluate = _Evaluator(run, task, stoppable, judge, log, watch, place, fluency)
         try:
@@ -136,7 +138,8 @@ def training_loop(
                     stages, memory = run.algorithm.credit(groups, memory)
                     rate = run.optimizer.scale(step, run.steps) * checkpointer.rate
                     updates = learning.update(groups, stages, rate)
-                # sync: the engines of local policies read the learners' own weights, and `logprob_mismatch` proves it.
+                # sync: an engine that holds copies of weights is handed the new ones when it is asked next, as it is
+                # after all else that gives policies other weights; `logprob_mismatch` proves that it speaks with them.
                 record = step_record(step, time.perf_counter() - began, groups, stages, updates)
                 record |= reported(run.algorithm, memory)
                 record |= {"step_backs": checkpointer.step_backs} if checkpointer.step_backs else {}

@@ -14,7 +14,9 @@ from madrigal.types import EngineError
 PROBED = 8  # answers of a policy that are scored by its own weights after every hand-over
 
 
-def ask(requests: Sequence[Request], policies: Mapping[str, LocalPolicy], engine_of: Mapping[str, Engine]) -> list[Answer]:
+def ask(
+    requests: Sequence[Request], policies: Mapping[str, LocalPolicy], engine_of: Mapping[str, Engine]
+) -> list[Answer]:
     """Answers in the order of the requests: one call per engine, those that run elsewhere at the same time.
 
     Raises:

@@ -100,6 +100,7 @@ class CopyingEngine(ABC):
     def load(self, policy: LocalPolicy) -> None:
         """Makes a policy's present weights those that answer for it from now on."""
 
+    @abstractmethod
     def close(self) -> None:
         """See `Engine`."""
 

@@ -1,7 +1,7 @@
 """Proof that who samples holds the weights that learn: the same log-probs of the same tokens, and the same version.
 
-An engine with copies of weights may answer with older ones, with those of another agent, at another temperature, or with
-half of what it was handed, and all of this looks like text. Log-probs do not agree by accident.
+An engine with copies of weights may answer with older ones, with those of another agent, at another temperature, or
+with half of what it was handed, and all of this looks like text. Log-probs do not agree by accident.
 """
 
 from __future__ import annotations

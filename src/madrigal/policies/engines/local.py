@@ -12,7 +12,8 @@ from madrigal.policies.local import LocalPolicy, map_policies
 class LocalEngine:
     """Answers with one batched call per policy (two where some are greedy); nothing is ever handed over."""
 
-    name, copies, remote, tolerance = "the local engine", False, False, None
+    name, copies, remote = "the local engine", False, False
+    tolerance: float | None = None
 
     def __init__(self, policies: Mapping[str, LocalPolicy], token_budget: int = SAMPLING_TOKENS) -> None:
         """`token_budget` is of one batch of a policy; what is more goes in several."""
