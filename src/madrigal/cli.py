@@ -32,6 +32,7 @@ USAGE = """usage: madrigal <command> ...
   score TASK --data FILE --answers FILE       score given joint answers without any model
   verifier data|train|check|serve             a learned verifier of answers: its data, training, calibration, server
   models [fetch NAME]                         models by a short name; bring one onto this machine
+  engine serve RECIPE|RUN|MODEL               vLLM's server on this machine, to train with
   list [--json]                               tasks, recipes, algorithms, topologies
   version                                     what this is
 
@@ -54,6 +55,7 @@ COMMANDS = (
     "score",
     "verifier",
     "models",
+    "engine",
     "list",
 )
 

@@ -297,9 +297,7 @@ def read_completion(reply: Any, body: Mapping[str, Any]) -> tuple[tuple[int, ...
         }:
             shown: Any = more.get("prompt_token_ids")
             if shown is not None and list(shown) != list(body["prompt"]):
-                raise ValueError(
-                    f"an answer to a prompt of {len(body['prompt'])} tokens, got one to {len(shown)} others"
-                )
+                raise ValueError(f"an answer to a prompt of {len(body['prompt'])} tokens, not of {len(shown)} others")
             if all(type(token) is int for token in tokens) and all(type(each) in (int, float) for each in said):
                 return tuple(tokens), tuple(map(float, said)), name
         case {"choices": [{"text": str(_)}, *_]}:
@@ -398,7 +396,7 @@ def _check_rank(client: Client, policy: PolicyConfig) -> None:
                 )
             elif status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
                 raise ConfigError(
-                    f"{client.config.name} does not take adapters while it runs; start it with --enable-lora and "
+                    f"{client.config.name} takes no adapters while it runs; start it with --enable-lora and "
                     "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, as madrigal engine serve does"
                 )
         finally:
