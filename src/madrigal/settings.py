@@ -168,6 +168,12 @@ class TeamConfig:
         if self.partners.share and self.rounds > 1:
             raise ConfigError("team.partners: older selves have one policy for all rounds; leave team.rounds at 1")
 
+    @property
+    def servers(self) -> tuple[EngineConfig, ...]:
+        """The servers that policies are to speak by."""
+        engines = dict.fromkeys(policy.engine for policy in (self.policy, *self.seats.values()))
+        return tuple(engine for engine in engines if engine.kind == "server")
+
 
 @dataclass(frozen=True, slots=True)
 class RewardWeights:

@@ -56,6 +56,9 @@ def train_command(arguments: list[str]) -> int:
         start = from_run(start, options.start)
     if options.keep:
         start = dataclasses.replace(start, evaluation=dataclasses.replace(start.evaluation, keep=options.keep))
+    if options.engine:
+        seats = ["policy", *(f"seats.{seat}" for seat in start.team.seats)]
+        settings = [*(f"--team.{seat}.engine.kind={options.engine}" for seat in seats), *settings]
     run = with_settings(start, settings, f"madrigal train {options.recipe}", own_flags(parser))
     if not options.trust:
         require_trust(run, options.recipe, settings, resumed or options.recipe)
@@ -93,6 +96,8 @@ def _train_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--topology", choices=TOPOLOGIES, help="who hears whom within a round")
     parser.add_argument("--algorithm", default="", metavar="NAME", help="how credit is given; madrigal list has them")
+    engines = ("local", "vllm", "server")
+    parser.add_argument("--engine", choices=engines, help="what makes all policies answer; a server has a URL")
     return parser
 
 
@@ -103,7 +108,7 @@ def _train(task: Task[Any], run: Experiment, place: Held, *, quiet: bool = False
     with Progress(console, run.steps, folder.name, best=task.best_return, quiet=quiet) as watch:
         signum = training_loop(task, run, place, watch=watch)
     if signum:
-        again = with_trust_flag(f"madrigal train {folder} --resume", run.task, run.records.trackers)
+        again = with_trust_flag(f"madrigal train {folder} --resume", run.task, run.records.trackers, run.team.servers)
         console.print(plain_text(console, f"Stopped and saved. Go on with: {again}", lines=False), soft_wrap=True)
         return exit_code(signum)
     show_run(console, run, folder, quiet=quiet)
@@ -127,13 +132,16 @@ def show_run(console: Console, run: Experiment, folder: Path, *, quiet: bool = F
 
 def _files(run: Experiment, folder: Path) -> list[tuple[str, str]]:
     """What lies in a run folder, and what can be done with it."""
-    again = with_trust_flag(f"madrigal train {folder}/experiment.json", run.task, run.records.trackers)
+    again = with_trust_flag(
+        f"madrigal train {folder}/experiment.json", run.task, run.records.trackers, run.team.servers
+    )
     named = {
         "experiment.json": f"every setting; run it again: {again}",
         "warm.jsonl": "what the warm start learned from, and its cross entropy",
         "steps.jsonl": "one line per training step",
         "episodes.jsonl": "transcripts with reward and advantage per turn",
-        "evaluation.json": "held-out results; repeat them: " + with_trust_flag(f"madrigal evaluate {folder}", run.task),
+        "evaluation.json": "held-out results; repeat them: "
+        + with_trust_flag(f"madrigal evaluate {folder}", run.task, (), run.team.servers),
         "validation.json": "results on the validation split, by which the team was chosen",
         "team": "each agent, loadable with AutoModelForCausalLM.from_pretrained",
         "team-last": "the same with the weights after the last step",

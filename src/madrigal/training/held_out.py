@@ -124,7 +124,7 @@ def evaluate_run(
     """
     run = read_experiment(folder)
     if not trust:
-        check_trust(run.task, folder)
+        check_trust(run.task, folder, servers=run.team.servers)
     if step is None:
         check_saved(folder, run)
     use_threads(run.threads)

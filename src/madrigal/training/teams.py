@@ -175,7 +175,7 @@ def check_saved(folder: Path, run: Experiment, otherwise: str = "") -> None:
         ConfigError: saying how to finish it.
     """
     if run.trains and not (folder / "team").is_dir():
-        again = with_trust_flag(f"madrigal train {folder} --resume", run.task, run.records.trackers)
+        again = with_trust_flag(f"madrigal train {folder} --resume", run.task, run.records.trackers, run.team.servers)
         if newest_checkpoint(folder / "checkpoints"):
             otherwise = f", or make one of the newest checkpoint: madrigal export {folder}{otherwise}"
         raise ConfigError(f"run {folder}: there is no saved team yet; finish it with: {again}{otherwise}")
