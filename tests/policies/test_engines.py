@@ -209,3 +209,27 @@ def test_engines_are_settings_of_each_seat() -> None:
     changed = replace(run, team=replace(run.team, seats={"concise": seat}))
     assert from_json(to_json(changed)) == changed != run
     assert copy.deepcopy(changed).team.seats["concise"].engine.kind == "vllm"
+
+
+def test_workers_of_vllm_take_no_older_weights_of_one_process() -> None:
+    """Those of another process begin anew; the output layer is packed again, which a processor needs."""
+    from types import SimpleNamespace
+
+    from madrigal.policies.engines.vllm import WeightLoading
+
+    packed: list[object] = []
+    kind = type("ParallelLMHead", (), {"cpu_linear": None})
+    head = kind()
+    head.quant_method = SimpleNamespace(process_weights_after_loading=packed.append)
+    taken: list[list[object]] = []
+    worker = WeightLoading()
+    worker.model_runner = SimpleNamespace(
+        reload_weights=lambda weights_iterator: taken.append(list(weights_iterator)),
+        get_model=lambda: SimpleNamespace(modules=lambda: [object(), head]),
+    )
+    for name in ("ann@3-aaaaaa", "ann@3-aaaaaa", "ann@4-aaaaaa", "ann@0-bbbbbb"):
+        worker.load_version(name, weights=[("w", name)])
+    with pytest.raises(ValueError, match="ann@0-bbbbbb is older than ann@1-bbbbbb, which is held"):
+        worker.load_version("ann@1-bbbbbb", weights=())
+        worker.load_version("ann@0-bbbbbb", weights=())
+    assert len(taken) == 5 and packed == [head] * 5 and taken[2] == [("w", "ann@4-aaaaaa")]

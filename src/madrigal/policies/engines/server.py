@@ -220,7 +220,7 @@ class ServerEngine(CopyingEngine):
                 self._post("/v1/unload_lora_adapter", {"lora_name": before})
         elif policy.trainable or policy.version:
             path = weight_files(policy, self.folder)
-            kwargs = {"policy": policy.name, "version": str(policy.version), "path": str(path)}
+            kwargs = {"name": hosted_name(policy), "path": str(path)}
             self._post("/collective_rpc", {"method": "load_version", "kwargs": kwargs})
             self._post("/reset_prefix_cache", {})
             self._post("/update_weight_version", {"new_version": hosted_name(policy)})

@@ -179,8 +179,7 @@ class VllmEngine(CopyingEngine):
                 self.llm.llm_engine.remove_lora(before.lora_int_id)
             self.adapters[policy.name] = request
             return
-        kwargs = {"weights": whole_weights(policy), "policy": policy.name, "version": policy.version}
-        self.llm.collective_rpc("load_version", kwargs=kwargs)
+        self.llm.collective_rpc("load_version", kwargs={"name": hosted_name(policy), "weights": whole_weights(policy)})
         self.llm.reset_prefix_cache()
         self.llm.llm_engine.set_weight_version(hosted_name(policy))
 
@@ -216,21 +215,24 @@ class WeightLoading:
 
     model_runner: Any
 
-    def load_version(self, policy: str, version: int | str, weights: Iterable[Any] = (), path: str = "") -> None:
-        """Replaces the weights by those of a policy, given as named tensors or as a folder.
+    def load_version(self, name: str, weights: Iterable[Any] = (), path: str = "") -> None:
+        """Replaces the weights, given as named tensors or as a folder.
+
+        Args:
+            name: `files.hosted_name`: policy, version and process.
 
         Raises:
-            ValueError: if they are older than what is held.
+            ValueError: if they are older than what the same process handed over before.
         """
-        held = getattr(self, "held_version", -1)
-        if int(version) < held:
-            raise ValueError(f"version {version} of {policy} is older than {held}, which is held")
+        held, session = getattr(self, "held_name", ""), name.rpartition("-")[2]
+        if version_of(name, session) < version_of(held, session):
+            raise ValueError(f"{name} is older than {held}, which is held")
         self.model_runner.reload_weights(weights_iterator=_read(Path(path)) if path else weights)
         for module in self.model_runner.get_model().modules():
             # On a processor the output layer has a packed copy, which reloading the embedding it is tied to leaves.
             if type(module).__name__ == "ParallelLMHead" and hasattr(module, "cpu_linear"):
                 module.quant_method.process_weights_after_loading(module)
-        self.held_version = int(version)
+        self.held_name = name
 
 
 def _read(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
