@@ -86,8 +86,6 @@ def test_bad_input_is_one_line(arguments: str, message: str, capsys: pytest.Capt
 def test_without_vllm_it_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from importlib import metadata
-
     def missing(package: str) -> str:
         raise metadata.PackageNotFoundError
 
