@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +40,14 @@ def rate(model: Any, work: Work, *, backward: bool = False) -> float:
     return operations / max(work.seconds, 1e-9) / 1e9
 
 
-def product_rate(rows: int, inner: int, columns: int, seconds: float = 0.5) -> float:
+def product_rate(rows: int, inner: int, columns: int, dtype: torch.dtype, seconds: float = 0.5) -> float:
     """GFLOP/s of a plain product of matrices of these sizes: the best of repeated calls."""
-    left, right = torch.randn(rows, inner), torch.randn(inner, columns)
-    out, best = torch.empty(rows, columns), float("inf")
+    left, right = torch.randn(rows, inner, dtype=dtype), torch.randn(columns, inner, dtype=dtype)
+    best = float("inf")
     ends = time.perf_counter() + seconds
     while time.perf_counter() < ends:
         began = time.perf_counter()
-        torch.mm(left, right, out=out)
+        functional.linear(left, right)
         best = min(best, time.perf_counter() - began)
     return 2 * rows * inner * columns / best / 1e9
 
@@ -55,6 +56,6 @@ def products(model: Any, rows: int) -> dict[str, float]:
     """GFLOP/s of a large square product and of one that the model makes itself: `rows` tokens into the MLP."""
     width, mlp = model.config.hidden_size, model.config.intermediate_size
     return {
-        "1024x1024x1024": product_rate(1024, 1024, 1024),
-        f"{rows}x{width}x{mlp}": product_rate(rows, width, mlp),
+        "1024x1024x1024": product_rate(1024, 1024, 1024, model.dtype),
+        f"{rows}x{width}x{mlp}": product_rate(rows, width, mlp, model.dtype),
     }

@@ -39,15 +39,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=list(SHAPES), default="qwen3-1.7b")
     parser.add_argument("--new", type=int, default=256)
+    parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
+    parser.add_argument("--only-ours", action="store_true", help="without transformers' generate")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name() if device.type == "cuda" else "processor"
-    product, copy = ceilings(device, 512 if options.shape == "tiny" else 8192)
+    dtype = getattr(torch, options.dtype)
+    product, copy = ceilings(device, 8192 if device.type == "cuda" else 1024, dtype)
     report("ceilings", shape=options.shape, card=name, product_tflops=product / 1e12, copy_tb_s=copy / 1e12)
-    policy = random_policy(options.shape, device)
-    answers = decode(policy, options.new, copy)
+    policy = random_policy(options.shape, device, dtype)
+    answers = decode(policy, options.new, product, copy)
     update(policy, answers, product)
-    theirs(policy, options.new)
+    if not options.only_ours:
+        theirs(policy, options.new)
 
 
 def report(what: str, **numbers: Any) -> None:
@@ -56,37 +60,38 @@ def report(what: str, **numbers: Any) -> None:
 
 
 def seconds(work: Callable[[], object], device: torch.device, times: int) -> float:
-    """The median of several runs; one before them is not counted."""
-    taken = []
-    for _ in range(times + 1):
-        began = time.perf_counter()
+    """The median of several runs, of which a processor makes one; another before them is not counted."""
+    gpu = device.type == "cuda"
+    clock, taken = time.perf_counter if gpu else time.process_time, []
+    for _ in range((times if gpu else 1) + 1):
+        began = clock()
         work()
-        if device.type == "cuda":
+        if gpu:
             torch.cuda.synchronize()
-        taken.append(time.perf_counter() - began)
+        taken.append(clock() - began)
     return median(taken[1:])
 
 
-def ceilings(device: torch.device, size: int) -> tuple[float, float]:
-    """bfloat16 products in operations per second, and copies in bytes read and written per second."""
-    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+def ceilings(device: torch.device, size: int, dtype: torch.dtype) -> tuple[float, float]:
+    """Products in operations per second, and copies in bytes read and written per second."""
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     product = 2 * size**3 * 10 / seconds(lambda: [a @ b for _ in range(10)], device, 3)
     large = torch.randn(size * size * 16, device=device, dtype=torch.bfloat16)
     other = torch.empty_like(large)
     return product, 10 * 2 * large.nbytes / seconds(lambda: [other.copy_(large) for _ in range(10)], device, 3)
 
 
-def random_policy(shape: str, device: torch.device) -> LocalPolicy:
+def random_policy(shape: str, device: torch.device, dtype: torch.dtype) -> LocalPolicy:
     torch.manual_seed(0)
     kind, config, numbers = SHAPES[shape]
     settings: dict[str, Any] = {"tie_word_embeddings": True, "max_position_embeddings": 4096}
     with device:
-        model = kind(config(**dict(zip(NAMES, numbers, strict=True)), **settings)).to(torch.bfloat16).eval()
+        model = kind(config(**dict(zip(NAMES, numbers, strict=True)), **settings)).to(dtype).eval()
     pack(model)
     return LocalPolicy("policy", model, load_tokenizer("starter:small"), chat_template=False)
 
 
-def decode(policy: LocalPolicy, new: int, copy: float) -> list[Completion]:
+def decode(policy: LocalPolicy, new: int, product: float, copy: float) -> list[Completion]:
     """Ours, with the fewest bytes that every token must read: weights, each prompt's keys and values once, answers'."""
     generator = torch.Generator().manual_seed(0)
     texts = ["".join(chr(97 + int(n)) for n in torch.randint(26, (READ,), generator=generator)) for _ in range(PROMPTS)]
@@ -105,6 +110,7 @@ def decode(policy: LocalPolicy, new: int, copy: float) -> list[Completion]:
     read = sum(len(ids) for ids in {one.prompt_ids for one in found})
     fewest = sum(p.nbytes for p in policy.model.parameters()) + key * (read + len(prompts) * new / 2)
     step = (taken - prefill) / max(1, new - 1)
+    operations = 2 * len(prompts) * sum(p.numel() for p in policy.model.parameters() if p.ndim == 2)
     report(
         "decode",
         rows=len(prompts),
@@ -113,6 +119,7 @@ def decode(policy: LocalPolicy, new: int, copy: float) -> list[Completion]:
         prefill_seconds=prefill,
         tokens_per_second=sum(len(one.token_ids) for one in found) / taken,
         milliseconds_per_token=1000 * step,
+        share_of_products=operations / step / product,
         share_of_bandwidth=fewest / step / copy,
     )
     return found
@@ -150,9 +157,10 @@ def update(policy: LocalPolicy, answers: list[Completion], product: float) -> No
     seen += sum(len(o.token_ids) * (len(o.prompt_ids) + len(o.token_ids) / 2) for o in answers)
     operations = 6 * matrices * (sum(map(len, read)) + written) + 6 * written * config.vocab_size * config.hidden_size
     operations += 12 * config.num_hidden_layers * config.num_attention_heads * config.head_dim * seen
-    for budget in (4096, 16384):
-        for recompute in (False, True):
-            torch.cuda.reset_peak_memory_stats() if policy.device.type == "cuda" else None
+    gpu = policy.device.type == "cuda"
+    for budget in (4096, 16384) if gpu else (4096,):
+        for recompute in (False, True) if gpu else (False,):
+            torch.cuda.reset_peak_memory_stats() if gpu else None
             learner = Learner(
                 policy,
                 OptimizerConfig(lr=1e-6, token_budget=budget, gradient_checkpointing=recompute, mismatch_tolerance=1e9),
@@ -172,7 +180,7 @@ def update(policy: LocalPolicy, answers: list[Completion], product: float) -> No
                 )
 
             taken = seconds(work, policy.device, 3)
-            peak = torch.cuda.max_memory_allocated() / 1e9 if policy.device.type == "cuda" else 0.0
+            peak = torch.cuda.max_memory_allocated() / 1e9 if gpu else 0.0
             report(
                 "update",
                 token_budget=budget,

@@ -198,10 +198,12 @@ def test_supervised_on_the_best_of_n_plays_as_many_joint_answers_as_the_team() -
     found = of(run)
     warm = found[SUPERVISED].run.warm
     assert (warm.examples * warm.samples, warm.samples) == (10 * 4 * 8, 8) and not warm.demonstrations
-    played = of(replace(run, warm=WarmConfig(examples=16, samples=4)))[SUPERVISED].run.warm
+    plays = WarmConfig(examples=16, samples=4)
+    played = of(replace(run, warm=plays))[SUPERVISED].run.warm
     assert played.examples * played.samples == 10 * 4 * 8 + 16 * 4  # demonstrations are not played
     assert found["team"].run.warm == found["team, no baseline"].run.warm == run.warm
-    assert found["tuned single model"].run.warm == replace(run.warm, demonstrations="")
+    assert found["tuned single model"].run.warm == WarmConfig()
+    assert of(replace(run, warm=plays))["tuned single model"].run.warm == plays
     assert not any(found[name].run.trains for name in ("untrained team", "sequential", "discussion", "single model"))
     assert not with_base(run, PAIR, "concise", Path("team")).trains
     assert SUPERVISED not in of(recipe("kuhn"), ("first", "second"))
@@ -273,6 +275,17 @@ def test_an_own_task_says_how_one_agent_does_it_all_by_single(tmp_path: Path) ->
     assert one.task == CustomTask(f"{tmp_path / 'pair.py'}:single") and left_out(run, ("ann", "bob")) == ""
     assert one.sampling.max_new_tokens == 2 * run.sampling.max_new_tokens
     assert alone(one.task) is None  # nobody is less than one
+
+
+def test_an_own_task_that_hides_answers_is_not_revised(tmp_path: Path) -> None:
+    """Or the model would give a second answer to the same prompt, in a row that says it has read the first."""
+    hides = 'from dataclasses import replace\nsingle = replace(single, quote=lambda turn, listener: "")\n'
+    (tmp_path / "shown.py").write_text(pairs.SINGLE)
+    (tmp_path / "hidden.py").write_text(f"{pairs.SINGLE}\n{hides}")
+    revising = {"single model, revising", "tuned single model, revising"}
+    for name, kept in (("shown", revising), ("hidden", set())):
+        run = replace(own(f"{tmp_path / f'{name}.py'}:task"), topology=Sequential())
+        assert revising & of(run, ("ann", "bob")).keys() == kept
 
 
 @pytest.mark.parametrize("name", ["tldr", "arxiv", "gsm8k", "debate", "office"])

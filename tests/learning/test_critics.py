@@ -27,7 +27,7 @@ from madrigal.rollouts.task import SingleRound
 from madrigal.rollouts.tree import walk
 from madrigal.settings import CriticConfig, Lora, OptimizerConfig, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.own import CustomTask
-from madrigal.training.learners import check_histories, make_critics, make_learning
+from madrigal.training.learner_factory import check_histories, make_critics, make_learning
 from madrigal.training.teams import make_team
 from madrigal.types import (
     Completion,

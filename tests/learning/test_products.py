@@ -35,7 +35,7 @@ from madrigal.rollouts.tree import numbered, rollout_groups
 from madrigal.settings import Lora, OptimizerConfig, PartnerConfig, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.own import CustomTask
 from madrigal.training.checks import open_checked_task
-from madrigal.training.learners import make_learning
+from madrigal.training.learner_factory import make_learning
 from madrigal.training.teams import make_team, open_rollout_workers
 from madrigal.types import ConfigError, Group, Point, Sample, Turn, all_groups
 

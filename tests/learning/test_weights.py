@@ -25,7 +25,7 @@ from madrigal.maths.batch import weight_of
 from madrigal.rollouts.play import GenerationRequest
 from madrigal.rollouts.topology import Sequential
 from madrigal.rollouts.tree import numbered, rollout_groups
-from madrigal.training.learners import NOBODY
+from madrigal.training.learner_factory import NOBODY
 from madrigal.types import Completion, Episode, Group, Point, Sample, Step, Turn
 
 Shares = dict[int, float]  # by identity of what was said

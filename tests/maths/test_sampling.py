@@ -56,6 +56,22 @@ def test_the_largest_are_cut_as_if_all_were_ranked(top_k: int, top_p: float, sca
     assert int(expected.isfinite().sum(-1).max()) <= top_k
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "sampling", [Sampling(0.7, top_k=50), Sampling(0.7, 0.9, 200), Sampling(top_k=5, greedy=True)], ids=str
+)
+def test_draws_of_few_candidates_are_draws_of_all_tokens(sampling: Sampling, dtype: torch.dtype) -> None:
+    """The largest are taken before any work over the vocabulary: the same tokens, log-probs to rounding."""
+    generator = torch.Generator().manual_seed(0)
+    logits = (3 * torch.randn(200, 2048, generator=generator)).to(dtype)
+    uniform = torch.rand(200, generator=generator)
+    probs = filtered_logits(logits, sampling).softmax(-1)
+    expected = probs.argmax(-1) if sampling.greedy else (probs.double().cumsum(-1) <= uniform[:, None]).sum(-1)
+    tokens, logprobs = draw(logits, uniform, sampling)
+    assert tokens.tolist() == expected.tolist()
+    torch.testing.assert_close(logprobs, probs.gather(-1, tokens[:, None])[:, 0].log())
+
+
 def test_a_logit_that_is_no_number_is_never_cut_out_of_sight() -> None:
     logits = torch.randn(3, 1001, generator=torch.Generator().manual_seed(0))
     logits[0, 7], logits[1] = math.nan, math.nan

@@ -22,7 +22,7 @@ from madrigal.policies.team import Team
 from madrigal.rollouts.play import GenerationRequest
 from madrigal.settings import Lora, OptimizerConfig, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.own import CustomTask
-from madrigal.training.learners import make_learning
+from madrigal.training.learner_factory import make_learning
 from madrigal.training.saving import save_team
 from madrigal.training.teams import load_saved_team, make_team
 from madrigal.types import ConfigError, EngineError

@@ -67,9 +67,12 @@ def test_warnings_come_at_once_and_also_when_quiet() -> None:
         watch.stage("training")
         watch.step(record(0, **{"update/ann/kl": 0.0}))
         watch.step(record(1, **{"update/ann/kl": 0.9}))
+        watch.step(record(2, **{"update/ann/kl": 1.1}))
         watch.evaluated("after", evaluation(2450.0))
     first, second = output(console).splitlines()
-    assert first.startswith("WARNING: step 2, KL jump: policy ann: KL is 0.9 nats per token")
+    assert first.startswith(
+        "WARNING: step 3, KL jump: policy ann: KL is 0.9 and 1.1 nats per token in two steps, from 0"
+    )
     assert second.startswith("WARNING: return out of range: held-out examples return 2450 %")
 
 

@@ -23,7 +23,7 @@ from madrigal.tasks.discussion.prompts import AGAIN, question_prompt
 from madrigal.tasks.reworded import REWORDABLE, WORDS, read_words, reworded
 from madrigal.tasks.writing.single import DELIMITER, WRITER
 from madrigal.tasks.writing.task import Arxiv, Tldr
-from madrigal.types import Completion, ConfigError, Example, Point
+from madrigal.types import Completion, ConfigError, Example, Point, Turn
 
 CONFIGS: list[TaskConfig] = [
     Tldr(),
@@ -88,6 +88,18 @@ def test_an_own_task_is_reworded_by_a_file_and_else_the_same(tmp_path: Path) -> 
     judged = moves.send({"ann": Completion("Hi Bob"), "bob": Completion("Hi")})
     assert isinstance(judged, StepRequest)
     assert task.step(judged.state, judged.actions).rewards == {"ann": 1.0, "bob": 1.0}
+
+
+def test_what_a_prompt_quotes_stays() -> None:
+    """An abstract, code or an answer that holds a phrase of the prompt is data."""
+    with open_task(Gsm8k()) as task:
+        state = task.reset(Example("0", {"question": "Ada reads: Solve it step by step. Why?", "answer": "7"}))
+        heard = [Turn("b", (), Completion("Think step by step. I did."))]
+        agent = task.agents[0]
+        plain = task.observe(state, agent, heard)[0].content
+        other = reworded(task, "embedded").observe(state, agent, heard)[0].content
+    assert plain.count("step by step") == 3 and other.count("step by step") == 2
+    assert "Ada reads: Solve it step by step. Why?" in other and "Think step by step. I did." in other
 
 
 @pytest.mark.parametrize(

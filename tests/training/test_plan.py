@@ -28,8 +28,9 @@ from madrigal.policies.sizes import ModelSize, model_size, size_of
 from madrigal.recipes import recipe
 from madrigal.runs.log import read_lines
 from madrigal.settings import BASE, Lora, PolicyConfig, RecordsConfig, TeamConfig
+from madrigal.training import teams
 from madrigal.training.checks import open_checked_task
-from madrigal.training.held_out import NullCallback, held_out
+from madrigal.training.held_out import NullCallback, evaluate_experiment, held_out
 from madrigal.training.memory import (
     LEAST_TOKENS,
     PROCESS,
@@ -40,6 +41,7 @@ from madrigal.training.memory import (
     chosen,
     cost,
     gradients,
+    held,
     lasting,
     layer_numbers,
     micro_batch,
@@ -48,7 +50,7 @@ from madrigal.training.memory import (
     sampling_tokens,
 )
 from madrigal.training.plan import Plan, make_plan
-from madrigal.training.teams import make_team, sampling_budget
+from madrigal.training.teams import make_team, sampling_budget, team_of_run
 from madrigal.training.train import train_experiment, trained_examples
 from madrigal.types import ConfigError
 
@@ -397,6 +399,29 @@ def test_critics_older_selves_and_frozen_seats_are_counted(tmp_path: Path) -> No
     plans = [planned(run), planned(replace(run, team=frozen))]
     assert [sum(body.trained > 0 for body in plan.bodies) for plan in plans] == [2, 1]
     assert plans[0].parts.total > plans[1].parts.total and plans[0].checkpoint == 2 * plans[1].checkpoint
+
+
+def test_a_team_at_play_whose_weights_do_not_fit_is_refused_before_any_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = sums_run(tmp_path)
+    monkeypatch.setattr(teams, "load_policy", lambda *_, **__: pytest.fail("was loaded"))
+    with pytest.raises(ConfigError, match=r"weights of the team take 0\.0 GB .* --memory allows 0\.1 GB"):
+        evaluate_experiment(replace(run, memory=0.1))
+    monkeypatch.setattr(teams, "free_memory", lambda device: 1e6)
+    with pytest.raises(ConfigError, match=r"weights of the team .* there are 0\.0 GB"):
+        team_of_run(tmp_path, replace(run, steps=0), run_agents(run))
+
+
+def test_on_a_gpu_nothing_is_packed_and_keys_stay_as_narrow_as_the_weights() -> None:
+    here, there = body(itemsize=2), body(itemsize=2, on_gpu=True)
+    on_cpu, on_gpu = (sampling(one, TEXTS, 10**6) for one in (here, there))
+    assert (on_cpu["weights for decoding"], on_gpu["weights for decoding"]) == (2000.0, 0.0)
+    assert on_cpu["key-value cache"] == 2 * on_gpu["key-value cache"]
+    assert sampling(body(adapter=True, on_gpu=True), TEXTS, 10**6)["weights for decoding"] == 4000.0
+    assert activations(here, 1000, recompute=False) == activations(there, 1000, recompute=False)
+    large = replace(SIZE, parameters=10**8)
+    assert held(replace(here, size=large), Batches(1000)) > held(replace(there, size=large), Batches(1000)) == 0
 
 
 def run_agents(run: Experiment) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from fakes.play import chains
 from fakes.runs import StopsBefore, assert_equal, numbers, tiny_run, weights
 from madrigal.algorithms.group import GroupRelative
 from madrigal.config import Experiment, from_json, to_json
+from madrigal.learning.learner import Learner
 from madrigal.learning.learners import Learners
 from madrigal.maths.batch import make_batch
 from madrigal.policies.team import Team
@@ -27,7 +28,7 @@ from madrigal.training import warm as module
 from madrigal.training.checks import open_checked_task
 from madrigal.training.demonstrations import episodes_of, read_demonstrations
 from madrigal.training.held_out import NullCallback, evaluate_run, held_out
-from madrigal.training.learners import make_learning
+from madrigal.training.learner_factory import make_learning
 from madrigal.training.plan import make_plan
 from madrigal.training.teams import make_team
 from madrigal.training.train import train_experiment, trained_examples
@@ -103,6 +104,16 @@ def given(folder: Path, *lines: Any) -> Path:
 
 
 # What is kept
+
+
+def test_no_reference_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A KL term is of the loss of RL alone."""
+    read = list[int]()
+    real = Learner._reference
+    monkeypatch.setattr(Learner, "_reference", lambda self, batch: (read.append(1), real(self, batch))[1])
+    _, learning, made = warmed(replace(warm_run(), algorithm=GroupRelative(width=2, kl=0.1)))
+    assert {one.reference for one in learning.policies.values()} == {"loss"} and len(made) > 1
+    assert not read
 
 
 def test_the_best_of_a_group_is_kept_where_it_is_above_the_mean() -> None:

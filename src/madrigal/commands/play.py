@@ -227,9 +227,9 @@ def _speakers(options: argparse.Namespace, run: Experiment, task: Task[Any], sce
     if not others:
         team = Team({})
     elif saved:
-        team = load_saved_team(saved, run.team, others)
+        team = load_saved_team(saved, run.team, others, run.memory)
     else:
-        team = make_team(run.team, others, run.seed)
+        team = make_team(run.team, others, run.seed, run.memory)
     speak = team.speaker(run.sampling, sampling_budget(run, team))
     speakers = dict.fromkeys(others, speak) | dict.fromkeys(options.seat, keyboard(scene))
 

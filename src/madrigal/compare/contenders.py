@@ -24,7 +24,7 @@ from madrigal.tasks.data import EMBEDDED
 from madrigal.tasks.discussion.debate import Debate
 from madrigal.tasks.discussion.gsm8k import Gsm8k
 from madrigal.tasks.office.task import Office
-from madrigal.tasks.own import CustomTask, single_of
+from madrigal.tasks.own import CustomTask, hears, single_of
 from madrigal.tasks.reworded import REWORDABLE
 from madrigal.tasks.writing.single import WRITER
 from madrigal.tasks.writing.task import Arxiv, Tldr
@@ -139,11 +139,13 @@ def _alone(run: Experiment, agents: Sequence[AgentId], single: str) -> Iterator[
         team=team,
         sampling=sampling,
         algorithm=algorithm,
-        warm=replace(run.warm, demonstrations=""),  # which are the team's
+        warm=WarmConfig() if run.warm.demonstrations else run.warm,  # demonstrations are the team's
     )
     yield Contender(SINGLE, f"{model} does it all, not trained", replace(tuned, steps=0))
     yield Contender(TUNED, f"{model} does it all, trained alone: GRPO's group baseline", tuned, costs=SINGLE)
     if not _in_chains(tuned) or (turns := len(speaking_order(run.topology, agents))) < 2:
+        return
+    if isinstance(task, CustomTask) and not hears(task):  # it would answer the same prompt again
         return
     revising = replace(tuned, topology=Discussion(turns))
     what = f"{model} does it all, {turns} times, having read its earlier answers; the last counts"

@@ -1,4 +1,4 @@
-"""Alarms while a run goes on: what makes the rest of it worthless, seen from the second step on.
+"""Alarms while a run goes on: what makes the rest of it worthless, seen within two or three steps.
 
 `alarms` compares windows and needs fifteen steps; on a large model these are hours. Here single steps are compared, so
 that only what is far off raises an alarm; the thresholds are ours. Each alarm is raised once.
@@ -17,7 +17,9 @@ Record = Mapping[str, Any]
 Raised = tuple[str, str, str]  # the alarm's name, whose it is ("" for the whole run), its text
 
 NO_ADVANTAGE_STEPS = 3  # in a row, with advantage 0 in every answer
-KL_RISE, KL = 0.5, 1.5  # nats per token: from one step to the next; away from the reference
+# Nats per token: above the step before a jump; away from the reference. In two steps in a row, because the estimate of
+# a single step may be one token that the reference finds a thousand times as likely.
+KL_RISE, KL = 0.5, 1.5
 ENTROPY_RISE = 1.35  # times what it was in the first step
 ENTROPY_FALL = 0.5  # part of what it was in the step before
 ENTROPY_NATS = 0.5  # the least change that is a jump
@@ -27,7 +29,7 @@ SLOWER = "lower the learning rate (5e-6 fits most models whose every weight is t
 
 
 class EarlyAlarms:
-    """Looks at the records of steps as they come. Remembers the first entropy, the last step, and what was raised.
+    """Looks at the records of steps as they come. Remembers the first entropy, the last steps, and what was raised.
 
     Args:
         best: the most that a round can return; infinity where it is not known.
@@ -37,6 +39,7 @@ class EarlyAlarms:
         self.best = best
         self.first_entropy: dict[str, float] = {}
         self.last: Record = {}
+        self.last_but_one: Record = {}
         self.no_advantage_steps = 0
         self.raised: set[tuple[str, str]] = set()
 
@@ -45,7 +48,7 @@ class EarlyAlarms:
         none = record.get("group/zero_advantage_fraction") == 1.0
         self.no_advantage_steps = self.no_advantage_steps + 1 if none else 0
         found = [*self._no_advantage(), *self._out_of_range(record), *self._jumps(record)]
-        self.last = record
+        self.last, self.last_but_one = record, self.last
         fresh = [one for one in found if one[:2] not in self.raised]
         self.raised |= {(name, owner) for name, owner, _ in fresh}
         step = record.get("step")
@@ -78,15 +81,19 @@ class EarlyAlarms:
             value, before = number_in(record, key), number_in(self.last, key)
             match key.split("/"):
                 case "update", policy, "kl" if value is not None:
-                    yield from _kl(f"policy {policy}: ", before, value)
+                    yield from _kl(f"policy {policy}: ", number_in(self.last_but_one, key), before, value)
                 case "update", policy, "entropy" if value is not None:
                     yield from _entropy(f"policy {policy}: ", self.first_entropy.setdefault(key, value), before, value)
 
 
-def _kl(owner: str, before: float | None, value: float) -> Iterator[Raised]:
-    if value > KL or (before is not None and value - before > KL_RISE):
-        came = "" if before is None else f", {before:.3g} in the step before"
-        yield "KL jump", owner, f"KL is {value:.3g} nats per token{came}; {SLOWER}"
+def _kl(owner: str, first: float | None, before: float | None, value: float) -> Iterator[Raised]:
+    """Args: the KL in three steps, the newest last; None where there was none."""
+    if before is None:
+        return
+    least = min(before, value)
+    if least > KL or (first is not None and least - first > KL_RISE):
+        came = "" if first is None else f", from {first:.3g}"
+        yield "KL jump", owner, f"KL is {before:.3g} and {value:.3g} nats per token in two steps{came}; {SLOWER}"
 
 
 def _entropy(owner: str, first: float, before: float | None, value: float) -> Iterator[Raised]:

@@ -91,7 +91,8 @@ class Learner:
             totals: for each stage, what its weights would sum up to if all siblings that started had spoken: the
                 number of examples and agents in its mean. () takes the sum of the weights that there are.
             scale: the learning rate as a share of the peak.
-            sampled: whether these weights are said to have sampled the first stage, which is checked.
+            sampled: whether these weights are said to have sampled the first stage, which is checked; else the loss is
+                of given answers, and no reference is read.
 
         Raises:
             TrainingError: if the loss or gradient is not finite, or the samples did not come from these weights; says
@@ -105,7 +106,7 @@ class Learner:
                 if spoken and sampled and self.config.importance_cap is not None:
                     spoken, report = self._weighed(spoken, self.config.importance_cap)
                 for stage, total in spoken:
-                    rows.append(self._step(stage, total, loss, scale, first=sampled and not rows and not report))
+                    rows.append(self._step(stage, total, loss, scale, sampled=sampled, first=not rows and not report))
             except TrainingError as error:
                 raise TrainingError(f"{error} ({len(rows)} of {len(spoken)} optimizer steps were made)") from error
         release()
@@ -134,18 +135,18 @@ class Learner:
         }
 
     def _step(
-        self, samples: Sequence[Sample], total: float, loss: LossFunction, scale: float, *, first: bool
+        self, samples: Sequence[Sample], total: float, loss: LossFunction, scale: float, *, sampled: bool, first: bool
     ) -> dict[str, float]:
         total = total or total_weight(samples)
         tokens, weighted = _tokens(samples), weighted_tokens(samples) / total
         self.optimizer.zero_grad()
         value, sums, gaps = 0.0, dict[str, Tensor](), list[Gap]()
-        if first:
+        if sampled and first:
             self._check_versions(samples)
         for piece in micro_batches(samples, self.config.token_budget):
             pad, device = self.policy.tokenizer.pad_token_id, self.policy.device
             batch = make_batch(piece, pad, device, total=total, tokens=weighted)
-            if self.reference == "loss":
+            if self.reference == "loss" and sampled:
                 batch = replace(batch, reference_logprobs=self._reference(batch))
             output = self.score(batch)
             value += self.optimizer.accumulate(loss(output, batch))
@@ -153,7 +154,7 @@ class Learner:
             gaps += _gaps(piece, output, batch)
         measures = {name: float(number) / tokens for name, number in sums.items()}
         measures["logprob_mismatch_max"] = max(largest for _, _, largest in gaps)
-        if first:
+        if sampled and first:
             self._check_fresh(measures["logprob_mismatch"], gaps)
         step = self.optimizer.step(value, scale)
         self.policy.version += 1

@@ -141,8 +141,8 @@ class Learners:
         """By name all that a later process needs to go on with the very same numbers."""
         return {name: learner.state() for name, learner in self.by_name.items()}
 
-    def restore(self, states: Mapping[str, dict[str, Any]]) -> None:
-        """Takes up what `states` wrote.
+    def restore(self, states: dict[str, dict[str, Any]]) -> None:
+        """Takes up what `states` wrote, and empties it.
 
         Raises:
             ConfigError: if others have learned there, or they had other parameters.
@@ -153,7 +153,7 @@ class Learners:
                 "the settings that it was started with"
             )
         for name, learner in self.by_name.items():
-            learner.restore(states[name])
+            learner.restore(states.pop(name))  # one after the other leaves memory
 
 
 def likelihood(output: PolicyOutput, batch: Batch) -> Tensor:

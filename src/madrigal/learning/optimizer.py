@@ -129,5 +129,7 @@ class Optimizer:
                 master.copy_(saved[name])
         self._copy_masters()
         self.adamw.load_state_dict(state["optimizer"])
+        for moments in self.adamw.state.values():  # out of the file that they may be mapped from
+            moments.update({name: moment.clone() for name, moment in moments.items() if torch.is_tensor(moment)})
         for group in self.adamw.param_groups:  # settings that may have changed since
             group.update(lr=self.peak, betas=self.config.betas, weight_decay=self.config.weight_decay)

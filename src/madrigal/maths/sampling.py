@@ -10,6 +10,7 @@ from madrigal.settings import Sampling
 from madrigal.types import EngineError
 
 BLOCK = 64
+WIDER = 4  # of bfloat16 logits, many are equal
 BELOW_ONE = 1 - 2**-23
 
 
@@ -21,27 +22,35 @@ def filtered_logits(
     The cut is a constant of the gradient. `keep` names tokens that stay whatever the cut says: the tokens that were
     sampled, which rounding must not turn into impossible ones when the learner scores them.
     """
-    logits = logits.float()
+    scaled = logits.float()
     if sampling.temperature != 1.0:
-        logits = logits / sampling.temperature
+        scaled = scaled / sampling.temperature
     if sampling.top_k == 0 and sampling.top_p == 1.0:
-        return logits
-    cut = _cut(logits.detach(), sampling)
+        return scaled
+    cut = _cut(logits.detach(), scaled.detach(), sampling)
     if keep is not None:
         cut = cut.scatter(-1, keep[..., None], False)
-    return logits.masked_fill(cut, float("-inf"))
+    return scaled.masked_fill(cut, float("-inf"))
 
 
-def _cut(logits: Tensor, sampling: Sampling) -> Tensor:
+def _cut(logits: Tensor, scaled: Tensor, sampling: Sampling) -> Tensor:
     """True where a token is left out. Of equal logits, those of lower index stay."""
-    # At least a block of them: sums of fewer numbers are rounded in another order.
-    count = max(sampling.top_k, BLOCK)
-    if not sampling.top_k or count >= logits.shape[-1]:
-        return _cut_ranked(logits, sampling)
-    index = _largest(logits, count)
-    out = _cut_ranked(logits.gather(-1, index), sampling)
+    index = _candidates(logits, sampling)
+    if index is None:
+        return _cut_ranked(scaled, sampling)
+    out = _cut_ranked(scaled.gather(-1, index), sampling)
     cut = torch.ones_like(logits, dtype=torch.bool).scatter(-1, index, out)
     return cut & (logits == logits)  # not a number is no small number: it stays, for the loss to show it
+
+
+def _candidates(logits: Tensor, sampling: Sampling) -> Tensor | None:
+    """The places of all tokens that top-k may keep, in rising order; None where it keeps all or nearly all.
+
+    They are the same in sampling and in learning, for both look at the logits before the temperature.
+    """
+    # At least a block of them: sums of fewer numbers are rounded in another order.
+    count = max(sampling.top_k, BLOCK)
+    return _largest(logits, count) if sampling.top_k and count < logits.shape[-1] else None
 
 
 def _cut_ranked(logits: Tensor, sampling: Sampling) -> Tensor:
@@ -59,7 +68,18 @@ def _cut_ranked(logits: Tensor, sampling: Sampling) -> Tensor:
 
 
 def _largest(logits: Tensor, count: int) -> Tensor:
-    """The places of the `count` largest logits, in rising order. `topk` itself picks any of those that are equal."""
+    """The places of the `count` largest logits, in rising order. `topk` itself picks any of those that are equal.
+
+    Where a few times as many hold all that equal the last one, ranking those is a fraction of the work. On a GPU the
+    processor would have to wait for the answer.
+    """
+    wide = min(WIDER * count, logits.shape[-1])
+    if logits.is_cpu:
+        values, index = logits.topk(wide, dim=-1)
+        if bool((values[..., -1] < values[..., count - 1]).all()):
+            index = index.sort(dim=-1).values
+            order = logits.gather(-1, index).argsort(dim=-1, descending=True, stable=True)[..., :count]
+            return index.gather(-1, order).sort(dim=-1).values
     least = logits.topk(count, dim=-1).values[..., -1:]
     above, level = logits > least, logits == least
     room = count - above.sum(dim=-1, keepdim=True)
@@ -79,9 +99,13 @@ def draw(
     Returns:
         The tokens, and their log-probs in nats under the sampled distribution.
     """
+    index = _candidates(logits, sampling)
+    if index is not None:
+        logits = logits.gather(-1, index)
     probs = filtered_logits(logits, sampling).softmax(dim=-1)
-    tokens = probs.argmax(dim=-1) if sampling.greedy else _invert(probs, uniform)
-    return tokens, probs.gather(-1, tokens[:, None])[:, 0].log()
+    places = (probs.argmax(dim=-1) if sampling.greedy else _invert(probs, uniform))[:, None]
+    tokens = places if index is None else index.gather(-1, places)
+    return tokens[:, 0], probs.gather(-1, places)[:, 0].log()
 
 
 def check_finite(numbers: Tensor, owner: str) -> None:

@@ -189,6 +189,10 @@ class GraphDecoder(Decoder):
     def _stored(self, keys: Tensor) -> Tensor:
         return keys
 
+    def _place_siblings(self, prompt_of: Tensor) -> None:
+        """Kernels take the prompt of each row, and need no slots."""
+        self.prompt_of = prompt_of
+
     def select(self, keep: Tensor) -> None:
         """Keeps these rows, and of the prompts those that are still asked for."""
         super().select(keep)

@@ -25,6 +25,7 @@ from madrigal.tasks.coding.prompts import CodingPrompts
 from madrigal.tasks.data import Source
 from madrigal.tasks.writing.task import Arxiv, Tldr
 
+STEPS = OptimizerConfig(lr=4e-5, warmup=2, lr_schedule="linear", min_lr_ratio=0.1, token_budget=1024)
 ABSTRACTS = Source("gfissore/arxiv-abstracts-2021", train="train[200:]", test="train[:200]")
 # By the default wording a helper of this model writes the function that was asked for, and no aux, two times of three.
 PLAIN_WORDS = CodingPrompts(
@@ -46,9 +47,9 @@ def tldr() -> Experiment:
         recipe="tldr-smollm2",
         task=Tldr(source=ABSTRACTS, column="abstract"),
         team=TeamConfig(policy=PolicyConfig(model="smollm2-135m")),
-        algorithm=GroupRelative(width=8),
+        algorithm=GroupRelative(width=8, crossed=True, scale="group"),
         sampling=Sampling(temperature=0.8, max_new_tokens=128),
-        optimizer=OptimizerConfig(lr=2e-5, warmup=2, lr_schedule="linear", min_lr_ratio=0.1, token_budget=1024),
+        optimizer=STEPS,
         evaluation=EvaluationConfig(examples=100, timed_examples=4, fluency=BASE),
         records=RecordsConfig(checkpoint_every=10),
         steps=30,
@@ -62,7 +63,9 @@ def arxiv() -> Experiment:
         tldr(),
         recipe="arxiv-smollm2",
         task=Arxiv(source=ABSTRACTS, column="abstract"),
+        algorithm=GroupRelative(width=8),
         sampling=Sampling(temperature=0.8, max_new_tokens=320),
+        optimizer=replace(STEPS, lr=2e-5),
     )
 
 
@@ -72,6 +75,8 @@ def coop() -> Experiment:
         tldr(),
         recipe="coop-smollm2",
         task=Coding(prompts=PLAIN_WORDS, test_seconds=1.0),
+        algorithm=GroupRelative(width=8),
+        optimizer=replace(STEPS, lr=2e-5),
         sampling=Sampling(temperature=0.6, max_new_tokens=128),
         warm=WarmConfig(examples=48),
         evaluation=EvaluationConfig(examples=48, timed_examples=4),

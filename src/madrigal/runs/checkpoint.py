@@ -6,7 +6,6 @@ file. It is written under another name, flushed to the disk, and renamed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
 import re
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from madrigal.policies.gguf import sha256_of
 from madrigal.runs.files import flush, read_object, remedy, remove_folder
 from madrigal.types import ConfigError, TrainingError
 
@@ -46,7 +46,7 @@ def save_checkpoint(
         for name, learner in learners.items():
             torch.save(learner, draft / f"{name}.pt")
         (draft / "state.json").write_text(json.dumps({**state, "step": step}))
-        sums = {file.name: _sha256(file) for file in sorted(draft.iterdir())}
+        sums = {file.name: sha256_of(file) for file in sorted(draft.iterdir())}
         (draft / "manifest.json").write_text(json.dumps(sums, indent=2))
         for file in draft.iterdir():
             flush(file)
@@ -108,21 +108,22 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Reads a checkpoint after checking every file against the manifest.
 
     Returns:
-        The learners' states by name, and the state written beside them.
+        The learners' states by name, mapped from their files and read when they are used, and the state beside them.
 
     Raises:
         ConfigError: if a file is missing, truncated, changed or of another step, or a number is not finite.
     """
     _check_files(path)
-    learners = {file.stem: _load(file) for file in sorted(path.glob("*.pt"))}
     state = read_object(path / "state.json")
     if f"step-{state.get('step')}" != path.name:
         raise _damaged(path, f"state.json says that it is of step {state.get('step')!r}")
-    try:
-        check_finite(learners, f"checkpoint {path}")
-    except TrainingError as error:
-        raise _damaged(path, "its weights are not finite numbers") from error
-    return learners, state
+    files = sorted(path.glob("*.pt"))
+    for file in files:  # mapped again afterwards: what was read here leaves memory
+        try:
+            check_finite({file.stem: _load(file)}, f"checkpoint {path}")
+        except TrainingError as error:
+            raise _damaged(path, "its weights are not finite numbers") from error
+    return {file.stem: _load(file) for file in files}, state
 
 
 def _check_files(path: Path) -> None:
@@ -134,13 +135,13 @@ def _check_files(path: Path) -> None:
     if "state.json" not in sums or files - sums.keys():
         raise _damaged(path, "expected a manifest.json that names every file, state.json among them")
     for name, expected in sums.items():
-        if name not in files or _sha256(path / name) != expected:
+        if name not in files or not (path / name).is_file() or sha256_of(path / name) != expected:
             raise _damaged(path, f"{name} is missing, truncated or changed (its sha256 is not the manifest's)")
 
 
 def _load(file: Path) -> dict[str, Any]:
     try:
-        learner = torch.load(file, map_location="cpu", weights_only=True)
+        learner = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except (OSError, EOFError, RuntimeError, ValueError, LookupError, AttributeError, pickle.UnpicklingError) as error:
         raise _damaged(file.parent, f"{file.name} is no file of torch.save that holds weights alone") from error
     if not isinstance(learner, dict):
@@ -181,11 +182,3 @@ def checkpoints(folder: Path) -> list[tuple[int, Path]]:
     """Step and folder of every checkpoint, the oldest first."""
     paths = folder.glob("step-*") if folder.is_dir() else ()
     return sorted((int(path.name[len("step-") :]), path) for path in paths if _NAME.fullmatch(path.name))
-
-
-def _sha256(file: Path) -> str:
-    try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError:  # a folder, say
-        return ""

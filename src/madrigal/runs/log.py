@@ -15,6 +15,7 @@ Row = tuple[str, float, str]
 STEPS, EPISODES, EVALUATION = "steps.jsonl", "episodes.jsonl", "evaluation.json"
 VALIDATION, WARM = "validation.json", "warm.jsonl"
 LAST = "after"  # the evaluation when all steps are made
+SPLIT = "validation-"  # before the step, what transcripts of the validation split are called
 
 
 class Tracker(Protocol):
@@ -69,19 +70,21 @@ class RunLog:
         return read_object(path) if path.exists() else {}
 
     def evaluation(self, when: str, result: Record, episodes: Sequence[Record], step: int) -> None:
-        """Files an evaluation under its name in evaluation.json; transcripts go to episodes.jsonl."""
-        write_whole(self.folder / EVALUATION, json.dumps({**self.evaluations(), when: dict(result)}, indent=2) + "\n")
-        append_lines(self.folder / EPISODES, [{"evaluation": when, "step": step, **e} for e in episodes])
+        """Files an evaluation under its name in evaluation.json; transcripts go to episodes.jsonl, before that."""
+        filed = {**self.evaluations(), when: dict(result)}
+        self._file(EVALUATION, filed, [{"evaluation": when, "step": step, **e} for e in episodes])
         self._track(step, result, "evaluation", [_row(episode) for episode in episodes[: self.shown]])
 
     def validation(self, result: Record, episodes: Sequence[Record], step: int) -> None:
         """Files an evaluation on the validation split, apart from those on the test split."""
         filed = {**self.validations(), f"step-{step}": dict(result)}
-        write_whole(self.folder / VALIDATION, json.dumps(filed, indent=2) + "\n")
-        append_lines(
-            self.folder / EPISODES, [{"evaluation": f"validation-{step}", "step": step, **e} for e in episodes]
-        )
+        self._file(VALIDATION, filed, [{"evaluation": f"{SPLIT}{step}", "step": step, **e} for e in episodes])
         self._track(step, result, "validation", [_row(episode) for episode in episodes[: self.shown]])
+
+    def _file(self, name: str, filed: Record, episodes: Sequence[Record]) -> None:
+        """What is filed is whole: a kill before that leaves transcripts that `rewind` drops."""
+        append_lines(self.folder / EPISODES, episodes)
+        write_whole(self.folder / name, json.dumps(filed, indent=2) + "\n")
 
     def flush(self) -> None:
         """Waits until all records are on the disk, so that no checkpoint is ahead of them."""
@@ -115,13 +118,14 @@ class RunLog:
         if not (step or within):
             (self.folder / WARM).unlink(missing_ok=True)
         between = f"step-{step}"
+        filed = {between, *self.evaluations(), *(when.replace("step-", SPLIT) for when in self.validations())}
         for name in (STEPS, EPISODES):
             records = read_steps(self.folder / name)
             if extended:
                 records = [r | {"evaluation": between} if r.get("evaluation") == LAST else r for r in records]
             # An evaluation after step N carries N itself and was made before the checkpoint of step N; only the one
             # after all steps comes later, and is always made again.
-            earlier = [r for r in records if r.get("evaluation") != LAST]
+            earlier = [r for r in records if r.get("evaluation") != LAST and r.get("evaluation", between) in filed]
             kept = [r for r in earlier if r["step"] < step + ((within or step > 0) and "evaluation" in r)]
             if records or (self.folder / name).exists():
                 write_whole(self.folder / name, "".join(json.dumps(r) + "\n" for r in kept))

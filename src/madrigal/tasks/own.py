@@ -14,7 +14,7 @@ from typing import Any
 
 from madrigal.rollouts.task import Task, check_task, explain
 from madrigal.tasks.guarded import Guarded
-from madrigal.types import ConfigError, MadrigalError, TaskError
+from madrigal.types import Completion, ConfigError, MadrigalError, TaskError, Turn
 
 IN_MEMORY = "in-memory"  # the module of a task that was handed over in Python
 SINGLE = "single"  # beside a task: the same for one agent that does everybody's part
@@ -57,6 +57,20 @@ def single_of(config: CustomTask) -> CustomTask | None:
     if module == IN_MEMORY or name == SINGLE or module_object(config, SINGLE) is None:
         return None
     return CustomTask(f"{module}:{SINGLE}")
+
+
+@cache
+def hears(config: CustomTask) -> bool:
+    """Whether who speaks first in an own task is then shown that answer, where it speaks again in the same round.
+
+    Raises:
+        MadrigalError: if there is no such task, or it breaks the contract.
+    """
+    task = load_own(config)
+    state = task.reset(task.examples("train")[0])
+    agent = task.acting(state)[0]
+    answer = Turn(agent, task.observe(state, agent, ()), Completion("an answer"))
+    return task.observe(state, agent, (answer,)) != answer.prompt
 
 
 def guarded(task: Any, where: str) -> Task[Any]:

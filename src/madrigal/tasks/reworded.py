@@ -7,8 +7,9 @@ our own, and as plain as what they stand for; names that are read back (aux, the
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -84,15 +85,35 @@ class Reworded(PlayedAsItIs, Generic[S]):
 
     def observe(self, state: S, agent: AgentId, heard: Sequence[Turn]) -> Messages:
         shown = self.task.observe(state, agent, heard)
+        given = {text for text in _texts((state, heard)) if any(p in text and p != text for p in self.words)}
         return tuple(
-            message if message.role == "assistant" else replace(message, content=self._in_other_words(message.content))
+            message if message.role == "assistant" else replace(message, content=self._reworded(message.content, given))
             for message in shown
         )
 
-    def _in_other_words(self, text: str) -> str:
+    def _reworded(self, text: str, given: Iterable[str]) -> str:
+        """The text in other words, but for what it quotes of the given texts."""
+        longest_first = sorted(given, key=len, reverse=True)
+        # With a group in the pattern every second part is a quote.
+        parts = re.split(f"({'|'.join(map(re.escape, longest_first))})", text) if longest_first else [text]
         for phrase, other in self.words.items():
-            text = text.replace(phrase, other)
-        return text
+            parts[::2] = [part.replace(phrase, other) for part in parts[::2]]
+        return "".join(parts)
+
+
+def _texts(data: object) -> Iterator[str]:
+    """All texts in a state or in turns, without the space around them: examples, and what was answered."""
+    if isinstance(data, str):
+        yield data.strip()
+    elif is_dataclass(data):
+        for field in fields(data):
+            yield from _texts(getattr(data, field.name))
+    elif isinstance(data, Mapping):
+        for value in data.values():
+            yield from _texts(value)
+    elif isinstance(data, (list, tuple)):
+        for value in data:
+            yield from _texts(value)
 
 
 def in_words(task: Task[S], words: str) -> Task[S]:

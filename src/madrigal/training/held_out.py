@@ -100,7 +100,7 @@ def evaluate_experiment(
     with open_checked_task(run, task) as checked:
         check_engines_of(run, checked)
         (watch or NullCallback()).stage("loading the team")
-        return _evaluated(make_team(run.team, checked.agents, run.seed), run, checked)
+        return _evaluated(make_team(run.team, checked.agents, run.seed, run.memory), run, checked)
 
 
 def evaluate_run(

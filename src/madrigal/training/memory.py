@@ -17,16 +17,18 @@ import torch
 from madrigal.config import Experiment
 from madrigal.policies.forward import GPU_TABLE, TABLE
 from madrigal.policies.generate import SAMPLING_TOKENS
-from madrigal.policies.machine import LARGE, free_memory
+from madrigal.policies.machine import LARGE, free_memory, prefers_bfloat16
 from madrigal.policies.sizes import ModelSize
+from madrigal.settings import PolicyConfig
 
 GB = 1e9
 LEAST_TOKENS = 512  # in a micro-batch before activations are recomputed: with fewer, products become slow
 ROOM = 0.9  # of the target that is planned for: the rest is what the plan may be wrong by
 TABLES = 2  # of logits that are alive at once: as computed and scaled, or the gradients of both
 LIBRARY = 1.3  # of the activations of the written-out path; measured with the library's own code
-# Of the activations: freed, but kept by the C library in pieces that fit nothing. Measured, adapters and all weights.
-HELD_ADAPTER, HELD = 1.45, 0.65
+# Of the activations: freed, but kept by the C library in pieces that fit nothing; where large pieces are given back at
+# once, in small ones alone. Measured, adapters and all weights.
+HELD_ADAPTER, HELD = (1.45, 0.6), (0.65, 0.0)
 FAULTS = 1.15  # times as long, where every large piece is given back and asked for again; 1.05 to 1.27 were measured
 RESERVE = 1 * GB  # left to others where no target is set
 PROCESS = 0.5 * GB  # Python, torch, transformers and a tokenizer, measured
@@ -53,6 +55,13 @@ def target_of(run: Experiment, device: torch.device) -> Target:
     if run.memory is not None:
         return Target(run.memory * GB, limit, told=True)
     return Target(None, None) if limit is None else Target(max(0.0, limit - RESERVE), limit)
+
+
+def itemsize_of(config: PolicyConfig, size: ModelSize, device: torch.device) -> int:
+    """Bytes of one weight, as `policies.local.load_model` chooses them."""
+    if config.dtype != "auto":
+        return 4 if config.dtype == "float32" else 2
+    return 2 if device.type == "cuda" or prefers_bfloat16(size.parameters) else 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +106,7 @@ class Body:
         critic: whether it has a head of values in place of logits, and never speaks.
         sampled, held_out, learned: what it writes in a training step, in an evaluation, and learns from.
         written_out: whether `policies.llama` runs it.
+        on_gpu: whether it computes there, with more logits at a time, and nothing packed or held by the C library.
         reads: whether it only reads what others wrote, for its fluency.
     """
 
@@ -113,12 +123,13 @@ class Body:
     held_out: Texts
     learned: Texts
     written_out: bool
+    on_gpu: bool = False
     reads: bool = False
 
     @property
     def table(self) -> int:
         """Logits that are worked on at a time, in numbers."""
-        return (TABLE if self.written_out else GPU_TABLE) // self.size.vocabulary
+        return (GPU_TABLE if self.on_gpu else TABLE) // self.size.vocabulary
 
 
 def lasting(body: Body) -> dict[str, float]:
@@ -203,11 +214,12 @@ def sampling(body: Body, texts: Texts, budget: int) -> dict[str, float]:
     size = body.size
     rows = max(1, min(texts.prompts * texts.answers, budget // texts.row))
     prompts = min(texts.prompts, -(-rows // texts.answers))
-    wide = 4 if body.written_out else body.itemsize
+    wide = 4 if body.written_out and not body.on_gpu else body.itemsize
     cached = prompts * texts.prompt + rows * texts.answer
     keys = 2.0 * size.kv_heads * size.head * size.layers * cached * wide
     mask = size.heads // size.kv_heads * prompts * texts.prompt**2
-    ready = body.written_out and (body.adapter or body.itemsize < 4)
+    # Weights in float32 with adapters added; in bfloat16 packed for the processor's products.
+    ready = body.written_out and (body.adapter if body.itemsize == 4 else not body.on_gpu)
     read = (4 * size.inner + 3 * size.width) * prompts * texts.prompt + mask
     return {
         "weights for decoding": float(size.parameters * body.itemsize) if ready else 0.0,
@@ -294,9 +306,9 @@ def held(body: Body, batches: Batches) -> float:
 
     Activations that are computed again leave as much, by measurement: they were all there, layer after layer.
     """
-    if batches.give_back or not body.written_out or body.size.parameters < LARGE:
+    if body.on_gpu or not body.written_out or body.size.parameters < LARGE:
         return 0.0
-    share = HELD_ADAPTER if body.adapter else HELD
+    share = (HELD_ADAPTER if body.adapter else HELD)[batches.give_back]
     return share * activations(body, batches.update, recompute=False)
 
 

@@ -14,12 +14,24 @@ from madrigal.config import Experiment
 from madrigal.learning.rates import learning_rate
 from madrigal.policies.chat import ChatFormat
 from madrigal.policies.local import load_tokenizer
-from madrigal.policies.machine import prefers_bfloat16, product_rate
-from madrigal.policies.sizes import ModelSize, model_size
+from madrigal.policies.machine import product_rate
+from madrigal.policies.sizes import model_size
 from madrigal.policies.team import folder_of
 from madrigal.rollouts.task import Task
 from madrigal.settings import Lora, PolicyConfig
-from madrigal.training.memory import FAULTS, GB, Batches, Body, Parts, Target, Texts, chosen, parts_of, target_of
+from madrigal.training.memory import (
+    FAULTS,
+    GB,
+    Batches,
+    Body,
+    Parts,
+    Target,
+    Texts,
+    chosen,
+    itemsize_of,
+    parts_of,
+    target_of,
+)
 from madrigal.training.teams import fluency_model, holds_base, pick_device, reads_fluency
 from madrigal.types import ConfigError, EngineError, Example, Messages
 
@@ -274,7 +286,7 @@ def _bodies(
             Body(
                 name=name,
                 size=size,
-                itemsize=_itemsize(config, size, device),
+                itemsize=itemsize_of(config, size, device),
                 trained=(size.adapter(config.lora) if config.lora.rank else size.parameters) if learns else 0,
                 adapter=config.lora.rank > 0,
                 owns=not config.lora.rank or key not in bases,
@@ -284,7 +296,8 @@ def _bodies(
                 sampled=sampled,
                 held_out=tested,
                 learned=learned,
-                written_out=size.written_out and device.type == "cpu",
+                written_out=size.written_out,
+                on_gpu=device.type != "cpu",
             )
         )
         if config.lora.rank:
@@ -317,7 +330,7 @@ def _critics(
                 policy,
                 name=f"critic-{policy.name}" if need.sees == "own" else "critic-joint",
                 size=size,
-                itemsize=_itemsize(config, size, device),
+                itemsize=itemsize_of(config, size, device),
                 trained=size.width + (size.adapter(lora) if lora.rank else size.body),
                 adapter=lora.rank > 0,
                 owns=not lora.rank or key not in bases,
@@ -325,7 +338,7 @@ def _critics(
                 older=0,
                 critic=True,
                 learned=shown,
-                written_out=size.written_out and device.type == "cpu",
+                written_out=size.written_out,
             )
         )
         if lora.rank:
@@ -349,7 +362,7 @@ def _fluency(
             policies[0],
             name="fluency",
             size=size,
-            itemsize=_itemsize(wanted, size, device),
+            itemsize=itemsize_of(wanted, size, device),
             trained=0,
             adapter=False,
             owns=True,
@@ -358,13 +371,6 @@ def _fluency(
             reads=True,
         )
     ]
-
-
-def _itemsize(config: PolicyConfig, size: ModelSize, device: torch.device) -> int:
-    """Bytes of one weight, as `policies.local.load_model` chooses them."""
-    if config.dtype != "auto":
-        return 4 if config.dtype == "float32" else 2
-    return 2 if device.type == "cuda" or prefers_bfloat16(size.parameters) else 4
 
 
 def _described(config: PolicyConfig, bodies: Sequence[Body], name: str, rate: float | None) -> str:

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,8 @@ class Checkpointer:
             if self.saved.learners is not None:
                 memory, first = self.saved.memory, self.saved.step
                 self.saved_at = first
-                self._restore_learners(self.saved.learners)
+                learners, self.saved = self.saved.learners, replace(self.saved, learners=None)
+                self._restore_learners(learners)
                 self.best = self._best_there(self.saved.best)
                 self.step_backs, self.warmed = self.saved.step_backs, self.saved.warmed
         self._begin_session(first, changes)
@@ -90,9 +92,10 @@ class Checkpointer:
 
     def _restore_learners(self, learners: dict[str, dict[str, Any]]) -> None:
         try:
-            self.learning.restore({name: state for name, state in learners.items() if name != POOL})
-            if POOL in learners:
-                self.partners.restore(learners[POOL])
+            pool = learners.pop(POOL, None)
+            self.learning.restore(learners)
+            if pool is not None:
+                self.partners.restore(pool)
         except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise ConfigError(
                 f"checkpoint step-{self.saved_at} of {self.place.folder} does not fit this run's learners "
@@ -267,7 +270,8 @@ class Checkpointer:
         self.watch.stage("saving the last team")
         save_team(team, self.place.folder / "team-last")
         learners, _ = load_checkpoint(self._path(self.best.step))
-        self.learning.restore({name: state for name, state in learners.items() if name != POOL})
+        learners.pop(POOL, None)
+        self.learning.restore(learners)
         self.has_best = True
         stopped = "" if self.is_patient else f"stopped early, {self.best.waited} evaluations without a better one; "
         self.watch.stage(

@@ -21,8 +21,8 @@ from madrigal.policies.engines.opening import open_engines
 from madrigal.policies.generate import SAMPLING_TOKENS
 from madrigal.policies.internals import plain_model
 from madrigal.policies.local import LocalPolicy, load_policy, load_saved_adapter
-from madrigal.policies.machine import held_memory
-from madrigal.policies.sizes import size_of
+from madrigal.policies.machine import free_memory, held_memory
+from madrigal.policies.sizes import model_size, size_of
 from madrigal.policies.team import Team, folder_of
 from madrigal.rollouts.play import Generate, Judge, judge_in_threads
 from madrigal.rollouts.rewards import Fluency
@@ -31,8 +31,8 @@ from madrigal.rollouts.task import Task
 from madrigal.runs.checkpoint import checkpoints, load_checkpoint, newest_checkpoint
 from madrigal.settings import BASE, Lora, PolicyConfig, TeamConfig
 from madrigal.tasks.trust import with_trust_flag
-from madrigal.training.memory import sampling_tokens, target_of
-from madrigal.types import AgentId, ConfigError, EngineError
+from madrigal.training.memory import GB, PROCESS, itemsize_of, sampling_tokens, target_of
+from madrigal.types import AgentId, ConfigError, EngineError, MadrigalError
 
 
 def pick_device(name: str) -> torch.device:
@@ -51,9 +51,17 @@ def pick_device(name: str) -> torch.device:
         raise ConfigError(f"team.device: expected auto, cpu or cuda, got {name!r}") from error
 
 
-def make_team(config: TeamConfig, agents: tuple[AgentId, ...], seed: int) -> Team:
-    """Loads the policies of a team; adapters on the same model share one copy of it."""
+def make_team(config: TeamConfig, agents: tuple[AgentId, ...], seed: int, memory: float | None = None) -> Team:
+    """Loads the policies of a team; adapters on the same model share one copy of it.
+
+    Args:
+        memory: gigabytes that the process may take, if its user says so.
+
+    Raises:
+        ConfigError: if the weights do not fit.
+    """
     device = pick_device(config.device)
+    check_weights_fit(config, agents, device, memory)
     bases: dict[tuple[str, str], Any] = {}
 
     def load(name: str, chosen: PolicyConfig, place: str) -> LocalPolicy:
@@ -67,6 +75,44 @@ def make_team(config: TeamConfig, agents: tuple[AgentId, ...], seed: int) -> Tea
         return policy
 
     return _seated(config, agents, load)
+
+
+def check_weights_fit(
+    config: TeamConfig, agents: Sequence[AgentId], device: torch.device, memory: float | None
+) -> None:
+    """Refuses a team whose weights alone are more than there is room for, before any is loaded.
+
+    Raises:
+        ConfigError: saying what they take.
+    """
+    whole, bases = 0.0, dict[tuple[str, str], float]()
+    for chosen in seated_policies(config, agents):
+        try:
+            size = model_size(chosen.model)
+        except MadrigalError:  # told by whoever loads it; a saved team needs no base model below it
+            continue
+        weights = float(size.parameters * itemsize_of(chosen, size, device))
+        if chosen.lora.rank:
+            bases[chosen.model, chosen.dtype] = weights
+        else:
+            whole += weights
+    weights, free = whole + sum(bases.values()), free_memory(device)
+    rooms = [] if memory is None else [("--memory allows", memory * GB, PROCESS)]
+    rooms += [] if free is None else [("there are", free, held_memory(device))]
+    for words, room, before in rooms:
+        if before + weights > room:
+            raise ConfigError(
+                f"memory: the weights of the team take {weights / GB:.1f} GB besides {before / GB:.1f} GB of the "
+                f"process, {words} {room / GB:.1f} GB; take a smaller model or a machine with more memory"
+            )
+
+
+def seated_policies(config: TeamConfig, agents: Sequence[AgentId]) -> list[PolicyConfig]:
+    """The settings of every policy of a team; who does not learn is the same in every round."""
+    if config.shared:
+        return [config.policy] * config.rounds
+    seats = [config.seats.get(agent, config.policy) for agent in agents]
+    return [chosen for chosen in seats for _ in range(config.rounds if chosen.trainable else 1)]
 
 
 def load_weights(policy: LocalPolicy, folder: Path) -> None:
@@ -92,16 +138,21 @@ def load_weights(policy: LocalPolicy, folder: Path) -> None:
         raise EngineError(f"team.start: {folder} does not fit {policy.name}: it has no {fit.unexpected_keys[0]}")
 
 
-def load_saved_team(folder: Path, config: TeamConfig, agents: tuple[AgentId, ...]) -> Team:
+def load_saved_team(folder: Path, config: TeamConfig, agents: tuple[AgentId, ...], memory: float | None = None) -> Team:
     """Loads a team that `Team.save` wrote.
 
+    Args:
+        memory: gigabytes that the process may take, if its user says so.
+
     Raises:
+        ConfigError: if the weights do not fit.
         EngineError: if an agent's folder is missing.
     """
     for agent in agents:
         if not (folder / agent).is_dir():
             raise EngineError(f"team {folder}: expected a folder for agent {agent}, found none; is this a saved team?")
     device = pick_device(config.device)
+    check_weights_fit(config, agents, device, memory)
     bases: dict[tuple[str, str], Any] = {}
     return _seated(config, agents, lambda name, chosen, place: _load_saved(name, folder / place, chosen, device, bases))
 
@@ -154,7 +205,7 @@ def team_at_step(folder: Path, run: Experiment, agents: tuple[AgentId, ...], ste
         others = f"; there is {', '.join(f'step {number}' for number in paths)}" if paths else ""
         raise ConfigError(f"run {folder}: there is no checkpoint{'' if step is None else f' of step {step}'}{others}")
     learners, _ = load_checkpoint(paths[max(paths) if step is None else step])
-    team = make_team(run.team, agents, run.seed)
+    team = make_team(run.team, agents, run.seed, run.memory)
     for policy in team.trainable:
         saved, parameters = learners.get(policy.name, {}).get("parameters", {}), policy.parameters()
         if {name: tensor.shape for name, tensor in saved.items()} != {n: p.shape for n, p in parameters.items()}:
@@ -185,7 +236,9 @@ def team_of_run(folder: Path, run: Experiment, agents: tuple[AgentId, ...], step
     """A run's saved team, or that of a step's checkpoint, or, where nothing was trained, the base models."""
     if step is not None:
         return team_at_step(folder, run, agents, step)
-    return load_saved_team(folder / "team", run.team, agents) if run.trains else make_team(run.team, agents, run.seed)
+    if run.trains:
+        return load_saved_team(folder / "team", run.team, agents, run.memory)
+    return make_team(run.team, agents, run.seed, run.memory)
 
 
 def reads_fluency(run: Experiment) -> bool:

@@ -30,7 +30,7 @@ from madrigal.tasks.splits import Validated
 from madrigal.training.checks import check_engines_of, check_prompts, open_checked_task, validates
 from madrigal.training.demonstrations import Demonstration, check_lengths, read_demonstrations
 from madrigal.training.held_out import Callback, NullCallback, evaluate_on, held_out
-from madrigal.training.learners import check_histories, make_learning
+from madrigal.training.learner_factory import check_histories, make_learning
 from madrigal.training.plan import check_plan, fitted, make_plan
 from madrigal.training.saving import Checkpointer, is_due
 from madrigal.training.teams import make_fluency, make_team, open_rollout_workers, reads_fluency, use_threads
