@@ -49,6 +49,13 @@ def test_a_run_that_fails_before_its_first_record_leaves_nothing(tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["a\0b", "a" * 300])
+def test_a_folder_that_cannot_be_is_one_line(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be made"), held(tmp_path / name / "run"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_with_a_record_stays(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), held(tmp_path / "new") as place:
         (place.folder / "evaluation.json").write_text("{}")

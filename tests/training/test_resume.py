@@ -262,6 +262,12 @@ def test_records_that_cannot_be_read_are_one_line_before_a_model_is_loaded(
         train_experiment(make(), tmp_path / "run", resume=True)
 
 
+def test_the_same_where_there_is_a_checkpoint(make: Make, done: Path, no_model: None) -> None:
+    (done / "run.json").write_text("[]")
+    with pytest.raises(ConfigError, match=r"run.json: expected a JSON object, got list"):
+        train_experiment(make(steps=3), done, resume=True)
+
+
 @pytest.mark.parametrize("rank", [0, 2])
 def test_a_run_may_begin_with_the_team_of_another(make: Make, tmp_path: Path, rank: int) -> None:
     team = replace(make().team, policy=replace(make().team.policy, lora=Lora(rank)))

@@ -101,7 +101,7 @@ def held(folder: Path, *, resume: bool = False, overwrite: bool = False, beside:
             (folder / LOCK).unlink(missing_ok=True)
             os.close(lock)
         for path in made:
-            with contextlib.suppress(OSError):  # it is not empty
+            with contextlib.suppress(OSError, ValueError):  # it is not empty, or no folder can have that name
                 path.rmdir()
 
 

@@ -61,6 +61,7 @@ class Checkpointer:
         self.warmed = False
         self.saved_time = time.monotonic()
         if self.saved is not None:
+            read_about(place.folder)
             for flaw in RunLog(place.folder).check(self.saved.step):
                 watch.stage(flaw)
 
