@@ -79,7 +79,7 @@ def held(folder: Path, *, resume: bool = False, overwrite: bool = False, beside:
     Raises:
         ConfigError: if another process writes there, or the folder is not empty and neither of these was chosen.
     """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    made = [path for path in (folder, *folder.parents) if not _exists(path)]
     lock = None
     try:
         with postponed():
@@ -157,6 +157,13 @@ def _newest_run(runs: Path, name: str) -> str:
 def is_free(folder: Path) -> bool:
     """Whether nothing lies there; a lock that was left by a kill is nothing."""
     return not folder.exists() or (folder.is_dir() and not _names(folder))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long: told when the folder is made
+        return False
 
 
 def _names(folder: Path) -> frozenset[str]:
