@@ -5,23 +5,25 @@
     PYTHONPATH=src:tools:tests python benchmarks/reliability.py harms
     PYTHONPATH=src:tools:tests python benchmarks/reliability.py steady --steps 1000
 
-Every run is a process forked from one that has made the imports, and is ended, starved or left to end like any other. Linux
-only. Each command prints one JSON object per case; docs/reliability.md has the figures.
+Every run is a process forked from one that has made the imports, and is ended, starved or left to end like any other.
+Linux only; `harms` mounts a small disk and needs root. Prints one JSON object per case; docs/reliability.md has the
+figures.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import hashlib
 import importlib
 import json
 import mmap
 import os
 import random
-import resource
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -48,6 +50,7 @@ from madrigal.runs.log import read_lines
 from madrigal.runs.signals import ending_cleanly
 from madrigal.settings import EvaluationConfig, Lora, PartnerConfig, PolicyConfig, RecordsConfig, Sampling
 from madrigal.tasks.games.mixture import Games
+from madrigal.tasks.own import CustomTask
 from madrigal.training import saving
 from madrigal.training.held_out import NullCallback
 from madrigal.training.train import train_experiment
@@ -68,7 +71,9 @@ def experiments(model: Path, letters: Path) -> dict[str, Experiment]:
     }
     group = GroupRelative(width=2, kl=0.01)
     full = tiny_run(model, "fakes.odd:joint", group, **common)
-    games = tiny_run(letters, Games(games=("kuhn",)), SelfPlay(), prompts=4, **{k: v for k, v in common.items() if k != "prompts"})
+    games = tiny_run(
+        letters, Games(games=("kuhn",)), SelfPlay(), prompts=4, **{k: v for k, v in common.items() if k != "prompts"}
+    )
     small = Pmic(width=2, alpha=1.0, beta=1.0, start=2, fits=2, batch=8, capacity=30, estimator_lr=0.01)
     lora = replace(full.team, policy=PolicyConfig(model=str(model), lora=Lora(2)))
     best = replace(full, evaluation=EvaluationConfig(examples=2, every=1, timed_examples=0, keep="best"))
@@ -195,7 +200,9 @@ def digest(folder: Path) -> dict[str, Any]:
 
 def tensors(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
-        return hashlib.sha256(value.contiguous().view(torch.uint8).numpy().tobytes() if value.dim() else str(value).encode()).hexdigest()
+        return hashlib.sha256(
+            value.contiguous().view(torch.uint8).numpy().tobytes() if value.dim() else str(value).encode()
+        ).hexdigest()
     if isinstance(value, dict):
         return {str(key): tensors(inner) for key, inner in value.items()}
     return [tensors(inner) for inner in value] if isinstance(value, list | tuple) else str(value)
@@ -269,7 +276,7 @@ def fail(name: str, code: int, home: Path) -> NoReturn:
 
 
 def imported(run: Experiment, home: Path) -> None:
-    """Imports what a run imports, so that the children need not: found out by one child, as threads are no good here."""
+    """Imports what a run imports, so that the children need not; a child finds out what, as threads are not forked."""
 
     def work() -> None:
         train_experiment(run, home / "first")
@@ -280,6 +287,197 @@ def imported(run: Experiment, home: Path) -> None:
     for module in json.loads((home / "modules").read_text()):
         with contextlib.suppress(Exception):
             importlib.import_module(module)
+
+
+def commanded(given: Path, folder: Path, *flags: str) -> Callable[[], None]:
+    """`madrigal train` as its user has it."""
+    arguments = [str(given), "--runs", str(folder.parent), "--name", folder.name, "--trust", "--quiet", *flags]
+
+    def work() -> None:
+        with ending_cleanly():
+            sys.exit(cli.run(["train", *arguments]))
+
+    return work
+
+
+def last_line(log: Path) -> str:
+    """The error or note that was said last, without the bars of libraries; "Traceback" where there is one."""
+    lines = [line.rpartition("\r")[2] for line in log.read_text().splitlines()]
+    if any("Traceback" in line for line in lines):
+        return "Traceback"
+    return next((line for line in reversed(lines) if line.startswith(("madrigal: ", "Stopped"))), "")
+
+
+def stops(home: Path, options: argparse.Namespace) -> bool:
+    """SIGTERM at random moments: seconds until the end, exit code, what was saved; then resumed and compared."""
+    draws, right = random.Random(options.seed), True
+    for name, run in chosen(home, options):
+        given, place, whole = home / f"{name}.json", home / name, home / f"{name}-whole"
+        given.write_text(to_json(run))
+        began = time.monotonic()
+        ended(forked(commanded(given, whole), home / "log"))
+        seconds, expected = time.monotonic() - began, digest(whole)
+        longest = max(record["seconds"] for record in read_lines(whole / "steps.jsonl"))
+        latest, codes, lost, unequal = 0.0, Counter[int](), 0, 0
+        for _ in range(options.count // len(options.only)):
+            child = forked(commanded(given, place), home / "log")
+            time.sleep(draws.uniform(0.05, seconds))
+            os.kill(child, signal.SIGTERM)
+            asked = time.monotonic()
+            codes[ended(child)] += 1
+            latest = max(latest, time.monotonic() - asked)
+            if last_line(home / "log") == "Traceback":
+                fail(name, 143, home)
+            made = read_lines(place / "steps.jsonl")
+            saved = [step for step, _ in checkpoints(place / "checkpoints")]
+            lost += bool(made) and made[-1]["step"] + 1 not in saved
+            if (place / "experiment.json").exists():
+                if code := ended(forked(commanded(given, place, "--resume"), home / "log")):
+                    fail(name, code, home)
+                unequal += digest(place) != expected
+            shutil.rmtree(place, ignore_errors=True)
+        row = {"run": name, "exits": codes, "latest": round(latest, 2), "longest_step": round(longest, 2)}
+        print(json.dumps(row | {"runs_with_steps_lost": lost, "unequal": unequal}), flush=True)
+        right &= set(codes) <= {0, 143} and not lost and not unequal and latest < longest + 5
+    return right
+
+
+TASK = """
+import json
+from pathlib import Path
+from madrigal.rollouts.task import SingleRound
+from madrigal.types import Example
+
+def reward(example, said):
+    text = said["ann"] + said["bob"]
+    return sum(ord(c) % 2 for c in text) / max(1, len(text))
+
+words = json.loads((Path(__file__).parent / "words.json").read_text())
+examples = tuple(Example(str(n), {"word": word}) for n, word in enumerate(words))
+def prompt(example, agent):
+    return f"{agent}, {example.data['word']}!"
+
+task = SingleRound("odd", ("ann", "bob"), examples[2:], examples[:2], prompt, reward)
+"""
+
+
+def harms(home: Path, options: argparse.Namespace) -> bool:
+    """Full disks, a folder that is read-only or gone, data that are gone, a clock that runs backwards."""
+    options.only = ["full"]
+    _, run = next(chosen(home, options))
+    (home / "task").mkdir()
+    (home / "task" / "odd.py").write_text(TASK)
+    (home / "task" / "words.json").write_text('["a", "bb", "ccc", "dddd", "eeeee", "ffffff"]')
+    run = replace(run, task=CustomTask(f"{home}/task/odd.py:task"), steps=12)
+    right, whole, given = True, home / "whole", home / "given.json"
+    given.write_text(to_json(run))
+    if code := ended(forked(commanded(given, whole), home / "log")):
+        fail("whole", code, home)
+    expected = digest(whole)
+    size = sum(file.stat().st_size for file in whole.rglob("*") if file.is_file()) // 1024
+
+    def case(name: str, folder: Path, harm: Callable[[], object], mend: Callable[[], object], work: Any = None) -> None:
+        """Harms a run after its first steps, mends what was harmed, resumes: one line, and the numbers of the whole."""
+        nonlocal right
+        child = forked(work or commanded(given, folder), home / "log")
+        limit = time.monotonic() + SECONDS
+        while len(read_lines(folder / "steps.jsonl")) < 2 and time.monotonic() < limit and not gone(child):
+            time.sleep(0.01)
+        harm()
+        code = ended(child)
+        said, wrong = last_line(home / "log"), unreadable(folder)
+        mend()
+        again = ["--resume"] if (folder / "experiment.json").exists() else []
+        code_again = ended(forked(commanded(given, folder, *again), home / "log"))
+        equal = not code_again and digest(folder) == expected
+        row = {"case": name, "exit": code, "said": said.replace(str(home), ""), "unreadable": wrong, "equal": equal}
+        print(json.dumps(row), flush=True)
+        if code_again:
+            print((home / "log").read_text()[-600:])
+        right &= equal and said != "Traceback" and not wrong
+
+    def backwards() -> None:
+        began, then = time.monotonic(), time.time()
+        time.time = lambda: then - 86_400 - 3 * (time.monotonic() - began)
+        commanded(given, home / "clock")()
+
+    def nothing() -> None: ...
+
+    task, away = home / "task", home / "away"
+    case("clock a day back, and backwards", home / "clock", nothing, nothing, backwards)
+    case("folder gone", home / "gone", lambda: shutil.rmtree(home / "gone"), nothing)
+    case("checkpoints gone", home / "cp", lambda: shutil.rmtree(home / "cp" / "checkpoints"), nothing)
+    case("data gone", home / "data", lambda: task.rename(away), lambda: away.rename(task))
+    frozen, disk = home / "frozen", home / "disk"
+    disk.mkdir()
+    case("folder read-only", frozen, lambda: changed("+i", frozen), lambda: changed("-i", frozen))
+    for number in range(options.count):
+        kilobytes = 4 + (size * number) // options.count
+        mount("-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(disk))
+        try:
+            case(f"disk of {kilobytes} kB", disk / "run", nothing, lambda: mount("-o", "remount,size=1g", str(disk)))
+        finally:
+            subprocess.run(["umount", str(disk)], check=True)
+    return right
+
+
+def gone(child: int) -> bool:
+    """Whether a child has ended; it stays to be waited for."""
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def changed(attribute: str, folder: Path) -> None:
+    subprocess.run(["chattr", "-R", attribute, str(folder)], check=True)
+
+
+def mount(*arguments: str) -> None:
+    subprocess.run(["mount", *arguments], check=True)
+
+
+def steady(home: Path, options: argparse.Namespace) -> bool:
+    """Memory, descriptors, threads and children of a long run, a tenth of it apart."""
+    right = True
+    for name, run in chosen(home, options):
+        rows = home / f"{name}.jsonl"
+        longer = replace(
+            run,
+            steps=options.steps,
+            evaluation=EvaluationConfig(examples=2, every=options.steps // 10, timed_examples=0),
+            records=RecordsConfig(checkpoint_every=options.steps // 20, checkpoint_minutes=0),
+        )
+
+        def work(run: Experiment = longer, name: str = name, rows: Path = rows) -> None:
+            train_experiment(run, home / name, watch=Gauge(rows, options.steps // 10))
+
+        child = forked(work, home / "log")
+        if code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+            fail(name, code, home)
+        gauged = read_lines(rows)
+        first, last = gauged[1], gauged[-1]  # caches and the first snapshots are there after two tenths
+        growth = {key: round(100 * (last[key] / max(1, first[key]) - 1), 2) for key in first if key != "step"}
+        print(json.dumps({"run": name, "first": first, "last": last, "growth_percent": growth}), flush=True)
+        right &= max(growth.values()) <= 2
+    return right
+
+
+class Gauge(NullCallback):
+    def __init__(self, rows: Path, every: int) -> None:
+        self.rows, self.every = rows, every
+
+    def step(self, record: dict[str, Any]) -> None:
+        if (record["step"] + 1) % self.every == 0:
+            gc.collect()
+            status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+            children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+            row = {
+                "step": record["step"] + 1,
+                "memory_kb": int(status["VmRSS"].split()[0]),
+                "descriptors": len(list(Path("/proc/self/fd").iterdir())),
+                "threads": int(status["Threads"]),
+                "children": len(children),
+            }
+            with self.rows.open("a") as stream:
+                stream.write(json.dumps(row) + "\n")
 
 
 def chosen(home: Path, options: argparse.Namespace) -> Iterator[tuple[str, Experiment]]:
@@ -304,7 +502,12 @@ def main() -> None:
         sys.exit(not COMMANDS[options.what](Path(home), options))
 
 
-COMMANDS: dict[str, Callable[[Path, argparse.Namespace], bool]] = {"kills": kills}
+COMMANDS: dict[str, Callable[[Path, argparse.Namespace], bool]] = {
+    "kills": kills,
+    "stops": stops,
+    "harms": harms,
+    "steady": steady,
+}
 
 if __name__ == "__main__":
     main()

@@ -84,7 +84,7 @@ class Checkpointer:
         self._begin_session(first, changes)
         # What was measured on the test split with the best weights is no point on the way of a longer run.
         extended = self.saved is not None and self.saved.extended and not validates(self.run)
-        log.rewind(first, extended=extended, within=self.warmed)
+        log.rewind(first, extended=extended, within=self.saved_at >= 0)
         self.alarms = self._alarms()
         self.saved_time = time.monotonic()
         return memory, first
@@ -124,7 +124,8 @@ class Checkpointer:
     def missing_evaluation(self, first: int) -> str:
         """The evaluation that a run has to make before its next step; "" where it was made."""
         if first == 0 and not self.warmed:
-            return "before"
+            # A checkpoint of step 0, of a first validation or a signal, keeps what was filed before it.
+            return "" if self.saved_at == 0 and "before" in self.log.evaluations() else "before"
         if first == 0:
             return "warm" if self.run.steps and "warm" not in self.log.evaluations() else ""
         due = is_due(first, self.run.evaluation.every) and first < self.run.steps and not validates(self.run)
