@@ -63,6 +63,21 @@ def test_a_run_with_a_record_stays(tmp_path: Path) -> None:
     assert content(tmp_path / "new") == {"evaluation.json": "{}"}
 
 
+def test_what_ended_a_run_is_told_where_its_folder_can_no_longer_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("read-only")
+
+    with pytest.raises(RuntimeError, match="the reason"), held(tmp_path / "new") as place:
+        (place.folder / "experiment.json").write_text("{}")
+        monkeypatch.setattr(Path, "unlink", refuse)
+        raise RuntimeError("the reason")
+    monkeypatch.undo()
+    with held(tmp_path / "new", resume=True):
+        pass
+
+
 def test_what_was_to_be_replaced_is_back_when_the_new_run_fails(tmp_path: Path) -> None:
     before = content(finished(tmp_path / "run"))
     with pytest.raises(RuntimeError), held(tmp_path / "run", overwrite=True) as place:

@@ -94,11 +94,13 @@ def held(folder: Path, *, resume: bool = False, overwrite: bool = False, beside:
         try:
             yield place
         finally:
-            place.leave()
+            with contextlib.suppress(OSError):  # gone or read-only, as whatever ended the run says
+                place.leave()
     finally:
         if lock is not None:
             # Who has opened this file meanwhile sees that it is no longer the one of that name, and opens the next.
-            (folder / LOCK).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                (folder / LOCK).unlink()
             os.close(lock)
         for path in made:
             with contextlib.suppress(OSError, ValueError):  # it is not empty, or no folder can have that name

@@ -21,7 +21,7 @@ from madrigal.policies.team import Team
 from madrigal.rollouts.task import Task
 from madrigal.runs.checkpoint import check_finite, checkpoints, load_checkpoint, save_checkpoint
 from madrigal.runs.files import remedy, remove_folder, write_whole
-from madrigal.runs.folders import Held
+from madrigal.runs.folders import EXPERIMENT, Held
 from madrigal.runs.log import STEPS, RunLog, read_steps
 from madrigal.runs.provenance import read_about, session, write_about
 from madrigal.tasks.trust import check_trust
@@ -119,7 +119,7 @@ class Checkpointer:
         about = read_about(folder) if self.saved is not None else {}
         sessions = [*about.get("sessions", []), session(step, pick_device(self.run.team.device), changes)]
         write_about(folder, about | {"sessions": sessions, "fingerprints": self.fingerprints})
-        write_whole(folder / "experiment.json", to_json(self.run))
+        write_whole(folder / EXPERIMENT, to_json(self.run))
 
     def missing_evaluation(self, first: int) -> str:
         """The evaluation that a run has to make before its next step; "" where it was made."""
@@ -143,10 +143,12 @@ class Checkpointer:
         Before the warm start has ended there is none to write: what breaks off in it begins it again.
 
         Raises:
-            TrainingError: if the disk is full or not writable, or a weight is not a finite number.
+            TrainingError: if the disk is full or not writable, the folder is gone, or a weight is not a finite number.
         """
         if step == self.saved_at or self.lacks_warm_start:
             return
+        if not (self.place.folder / EXPERIMENT).is_file():
+            raise TrainingError(f"the run folder {self.place.folder} is gone: what was trained is lost; start it again")
         self.log.flush()
         pool = {POOL: self.partners.state()} if self.run.team.partners.share else {}
         state = state_of(self.run, memory, self.best, self.step_backs, self.fingerprints, warmed=self.warmed)
