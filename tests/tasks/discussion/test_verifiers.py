@@ -248,12 +248,12 @@ def test_a_failure_that_passes_is_not_told(failure: bytes) -> None:
 
 
 def test_a_reply_in_drops_ends_in_time() -> None:
-    """Each byte comes soon after the last, the whole would take 2 s."""
-    with answering(with_body(b" " * 100 + b"1"), pause=0.02) as url:
+    """Each byte comes before a silence would be too long, the whole would take 100 s."""
+    with answering(with_body(b" " * 2000 + b"1"), pause=0.05) as url:
         began = time.monotonic()
         with pytest.raises(RewardError, match=r"no answer within 0\.1 seconds"):
             HttpVerifier(url, seconds=0.1, pause=lambda seconds: None)(ASKED, ["x"])
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize("score", [True, None, "1", -0.1, 1.1, 10**400, float("nan"), float("inf")])
@@ -264,7 +264,7 @@ def test_what_is_no_score(score: Any) -> None:
 
 def post(url: str, body: bytes, path: str = "/predict", method: str = "POST", **headers: str) -> tuple[int, Any]:
     host, port = check_url(url)
-    connection = http.client.HTTPConnection(host, port, timeout=5)
+    connection = http.client.HTTPConnection(host, port, timeout=60)
     sent = {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
     connection.request(method, path, body, sent)
     response = connection.getresponse()
@@ -355,7 +355,7 @@ def test_clients_that_send_in_drops_are_few_and_soon_gone(monkeypatch: pytest.Mo
         slow = [socket.create_connection(check_url(url)) for _ in range(2)]
         for client in slow:
             client.sendall(b"POST /predict HT")
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while status_of(url) != 200:
             for client in slow:
                 with contextlib.suppress(OSError):
