@@ -324,16 +324,16 @@ def stops(home: Path, options: argparse.Namespace) -> bool:
             time.sleep(draws.uniform(0.05, seconds))
             os.kill(child, signal.SIGTERM)
             asked = time.monotonic()
-            codes[ended(child)] += 1
+            codes[code := ended(child)] += 1
             latest = max(latest, time.monotonic() - asked)
-            if last_line(home / "log") == "Traceback":
-                fail(name, 143, home)
+            if code not in (0, 143) or last_line(home / "log") == "Traceback":
+                fail(name, code, home)
             made = read_lines(place / "steps.jsonl")
             saved = [step for step, _ in checkpoints(place / "checkpoints")]
             lost += bool(made) and made[-1]["step"] + 1 not in saved
             if (place / "experiment.json").exists():
-                if code := ended(forked(commanded(given, place, "--resume"), home / "log")):
-                    fail(name, code, home)
+                if again := ended(forked(commanded(given, place, "--resume"), home / "log")):
+                    fail(name, again, home)
                 unequal += digest(place) != expected
             shutil.rmtree(place, ignore_errors=True)
         row = {"run": name, "exits": codes, "latest": round(latest, 2), "longest_step": round(longest, 2)}
@@ -405,8 +405,8 @@ def harms(home: Path, options: argparse.Namespace) -> bool:
 
     task, away = home / "task", home / "away"
     case("clock a day back, and backwards", home / "clock", nothing, nothing, backwards)
-    case("folder gone", home / "gone", lambda: shutil.rmtree(home / "gone"), nothing)
-    case("checkpoints gone", home / "cp", lambda: shutil.rmtree(home / "cp" / "checkpoints"), nothing)
+    case("folder gone", home / "gone", lambda: (home / "gone").rename(home / "elsewhere"), nothing)
+    case("checkpoints gone", home / "cp", lambda: (home / "cp" / "checkpoints").rename(home / "cp-elsewhere"), nothing)
     case("data gone", home / "data", lambda: task.rename(away), lambda: away.rename(task))
     frozen, disk = home / "frozen", home / "disk"
     disk.mkdir()
