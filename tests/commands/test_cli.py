@@ -6,8 +6,8 @@ import json
 import os
 import random
 import shutil
-import subprocess
 import signal
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
