@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -106,24 +106,33 @@ class Learner:
         self, samples: Sequence[Sample], total: float, loss: LossFunction, scale: float, *, first: bool
     ) -> dict[str, float]:
         total = total or total_weight(samples)
-        tokens, weighted = _tokens(samples), weighted_tokens(samples) / total
+        tokens = _tokens(samples)
         self.optimizer.zero_grad()
         value, sums = 0.0, dict[str, Tensor]()
-        for piece in micro_batches(samples, self.config.token_budget):
-            pad, device = self.policy.tokenizer.pad_token_id, self.policy.device
-            batch = make_batch(piece, pad, device, total=total, tokens=weighted)
+        for batch in self._batches(samples, total):
             if self.reference == "loss":
                 batch = replace(batch, reference_logprobs=self._reference(batch))
             output = self.score(batch)
             value += self.optimizer.accumulate(loss(output, batch))
             sums = {name: sums.get(name, 0) + number for name, number in self._measures(output, batch).items()}
-        measures = {name: float(number) / tokens for name, number in sums.items()}
+        value, summed = self._summed(value, {name: float(number) for name, number in sums.items()})
+        measures = {name: number / tokens for name, number in summed.items()}
         if first:
             self._check_fresh(measures["logprob_mismatch"])
         step = self.optimizer.step(value, scale)
         self.policy.version += 1
         sequences = sum(1 for sample in samples if sample.turn.completion.token_ids)
         return {"loss": value, **measures, **step, "sequences": sequences, "tokens": tokens}
+
+    def _batches(self, samples: Sequence[Sample], total: float) -> Iterator[Batch]:
+        """The micro-batches of an optimizer step."""
+        weighted, pad = weighted_tokens(samples) / total, self.policy.tokenizer.pad_token_id
+        for piece in micro_batches(samples, self.config.token_budget):
+            yield make_batch(piece, pad, self.policy.device, total=total, tokens=weighted)
+
+    def _summed(self, value: float, sums: dict[str, float]) -> tuple[float, dict[str, float]]:
+        """Loss and measures of all that learn together: this one alone (others: `learning.sharded`)."""
+        return value, sums
 
     def _measures(self, output: PolicyOutput, batch: Batch) -> dict[str, Tensor]:
         """Sums over tokens: entropy; how far log-probs are from those at sampling, and from the reference policy's.
