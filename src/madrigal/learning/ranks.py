@@ -178,7 +178,7 @@ def joined(rank: int, count: int, address: str = "env://") -> Iterator[Ranks]:
         yield ranks
     finally:
         ranks.end()
-        if not ranks.lost:
+        if not (ranks.lost and both):  # NCCL would wait for who has ended
             dist.destroy_process_group()
 
 

@@ -20,13 +20,15 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from madrigal.learning.learner import Learner, LossFunction
+from madrigal.learning.optimizer import whole
 from madrigal.learning.ranks import Ranks
 from madrigal.maths.batch import (
     Batch,
@@ -167,7 +169,7 @@ class _Steps:
 def _load(ranks: Ranks, own: None, part: Part) -> None:
     """Reads the model of a part; by itself, for a rank that cannot must not leave others waiting for its weights."""
     torch.set_num_threads(part.threads)
-    kind = {torch.float32: "float32", torch.bfloat16: "bfloat16"}[part.dtype]
+    kind: Literal["float32", "bfloat16"] = "float32" if part.dtype == torch.float32 else "bfloat16"
     ranks.parts[part.name] = load_policy(part.name, replace(part.model, dtype=kind, trainable=True), CPU)
 
 
@@ -301,9 +303,9 @@ class Shard(Learner):
         """Gathers the whole parameters, one after the other, into those of rank 0's policy."""
         with torch.no_grad():
             for name, master in self.optimizer.masters.items():
-                whole: Tensor = master.full_tensor()  # type: ignore[operator]
+                gathered = whole(master)
                 if own is not None:
-                    own[name].copy_(whole)
+                    own[name].copy_(gathered)
 
     def save(self, own: None, folder: Path) -> None:
         """Writes this rank's shards of parameters and moments into a folder.
@@ -316,21 +318,23 @@ class Shard(Learner):
             tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
         bad = [name for name, value in tensors.items() if not bool(torch.isfinite(_local(value)).all())]
         if found := sorted(name for names in self.ranks.gathered(bad) for name in names):
-            raise TrainingError(f"{found[0]} of {self.policy.name} holds numbers that are not finite")
+            raise TrainingError(
+                f"{found[0]} of {self.policy.name} holds numbers that are not finite; resume with a lower optimizer.lr"
+            )
         try:
-            dcp.save(tensors, storage_writer=dcp.FileSystemWriter(folder), process_group=self.ranks.control)
+            save(tensors, storage_writer=FileSystemWriter(folder), process_group=self.ranks.control)
         except CheckpointException as error:
-            reasons = [f"rank {rank}: {reason[0]}" for rank, reason in error.failures.items()]
-            raise TrainingError(reasons[0]) from error
+            rank, (reason, _) = next(iter(error.failures.items()))
+            raise TrainingError(f"rank {rank}: {reason}; free some space, or make the folder writable") from error
 
     def load(self, own: dict[str, Any] | None, skeleton: dict[str, Any]) -> None:
         """Takes up a state: `own` is all of it, the skeleton what is there without its tensors."""
         masters = self.optimizer.masters
-        whole = own or {"parameters": {}, "optimizer": {"state": {}}}
-        parameters = {name: _scattered(whole["parameters"].get(name), like) for name, like in masters.items()}
+        given = own or {"parameters": {}, "optimizer": {"state": {}}}
+        parameters = {name: _scattered(given["parameters"].get(name), like) for name, like in masters.items()}
         likes, moments = list(masters.values()), dict[int, dict[str, Any]]()
         for number, each in skeleton["optimizer"]["state"].items():
-            full, like = whole["optimizer"]["state"].get(number, {}), likes[number]
+            full, like = given["optimizer"]["state"].get(number, {}), likes[number]
             moments[number] = {k: _scattered(full.get(k), like) if v is None else v for k, v in each.items()}
         optimizer = {**skeleton["optimizer"], "state": moments}
         self.restore({**skeleton, "parameters": parameters, "optimizer": optimizer})
@@ -354,5 +358,5 @@ def _scattered(value: Tensor | None, like: Tensor) -> Tensor:
     """A whole tensor, which rank 0 has, sharded as another one is."""
     assert isinstance(like, DTensor)
     shape, device = like.shape, like.device
-    whole = torch.empty(shape, device=device) if value is None else value.to(device, torch.float32)
-    return distribute_tensor(whole, like.device_mesh, like.placements)
+    full = torch.empty(shape, device=device) if value is None else value.to(device, torch.float32)
+    return distribute_tensor(full, like.device_mesh, like.placements)

@@ -58,11 +58,12 @@ def save_checkpoint(
         draft.rename(final)
         flush(folder)
     except (OSError, RuntimeError, TrainingError) as error:
-        # torch reports a failed write as RuntimeError, ranks theirs as TrainingError.
+        # torch reports a failed write as RuntimeError; ranks theirs as TrainingError, with what to do about it.
         shutil.rmtree(draft, ignore_errors=True)
         before = checkpoints(folder)
         last = f"{before[-1][1].name} is whole" if before else "there is no checkpoint yet"
-        raise TrainingError(f"checkpoint {final} could not be written ({error}); {remedy(error)}: {last}") from error
+        what = f"({error})" if isinstance(error, TrainingError) else f"({error}); {remedy(error)}"
+        raise TrainingError(f"checkpoint {final} could not be written {what}: {last}") from error
     newest = checkpoints(folder)[-keep:]
     kept = {number for number, _ in newest} | {_needed(path) for _, path in newest if state.get("best")}
     for number, old in checkpoints(folder):

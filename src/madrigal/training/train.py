@@ -107,7 +107,7 @@ def training_loop(
     validation = held_out(run, task, "validation") if validates(run) else ()
     played = [*validation, *held_out(run, task)]
     plan = make_plan(run, task, examples, played)
-    if warning := check_plan(plan):
+    if ranks is None and (warning := check_plan(plan)):  # it plans for one process
         watch.stage(warning)
     watch.stage(plan.summary)
     give_back(at_once=plan.batches.give_back)
