@@ -36,7 +36,7 @@ from madrigal.training.train import training_loop
 from madrigal.types import ConfigError, Sample, TrainingError
 
 SAMPLING = Sampling(max_new_tokens=8)
-EXACT = 1e-5
+EXACT, RATE = 1e-5, 1e-2
 CLIPPED = OptimizerConfig(lr=1e-3, clip_norm=0.5)  # the gradients are longer
 KL = replace(MAGRPO, kl=0.1)
 
@@ -117,7 +117,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(sums: Experiment) -> Experiment:
-    return replace(sums, steps=4, evaluation=replace(sums.evaluation, examples=1))
+    return replace(sums, steps=4, optimizer=OptimizerConfig(lr=RATE), evaluation=replace(sums.evaluation, examples=1))
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +208,10 @@ def steps(folder: Path) -> list[dict[str, Any]]:
 
 
 def close(ours: Path, theirs: Path) -> None:
-    """The same steps to 1e-5, and the same words."""
+    """The same steps to 1e-5; weights to a hundredth of the rate.
+
+    AdamW's first steps are as long as the rate, whatever the gradient: where that is near 0 its rounding decides.
+    """
     mine, others = steps(ours), steps(theirs)
     assert len(mine) == len(others)
     for record, expected in zip(mine, others, strict=True):
@@ -216,7 +219,7 @@ def close(ours: Path, theirs: Path) -> None:
             key: pytest.approx(value, rel=EXACT, abs=EXACT) if isinstance(value, float) else value
             for key, value in expected.items()
         }
-    assert apart(runs.weights(ours), runs.weights(theirs)) < EXACT
+    assert apart(runs.weights(ours), runs.weights(theirs)) < RATE / 100
 
 
 def test_a_run_on_two_ranks_has_the_steps_of_one_process(found: Found, folder: Path, one: Path) -> None:
