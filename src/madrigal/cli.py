@@ -120,6 +120,10 @@ def command(name: str) -> Command:
         from madrigal.types import ConfigError, unknown
 
         raise ConfigError(unknown("command", name, COMMANDS))
+    if name != "train" and int(os.environ.get("WORLD_SIZE", "1")) > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
+        from madrigal.types import ConfigError
+
+        raise ConfigError(f"{name}: only madrigal train shares its work among the processes of torchrun; leave it out")
     _quiet()
     found: Command = getattr(importlib.import_module(f"madrigal.commands.{name}"), f"{name}_command")
     return found

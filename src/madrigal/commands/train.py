@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -27,9 +28,24 @@ from madrigal.runs.trackers import check_trackers
 from madrigal.tasks.trust import with_trust_flag
 from madrigal.types import ConfigError, unknown
 
+if TYPE_CHECKING:
+    from madrigal.learning.ranks import Ranks
+
 
 def train_command(arguments: list[str]) -> int:
-    """madrigal train RECIPE|RUN|FILE|file.py:task [options] [settings]"""
+    """madrigal train RECIPE|RUN|FILE|file.py:task [options] [settings]
+
+    Started by torchrun, the first process trains and all others hold a share of what it learns with.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return _command(arguments)
+    from madrigal.learning.ranks import joined
+
+    with joined(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) as ranks:
+        return ranks.serve() if ranks.rank else _command(arguments, ranks)
+
+
+def _command(arguments: list[str], ranks: Ranks | None = None) -> int:
     parser = _train_parser()
     options, settings = quietly(lambda: parser.parse_known_args(arguments))
     if {"-h", "--help"} & set(settings):
@@ -67,7 +83,7 @@ def train_command(arguments: list[str]) -> int:
 
     hold = hold_run(options.runs, run.recipe, resumed or named, resume=options.resume, overwrite=options.overwrite)
     with open_checked_task(run) as task, hold as place:
-        return _train(task, run, place, quiet=options.quiet)
+        return _train(task, run, place, quiet=options.quiet, ranks=ranks)
 
 
 def _train_parser() -> argparse.ArgumentParser:
@@ -101,12 +117,12 @@ def _train_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _train(task: Task[Any], run: Experiment, place: Held, *, quiet: bool = False) -> int:
+def _train(task: Task[Any], run: Experiment, place: Held, *, quiet: bool = False, ranks: Ranks | None = None) -> int:
     from madrigal.training.train import training_loop
 
     console, folder = Console(), place.folder
     with Progress(console, run.steps, folder.name, best=task.best_return, quiet=quiet) as watch:
-        signum = training_loop(task, run, place, watch=watch)
+        signum = training_loop(task, run, place, watch=watch, ranks=ranks)
     if signum:
         again = with_trust_flag(f"madrigal train {folder} --resume", run.task, run.records.trackers, run.team.servers)
         console.print(plain_text(console, f"Stopped and saved. Go on with: {again}", lines=False), soft_wrap=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -138,21 +138,20 @@ class Learner:
         self, samples: Sequence[Sample], total: float, loss: LossFunction, scale: float, *, sampled: bool, first: bool
     ) -> dict[str, float]:
         total = total or total_weight(samples)
-        tokens, weighted = _tokens(samples), weighted_tokens(samples) / total
+        tokens = _tokens(samples)
         self.optimizer.zero_grad()
         value, sums, gaps = 0.0, dict[str, Tensor](), list[Gap]()
         if sampled and first:
             self._check_versions(samples)
-        for piece in micro_batches(samples, self.config.token_budget):
-            pad, device = self.policy.tokenizer.pad_token_id, self.policy.device
-            batch = make_batch(piece, pad, device, total=total, tokens=weighted)
+        for piece, batch in self._batches(samples, total):
             if self.reference == "loss" and sampled:
                 batch = replace(batch, reference_logprobs=self._reference(batch))
             output = self.score(batch)
             value += self.optimizer.accumulate(loss(output, batch))
             sums = {name: sums.get(name, 0) + number for name, number in self._measures(output, batch).items()}
             gaps += _gaps(piece, output, batch)
-        measures = {name: float(number) / tokens for name, number in sums.items()}
+        value, summed, gaps = self._of_all(value, {name: float(number) for name, number in sums.items()}, gaps)
+        measures = {name: number / tokens for name, number in summed.items()}
         measures["logprob_mismatch_max"] = max(largest for _, _, largest in gaps)
         if sampled and first:
             self._check_fresh(measures["logprob_mismatch"], gaps)
@@ -160,6 +159,18 @@ class Learner:
         self.policy.version += 1
         sequences = sum(1 for sample in samples if sample.turn.completion.token_ids)
         return {"loss": value, **measures, **step, "sequences": sequences, "tokens": tokens}
+
+    def _batches(self, samples: Sequence[Sample], total: float) -> Iterator[tuple[Sequence[Sample], Batch]]:
+        """The micro-batches of an optimizer step, and the samples in each."""
+        weighted, pad = weighted_tokens(samples) / total, self.policy.tokenizer.pad_token_id
+        for piece in micro_batches(samples, self.config.token_budget):
+            yield piece, make_batch(piece, pad, self.policy.device, total=total, tokens=weighted)
+
+    def _of_all(
+        self, value: float, sums: dict[str, float], gaps: list[Gap]
+    ) -> tuple[float, dict[str, float], list[Gap]]:
+        """Loss, measures and gaps of all that learn together: this one alone (others: `learning.sharded`)."""
+        return value, sums, gaps
 
     def _measures(self, output: PolicyOutput, batch: Batch) -> dict[str, Tensor]:
         """Sums over tokens: entropy; how far log-probs are from those at sampling, and from the reference policy's.
@@ -243,6 +254,8 @@ class Learner:
 
 def _gaps(samples: Sequence[Sample], output: PolicyOutput, batch: Batch) -> list[Gap]:
     """The mean and the largest difference of log-probs at sampling and now, of each answer."""
+    if not samples:
+        return []
     apart = torch.where(batch.mask, output.logprobs.detach() - batch.old_logprobs, 0.0).abs()
     rows = zip((apart.sum(-1) / batch.mask.sum(-1)).tolist(), apart.amax(-1).tolist(), strict=True)
     return [(sample.turn, mean, largest) for sample, (mean, largest) in zip(samples, rows, strict=True)]

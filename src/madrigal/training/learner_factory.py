@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from madrigal.algorithms import CriticNeed
 from madrigal.config import Experiment
@@ -21,14 +21,18 @@ from madrigal.rollouts.task import Task
 from madrigal.settings import PolicyConfig
 from madrigal.types import Completion, ConfigError, Example, Turn
 
+if TYPE_CHECKING:
+    from madrigal.learning.ranks import Ranks
+
 NOBODY = CriticNeed("own", "turn")  # what nobody is asked, where an algorithm learns without critics
 
 
-def make_learning(run: Experiment, team: Team, *, in_turn: bool = False) -> Learners:
+def make_learning(run: Experiment, team: Team, *, in_turn: bool = False, ranks: Ranks | None = None) -> Learners:
     """Every learner of a run, each with its own optimizer; nobody learns in a run without steps.
 
     Args:
         in_turn: let policies learn one after the other.
+        ranks: processes over which each policy's learner is sharded; critics stay in this one.
 
     Raises:
         ConfigError, EngineError: if there is no such critic as is asked for.
@@ -36,7 +40,7 @@ def make_learning(run: Experiment, team: Team, *, in_turn: bool = False) -> Lear
     needs, algorithm = run.algorithm.needs, run.algorithm
     return Learners(
         team,
-        make_learners(run, team) if run.trains else {},
+        make_learners(run, team, ranks) if run.trains else {},
         make_critics(run, team),
         algorithm.loss,
         reads_reference=needs.reference == "credit" and run.steps > 0,
@@ -45,11 +49,18 @@ def make_learning(run: Experiment, team: Team, *, in_turn: bool = False) -> Lear
     )
 
 
-def make_learners(run: Experiment, team: Team) -> dict[str, Learner]:
+def make_learners(run: Experiment, team: Team, ranks: Ranks | None = None) -> dict[str, Any]:
     """One learner per trainable policy."""
-    reference = run.algorithm.needs.reference if run.steps else ""
-    clip = run.algorithm.clip
-    return {p.name: Learner(p, run.optimizer, run.sampling, reference=reference, clip=clip) for p in team.trainable}
+    reference: Any = run.algorithm.needs.reference if run.steps else ""
+    how = {"reference": reference, "clip": run.algorithm.clip}
+    if ranks is None:
+        return {p.name: Learner(p, run.optimizer, run.sampling, **how) for p in team.trainable}
+    from madrigal.learning.sharded import ShardedLearner  # torch's sharding takes a moment to import
+
+    return {
+        p.name: ShardedLearner(p, _config_of(run.team, team, p), run.optimizer, run.sampling, ranks, **how)
+        for p in team.trainable
+    }
 
 
 def make_critics(run: Experiment, team: Team) -> Critics:

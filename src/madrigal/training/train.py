@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from madrigal.algorithms import reported
 from madrigal.config import Experiment, with_absolute_places
@@ -33,9 +33,19 @@ from madrigal.training.held_out import Callback, NullCallback, evaluate_on, held
 from madrigal.training.learner_factory import check_histories, make_learning
 from madrigal.training.plan import check_plan, fitted, make_plan
 from madrigal.training.saving import Checkpointer, is_due
-from madrigal.training.teams import make_fluency, make_team, open_rollout_workers, reads_fluency, use_threads
+from madrigal.training.teams import (
+    make_fluency,
+    make_team,
+    open_rollout_workers,
+    pick_device,
+    reads_fluency,
+    use_threads,
+)
 from madrigal.training.warm import row_in_words, warm_start
 from madrigal.types import Completion, Example, Group, Point
+
+if TYPE_CHECKING:
+    from madrigal.learning.ranks import Ranks
 
 
 def train_experiment(
@@ -69,15 +79,26 @@ def train_experiment(
 
 
 def training_loop(
-    task: Task[Any], run: Experiment, place: Held, *, watch: Callback | None = None, stop: Stop | None = None
+    task: Task[Any],
+    run: Experiment,
+    place: Held,
+    *,
+    watch: Callback | None = None,
+    stop: Stop | None = None,
+    ranks: Ranks | None = None,
 ) -> int:
     """Trains in a folder that is held, on a task that is open. Every step is four verbs: play, credit, update, sync.
+
+    Args:
+        ranks: processes over which learners are sharded, of which this one is the first.
 
     Returns:
         0 when all steps were made, else what `stop` said: the signal that ended the run early.
     """
     watch, run = watch or NullCallback(), with_absolute_places(run)
     use_threads(run.threads)
+    if ranks is not None:
+        ranks.place(pick_device(run.team.device))
     demonstrations = read_demonstrations(run, task)
     checkpointer = Checkpointer(place, run, watch, task)
     if isinstance(task, Validated) and task.note:
@@ -86,7 +107,7 @@ def training_loop(
     validation = held_out(run, task, "validation") if validates(run) else ()
     played = [*validation, *held_out(run, task)]
     plan = make_plan(run, task, examples, played)
-    if warning := check_plan(plan):
+    if ranks is None and (warning := check_plan(plan)):  # it plans for one process
         watch.stage(warning)
     watch.stage(plan.summary)
     give_back(at_once=plan.batches.give_back)
@@ -95,7 +116,7 @@ def training_loop(
     team = make_team(run.team, task.agents, run.seed)
     check_prompts(run, task, team, [*examples, *played])
     check_lengths(demonstrations, team, run.sampling.max_new_tokens)
-    learning = make_learning(fitted(run, plan), team, in_turn=plan.batches.in_turn)
+    learning = make_learning(fitted(run, plan), team, in_turn=plan.batches.in_turn, ranks=ranks)
     if run.steps and run.optimizer.lr is None:
         watch.stage(f"note: learning rate {rates_in_words(team.trainable)}; --optimizer.lr sets another")
     check_histories(run, task, learning.critics, examples)
