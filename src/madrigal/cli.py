@@ -14,7 +14,7 @@ Command = Callable[[list[str]], int]
 USAGE = """usage: madrigal <command> ...
 
   train RECIPE [--name N] [--runs DIR] [--resume] [--overwrite] [--from RUN] [--trust] [--quiet]
-               [--any.setting value]
+               [--cluster local|auto|HOST:PORT] [--any.setting value]
                        train a team; RECIPE is a name (madrigal list), a run folder, an experiment.json or an own
                        task as file.py:name; every setting can be overridden (madrigal train RECIPE --help)
   plan RECIPE [--any.setting value]           what training would take of this machine: memory, tokens, seconds

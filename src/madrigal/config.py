@@ -23,6 +23,7 @@ from madrigal.rollouts.topology import Parallel, TopologyConfig
 from madrigal.runs.files import parse_json, read_json
 from madrigal.runs.folders import is_part
 from madrigal.settings import (
+    ClusterConfig,
     CriticConfig,
     EvaluationConfig,
     OptimizerConfig,
@@ -38,7 +39,7 @@ from madrigal.types import ConfigError
 PLACES = ("path", "data", "model", "start", "transitions", "fluency", "demonstrations", "reworded")  # may name a file
 NAMES = ("", "embedded", "base")  # what they say where they name none
 # What a resumed run may change: neither the shape of anything that a checkpoint holds nor what the run is about.
-FREE = ("steps", "prompts", "threads", "memory", "sampling", "optimizer", "evaluation", "records")
+FREE = ("steps", "prompts", "threads", "memory", "sampling", "optimizer", "evaluation", "records", "cluster")
 LARGEST_COUNT, LARGEST_NUMBER = 2**63 - 1, 1e38
 NEAR = 3  # folders above a moved experiment.json, and last parts of a name, that are tried
 
@@ -72,6 +73,7 @@ class Experiment:
     warm: WarmConfig = field(default_factory=WarmConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     records: RecordsConfig = field(default_factory=RecordsConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
     steps: int = 100
     prompts: int = 8
     seed: int = 0

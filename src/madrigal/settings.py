@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
@@ -437,6 +438,60 @@ class RecordsConfig:
         _check_least("records", 0, checkpoint_every=self.checkpoint_every, transcripts=self.transcripts)
         _check_least("records", 0, checkpoint_minutes=self.checkpoint_minutes)
         _check_least("records", 1, keep=self.keep)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSeat:
+    """Where the learner of one policy or critic works.
+
+    Attributes:
+        node: an address of a node, or a resource that it was started with (ray start --resources '{"big": 1}'); ""
+            leaves the choice to Ray.
+    """
+
+    node: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """Ray, which spreads a run over processes and machines: rollout workers, and a learner for each policy and critic.
+
+    Attributes:
+        address: "" trains in this process, "local" starts Ray on this machine alone; "auto" joins the one that runs
+            here, HOST:PORT or ray://HOST:PORT one elsewhere.
+        workers: processes that answer and judge, each with all policies and the task.
+        lanes: shares of the episodes that are played at once for each worker; with 2 it judges one while it answers in
+            the other.
+        gpus_per_worker: what each takes; 0.5 lets two share one, 0 is the processor.
+        gpus_per_learner: what each learner takes.
+        seats: where learners work, by the name of the policy or critic.
+        staleness: steps that play may be ahead of learning; 0 is exact. With 1 the next step is played, with the
+            weights of now, while learners learn from this one; the loss needs a clipped ratio then.
+        open: join a cluster that other machines can reach. Its traffic is not encrypted.
+    """
+
+    address: str = ""
+    workers: int = 1
+    lanes: int = 1
+    gpus_per_worker: float = 0.0
+    gpus_per_learner: float = 0.0
+    seats: dict[str, ClusterSeat] = field(default_factory=dict)
+    staleness: int = 0
+    open: bool = False
+
+    def __post_init__(self) -> None:
+        _check_least("cluster", 1, workers=self.workers, lanes=self.lanes)
+        _check_least("cluster", 0, staleness=self.staleness)
+        for name, gpus in (("gpus_per_worker", self.gpus_per_worker), ("gpus_per_learner", self.gpus_per_learner)):
+            if not (0 <= gpus <= 1):
+                raise ConfigError(f"cluster.{name}: expected a share of one GPU, 0 to 1, got {gpus}")
+        known = self.address in ("", "local", "auto")
+        if not known and not re.fullmatch(r"(ray://)?[\w.-]+:\d{1,5}", self.address):
+            raise ConfigError(
+                f"cluster.address: expected local, auto, HOST:PORT or ray://HOST:PORT, got {self.address!r}"
+            )
+        if self.staleness and not self.address:
+            raise ConfigError("cluster.staleness: play runs ahead of learning on a cluster only; add --cluster local")
 
 
 def _check_least(section: str, least: int, **values: float) -> None:

@@ -14,7 +14,7 @@ from madrigal.settings import EvaluationConfig, OptimizerConfig, PolicyConfig, R
 from madrigal.tasks.own import CustomTask
 from madrigal.training.train import train_experiment
 
-CLOCKS = ("seconds", "tokens_per_second", "agent/ann/seconds", "agent/bob/seconds")
+CLOCKS = ("seconds", "tokens_per_second")
 
 
 def tiny_run(model: Path, task: Any, algorithm: Any, **changes: Any) -> Experiment:
@@ -62,7 +62,10 @@ def trained(run: Experiment, folder: Path) -> Path:
 
 def numbers(folder: Path) -> list[dict[str, Any]]:
     """steps.jsonl without its clocks."""
-    return [{k: v for k, v in record.items() if k not in CLOCKS} for record in read_lines(folder / "steps.jsonl")]
+    return [
+        {key: value for key, value in record.items() if not key.endswith(CLOCKS)}
+        for record in read_lines(folder / "steps.jsonl")
+    ]
 
 
 def weights(folder: Path, team: str = "team") -> dict[str, torch.Tensor]:

@@ -11,9 +11,10 @@ import tyro
 from madrigal.commands.arguments import quietly, unknown_flag
 from madrigal.config import Experiment
 from madrigal.runs.variants import flags
+from madrigal.settings import ClusterSeat
 from madrigal.types import ConfigError
 
-SEATS = "--team.seats."
+SEATS, PLACES = "--team.seats.", "--cluster.seats."
 
 
 def from_run(start: Experiment, folder: Path) -> Experiment:
@@ -42,8 +43,10 @@ def with_settings(start: Experiment, settings: list[str], command: str, options:
     if seats and not strangers:
         # Only now are the settings known that a seat has where its own flags say nothing.
         named = {_agent_of(word): run.team.policy for word in seats if word.startswith(SEATS)}
+        placed = {_agent_of(word): ClusterSeat() for word in seats if word.startswith(PLACES)}
         team = dataclasses.replace(run.team, seats=named | run.team.seats)
-        run, strangers = _parsed(dataclasses.replace(run, team=team), seats, command, options)
+        cluster = dataclasses.replace(run.cluster, seats=placed | run.cluster.seats)
+        run, strangers = _parsed(dataclasses.replace(run, team=team, cluster=cluster), seats, command, options)
     if strangers:
         raise ConfigError(unknown_flag(strangers, [*options, *_flags(run)], command))
     return run
@@ -71,7 +74,7 @@ def _apart(settings: list[str]) -> tuple[list[str], list[str]]:
     side = 0
     for word in settings:
         if word.startswith("--"):
-            side = int(word.startswith(SEATS))
+            side = int(word.startswith((SEATS, PLACES)))
         sides[side].append(word)
     return sides
 
@@ -82,7 +85,7 @@ def _agent_of(flag: str) -> str:
     >>> _agent_of("--team.seats.main-agent.model=x")
     'main_agent'
     """
-    return flag.removeprefix(SEATS).partition("=")[0].partition(".")[0].replace("-", "_")
+    return flag.removeprefix(SEATS).removeprefix(PLACES).partition("=")[0].partition(".")[0].replace("-", "_")
 
 
 def _flags(run: Experiment) -> list[str]:

@@ -16,6 +16,7 @@ from madrigal.recipes.start import base_experiment, require_trust
 from madrigal.types import ConfigError, unknown
 
 if TYPE_CHECKING:
+    from madrigal.settings import ClusterConfig
     from madrigal.training.plan import Plan
 
 GB = 1e9
@@ -54,6 +55,8 @@ def plan_command(arguments: list[str]) -> int:
         plan = make_plan(run, task, *examples)
         console = Console()
         show_plan(console, plan)
+        if run.cluster.address:
+            show_roles(console, plan, run.cluster)
         if not plan.fits:
             console.print("What to change (memory then):")
             for way in ways_out(run, task, *examples):
@@ -82,3 +85,28 @@ def show_plan(console: Console, plan: Plan) -> None:
     lasts = "" if seconds is None else f", about {seconds:.3g} s where all are that long"
     console.print(f"one step: at most {plan.tokens:,} tokens of answers{lasts}", soft_wrap=True, markup=False)
     console.print(f"one checkpoint: {plan.checkpoint / GB:.2f} GB on the disk, {plan.keep} are kept", soft_wrap=True)
+
+
+def show_roles(console: Console, plan: Plan, config: ClusterConfig) -> None:
+    """What each role of a cluster takes, and which of them the others wait for."""
+    from madrigal.training.roles import roles_of, step_seconds, traffic
+
+    roles = roles_of(plan, config)
+    step = step_seconds(roles, config)
+    title = "cluster: each role, on machines like this one"
+    table = Table("role", "processes", "GB each", "busy s a step", "idle", title=title, title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for role in roles:
+        busy, idle = (f"{role.seconds:.3g}", f"{1 - role.seconds / step:.0%}") if role.seconds else ("", "")
+        table.add_row(role.name, str(role.count), f"{role.memory / GB:.2f}", busy, idle)
+    console.print(table)
+    if step:
+        slowest = max(roles, key=lambda role: role.seconds)
+        console.print(
+            f"one step: about {step:.3g} s and at most {plan.tokens / step:,.0f} tokens/s, judging not counted; "
+            f"the bottleneck: {slowest.name}",
+            soft_wrap=True,
+            markup=False,
+        )
+    console.print(f"weights sent in each step: {traffic(plan, config) / GB:.2f} GB", soft_wrap=True, markup=False)

@@ -75,6 +75,8 @@ def _command(arguments: list[str], ranks: Ranks | None = None) -> int:
     if options.engine:
         seats = ["policy", *(f"seats.{seat}" for seat in start.team.seats)]
         settings = [*(f"--team.{seat}.engine.kind={options.engine}" for seat in seats), *settings]
+    if options.cluster:
+        settings = ["--cluster.address", options.cluster, *settings]
     run = with_settings(start, settings, f"madrigal train {options.recipe}", own_flags(parser))
     if not options.trust:
         require_trust(run, options.recipe, settings, resumed or options.recipe)
@@ -110,6 +112,12 @@ def _train_parser() -> argparse.ArgumentParser:
         choices=("last", "best"),
         help="whose weights become the team: the last, or those with the best return on the validation split",
     )
+    parser.add_argument(
+        "--cluster",
+        default="",
+        metavar="ADDRESS",
+        help="train on Ray: local starts it on this machine, auto or HOST:PORT joins one (docs/cluster.md)",
+    )
     parser.add_argument("--topology", choices=TOPOLOGIES, help="who hears whom within a round")
     parser.add_argument("--algorithm", default="", metavar="NAME", help="how credit is given; madrigal list has them")
     engines = ("local", "vllm", "server")
@@ -124,7 +132,9 @@ def _train(task: Task[Any], run: Experiment, place: Held, *, quiet: bool = False
     with Progress(console, run.steps, folder.name, best=task.best_return, quiet=quiet) as watch:
         signum = training_loop(task, run, place, watch=watch, ranks=ranks)
     if signum:
-        again = with_trust_flag(f"madrigal train {folder} --resume", run.task, run.records.trackers, run.team.servers)
+        joined = f" --cluster {run.cluster.address}" if run.cluster.address else ""
+        given = f"madrigal train {folder} --resume{joined}"
+        again = with_trust_flag(given, run.task, run.records.trackers, run.team.servers)
         console.print(plain_text(console, f"Stopped and saved. Go on with: {again}", lines=False), soft_wrap=True)
         return exit_code(signum)
     show_run(console, run, folder, quiet=quiet)

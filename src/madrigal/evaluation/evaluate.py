@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from madrigal.evaluation.statistics import bootstrap
-from madrigal.rollouts.play import EpisodeRun, Generate, GenerationRequest, Judge, Play, drive, play
+from madrigal.rollouts.play import EpisodeRun, Generate, GenerationRequest, Judge, Play, drive, in_lanes, play
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import Topology
 from madrigal.types import Completion, ConfigError, Episode, Example, Point, joint_reward
@@ -46,6 +46,7 @@ class EvalSetup:
         speak: answers for every agent.
         judge: asks the task; `rollouts.play.judge_in_threads`, say.
         seed: what all sampling derives from.
+        lanes: see `rollouts.play.in_lanes`.
     """
 
     task: Task[Any]
@@ -54,6 +55,7 @@ class EvalSetup:
     speak: Generate
     judge: Judge
     seed: int = 0
+    lanes: int = 1
 
 
 def evaluate(setup: EvalSetup, *, samples: int = 1, timed_examples: int = 8) -> tuple[Evaluation, list[Episode[Any]]]:
@@ -100,7 +102,7 @@ def play_examples(
             # The first sample's key does not name it: more samples leave it as it was.
             key = ("evaluate", setup.seed, example.id, *((n,) if n else ()))
             runs.append(EpisodeRun(change(moves, example) if change else moves, key))
-    return drive(runs, setup.speak, setup.judge)
+    return in_lanes(lambda share: drive(share, setup.speak, setup.judge), runs, setup.lanes)
 
 
 def one_at_a_time(speak: Generate) -> Generate:

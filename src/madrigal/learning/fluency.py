@@ -22,7 +22,7 @@ from madrigal.learning.learner import read_each
 from madrigal.maths.batch import Batch, scattered
 from madrigal.policies.forward import hidden_before_actions, sampled_logprobs
 from madrigal.policies.internals import output_logits
-from madrigal.policies.local import LocalPolicy, load_policy
+from madrigal.policies.local import SWITCHING, LocalPolicy, load_policy
 from madrigal.settings import OptimizerConfig, PolicyConfig, Sampling
 from madrigal.types import Completion
 
@@ -51,7 +51,9 @@ class FluencyReader:
             Completion(text, (first,), tuple(policy.encode_text(text.strip())[: policy.context - 1])) for text in texts
         ]
         silence = -math.log(policy.model.config.vocab_size)
-        return [fmean(row) if row else silence for row in read_each(rows, policy, self.config, self._read)]
+        with SWITCHING:
+            read = read_each(rows, policy, self.config, self._read)
+        return [fmean(row) if row else silence for row in read]
 
     @torch.no_grad()
     def _read(self, batch: Batch) -> Tensor:

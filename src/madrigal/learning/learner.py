@@ -56,16 +56,20 @@ class Learner:
         *,
         reference: Literal["", "loss", "credit"] = "",
         clip: float | None = None,
+        staleness: int = 0,
     ) -> None:
         """Prepares updates of `policy`.
 
         Args:
             reference: who reads the log-probs of the policy as it is now: nobody, the loss, or credit.
             clip: the loss's range on the ratio to the log-probs at sampling, to count the tokens beyond it.
+            staleness: how many updates the weights that sampled may lack; their version is checked then, and their
+                log-probs, which are other ones, are not.
         """
         config = with_rate(config, policy)
         self.policy, self.config, self.sampling, self.reference = policy, config, sampling, reference
-        self.clip = clip
+        self.clip, self.staleness = clip, staleness
+        self._began = list[int]()  # the versions that the last updates began with
         self.optimizer = Optimizer(f"policy {policy.name}", policy.parameters(), config)
         if reference:
             policy.keep_reference()
@@ -98,6 +102,7 @@ class Learner:
             TrainingError: if the loss or gradient is not finite, or the samples did not come from these weights; says
                 how many steps were made before.
         """
+        ages = self._ages(stages) if self.staleness and sampled else {}
         with gradient_checkpointing(self.policy.model, self.config):
             weighted = zip(stages, totals or map(total_weight, stages), strict=True)
             spoken: Sequence[tuple[Sequence[Sample], float]] = [(s, total) for s, total in weighted if _tokens(s)]
@@ -110,13 +115,14 @@ class Learner:
             except TrainingError as error:
                 raise TrainingError(f"{error} ({len(rows)} of {len(spoken)} optimizer steps were made)") from error
         release()
-        return means(rows) | {key: rows[0][key] for key in MISMATCH} | report if rows else {}
+        return means(rows) | {key: rows[0][key] for key in MISMATCH} | report | ages if rows else {}
 
     def _weighed(
         self, spoken: Sequence[tuple[Sequence[Sample], float]], cap: float
     ) -> tuple[Sequence[tuple[Sequence[Sample], float]], dict[str, float]]:
         """Stages with truncated importance weights, and what was found: `learning.importance`."""
-        self._check_versions(spoken[0][0])
+        if not self.staleness:
+            self._check_versions(spoken[0][0])
         said = {id(s.turn.completion): s.turn.completion for stage, _ in spoken for s in stage}
         with torch.no_grad():
             rows = read_each(list(said.values()), self.policy, self.config, lambda batch: self.score(batch).logprobs)
@@ -124,7 +130,8 @@ class Learner:
         first = [(s.turn, found[id(s.turn.completion)]) for s in spoken[0][0] if s.turn.completion.token_ids]
         gaps = [(turn, [abs(a - b) for a, b in zip(turn.completion.logprobs, row, strict=True)]) for turn, row in first]
         mismatch = fmean(chain.from_iterable(apart for _, apart in gaps))
-        self._check_fresh(mismatch, [(turn, fmean(apart), max(apart)) for turn, apart in gaps])
+        if not self.staleness:
+            self._check_fresh(mismatch, [(turn, fmean(apart), max(apart)) for turn, apart in gaps])
         weights = [w for turn, row in first for w in importance_weights(row, turn.completion.logprobs, cap)]
         stages = [([corrected(s, found[id(s.turn.completion)], cap) for s in stage], total) for stage, total in spoken]
         return stages, {
@@ -134,6 +141,22 @@ class Learner:
             "importance_capped": fmean(weight >= cap * (1 - 1e-9) for weight in weights),
         }
 
+    def _ages(self, stages: Sequence[Sequence[Sample]]) -> dict[str, float]:
+        """How many updates the weights that answered lacked: the mean over answers, and the most.
+
+        Raises:
+            TrainingError: if that is more than may be.
+        """
+        self._began = [*self._began, self.policy.version][-self.staleness - 1 :]
+        said = {id(s.turn): s.turn.completion.version for stage in stages for s in stage if s.token_ids}
+        ages = [sum(begun > version for begun in self._began) for version in said.values()]
+        if (oldest := max(ages, default=0)) > self.staleness:
+            raise TrainingError(
+                f"policy {self.policy.name}: an answer was sampled with version {min(said.values())} of the weights, "
+                f"the learner holds version {self.policy.version}; at most {self.staleness} updates in between expected"
+            )
+        return {"age": fmean(ages), "age_max": float(oldest)} if ages else {}
+
     def _step(
         self, samples: Sequence[Sample], total: float, loss: LossFunction, scale: float, *, sampled: bool, first: bool
     ) -> dict[str, float]:
@@ -141,7 +164,7 @@ class Learner:
         tokens = _tokens(samples)
         self.optimizer.zero_grad()
         value, sums, gaps = 0.0, dict[str, Tensor](), list[Gap]()
-        if sampled and first:
+        if sampled and first and not self.staleness:
             self._check_versions(samples)
         for piece, batch in self._batches(samples, total):
             if self.reference == "loss" and sampled:
@@ -153,7 +176,7 @@ class Learner:
         value, summed, gaps = self._of_all(value, {name: float(number) for name, number in sums.items()}, gaps)
         measures = {name: number / tokens for name, number in summed.items()}
         measures["logprob_mismatch_max"] = max(largest for _, _, largest in gaps)
-        if sampled and first:
+        if sampled and first and not self.staleness:
             self._check_fresh(measures["logprob_mismatch"], gaps)
         step = self.optimizer.step(value, scale)
         self.policy.version += 1
@@ -250,6 +273,7 @@ class Learner:
         # A run that goes back to older weights gives them a new number: no engine may take them for what it holds.
         version, held = state["version"], self.policy.version
         self.policy.version = version if version >= held else held + 1
+        self._began = []
 
 
 def _gaps(samples: Sequence[Sample], output: PolicyOutput, batch: Batch) -> list[Gap]:

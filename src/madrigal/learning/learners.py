@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from madrigal.policies.team import Team
 from madrigal.rollouts.tree import walk, with_scores
 from madrigal.types import AgentId, ConfigError, Group, Sample, TrainingError, Turn
 
+R = TypeVar("R")
 LIKELIHOOD = ("loss", "entropy", "gradient_norm", "lr", "sequences", "tokens")  # what is reported of such a step
 
 
@@ -36,6 +38,7 @@ class Learners:
         reads_reference: whether credit reads log-probs of the reference policies.
         embedder: makes vectors of prompts and answers, where credit reads them.
         in_turn: whether policies that could learn side by side do so one after the other, which takes less memory.
+        elsewhere: whether each learns on a machine or in a process of its own, so that all do at once.
     """
 
     team: Team
@@ -45,6 +48,7 @@ class Learners:
     reads_reference: bool = False
     embedder: Embedder | None = None
     in_turn: bool = False
+    elsewhere: bool = False
 
     @property
     def by_name(self) -> dict[str, Learner | CriticLearner]:
@@ -75,7 +79,7 @@ class Learners:
             return self.policies[body.name].reference_logprobs([turns[n] for n in places[body.name]])
 
         logprobs: list[tuple[float, ...]] = [()] * len(turns)
-        for body, rows in zip(self._bodies, map_policies(read, self._bodies), strict=True):
+        for body, rows in zip(self._bodies, self._map(read, self._bodies), strict=True):
             for place, row in zip(places[body.name], rows, strict=True):
                 logprobs[place] = row
         return logprobs
@@ -105,7 +109,7 @@ class Learners:
             return self.policies[name].update(shares[name], self.loss, totals, scale)
 
         bodies = [*self._bodies, *self.critics.bodies]
-        reports = map_policies(update, bodies, in_turn=self.in_turn)
+        reports = self._map(update, bodies, in_turn=self.in_turn)
         return {body.name: report for body, report in zip(bodies, reports, strict=True)}
 
     def imitate(self, turns: Sequence[Turn], lr: float | None) -> dict[str, dict[str, float]]:
@@ -123,12 +127,20 @@ class Learners:
             report = learner.update([own], likelihood, scale=rate / learner.optimizer.peak, sampled=False)
             return {key: value for key, value in report.items() if key in LIKELIHOOD}
 
-        return dict(zip(self.policies, map_policies(fit, self._bodies, in_turn=self.in_turn), strict=True))
+        return dict(zip(self.policies, self._map(fit, self._bodies, in_turn=self.in_turn), strict=True))
 
     def begin_anew(self) -> None:
         """Drops the moments of all policies' optimizers; their weights stay."""
         for learner in self.policies.values():
             learner.optimizer.forget()
+
+    def _map(
+        self, work: Callable[[LocalPolicy], R], bodies: Sequence[LocalPolicy], *, in_turn: bool = False
+    ) -> list[R]:
+        if not (self.elsewhere and bodies):
+            return map_policies(work, bodies, in_turn=in_turn)
+        with ThreadPoolExecutor(len(bodies)) as pool:
+            return list(pool.map(work, bodies))
 
     @property
     def _bodies(self) -> list[LocalPolicy]:

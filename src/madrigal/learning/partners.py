@@ -15,7 +15,7 @@ from torch import Tensor
 
 from madrigal.evaluation.ablations import by_agent
 from madrigal.policies.generate import SAMPLING_TOKENS
-from madrigal.policies.local import LocalPolicy, put_weights, twin_of
+from madrigal.policies.local import SWITCHING, LocalPolicy, put_weights, twin_of
 from madrigal.policies.team import Team
 from madrigal.rollouts.play import Generate, GenerationRequest
 from madrigal.rollouts.seeds import derive
@@ -97,8 +97,9 @@ class Partners:
         weights = self.snapshots[number][policy.name]
 
         def answer(requests: Sequence[GenerationRequest]) -> list[Completion]:
-            team = Team(dict.fromkeys(self.seats, self._twin(policy, weights)), shared=True)
-            completions = team.speaker(self.sampling, self.token_budget)(requests)
+            with SWITCHING:  # of several lanes of play
+                team = Team(dict.fromkeys(self.seats, self._twin(policy, weights)), shared=True)
+                completions = team.speaker(self.sampling, self.token_budget)(requests)
             return [replace(one, prompt_ids=(), token_ids=(), logprobs=(), pieces=()) for one in completions]
 
         return by_agent({agent: answer if agent == seat else speak for agent in self.seats})

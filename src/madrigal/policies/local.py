@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
+from threading import RLock
 from typing import Any, TypeVar
 
 import torch
@@ -30,6 +31,7 @@ from madrigal.settings import PolicyConfig
 from madrigal.types import ConfigError, EngineError, Messages
 
 R = TypeVar("R")
+SWITCHING = RLock()  # held by whoever switches adapters where several threads may read with one model
 STARTER = "starter:"
 EXPECTED = (
     "starter:small, starter:large, a name of `madrigal models`, a local folder, a .gguf file or a reachable hub name"

@@ -14,7 +14,7 @@ from madrigal.recipes.embedded import own
 from madrigal.recipes.own_file import own_experiment, with_dotted
 from madrigal.runs.variants import flat
 from madrigal.tasks.own import CustomTask
-from madrigal.tasks.trust import check_trust
+from madrigal.tasks.trust import TRUST, check_trust
 from madrigal.types import ConfigError
 
 
@@ -71,6 +71,11 @@ def require_trust(run: Experiment, name: str, settings: Collection[str], where: 
         if any(flag.endswith(".engine.url") for flag in typed):
             typed.add("--team.policy.engine.url")
         check_trust(run.task, where, run.records.trackers, typed, run.team.servers)
+        if run.cluster.address not in ("", "local") and "--cluster.address" not in typed:
+            raise ConfigError(
+                f"{where} asks to send data, weights and code to the cluster at {run.cluster.address}; name it with "
+                f"--cluster {run.cluster.address}, or allow all that the file asks for with {TRUST}"
+            )
 
 
 def with_changes(run: Experiment, settings: Mapping[str, Any]) -> Experiment:

@@ -17,7 +17,9 @@ from madrigal.rollouts.task.contract import outlived
 from madrigal.rollouts.topology import Topology
 from madrigal.types import AgentId, Completion, Episode, Messages, Point, Step, TaskError, Turn
 
+R = TypeVar("R")
 S = TypeVar("S")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +198,24 @@ def drive(runs: Sequence[EpisodeRun], speak: Generate, judge: Judge) -> list[Epi
         for n, request in prompts:
             send(n, {agent: next(replies) for agent in request.prompts})
     return [done[index] for index in range(len(runs))]
+
+
+def in_lanes(advance: Callable[[Sequence[R]], Sequence[T]], items: Sequence[R], lanes: int = 1) -> list[T]:
+    """Plays shares of what is to be played side by side, each in a thread: while one is judged, another is answered.
+
+    Shares are of neighbors, as equal as can be, and what comes is in the order of the items.
+
+    >>> in_lanes(lambda share: [sum(share)] * len(share), [1, 2, 3, 4, 5], lanes=2)
+    [6, 6, 6, 9, 9]
+    """
+    lanes = min(lanes, len(items))
+    if lanes < 2:
+        return list(advance(items))
+    size, longer = divmod(len(items), lanes)
+    ends = [(n + 1) * size + min(n + 1, longer) for n in range(lanes)]
+    shares = [items[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    with ThreadPoolExecutor(lanes) as pool:
+        return [each for played in pool.map(advance, shares) for each in played]
 
 
 def generation_requests(request: SpeakRequest, key: Key, *, greedy: bool = False) -> list[GenerationRequest]:

@@ -20,6 +20,7 @@ from madrigal.rollouts.play import (
     drive,
     end_of,
     generation_requests,
+    in_lanes,
     play,
     play_turn,
     speaking_order,
@@ -50,17 +51,24 @@ def rollout_groups(
     speak: Generate,
     judge: Judge,
     key: Key = (),
+    lanes: int = 1,
 ) -> list[Group[S]]:
-    """Plays one group of episodes from each origin, all groups in lock-step.
+    """Plays one group of episodes from each origin, all groups of a lane in lock-step.
 
     Args:
         key: what the seeds derive from, besides the origin's place and example and the branch.
+        lanes: see `rollouts.play.in_lanes`.
 
     Raises:
         ConfigError: if joint actions are to be crossed where agents do not speak all at once.
     """
-    keys = [(*key, place, origin.example) for place, origin in enumerate(origins)]
-    groups = _branch(_Rollout(task, topology, branching, speak, judge), origins, keys)
+    rollout = _Rollout(task, topology, branching, speak, judge)
+
+    def branch(starts: Sequence[tuple[Point[S], Key]]) -> list[Group[S]]:
+        return _branch(rollout, [origin for origin, _ in starts], [key for _, key in starts])
+
+    keyed = [(origin, (*key, place, origin.example)) for place, origin in enumerate(origins)]
+    groups = in_lanes(branch, keyed, lanes)
     return numbered([weigh(group, branching.follow) for group in groups])
 
 

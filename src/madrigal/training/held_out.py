@@ -71,6 +71,7 @@ def evaluate_on(
     judge: Judge,
     split: Split = "test",
     fluency: Fluency | None = None,
+    lanes: int = 1,
 ) -> tuple[Evaluation, list[Record]]:
     """Plays them; what was measured, and every transcript with its sample's number and its normalized return.
 
@@ -78,13 +79,14 @@ def evaluate_on(
         judge: the task's own steps; rewards are weighed here.
         split: whose examples; on the validation split nothing is timed.
         fluency: reads texts; where None is given and the settings ask for it, a model is loaded for this evaluation.
+        lanes: see `rollouts.play.in_lanes`.
     """
     if fluency is None and reads_fluency(run):
         fluency = make_fluency(run)
     samples, examples = run.evaluation.samples, held_out(run, task, split)
     timed = run.evaluation.timed_examples if split == "test" else 0
     judge = rewarded(judge, task, run.topology, run.reward, fluency=fluency)
-    setup = EvalSetup(task, run.topology, examples, speak, judge, run.seed)
+    setup = EvalSetup(task, run.topology, examples, speak, judge, run.seed, lanes)
     result, episodes = evaluate(setup, samples=samples, timed_examples=timed)
     return result, [
         {"sample": n % samples, "return_percent": percent_of_best(task, episode), **transcript(episode)}

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from madrigal.algorithms import CriticNeed
 from madrigal.config import Experiment
 from madrigal.learning.critic_learner import CriticLearner
@@ -51,16 +53,24 @@ def make_learning(run: Experiment, team: Team, *, in_turn: bool = False, ranks: 
 
 def make_learners(run: Experiment, team: Team, ranks: Ranks | None = None) -> dict[str, Any]:
     """One learner per trainable policy."""
-    reference: Any = run.algorithm.needs.reference if run.steps else ""
-    how = {"reference": reference, "clip": run.algorithm.clip}
     if ranks is None:
-        return {p.name: Learner(p, run.optimizer, run.sampling, **how) for p in team.trainable}
+        return {policy.name: make_learner(run, policy) for policy in team.trainable}
     from madrigal.learning.sharded import ShardedLearner  # torch's sharding takes a moment to import
 
+    reference: Any = run.algorithm.needs.reference if run.steps else ""
     return {
-        p.name: ShardedLearner(p, _config_of(run.team, team, p), run.optimizer, run.sampling, ranks, **how)
-        for p in team.trainable
+        policy.name: ShardedLearner(
+            policy, policy.config, run.optimizer, run.sampling, ranks, reference=reference, clip=run.algorithm.clip
+        )
+        for policy in team.trainable
     }
+
+
+def make_learner(run: Experiment, policy: LocalPolicy) -> Learner:
+    """The learner of one policy."""
+    reference = run.algorithm.needs.reference if run.steps else ""
+    clip, staleness = run.algorithm.clip, run.cluster.staleness
+    return Learner(policy, run.optimizer, run.sampling, reference=reference, clip=clip, staleness=staleness)
 
 
 def make_critics(run: Experiment, team: Team) -> Critics:
@@ -75,23 +85,34 @@ def make_critics(run: Experiment, team: Team) -> Critics:
         return Critics(NOBODY, {}, team, {})
     central = {CENTRAL: team.trainable}
     judged = central if need.sees == "joint" else {f"critic-{policy.name}": (policy,) for policy in team.trainable}
-    optimizer = replace(run.optimizer, lr=run.optimizer.lr if run.critic.lr is None else run.critic.lr)
     bases = {_key(policy.config): policy.model for policy in team.trainable if policy.adapter}
-    learners, same_vocabulary = {}, {}
+    learners, same_vocabulary = dict[str, CriticLearner](), {}
     for name, policies in judged.items():
         config = _critic_config(run, policies[0].config)
         base = bases.get(_key(config)) if config.lora.rank else None
-        seed = derive(run.seed, "adapter", name) % 2**31
-        critic = load_critic(name, config, policies[0].device, base=base, seed=seed)
-        critic.body.chat_template = run.team.chat_template
+        learners[name] = make_critic(run, name, config, policies[0].device, need, base)
+        critic = learners[name].critic
         if config.lora.rank:
             bases[_key(config)] = critic.body.model
         same_vocabulary[name] = _same_vocabulary(critic, team.trainable)
         others = [policy.name for policy in policies if policy.name not in same_vocabulary[name]]
         if need.at == "token":
             _check_vocabulary(config.model, others)
-        learners[name] = CriticLearner(critic, optimizer, need)
     return Critics(need, learners, team, same_vocabulary)
+
+
+def make_critic(
+    run: Experiment, name: str, config: PolicyConfig, device: torch.device, need: CriticNeed, base: Any = None
+) -> CriticLearner:
+    """The learner of one critic.
+
+    Args:
+        base: with an adapter, the model to put it on, if it was loaded before.
+    """
+    optimizer = replace(run.optimizer, lr=run.optimizer.lr if run.critic.lr is None else run.critic.lr)
+    critic = load_critic(name, config, device, base=base, seed=derive(run.seed, "adapter", name) % 2**31)
+    critic.body.chat_template = run.team.chat_template
+    return CriticLearner(critic, optimizer, need)
 
 
 def check_histories(run: Experiment, task: Task[Any], critics: Critics, examples: Iterable[Example]) -> None:

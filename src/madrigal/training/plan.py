@@ -385,34 +385,35 @@ def _described(config: PolicyConfig, bodies: Sequence[Body], name: str, rate: fl
 
 
 def _seconds(plan: Plan) -> float:
-    """Of one step: products at the measured shares of the rate of this processor, and the rest of every layer.
+    """Of one step of one process."""
+    workers = _workers(len(plan.bodies)) if plan.side_by_side else 1
+    learning = 1 if plan.batches.in_turn else workers
+    times = [body_seconds(body, plan.batches) for body in plan.bodies]
+    return sum(speaking / workers + updating / learning for speaking, updating in times)
 
-    A token costs two operations for each multiplication; its gradient twice that, or once below an adapter; computing
-    activations again once more.
+
+def body_seconds(body: Body, batches: Batches) -> tuple[float, float]:
+    """What one body takes to speak and to learn in a step, alone.
+
+    Products at the measured shares of the rate of this processor, and the rest of every layer. A token costs two
+    operations for each multiplication; its gradient twice that, or once below an adapter; computing activations again
+    once more.
     """
-    bodies, batches = plan.bodies, plan.batches
-    workers = _workers(len(bodies)) if plan.side_by_side else 1
-    learning = 1 if batches.in_turn else workers
-    slower = FAULTS if batches.give_back else 1.0
-    seconds = 0.0
-    for body in bodies:
-        size, texts = body.size, body.learned
-        rate = 1e9 * product_rate(torch.float32 if body.itemsize == 4 else torch.bfloat16)
-        answers = texts.prompts * texts.answers * texts.answer
-        read, table = texts.prompts * texts.prompt, size.vocabulary * size.width
-        if not (body.critic or body.reads):
-            spoken = 2 * (size.products * (answers + read) + table * answers)
-            batched = -(-texts.prompts * texts.answers * texts.row // batches.sampling)
-            seconds += (
-                spoken / (SAMPLING[body.itemsize] * rate) + LAYER * size.layers * texts.answer * batched
-            ) / workers
-        if body.trained:
-            passes = 1 + (1 if body.adapter else 2) + batches.recompute
-            learned = 2 * passes * (size.products * (answers + read) + (0 if body.critic else table * answers))
-            pieces = -(-texts.tokens // batches.update)
-            updating = learned / (UPDATE[body.itemsize] * rate) + 10 * LAYER * size.layers * pieces
-            seconds += updating * slower / learning
-    return seconds
+    size, texts = body.size, body.learned
+    rate = 1e9 * product_rate(torch.float32 if body.itemsize == 4 else torch.bfloat16)
+    answers = texts.prompts * texts.answers * texts.answer
+    read, table = texts.prompts * texts.prompt, size.vocabulary * size.width
+    speaking = updating = 0.0
+    if not (body.critic or body.reads):
+        spoken = 2 * (size.products * (answers + read) + table * answers)
+        batched = -(-texts.prompts * texts.answers * texts.row // batches.sampling)
+        speaking = spoken / (SAMPLING[body.itemsize] * rate) + LAYER * size.layers * texts.answer * batched
+    if body.trained:
+        passes = 1 + (1 if body.adapter else 2) + batches.recompute
+        learned = 2 * passes * (size.products * (answers + read) + (0 if body.critic else table * answers))
+        pieces = -(-texts.tokens // batches.update)
+        updating = learned / (UPDATE[body.itemsize] * rate) + 10 * LAYER * size.layers * pieces
+    return speaking, updating * (FAULTS if batches.give_back else 1.0)
 
 
 def _workers(bodies: int) -> int:

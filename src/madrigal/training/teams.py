@@ -60,8 +60,24 @@ def make_team(config: TeamConfig, agents: tuple[AgentId, ...], seed: int, memory
     Raises:
         ConfigError: if the weights do not fit.
     """
+    check_weights_fit(config, agents, pick_device(config.device), memory)
+    return _seated(config, agents, _loader(config, seed))
+
+
+def make_policy(config: TeamConfig, agents: tuple[AgentId, ...], seed: int, name: str) -> LocalPolicy:
+    """Loads one policy of a team, as `make_team` does."""
+    policy = _loader(config, seed)(*_seats(config, agents)[name])
+    policy.chat_template = config.chat_template
+    return policy
+
+
+def seat_names(config: TeamConfig, agents: Sequence[AgentId]) -> tuple[str, ...]:
+    """The names of all policies of a team that learn."""
+    return tuple(name for name, (_, chosen, _) in _seats(config, agents).items() if chosen.trainable)
+
+
+def _loader(config: TeamConfig, seed: int) -> Callable[[str, PolicyConfig, str], LocalPolicy]:
     device = pick_device(config.device)
-    check_weights_fit(config, agents, device, memory)
     bases: dict[tuple[str, str], Any] = {}
 
     def load(name: str, chosen: PolicyConfig, place: str) -> LocalPolicy:
@@ -74,7 +90,7 @@ def make_team(config: TeamConfig, agents: tuple[AgentId, ...], seed: int, memory
             load_weights(policy, Path(config.start) / place)
         return policy
 
-    return _seated(config, agents, load)
+    return load
 
 
 def check_weights_fit(
@@ -86,7 +102,7 @@ def check_weights_fit(
         ConfigError: saying what they take.
     """
     whole, bases = 0.0, dict[tuple[str, str], float]()
-    for chosen in seated_policies(config, agents):
+    for _, chosen, _ in _seats(config, agents).values():
         try:
             size = model_size(chosen.model)
         except MadrigalError:  # told by whoever loads it; a saved team needs no base model below it
@@ -105,14 +121,6 @@ def check_weights_fit(
                 f"memory: the weights of the team take {weights / GB:.1f} GB besides {before / GB:.1f} GB of the "
                 f"process, {words} {room / GB:.1f} GB; take a smaller model or a machine with more memory"
             )
-
-
-def seated_policies(config: TeamConfig, agents: Sequence[AgentId]) -> list[PolicyConfig]:
-    """The settings of every policy of a team; who does not learn is the same in every round."""
-    if config.shared:
-        return [config.policy] * config.rounds
-    seats = [config.seats.get(agent, config.policy) for agent in agents]
-    return [chosen for chosen in seats for _ in range(config.rounds if chosen.trainable else 1)]
 
 
 def load_weights(policy: LocalPolicy, folder: Path) -> None:
@@ -152,7 +160,6 @@ def load_saved_team(folder: Path, config: TeamConfig, agents: tuple[AgentId, ...
         if not (folder / agent).is_dir():
             raise EngineError(f"team {folder}: expected a folder for agent {agent}, found none; is this a saved team?")
     device = pick_device(config.device)
-    check_weights_fit(config, agents, device, memory)
     bases: dict[tuple[str, str], Any] = {}
     return _seated(config, agents, lambda name, chosen, place: _load_saved(name, folder / place, chosen, device, bases))
 
@@ -160,26 +167,33 @@ def load_saved_team(folder: Path, config: TeamConfig, agents: tuple[AgentId, ...
 def _seated(
     config: TeamConfig, agents: Sequence[AgentId], load: Callable[[str, PolicyConfig, str], LocalPolicy]
 ) -> Team:
-    """Seats what `load` makes of a name, settings and the folder of a saved team that it may lie in.
+    """Seats what `load` makes of a name, settings and the folder of a saved team that it may lie in."""
+    policies = {name: load(*seat) for name, seat in _seats(config, agents).items()}
+    for policy in policies.values():
+        policy.chat_template = config.chat_template
+    seating = _seating(config, agents)
+    rounds = [{agent: policies[name] for agent, (name, *_) in seats.items()} for seats in seating]
+    return Team(rounds[0], config.shared, tuple(rounds[1:]))
+
+
+def _seating(config: TeamConfig, agents: Sequence[AgentId]) -> list[dict[AgentId, tuple[str, PolicyConfig, str]]]:
+    """For each round the name, settings and folder of every agent's policy.
 
     Who does not learn is the same in every round.
     """
-    rounds: list[dict[AgentId, LocalPolicy]] = []
-    for index in range(config.rounds):
-        if config.shared:
-            seats = dict.fromkeys(agents, load(folder_of("team", index), config.policy, folder_of(agents[0], index)))
-        else:
-            chosen = {agent: config.seats.get(agent, config.policy) for agent in agents}
-            seats = {
-                agent: load(folder_of(agent, index), chosen[agent], folder_of(agent, index))
-                if chosen[agent].trainable or not index
-                else rounds[0][agent]
-                for agent in agents
-            }
-        for policy in seats.values():
-            policy.chat_template = config.chat_template
-        rounds.append(seats)
-    return Team(rounds[0], config.shared, tuple(rounds[1:]))
+    if config.shared:
+        names = [(folder_of("team", index), folder_of(agents[0], index)) for index in range(config.rounds)]
+        return [dict.fromkeys(agents, (name, config.policy, place)) for name, place in names]
+    chosen = {agent: config.seats.get(agent, config.policy) for agent in agents}
+    return [
+        {agent: (name := folder_of(agent, index if one.trainable else 0), one, name) for agent, one in chosen.items()}
+        for index in range(config.rounds)
+    ]
+
+
+def _seats(config: TeamConfig, agents: Sequence[AgentId]) -> dict[str, tuple[str, PolicyConfig, str]]:
+    """Of every policy of a team, by name: name, settings and folder."""
+    return {seat[0]: seat for seats in _seating(config, agents) for seat in seats.values()}
 
 
 def _load_saved(

@@ -30,17 +30,11 @@ from madrigal.tasks.splits import Validated
 from madrigal.training.checks import check_engines_of, check_prompts, open_checked_task, validates
 from madrigal.training.demonstrations import Demonstration, check_lengths, read_demonstrations
 from madrigal.training.held_out import Callback, NullCallback, evaluate_on, held_out
-from madrigal.training.learner_factory import check_histories, make_learning
+from madrigal.training.learner_factory import check_histories
 from madrigal.training.plan import check_plan, fitted, make_plan
 from madrigal.training.saving import Checkpointer, is_due
-from madrigal.training.teams import (
-    make_fluency,
-    make_team,
-    open_rollout_workers,
-    pick_device,
-    reads_fluency,
-    use_threads,
-)
+from madrigal.training.site import Site, open_site
+from madrigal.training.teams import make_fluency, make_team, reads_fluency, use_threads
 from madrigal.training.warm import row_in_words, warm_start
 from madrigal.types import Completion, Example, Group, Point
 
@@ -97,8 +91,11 @@ def training_loop(
     """
     watch, run = watch or NullCallback(), with_absolute_places(run)
     use_threads(run.threads)
-    if ranks is not None:
-        ranks.place(pick_device(run.team.device))
+    with open_site(run, task, place.folder.name, watch.stage, ranks) as site:
+        return _train(task, run, place, site, watch, stop)
+
+
+def _train(task: Task[Any], run: Experiment, place: Held, site: Site, watch: Callback, stop: Stop | None) -> int:
     demonstrations = read_demonstrations(run, task)
     checkpointer = Checkpointer(place, run, watch, task)
     if isinstance(task, Validated) and task.note:
@@ -107,7 +104,7 @@ def training_loop(
     validation = held_out(run, task, "validation") if validates(run) else ()
     played = [*validation, *held_out(run, task)]
     plan = make_plan(run, task, examples, played)
-    if ranks is None and (warning := check_plan(plan)):  # it plans for one process
+    if site.planned and (warning := check_plan(plan)):
         watch.stage(warning)
     watch.stage(plan.summary)
     give_back(at_once=plan.batches.give_back)
@@ -116,7 +113,7 @@ def training_loop(
     team = make_team(run.team, task.agents, run.seed)
     check_prompts(run, task, team, [*examples, *played])
     check_lengths(demonstrations, team, run.sampling.max_new_tokens)
-    learning = make_learning(fitted(run, plan), team, in_turn=plan.batches.in_turn, ranks=ranks)
+    learning = site.learning(fitted(run, plan), team, in_turn=plan.batches.in_turn)
     if run.steps and run.optimizer.lr is None:
         watch.stage(f"note: learning rate {rates_in_words(team.trainable)}; --optimizer.lr sets another")
     check_histories(run, task, learning.critics, examples)
@@ -126,12 +123,15 @@ def training_loop(
     log = RunLog(place.folder, trackers, run.records.transcripts)
     partners = Partners(run.team.partners, team.seats, run.sampling, plan.batches.sampling)
     signals, ended = stop_on_signals() if stop is None else nullcontext(stop), False
-    workers = open_rollout_workers(run, task, team, plan.batches.sampling)
+    workers = site.rollout_workers(run, task, team, plan.batches.sampling)
     with workers as (speak, judge), signals as interrupted:
         # Only now: what cannot be loaded or started leaves no run behind.
         memory, step = checkpointer.restore(log, learning, partners)
         stoppable = _until(interrupted, speak)
-        evaluate = _Evaluator(run, task, stoppable, judge, log, watch, place, fluency)
+        evaluate = _Evaluator(run, task, stoppable, judge, log, watch, place, fluency, site.lanes)
+        plays = site.played(
+            lambda step, speak: _play(run, task, step, partners, speak, judge, paid, site.lanes), speak, run.steps
+        )
         try:
             if run.trains and (missing := checkpointer.missing_evaluation(step)):
                 evaluate(missing, step)
@@ -139,7 +139,7 @@ def training_loop(
                 judging = rewarded(judge, task, run.topology, run.reward, fluency=paid)
                 given = demonstrations or examples_of(0, task.examples("train"), run.warm.examples, run.seed)
                 watch.stage("warm start")
-                for row in warm_start(run, task, learning, given, stoppable, judging, interrupted):
+                for row in warm_start(run, task, learning, given, stoppable, judging, interrupted, site.lanes):
                     log.warm(row)
                     watch.stage(row_in_words(row))
                 checkpointer.end_warm_start(memory)
@@ -155,12 +155,12 @@ def training_loop(
                 began = time.perf_counter()
                 with checkpointer.saving_on_error(step, memory):
                     partners.remember(step)
-                    groups = learning.read(_play(run, task, step, partners, speak, judge, paid))
+                    groups = learning.read(plays(step))
                     stages, memory = run.algorithm.credit(groups, memory)
                     rate = run.optimizer.scale(step, run.steps) * checkpointer.rate
                     updates = learning.update(groups, stages, rate)
-                # sync: an engine that holds copies of weights is handed the new ones when it is asked next, as it is
-                # after all else that gives policies other weights; `logprob_mismatch` proves that it speaks with them.
+                # sync: who speaks with copies of the weights is handed the new ones, by the site or when it is asked
+                # next; `logprob_mismatch` proves that it speaks with them.
                 record = step_record(step, time.perf_counter() - began, groups, stages, updates)
                 record |= reported(run.algorithm, memory)
                 record |= {"step_backs": checkpointer.step_backs} if checkpointer.step_backs else {}
@@ -224,6 +224,7 @@ def _play(
     speak: Generate,
     judge: Judge,
     fluency: Fluency | None,
+    lanes: int = 1,
 ) -> list[Group[Any]]:
     examples = examples_of(step, task.examples("train"), run.prompts, run.seed)
     origins = [Point(example.id, task.reset(example)) for example in examples]
@@ -242,7 +243,7 @@ def _play(
         group
         for table in partners.matchups(origins, speak, (run.seed, step))
         for group in rollout_groups(
-            task, run.topology, table.origins, run.algorithm.branching, table.speak, judging, table.key
+            task, run.topology, table.origins, run.algorithm.branching, table.speak, judging, table.key, lanes
         )
     ]
     return numbered(played)  # each call of `rollout_groups` numbers its answers from 0
@@ -268,10 +269,11 @@ class _Evaluator:
     watch: Callback
     place: Held
     fluency: Fluency | None
+    lanes: int
 
     def __call__(self, when: str, step: int) -> None:
         self.watch.stage(f"evaluating {when}")
-        result, shown = evaluate_on(self.task, self.run, self.speak, self.judge, fluency=self.fluency)
+        result, shown = evaluate_on(self.task, self.run, self.speak, self.judge, "test", self.fluency, self.lanes)
         self.log.evaluation(when, dataclasses.asdict(result), shown, step)
         self.place.settle()
         self.watch.evaluated(when, result)
@@ -279,7 +281,7 @@ class _Evaluator:
     def validate(self, step: int) -> float:
         """Plays the validation split after a step, and returns the normalized return."""
         self.watch.stage(f"validating after step {step}")
-        result, shown = evaluate_on(self.task, self.run, self.speak, self.judge, "validation", self.fluency)
+        result, shown = evaluate_on(self.task, self.run, self.speak, self.judge, "validation", self.fluency, self.lanes)
         self.log.validation(dataclasses.asdict(result), shown, step)
         self.watch.evaluated(f"validation-{step}", result)
         return result.return_percent

@@ -42,11 +42,13 @@ def warm_start(
     speak: Generate,
     judge: Judge,
     interrupted: Stop,
+    lanes: int = 1,
 ) -> Iterator[Record]:
     """Fine-tunes every policy that learns; yields what was kept, and then a record of each epoch.
 
     Args:
         given: the examples to play, or demonstrations.
+        lanes: see `rollouts.play.in_lanes`.
 
     Raises:
         StoppedError: before an optimizer step, once the run is to stop; it must begin again then.
@@ -57,7 +59,7 @@ def warm_start(
     if not shown:
         origins = [Point(one.id, task.reset(one)) for one in given if isinstance(one, Example)]
         branching = Branching(width=config.samples)
-        groups = rollout_groups(task, run.topology, origins, branching, speak, judge, (run.seed, "warm"))
+        groups = rollout_groups(task, run.topology, origins, branching, speak, judge, (run.seed, "warm"), lanes)
         played = [episode for group in groups for episode in group.episodes]
         kept = [best for group in groups if (best := best_of(group)) is not None]
     yield {

@@ -1,0 +1,142 @@
+"""Runs on Ray, on three nodes of this machine, whose parts are killed in the middle of steps."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes.runs import assert_equal, numbers, tiny_run, trained, weights
+from madrigal import __version__
+from madrigal.algorithms.actor_critic import MAPPO
+from madrigal.algorithms.group import GroupRelative
+from madrigal.algorithms.self_play import SelfPlay
+from madrigal.cluster.ray import RayHost, RayRemote, ray_cluster
+from madrigal.config import Experiment
+from madrigal.settings import ClusterConfig, ClusterSeat, PartnerConfig, RecordsConfig, Sampling
+from madrigal.tasks.coding.config import Coding
+from madrigal.tasks.games.kuhn import Kuhn
+from madrigal.training.held_out import NullCallback
+from madrigal.training.train import train_experiment
+from madrigal.types import ConfigError
+
+TASK = """
+from madrigal.rollouts.task import SingleRound
+from madrigal.types import Example
+
+def reward(example, said):
+    text = said["ann"] + said["bob"]
+    return 2 * sum(ord(c) % 2 for c in text) / max(1, len(text))
+
+words = ["a", "bb", "ccc", "dddd", "eeeee", "ffffff"]
+train, test = (tuple(Example(f"{split}-{n}", {"word": w}) for n, w in enumerate(words)) for split in ("train", "test"))
+task = SingleRound("odd", ("ann", "bob"), train, test, lambda example, agent: f"{agent}, {example.data['word']}!",
+                   reward, best_return=2.0)
+"""
+Make = Callable[..., Experiment]
+
+
+@pytest.fixture
+def make(model_folder: Path, tmp_path: Path) -> Make:
+    """A tiny run on an own task, or on another one."""
+    (tmp_path / "odd.py").write_text(TASK)
+
+    def run(algorithm: Any, task: Any = "", **changes: Any) -> Experiment:
+        return tiny_run(model_folder, task or f"{tmp_path}/odd.py:task", algorithm, **changes)
+
+    return run
+
+
+def both(run: Experiment, folder: Path, watch: Any = None, **settings: Any) -> tuple[Path, Path]:
+    """The folders of a run in one process and of the same on the cluster."""
+    alone = trained(run, folder / "alone")
+    spread = folder / "spread"
+    assert train_experiment(replace(run, cluster=ClusterConfig("local", **settings)), spread, watch=watch)
+    return alone, spread
+
+
+def assert_same(folders: tuple[Path, Path]) -> None:
+    alone, spread = folders
+    assert numbers(spread) == numbers(alone)
+    assert_equal(weights(spread), weights(alone))
+
+
+class Kills(NullCallback):
+    """A watcher that kills the process of an object right after a step, while the next one is played."""
+
+    def __init__(self, begun: list[RayRemote], *names: str) -> None:
+        self.begun, self.names, self.told = begun, names, list[str]()
+
+    def stage(self, name: str) -> None:
+        self.told.append(name)
+
+    def step(self, record: dict[str, Any]) -> None:
+        if record["step"] < len(self.names):
+            name = self.names[record["step"]]
+            os.kill([one for one in self.begun if one.name == name and not one.ended][-1].pid, signal.SIGKILL)
+
+
+def test_magrpo_goes_on_where_worker_and_learner_are_killed(make: Make, warm: list[RayRemote], tmp_path: Path) -> None:
+    run = make(GroupRelative(width=3, kl=0.01), steps=3, records=RecordsConfig(checkpoint_every=2))
+    kills = Kills(warm, "rollout worker 1", "ann")
+    assert_same(both(run, tmp_path, kills))
+    assert sum("was lost (Actor" in line for line in kills.told) == 2
+
+
+def test_critics_of_mappo(make: Make, warm: list[RayRemote], tmp_path: Path) -> None:
+    assert_same(both(make(MAPPO), tmp_path))
+    assert {one.name for one in warm} == {"ann", "bob", "critic-joint", "rollout worker 1"}
+
+
+def test_self_play_with_its_memory_and_older_selves(make: Make, warm: list[RayRemote], tmp_path: Path) -> None:
+    run = make(SelfPlay(), Kuhn(), steps=3)
+    run = replace(run, team=replace(run.team, partners=PartnerConfig(share=0.5, every=1)))
+    assert_same(both(run, tmp_path))
+
+
+def test_two_turns_of_programs_in_the_sandbox_of_workers(warm: list[RayRemote], tmp_path: Path) -> None:
+    sampling = Sampling(top_k=2, max_new_tokens=64)
+    run = tiny_run(Path("starter:small"), Coding(turns=2), GroupRelative(width=2), sampling=sampling, steps=1)
+    alone, spread = both(run, tmp_path, workers=2)
+    [one], [two] = numbers(alone), numbers(spread)
+    assert two == pytest.approx(one, rel=1e-4, abs=1e-5)
+    assert one["reward"] > 0
+
+
+def test_what_the_cluster_has_not_is_refused_in_one_line(make: Make, nodes: Any) -> None:
+    def refusal(run: str = "odd", version: str = __version__, learners: int = 2, **settings: Any) -> str:
+        with pytest.raises(ConfigError) as error, ray_cluster(ClusterConfig(**settings), run, learners, version):
+            pass
+        return str(error.value)
+
+    config = ClusterConfig("auto", open=True)
+    assert "2 learners with 1 GPUs and 1 workers with 0 need 2, the cluster has 0" in refusal(
+        address="local", gpus_per_learner=1.0
+    )
+    assert "there is no node nowhere, nor one with such a resource; there are 127.0.0.1" in refusal(
+        address="local", seats={"ann": ClusterSeat("nowhere")}
+    )
+    with RayHost(nodes.ray).named("odd"):
+        assert "a run of the name odd is on this cluster already" in refusal(address=config.address, open=True)
+    assert "has madrigal" in refusal(address="auto", open=True, version="9.9")
+
+
+def test_a_node_is_lost_with_all_that_is_on_it(make: Make, warm: list[RayRemote], nodes: Any, tmp_path: Path) -> None:
+    class Unplugs(NullCallback):
+        """A watcher that ends the node of a learner after the first step."""
+
+        def step(self, record: dict[str, Any]) -> None:
+            if record["step"] == 0:
+                learner = next(one for one in warm if one.name == "ann")
+                raylet = int(Path(f"/proc/{learner.pid}/stat").read_text().rpartition(")")[2].split()[1])
+                processes = {node: node.all_processes["raylet"][0].process.pid for node in nodes.worker_nodes}
+                nodes.remove_node(next(n for n, pid in processes.items() if pid == raylet), allow_graceful=False)
+
+    run = make(GroupRelative(width=3), steps=3)
+    assert_same(both(run, tmp_path, Unplugs(), seats={"ann": ClusterSeat("place")}))
+    assert [one.name for one in warm].count("ann") >= 2  # more, if Ray seats it on the dying node again

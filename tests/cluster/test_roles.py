@@ -1,0 +1,48 @@
+"""What a plan says of the roles of a cluster."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from fakes.command_line import Screen
+from madrigal.cli import run
+from madrigal.config import Experiment
+from madrigal.recipes import recipe
+from madrigal.settings import ClusterConfig
+from madrigal.training.checks import open_checked_task
+from madrigal.training.held_out import held_out
+from madrigal.training.plan import Plan, make_plan
+from madrigal.training.roles import roles_of, step_seconds, traffic
+from madrigal.training.train import trained_examples
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    tldr: Experiment = replace(recipe("tldr"), memory=4.0)
+    with open_checked_task(tldr) as task:
+        return make_plan(tldr, task, trained_examples(tldr, task), held_out(tldr, task))
+
+
+def test_workers_share_play_and_learners_learn_at_once(plan: Plan) -> None:
+    one, two = (roles_of(plan, ClusterConfig("local", workers)) for workers in (1, 2))
+    assert [role.name for role in one] == ["this process", "rollout worker", "learner concise", "learner detailed"]
+    assert one[1].seconds == pytest.approx(2 * two[1].seconds)
+    learned = max(one[2].seconds, one[3].seconds)
+    assert step_seconds(one, ClusterConfig("local")) == pytest.approx(one[1].seconds + learned)
+    assert step_seconds(one, ClusterConfig("local", staleness=1)) == max(one[1].seconds, learned)
+
+
+def test_a_worker_holds_all_policies_and_no_optimizer_and_a_learner_one_of_them(plan: Plan) -> None:
+    _, worker, learner, _ = roles_of(plan, ClusterConfig("local"))
+    assert worker.memory < plan.parts.total and learner.memory < plan.parts.total
+    ann, bob, _ = plan.bodies  # the last one reads fluency
+    weights = ann.size.parameters * ann.itemsize + bob.size.parameters * bob.itemsize
+    assert traffic(plan, ClusterConfig("local", workers=3)) == 4 * weights
+
+
+def test_the_command_names_the_bottleneck(capsys: Screen) -> None:
+    assert run(["plan", "tldr", "--memory", "4", "--cluster.address", "local", "--cluster.workers", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert "the bottleneck: " in shown and "rollout worker" in shown and "learner concise" in shown
