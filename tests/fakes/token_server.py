@@ -73,12 +73,11 @@ class Stub:
         if rank > self.largest_rank:
             message = f"LoRA rank {rank} is greater than max_lora_rank {self.largest_rank}."
             return said({"error": {"message": message}}, 400)
+        if not (folder / "adapter_model.safetensors").is_file():
+            return said({"error": {"message": f"{folder} doesn't contain tensors"}}, 500)
         weights = load_file(folder / "adapter_model.safetensors")
         body = replace(self.policy, name=name, model=copy.deepcopy(self.policy.model))
-        if weights:
-            put_weights(
-                body, dict(zip(sorted(body.parameters()), (weights[key] for key in sorted(weights)), strict=True))
-            )
+        put_weights(body, weights)
         self.adapters[name] = body
         return 200, f"Success: LoRA adapter '{name}' added successfully.".encode()
 

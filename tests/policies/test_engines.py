@@ -177,10 +177,11 @@ def test_a_vllm_that_is_not_there_or_too_old_is_refused(monkeypatch: pytest.Monk
 
 
 def test_vllm_is_started_for_all_adapters_and_the_ones_before_them() -> None:
-    made = settings_of(EngineConfig("vllm", cache_gb=0.5), "float32", adapters=3, rank=20)
+    made = settings_of(EngineConfig("vllm", cache_gb=0.5), "float32", adapters=3, rank=20, gpu=False)
     assert (made["max_loras"], made["max_cpu_loras"], made["max_lora_rank"]) == (3, 6, 32)
     assert made["kv_cache_memory_bytes"] == 2**29 and made["logprobs_mode"] == "processed_logprobs"
-    assert "enable_lora" not in settings_of(EngineConfig("vllm"), "float32", adapters=0, rank=0)
+    assert "enable_lora" not in settings_of(EngineConfig("vllm"), "float32", adapters=0, rank=0, gpu=True)
+    assert made["enable_chunked_prefill"] is False, "seeds and prompts in pieces do not go together on a processor"
     assert [reserved_rank(rank) for rank in (1, 8, 9, 512)] == [1, 8, 16, 512]
 
 

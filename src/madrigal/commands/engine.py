@@ -107,13 +107,12 @@ def server_command(policies: Sequence[PolicyConfig], options: argparse.Namespace
     rank = policy.lora.rank if options.rank is None else options.rank
     engine = policy.engine if options.cache_gb is None else replace(policy.engine, cache_gb=options.cache_gb)
     dtype = options.dtype or (policy.dtype if policy.dtype != "auto" else "auto")
-    flags = settings_of(engine, dtype, len(policies) if rank else 0, rank)
-    if not _sees_gpu():
-        flags["enforce_eager"] = True
+    flags = settings_of(engine, dtype, len(policies) if rank else 0, rank, gpu=_sees_gpu())
     command = [sys.executable, "-m", *_entry(), resolve_model(policy.model)]
     command += ["--host", HOST, "--port", str(options.port), "--served-model-name", policy.model]
     for name, value in flags.items():
-        command += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
+        flag = name.replace("_", "-")
+        command += [f"--{flag}"] if value is True else [f"--no-{flag}"] if value is False else [f"--{flag}", str(value)]
     environment = {name: value for name, value in ENVIRONMENT.items() if name != "VLLM_ENABLE_V1_MULTIPROCESSING"}
     environment |= {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1" if rank else "0"}
     if options.whole:

@@ -24,8 +24,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from safetensors.torch import save_file
-
 from madrigal.policies.engines.engine import Answer, CopyingEngine, Request
 from madrigal.policies.engines.files import SESSION, hosted_name, version_of, weight_files
 from madrigal.policies.local import load_tokenizer, resolve_model
@@ -375,7 +373,7 @@ def _check_version(client: Client) -> None:
 
 
 def _check_rank(client: Client, policy: PolicyConfig) -> None:
-    """Offers an adapter without weights: its rank is looked at before they are."""
+    """Offers an adapter without a file of weights, which is refused: for its rank, or only then for what it lacks."""
     with tempfile.TemporaryDirectory(prefix="madrigal-engine-") as temporary:
         folder = Path(policy.engine.files or temporary).expanduser().absolute() / f"probe-{SESSION}"
         folder.mkdir(parents=True)
@@ -383,18 +381,15 @@ def _check_rank(client: Client, policy: PolicyConfig) -> None:
             kind = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "target_modules": ["q_proj"], "bias": "none"}
             record = {**kind, "r": policy.lora.rank, "lora_alpha": policy.lora.alpha}
             (folder / "adapter_config.json").write_text(json.dumps(record))
-            save_file({}, folder / "adapter_model.safetensors")
             name = f"probe-{SESSION}"
             status, content = client.exchange("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(folder)})
             reason = client.reason(status, content)
-            if status == HTTPStatus.OK:
-                client.exchange("/v1/unload_lora_adapter", {"lora_name": name})
-            elif "rank" in reason.lower():
+            if "rank" in reason.lower():
                 raise ConfigError(
                     f"{client.config.name} does not take adapters of rank {policy.lora.rank} ({reason}); start it with "
                     f"--max-lora-rank {policy.lora.rank} or more, as madrigal engine serve does"
                 )
-            elif status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
+            if status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED) and name not in reason:
                 raise ConfigError(
                     f"{client.config.name} takes no adapters while it runs; start it with --enable-lora and "
                     "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, as madrigal engine serve does"

@@ -83,7 +83,7 @@ def reserved_rank(rank: int) -> int:
     return fitting[0]
 
 
-def settings_of(config: EngineConfig, dtype: str, adapters: int, rank: int) -> dict[str, Any]:
+def settings_of(config: EngineConfig, dtype: str, adapters: int, rank: int, *, gpu: bool) -> dict[str, Any]:
     """What vLLM is to be started with, by the names of its arguments; flags of its server are these with hyphens."""
     shared: dict[str, Any] = {
         "dtype": dtype,
@@ -94,6 +94,9 @@ def settings_of(config: EngineConfig, dtype: str, adapters: int, rank: int) -> d
         "seed": 0,
         "worker_extension_cls": EXTENSION,
     }
+    if not gpu:
+        # A prompt that is read in pieces ends vLLM 0.32 on a processor: it cannot wind the generator of a seed back.
+        shared |= {"enforce_eager": True, "enable_chunked_prefill": False}
     if adapters:
         # Of each policy the present adapter and, while the next one comes in, the one before it.
         more = {"max_loras": adapters, "max_cpu_loras": 2 * adapters, "max_lora_rank": reserved_rank(rank)}
@@ -114,9 +117,9 @@ class VllmEngine(CopyingEngine):
         first = policies[0]
         os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
         ranks = [policy.config.lora.rank for policy in policies if policy.adapter]
-        dtype = str(first.model.dtype).removeprefix("torch.")
-        wanted = settings_of(first.config.engine, dtype, len(ranks), max(ranks, default=0))
-        if first.device.type == "cuda":
+        gpu, dtype = first.device.type == "cuda", str(first.model.dtype).removeprefix("torch.")
+        wanted = settings_of(first.config.engine, dtype, len(ranks), max(ranks, default=0), gpu=gpu)
+        if gpu:
             free, total = torch.cuda.mem_get_info(first.device)
             wanted["gpu_memory_utilization"] = 0.9 * free / total  # the learner has the rest
         try:
@@ -126,7 +129,6 @@ class VllmEngine(CopyingEngine):
                 self.llm = vllm.LLM(
                     model=model,
                     skip_tokenizer_init=True,
-                    enforce_eager=first.device.type == "cpu",
                     disable_log_stats=False,
                     **wanted,
                 )
