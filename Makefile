@@ -15,13 +15,17 @@ READY := $(VENV)/.ready
 # Spinning OpenMP threads make runs on shared cores many times slower.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test docs bench clean
+.PHONY: demo test test-vllm docs bench clean
 
 demo: $(READY)
 	$(VENV)/bin/madrigal train tldr
 
 test: $(READY)
 	scripts/check
+
+# Not part of `make test`: an environment of its own, several GB, a quarter of an hour.
+test-vllm:
+	scripts/test-vllm
 
 docs: $(READY)
 	$(VENV)/bin/mkdocs build --strict --quiet
@@ -31,7 +35,7 @@ bench: $(READY)
 	$(VENV)/bin/python benchmarks/learning.py tldr
 
 clean:
-	rm -rf $(VENV) site build dist .artifacts .coverage .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-vllm site build dist .artifacts .coverage .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 # torch goes in first and is then held, whatever its version: no other package can replace it by a bigger build.
 $(READY): pyproject.toml constraints.txt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 for name, value in {**environment(), "OMP_NUM_THREADS": "1"}.items():
     os.environ.setdefault(name, value)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in what they start in the background
 
 CHECKED = (
     "madrigal.maths.advantages",

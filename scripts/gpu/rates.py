@@ -169,6 +169,7 @@ def update(policy: LocalPolicy, answers: list[Completion], product: float) -> No
             found = dict[str, float]()
 
             def work(learner: Learner = learner, found: dict[str, float] = found) -> None:
+                policy.version = samples[0].turn.completion.version
                 found.update(
                     learner.update(
                         [samples],

@@ -190,6 +190,7 @@ def _check_trust(what: Start, run: Experiment, settings: Mapping[str, Any], plac
     typed = flags(settings)
     if isinstance(what, Experiment) and run.task == what.task:
         typed += ["--task.path", "--task.unconfined", "--task.expert.base-url", "--task.verifier.url"]
+        typed += ["--team.policy.engine.url"] if run.team == what.team else []
     require_trust(run, name, typed, place or name)
 
 

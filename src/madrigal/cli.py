@@ -32,6 +32,7 @@ USAGE = """usage: madrigal <command> ...
   score TASK --data FILE --answers FILE       score given joint answers without any model
   verifier data|train|check|serve             a learned verifier of answers: its data, training, calibration, server
   models [fetch NAME]                         models by a short name; bring one onto this machine
+  engine serve RECIPE|RUN|MODEL               vLLM's server on this machine, to train with
   list [--json]                               tasks, recipes, algorithms, topologies
   version                                     what this is
 
@@ -54,6 +55,7 @@ COMMANDS = (
     "score",
     "verifier",
     "models",
+    "engine",
     "list",
 )
 
@@ -118,6 +120,10 @@ def command(name: str) -> Command:
         from madrigal.types import ConfigError, unknown
 
         raise ConfigError(unknown("command", name, COMMANDS))
+    if name != "train" and int(os.environ.get("WORLD_SIZE", "1")) > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
+        from madrigal.types import ConfigError
+
+        raise ConfigError(f"{name}: only madrigal train shares its work among the processes of torchrun; leave it out")
     _quiet()
     found: Command = getattr(importlib.import_module(f"madrigal.commands.{name}"), f"{name}_command")
     return found

@@ -7,7 +7,7 @@ import json
 import math
 import reprlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache, partial
 from pathlib import Path, PurePath
 from typing import Any, Literal, get_args, get_origin
@@ -40,6 +40,7 @@ PLACES = ("path", "data", "model", "start", "transitions", "fluency", "demonstra
 NAMES = ("", "embedded", "base")  # what they say where they name none
 # What a resumed run may change: neither the shape of anything that a checkpoint holds nor what the run is about.
 FREE = ("steps", "prompts", "threads", "memory", "sampling", "optimizer", "evaluation", "records", "cluster")
+LARGEST_COUNT, LARGEST_NUMBER = 2**63 - 1, 1e38
 NEAR = 3  # folders above a moved experiment.json, and last parts of a name, that are tried
 
 
@@ -91,11 +92,30 @@ class Experiment:
             raise ConfigError(f"threads: expected 0 (torch's choice) or more, got {self.threads}")
         if self.memory is not None and not 0 < self.memory < math.inf:
             raise ConfigError(f"memory: expected GB above 0, or None for what is free, got {self.memory}")
+        _check_sizes(self)
 
     @property
     def trains(self) -> bool:
         """Whether any weight is to move, in steps or in a warm start."""
         return self.steps > 0 or self.warm.wanted
+
+
+def _check_sizes(record: Any, path: str = "") -> None:
+    """Refuses numbers that tensors and counters cannot hold, wherever in the settings they stand."""
+    inner = (
+        record.items()
+        if isinstance(record, dict)
+        else ((each.name, getattr(record, each.name)) for each in fields(record))
+    )
+    for name, value in inner:
+        if is_dataclass(value) or isinstance(value, dict):
+            _check_sizes(value, f"{path}{name}.")
+        elif isinstance(value, int) and abs(value) > LARGEST_COUNT:
+            raise ConfigError(f"{path}{name}: expected at most {LARGEST_COUNT}, got {value:.6g}")
+        elif isinstance(value, float) and math.isfinite(value) and abs(value) > LARGEST_NUMBER:
+            raise ConfigError(
+                f"{path}{name}: expected a number that float32 can hold, up to {LARGEST_NUMBER}, got {value}"
+            )
 
 
 @cache

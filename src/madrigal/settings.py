@@ -6,6 +6,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from typing import Literal
+from urllib.parse import urlsplit
 
 from madrigal.types import ConfigError
 
@@ -32,6 +33,62 @@ class Lora:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """What makes a policy answer.
+
+    Attributes:
+        kind: "local" samples in this process with the weights that learn; "vllm" has vLLM hold a copy of them in this
+            process; "server" asks a running server of OpenAI's protocol that takes and returns token ids, as
+            `madrigal engine serve` starts one. Policies with adapters on one model share an engine.
+        url: of the server, like http://127.0.0.1:8000.
+        key_variable: the environment variable that holds the server's key, if it wants one.
+        cache_gb: memory for keys and values of "vllm", on its device.
+        files: the folder through which a server is handed weights, for both sides to see under one name; "" is a
+            temporary one, of this machine.
+        seconds: how long a server may take for one answer, or to load weights; asked again where that may help.
+        connections: answers that a server is asked for at a time.
+    """
+
+    kind: Literal["local", "vllm", "server"] = "local"
+    url: str = ""
+    key_variable: str = "MADRIGAL_ENGINE_KEY"
+    cache_gb: float = 1.0
+    files: str = ""
+    seconds: float = 600.0
+    connections: int = 64
+
+    def __post_init__(self) -> None:
+        for name, value in (("cache_gb", self.cache_gb), ("seconds", self.seconds)):
+            if not 0 < value < math.inf:
+                raise ConfigError(f"engine.{name}: expected a positive number, got {value}")
+        if self.connections < 1:
+            raise ConfigError(f"engine.connections: expected at least 1, got {self.connections}")
+        if self.kind == "server" or self.url:
+            _check_url(self.url)
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        return {"local": "the local engine", "vllm": "vLLM"}.get(self.kind, f"the server at {self.url}")
+
+
+def _check_url(url: str) -> None:
+    """Refuses what is no address of a server, or one with a password in it: runs write down their settings."""
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        plain = not (parts.query or parts.fragment or parts.username or parts.password)
+    except ValueError:
+        whole = plain = False
+    if not (whole and plain):
+        shown = url.rpartition("@")[2]
+        raise ConfigError(
+            f"engine.url: expected the address of a server, like http://127.0.0.1:8000, got {shown!r}; a key goes into "
+            "the variable that engine.key_variable names"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyConfig:
     """Which model sits in a seat.
 
@@ -43,6 +100,7 @@ class PolicyConfig:
         dtype: "auto" is bfloat16 on a GPU; on a processor it is so for models of 50 M parameters or more, where a quick
             measurement finds its products at least 1.5 times as fast as those of float32; else float32.
         pad_token: what to pad with where the tokenizer names nothing.
+        engine: what makes it answer; it learns in this process.
     """
 
     model: str = "starter:small"
@@ -50,6 +108,7 @@ class PolicyConfig:
     lora: Lora = field(default_factory=Lora)
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     pad_token: str = ""
+    engine: EngineConfig = field(default_factory=EngineConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +168,12 @@ class TeamConfig:
             )
         if self.partners.share and self.rounds > 1:
             raise ConfigError("team.partners: older selves have one policy for all rounds; leave team.rounds at 1")
+
+    @property
+    def servers(self) -> tuple[EngineConfig, ...]:
+        """The servers that policies are to speak by."""
+        engines = dict.fromkeys(policy.engine for policy in (self.policy, *self.seats.values()))
+        return tuple(engine for engine in engines if engine.kind == "server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +270,11 @@ class OptimizerConfig:
             before that, and on with half the rate; 0 only warns.
         gradient_checkpointing: recompute activations instead of storing them, even where memory suffices.
         mismatch_tolerance: the largest mean difference, in nats per token, between log-probs at sampling and at
-            training before the update is refused: proof that the sampler holds the newest weights. None picks 0.01 in
-            float32 and 0.1 in bfloat16.
+            training before the update is refused: proof that the sampler holds the newest weights. A single token may
+            differ by 50 times as much. None picks 0.01 in float32, 0.002 of an engine with a copy of the weights, and
+            0.1 in bfloat16.
+        importance_cap: weigh each token by the chance that the learner gives it over that which the sampler gave it,
+            but by no more than this, where the two compute in other ways (`learning.importance`); None leaves it.
     """
 
     lr: float | None = None
@@ -220,9 +288,15 @@ class OptimizerConfig:
     step_backs: int = 0
     gradient_checkpointing: bool = False
     mismatch_tolerance: float | None = None
+    importance_cap: float | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("lr", self.lr), ("clip_norm", self.clip_norm)):
+        for name, value in (
+            ("lr", self.lr),
+            ("clip_norm", self.clip_norm),
+            ("mismatch_tolerance", self.mismatch_tolerance),
+            ("importance_cap", self.importance_cap),
+        ):
             if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"optimizer.{name}: expected a positive number, got {value}")
         if not self.min_lr_ratio <= 1:

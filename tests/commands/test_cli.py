@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -21,6 +22,7 @@ from fakes.command_line import refused, write
 from madrigal import cli
 from madrigal.algorithms.catalog import ALGORITHMS, switch_algorithm
 from madrigal.commands import train as commands
+from madrigal.commands.arguments import quietly
 from madrigal.commands.overrides import with_settings
 from madrigal.config import read_experiment, to_json
 from madrigal.policies.local import load_model
@@ -31,6 +33,7 @@ from madrigal.report.progress import before_after, shown
 from madrigal.rollouts.task import SingleRound
 from madrigal.rollouts.topology import TOPOLOGIES
 from madrigal.runs.folders import held, held_free
+from madrigal.runs.signals import ending_cleanly
 from madrigal.settings import Lora, PolicyConfig
 from madrigal.tasks.own import CustomTask, load_own
 from madrigal.training.checks import open_checked_task
@@ -574,3 +577,9 @@ def test_a_recipe_that_crosses_answers_can_have_any_algorithm(name: str) -> None
         kept = recipe(name).algorithm if algorithm == "magrpo" else ALGORITHMS[algorithm][0]
         assert getattr(new, "crossed", None) == getattr(kept, "crossed", None)
         assert getattr(new, "scale", None) == getattr(kept, "scale", None)
+
+
+def test_a_signal_while_flags_are_read_is_no_mistake_of_the_flags() -> None:
+    with ending_cleanly(), pytest.raises(SystemExit) as ended:
+        quietly(lambda: signal.raise_signal(signal.SIGTERM))
+    assert ended.value.code == 143

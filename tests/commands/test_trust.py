@@ -14,6 +14,7 @@ from madrigal.config import to_json
 from madrigal.evaluation.evaluate import Evaluation
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own
+from madrigal.settings import EngineConfig
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import Coding, ExpertConfig
 from madrigal.tasks.discussion.debate import Debate
@@ -169,6 +170,25 @@ def test_what_is_typed_is_not_asked_for_by_a_file(settings: str, monkeypatch: py
     )
     monkeypatch.setattr("madrigal.training.checks.open_checked_task", lambda run: nullcontext())
     assert cli.run(["train", *settings.split()]) == 0
+
+
+def test_a_file_sends_nothing_to_a_server_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prompts, weights and the key of whatever variable it names; of any seat, unless the address was typed."""
+    run, engine = recipe("tldr"), EngineConfig("server", url="http://10.0.0.1:1", key_variable="AWS_SECRET")
+    seats = {"concise": replace(run.team.policy, engine=engine)}
+    for team in (replace(run.team, policy=seats["concise"]), replace(run.team, seats=seats)):
+        (tmp_path / "served.json").write_text(to_json(replace(run, team=team)))
+        assert cli.run(["train", f"{tmp_path}/served.json"]) == 2
+        said = capsys.readouterr().err
+        assert "asks to send prompts, weights and the key in AWS_SECRET to http://10.0.0.1:1" in said
+        assert with_trust_flag("again", run.task, servers=team.servers) == "again --trust"
+    monkeypatch.setattr("madrigal.training.checks.open_checked_task", lambda run: nullcontext())
+    assert cli.run(["train", f"{tmp_path}/served.json", "--team.policy.engine.url", "http://10.0.0.1:1"]) == 0
+    assert cli.run(["train", "tldr", "--engine", "server", "--team.policy.engine.url", "http://127.0.0.1:1"]) == 0
+    assert cli.run(["train", "tldr", "--engine", "server"]) == 2
+    assert "engine.url: expected the address of a server" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("task", [recipe("tldr").task, recipe("gsm8k").task, recipe("coding").task])

@@ -95,6 +95,13 @@ def test_an_unknown_key_is_named_at_every_depth(place: tuple[str, ...]) -> None:
         ("sampling", [], r"sampling: expected settings by name, got \[\]"),
         ("optimizer", {"betas": [0.9]}, "optimizer.betas: expected 2 values, got 1"),
         ("optimizer", {"lr": 10**400}, "optimizer.lr: .* too large"),
+        (
+            "algorithm",
+            {"kind": "GroupRelative", "clip": 1e308},
+            r"algorithm.clip: expected a number .* up to 1e\+38, got",
+        ),
+        ("records", {"transcripts": 2**63}, "records.transcripts: expected at most 9223372036854775807, got 9.22337e"),
+        ("team", {"seats": {"a": {"lora": {"alpha": 2**63}}}}, "team.seats.a.lora.alpha: expected at most"),
         ("records", {"trackers": "wandb"}, "records.trackers: expected a list, got 'wandb'$"),
         ("algorithm", {"kind": "GroupRelative", "ddof": True}, "algorithm.ddof: expected 0 or 1, got True"),
         ("task", {"kind": "CustomTask"}, "task.path: expected this setting"),

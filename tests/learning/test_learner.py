@@ -51,6 +51,12 @@ def reference_gradients(policy: LocalPolicy, samples: Sequence[Sample], sampling
     return found
 
 
+def again(learner: Learner, samples: Sequence[Sample], loss: Any, scale: float = 1.0) -> dict[str, float]:
+    """An update from answers of weights that have hardly moved since, as if they had not."""
+    learner.policy.version = samples[0].turn.completion.version
+    return learner.update([samples], loss, scale=scale)
+
+
 def gradients(learner: Learner, samples: Sequence[Sample]) -> dict[str, Tensor]:
     """What the optimizer is given in one update."""
     seen: dict[str, Tensor] = {}
@@ -59,7 +65,7 @@ def gradients(learner: Learner, samples: Sequence[Sample]) -> dict[str, Tensor]:
         seen.update({name: p.grad.clone() for name, p in learner.optimizer.masters.items() if p.grad is not None})
 
     handle = learner.optimizer.adamw.register_step_pre_hook(look)
-    learner.update([samples], MAGRPO.loss)
+    again(learner, samples, MAGRPO.loss)
     handle.remove()
     return seen
 
@@ -290,7 +296,7 @@ def test_the_rate_of_the_schedule_is_the_one_used(policy: LocalPolicy) -> None:
     learner = Learner(policy, OptimizerConfig(lr=1e-6, warmup=1, lr_schedule="linear"), PLAIN)
     samples = samples_of(answers(policy, PLAIN))
     scales = [learner.config.scale(step, 3) for step in range(3)]
-    rates = [learner.update([samples], MAGRPO.loss, scale=scale)["lr"] for scale in scales]
+    rates = [again(learner, samples, MAGRPO.loss, scale)["lr"] for scale in scales]
     assert rates == pytest.approx([0.5e-6, 1e-6, 0.0])
 
 
@@ -307,7 +313,7 @@ def test_the_reference_costs_nothing_at_the_start_and_pulls_back_later(policy: L
     assert abs(learner.update([samples], loss)["loss"]) < 1e-6
     with torch.no_grad():
         policy.model.model.norm.weight.mul_(1.3)
-    away = [learner.update([samples], loss)["loss"] for _ in range(5)]
+    away = [again(learner, samples, loss)["loss"] for _ in range(5)]
     assert away[0] > 0.01 and away[-1] < away[0]
 
 
@@ -422,3 +428,78 @@ def test_clip_fraction_and_approx_kl_are_those_of_the_ratios(policy: LocalPolicy
     kl = sum(n * (math.exp(-by) - 1 + by) for n, by in zip(lengths, shifts, strict=True)) / sum(lengths)
     assert report["clip_fraction"] == pytest.approx(share)
     assert report["approx_kl"] == pytest.approx(kl, abs=1e-5)
+
+
+def far(samples: Sequence[Sample], nats: float) -> list[Sample]:
+    """The same as if their sampler had given every token a log-prob so much higher."""
+    return [
+        replace(s, turn=replace(s.turn, completion=replace(said, logprobs=tuple(x + nats for x in said.logprobs))))
+        for s in samples
+        for said in [s.turn.completion]
+    ]
+
+
+def test_importance_weights_scale_the_gradient_and_a_cap_bounds_them(policy: LocalPolicy) -> None:
+    samples = samples_of(answers(policy, PLAIN))
+    plain = gradients(Learner(policy, replace(FREE, lr=1e-12), PLAIN), samples)
+    config = replace(FREE, lr=1e-12, mismatch_tolerance=1e9)
+    for nats, cap, weight in ((math.log(2), 9.0, 0.5), (-math.log(2), 9.0, 2.0), (-5.0, 2.0, 2.0), (0.0, 2.0, 1.0)):
+        learner = Learner(policy, replace(config, importance_cap=cap), PLAIN)
+        found = gradients(learner, far(samples, nats))
+        assert distance(found, {name: weight * slope for name, slope in plain.items()}) < 1e-5
+        report = again(learner, far(samples, nats), MAGRPO.loss)
+        assert report["importance_weight"] == pytest.approx(weight, rel=1e-4)
+        assert report["importance_capped"] == (1.0 if weight == cap else 0.0)
+        assert report["logprob_mismatch"] == pytest.approx(abs(nats), abs=1e-4)
+
+
+def test_with_importance_weights_the_ratio_of_a_clipped_loss_begins_at_one(policy: LocalPolicy) -> None:
+    """Without them all tokens of an off sampler lie out of the clip range from the start."""
+    samples, loss = far(samples_of(answers(policy, PLAIN)), 0.5), GroupRelative(clip=0.2).loss
+    config = replace(FREE, lr=1e-12, mismatch_tolerance=1e9)
+    for cap, clipped in ((None, 1.0), (3.0, 0.0)):
+        learner = Learner(policy, replace(config, importance_cap=cap), PLAIN, clip=0.2)
+        assert again(learner, samples, loss)["clip_fraction"] == clipped
+
+
+def test_a_sampler_too_far_away_is_refused_with_importance_weights_too(policy: LocalPolicy) -> None:
+    before = weights(policy)
+    learner = Learner(policy, replace(FREE, importance_cap=2.0), PLAIN)
+    with pytest.raises(
+        TrainingError, match=r"differ by 0.5000 nats .* answer of ann by the local engine; .* version 0"
+    ):
+        learner.update([far(samples_of(answers(policy, PLAIN)), 0.5)], MAGRPO.loss)
+    assert same(weights(policy), before)
+
+
+def test_a_single_token_that_is_far_off_is_refused(policy: LocalPolicy) -> None:
+    """The mean over many tokens would hide it."""
+    samples = samples_of(answers(policy, PLAIN, each=30))
+    first = samples[0].turn.completion
+    off = replace(first, logprobs=(first.logprobs[0] - 0.6, *first.logprobs[1:]))
+    samples[0] = replace(samples[0], turn=replace(samples[0].turn, completion=off))
+    assert 0.6 / sum(len(s.turn.completion.token_ids) for s in samples) < 0.001
+    with pytest.raises(TrainingError, match=r"by 0.6000 at most \(0.5 expected\)"):
+        Learner(policy, FREE, PLAIN).update([samples], MAGRPO.loss)
+
+
+def test_an_answer_of_another_version_is_refused_whatever_its_log_probs(policy: LocalPolicy) -> None:
+    samples = samples_of(answers(policy, PLAIN))
+    policy.version = 3
+    with pytest.raises(
+        TrainingError, match=r"answer of ann was sampled by the local engine with version 0 .* version 3"
+    ):
+        Learner(policy, FREE, PLAIN).update([samples], MAGRPO.loss)
+
+
+def test_going_back_to_older_weights_gives_them_a_new_version(policy: LocalPolicy) -> None:
+    learner = Learner(policy, FREE, PLAIN)
+    states = [copy.deepcopy(learner.state())]
+    for _ in range(2):
+        learner.update([samples_of(answers(policy, PLAIN))], MAGRPO.loss)
+        states.append(copy.deepcopy(learner.state()))
+    assert [state["version"] for state in states] == [0, 1, 2]
+    learner.restore(states[2])
+    assert policy.version == 2
+    learner.restore(states[1])
+    assert policy.version == 3

@@ -17,8 +17,8 @@ from fakes.borders import assert_same_answers
 from fakes.tiny import CPU, chat, same, samples_of, weights
 from madrigal.algorithms.group import GroupRelative
 from madrigal.config import Experiment
-from madrigal.policies.local import LocalPolicy
-from madrigal.policies.team import Team, map_policies
+from madrigal.policies.local import LocalPolicy, map_policies
+from madrigal.policies.team import Team
 from madrigal.rollouts.play import GenerationRequest
 from madrigal.settings import Lora, OptimizerConfig, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.own import CustomTask
@@ -186,7 +186,7 @@ def test_a_device_that_is_not_there_is_refused() -> None:
 def test_policies_work_side_by_side_only_where_none_shares_a_model(model_folder: Path) -> None:
     ann, bob = tiny.load(model_folder, "ann"), tiny.load(model_folder, "bob")
     twin = LocalPolicy("twin", ann.model, ann.tokenizer)
-    met = threading.Barrier(2, timeout=20)
+    met = threading.Barrier(2, timeout=60)
 
     def meet(policy: LocalPolicy) -> str:
         met.wait()  # would break if the other came only afterwards

@@ -49,11 +49,33 @@ def test_a_run_that_fails_before_its_first_record_leaves_nothing(tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["a\0b", "a" * 300])
+def test_a_folder_that_cannot_be_is_one_line(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be made"), held(tmp_path / name / "run"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_with_a_record_stays(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), held(tmp_path / "new") as place:
         (place.folder / "evaluation.json").write_text("{}")
         raise RuntimeError
     assert content(tmp_path / "new") == {"evaluation.json": "{}"}
+
+
+def test_what_ended_a_run_is_told_where_its_folder_can_no_longer_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("read-only")
+
+    with pytest.raises(RuntimeError, match="the reason"), held(tmp_path / "new") as place:
+        (place.folder / "experiment.json").write_text("{}")
+        monkeypatch.setattr(Path, "unlink", refuse)
+        raise RuntimeError("the reason")
+    monkeypatch.undo()
+    with held(tmp_path / "new", resume=True):
+        pass
 
 
 def test_what_was_to_be_replaced_is_back_when_the_new_run_fails(tmp_path: Path) -> None:

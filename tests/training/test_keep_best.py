@@ -126,6 +126,21 @@ def test_the_team_is_the_best_on_validation_and_the_test_split_is_looked_at_twic
     assert {"train-8", "train-9"} <= chosen and not {"train-8", "train-9"} & trained
 
 
+def test_a_run_cut_in_its_first_step_keeps_what_was_evaluated_before(
+    model_folder: Path, tmp_path: Path, script: Any, played: list[str]
+) -> None:
+    """The first validation leaves a checkpoint of step 0; what is filed by then is neither lost nor made again."""
+    run = best_run(model_folder, steps=1)
+    script([20.0, 70.0] * 2)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert train_experiment(run, whole, task=TASK)
+    with pytest.raises(RuntimeError, match="pulled the plug"):
+        train_experiment(run, cut, task=TASK, watch=StopsBefore(0))
+    assert train_experiment(run, cut, task=TASK, resume=True)
+    assert read_lines(cut / "episodes.jsonl") == read_lines(whole / "episodes.jsonl")
+    assert numbers(cut) == numbers(whole) and played == ["test", "validation", "validation", "test"] * 2
+
+
 def test_training_ends_early_when_validation_does_not_get_better(
     model_folder: Path, tmp_path: Path, script: Any, played: list[str]
 ) -> None:

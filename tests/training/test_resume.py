@@ -218,9 +218,20 @@ def test_an_error_in_a_step_saves_what_was_before_it(
     assert numbers(broken) == numbers(whole)
 
 
+def test_a_folder_that_is_gone_in_mid_run_is_one_line_and_free_for_the_next_run(make: Make, tmp_path: Path) -> None:
+    class Removes(NullCallback):
+        def step(self, record: dict[str, Any]) -> None:
+            shutil.rmtree(tmp_path / "run")
+
+    with pytest.raises(TrainingError, match=r"the run folder .* is gone"):
+        train_experiment(make(), tmp_path / "run", watch=Removes())
+    assert not (tmp_path / "run").exists()
+    assert train_experiment(make(steps=1), tmp_path / "run")
+
+
 def test_weights_that_are_no_numbers_end_the_run_before_they_are_saved(make: Make, tmp_path: Path) -> None:
     with pytest.raises(TrainingError):
-        train_experiment(make(optimizer=OptimizerConfig(weight_decay=1e300)), tmp_path / "run")
+        train_experiment(make(optimizer=OptimizerConfig(lr=1e4, weight_decay=1e37)), tmp_path / "run")
     assert not list((tmp_path / "run").glob("checkpoints/*")) and not (tmp_path / "run" / "team").exists()
 
 
@@ -260,6 +271,12 @@ def test_records_that_cannot_be_read_are_one_line_before_a_model_is_loaded(
     (tmp_path / "run" / name).write_text(text)
     with pytest.raises(ConfigError, match=told):
         train_experiment(make(), tmp_path / "run", resume=True)
+
+
+def test_the_same_where_there_is_a_checkpoint(make: Make, done: Path, no_model: None) -> None:
+    (done / "run.json").write_text("[]")
+    with pytest.raises(ConfigError, match=r"run.json: expected a JSON object, got list"):
+        train_experiment(make(steps=3), done, resume=True)
 
 
 @pytest.mark.parametrize("rank", [0, 2])

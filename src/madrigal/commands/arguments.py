@@ -46,6 +46,9 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trust", action="store_true", help=what)
 
 
+MISUSED = 2  # what parsers exit with
+
+
 def quietly(read: Callable[[], T]) -> T:
     """Runs a parser that would print a page and exit, and makes its complaint one line; --help passes.
 
@@ -57,7 +60,7 @@ def quietly(read: Callable[[], T]) -> T:
         with contextlib.redirect_stderr(said):
             found = read()
     except SystemExit as stop:
-        if not stop.code:
+        if stop.code != MISUSED:  # --help, or a signal
             raise
         raise ConfigError(complaint(said.getvalue())) from stop
     sys.stderr.write(said.getvalue())

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -27,9 +28,24 @@ from madrigal.runs.trackers import check_trackers
 from madrigal.tasks.trust import with_trust_flag
 from madrigal.types import ConfigError, unknown
 
+if TYPE_CHECKING:
+    from madrigal.learning.ranks import Ranks
+
 
 def train_command(arguments: list[str]) -> int:
-    """madrigal train RECIPE|RUN|FILE|file.py:task [options] [settings]"""
+    """madrigal train RECIPE|RUN|FILE|file.py:task [options] [settings]
+
+    Started by torchrun, the first process trains and all others hold a share of what it learns with.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return _command(arguments)
+    from madrigal.learning.ranks import joined
+
+    with joined(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) as ranks:
+        return ranks.serve() if ranks.rank else _command(arguments, ranks)
+
+
+def _command(arguments: list[str], ranks: Ranks | None = None) -> int:
     parser = _train_parser()
     options, settings = quietly(lambda: parser.parse_known_args(arguments))
     if {"-h", "--help"} & set(settings):
@@ -56,6 +72,9 @@ def train_command(arguments: list[str]) -> int:
         start = from_run(start, options.start)
     if options.keep:
         start = dataclasses.replace(start, evaluation=dataclasses.replace(start.evaluation, keep=options.keep))
+    if options.engine:
+        seats = ["policy", *(f"seats.{seat}" for seat in start.team.seats)]
+        settings = [*(f"--team.{seat}.engine.kind={options.engine}" for seat in seats), *settings]
     if options.cluster:
         settings = ["--cluster.address", options.cluster, *settings]
     run = with_settings(start, settings, f"madrigal train {options.recipe}", own_flags(parser))
@@ -66,7 +85,7 @@ def train_command(arguments: list[str]) -> int:
 
     hold = hold_run(options.runs, run.recipe, resumed or named, resume=options.resume, overwrite=options.overwrite)
     with open_checked_task(run) as task, hold as place:
-        return _train(task, run, place, quiet=options.quiet)
+        return _train(task, run, place, quiet=options.quiet, ranks=ranks)
 
 
 def _train_parser() -> argparse.ArgumentParser:
@@ -101,18 +120,21 @@ def _train_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--topology", choices=TOPOLOGIES, help="who hears whom within a round")
     parser.add_argument("--algorithm", default="", metavar="NAME", help="how credit is given; madrigal list has them")
+    engines = ("local", "vllm", "server")
+    parser.add_argument("--engine", choices=engines, help="what makes all policies answer; a server has a URL")
     return parser
 
 
-def _train(task: Task[Any], run: Experiment, place: Held, *, quiet: bool = False) -> int:
+def _train(task: Task[Any], run: Experiment, place: Held, *, quiet: bool = False, ranks: Ranks | None = None) -> int:
     from madrigal.training.train import training_loop
 
     console, folder = Console(), place.folder
     with Progress(console, run.steps, folder.name, best=task.best_return, quiet=quiet) as watch:
-        signum = training_loop(task, run, place, watch=watch)
+        signum = training_loop(task, run, place, watch=watch, ranks=ranks)
     if signum:
         joined = f" --cluster {run.cluster.address}" if run.cluster.address else ""
-        again = with_trust_flag(f"madrigal train {folder} --resume{joined}", run.task, run.records.trackers)
+        given = f"madrigal train {folder} --resume{joined}"
+        again = with_trust_flag(given, run.task, run.records.trackers, run.team.servers)
         console.print(plain_text(console, f"Stopped and saved. Go on with: {again}", lines=False), soft_wrap=True)
         return exit_code(signum)
     show_run(console, run, folder, quiet=quiet)
@@ -136,13 +158,16 @@ def show_run(console: Console, run: Experiment, folder: Path, *, quiet: bool = F
 
 def _files(run: Experiment, folder: Path) -> list[tuple[str, str]]:
     """What lies in a run folder, and what can be done with it."""
-    again = with_trust_flag(f"madrigal train {folder}/experiment.json", run.task, run.records.trackers)
+    again = with_trust_flag(
+        f"madrigal train {folder}/experiment.json", run.task, run.records.trackers, run.team.servers
+    )
     named = {
         "experiment.json": f"every setting; run it again: {again}",
         "warm.jsonl": "what the warm start learned from, and its cross entropy",
         "steps.jsonl": "one line per training step",
         "episodes.jsonl": "transcripts with reward and advantage per turn",
-        "evaluation.json": "held-out results; repeat them: " + with_trust_flag(f"madrigal evaluate {folder}", run.task),
+        "evaluation.json": "held-out results; repeat them: "
+        + with_trust_flag(f"madrigal evaluate {folder}", run.task, (), run.team.servers),
         "validation.json": "results on the validation split, by which the team was chosen",
         "team": "each agent, loadable with AutoModelForCausalLM.from_pretrained",
         "team-last": "the same with the weights after the last step",

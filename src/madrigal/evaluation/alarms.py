@@ -82,7 +82,14 @@ class Thresholds:
     logprob_mismatch: float = 0.05
     kl: float = 1.5
     costs: frozenset[str] = frozenset(
-        {"tests_timeout", "thin_wrapper", "aux_ignored", "expert_failed", "expert_failed_tries"}
+        {
+            "tests_timeout",
+            "thin_wrapper",
+            "aux_ignored",
+            "expert_failed",
+            "expert_failed_tries",
+            "verifier_failed_tries",
+        }
     )
 
 

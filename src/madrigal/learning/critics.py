@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from madrigal.algorithms import CriticNeed
 from madrigal.learning.critic_learner import CriticLearner, Lesson
-from madrigal.policies.local import LocalPolicy
-from madrigal.policies.team import Team, map_policies
+from madrigal.policies.local import LocalPolicy, map_policies
+from madrigal.policies.team import Team
 from madrigal.rollouts.tree import walk
 from madrigal.types import AgentId, EngineError, Episode, Group, Sample, Turn, TurnScores, ValueRow
 

@@ -17,8 +17,8 @@ from madrigal.learning.learner import Learner, LossFunction
 from madrigal.learning.rates import with_rate
 from madrigal.maths.batch import Batch, PolicyOutput
 from madrigal.maths.losses import mean_per_token, negative_log_likelihood
-from madrigal.policies.local import LocalPolicy
-from madrigal.policies.team import Team, map_policies
+from madrigal.policies.local import LocalPolicy, map_policies
+from madrigal.policies.team import Team
 from madrigal.rollouts.tree import walk, with_scores
 from madrigal.types import AgentId, ConfigError, Group, Sample, TrainingError, Turn
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import AdamW
 
 from madrigal.settings import OptimizerConfig
@@ -68,7 +69,9 @@ class Optimizer:
             TrainingError: if loss or gradient is not finite, and nothing has moved in this step then; or if a weight
                 is not finite after it.
         """
-        norm = float(torch.nn.utils.clip_grad_norm_(self.masters.values(), self.config.clip_norm))
+        total = whole(get_total_norm([p.grad for p in self.masters.values() if p.grad is not None]))
+        clip_grads_with_norm_(self.masters.values(), self.config.clip_norm, total)
+        norm = float(total)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self.zero_grad()
             raise TrainingError(
@@ -87,8 +90,7 @@ class Optimizer:
 
     def _check_finite(self) -> None:
         """Weights that are not numbers can neither be mended nor be found later by looking at losses."""
-        norms = torch.nn.utils.get_total_norm(self.masters.values())
-        if not torch.isfinite(norms):
+        if not torch.isfinite(whole(get_total_norm(self.masters.values()))):
             raise TrainingError(
                 f"{self.owner}: some weights are not finite after the optimizer step; go back to the last checkpoint "
                 f"with a lower optimizer.lr (now {self.peak}) or optimizer.weight_decay"
@@ -119,11 +121,7 @@ class Optimizer:
             ConfigError: if its parameters are not these.
         """
         saved = state["parameters"]
-        if {k: v.shape for k, v in saved.items()} != {k: v.shape for k, v in self.parameters.items()}:
-            raise ConfigError(
-                f"{self.owner}: the checkpoint holds other parameters than this model; resume with the "
-                "settings that the run was started with"
-            )
+        self.check_fits(saved)
         with torch.no_grad():
             for name, master in self.masters.items():
                 master.copy_(saved[name])
@@ -133,3 +131,21 @@ class Optimizer:
             moments.update({name: moment.clone() for name, moment in moments.items() if torch.is_tensor(moment)})
         for group in self.adamw.param_groups:  # settings that may have changed since
             group.update(lr=self.peak, betas=self.config.betas, weight_decay=self.config.weight_decay)
+
+    def check_fits(self, saved: Mapping[str, Tensor]) -> None:
+        """Refuses saved parameters that are others than these.
+
+        Raises:
+            ConfigError: saying what to do.
+        """
+        if {k: v.shape for k, v in saved.items()} != {k: v.shape for k, v in self.parameters.items()}:
+            raise ConfigError(
+                f"{self.owner}: the checkpoint holds other parameters than this model; resume with the "
+                "settings that the run was started with"
+            )
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The value of a tensor of which each rank may hold a share."""
+    gather = getattr(tensor, "full_tensor", None)
+    return tensor if gather is None else gather()

@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,10 +18,11 @@ from torch import Tensor
 from madrigal.maths.batch import batches_by_size, prompt_levels
 from madrigal.maths.sampling import check_finite, draw
 from madrigal.policies.decoders import decoder
+from madrigal.policies.engines.engine import Answer, Request, check_lengths, completion_of
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.machine import release
 from madrigal.settings import Sampling
-from madrigal.types import Completion, EngineError, Messages
+from madrigal.types import Completion, Messages
 
 SAMPLING_TOKENS = 65536  # padded tokens in one batch, where memory suffices
 GPU_LOOK = 16  # tokens between two looks at which rows have ended: at each, a GPU stands still until it has answered
@@ -45,32 +45,31 @@ def generate(
         EngineError: if a prompt and the longest answer do not fit the model's context, or its logits are not finite.
     """
     ids_of = {prompt: policy.encode(prompt) for prompt in dict.fromkeys(prompts)}
-    encoded = [ids_of[prompt] for prompt in prompts]
-    _check_lengths(policy, encoded, sampling)
-    answers: list[Completion] = [Completion("")] * len(prompts)
-    for rows in batches_by_size([len(ids) + sampling.max_new_tokens for ids in encoded], token_budget):
-        completions = _generate(policy, [encoded[i] for i in rows], [seeds[i] for i in rows], sampling)
-        for i, completion in zip(rows, completions, strict=True):
-            answers[i] = completion
-    release()
-    return answers
+    requests = [
+        Request(policy.name, ids_of[prompt], seed, sampling) for prompt, seed in zip(prompts, seeds, strict=True)
+    ]
+    check_lengths({policy.name: policy}, requests)
+    answers = sample(policy, requests, token_budget)
+    return [completion_of(policy, request, answer) for request, answer in zip(requests, answers, strict=True)]
 
 
-def _check_lengths(policy: LocalPolicy, encoded: Sequence[tuple[int, ...]], sampling: Sampling) -> None:
-    longest = max(map(len, encoded), default=0)
-    if longest + sampling.max_new_tokens > policy.context:
-        raise EngineError(
-            f"policy {policy.name}: a prompt of {longest} tokens and an answer of up to {sampling.max_new_tokens} do "
-            f"not fit the model's context of {policy.context}; shorten the examples, lower sampling.max_new_tokens, or "
-            "take a model with a longer context"
-        )
+def sample(policy: LocalPolicy, requests: Sequence[Request], token_budget: int = SAMPLING_TOKENS) -> list[Answer]:
+    """Answers requests of one policy; those that are drawn in one way share a batch."""
+    answers: dict[int, Answer] = {}
+    for sampling in dict.fromkeys(request.sampling for request in requests):
+        places = [n for n, request in enumerate(requests) if request.sampling == sampling]
+        sizes = [len(requests[n].prompt_ids) + sampling.max_new_tokens for n in places]
+        for rows in batches_by_size(sizes, token_budget):
+            batch = [requests[places[i]] for i in rows]
+            answers |= zip([places[i] for i in rows], _sample(policy, batch, sampling), strict=True)
+        release()
+    return [answers[n] for n in range(len(requests))]
 
 
 @torch.inference_mode()
-def _generate(
-    policy: LocalPolicy, encoded: Sequence[tuple[int, ...]], seeds: Sequence[int], sampling: Sampling
-) -> list[Completion]:
+def _sample(policy: LocalPolicy, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
     began = time.perf_counter()
+    encoded, seeds = [request.prompt_ids for request in requests], [request.seed for request in requests]
     limit, device = sampling.max_new_tokens, policy.device
     every = GPU_LOOK if device.type == "cuda" else 1
     ends = torch.tensor(sorted(policy.ends), device=device)
@@ -104,7 +103,7 @@ def _generate(
     check_finite(logprobs, f"policy {policy.name}")
     answers, nats = tokens.tolist(), logprobs.tolist()
     total = time.perf_counter() - began
-    return [_completion(policy, encoded[i], answers[i], nats[i], lasted or total) for i, lasted in enumerate(seconds)]
+    return [_answer(policy, answers[i], nats[i], lasted or total) for i, lasted in enumerate(seconds)]
 
 
 def _uniform(seeds: Sequence[int], count: int) -> Tensor:
@@ -113,23 +112,8 @@ def _uniform(seeds: Sequence[int], count: int) -> Tensor:
     return torch.stack([torch.rand(count, generator=generator.manual_seed(seed)) for seed in seeds])
 
 
-def _completion(
-    policy: LocalPolicy, prompt_ids: tuple[int, ...], tokens: list[int], logprobs: list[float], seconds: float
-) -> Completion:
+def _answer(policy: LocalPolicy, tokens: list[int], logprobs: list[float], seconds: float) -> Answer:
     """An answer up to its first end token; what was drawn after that, before the row was dropped, is nothing."""
-    limit, ends = len(tokens), policy.ends
-    length = next((n for n, token in enumerate(tokens, 1) if token in ends), limit)
-    tokens = tokens[:length]
-    # A single token is a whole answer, with no room to say that it ends.
-    finish: Literal["stop", "length"] = "stop" if tokens[-1] in ends or limit == 1 else "length"
-    text = policy.decode(tokens)
-    return Completion(
-        text=text,
-        prompt_ids=prompt_ids,
-        token_ids=tuple(tokens),
-        logprobs=tuple(logprobs[:length]),
-        finish=finish,
-        seconds=seconds,
-        version=policy.version,
-        pieces=policy.spell(tokens, text),
-    )
+    ends = policy.ends
+    length = next((n for n, token in enumerate(tokens, 1) if token in ends), len(tokens))
+    return Answer(tuple(tokens[:length]), tuple(logprobs[:length]), policy.version, seconds)

@@ -7,6 +7,8 @@ there. The names of weights in saved files, which are as good as documented, are
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -92,6 +94,22 @@ def recomputable_layers(model: nn.Module) -> list[Any]:
 def has_adapter(model: nn.Module) -> bool:
     """Whether a model came with an adapter in its layers, as transformers loads the folder of a saved adapter."""
     return any(isinstance(module, BaseTunerLayer) for module in model.modules())
+
+
+@contextmanager
+def adapters_off(model: nn.Module) -> Iterator[None]:
+    """Within it a model computes without its adapters; whether these learn stays, which PEFT's own switch would change.
+
+    FSDP asks for that when it first gathers a parameter, and never again.
+    """
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    for layer in layers:
+        layer._disable_adapters = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._disable_adapters = False
 
 
 class LowRank(NamedTuple):

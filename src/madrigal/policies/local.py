@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -28,6 +30,7 @@ from madrigal.policies.token_pieces import TokenPieces
 from madrigal.settings import PolicyConfig
 from madrigal.types import ConfigError, EngineError, Messages
 
+R = TypeVar("R")
 SWITCHING = RLock()  # held by whoever switches adapters where several threads may read with one model
 STARTER = "starter:"
 EXPECTED = (
@@ -43,7 +46,7 @@ class LocalPolicy:
         name: how logs and checkpoints call it.
         model: the whole model; for an adapter, the PEFT model that also holds its siblings.
         adapter: PEFT's name of this policy's adapter, "" for a whole model.
-        version: updates that the weights have seen.
+        version: counts updates and all else that gave it other weights; it never goes back.
         config: the settings that it was loaded by.
     """
 
@@ -135,6 +138,11 @@ class LocalPolicy:
 
     def save(self, folder: Path) -> None:
         """Writes weights and tokenizer so that plain transformers or PEFT can load them."""
+        self.save_weights(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def save_weights(self, folder: Path) -> None:
+        """Writes the weights alone, with their configuration."""
         if self.adapter:
             self.model.save_pretrained(folder, selected_adapters=[self.adapter])
             nested = folder / self.adapter
@@ -144,7 +152,15 @@ class LocalPolicy:
                 nested.rmdir()
         else:
             self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+
+
+def map_policies(fn: Callable[[LocalPolicy], R], policies: Sequence[LocalPolicy], *, in_turn: bool = False) -> list[R]:
+    """fn of every policy: side by side on a CPU where no two share a model, else, or if asked, one after the other."""
+    apart = all(one.model is not other.model for one, other in combinations(policies, 2))
+    if len(policies) > 1 and apart and not in_turn and all(policy.device.type == "cpu" for policy in policies):
+        with ThreadPoolExecutor(len(policies)) as pool:
+            return list(pool.map(fn, policies))
+    return list(map(fn, policies))
 
 
 def twin_of(policy: LocalPolicy) -> LocalPolicy:

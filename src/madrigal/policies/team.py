@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import TypeVar
 
-from madrigal.policies.generate import SAMPLING_TOKENS, generate
+from madrigal.policies.engines.asking import ask
+from madrigal.policies.engines.engine import Engine, Request, completion_of
+from madrigal.policies.engines.local import LocalEngine
+from madrigal.policies.generate import SAMPLING_TOKENS
 from madrigal.policies.local import LocalPolicy
 from madrigal.rollouts.play import Generate, GenerationRequest
 from madrigal.settings import Sampling
-from madrigal.types import AgentId, Completion, ConfigError, Turn
-
-R = TypeVar("R")
+from madrigal.types import AgentId, Completion, ConfigError, Messages, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +61,34 @@ class Team:
         """Whether a turn is a policy's own, to learn from."""
         return self.policy_of(turn.agent, turn.round) is policy
 
-    def speaker(self, sampling: Sampling, token_budget: int = SAMPLING_TOKENS) -> Generate:
-        """Answers any mix of agents' requests with one batched call per policy (two where some are greedy).
+    def speaker(
+        self,
+        sampling: Sampling,
+        token_budget: int = SAMPLING_TOKENS,
+        engines: Mapping[str, Engine] = {},
+    ) -> Generate:
+        """Answers any mix of agents' requests with one call per engine, which batches what one policy is asked.
 
         Args:
-            token_budget: of such a call; what is more goes in several batches.
+            token_budget: of one batch that a policy answers in this process; what is more goes in several.
+            engines: of the policies that do not answer in this process, by name; several may share one.
         """
+        policies = {policy.name: policy for policy in self.policies}
+        local = LocalEngine(policies, token_budget)
+
+        engine_of: dict[str, Engine] = {name: engines.get(name, local) for name in policies}
 
         def speak(requests: Sequence[GenerationRequest]) -> list[Completion]:
-            speakers = [self.policy_of(request.agent, request.round) for request in requests]
-            policies = list({policy.name: policy for policy in speakers}.values())
-            places = {p.name: [n for n, speaker in enumerate(speakers) if speaker is p] for p in policies}
-
-            def answer(policy: LocalPolicy) -> list[Completion]:
-                return _answers(policy, [requests[n] for n in places[policy.name]], sampling, token_budget)
-
-            completions = [Completion("")] * len(requests)
-            for policy, answers in zip(policies, map_policies(answer, policies), strict=True):
-                for n, completion in zip(places[policy.name], answers, strict=True):
-                    completions[n] = completion
-            return completions
+            encoded: dict[tuple[str, Messages], tuple[int, ...]] = {}
+            wanted = []
+            for request in requests:
+                policy = self.policy_of(request.agent, request.round)
+                key = policy.name, request.prompt
+                encoded[key] = encoded[key] if key in encoded else policy.encode(request.prompt)
+                drawn = replace(sampling, greedy=sampling.greedy or request.greedy)
+                wanted.append(Request(policy.name, encoded[key], request.seed, drawn))
+            answers = ask(wanted, policies, engine_of)
+            return [completion_of(policies[one.policy], one, each) for one, each in zip(wanted, answers, strict=True)]
 
         return speak
 
@@ -97,31 +104,6 @@ class Team:
             written.append({a: {"policy": p.name, "folder": places[a, p.name]} for a, p in seats.items()})
         record = {"seats": written[0], "shared": self.shared, **({"later": written[1:]} if self.later else {})}
         (folder / "team.json").write_text(json.dumps(record, indent=2) + "\n")
-
-
-def _answers(
-    policy: LocalPolicy, requests: Sequence[GenerationRequest], sampling: Sampling, token_budget: int
-) -> list[Completion]:
-    """One policy's answers in order: those that are sampled in one batch, those that are greedy in another."""
-    completions = [Completion("")] * len(requests)
-    for greedy in (False, True):
-        places = [n for n, request in enumerate(requests) if request.greedy == greedy]
-        if places:
-            prompts, seeds = [requests[n].prompt for n in places], [requests[n].seed for n in places]
-            how = replace(sampling, greedy=sampling.greedy or greedy)
-            answers = generate(policy, prompts, seeds, how, token_budget)
-            for n, completion in zip(places, answers, strict=True):
-                completions[n] = completion
-    return completions
-
-
-def map_policies(fn: Callable[[LocalPolicy], R], policies: Sequence[LocalPolicy], *, in_turn: bool = False) -> list[R]:
-    """fn of every policy: side by side on a CPU where no two share a model, else, or if asked, one after the other."""
-    apart = all(one.model is not other.model for one, other in combinations(policies, 2))
-    if len(policies) > 1 and apart and not in_turn and all(policy.device.type == "cpu" for policy in policies):
-        with ThreadPoolExecutor(len(policies)) as pool:
-            return list(pool.map(fn, policies))
-    return list(map(fn, policies))
 
 
 def folder_of(agent: AgentId, round: int) -> str:

@@ -68,7 +68,9 @@ def require_trust(run: Experiment, name: str, settings: Collection[str], where: 
     if run.task in (CustomTask(name), CustomTask(absolute(name))):
         typed.add("--task.path")
     if str(where) != name or name not in RECIPES:
-        check_trust(run.task, where, run.records.trackers, typed)
+        if any(flag.endswith(".engine.url") for flag in typed):
+            typed.add("--team.policy.engine.url")
+        check_trust(run.task, where, run.records.trackers, typed, run.team.servers)
         if run.cluster.address not in ("", "local") and "--cluster.address" not in typed:
             raise ConfigError(
                 f"{where} asks to send data, weights and code to the cluster at {run.cluster.address}; name it with "

@@ -45,6 +45,9 @@ MEANINGS: dict[str, Meaning] = {
     "update/*/logprob_mismatch": Meaning(
         "Sampler mismatch", "nats per token", "Log-probs at sampling against those at training; should be near 0."
     ),
+    "update/*/logprob_mismatch_max": Meaning("Largest sampler mismatch", "nats", "The same, of the worst token."),
+    "update/*/importance_weight": Meaning("Importance weight", "", "Learner over sampler, mean over tokens."),
+    "update/*/importance_capped": Meaning("Capped weights", "share", "Tokens whose importance weight is at the cap."),
     "update/*/lr": Meaning("Learning rate"),
     "group/zero_advantage_fraction": Meaning(
         "Equal answers", "share", "Answers with advantage 0: nothing is learned from them."
@@ -59,6 +62,7 @@ MEANINGS: dict[str, Meaning] = {
 }
 # These say again what others say, or change little: they stand apart.
 MINOR = {"tokens_per_second", "seconds", "tokens", "episodes"}
+MINOR |= {"update/*/logprob_mismatch_max", "update/*/importance_capped"}
 MINOR |= {"update/*/lr", "update/*/sequences", "update/*/tokens", "agent/*/seconds"}
 SCHEME = "component/scheme/*"
 

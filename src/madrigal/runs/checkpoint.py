@@ -1,7 +1,8 @@
 """Checkpoints of a whole team, complete or absent.
 
 A checkpoint is a folder `step-N` with one file per learner, `state.json`, and `manifest.json` with the sha256 of every
-file. It is written under another name, flushed to the disk, and renamed.
+file. It is written under another name, flushed to the disk, and renamed. A learner on several ranks has a folder of its
+name beside its file, to which each rank wrote its share of the tensors; read, it is the state that one process writes.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from madrigal.runs.files import flush, read_object, remedy, remove_folder
 from madrigal.types import ConfigError, TrainingError
 
 _NAME = re.compile(r"step-(0|[1-9][0-9]{0,14})")
+SHARDS = "shards"  # in a learner's state: a function that has all ranks write their tensors into a folder
 Learners = dict[str, dict[str, Any]]
 Checkpoint = tuple[Learners, dict[str, Any]]
 
@@ -44,21 +46,24 @@ def save_checkpoint(
             shutil.rmtree(left)
         draft.mkdir(parents=True)
         for name, learner in learners.items():
-            torch.save(learner, draft / f"{name}.pt")
+            torch.save({key: value for key, value in learner.items() if key != SHARDS}, draft / f"{name}.pt")
+            if SHARDS in learner:
+                learner[SHARDS](draft / name)
         (draft / "state.json").write_text(json.dumps({**state, "step": step}))
-        sums = {file.name: sha256_of(file) for file in sorted(draft.iterdir())}
+        sums = {name: sha256_of(draft / name) for name in sorted(_files(draft))}
         (draft / "manifest.json").write_text(json.dumps(sums, indent=2))
-        for file in draft.iterdir():
-            flush(file)
+        for path in draft.rglob("*"):
+            flush(path)
         remove_folder(final)
         draft.rename(final)
         flush(folder)
-    except (OSError, RuntimeError) as error:
-        # torch reports a failed write as RuntimeError.
+    except (OSError, RuntimeError, TrainingError) as error:
+        # torch reports a failed write as RuntimeError; ranks theirs as TrainingError, with what to do about it.
         shutil.rmtree(draft, ignore_errors=True)
         before = checkpoints(folder)
         last = f"{before[-1][1].name} is whole" if before else "there is no checkpoint yet"
-        raise TrainingError(f"checkpoint {final} could not be written ({error}); {remedy(error)}: {last}") from error
+        what = f"({error})" if isinstance(error, TrainingError) else f"({error}); {remedy(error)}"
+        raise TrainingError(f"checkpoint {final} could not be written {what}: {last}") from error
     newest = checkpoints(folder)[-keep:]
     kept = {number for number, _ in newest} | {_needed(path) for _, path in newest if state.get("best")}
     for number, old in checkpoints(folder):
@@ -131,17 +136,31 @@ def _check_files(path: Path) -> None:
         sums = read_object(path / "manifest.json")
     except ConfigError as error:
         raise _damaged(path, "expected a manifest.json, found none that can be read") from error
-    files = {file.name for file in path.iterdir()} - {"manifest.json"}
+    files = _files(path) - {"manifest.json"}
     if "state.json" not in sums or files - sums.keys():
         raise _damaged(path, "expected a manifest.json that names every file, state.json among them")
     for name, expected in sums.items():
-        if name not in files or not (path / name).is_file() or sha256_of(path / name) != expected:
+        try:
+            same = name in files and sha256_of(path / name) == expected
+        except OSError:  # a folder, or nothing that may be read
+            same = False
+        if not same:
             raise _damaged(path, f"{name} is missing, truncated or changed (its sha256 is not the manifest's)")
 
 
+def _files(path: Path) -> set[str]:
+    """The names of all files in a checkpoint, from its folder on."""
+    return {file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir()}
+
+
 def _load(file: Path) -> dict[str, Any]:
+    shards = file.with_suffix("")
     try:
         learner = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        if shards.is_dir():
+            from madrigal.runs.shards import merged, read_shards  # most runs have none
+
+            learner = merged(learner, read_shards(shards))
     except (OSError, EOFError, RuntimeError, ValueError, LookupError, AttributeError, pickle.UnpicklingError) as error:
         raise _damaged(file.parent, f"{file.name} is no file of torch.save that holds weights alone") from error
     if not isinstance(learner, dict):

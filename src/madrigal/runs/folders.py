@@ -79,7 +79,7 @@ def held(folder: Path, *, resume: bool = False, overwrite: bool = False, beside:
     Raises:
         ConfigError: if another process writes there, or the folder is not empty and neither of these was chosen.
     """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    made = [path for path in (folder, *folder.parents) if not _exists(path)]
     lock = None
     try:
         with postponed():
@@ -94,14 +94,16 @@ def held(folder: Path, *, resume: bool = False, overwrite: bool = False, beside:
         try:
             yield place
         finally:
-            place.leave()
+            with contextlib.suppress(OSError):  # gone or read-only, as whatever ended the run says
+                place.leave()
     finally:
         if lock is not None:
             # Who has opened this file meanwhile sees that it is no longer the one of that name, and opens the next.
-            (folder / LOCK).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                (folder / LOCK).unlink()
             os.close(lock)
         for path in made:
-            with contextlib.suppress(OSError):  # it is not empty
+            with contextlib.suppress(OSError, ValueError):  # it is not empty, or no folder can have that name
                 path.rmdir()
 
 
@@ -157,6 +159,13 @@ def _newest_run(runs: Path, name: str) -> str:
 def is_free(folder: Path) -> bool:
     """Whether nothing lies there; a lock that was left by a kill is nothing."""
     return not folder.exists() or (folder.is_dir() and not _names(folder))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long: told when the folder is made
+        return False
 
 
 def _names(folder: Path) -> frozenset[str]:

@@ -112,8 +112,7 @@ class RunLog:
 
         Args:
             extended: the run had ended here and now goes on; its last evaluation becomes one in between.
-            within: the run itself goes back, or has had its warm start, and does not make what came before step 0
-                again.
+            within: there is a checkpoint of this step, so that what came before step 0 is not made again.
         """
         if not (step or within):
             (self.folder / WARM).unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 import madrigal
 from madrigal.runs.files import read_object, write_whole
@@ -38,6 +39,7 @@ def session(step: int, device: torch.device, changes: Mapping[str, Any]) -> dict
             "cores": os.cpu_count(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "python": platform.python_version(),
+            **({"ranks": dist.get_world_size()} if dist.is_initialized() else {}),
             **{name: version(name) for name in LIBRARIES},
         },
         "changes": dict(changes),

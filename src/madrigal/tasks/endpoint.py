@@ -1,4 +1,4 @@
-"""Posts JSON to an HTTP endpoint and returns its answer, within a total time and a largest size.
+"""Exchanges JSON with an HTTP endpoint, within a total time and a largest size.
 
 A timeout of a socket bounds each silence only; a server that sends one byte now and then would hold its client for
 ever, and one that never stops would fill the memory. Here the whole exchange is bounded, the name look-up included.
@@ -10,13 +10,15 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any
 from urllib.error import URLError
 from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
 
 CHUNK = 1 << 16
+TRIES = 8  # of an endpoint that fails one time in five, one request in 400,000 has no answer
+PATIENCE = 3  # times what one try may take, after which no further one is made
 
 
 class EndpointError(Exception):
@@ -25,6 +27,25 @@ class EndpointError(Exception):
 
 class TooLateError(EndpointError):
     """The whole answer was not there in time."""
+
+
+def tries(seconds: float, pause: Callable[[float], None] = time.sleep) -> Iterator[int]:
+    """Says before each try how many have failed, up to `TRIES`; waits 1, 2, 3, ... seconds before each but the first.
+
+    >>> list(tries(60.0, pause=lambda seconds: None))
+    [0, 1, 2, 3, 4, 5, 6, 7]
+
+    Args:
+        seconds: what one try may take; an endpoint that is silent is not asked for longer than three times that.
+        pause: waits that many seconds.
+    """
+    began = time.monotonic()
+    for failed in range(TRIES):
+        if failed:
+            if time.monotonic() - began >= PATIENCE * seconds:
+                return
+            pause(float(failed))
+        yield failed
 
 
 def post_json(
@@ -47,6 +68,17 @@ def post_json(
         EndpointError: if there is no whole answer within these bounds.
     """
     request = Request(url, json.dumps(body).encode(), {"Content-Type": "application/json", **headers}, method="POST")
+    return _bounded(request, seconds, largest, proxies)
+
+
+def get_json(
+    url: str, *, seconds: float, largest: int, headers: Mapping[str, str] = {}, proxies: bool = True
+) -> tuple[int, bytes]:
+    """The same of a GET."""
+    return _bounded(Request(url, headers=dict(headers), method="GET"), seconds, largest, proxies)
+
+
+def _bounded(request: Request, seconds: float, largest: int, proxies: bool) -> tuple[int, bytes]:
     answer: Future[tuple[int, bytes]] = Future()
 
     def exchange() -> None:
@@ -88,4 +120,6 @@ def _exchange(opener: OpenerDirector, request: Request, seconds: float, largest:
                 raise EndpointError(f"more than {largest} bytes came back")
             if time.monotonic() > deadline:
                 raise TimeoutError
+        if response.length:  # `read1` takes the end of a connection for the end of the answer
+            raise http.client.IncompleteRead(bytes(content), response.length)
         return response.status, bytes(content)

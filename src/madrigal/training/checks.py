@@ -8,6 +8,7 @@ from typing import Any
 
 from madrigal.algorithms.catalog import AlgorithmConfig
 from madrigal.config import Experiment
+from madrigal.policies.engines.opening import check_engines
 from madrigal.policies.local import resolve_model
 from madrigal.policies.team import Team
 from madrigal.rollouts.branching import check_branching
@@ -129,6 +130,17 @@ def check_training(run: Experiment, task: Task[Any]) -> None:
             "sampling.greedy: training needs answers that differ, the most likely words are always the same; leave it "
             "off, or set steps to 0 to evaluate only"
         )
+
+
+def check_engines_of(run: Experiment, task: Task[Any]) -> None:
+    """Looks at the engines of all seats: are they there, and do they take models, adapters and sampling.
+
+    Raises:
+        ConfigError, EngineError: one line each.
+    """
+    team = run.team
+    chosen = [team.policy] if team.shared else [team.seats.get(agent, team.policy) for agent in task.agents]
+    check_engines(chosen, run.sampling)
 
 
 def check_topology(topology: TopologyConfig, task: Task[Any]) -> None:

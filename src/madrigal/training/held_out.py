@@ -16,7 +16,7 @@ from madrigal.rollouts.task import Task
 from madrigal.runs.provenance import read_about
 from madrigal.runs.records import Record, transcript
 from madrigal.tasks.trust import check_trust
-from madrigal.training.checks import check_prompts, open_checked_task
+from madrigal.training.checks import check_engines_of, check_prompts, open_checked_task
 from madrigal.training.fingerprints import differences, fingerprints
 from madrigal.training.teams import (
     check_saved,
@@ -100,6 +100,7 @@ def evaluate_experiment(
     """Evaluates the models that an experiment starts from, on its task or on a given one."""
     use_threads(run.threads)
     with open_checked_task(run, task) as checked:
+        check_engines_of(run, checked)
         (watch or NullCallback()).stage("loading the team")
         return _evaluated(make_team(run.team, checked.agents, run.seed, run.memory), run, checked)
 
@@ -125,7 +126,7 @@ def evaluate_run(
     """
     run = read_experiment(folder)
     if not trust:
-        check_trust(run.task, folder)
+        check_trust(run.task, folder, servers=run.team.servers)
     if step is None:
         check_saved(folder, run)
     use_threads(run.threads)
@@ -133,6 +134,7 @@ def evaluate_run(
     with open_checked_task(run, task) as checked:
         for notice in notices(folder, run, checked, step):
             watch.stage(notice)
+        check_engines_of(run, checked)
         watch.stage("loading the team")
         return _evaluated(team_of_run(folder, run, checked.agents, step), run, checked)
 

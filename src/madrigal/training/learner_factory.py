@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -20,17 +20,21 @@ from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Task
-from madrigal.settings import PolicyConfig, TeamConfig
+from madrigal.settings import PolicyConfig
 from madrigal.types import Completion, ConfigError, Example, Turn
+
+if TYPE_CHECKING:
+    from madrigal.learning.ranks import Ranks
 
 NOBODY = CriticNeed("own", "turn")  # what nobody is asked, where an algorithm learns without critics
 
 
-def make_learning(run: Experiment, team: Team, *, in_turn: bool = False) -> Learners:
+def make_learning(run: Experiment, team: Team, *, in_turn: bool = False, ranks: Ranks | None = None) -> Learners:
     """Every learner of a run, each with its own optimizer; nobody learns in a run without steps.
 
     Args:
         in_turn: let policies learn one after the other.
+        ranks: processes over which each policy's learner is sharded; critics stay in this one.
 
     Raises:
         ConfigError, EngineError: if there is no such critic as is asked for.
@@ -38,7 +42,7 @@ def make_learning(run: Experiment, team: Team, *, in_turn: bool = False) -> Lear
     needs, algorithm = run.algorithm.needs, run.algorithm
     return Learners(
         team,
-        make_learners(run, team) if run.trains else {},
+        make_learners(run, team, ranks) if run.trains else {},
         make_critics(run, team),
         algorithm.loss,
         reads_reference=needs.reference == "credit" and run.steps > 0,
@@ -47,9 +51,19 @@ def make_learning(run: Experiment, team: Team, *, in_turn: bool = False) -> Lear
     )
 
 
-def make_learners(run: Experiment, team: Team) -> dict[str, Learner]:
+def make_learners(run: Experiment, team: Team, ranks: Ranks | None = None) -> dict[str, Any]:
     """One learner per trainable policy."""
-    return {policy.name: make_learner(run, policy) for policy in team.trainable}
+    if ranks is None:
+        return {policy.name: make_learner(run, policy) for policy in team.trainable}
+    from madrigal.learning.sharded import ShardedLearner  # torch's sharding takes a moment to import
+
+    reference: Any = run.algorithm.needs.reference if run.steps else ""
+    return {
+        policy.name: ShardedLearner(
+            policy, policy.config, run.optimizer, run.sampling, ranks, reference=reference, clip=run.algorithm.clip
+        )
+        for policy in team.trainable
+    }
 
 
 def make_learner(run: Experiment, policy: LocalPolicy) -> Learner:
@@ -71,10 +85,10 @@ def make_critics(run: Experiment, team: Team) -> Critics:
         return Critics(NOBODY, {}, team, {})
     central = {CENTRAL: team.trainable}
     judged = central if need.sees == "joint" else {f"critic-{policy.name}": (policy,) for policy in team.trainable}
-    bases = {_key(_config_of(run.team, team, p)): p.model for p in team.trainable if p.adapter}
+    bases = {_key(policy.config): policy.model for policy in team.trainable if policy.adapter}
     learners, same_vocabulary = dict[str, CriticLearner](), {}
     for name, policies in judged.items():
-        config = _critic_config(run, _config_of(run.team, team, policies[0]))
+        config = _critic_config(run, policies[0].config)
         base = bases.get(_key(config)) if config.lora.rank else None
         learners[name] = make_critic(run, name, config, policies[0].device, need, base)
         critic = learners[name].critic
@@ -121,13 +135,6 @@ def check_histories(run: Experiment, task: Task[Any], critics: Critics, examples
             if name in critics.learners:
                 history, _ = critics.shown(name, turn, turns, task.agents)
                 critics.check_length(name, len(history) + room, example.id, turn.round)
-
-
-def _config_of(config: TeamConfig, team: Team, policy: LocalPolicy) -> PolicyConfig:
-    """The settings that a policy was loaded by."""
-    seated = [(agent, one) for seats in (team.seats, *team.later) for agent, one in seats.items()]
-    agent = next(agent for agent, one in seated if one is policy)
-    return config.policy if config.shared else config.seats.get(agent, config.policy)
 
 
 def _critic_config(run: Experiment, judged: PolicyConfig) -> PolicyConfig:

@@ -22,7 +22,7 @@ from madrigal.policies.team import Team
 from madrigal.rollouts.task import Task
 from madrigal.runs.checkpoint import check_finite, checkpoints, load_checkpoint, save_checkpoint
 from madrigal.runs.files import remedy, remove_folder, write_whole
-from madrigal.runs.folders import Held
+from madrigal.runs.folders import EXPERIMENT, Held
 from madrigal.runs.log import STEPS, RunLog, read_steps
 from madrigal.runs.provenance import read_about, session, write_about
 from madrigal.tasks.trust import check_trust
@@ -62,6 +62,7 @@ class Checkpointer:
         self.warmed = False
         self.saved_time = time.monotonic()
         if self.saved is not None:
+            read_about(place.folder)
             for flaw in RunLog(place.folder).check(self.saved.step):
                 watch.stage(flaw)
 
@@ -85,7 +86,7 @@ class Checkpointer:
         self._begin_session(first, changes)
         # What was measured on the test split with the best weights is no point on the way of a longer run.
         extended = self.saved is not None and self.saved.extended and not validates(self.run)
-        log.rewind(first, extended=extended, within=self.warmed)
+        log.rewind(first, extended=extended, within=self.saved_at >= 0)
         self.alarms = self._alarms()
         self.saved_time = time.monotonic()
         return memory, first
@@ -121,12 +122,13 @@ class Checkpointer:
         about = read_about(folder) if self.saved is not None else {}
         sessions = [*about.get("sessions", []), session(step, pick_device(self.run.team.device), changes)]
         write_about(folder, about | {"sessions": sessions, "fingerprints": self.fingerprints})
-        write_whole(folder / "experiment.json", to_json(self.run))
+        write_whole(folder / EXPERIMENT, to_json(self.run))
 
     def missing_evaluation(self, first: int) -> str:
         """The evaluation that a run has to make before its next step; "" where it was made."""
         if first == 0 and not self.warmed:
-            return "before"
+            # A checkpoint of step 0, of a first validation or a signal, keeps what was filed before it.
+            return "" if self.saved_at == 0 and "before" in self.log.evaluations() else "before"
         if first == 0:
             return "warm" if self.run.steps and "warm" not in self.log.evaluations() else ""
         due = is_due(first, self.run.evaluation.every) and first < self.run.steps and not validates(self.run)
@@ -144,10 +146,12 @@ class Checkpointer:
         Before the warm start has ended there is none to write: what breaks off in it begins it again.
 
         Raises:
-            TrainingError: if the disk is full or not writable, or a weight is not a finite number.
+            TrainingError: if the disk is full or not writable, the folder is gone, or a weight is not a finite number.
         """
         if step == self.saved_at or self.lacks_warm_start:
             return
+        if not (self.place.folder / EXPERIMENT).is_file():
+            raise TrainingError(f"the run folder {self.place.folder} is gone: what was trained is lost; start it again")
         self.log.flush()
         pool = {POOL: self.partners.state()} if self.run.team.partners.share else {}
         state = state_of(self.run, memory, self.best, self.step_backs, self.fingerprints, warmed=self.warmed)

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import ceil
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 
@@ -34,6 +34,9 @@ from madrigal.training.teams import make_policy, open_rollout_workers, pick_devi
 from madrigal.training.workers import RolloutWorker, Workers
 from madrigal.types import AgentId, ConfigError, Group
 
+if TYPE_CHECKING:
+    from madrigal.learning.ranks import Ranks
+
 Tell = Callable[[str], None]
 Play = Callable[[int, Generate], list[Group[Any]]]
 
@@ -43,10 +46,13 @@ class Site(Protocol):
 
     Attributes:
         lanes: shares of what is played that go side by side.
+        planned: whether the plan of memory is of this site; it knows nothing of ranks.
     """
 
     @property
     def lanes(self) -> int: ...
+    @property
+    def planned(self) -> bool: ...
 
     def learning(self, run: Experiment, team: Team, *, in_turn: bool) -> Learners:
         """Everything that learns (`training.learner_factory.make_learning`)."""
@@ -60,13 +66,23 @@ class Site(Protocol):
         """The groups of any step, in order; `play` makes them with who is to speak."""
 
 
+@dataclass(frozen=True, slots=True)
 class OneProcess:
-    """This process does it all."""
+    """This process does it all, but for what other ranks hold of its learners.
 
-    lanes = 1
+    Attributes:
+        ranks: processes over which learners are sharded.
+    """
+
+    ranks: Ranks | None = None
+    lanes: ClassVar[int] = 1
+
+    @property
+    def planned(self) -> bool:
+        return self.ranks is None
 
     def learning(self, run: Experiment, team: Team, *, in_turn: bool) -> Learners:
-        return make_learning(run, team, in_turn=in_turn)
+        return make_learning(run, team, in_turn=in_turn, ranks=self.ranks)
 
     def rollout_workers(
         self, run: Experiment, task: Task[Any], team: Team, budget: int
@@ -78,18 +94,25 @@ class OneProcess:
 
 
 @contextmanager
-def open_site(run: Experiment, task: Task[Any], name: str, tell: Tell) -> Iterator[Site]:
+def open_site(run: Experiment, task: Task[Any], name: str, tell: Tell, ranks: Ranks | None = None) -> Iterator[Site]:
     """The site that the settings name, for as long as the context lasts.
 
     Args:
         name: of the run, which is no other's on a cluster.
         tell: is told when a part was lost and came back.
+        ranks: processes over which learners are sharded.
 
     Raises:
         ConfigError: in one line, before any weight is loaded, if the cluster cannot be joined or has not what is asked.
     """
+    if ranks is not None:
+        if run.cluster.address:
+            raise ConfigError(
+                "--cluster: learners are sharded over the ranks of torchrun or live on a cluster; not both"
+            )
+        ranks.place(pick_device(run.team.device))
     if not run.cluster.address:
-        yield OneProcess()
+        yield OneProcess(ranks)
         return
     learners = check_cluster(run, task)
     with ray_cluster(run.cluster, name, learners, __version__) as host:
@@ -127,6 +150,8 @@ class ClusterSite:
         workers: those that answer and judge, once they are open.
         learners: by name.
     """
+
+    planned = True
 
     def __init__(self, host: Host, run: Experiment, task: Task[Any], tell: Tell) -> None:
         self.host, self.tell, self.config = host, tell, run.cluster

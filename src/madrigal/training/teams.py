@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from madrigal.config import Experiment
 from madrigal.learning.fluency import FluencyReader, load_fluency
+from madrigal.policies.engines.opening import open_engines
 from madrigal.policies.generate import SAMPLING_TOKENS
 from madrigal.policies.internals import plain_model
 from madrigal.policies.local import LocalPolicy, load_policy, load_saved_adapter
@@ -239,7 +240,7 @@ def check_saved(folder: Path, run: Experiment, otherwise: str = "") -> None:
         ConfigError: saying how to finish it.
     """
     if run.trains and not (folder / "team").is_dir():
-        again = with_trust_flag(f"madrigal train {folder} --resume", run.task, run.records.trackers)
+        again = with_trust_flag(f"madrigal train {folder} --resume", run.task, run.records.trackers, run.team.servers)
         if newest_checkpoint(folder / "checkpoints"):
             otherwise = f", or make one of the newest checkpoint: madrigal export {folder}{otherwise}"
         raise ConfigError(f"run {folder}: there is no saved team yet; finish it with: {again}{otherwise}")
@@ -314,5 +315,6 @@ def open_rollout_workers(
     """
     if token_budget is None:
         token_budget = sampling_budget(run, team)
-    with ThreadPoolExecutor(os.cpu_count() or 1) as judges:
-        yield team.speaker(run.sampling, token_budget), judge_in_threads(task, judges)
+    engines = open_engines(team.policies, run.optimizer.mismatch_tolerance)
+    with engines as by_name, ThreadPoolExecutor(os.cpu_count() or 1) as judges:
+        yield team.speaker(run.sampling, token_budget, by_name), judge_in_threads(task, judges)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from madrigal.algorithms import reported
 from madrigal.config import Experiment, with_absolute_places
@@ -27,7 +27,7 @@ from madrigal.runs.records import step_record, transcripts
 from madrigal.runs.signals import Stop, StoppedError, stop_on_signals
 from madrigal.runs.trackers import make_tracker
 from madrigal.tasks.splits import Validated
-from madrigal.training.checks import check_prompts, open_checked_task, validates
+from madrigal.training.checks import check_engines_of, check_prompts, open_checked_task, validates
 from madrigal.training.demonstrations import Demonstration, check_lengths, read_demonstrations
 from madrigal.training.held_out import Callback, NullCallback, evaluate_on, held_out
 from madrigal.training.learner_factory import check_histories
@@ -37,6 +37,9 @@ from madrigal.training.site import Site, open_site
 from madrigal.training.teams import make_fluency, make_team, reads_fluency, use_threads
 from madrigal.training.warm import row_in_words, warm_start
 from madrigal.types import Completion, Example, Group, Point
+
+if TYPE_CHECKING:
+    from madrigal.learning.ranks import Ranks
 
 
 def train_experiment(
@@ -70,16 +73,25 @@ def train_experiment(
 
 
 def training_loop(
-    task: Task[Any], run: Experiment, place: Held, *, watch: Callback | None = None, stop: Stop | None = None
+    task: Task[Any],
+    run: Experiment,
+    place: Held,
+    *,
+    watch: Callback | None = None,
+    stop: Stop | None = None,
+    ranks: Ranks | None = None,
 ) -> int:
     """Trains in a folder that is held, on a task that is open. Every step is four verbs: play, credit, update, sync.
+
+    Args:
+        ranks: processes over which learners are sharded, of which this one is the first.
 
     Returns:
         0 when all steps were made, else what `stop` said: the signal that ended the run early.
     """
     watch, run = watch or NullCallback(), with_absolute_places(run)
     use_threads(run.threads)
-    with open_site(run, task, place.folder.name, watch.stage) as site:
+    with open_site(run, task, place.folder.name, watch.stage, ranks) as site:
         return _train(task, run, place, site, watch, stop)
 
 
@@ -92,10 +104,11 @@ def _train(task: Task[Any], run: Experiment, place: Held, site: Site, watch: Cal
     validation = held_out(run, task, "validation") if validates(run) else ()
     played = [*validation, *held_out(run, task)]
     plan = make_plan(run, task, examples, played)
-    if warning := check_plan(plan):
+    if site.planned and (warning := check_plan(plan)):
         watch.stage(warning)
     watch.stage(plan.summary)
     give_back(at_once=plan.batches.give_back)
+    check_engines_of(run, task)
     watch.stage("loading the team")
     team = make_team(run.team, task.agents, run.seed)
     check_prompts(run, task, team, [*examples, *played])
@@ -109,10 +122,11 @@ def _train(task: Task[Any], run: Experiment, place: Held, site: Site, watch: Cal
     paid = fluency if run.reward.fluency and run.trains else None
     log = RunLog(place.folder, trackers, run.records.transcripts)
     partners = Partners(run.team.partners, team.seats, run.sampling, plan.batches.sampling)
-    memory, step = checkpointer.restore(log, learning, partners)  # only now: what cannot be loaded leaves no run behind
     signals, ended = stop_on_signals() if stop is None else nullcontext(stop), False
     workers = site.rollout_workers(run, task, team, plan.batches.sampling)
     with workers as (speak, judge), signals as interrupted:
+        # Only now: what cannot be loaded or started leaves no run behind.
+        memory, step = checkpointer.restore(log, learning, partners)
         stoppable = _until(interrupted, speak)
         evaluate = _Evaluator(run, task, stoppable, judge, log, watch, place, fluency, site.lanes)
         plays = site.played(
@@ -145,7 +159,8 @@ def _train(task: Task[Any], run: Experiment, place: Held, site: Site, watch: Cal
                     stages, memory = run.algorithm.credit(groups, memory)
                     rate = run.optimizer.scale(step, run.steps) * checkpointer.rate
                     updates = learning.update(groups, stages, rate)
-                # sync: the site has given the new weights to who speaks with them, and `logprob_mismatch` proves it.
+                # sync: who speaks with copies of the weights is handed the new ones, by the site or when it is asked
+                # next; `logprob_mismatch` proves that it speaks with them.
                 record = step_record(step, time.perf_counter() - began, groups, stages, updates)
                 record |= reported(run.algorithm, memory)
                 record |= {"step_backs": checkpointer.step_backs} if checkpointer.step_backs else {}

@@ -13,6 +13,7 @@ import pytest
 
 from madrigal.tasks.coding.config import ExpertConfig
 from madrigal.tasks.coding.expert import Edits, consult, open_expert, read_edits
+from madrigal.tasks.endpoint import TRIES
 from madrigal.types import ConfigError, EngineError
 
 GOOD = '{"aux": "square it", "main": "no change needed"}'
@@ -45,10 +46,10 @@ def test_tries_that_fail_are_counted(replies: tuple[str | None, ...], failed: in
     assert "The problem." in script.questions[0] and "def f(): {}" in script.questions[0]
 
 
-def test_three_failures_give_empty_edits_that_say_so() -> None:
-    script = Script("no", "{", None)
+def test_failures_alone_give_empty_edits_that_say_so() -> None:
+    script = Script("no", "{", *[None] * (TRIES - 2))
     edits = consult(script, "p", "c", script.pauses.append)
-    assert edits == Edits("", "", 3, False, "the expert m did not answer: no answer within 60 seconds")
+    assert edits == Edits("", "", TRIES, False, "the expert m did not answer: no answer within 60 seconds")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         for byte in body[:20] if self.drops else []:
             self.wfile.write(bytes([byte]))
-            time.sleep(0.02)
+            time.sleep(0.3)
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
@@ -121,7 +122,7 @@ def test_over_http_a_refusal_is_counted_and_the_key_is_not_told(
     monkeypatch.setattr(Handler, "status", 401)
     edits = open_expert(endpoint, at_once)("p", "c")
     assert (edits.failed, edits.answered, edits.reason) == (
-        3,
+        TRIES,
         False,
         "the expert m did not answer: status 401",
     )
@@ -175,11 +176,11 @@ def test_answers_in_drops_or_without_end_are_failed_tries(
 ) -> None:
     monkeypatch.setattr(Handler, "drops", True)
     monkeypatch.setattr("madrigal.tasks.coding.expert.SECONDS", 0.05)
-    monkeypatch.setattr("madrigal.tasks.coding.expert.TRIES", 1)
+    monkeypatch.setattr("madrigal.tasks.endpoint.TRIES", 1)
     began = time.monotonic()
     edits = open_expert(endpoint, at_once)("p", "c")
     assert (edits.answered, edits.reason) == (False, "the expert m did not answer: no answer within 0.05 seconds")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 4  # the drops take 6
     monkeypatch.setattr(Handler, "drops", False)
     monkeypatch.setattr(Handler, "bodies", [b"x" * 2000])
     monkeypatch.setattr("madrigal.tasks.coding.expert.SECONDS", 5.0)

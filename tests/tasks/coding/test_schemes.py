@@ -186,7 +186,7 @@ DOUBLINGS = {"or", "format", "if", "min", "str"}
 def test_no_answer_stops_the_reader(kind: str) -> None:
     started = time.process_time()
     score_pair(PROBLEM, AUX, SLOW[kind], Passes())
-    bound = 0.2 if kind in DOUBLINGS else 1.0  # each took from seconds to for ever
+    bound = 2.0 if kind in DOUBLINGS else 5.0  # of what took from 20 seconds to for ever
     assert time.process_time() - started < bound
 
 

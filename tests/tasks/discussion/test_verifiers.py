@@ -156,7 +156,7 @@ def test_many_ask_at_once_and_one_is_served_at_a_time() -> None:
             thread.start()
         for thread in asking:
             thread.join()
-    assert found == {n: [n / 10] for n in range(8)}
+    assert found == {n: (n / 10,) for n in range(8)}
     assert most == [1]
 
 
@@ -173,10 +173,10 @@ def test_a_server_that_is_gone_is_an_error() -> None:
         pass
     pauses: list[float] = []
     with pytest.raises(
-        RewardError, match=r"could not be asked \(ConnectionRefusedError\).*start one with: madrigal ver.*3 tries"
+        RewardError, match=r"could not be asked \(ConnectionRefusedError\).*start one with: madrigal ver.*8 tries"
     ):
         HttpVerifier(url, pause=pauses.append)(ASKED, ANSWERS)
-    assert pauses == [1.0, 2.0]
+    assert pauses == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
 
 
 @contextmanager
@@ -244,16 +244,16 @@ def test_failures_are_errors_and_never_zeros(reply: bytes | None, complaint: str
 @pytest.mark.parametrize("failure", [b"", with_body(b"{", "500 Oops"), with_body(b"[" * 5000), with_body(b"<html>")])
 def test_a_failure_that_passes_is_not_told(failure: bytes) -> None:
     with answering(failure, failure, with_body(b'{"scores": [0.5]}')) as url:
-        assert HttpVerifier(url, pause=lambda seconds: None)(ASKED, ["x"]) == [0.5]
+        assert HttpVerifier(url, pause=lambda seconds: None)(ASKED, ["x"]) == (0.5,)
 
 
 def test_a_reply_in_drops_ends_in_time() -> None:
-    """Each byte comes soon after the last, the whole would take 2 s."""
-    with answering(with_body(b" " * 100 + b"1"), pause=0.02) as url:
+    """Each byte comes before a silence would be too long, the whole would take 100 s."""
+    with answering(with_body(b" " * 2000 + b"1"), pause=0.05) as url:
         began = time.monotonic()
         with pytest.raises(RewardError, match=r"no answer within 0\.1 seconds"):
             HttpVerifier(url, seconds=0.1, pause=lambda seconds: None)(ASKED, ["x"])
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize("score", [True, None, "1", -0.1, 1.1, 10**400, float("nan"), float("inf")])
@@ -264,7 +264,7 @@ def test_what_is_no_score(score: Any) -> None:
 
 def post(url: str, body: bytes, path: str = "/predict", method: str = "POST", **headers: str) -> tuple[int, Any]:
     host, port = check_url(url)
-    connection = http.client.HTTPConnection(host, port, timeout=5)
+    connection = http.client.HTTPConnection(host, port, timeout=60)
     sent = {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
     connection.request(method, path, body, sent)
     response = connection.getresponse()
@@ -355,7 +355,7 @@ def test_clients_that_send_in_drops_are_few_and_soon_gone(monkeypatch: pytest.Mo
         slow = [socket.create_connection(check_url(url)) for _ in range(2)]
         for client in slow:
             client.sendall(b"POST /predict HT")
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while status_of(url) != 200:
             for client in slow:
                 with contextlib.suppress(OSError):

@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from madrigal.tasks.coding.config import ExpertConfig
-from madrigal.tasks.endpoint import EndpointError, post_json
+from madrigal.tasks.endpoint import EndpointError, post_json, tries
 from madrigal.types import ConfigError, EngineError
 
 MAX_TOKENS = 2048  # the authors' configuration, as are the two numbers below
 TEMPERATURE = 0.3
-TRIES = 3
 SECONDS = 60.0  # for one whole answer
 LARGEST = 1 << 20  # bytes of an answer
 ENDPOINT = "https://api.openai.com/v1"  # where neither the settings nor OPENAI_BASE_URL name one
@@ -64,26 +63,24 @@ Ask = Callable[[str], str]
 
 
 def consult(ask: Ask, problem: str, code: str, pause: Callable[[float], None] = time.sleep) -> Edits:
-    """Asks for edits, up to three times; where no reply can be read they are empty, and say so.
+    """Asks for edits, again where no reply can be read; where none can at all they are empty, and say so.
 
     >>> consult(lambda question: '{"aux": "no change needed", "main": "sort first"}', "...", "...").main
     'sort first'
 
     Args:
         ask: sends one question and returns the reply; raises EngineError where there is none.
-        pause: waits that many seconds before the next try: 1, then 2.
+        pause: waits that many seconds before the next try; see `tries`.
     """
-    reason = ""
-    for failed in range(TRIES):
-        if failed:
-            pause(float(failed))
+    reason, failed = "", 0
+    for failed in tries(SECONDS, pause):
         try:
             aux, main = read_edits(ask(QUESTION.format(problem=problem.strip(), code=code)))
         except EngineError as error:
             reason = str(error)
             continue
         return Edits(aux, main, failed, reason=reason)
-    return Edits(failed=TRIES, answered=False, reason=reason)
+    return Edits(failed=failed + 1, answered=False, reason=reason)
 
 
 def read_edits(reply: str) -> tuple[str, str]:

@@ -218,6 +218,7 @@ class DebateTask:
         after = DebateState(state.example, (*state.rounds, Round(answers, results, scores)))
         flaws = [flaw_of(a, r, self.config.least_words) for a, r in zip(answers, results, strict=True)]
         right = [result == truth for result in results]
+        served = self.config.verifier.kind in ("learned", "http")
         return Step(
             after,
             dict(zip(self.agents, scores, strict=True)),
@@ -228,6 +229,7 @@ class DebateTask:
                 "return_percent": 100 * outcome(results, truth),
                 "score": 100 * fmean(scores),
                 "flawed": 100 * fmean(flaw != "" for flaw in flaws),
+                **({"verifier_failed_tries": float(scores.failed_tries)} if served else {}),
                 **discussion_metrics([finished.results for finished in after.rounds], truth, self.horizon),
             },
             details={

@@ -30,6 +30,12 @@ class Question:
     choices: tuple[str, ...] = ()
 
 
+class Scores(tuple[float, ...]):
+    """Scores of answers, and how many tries to get them from a server gave nothing."""
+
+    failed_tries: int = 0
+
+
 class Verifier(Protocol):
     """Says for each of several answers to one question how probably it is right."""
 
@@ -42,7 +48,7 @@ class Verifier(Protocol):
         ...
 
 
-def verified(verifier: Verifier, question: Question, answers: Sequence[str]) -> tuple[float, ...]:
+def verified(verifier: Verifier, question: Question, answers: Sequence[str]) -> Scores:
     """The scores of a verifier that keeps its promises.
 
     Raises:
@@ -56,7 +62,9 @@ def verified(verifier: Verifier, question: Question, answers: Sequence[str]) -> 
         # Compared, not converted: an integer of 400 digits is no float.
         if not (number and 0 <= score <= 1):
             raise RewardError(f"verifier: expected scores from 0 to 1, got {repr(score)[:40]}; it gives probabilities")
-    return tuple(float(score) for score in scores)
+    kept = Scores(float(score) for score in scores)
+    kept.failed_tries = scores.failed_tries if isinstance(scores, Scores) else 0
+    return kept
 
 
 def exact(question: Question, answers: Sequence[str]) -> list[float]:

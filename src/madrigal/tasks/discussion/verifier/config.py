@@ -22,7 +22,8 @@ class VerifierConfig:
             its own; "http" asks a server that runs already (`madrigal verifier serve`).
         model: the folder of the learned verifier.
         url: of the running server, on this machine; a remote one is reached through a tunnel.
-        seconds: how long one request may take as a whole; a request that fails is made three times.
+        seconds: how long one request may take as a whole; a request that fails is made again, eight times in all.
+            A silent server is not asked for longer than three times as long.
     """
 
     kind: Literal["exact", "symbolic", "learned", "http"] = "exact"

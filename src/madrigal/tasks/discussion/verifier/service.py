@@ -2,7 +2,7 @@
 
     POST /predict    {"question": "...", "answers": ["...", ...], "choices": [...]}    ->    {"scores": [0.93, ...]}
 
-Every failure of a server is an error, after three tries where another try may help: a server that is gone must not look
+Every failure of a server is an error, after several tries where another may help: a server that is gone must not look
 like an answer that is wrong.
 """
 
@@ -21,14 +21,13 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any
 
-from madrigal.tasks.discussion.verifier import Question, Verifier, exact
+from madrigal.tasks.discussion.verifier import Question, Scores, Verifier, exact
 from madrigal.tasks.discussion.verifier.config import VerifierConfig, check_url
 from madrigal.tasks.discussion.verifier.symbolic import SECONDS, Symbolic
-from madrigal.tasks.endpoint import EndpointError, TooLateError, post_json
+from madrigal.tasks.endpoint import EndpointError, TooLateError, post_json, tries
 from madrigal.types import ConfigError, EngineError, RewardError
 
 LARGEST = 1 << 20  # bytes of a reply
-TRIES = 3
 START_SECONDS = 300.0  # until a large model is loaded
 STOP_SECONDS = 10.0
 SERVE = ("-c", "from madrigal.cli import main; main()", "verifier", "serve")
@@ -123,7 +122,7 @@ class HttpVerifier:
     Attributes:
         url: like http://127.0.0.1:8501.
         seconds: how long one try may take as a whole.
-        pause: waits that many seconds before the next try: 1, then 2.
+        pause: waits that many seconds before the next try; see `tries`.
     """
 
     url: str
@@ -137,17 +136,18 @@ class HttpVerifier:
             RewardError: if the server cannot be reached in time, refuses, or answers anything but one list of scores.
         """
         body = {"question": question.text, "answers": list(answers), "choices": list(question.choices)}
-        reason = ""
-        for failed in range(TRIES):
-            if failed:
-                self.pause(float(failed))
+        reason, failed = "", 0
+        for failed in tries(self.seconds, self.pause):
             try:
-                return self._scores(body)
+                scores = Scores(self._scores(body))
             except _RetryError as error:
                 reason = str(error)
-        raise RewardError(f"verifier at {self.url}: {reason} ({TRIES} tries)")
+                continue
+            scores.failed_tries = failed
+            return scores
+        raise RewardError(f"verifier at {self.url}: {reason} ({failed + 1} tries)")
 
-    def _scores(self, body: dict[str, Any]) -> Sequence[float]:
+    def _scores(self, body: dict[str, Any]) -> Sequence[Any]:
         host, port = check_url(self.url)
         place = f"[{host}]" if ":" in host else host
         try:

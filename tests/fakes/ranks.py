@@ -1,0 +1,67 @@
+"""Learners on several ranks: this process is rank 0, the others are spawned."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from madrigal.learning.ranks import Ranks, joined, serve_rank
+from madrigal.types import EngineError
+
+
+def spawned(rank: int, count: int, address: str) -> BaseProcess:
+    child = multiprocessing.get_context("spawn").Process(target=_serve, args=(rank, count, address), daemon=True)
+    child.start()
+    return child
+
+
+def _serve(rank: int, count: int, address: str) -> None:
+    raise SystemExit(serve_rank(rank, count, address))
+
+
+@contextmanager
+def group(folder: Path, count: int) -> Iterator[Ranks]:
+    """`count` ranks on this processor, all of which have ended well when the context is left."""
+    address = f"file://{folder}/meeting-{count}"
+    children = [spawned(rank, count, address) for rank in range(1, count)]
+    with joined(0, count, address) as ranks:
+        ranks.place(torch.device("cpu"))
+        yield ranks
+    for child in children:
+        child.join(30)
+        assert child.exitcode == 0
+
+
+# What ranks are told to do; each is called as (ranks, own, *args).
+
+
+def refuse_on(ranks: Ranks, own: Any, rank: int) -> str:
+    """One rank cannot do what it is told."""
+    if ranks.rank == rank:
+        raise EngineError("no such model here")
+    return f"done by {ranks.rank}"
+
+
+def seen(ranks: Ranks, own: Any, value: Any) -> list[Any]:
+    """What every rank was given."""
+    return ranks.gathered((ranks.rank, own, value))
+
+
+def end_at_once(ranks: Ranks, own: Any, which: Sequence[int]) -> list[Any]:
+    """As a kill does."""
+    if ranks.rank in which:
+        os._exit(9)
+    return ranks.gathered(ranks.rank)
+
+
+def lead_and_end(count: int, address: str) -> None:
+    """Rank 0 of a process of its own, which is killed in the middle of a call."""
+    with joined(0, count, address) as ranks:
+        ranks.call(end_at_once, [0])
