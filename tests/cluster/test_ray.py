@@ -67,25 +67,32 @@ def assert_same(folders: tuple[Path, Path]) -> None:
 
 
 class Kills(NullCallback):
-    """A watcher that kills the process of an object right after a step, while the next one is played."""
+    """A watcher that ends the process of a worker after the first step, and the node of a learner after the second."""
 
-    def __init__(self, begun: list[RayRemote], *names: str) -> None:
-        self.begun, self.names, self.told = begun, names, list[str]()
+    def __init__(self, begun: list[RayRemote], nodes: Any) -> None:
+        self.begun, self.nodes, self.told = begun, nodes, list[str]()
 
     def stage(self, name: str) -> None:
         self.told.append(name)
 
     def step(self, record: dict[str, Any]) -> None:
-        if record["step"] < len(self.names):
-            name = self.names[record["step"]]
-            os.kill([one for one in self.begun if one.name == name and not one.ended][-1].pid, signal.SIGKILL)
+        living = {one.name: one.pid for one in self.begun if not one.ended}
+        if record["step"] == 0:
+            os.kill(living["rollout worker 1"], signal.SIGKILL)
+        if record["step"] == 1:
+            raylet = int(Path(f"/proc/{living['ann']}/stat").read_text().rpartition(")")[2].split()[1])
+            pids = {node: node.all_processes["raylet"][0].process.pid for node in self.nodes.worker_nodes}
+            self.nodes.remove_node(next(node for node, pid in pids.items() if pid == raylet), allow_graceful=False)
 
 
-def test_magrpo_goes_on_where_worker_and_learner_are_killed(make: Make, warm: list[RayRemote], tmp_path: Path) -> None:
+def test_magrpo_goes_on_where_a_worker_is_killed_and_a_node_is_lost(
+    make: Make, warm: list[RayRemote], nodes: Any, tmp_path: Path
+) -> None:
     run = make(GroupRelative(width=3, kl=0.01), steps=3, records=RecordsConfig(checkpoint_every=2))
-    kills = Kills(warm, "rollout worker 1", "ann")
-    assert_same(both(run, tmp_path, kills))
-    assert sum("was lost (Actor" in line for line in kills.told) == 2
+    kills = Kills(warm, nodes)
+    assert_same(both(run, tmp_path, kills, seats={"ann": ClusterSeat("place")}))
+    lost = [line.partition(" was lost (")[0] for line in kills.told if " was lost (" in line]
+    assert {"note: rollout worker 1", "note: the learner of ann"} <= set(lost)
 
 
 def test_critics_of_mappo(make: Make, warm: list[RayRemote], tmp_path: Path) -> None:
@@ -124,19 +131,3 @@ def test_what_the_cluster_has_not_is_refused_in_one_line(make: Make, nodes: Any)
     with RayHost(nodes.ray).named("odd"):
         assert "a run of the name odd is on this cluster already" in refusal(address=config.address, open=True)
     assert "has madrigal" in refusal(address="auto", open=True, version="9.9")
-
-
-def test_a_node_is_lost_with_all_that_is_on_it(make: Make, warm: list[RayRemote], nodes: Any, tmp_path: Path) -> None:
-    class Unplugs(NullCallback):
-        """A watcher that ends the node of a learner after the first step."""
-
-        def step(self, record: dict[str, Any]) -> None:
-            if record["step"] == 0:
-                learner = next(one for one in warm if one.name == "ann")
-                raylet = int(Path(f"/proc/{learner.pid}/stat").read_text().rpartition(")")[2].split()[1])
-                processes = {node: node.all_processes["raylet"][0].process.pid for node in nodes.worker_nodes}
-                nodes.remove_node(next(n for n, pid in processes.items() if pid == raylet), allow_graceful=False)
-
-    run = make(GroupRelative(width=3), steps=3)
-    assert_same(both(run, tmp_path, Unplugs(), seats={"ann": ClusterSeat("place")}))
-    assert [one.name for one in warm].count("ann") >= 2  # more, if Ray seats it on the dying node again
