@@ -454,7 +454,7 @@ def steady(home: Path, options: argparse.Namespace) -> bool:
             fail(name, code, home)
         gauged = read_lines(rows)
         first, last = gauged[1], gauged[-1]  # caches and the first snapshots are there after two tenths
-        growth = {key: round(100 * (last[key] / max(1, first[key]) - 1), 2) for key in first if key != "step"}
+        growth = {key: round(100 * (last[key] - first[key]) / max(1, first[key]), 2) for key in first if key != "step"}
         print(json.dumps({"run": name, "first": first, "last": last, "growth_percent": growth}), flush=True)
         right &= max(growth.values()) <= 2
     return right
