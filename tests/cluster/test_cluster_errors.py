@@ -18,7 +18,7 @@ from fakes.hosts import InProcess, in_process
 from madrigal.cluster.ray import LOOPBACK, _imported
 from madrigal.commands.overrides import with_settings
 from madrigal.config import Experiment, to_json
-from madrigal.settings import ClusterConfig, ClusterSeat, PartnerConfig
+from madrigal.settings import ClusterConfig, ClusterSeat, EngineConfig, PartnerConfig
 from madrigal.training.checks import open_checked_task
 from madrigal.training.site import open_site
 from madrigal.types import ConfigError
@@ -67,6 +67,9 @@ def test_settings_that_cannot_work(sums: Experiment, monkeypatch: pytest.MonkeyP
         clipped = replace(sums, algorithm=replace(sums.algorithm, clip=0.2))
         older = replace(clipped, team=replace(clipped.team, partners=PartnerConfig(share=0.5)))
         assert "older selves does not run ahead" in refused(older, address="local", staleness=1)
+        copies = replace(clipped.team.policy, engine=EngineConfig("vllm"))
+        held = replace(clipped, team=replace(clipped.team, policy=copies))
+        assert "engines that hold copies refuse" in refused(held, address="local", staleness=1)
 
 
 def test_a_file_may_not_name_a_cluster_in_silence(sums: Experiment, tmp_path: Path, capsys: Screen) -> None:

@@ -138,6 +138,11 @@ def check_cluster(run: Experiment, task: Task[Any]) -> int:
                 "cluster.staleness: answers of older weights need a loss with a clipped ratio to their log-probs; set "
                 "algorithm.clip, 0.2 say, or leave staleness at 0"
             )
+        if any(policy.engine.kind != "local" for policy in (run.team.policy, *run.team.seats.values())):
+            raise ConfigError(
+                "cluster.staleness: play that runs ahead needs older weights again, which engines that hold copies "
+                "refuse; leave staleness at 0, or take --engine local"
+            )
         if run.team.partners.share:
             raise ConfigError("cluster.staleness: play with older selves does not run ahead; leave staleness at 0")
     return len(names) if run.trains else 0
