@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 for name, value in {**environment(), "OMP_NUM_THREADS": "1"}.items():
     os.environ.setdefault(name, value)
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in what they start in the background
+# Shells ignore these in what they start in the background, or with nohup.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 CHECKED = (
     "madrigal.maths.advantages",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,12 +22,13 @@ from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own
+from madrigal.rollouts.play import Generate, GenerationRequest
 from madrigal.rollouts.topology import Parallel, Sequential
 from madrigal.settings import EvaluationConfig, Lora, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.games.rules import PLAYERS
 from madrigal.training import teams
 from madrigal.training.held_out import evaluate_run
-from madrigal.types import Completion, Messages
+from madrigal.types import Completion
 
 HOSTILE = "[/bold]\x1b[2J\u202e"
 
@@ -85,12 +86,21 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
         mirrored.update(id(policy) for policy in team.policies if place.parent.name == "mirrored")
         return team
 
-    def say(policy: LocalPolicy, prompts: Sequence[Messages], seeds: Sequence[int], *_: object) -> list[Completion]:
-        pairs = zip(prompts, seeds, strict=True)
-        return [relay.answer(policy.name, p[-1].content, seed, mirrored=id(policy) in mirrored) for p, seed in pairs]
+    def say(policy: LocalPolicy, request: GenerationRequest) -> Completion:
+        content, seed = request.prompt[-1].content, request.seed
+        return relay.answer(policy.name, content, seed, mirrored=id(policy) in mirrored)
 
     monkeypatch.setattr(teams, "load_saved_team", noted)
-    monkeypatch.setattr("madrigal.policies.team.generate", say)
+    speaks(monkeypatch, say)
+
+
+def speaks(monkeypatch: pytest.MonkeyPatch, say: Callable[[LocalPolicy, GenerationRequest], Completion]) -> None:
+    """Every team answers by a function."""
+
+    def speaker(team: Team, *_: object) -> Generate:
+        return lambda requests: [say(team.policy_of(one.agent, one.round), one) for one in requests]
+
+    monkeypatch.setattr(Team, "speaker", speaker)
 
 
 def printed(capsys: Screen, *arguments: str) -> list[str]:
@@ -198,8 +208,7 @@ def test_two_runs_of_a_game_play_each_other(
     kuhn = recipe("kuhn").task
     for name in ("a", "b"):
         make_run(name, replace(experiment(model_folder), task=kuhn, topology=Parallel()), model_folder, *PLAYERS)
-    passing = lambda policy, prompts, *_: [Completion("1", token_ids=(1,)) for _ in prompts]  # noqa: E731
-    monkeypatch.setattr("madrigal.policies.team.generate", passing)
+    speaks(monkeypatch, lambda policy, request: Completion("1", token_ids=(1,)))
     lines = printed(capsys, "runs/a", "runs/b")
     assert "Exploitability: 1.000 chips a hand; 100 % of its answers are legal." in lines
 

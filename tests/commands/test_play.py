@@ -313,7 +313,7 @@ def test_ctrl_c_while_models_speak(capsys: Screen, settings: list[str], monkeypa
     def interrupt(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("madrigal.policies.team.generate", interrupt)
+    monkeypatch.setattr("madrigal.policies.engines.local.sample", interrupt)
     assert cli.run(["play", "talk.py:task", *settings]) == 130
     captured = capsys.readouterr()
     assert captured.out.endswith("\nNo episode was finished.\n") and not captured.err

@@ -34,7 +34,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Experiment]:
     """What would have been trained, by commands that stop where training begins."""
     found: list[Experiment] = []
 
-    def stop(task: Any, run: Experiment, place: Held, *, quiet: bool) -> int:
+    def stop(task: Any, run: Experiment, place: Held, *, quiet: bool, ranks: None) -> int:
         found.append(run)
         return 0
 

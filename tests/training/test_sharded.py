@@ -164,7 +164,8 @@ def refused(learner: ShardedLearner, samples: list[Sample]) -> None:
     spoiled = [replace(sample, advantage=float("nan")) for sample in samples]
     with pytest.raises(TrainingError, match=r"policy ann: the loss is nan .*\(0 of 1 optimizer steps were made\)"):
         learner.update([spoiled], MAGRPO.loss, sampled=False)
-    said = replace(samples[0].turn.completion, logprobs=(-9.0,) * len(samples[0].turn.completion.token_ids))
+    count, version = len(samples[0].turn.completion.token_ids), learner.policy.version
+    said = replace(samples[0].turn.completion, logprobs=(-9.0,) * count, version=version)
     stale = [replace(samples[0], turn=replace(samples[0].turn, completion=said))]
     with pytest.raises(TrainingError, match="the sampler does not hold the trained weights"):
         learner.update([stale], MAGRPO.loss)
