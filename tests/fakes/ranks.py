@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -37,6 +37,21 @@ def group(folder: Path, count: int) -> Iterator[Ranks]:
     for child in children:
         child.join(30)
         assert child.exitcode == 0
+
+
+def alone(function: Callable[..., Any], folder: Path, *args: Any) -> Any:
+    """What a function returns in a process of its own, as rank 0 has one: torch's groups end with their process."""
+    file = folder / f"{function.__name__}.pt"
+    child = multiprocessing.get_context("spawn").Process(target=_write, args=(file, function, folder, *args))
+    child.start()
+    child.join(170)
+    assert child.exitcode == 0
+    return torch.load(file, weights_only=False)
+
+
+def _write(file: Path, function: Callable[..., Any], *args: Any) -> None:
+    torch.set_num_threads(1)
+    torch.save(function(*args), file)
 
 
 # What ranks are told to do; each is called as (ranks, own, *args).

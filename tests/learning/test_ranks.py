@@ -5,17 +5,22 @@ from __future__ import annotations
 import multiprocessing
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from fakes.ranks import end_at_once, group, lead_and_end, refuse_on, seen, spawned
+from fakes.ranks import alone, end_at_once, group, lead_and_end, refuse_on, seen, spawned
 from madrigal.learning.ranks import Ranks, joined
 from madrigal.types import ConfigError, EngineError, TrainingError
 
 
 def test_two_ranks_do_what_they_are_told_until_one_of_them_ends(tmp_path: Path) -> None:
-    address = f"file://{tmp_path}/meeting"
+    alone(told_until_one_ends, tmp_path)
+
+
+def told_until_one_ends(folder: Path) -> None:
+    address = f"file://{folder}/meeting"
     child = spawned(1, 2, address)
     with joined(0, 2, address) as ranks:
         ranks.place(torch.device("cpu"))
@@ -43,8 +48,12 @@ def test_a_rank_ends_when_rank_0_is_killed(tmp_path: Path) -> None:
 
 
 def test_one_rank_is_a_group_too(tmp_path: Path) -> None:
-    with group(tmp_path, 1) as ranks:
-        assert ranks.call(seen, 5, own=6) == [(0, 6, 5)]
+    assert alone(told_one, tmp_path) == [(0, 6, 5)]
+
+
+def told_one(folder: Path) -> Any:
+    with group(folder, 1) as ranks:
+        return ranks.call(seen, 5, own=6)
 
 
 def test_each_rank_needs_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

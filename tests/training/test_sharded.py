@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from fakes import runs, tiny
-from fakes.ranks import group
+from fakes.ranks import alone, group
 from fakes.tiny import answers, samples_of
 from madrigal.algorithms.group import MAGRPO
 from madrigal.config import Experiment, to_json
@@ -72,12 +72,11 @@ class Learned:
     reference: list[tuple[float, ...]]
 
 
-@pytest.fixture(scope="module")
-def policies(model_folder: Path) -> dict[str, tuple[LocalPolicy, list[Sample]]]:
-    """Before anything is learned; the samples are the same for one process and for ranks."""
+def policies_of(model: Path) -> dict[str, tuple[LocalPolicy, list[Sample]]]:
+    """Before anything is learned; the samples are the same in every process."""
     made = {}
     for name, case in CASES.items():
-        policy = tiny.load(model_folder, lora=Lora(rank=case.lora), dtype=case.dtype)
+        policy = tiny.load(model, lora=Lora(rank=case.lora), dtype=case.dtype)
         made[name] = policy, samples_of(answers(policy, SAMPLING))[: case.rows]
     return made
 
@@ -126,33 +125,31 @@ def one(run: Experiment, folder: Path) -> Path:
     return runs.trained(run, folder / "one")
 
 
+def on_ranks(folder: Path, count: int, model: Path, run: Experiment, one: Path) -> dict[str, Learned]:
+    """All cases on some ranks; whole runs on 2 ranks, in the same folder."""
+    learned = {}
+    with group(folder, count) as ranks:
+        for name, (policy, samples) in policies_of(model).items():
+            case = CASES[name]
+            learner = sharded(model, policy, case, ranks)
+            learned[name] = learn(learner, case, samples, folder / f"{name}-{count}")
+        if count == 2:
+            refused(learner, samples)
+            train(run, folder / "two", ranks)
+            shutil.copytree(one, folder / "from-one")
+            train(replace(run, steps=5), folder / "from-one", ranks, resume=True)
+    return learned
+
+
 @pytest.fixture(scope="module")
-def found(
-    model_folder: Path,
-    policies: dict[str, tuple[LocalPolicy, list[Sample]]],
-    folder: Path,
-    run: Experiment,
-    one: Path,
-) -> Iterator[Found]:
-    """All cases on 1 and 2 ranks, and by a `Learner` (0 ranks); whole runs on 2 ranks, in the same folder."""
+def found(model_folder: Path, folder: Path, run: Experiment, one: Path) -> Found:
+    """All cases on 1 and 2 ranks, and by a `Learner` (0 ranks)."""
     learned: dict[tuple[str, int], Learned] = {}
     for count in (1, 2):
-        with group(folder, count) as ranks:
-            for name, case in CASES.items():
-                policy, samples = policies[name]
-                mirror = tiny.load(model_folder, lora=Lora(rank=case.lora), dtype=case.dtype)
-                with torch.no_grad():
-                    for own, other in zip(mirror.parameters().values(), policy.parameters().values(), strict=True):
-                        own.copy_(other)
-                learner = sharded(model_folder, mirror, case, ranks)
-                learned[name, count] = learn(learner, case, samples, folder / f"{name}-{count}")
-            if count == 2:
-                refused(learner, samples)
-                train(run, folder / "two", ranks)
-                shutil.copytree(one, folder / "from-one")
-                train(replace(run, steps=5), folder / "from-one", ranks, resume=True)
-    for name, case in CASES.items():
-        policy, samples = policies[name]
+        rows = alone(on_ranks, folder, count, model_folder, run, one)
+        learned |= {(name, count): row for name, row in rows.items()}
+    for name, (policy, samples) in policies_of(model_folder).items():
+        case = CASES[name]
         learner_ = Learner(policy, case.settings, SAMPLING, reference="loss" if case.kl else "")
         learned[name, 0] = learn(learner_, case, samples, folder / f"{name}-0")
     return learned
