@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fakes.hosts import InProcess, in_process, losing
+from fakes.hosts import TASK, InProcess, in_process, losing
 from fakes.runs import assert_equal, numbers, tiny_run, trained, weights
 from madrigal.algorithms.actor_critic import MAPPO
 from madrigal.algorithms.group import GroupRelative
@@ -21,19 +21,6 @@ from madrigal.settings import ClusterConfig, Lora, OptimizerConfig, RecordsConfi
 from madrigal.training.train import train_experiment
 from madrigal.types import Completion, EngineError, Sample, TrainingError, Turn
 
-TASK = """
-from madrigal.rollouts.task import SingleRound
-from madrigal.types import Example
-
-def reward(example, said):
-    text = said["ann"] + said["bob"]
-    return 2 * sum(ord(c) % 2 for c in text) / max(1, len(text))
-
-words = ["a", "bb", "ccc", "dddd", "eeeee", "ffffff"]
-train, test = (tuple(Example(f"{split}-{n}", {"word": w}) for n, w in enumerate(words)) for split in ("train", "test"))
-task = SingleRound("odd", ("ann", "bob"), train, test, lambda example, agent: f"{agent}, {example.data['word']}!",
-                   reward, best_return=2.0)
-"""
 ALGORITHM = GroupRelative(width=3, kl=0.01)
 Run = Callable[..., Path]
 

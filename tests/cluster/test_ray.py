@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from fakes.hosts import TASK
 from fakes.runs import assert_equal, numbers, tiny_run, trained, weights
 from madrigal import __version__
 from madrigal.algorithms.actor_critic import MAPPO
@@ -25,19 +26,6 @@ from madrigal.training.held_out import NullCallback
 from madrigal.training.train import train_experiment
 from madrigal.types import ConfigError
 
-TASK = """
-from madrigal.rollouts.task import SingleRound
-from madrigal.types import Example
-
-def reward(example, said):
-    text = said["ann"] + said["bob"]
-    return 2 * sum(ord(c) % 2 for c in text) / max(1, len(text))
-
-words = ["a", "bb", "ccc", "dddd", "eeeee", "ffffff"]
-train, test = (tuple(Example(f"{split}-{n}", {"word": w}) for n, w in enumerate(words)) for split in ("train", "test"))
-task = SingleRound("odd", ("ann", "bob"), train, test, lambda example, agent: f"{agent}, {example.data['word']}!",
-                   reward, best_return=2.0)
-"""
 Make = Callable[..., Experiment]
 
 

@@ -15,6 +15,21 @@ from madrigal.cluster.host import LostError, Place
 
 LOADING = Lock()  # transformers loads one model at a time in a process
 
+# An own task of two agents, for a file that workers open.
+TASK = """
+from madrigal.rollouts.task import SingleRound
+from madrigal.types import Example
+
+def reward(example, said):
+    text = said["ann"] + said["bob"]
+    return 2 * sum(ord(c) % 2 for c in text) / max(1, len(text))
+
+words = ["a", "bb", "ccc", "dddd", "eeeee", "ffffff"]
+train, test = (tuple(Example(f"{split}-{n}", {"word": w}) for n, w in enumerate(words)) for split in ("train", "test"))
+task = SingleRound("odd", ("ann", "bob"), train, test, lambda example, agent: f"{agent}, {example.data['word']}!",
+                   reward, best_return=2.0)
+"""
+
 
 @dataclass
 class Here:

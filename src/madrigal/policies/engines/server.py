@@ -17,7 +17,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
@@ -77,10 +77,7 @@ class Client:
             EngineError: if the server refuses, or all tries fail.
         """
         reason = ""
-        for failed in range(TRIES):
-            if failed:
-                self.retries += 1
-                self.pause(PAUSE * 2 ** (failed - 1))
+        for _ in self.tries():
             try:
                 return read(self._exchange(path, body))
             except _RetryError as error:
@@ -88,6 +85,14 @@ class Client:
             except ValueError as error:
                 reason = f"expected {error}"
         raise EngineError(f"{self.config.name}: {reason} ({TRIES} tries)")
+
+    def tries(self) -> Iterator[int]:
+        """Says before each try how many have failed; counts and waits before each but the first."""
+        for failed in range(TRIES):
+            if failed:
+                self.retries += 1
+                self.pause(PAUSE * 2 ** (failed - 1))
+            yield failed
 
     def _exchange(self, path: str, body: Mapping[str, Any] | None) -> Any:
         status, content = self.exchange(path, body)
@@ -238,10 +243,7 @@ class ServerEngine(CopyingEngine):
         Raises:
             EngineError: if it is refused, or all tries fail; with the setting that is missing.
         """
-        for failed in range(TRIES):
-            if failed:
-                self.client.retries += 1
-                self.client.pause(PAUSE * 2 ** (failed - 1))
+        for failed in self.client.tries():
             try:
                 status, content = self.client.exchange(path, body)
             except _RetryError as error:
