@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from fakes.tiny import CPU, answers, same, samples_of, weights
 from madrigal.algorithms.group import MAGRPO, GroupRelative
 from madrigal.learning.learner import Learner
 from madrigal.maths.batch import Batch, PolicyOutput, make_batch
-from madrigal.maths.losses import TokenLogprobs, entropy
+from madrigal.maths.logprobs import OutputLogprobs, TokenLogprobs
+from madrigal.maths.losses import entropy
 from madrigal.maths.sampling import filtered_logits
 from madrigal.policies import forward
 from madrigal.policies.local import LocalPolicy
@@ -118,6 +119,25 @@ def test_chosen_logprobs_and_entropies_are_those_of_a_log_softmax(size: int, cut
     (expected * slopes).sum().backward()
     torch.testing.assert_close(ours.grad, plain.grad, atol=1e-6, rtol=1e-5)
     assert not entropies.requires_grad
+
+
+@pytest.mark.parametrize("rows", [1, 40, 150])
+@pytest.mark.parametrize("sampling", [PLAIN, replace(PLAIN, temperature=0.7), replace(PLAIN, top_k=20, top_p=0.9)])
+def test_logprobs_from_hidden_states_are_those_of_their_logits(rows: int, sampling: Sampling) -> None:
+    """And so are the slopes of states and weights, whatever number of rows is worked on at a time."""
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(90, 12), torch.randn(3000, 12)
+    chosen, slopes = torch.randint(3000, (90,)), torch.randn(90)
+
+    def slope(of: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> list[Tensor]:
+        inputs = [part.clone().requires_grad_() for part in (hidden, weight)]
+        logprobs, entropies = of(*inputs)
+        (logprobs * slopes).sum().backward()
+        return [logprobs.detach(), entropies.detach(), *(part.grad for part in inputs)]
+
+    found = slope(lambda h, w: OutputLogprobs.apply(h, w, chosen, sampling, rows))
+    expected = slope(lambda h, w: TokenLogprobs.apply(filtered_logits(h @ w.t(), sampling, keep=chosen), chosen))
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("budget", [1, 60, 150])

@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from statistics import fmean
 
 import torch
@@ -21,7 +20,6 @@ from torch import Tensor
 from madrigal.learning.learner import read_each
 from madrigal.maths.batch import Batch, scattered
 from madrigal.policies.forward import hidden_before_actions, sampled_logprobs
-from madrigal.policies.internals import output_logits
 from madrigal.policies.local import SWITCHING, LocalPolicy, load_policy
 from madrigal.settings import OptimizerConfig, PolicyConfig, Sampling
 from madrigal.types import Completion
@@ -61,7 +59,7 @@ class FluencyReader:
         actions = batch.actions[batch.mask]
         with self.policy.reference() if self.policy.adapter else nullcontext(self.policy.model) as model:
             hidden = hidden_before_actions(model, batch)
-            logprobs, _ = sampled_logprobs(partial(output_logits, model), hidden, actions, Sampling())
+            logprobs, _ = sampled_logprobs(model, hidden, actions, Sampling())
         return scattered(batch.mask, logprobs)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from statistics import fmean
 from typing import Any, Literal
@@ -31,7 +30,6 @@ from madrigal.maths.losses import k3
 from madrigal.maths.sampling import check_finite
 from madrigal.policies.engines.fresh import tolerances
 from madrigal.policies.forward import check_recomputing, forward_fn, gradient_checkpointing, sampled_logprobs
-from madrigal.policies.internals import output_logits
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.machine import release
 from madrigal.settings import OptimizerConfig, Sampling
@@ -246,7 +244,7 @@ class Learner:
         model = self.policy.activate() if model is None else model
         actions = batch.actions[batch.mask]
         hidden = forward_fn(self.config)(model, batch)
-        logprobs, entropies = sampled_logprobs(partial(output_logits, model), hidden, actions, self.sampling)
+        logprobs, entropies = sampled_logprobs(model, hidden, actions, self.sampling)
         check_finite(logprobs.detach(), f"policy {self.policy.name}")
         return PolicyOutput(scattered(batch.mask, logprobs), scattered(batch.mask, entropies))
 

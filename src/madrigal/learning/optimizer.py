@@ -53,8 +53,7 @@ class Optimizer:
         for name, master in self.masters.items():
             parameter = self.parameters[name]
             if parameter is not master and parameter.grad is not None:
-                more = parameter.grad.float()
-                master.grad = more if master.grad is None else master.grad.add_(more)
+                master.grad = parameter.grad.float() if master.grad is None else master.grad.add_(parameter.grad)
                 parameter.grad = None
         return float(loss.detach())
 

@@ -14,7 +14,6 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -42,7 +41,7 @@ from madrigal.maths.batch import (
     weighted_tokens,
 )
 from madrigal.policies.forward import hidden_in_one_pass, sampled_logprobs
-from madrigal.policies.internals import adapters_off, output_logits, recomputable_layers
+from madrigal.policies.internals import adapters_off, recomputable_layers
 from madrigal.policies.local import LocalPolicy, load_policy
 from madrigal.settings import OptimizerConfig, PolicyConfig, Sampling
 from madrigal.types import Sample, TrainingError, Turn
@@ -201,7 +200,7 @@ class Scorer(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Log-probs and entropies of the sampled tokens, packed."""
         hidden = hidden_in_one_pass(self.model, batch)
-        return sampled_logprobs(partial(output_logits, self.model), hidden, batch.actions[batch.mask], self.sampling)
+        return sampled_logprobs(self.model, hidden, batch.actions[batch.mask], self.sampling)
 
 
 def sharded(model: Any, sampling: Sampling, ranks: Ranks, dtype: torch.dtype) -> Any:

@@ -5,15 +5,9 @@ Shapes: B rows, T tokens. Log-probs and entropies are in nats. Terms are to be *
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
-
-CHUNK = 1 << 17  # numbers of a table of logits that are worked on at a time, on a processor; they stay in its cache
-LARGE_CHUNK = 1 << 28  # elsewhere, where few large steps are faster
 
 
 def policy_gradient(logprobs: Float[Tensor, "B T"], advantages: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
@@ -99,50 +93,6 @@ def entropy(logits: Float[Tensor, "*R V"]) -> Float[Tensor, "*R"]:
     logprobs = logits.log_softmax(dim=-1)
     probs = logprobs.exp()
     return -torch.where(probs > 0, probs * logprobs, torch.zeros_like(probs)).sum(dim=-1)
-
-
-class TokenLogprobs(torch.autograd.Function):
-    """Log-probs of the chosen outcomes and entropies of the distributions, without a table of log-probs.
-
-        log p_c = z_c - lse(z),   H = lse(z) - sum_v p_v z_v,   d log p_c / d z_v = [v = c] - p_v
-
-    A vocabulary is wide: every further table of its size costs more than the sums over it. Rows are worked off in
-    pieces that stay in the processor's cache, in the forward pass and in the backward pass. Only the log-probs carry a
-    gradient; the entropies are for looking at.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, logits: Float[Tensor, "R V"], chosen: Int[Tensor, " R"]) -> tuple[Tensor, Tensor]:
-        """Log-probs and entropies, both in nats; logits of -inf are outcomes of probability 0."""
-        pieces = [_chosen(z, c) for z, c in _pieces(logits, chosen)]
-        logprobs, entropies = (torch.cat(column) for column in zip(*pieces, strict=True))
-        ctx.save_for_backward(logits, chosen)
-        ctx.mark_non_differentiable(entropies)
-        return logprobs, entropies
-
-    @staticmethod
-    def backward(ctx: Any, grad: Float[Tensor, " R"], _: Tensor) -> tuple[Tensor, None]:
-        logits, chosen = ctx.saved_tensors
-        grads = torch.empty_like(logits)
-        for z, c, out, s in _pieces(logits, chosen, grads, grad):
-            torch.softmax(z, dim=-1, out=out).mul_(-s[:, None])
-            out[torch.arange(len(c), device=c.device), c] += s
-        return grads, None
-
-
-def _chosen(logits: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    probs, top = logits.softmax(dim=-1), logits.amax(dim=-1, keepdim=True)
-    normalizer = -probs.amax(dim=-1).log()  # of logits below the top; these are small where it counts
-    below = (logits - top).clamp_min_(torch.finfo(logits.dtype).min)
-    logprobs = below.gather(1, chosen[:, None])[:, 0] - normalizer
-    return logprobs, normalizer - probs.mul_(below).sum(dim=-1)
-
-
-def _pieces(*tables: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    size = CHUNK if tables[0].is_cpu else LARGE_CHUNK
-    rows = max(1, size // tables[0].shape[-1])
-    for start in range(0, len(tables[0]), rows):
-        yield tuple(table[start : start + rows] for table in tables)
 
 
 def sum_per_sequence(

@@ -5,7 +5,7 @@ Llama, Qwen2 and Qwen3 run `llama`; every other model and adapter runs the libra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
@@ -17,10 +17,10 @@ from torch.utils.checkpoint import checkpoint
 from transformers.cache_utils import Cache, DynamicCache
 
 from madrigal.maths.batch import Batch, PrefixLevel
-from madrigal.maths.losses import TokenLogprobs
+from madrigal.maths.logprobs import OutputLogprobs, TokenLogprobs
 from madrigal.maths.sampling import filtered_logits
 from madrigal.policies import llama
-from madrigal.policies.internals import plain_model, recomputable_layers
+from madrigal.policies.internals import output_logits, output_weight, plain_model, recomputable_layers
 from madrigal.settings import OptimizerConfig, Sampling
 from madrigal.types import ConfigError
 
@@ -132,25 +132,24 @@ def _positions(mask: Tensor) -> Tensor:
 
 
 def sampled_logprobs(
-    logits_of: Callable[[Tensor], Tensor], hidden: Float[Tensor, "M D"], tokens: Int[Tensor, " M"], sampling: Sampling
+    model: Any, hidden: Float[Tensor, "M D"], tokens: Int[Tensor, " M"], sampling: Sampling
 ) -> tuple[Float[Tensor, " M"], Float[Tensor, " M"]]:
     """Log-probs of tokens under the distribution that was sampled, and its entropies, both in nats.
 
-    A table of logits of a whole batch would be larger than a small model. Where it would be, it is worked off in pieces
-    of rows, and each piece is computed again for the gradient.
+    Never are more than `TABLE` logits there at a time; they are computed again for the gradient.
     """
-
-    def piece(states: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        found: tuple[Tensor, Tensor] = TokenLogprobs.apply(  # type: ignore[no-untyped-call]
-            filtered_logits(logits_of(states), sampling, keep=chosen), chosen
-        )
+    vocabulary = len(plain_model(model).get_output_embeddings().weight)
+    rows = max(1, (TABLE if hidden.is_cpu else GPU_TABLE) // vocabulary)
+    weight = output_weight(model)
+    if weight is not None:
+        found: tuple[Tensor, Tensor] = OutputLogprobs.apply(hidden, weight, tokens, sampling, rows)  # type: ignore[no-untyped-call]
         return found
 
-    with torch.no_grad():
-        width = logits_of(hidden[:1]).shape[-1]
-    rows = max(1, (TABLE if hidden.is_cpu else GPU_TABLE) // width)
-    if len(hidden) <= rows:
-        return piece(hidden, tokens)
+    def piece(states: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        logits = filtered_logits(output_logits(model, states), sampling, keep=chosen)
+        both: tuple[Tensor, Tensor] = TokenLogprobs.apply(logits, chosen)  # type: ignore[no-untyped-call]
+        return both
+
     pieces = zip(torch.split(hidden, rows), torch.split(tokens, rows), strict=True)
     columns = zip(*(checkpoint(piece, *one, use_reentrant=False) for one in pieces), strict=True)
     logprobs, entropies = (torch.cat(column) for column in columns)

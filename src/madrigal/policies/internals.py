@@ -155,14 +155,29 @@ def output_logits(model: Any, hidden: Float[Tensor, "*R D"]) -> Float[Tensor, "*
     """
     plain = plain_model(model)
     logits: Tensor = plain.get_output_embeddings()(hidden)
-    config = plain.config
-    if scale := getattr(config, "logit_scale", None):
+    after = _after_output(plain.config)
+    if scale := after.get("logit_scale"):
         logits = logits * scale
-    if scale := getattr(config, "logits_scaling", None):
+    if scale := after.get("logits_scaling"):
         logits = logits / scale
-    if cap := getattr(config, "final_logit_softcapping", None):
+    if cap := after.get("final_logit_softcapping"):
         logits = cap * torch.tanh(logits / cap)
     return logits
+
+
+def output_weight(model: Any) -> Float[Tensor, "V D"] | None:
+    """The matrix of the output layer; None where logits are more than a product with it."""
+    plain = plain_model(model)
+    parts = linear_parts(plain.get_output_embeddings())
+    if parts is None or parts.bias is not None or parts.adapters or _after_output(plain.config):
+        return None
+    return parts.weight
+
+
+def _after_output(config: Any) -> dict[str, float]:
+    """What a model does to the result of its output layer."""
+    names = ("logit_scale", "logits_scaling", "final_logit_softcapping")
+    return {name: value for name in names if (value := getattr(config, name, None))}
 
 
 def packed_weight(weight: Float[Tensor, "O I"]) -> Tensor | None:

@@ -25,7 +25,7 @@ from madrigal.tasks.coding.prompts import CodingPrompts
 from madrigal.tasks.data import Source
 from madrigal.tasks.writing.task import Arxiv, Tldr
 
-STEPS = OptimizerConfig(lr=4e-5, warmup=2, lr_schedule="linear", min_lr_ratio=0.1, token_budget=1024)
+STEPS = OptimizerConfig(lr=4e-5, warmup=2, lr_schedule="linear", min_lr_ratio=0.1)
 ABSTRACTS = Source("gfissore/arxiv-abstracts-2021", train="train[200:]", test="train[:200]")
 # By the default wording a helper of this model writes the function that was asked for, and no aux, two times of three.
 PLAIN_WORDS = CodingPrompts(

@@ -24,7 +24,7 @@ from madrigal.settings import PolicyConfig
 GB = 1e9
 LEAST_TOKENS = 512  # in a micro-batch before activations are recomputed: with fewer, products become slow
 ROOM = 0.9  # of the target that is planned for: the rest is what the plan may be wrong by
-TABLES = 2  # of logits that are alive at once: as computed and scaled, or the gradients of both
+TABLES = 2  # of logits that are alive at once while sampling: as computed and scaled
 LIBRARY = 1.3  # of the activations of the written-out path; measured with the library's own code
 # Of the activations: freed, but kept by the C library in pieces that fit nothing; where large pieces are given back at
 # once, in small ones alone. Measured, adapters and all weights.
@@ -197,7 +197,7 @@ def moment(body: Body, budget: int, *, recompute: bool) -> dict[str, float]:
     batch = micro_batch(body.learned, budget)
     answers = batch.prompts * batch.answers
     rows = min(answers * batch.answer, max(1, body.table))
-    tables = 0.0 if body.critic else 4.0 * TABLES * rows * body.size.vocabulary
+    tables = 0.0 if body.critic else float(body.itemsize * rows * body.size.vocabulary)
     in_one_pass = recompute and not body.written_out
     layer = _layer(body, batch, answers * batch.row if in_one_pass else batch.tokens) * (2 if recompute else 1)
     return {"logits": tables} if tables > layer else {"one layer": layer}

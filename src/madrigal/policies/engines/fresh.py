@@ -7,14 +7,12 @@ with half of what it was handed, and all of this looks like text. Log-probs do n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 
 from madrigal.maths.batch import token_batch
 from madrigal.policies.engines.engine import Answer, Engine, Request
 from madrigal.policies.forward import hidden_before_actions, sampled_logprobs
-from madrigal.policies.internals import output_logits
 from madrigal.policies.local import LocalPolicy
 from madrigal.settings import Sampling
 from madrigal.types import Completion, EngineError
@@ -52,7 +50,7 @@ def prove(engine: Engine, policy: LocalPolicy, answered: Sequence[tuple[Request,
         model, sampling = policy.activate(), PLAIN if greedy else pairs[0][0].sampling
         with torch.no_grad():
             hidden = hidden_before_actions(model, batch)
-            found, _ = sampled_logprobs(partial(output_logits, model), hidden, batch.actions[batch.mask], sampling)
+            found, _ = sampled_logprobs(model, hidden, batch.actions[batch.mask], sampling)
         said = torch.tensor([logprob for _, answer in pairs for logprob in answer.logprobs], device=found.device)
         gaps = (found - said).abs()
         total, largest, count = total + float(gaps.sum()), max(largest, float(gaps.max())), count + len(gaps)
