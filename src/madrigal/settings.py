@@ -463,7 +463,9 @@ class ClusterConfig:
         lanes: shares of the episodes that are played at once for each worker; with 2 it judges one while it answers in
             the other.
         gpus_per_worker: what each takes; 0.5 lets two share one, 0 is the processor.
-        gpus_per_learner: what each learner takes.
+        gpus_per_learner: what each learner takes, or each of its ranks.
+        ranks_per_learner: processes that hold a policy's learner together, each a share of its weights, gradients and
+            moments (FSDP2).
         seats: where learners work, by the name of the policy or critic.
         staleness: steps that play may be ahead of learning; 0 is exact. With 1 the next step is played, with the
             weights of now, while learners learn from this one; the loss needs a clipped ratio then.
@@ -475,12 +477,13 @@ class ClusterConfig:
     lanes: int = 1
     gpus_per_worker: float = 0.0
     gpus_per_learner: float = 0.0
+    ranks_per_learner: int = 1
     seats: dict[str, ClusterSeat] = field(default_factory=dict)
     staleness: int = 0
     open: bool = False
 
     def __post_init__(self) -> None:
-        _check_least("cluster", 1, workers=self.workers, lanes=self.lanes)
+        _check_least("cluster", 1, workers=self.workers, lanes=self.lanes, ranks_per_learner=self.ranks_per_learner)
         _check_least("cluster", 0, staleness=self.staleness)
         for name, gpus in (("gpus_per_worker", self.gpus_per_worker), ("gpus_per_learner", self.gpus_per_learner)):
             if not (0 <= gpus <= 1):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from fakes.hosts import TASK
 from fakes.runs import assert_equal, numbers, tiny_run, trained, weights
@@ -19,6 +20,7 @@ from madrigal.algorithms.group import GroupRelative
 from madrigal.algorithms.self_play import SelfPlay
 from madrigal.cluster.ray import RayHost, RayRemote, ray_cluster
 from madrigal.config import Experiment
+from madrigal.runs.checkpoint import load_checkpoint
 from madrigal.settings import ClusterConfig, ClusterSeat, PartnerConfig, RecordsConfig, Sampling
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.games.kuhn import Kuhn
@@ -101,6 +103,44 @@ def test_two_turns_of_programs_in_the_sandbox_of_workers(warm: list[RayRemote], 
     [one], [two] = numbers(alone), numbers(spread)
     assert two == pytest.approx(one, rel=1e-4, abs=1e-5)
     assert one["reward"] > 0
+
+
+class KillsRank(NullCallback):
+    """A watcher that ends the second process of a learner after the first step."""
+
+    def __init__(self, begun: list[RayRemote]) -> None:
+        self.begun, self.told = begun, list[str]()
+
+    def stage(self, name: str) -> None:
+        self.told.append(name)
+
+    def step(self, record: dict[str, Any]) -> None:
+        if record["step"] == 0:
+            os.kill([one.pid for one in self.begun if one.name == "team"][1], signal.SIGKILL)
+
+
+def test_a_learner_on_two_ranks_learns_the_same_and_comes_back_where_one_is_killed(
+    make: Make, nodes: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    begun: list[RayRemote] = []
+    begin = RayRemote.__init__
+
+    def remember(remote: RayRemote, *args: Any) -> None:
+        begin(remote, *args)
+        begun.append(remote)
+
+    monkeypatch.setattr(RayRemote, "__init__", remember)
+    run = make(GroupRelative(width=3, kl=0.01), steps=3, records=RecordsConfig(checkpoint_every=2))
+    kills = KillsRank(begun)
+    alone, spread = both(replace(run, team=replace(run.team, shared=True)), tmp_path, kills, ranks_per_learner=2)
+    for one, two in zip(numbers(alone), numbers(spread), strict=True):
+        assert two == pytest.approx(one, rel=1e-4, abs=1e-5)
+    assert len([line for line in kills.told if line.startswith("note: the learner of team was lost (")]) == 1
+    assert [one.name for one in begun].count("team") == 4
+    assert (spread / "checkpoints/step-2/team").is_dir(), "each rank wrote its share"
+    state, other = (load_checkpoint(folder / "checkpoints/step-2")[0]["team"] for folder in (alone, spread))
+    for name, value in state["parameters"].items():
+        torch.testing.assert_close(other["parameters"][name], value, atol=1e-5, rtol=1e-4)
 
 
 def test_what_the_cluster_has_not_is_refused_in_one_line(make: Make, nodes: Any) -> None:

@@ -64,6 +64,9 @@ class Nearby:
             raise LostError("pulled the plug before the answer came")
         return result
 
+    def address(self) -> str:
+        return "127.0.0.1"
+
     def end(self) -> None:
         self.lost = True
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+from madrigal.types import EngineError
+
+Found = TypeVar("Found")
+LOSSES = 5  # of one object during one call, after which the run ends
+PAUSE = 2.0  # seconds before the third and every later try: machines that are gone must be missed first
 
 
 class LostError(Exception):
@@ -49,6 +56,9 @@ class Remote(Protocol):
             LostError: if the object is gone.
         """
 
+    def address(self) -> str:
+        """Where other objects reach its machine."""
+
     def end(self) -> None:
         """Ends its process."""
 
@@ -69,3 +79,21 @@ class Host(Protocol):
 
     def nodes(self) -> int:
         """How many machines there are."""
+
+
+def despite_losses(attempt: Callable[[], Found], name: str) -> Found:
+    """What an attempt returns that begins anew whatever it found lost before; a LostError of it asks for another one.
+
+    Raises:
+        EngineError: naming what was lost too often.
+    """
+    for tries in range(LOSSES):
+        time.sleep(PAUSE if tries > 1 else 0)
+        try:
+            return attempt()
+        except LostError as error:
+            reason = error
+    raise EngineError(
+        f"{name} was lost {LOSSES} times in one call ({reason}); look at the memory of its node, then go on with "
+        "--resume"
+    )

@@ -263,6 +263,9 @@ class _Holder:
         self.held = make(*args)
         return os.getpid()
 
+    def address(self) -> str:
+        return str(importlib.import_module("ray.util").get_node_ip_address())
+
     def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return getattr(self.held, method)(*args, **kwargs)
 
@@ -292,6 +295,9 @@ class RayRemote:
         except self.ray.exceptions.RayError as error:
             raise LostError(_reason(error)) from error
         self.pid = self._get(answer)
+
+    def address(self) -> str:
+        return str(self._get(self.actor.address.remote()))
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         return self._get(self.actor.call.remote(method, args, kwargs))

@@ -24,7 +24,7 @@ LEAST = 0.005 * GB  # of a part that is shown
 
 
 def plan_command(arguments: list[str]) -> int:
-    """madrigal plan RECIPE|RUN|FILE|file.py:task [--algorithm NAME] [--trust] [settings]"""
+    """madrigal plan RECIPE|RUN|FILE|file.py:task [--algorithm NAME] [--card NAME] [--trust] [settings]"""
     parser = argparse.ArgumentParser(
         prog="madrigal plan",
         description="Memory, tokens and seconds of a run, before any weight is loaded.",
@@ -32,6 +32,7 @@ def plan_command(arguments: list[str]) -> int:
     )
     parser.add_argument("recipe", metavar="RECIPE|RUN|FILE|file.py:task")
     parser.add_argument("--algorithm", default="", metavar="NAME", help="how credit is given; madrigal list has them")
+    parser.add_argument("--card", default="", metavar="NAME", help="plan for a GPU, h100 or h200")
     add_trust(parser)
     options, settings = quietly(lambda: parser.parse_known_args(arguments))
     start = base_experiment(options.recipe)
@@ -46,18 +47,20 @@ def plan_command(arguments: list[str]) -> int:
     from madrigal.training.demonstrations import read_demonstrations
     from madrigal.training.held_out import held_out
     from madrigal.training.plan import make_plan, ways_out
+    from madrigal.training.seconds import card_of
     from madrigal.training.teams import use_threads
     from madrigal.training.train import trained_examples
 
+    card = card_of(options.card) if options.card else None
     use_threads(run.threads)
     with open_checked_task(run) as task:
         examples = trained_examples(run, task, read_demonstrations(run, task)), held_out(run, task)
-        plan = make_plan(run, task, *examples)
+        plan = make_plan(run, task, *examples, card=card)
         console = Console()
         show_plan(console, plan)
         if run.cluster.address:
             show_roles(console, plan, run.cluster)
-        if not plan.fits:
+        if not plan.fits and not (card and run.cluster.address):  # no device of a cluster holds it all
             console.print("What to change (memory then):")
             for way in ways_out(run, task, *examples):
                 console.print(f"  {way}", soft_wrap=True, markup=False)
@@ -81,7 +84,7 @@ def show_plan(console: Console, plan: Plan) -> None:
     console.print(plan.summary, soft_wrap=True, markup=False)
     if not any(body.trained for body in plan.bodies):
         return
-    seconds = plan.seconds()
+    seconds = plan.seconds() if len(plan.processes) == 1 else None
     lasts = "" if seconds is None else f", about {seconds:.3g} s where all are that long"
     console.print(f"one step: at most {plan.tokens:,} tokens of answers{lasts}", soft_wrap=True, markup=False)
     console.print(f"one checkpoint: {plan.checkpoint / GB:.2f} GB on the disk, {plan.keep} are kept", soft_wrap=True)
@@ -93,14 +96,21 @@ def show_roles(console: Console, plan: Plan, config: ClusterConfig) -> None:
 
     roles = roles_of(plan, config)
     step = step_seconds(roles, config)
-    title = "cluster: each role, on machines like this one"
+    title = f"cluster: each role, on {'such cards' if plan.card else 'machines like this one'}"
     table = Table("role", "processes", "GB each", "busy s a step", "idle", title=title, title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
     for role in roles:
         busy, idle = (f"{role.seconds:.3g}", f"{1 - role.seconds / step:.0%}") if role.seconds else ("", "")
-        table.add_row(role.name, str(role.count), f"{role.memory / GB:.2f}", busy, idle)
+        size = f"{role.memory / GB:.2f}"
+        if plan.card and role.memory > plan.card.memory and role.name != "this process":
+            size += f" of {plan.card.memory / GB:.0f}: too much"
+        table.add_row(role.name, str(role.count), size, busy, idle)
     console.print(table)
+    learning = sum(role.count for role in roles if role.name.startswith("learner "))
+    cards = learning * config.gpus_per_learner + config.workers * config.gpus_per_worker
+    if cards:
+        console.print(f"GPUs: {cards:g}")
     if step:
         slowest = max(roles, key=lambda role: role.seconds)
         console.print(

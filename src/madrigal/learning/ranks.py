@@ -22,6 +22,11 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from madrigal.types import ConfigError, MadrigalError, TrainingError
 
+
+class RankLostError(TrainingError):
+    """A process that holds a share of a learner has ended."""
+
+
 PATIENCE = timedelta(days=30)  # between two calls: a rank that has ended is noticed by its connection
 END = b""
 
@@ -75,11 +80,11 @@ class Ranks:
 
         Raises:
             MadrigalError: whatever the function raised; all ranks go on to serve after it.
-            TrainingError: if a rank has ended, now or before.
+            RankLostError: if a rank has ended, now or before.
         """
         with self._lock:
             if self.lost:
-                raise TrainingError(self.lost)
+                raise RankLostError(self.lost)
             message = pickle.dumps((function, args))
             self.lost = "a call on the ranks of the learner was broken off; go on with --resume"
             try:
@@ -89,7 +94,7 @@ class Ranks:
                 if not is_lost(error):
                     raise
                 self.lost = "a rank of the learner has ended; see what it printed, then go on with --resume"
-                raise TrainingError(self.lost) from error
+                raise RankLostError(self.lost) from error
             self.lost = ""
         if failure is not None:
             raise failure

@@ -9,26 +9,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 
-from madrigal.cluster.host import Host, LostError, Place, Remote
+from madrigal.cluster.host import LostError, Remote, despite_losses
 from madrigal.learning.critic_learner import CriticLearner
 from madrigal.learning.learner import Learner
 from madrigal.policies.local import put_weights
-from madrigal.types import TrainingError
 
-LOSSES = 5  # of one learner during one call, after which the run ends
-PAUSE = 2.0  # seconds before the third and every later try: machines that are gone must be missed first
 AnyLearner = Learner | CriticLearner
 Weights = Mapping[str, torch.Tensor]
 
 
 class LearnerHolder:
-    """A learner, as its own process holds it."""
+    """A learner, as its own process holds it, or as the first of several does (`learning.rank_group`)."""
 
-    def __init__(self, learner: AnyLearner) -> None:
+    def __init__(self, learner: Any) -> None:
         self.learner = learner
 
     def do(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -38,12 +36,17 @@ class LearnerHolder:
 
     def progress(self) -> tuple[int, int]:
         """How many optimizer steps were made in this process, and the version of the weights."""
-        version = self.learner.policy.version if isinstance(self.learner, Learner) else 0
+        version = 0 if isinstance(self.learner, CriticLearner) else self.learner.policy.version
         return self.learner.optimizer.steps, version
+
+    def state(self) -> dict[str, Any]:
+        """All of its state, of whatever number of processes."""
+        learner = self.learner
+        state: dict[str, Any] = learner.state() if isinstance(learner, AnyLearner) else learner.whole_state()
+        return state
 
     def weights(self) -> Weights:
         """What a policy speaks with, on the processor."""
-        assert isinstance(self.learner, Learner)
         return {name: value.detach().cpu() for name, value in self.learner.policy.parameters().items()}
 
 
@@ -60,21 +63,23 @@ class RemoteLearner:
     def __init__(
         self,
         local: AnyLearner,
-        host: Host,
-        place: Place,
-        make: tuple[Any, ...],
+        name: str,
+        start: Callable[[], Remote],
         *,
+        sharded: bool = False,
         renewed: Callable[[str, Weights, int], None] = lambda *_: None,
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Starts it.
 
         Args:
-            make: a function that makes a `LearnerHolder`, and its arguments.
+            name: of the policy or critic.
+            start: makes a `LearnerHolder` in another process.
+            sharded: whether several processes hold it; these write their own shares of a checkpoint.
             renewed: is told of new weights of a policy, with their version.
             tell: is told when it was lost.
         """
-        self.local, self.host, self.place, self.making = local, host, place, make
+        self.local, self.name, self.start, self.sharded = local, name, start, sharded
         self.renewed, self.tell = renewed, tell
         self.state_before: dict[str, Any] | None = None
         self.since: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
@@ -102,9 +107,12 @@ class RemoteLearner:
 
     def state(self) -> dict[str, Any]:
         """See `Learner.state`; if the learner is lost later, it goes on from here."""
-        state: dict[str, Any] = self._call("do", "state", (), {})
+        state: dict[str, Any] = self._call("state")
         self.state_before, self.since = state, []
-        return state
+        if not self.sharded:
+            return state
+        rest = {"optimizer": {"param_groups": state["optimizer"]["param_groups"]}, "version": state["version"]}
+        return {**rest, "shards": lambda folder: self._call("do", "call", ("save", folder), {})}
 
     def restore(self, state: dict[str, Any]) -> None:
         """See `Learner.restore`."""
@@ -140,34 +148,28 @@ class RemoteLearner:
     def _call(self, method: str, *args: Any) -> Any:
         began = time.perf_counter()
         try:
-            return self._tried(method, *args)
+            return despite_losses(partial(self._attempt, method, args), f"the learner of {self.name}")
         finally:
             self.seconds += time.perf_counter() - began
 
-    def _tried(self, method: str, *args: Any) -> Any:
-        for tries in range(LOSSES):
-            time.sleep(PAUSE if tries > 1 else 0)
-            try:
-                if self._remote is None:
-                    self._remote = self._made()
-                return self._remote.call(method, *args)
-            except LostError as error:
-                reason = error
-                self.lost += 1
-                if self._remote is not None:
-                    self._remote.end()
-                self._remote = None
-                self.tell(
-                    f"note: the learner of {self.place.name} was lost ({error}); a new one repeats the "
-                    f"{len(self.since)} updates since the last checkpoint"
-                )
-        raise TrainingError(
-            f"the learner of {self.place.name} was lost {LOSSES} times in one call ({reason}); look at the memory of "
-            "its node, then go on with --resume"
-        )
+    def _attempt(self, method: str, args: tuple[Any, ...]) -> Any:
+        try:
+            if self._remote is None:
+                self._remote = self._made()
+            return self._remote.call(method, *args)
+        except LostError as error:
+            self.lost += 1
+            if self._remote is not None:
+                self._remote.end()
+            self._remote = None
+            self.tell(
+                f"note: the learner of {self.name} was lost ({error}); a new one repeats the {len(self.since)} updates "
+                "since the last checkpoint"
+            )
+            raise
 
     def _made(self) -> Remote:
-        remote = self.host.start(self.place, *self.making)
+        remote = self.start()
         if self.state_before is not None:
             remote.call("do", "restore", (self.state_before,), {})
         for call in self.since:

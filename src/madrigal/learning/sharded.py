@@ -67,6 +67,7 @@ class Part:
     sampling: Sampling
     reference: Who
     clip: float | None
+    staleness: int
     threads: int
 
 
@@ -88,16 +89,17 @@ class ShardedLearner:
         *,
         reference: Who = "",
         clip: float | None = None,
+        staleness: int = 0,
     ) -> None:
         """Prepares updates of `policy`, whose weights all ranks take over.
 
         Args:
             model: the settings that it was loaded by; each rank reads the model itself.
-            reference, clip: as of `Learner`.
+            reference, clip, staleness: as of `Learner`.
         """
         self.policy, self.ranks, self.reference = policy, ranks, reference
         threads = torch.get_num_threads()
-        part = Part(policy.name, model, policy.model.dtype, config, sampling, reference, clip, threads)
+        part = Part(policy.name, model, policy.model.dtype, config, sampling, reference, clip, staleness, threads)
         ranks.call(_load, part)
         self.lead: Shard = ranks.call(_make, part, own=policy.parameters())
         self.config, self.optimizer = self.lead.config, _Steps(self)
@@ -133,6 +135,11 @@ class ShardedLearner:
         groups = self.lead.optimizer.adamw.state_dict()["param_groups"]
         rest = {"optimizer": {"param_groups": groups}, "version": self.policy.version}
         return {**rest, "shards": lambda folder: self.call("save", folder)}
+
+    def whole_state(self) -> dict[str, Any]:
+        """As `Learner.state`: all of it, in this process."""
+        state: dict[str, Any] = self.call("gather")
+        return {**state, "version": self.policy.version}
 
     def restore(self, state: dict[str, Any]) -> None:
         """As `Learner.restore`, of the whole state of a learner on any number of ranks."""
@@ -239,7 +246,7 @@ class Shard(Learner):
         self.scorer = sharded(policy.activate(), part.sampling, ranks, part.dtype)
         self.frozen = self.scorer if frozen is None else sharded(frozen, part.sampling, ranks, part.dtype)
         config = replace(part.optimizer, mismatch_tolerance=tolerance)
-        super().__init__(policy, config, part.sampling, clip=part.clip)
+        super().__init__(policy, config, part.sampling, clip=part.clip, staleness=part.staleness)
         self.reference = part.reference
 
     def learn(self, own: None, *args: Any) -> dict[str, float]:
@@ -309,6 +316,17 @@ class Shard(Learner):
                 if own is not None:
                     own[name].copy_(gathered)
 
+    def gather(self, own: None) -> dict[str, Any]:
+        """The whole state of the optimizer on rank 0, gathered tensor by tensor; nothing on all others."""
+        state, first = self.optimizer.state(), self.ranks.rank == 0
+        parameters = {name: _gathered(value, first) for name, value in self.optimizer.masters.items()}
+        moments = {
+            number: {name: _gathered(value, first) for name, value in each.items()}
+            for number, each in state["optimizer"]["state"].items()
+        }
+        optimizer = {**state["optimizer"], "state": moments}
+        return {"parameters": parameters, "optimizer": optimizer} if first else {}
+
     def save(self, own: None, folder: Path) -> None:
         """Writes this rank's shards of parameters and moments into a folder.
 
@@ -350,6 +368,14 @@ def even_places(rows: Sequence[Tokens], budget: int, ranks: int) -> list[list[in
         half = len(pieces[n]) // 2
         pieces[n : n + 1] = [pieces[n][:half], pieces[n][half:]]
     return pieces
+
+
+def _gathered(value: Any, wanted: bool) -> Any:
+    """A tensor of which each rank has a share, whole on the processor where it is wanted; anything else as it is."""
+    if not isinstance(value, Tensor):
+        return value
+    full = whole(value.detach())
+    return full.cpu() if wanted else None
 
 
 def _local(tensor: Tensor) -> Tensor:

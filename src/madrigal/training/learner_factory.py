@@ -53,24 +53,21 @@ def make_learning(run: Experiment, team: Team, *, in_turn: bool = False, ranks: 
 
 def make_learners(run: Experiment, team: Team, ranks: Ranks | None = None) -> dict[str, Any]:
     """One learner per trainable policy."""
+    return {policy.name: make_learner(run, policy, ranks) for policy in team.trainable}
+
+
+def make_learner(run: Experiment, policy: LocalPolicy, ranks: Ranks | None = None) -> Any:
+    """The learner of one policy, in this process or sharded over several."""
+    loss: dict[str, Any] = {
+        "reference": run.algorithm.needs.reference if run.steps else "",
+        "clip": run.algorithm.clip,
+        "staleness": run.cluster.staleness,
+    }
     if ranks is None:
-        return {policy.name: make_learner(run, policy) for policy in team.trainable}
+        return Learner(policy, run.optimizer, run.sampling, **loss)
     from madrigal.learning.sharded import ShardedLearner  # torch's sharding takes a moment to import
 
-    reference: Any = run.algorithm.needs.reference if run.steps else ""
-    return {
-        policy.name: ShardedLearner(
-            policy, policy.config, run.optimizer, run.sampling, ranks, reference=reference, clip=run.algorithm.clip
-        )
-        for policy in team.trainable
-    }
-
-
-def make_learner(run: Experiment, policy: LocalPolicy) -> Learner:
-    """The learner of one policy."""
-    reference = run.algorithm.needs.reference if run.steps else ""
-    clip, staleness = run.algorithm.clip, run.cluster.staleness
-    return Learner(policy, run.optimizer, run.sampling, reference=reference, clip=clip, staleness=staleness)
+    return ShardedLearner(policy, policy.config, run.optimizer, run.sampling, ranks, **loss)
 
 
 def make_critics(run: Experiment, team: Team) -> Critics:

@@ -108,6 +108,7 @@ class Body:
         written_out: whether `policies.llama` runs it.
         on_gpu: whether it computes there, with more logits at a time, and nothing packed or held by the C library.
         reads: whether it only reads what others wrote, for its fluency.
+        ranks: processes that share what learns; this is the first, which also holds the whole policy.
     """
 
     name: str
@@ -125,6 +126,7 @@ class Body:
     written_out: bool
     on_gpu: bool = False
     reads: bool = False
+    ranks: int = 1
 
     @property
     def table(self) -> int:
@@ -140,12 +142,15 @@ def lasting(body: Body) -> dict[str, float]:
         return {"the model of fluency": weights}
     # A twin of older weights is made when the first of them plays.
     twin = (4 * body.trained if body.adapter else weights) if body.older else 0.0
+    learned, ranks = body.trained / body.ranks, body.ranks
+    apart = not body.adapter and (body.itemsize < 4 or ranks > 1)
+    kept = weights if ranks == 1 else 4.0 * size.parameters / ranks
     own = {
-        "weights": weights,
-        "adapters": 4.0 * body.trained if body.adapter else 0.0,
-        "float32 masters": 4.0 * body.trained if body.itemsize < 4 and not body.adapter else 0.0,
-        "AdamW's moments": 8.0 * body.trained,
-        "reference copies": weights if body.reference and not body.adapter else 0.0,
+        "weights": weights * (1 + 1 / ranks if body.adapter and ranks > 1 else 1),
+        "adapters": 4.0 * learned if body.adapter else 0.0,
+        "float32 masters": 4.0 * learned if apart else 0.0,
+        "AdamW's moments": 8.0 * learned,
+        "reference copies": kept if body.reference and not body.adapter else 0.0,
     }
     parts = {"critics": sum(own.values())} if body.critic else own
     return parts | {"older selves": 4.0 * body.trained * body.older + twin}
@@ -153,9 +158,9 @@ def lasting(body: Body) -> dict[str, float]:
 
 def gradients(body: Body) -> float:
     """In float32; those of less wide weights are added up into them, all at once."""
-    narrow = 0 if body.adapter or body.itemsize == 4 else body.itemsize
+    narrow = 0 if body.adapter or body.itemsize == 4 or body.ranks > 1 else body.itemsize
     tied = 0 if body.critic or body.adapter else 4 * body.size.vocabulary * body.size.width  # two of one matrix
-    return float((4 + narrow) * body.trained + (tied if body.trained else 0))
+    return float((4 + narrow) * body.trained / body.ranks + (tied if body.trained else 0))
 
 
 def micro_batch(texts: Texts, budget: int) -> Texts:

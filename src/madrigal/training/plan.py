@@ -14,13 +14,11 @@ from madrigal.config import Experiment
 from madrigal.learning.rates import learning_rate
 from madrigal.policies.chat import ChatFormat
 from madrigal.policies.local import load_tokenizer
-from madrigal.policies.machine import product_rate
 from madrigal.policies.sizes import model_size
 from madrigal.policies.team import folder_of
 from madrigal.rollouts.task import Task
-from madrigal.settings import Lora, PolicyConfig
+from madrigal.settings import ClusterConfig, Lora, PolicyConfig
 from madrigal.training.memory import (
-    FAULTS,
     GB,
     Batches,
     Body,
@@ -32,14 +30,12 @@ from madrigal.training.memory import (
     parts_of,
     target_of,
 )
+from madrigal.training.seconds import Card, body_seconds
 from madrigal.training.teams import fluency_model, holds_base, pick_device, reads_fluency
 from madrigal.types import ConfigError, EngineError, Example, Messages
 
 SAMPLES = 8  # of the longest prompts of an agent are measured in tokens
 RANK = 16  # of the adapter that is named where the weights themselves do not fit
-# Shares of the product rate by bytes of a weight, measured with SmolLM2-135M (docs/performance.md); and seconds that
-# one layer takes of one token of all rows besides, which is what small models take.
-SAMPLING, UPDATE, LAYER = {4: 0.25, 2: 0.06}, {4: 0.5, 2: 0.11}, 2e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +46,32 @@ class Plan:
         device: where it computes.
         models: of each body what it is, by its name.
         bodies: policies and critics.
+        processes: which of them are together on one device: all, or those of each role of a cluster.
         side_by_side: whether they work at once.
         target: what it may have.
         asked, batches: how work is cut up by the settings, and so that it fits.
         tokens: answers of one step, at the most.
         keep: checkpoints that are kept.
+        card: the GPU that is planned for, where it is named and not this machine's.
     """
 
     device: torch.device
     models: Mapping[str, str]
     bodies: tuple[Body, ...]
+    processes: tuple[tuple[Body, ...], ...]
     side_by_side: bool
     target: Target
     asked: Batches
     batches: Batches
     tokens: int
     keep: int
+    card: Card | None = None
 
     @property
     def parts(self) -> Parts:
-        return parts_of(self.bodies, self.batches, side_by_side=self.side_by_side)
+        """Of the fullest process."""
+        each = (parts_of(bodies, self.batches, side_by_side=self.side_by_side) for bodies in self.processes)
+        return max(each, key=lambda parts: parts.total)
 
     @property
     def fits(self) -> bool:
@@ -85,8 +87,13 @@ class Plan:
         return float(sum(12 * body.trained + 4 * body.trained * body.older for body in self.bodies))
 
     def seconds(self) -> float | None:
-        """Of one step, at the most; measures this processor for a moment. None on other devices."""
-        return _seconds(self) if self.device.type == "cpu" else None
+        """Of one step, at the most; measures this processor for a moment. None where nothing is known."""
+        return _seconds(self) if self.timed else None
+
+    @property
+    def timed(self) -> bool:
+        """Whether it is known how fast the device is."""
+        return self.device.type == "cpu" or self.card is not None
 
     @property
     def summary(self) -> str:
@@ -107,16 +114,23 @@ class Plan:
         )
 
 
-def make_plan(run: Experiment, task: Task[Any], trained: Sequence[Example], held_out: Sequence[Example]) -> Plan:
+def make_plan(
+    run: Experiment,
+    task: Task[Any],
+    trained: Sequence[Example],
+    held_out: Sequence[Example],
+    card: Card | None = None,
+) -> Plan:
     """The plan of a run; tokenizers are loaded, configurations read, no weights.
 
     Args:
         trained, held_out: the examples of its steps and of its evaluations.
+        card: a GPU to plan for instead of this machine.
 
     Raises:
         ConfigError, EngineError: if there is no such model, or its files cannot be read.
     """
-    device = pick_device(run.team.device)
+    device = torch.device("cuda") if card else pick_device(run.team.device)
     seated = _seated(run, task)
     chat_of = cache(_chat_of)  # seats have models in common, and a tokenizer takes long to load
     lengths = {
@@ -126,24 +140,44 @@ def make_plan(run: Experiment, task: Task[Any], trained: Sequence[Example], held
     bodies = _bodies(run, task, seated, lengths, device, len(trained), len(held_out))
     apart = all(body.owns for body in bodies) and len(bodies) > 1
     side_by_side = apart and device.type == "cpu"
-    target = target_of(run, device)
+    target = Target(card.memory, card.memory) if card and run.memory is None else target_of(run, device)
     asked = Batches(run.optimizer.token_budget, recompute=run.optimizer.gradient_checkpointing)
     workers = _workers(sum(body.trained > 0 for body in bodies)) if side_by_side else 1
     bodies += _fluency(run, seated, bodies, device)
-    batches = chosen(bodies, asked, target.memory, side_by_side=side_by_side, workers=workers)
+    # Processes of a cluster without GPUs may share this machine, and cut their work up as one process does.
+    spread = bool(run.cluster.address) and device.type == "cuda"
+    processes = processes_of(bodies, run.cluster) if spread else (tuple(bodies),)
+    cuts = [chosen(each, asked, target.memory, side_by_side=side_by_side, workers=workers) for each in processes]
+    batches = replace(min(cuts, key=lambda cut: cut.update), sampling=cuts[0].sampling)
     speakers = [body for body in bodies if not (body.critic or body.reads)]
     tokens = sum(body.learned.prompts * body.learned.answers * body.learned.answer for body in speakers)
     return Plan(
         device=device,
         models={name: _described(config, bodies, name, run.optimizer.lr) for name, (config, _) in seated.items()},
         bodies=tuple(bodies),
+        processes=processes,
         side_by_side=side_by_side,
         target=target,
         asked=asked,
         batches=batches,
         tokens=tokens,
         keep=run.records.keep,
+        card=card,
     )
+
+
+def processes_of(bodies: Sequence[Body], config: ClusterConfig) -> tuple[tuple[Body, ...], ...]:
+    """Which bodies the roles of a cluster hold: a rollout worker, and a learner for each that learns."""
+    speaking = [body for body in bodies if not body.critic]
+    worker = tuple(replace(body, trained=0, reference=False, older=0) for body in speaking if not body.reads)
+    learners = [
+        # An adapter has a copy of its model for itself; ranks run the library's own code.
+        (replace(body, owns=True, older=0, ranks=ranks, written_out=body.written_out and ranks == 1),)
+        for body in bodies
+        if body.trained
+        for ranks in [1 if body.critic else config.ranks_per_learner]
+    ]
+    return worker, *learners
 
 
 def check_plan(plan: Plan) -> str:
@@ -388,32 +422,8 @@ def _seconds(plan: Plan) -> float:
     """Of one step of one process."""
     workers = _workers(len(plan.bodies)) if plan.side_by_side else 1
     learning = 1 if plan.batches.in_turn else workers
-    times = [body_seconds(body, plan.batches) for body in plan.bodies]
+    times = [body_seconds(body, plan.batches, plan.card) for body in plan.bodies]
     return sum(speaking / workers + updating / learning for speaking, updating in times)
-
-
-def body_seconds(body: Body, batches: Batches) -> tuple[float, float]:
-    """What one body takes to speak and to learn in a step, alone.
-
-    Products at the measured shares of the rate of this processor, and the rest of every layer. A token costs two
-    operations for each multiplication; its gradient twice that, or once below an adapter; computing activations again
-    once more.
-    """
-    size, texts = body.size, body.learned
-    rate = 1e9 * product_rate(torch.float32 if body.itemsize == 4 else torch.bfloat16)
-    answers = texts.prompts * texts.answers * texts.answer
-    read, table = texts.prompts * texts.prompt, size.vocabulary * size.width
-    speaking = updating = 0.0
-    if not (body.critic or body.reads):
-        spoken = 2 * (size.products * (answers + read) + table * answers)
-        batched = -(-texts.prompts * texts.answers * texts.row // batches.sampling)
-        speaking = spoken / (SAMPLING[body.itemsize] * rate) + LAYER * size.layers * texts.answer * batched
-    if body.trained:
-        passes = 1 + (1 if body.adapter else 2) + batches.recompute
-        learned = 2 * passes * (size.products * (answers + read) + (0 if body.critic else table * answers))
-        pieces = -(-texts.tokens // batches.update)
-        updating = learned / (UPDATE[body.itemsize] * rate) + 10 * LAYER * size.layers * pieces
-    return speaking, updating * (FAULTS if batches.give_back else 1.0)
 
 
 def _workers(bodies: int) -> int:

@@ -10,11 +10,12 @@ the other:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from madrigal.settings import ClusterConfig
-from madrigal.training.memory import PROCESS, Body, lasting, parts_of
-from madrigal.training.plan import Plan, body_seconds
+from madrigal.training.memory import PROCESS, lasting, parts_of
+from madrigal.training.plan import Plan, processes_of
+from madrigal.training.seconds import body_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +36,24 @@ class Role:
 
 def roles_of(plan: Plan, config: ClusterConfig) -> list[Role]:
     """The driver, the rollout workers, and a learner for each policy and critic that learns."""
-    speaking = [_only_speaks(body) for body in plan.bodies if not (body.critic or body.reads)]
-    times = {body.name: body_seconds(body, plan.batches) if _known(plan) else (0.0, 0.0) for body in plan.bodies}
-    play = sum(times[body.name][0] for body in speaking) / min(config.workers, speaking[0].learned.prompts)
-    here = [*speaking, *(body for body in plan.bodies if body.reads)]
-    kept = sum(sum(lasting(body).values()) for body in here)
+    worker, *learners = processes_of(plan.bodies, config)
+    times = {
+        body.name: body_seconds(body, plan.batches, plan.card) if plan.timed else (0.0, 0.0) for body in plan.bodies
+    }
+    play = sum(times[body.name][0] for body in worker) / min(config.workers, worker[0].learned.prompts)
+    kept = sum(sum(lasting(body).values()) for body in (*worker, *(body for body in plan.bodies if body.reads)))
     kept += sum(body.older * 4.0 * body.trained for body in plan.bodies)
     return [
         Role("this process", 1, PROCESS + kept),
-        Role("rollout worker", config.workers, parts_of(speaking, plan.batches, side_by_side=False).speaking, play),
+        Role("rollout worker", config.workers, parts_of(worker, plan.batches, side_by_side=False).speaking, play),
         *(
-            Role(f"learner {body.name}", 1, _learning(plan, body), times[body.name][1])
-            for body in plan.bodies
-            if body.trained
+            Role(
+                f"learner {body.name}",
+                body.ranks,
+                parts_of([body], plan.batches, side_by_side=False).updating,
+                times[body.name][1] / body.ranks,
+            )
+            for (body,) in learners
         ),
     ]
 
@@ -63,16 +69,3 @@ def traffic(plan: Plan, config: ClusterConfig) -> float:
     """Bytes of weights that are sent in a step: of every policy that learns, here and from here to every worker."""
     sent = sum(body.trained * (4 if body.adapter else body.itemsize) for body in plan.bodies if not body.critic)
     return float(sent * (1 + config.workers))
-
-
-def _known(plan: Plan) -> bool:
-    return plan.device.type == "cpu"
-
-
-def _only_speaks(body: Body) -> Body:
-    return replace(body, trained=0, reference=False, older=0)
-
-
-def _learning(plan: Plan, body: Body) -> float:
-    alone = replace(body, owns=True, older=0)  # an adapter has a copy of its model for itself
-    return parts_of([alone], plan.batches, side_by_side=False).updating

@@ -22,6 +22,7 @@ from madrigal.cluster.host import Host, Place
 from madrigal.cluster.ray import ray_cluster
 from madrigal.config import Experiment
 from madrigal.learning.learners import Learners
+from madrigal.learning.rank_group import start_ranks
 from madrigal.learning.remote import LearnerHolder, RemoteLearner
 from madrigal.policies.quiet import quiet_libraries
 from madrigal.policies.team import Team
@@ -120,13 +121,13 @@ def open_site(run: Experiment, task: Task[Any], name: str, tell: Tell, ranks: Ra
 
 
 def check_cluster(run: Experiment, task: Task[Any]) -> int:
-    """How many learners a run has.
+    """How many processes the learners of a run take.
 
     Raises:
         ConfigError: if its settings name others, or play ahead does not go with them.
     """
     names = list(seat_names(run.team, task.agents))
-    need = run.algorithm.needs.critic
+    sharded, need = len(names), run.algorithm.needs.critic
     if need is not None:
         names += ["critic-joint"] if need.sees == "joint" else [f"critic-{name}" for name in names]
     for name in run.cluster.seats:
@@ -145,7 +146,7 @@ def check_cluster(run: Experiment, task: Task[Any]) -> int:
             )
         if run.team.partners.share:
             raise ConfigError("cluster.staleness: play with older selves does not run ahead; leave staleness at 0")
-    return len(names) if run.trains else 0
+    return len(names) + sharded * (run.cluster.ranks_per_learner - 1) if run.trains else 0
 
 
 class ClusterSite:
@@ -175,9 +176,8 @@ class ClusterSite:
 
     def learning(self, run: Experiment, team: Team, *, in_turn: bool) -> Learners:
         local, threads = make_learning(run, team), _threads(run)
-        making: dict[str, tuple[Any, ...]] = {
-            name: (hold_learner, run, self.agents, name, threads) for name in local.policies
-        }
+        hold = hold_learner if self.config.ranks_per_learner == 1 else hold_sharded
+        making: dict[str, tuple[Any, ...]] = {name: (hold, run, self.agents, name, threads) for name in local.policies}
         need = local.critics.need
         making |= {
             name: (hold_critic, run, name, critic.critic.body.config, need, threads)
@@ -187,8 +187,15 @@ class ClusterSite:
         def start(name: str) -> RemoteLearner:
             seat = self.config.seats.get(name, ClusterSeat())
             place = Place(name, seat.node, self.config.gpus_per_learner)
+            count = self.config.ranks_per_learner if name in local.policies else 1
+            begin = partial(self.host.start, place) if count == 1 else partial(start_ranks, self.host, place, count)
             return RemoteLearner(
-                local.by_name[name], self.host, place, making[name], renewed=self._hand_over, tell=self.tell
+                local.by_name[name],
+                name,
+                partial(begin, *making[name]),
+                sharded=count > 1,
+                renewed=self._hand_over,
+                tell=self.tell,
             )
 
         with ThreadPoolExecutor(max(1, len(making))) as pool:
@@ -272,6 +279,14 @@ def hold_learner(run: Experiment, agents: tuple[AgentId, ...], name: str, thread
     quiet_libraries()
     use_threads(threads)
     return LearnerHolder(make_learner(run, make_policy(run.team, agents, run.seed, name)))
+
+
+def hold_sharded(ranks: Ranks, run: Experiment, agents: tuple[AgentId, ...], name: str, threads: int) -> LearnerHolder:
+    """Makes the learner of a policy as rank 0 of the processes that hold it."""
+    quiet_libraries()
+    use_threads(threads)
+    ranks.place(pick_device(run.team.device))
+    return LearnerHolder(make_learner(run, make_policy(run.team, agents, run.seed, name), ranks))
 
 
 def hold_critic(run: Experiment, name: str, config: PolicyConfig, need: Any, threads: int) -> LearnerHolder:

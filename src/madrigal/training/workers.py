@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from threading import Lock
 from typing import Any
 
 import torch
 
-from madrigal.cluster.host import Host, LostError, Place, Remote, Shared
+from madrigal.cluster.host import Host, LostError, Place, Remote, Shared, despite_losses
 from madrigal.config import Experiment
 from madrigal.policies.local import put_weights
 from madrigal.policies.quiet import quiet_libraries
@@ -23,9 +24,6 @@ from madrigal.rollouts.task import Task
 from madrigal.training.checks import open_checked_task
 from madrigal.training.teams import make_team, open_rollout_workers, use_threads
 from madrigal.types import Completion, EngineError, Step
-
-LOSSES = 5  # of one worker during one call, after which the run ends
-PAUSE = 2.0  # seconds before the third and every later try: machines that are gone must be missed first
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,24 +135,21 @@ class Workers:
         number = self._idle[kind].get()
         began = time.perf_counter()
         try:
-            for tries in range(LOSSES):
-                time.sleep(PAUSE if tries > 1 else 0)
-                if self._closed:
-                    raise EngineError("the rollout workers have been closed")
-                remote = None
-                try:
-                    remote = self._remote(number)
-                    return remote.call(kind, *args)
-                except LostError as error:
-                    reason = error
-                    self._drop(number, remote, error)
-            raise EngineError(
-                f"{self.places[number].name} was lost {LOSSES} times in one call ({reason}); look at the memory of its "
-                "node, then go on with --resume"
-            )
+            return despite_losses(partial(self._attempt, number, kind, args), self.places[number].name)
         finally:
             self.seconds[kind] += time.perf_counter() - began
             self._idle[kind].put(number)
+
+    def _attempt(self, number: int, kind: str, args: tuple[Any, ...]) -> Any:
+        if self._closed:
+            raise EngineError("the rollout workers have been closed")
+        remote = None
+        try:
+            remote = self._remote(number)
+            return remote.call(kind, *args)
+        except LostError as error:
+            self._drop(number, remote, error)
+            raise
 
     def _remote(self, number: int) -> Remote:
         with self._locks[number]:
