@@ -82,6 +82,7 @@ class Completion:
         seconds: how long the answer took, from the request to its last token.
         version: the number of updates the weights had seen when they spoke.
         pieces: [T] what each token added to the text, for readers; joined they are the text. Empty where unknown.
+        retries: how often a server was asked for it again.
     """
 
     text: str
@@ -92,6 +93,7 @@ class Completion:
     seconds: float = 0.0
     version: int = 0
     pieces: tuple[str, ...] = ()
+    retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,10 @@ from fakes.borders import assert_same_answers
 from fakes.engines import shake
 from fakes.tiny import chat
 from fakes.token_server import Reply, Stub, said, serving
-from madrigal.policies.engines import server
+from madrigal.policies.engines import client
+from madrigal.policies.engines.client import TRIES, Client
 from madrigal.policies.engines.opening import check_engines, open_engines
-from madrigal.policies.engines.server import TRIES, Client, ServerEngine, check_server, read_completion
+from madrigal.policies.engines.server import ServerEngine, check_server, read_completion
 from madrigal.policies.team import Team
 from madrigal.rollouts.play import GenerationRequest
 from madrigal.settings import EngineConfig, Lora, PolicyConfig, Sampling
@@ -32,7 +33,7 @@ KEY = "geheim-4711"
 @pytest.fixture
 def stub(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Stub:
     """A server of the tiny model that waits for nobody, with room for adapters of rank 2."""
-    monkeypatch.setattr(server, "PAUSE", 0.0)
+    monkeypatch.setattr(client, "PAUSE", 0.0)
     return Stub(tiny.load(model_folder, "base", lora=Lora(rank=2)), str(model_folder))
 
 
@@ -113,6 +114,7 @@ def test_a_fifth_of_bad_answers_loses_none(model_folder: Path, stub: Stub, url: 
         for place, policy in enumerate(team.policies):
             assert_same_answers(policy, list(here[place::2]), list(there[place::2]), SAMPLING, range(30))
         assert 5 <= engine.client.retries <= 30
+        assert 5 <= sum(completion.retries for completion in there) <= engine.client.retries
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, pstdev
 from typing import Any
 
@@ -33,11 +33,12 @@ class Sums(Rounds):
         return Step(state + 1, dict.fromkeys(self.agents, total), "horizon" if over else "", {"total": total})
 
 
-def played(branching: Branching, seed: int = 3) -> list[Group[Any]]:
+def played(branching: Branching, seed: int = 3, retries: int = 0) -> list[Group[Any]]:
     task = Sums()
 
     def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
-        return [Completion(str(one.seed % 10), (1,), (1,) * (1 + one.seed % 3), (-0.5,)) for one in wanted]
+        said = [Completion(str(one.seed % 10), (1,), (1,) * (1 + one.seed % 3), (-0.5,)) for one in wanted]
+        return [replace(one, retries=retries) for one in said]
 
     judge = judge_of(task)
     return rollout_groups(task, Sequential(), [Point("x", 0), Point("y", 0)], branching, speak, judge, (seed,))  # type: ignore[arg-type]
@@ -111,6 +112,15 @@ def test_what_is_played_beside_a_group_costs_tokens_and_counts_nowhere_else(sett
     assert beside["tokens"] > plain["tokens"]
     for key in ("reward", "group/return_std", "component/total", "agent/ann/tokens", "episodes"):
         assert beside[key] == plain[key]
+
+
+def test_answers_that_a_server_was_asked_for_again_are_counted_once_each_and_only_where_there_were_some() -> None:
+    plain = played(Branching(3, crossed=True))
+    assert "agent/ann/retries" not in step_record(0, 1.0, plain, [], {})
+    again = played(Branching(3, crossed=True), retries=2)
+    record = step_record(0, 1.0, again, [], {})
+    answers = {turn.number for group in again for path in full_episodes(group) for turn in path.turns}
+    assert record["agent/ann/retries"] + record["agent/bob/retries"] == 2 * len(answers)
 
 
 def test_where_two_agents_learn_in_turn_the_other_ones_answers_are_not_counted_as_equal() -> None:

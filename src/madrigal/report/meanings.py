@@ -32,6 +32,7 @@ MEANINGS: dict[str, Meaning] = {
     "agent/*/tokens": Meaning("Length", "tokens", "Mean length of an answer."),
     "agent/*/truncated_fraction": Meaning("Cut off", "share", "Answers that the length limit ended."),
     "agent/*/seconds": Meaning("Answer time", "s", "From request to last token, in a batch."),
+    "agent/*/retries": Meaning("Asked again", "", "How often a server was asked again for an answer."),
     "update/*/entropy": Meaning("Entropy", "nats", "Mean over sampled tokens; near 0 nothing is explored."),
     "update/*/kl": Meaning("KL to the reference", "nats per token", "How far the policy has moved."),
     "update/*/loss": Meaning("Loss", "", "What was minimized."),

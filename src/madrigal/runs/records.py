@@ -134,9 +134,11 @@ def _agent_record(agent: str, episodes: Sequence[Episode[Any]], turns: Sequence[
     completions = [turn.completion for turn in _distinct(turns) if turn.agent == agent]
     if not completions:
         return {}
+    retries = sum(completion.retries for completion in completions)
     return {
         f"agent/{agent}/reward": fmean(s.rewards[agent] for e in episodes for s in e.steps),
         f"agent/{agent}/tokens": fmean(len(completion.token_ids) for completion in completions),
         f"agent/{agent}/truncated_fraction": fmean(completion.finish == "length" for completion in completions),
         f"agent/{agent}/seconds": fmean(completion.seconds for completion in completions),
+        **({f"agent/{agent}/retries": float(retries)} if retries else {}),
     }

@@ -44,12 +44,14 @@ class Answer:
         logprobs: [T] in nats, under the distribution that was sampled.
         version: of the weights that spoke.
         seconds: from the call to the last token.
+        retries: how often it was asked for again.
     """
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     version: int
     seconds: float
+    retries: int = 0
 
 
 class Engine(Protocol):
@@ -138,6 +140,7 @@ def completion_of(policy: LocalPolicy, request: Request, answer: Answer) -> Comp
         finish=finish,
         seconds=answer.seconds,
         version=answer.version,
+        retries=answer.retries,
         pieces=policy.spell(list(tokens), text),
     )
 

@@ -5,153 +5,35 @@
     POST /v1/load_lora_adapter    {"lora_name", "lora_path"}: a hand-over, through a folder that both sides see
     POST /collective_rpc          {"method": "load_version", ...}: one of whole weights, to `madrigal engine serve`
 
-What may pass (no answer, a busy or broken server, half an answer) is asked again, TRIES times in all; a request that is
-refused stays wrong. The key is read from an environment variable, and no message and no record holds it.
+What may pass (no answer, a busy or broken server, half an answer) is asked again (`client`); a request that is refused
+stays wrong.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+from madrigal.policies.engines.client import PASSING, Client, RetryError
 from madrigal.policies.engines.engine import Answer, CopyingEngine, Request
 from madrigal.policies.engines.files import SESSION, hosted_name, version_of, weight_files
 from madrigal.policies.local import load_tokenizer, resolve_model
-from madrigal.settings import EngineConfig, PolicyConfig, Sampling
-from madrigal.tasks.endpoint import EndpointError, TooLateError, get_json, post_json
+from madrigal.settings import PolicyConfig, Sampling
 from madrigal.types import ConfigError, EngineError
 
 if TYPE_CHECKING:
     from madrigal.policies.local import LocalPolicy
 
-TRIES, PAUSE = 5, 0.5  # seconds before the second try, twice as many before each later one
-LARGEST = 1 << 26  # bytes of a reply
 OLDEST = (0, 10, 2)  # vLLM from here on returns token ids
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
-SECRET = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}  # whose words may repeat a part of the key
 PROBE = "Two agents: one writes\n a title, 3 words; the other {explains} it."
-
-
-class _RetryError(Exception):
-    """A failure that may pass."""
-
-
-class Client:
-    """Asks a server, again where that may help.
-
-    Attributes:
-        retries: how often anything was asked again.
-    """
-
-    def __init__(self, config: EngineConfig, pause: Callable[[float], None] = time.sleep) -> None:
-        """Reads the key, if there is one.
-
-        Raises:
-            ConfigError: if it cannot stand in a header.
-        """
-        self.config, self.pause, self.retries = config, pause, 0
-        self.url = config.url.rstrip("/").removesuffix("/v1")
-        self.key = os.environ.get(config.key_variable, "").strip()
-        if not (self.key.isascii() and self.key.isprintable()):
-            raise ConfigError(f"expected a key of plain ASCII characters in {config.key_variable}; set it again")
-        self.proxies = urlsplit(self.url).hostname not in LOOPBACK
-
-    def ask(self, path: str, body: Mapping[str, Any] | None, read: Callable[[Any], Any]) -> Any:
-        """What `read` makes of the JSON that comes; a body is posted.
-
-        Args:
-            read: raises ValueError for JSON that is not what was asked for.
-
-        Raises:
-            EngineError: if the server refuses, or all tries fail.
-        """
-        reason = ""
-        for _ in self.tries():
-            try:
-                return read(self._exchange(path, body))
-            except _RetryError as error:
-                reason = str(error)
-            except ValueError as error:
-                reason = f"expected {error}"
-        raise EngineError(f"{self.config.name}: {reason} ({TRIES} tries)")
-
-    def tries(self) -> Iterator[int]:
-        """Says before each try how many have failed; counts and waits before each but the first."""
-        for failed in range(TRIES):
-            if failed:
-                self.retries += 1
-                self.pause(PAUSE * 2 ** (failed - 1))
-            yield failed
-
-    def _exchange(self, path: str, body: Mapping[str, Any] | None) -> Any:
-        status, content = self.exchange(path, body)
-        if status == HTTPStatus.OK:
-            try:
-                return json.loads(content)
-            except (ValueError, RecursionError) as error:
-                raise _RetryError(f"expected JSON, got {self.shown(content)!r}") from error
-        reason = self.reason(status, content)
-        if status in PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise _RetryError(reason)
-        raise EngineError(f"{self.config.name}: {reason}")
-
-    def exchange(self, path: str, body: Mapping[str, Any] | None) -> tuple[int, bytes]:
-        """Status and content, of one try.
-
-        Raises:
-            _RetryError: if there are none.
-        """
-        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        how: dict[str, Any] = {"seconds": self.config.seconds, "largest": LARGEST, "headers": headers}
-        how["proxies"] = self.proxies
-        try:
-            return get_json(self.url + path, **how) if body is None else post_json(self.url + path, body, **how)
-        except TooLateError as error:
-            raise _RetryError(f"{error}; raise engine.seconds, or look at the server") from error
-        except EndpointError as error:
-            raise _RetryError(
-                f"could not be asked ({error}); is it running? start one with: madrigal engine serve"
-            ) from error
-
-    def peek(self, path: str, body: Mapping[str, Any] | None) -> tuple[int, bytes]:
-        """The same of what a server need not have; 0 and nothing where there is no answer."""
-        try:
-            return self.exchange(path, body)
-        except _RetryError:
-            return 0, b""
-
-    def reason(self, status: int, content: bytes) -> str:
-        """Why a request failed, in the server's own words where these cannot hold the key."""
-        if status in SECRET:
-            return f"refused with status {status}; set its key in the environment as {self.config.key_variable}"
-        try:
-            said = json.loads(content)
-        except (ValueError, RecursionError):
-            said = None
-        match said:
-            case {"error": {"message": str(message)}} | {"error": str(message)} | {"message": str(message)}:
-                return f"refused with status {status}: {self.shown(message.encode(), 300)}"
-            case {"detail": detail}:
-                return f"refused with status {status}: {self.shown(str(detail).encode(), 300)}"
-        return f"refused with status {status}"
-
-    def shown(self, content: bytes, most: int = 60) -> str:
-        """The beginning of what came, in one line and without the key."""
-        text = content[:4096].decode(errors="replace")
-        if self.key:
-            text = text.replace(self.key, "***")
-        return " ".join(text.split())[:most]
 
 
 class ServerEngine(CopyingEngine):
@@ -202,12 +84,14 @@ class ServerEngine(CopyingEngine):
             "stop_token_ids": self.ends[request.policy],
             **drawn(sampling),
         }
-        tokens, logprobs, name = self.client.ask("/v1/completions", body, lambda reply: read_completion(reply, body))
+        (tokens, logprobs, name), failed = self.client.ask_counting(
+            "/v1/completions", body, lambda reply: read_completion(reply, body)
+        )
         if request.policy in self.adapters:
             version = version_of(name)
         else:
             version = self.replaced.get(request.policy, self.versions.get(request.policy, -1)) if name == model else -1
-        return Answer(tokens, logprobs, version, time.perf_counter() - began)
+        return Answer(tokens, logprobs, version, time.perf_counter() - began, failed)
 
     def _check_held(self, requests: Sequence[Request]) -> None:
         """Where whole weights were handed over the server says which it holds: nobody else may have replaced them."""
@@ -246,7 +130,7 @@ class ServerEngine(CopyingEngine):
         for failed in self.client.tries():
             try:
                 status, content = self.client.exchange(path, body)
-            except _RetryError as error:
+            except RetryError as error:
                 reason = str(error)
                 continue
             if status == HTTPStatus.OK or (failed and b"already been loaded" in content):
