@@ -115,11 +115,11 @@ def test_what_is_played_beside_a_group_costs_tokens_and_counts_nowhere_else(sett
 
 
 def test_answers_that_a_server_was_asked_for_again_are_counted_once_each_and_only_where_there_were_some() -> None:
-    plain = played(Branching(3, crossed=True))
+    plain = played(Branching(3))
     assert "agent/ann/retries" not in step_record(0, 1.0, plain, [], {})
-    again = played(Branching(3, crossed=True), retries=2)
+    again = played(Branching(3), retries=2)
     record = step_record(0, 1.0, again, [], {})
-    answers = {turn.number for group in again for path in full_episodes(group) for turn in path.turns}
+    answers = {turn.number for path in full_episodes(again) for turn in path.turns}
     assert record["agent/ann/retries"] + record["agent/bob/retries"] == 2 * len(answers)
 
 
