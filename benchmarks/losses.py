@@ -4,8 +4,8 @@
 
 For each role (rollout worker, learner, rank of a learner on two) a run of the tiny task of `tests/cluster` is made in
 which one process of that role is killed by SIGKILL at a random moment of every step. It must end by itself with the
-same records and weights; on ranks with those of a run on ranks where nobody is killed, for the library's own code rounds
-otherwise.
+same records and weights; on ranks with those of a run on ranks where nobody is killed, for the library's own code
+rounds otherwise.
 """
 
 from __future__ import annotations
