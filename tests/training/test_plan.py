@@ -27,11 +27,12 @@ from madrigal.policies.machine import free_memory, give_back
 from madrigal.policies.sizes import ModelSize, model_size, size_of
 from madrigal.recipes import recipe
 from madrigal.runs.log import read_lines
-from madrigal.settings import BASE, Lora, PolicyConfig, RecordsConfig, TeamConfig
+from madrigal.settings import BASE, EngineConfig, Lora, PolicyConfig, RecordsConfig, TeamConfig
 from madrigal.training import teams
 from madrigal.training.checks import open_checked_task
 from madrigal.training.held_out import NullCallback, evaluate_experiment, held_out
 from madrigal.training.memory import (
+    GB,
     LEAST_TOKENS,
     PROCESS,
     Batches,
@@ -110,6 +111,18 @@ def test_an_adapter_takes_sixteen_bytes_for_each_of_its_own_weights() -> None:
     assert sum(lasting(one).values()) + gradients(one) == 4 * 1000 + 16 * one.trained
     shared = replace(one, owns=False)
     assert sum(lasting(shared).values()) == 12 * one.trained
+
+
+@pytest.mark.parametrize(("rank", "engines"), [(0, 2), (2, 1)])
+def test_vllm_in_this_process_holds_a_copy_and_its_cache_and_nothing_is_sampled_here(rank: int, engines: int) -> None:
+    """Adapters on one model share one."""
+    tldr = replace(recipe("tldr"), memory=8.0)
+    engine = EngineConfig("vllm", cache_gb=0.5)
+    seat = replace(tldr.team.policy, engine=engine, lora=Lora(rank=rank), dtype="float32")
+    plan = planned(replace(tldr, team=replace(tldr.team, policy=seat)))
+    copies = engines * (4 * plan.bodies[0].size.parameters + 0.5 * GB)
+    assert plan.parts.lasting["vLLM"] == pytest.approx(copies)
+    assert plan.parts.sampling == {}
 
 
 @pytest.mark.parametrize("budget", [1, 150, 299, 300, 1000, 10**6])

@@ -109,6 +109,8 @@ class Body:
         on_gpu: whether it computes there, with more logits at a time, and nothing packed or held by the C library.
         reads: whether it only reads what others wrote, for its fluency.
         ranks: processes that share what learns; this is the first, which also holds the whole policy.
+        local: whether it answers with these weights; else an engine does.
+        engine: bytes that an engine in this process holds for it.
     """
 
     name: str
@@ -127,6 +129,8 @@ class Body:
     on_gpu: bool = False
     reads: bool = False
     ranks: int = 1
+    local: bool = True
+    engine: float = 0.0
 
     @property
     def table(self) -> int:
@@ -151,6 +155,7 @@ def lasting(body: Body) -> dict[str, float]:
         "float32 masters": 4.0 * learned if apart else 0.0,
         "AdamW's moments": 8.0 * learned,
         "reference copies": kept if body.reference and not body.adapter else 0.0,
+        "vLLM": body.engine,
     }
     parts = {"critics": sum(own.values())} if body.critic else own
     return parts | {"older selves": 4.0 * body.trained * body.older + twin}
@@ -216,6 +221,8 @@ def _layer(body: Body, batch: Texts, tokens: int) -> float:
 
 def sampling(body: Body, texts: Texts, budget: int) -> dict[str, float]:
     """Keys and values, prompts as they are read, logits of one batch, and weights packed or with adapters added."""
+    if not body.local:
+        return {}
     size = body.size
     rows = max(1, min(texts.prompts * texts.answers, budget // texts.row))
     prompts = min(texts.prompts, -(-rows // texts.answers))

@@ -172,7 +172,7 @@ def processes_of(bodies: Sequence[Body], config: ClusterConfig) -> tuple[tuple[B
     worker = tuple(replace(body, trained=0, reference=False, older=0) for body in speaking if not body.reads)
     learners = [
         # An adapter has a copy of its model for itself; ranks run the library's own code.
-        (replace(body, owns=True, older=0, ranks=ranks, written_out=body.written_out and ranks == 1),)
+        (replace(body, owns=True, older=0, engine=0.0, ranks=ranks, written_out=body.written_out and ranks == 1),)
         for body in bodies
         if body.trained
         for ranks in [1 if body.critic else config.ranks_per_learner]
@@ -332,8 +332,12 @@ def _bodies(
                 learned=learned,
                 written_out=size.written_out,
                 on_gpu=device.type != "cpu",
+                local=config.engine.kind == "local",
             )
         )
+        if config.engine.kind == "vllm" and bodies[-1].owns:  # adapters on one model share an engine
+            held = size.parameters * bodies[-1].itemsize + config.engine.cache_gb * GB
+            bodies[-1] = replace(bodies[-1], engine=held)
         if config.lora.rank:
             bases.add(key)
     return bodies + _critics(run, task, seated, bodies, bases, device)
@@ -370,6 +374,8 @@ def _critics(
                 owns=not lora.rank or key not in bases,
                 reference=False,
                 older=0,
+                local=True,
+                engine=0.0,
                 critic=True,
                 learned=shown,
                 written_out=size.written_out,
@@ -402,6 +408,8 @@ def _fluency(
             owns=True,
             reference=False,
             older=0,
+            local=True,
+            engine=0.0,
             reads=True,
         )
     ]
