@@ -28,7 +28,12 @@ def nodes() -> Iterator[Any]:
 
     cluster = Cluster(
         initialize_head=True,
-        head_node_args={"num_cpus": 1, "object_store_memory": STORE, "include_dashboard": False},
+        head_node_args={
+            "num_cpus": 1,
+            "object_store_memory": STORE,
+            "include_dashboard": False,
+            "_system_config": {"health_check_period_ms": 1000},  # a lost node is missed in 5 s instead of 15
+        },
     )
     spec = {"num_cpus": 1, "object_store_memory": STORE, "wait": False, "resources": {"place": 1}}
     for _ in range(2):
