@@ -13,6 +13,8 @@ from madrigal.cluster.host import Host, LostError, Place, Remote
 from madrigal.learning.ranks import RankLostError, joined, serve_rank
 from madrigal.learning.remote import LearnerHolder
 
+PATIENCE = 10.0  # seconds in which the loss of a process that was ended must be seen
+
 
 class Rank:
     """One of the processes of a learner, as it is held by itself; rank 0 becomes its `LearnerHolder`."""
@@ -52,10 +54,12 @@ class RankGroup:
         """
         self.lead, *self.others = remotes
         self.ended = False
+        self._serving = list[Thread]()
         try:
             meeting = self.lead.call("meeting", self.lead.address())
             for rank, other in enumerate(self.others, 1):
-                Thread(target=self._serve, args=(other, rank, meeting), daemon=True).start()
+                self._serving.append(Thread(target=self._serve, args=(other, rank, meeting), daemon=True))
+                self._serving[-1].start()
             self.call("lead", len(remotes), meeting, make, args)
         except BaseException:
             self.end()
@@ -79,10 +83,12 @@ class RankGroup:
         return self.lead.address()
 
     def end(self) -> None:
-        """Ends all of them."""
+        """Ends all of them, and the calls that still wait for them: a host that is gone may not be asked."""
         self.ended = True
         for remote in (self.lead, *self.others):
             remote.end()
+        for thread in self._serving:
+            thread.join(PATIENCE)
 
 
 def start_ranks(host: Host, place: Place, count: int, make: Callable[..., LearnerHolder], *args: Any) -> RankGroup:

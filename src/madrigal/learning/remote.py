@@ -122,6 +122,12 @@ class RemoteLearner:
         if isinstance(self.local, Learner):  # a run that goes back need not count back
             self.state_before = {**state, "version": self.local.policy.version}
 
+    def end(self) -> None:
+        """Ends its process."""
+        if self._remote is not None:
+            self._remote.end()
+            self._remote = None
+
     def change(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Calls a method that changes the learner."""
         return self._change(method, *args, **kwargs)
@@ -159,9 +165,7 @@ class RemoteLearner:
             return self._remote.call(method, *args)
         except LostError as error:
             self.lost += 1
-            if self._remote is not None:
-                self._remote.end()
-            self._remote = None
+            self.end()
             self.tell(
                 f"note: the learner of {self.name} was lost ({error}); a new one repeats the {len(self.since)} updates "
                 "since the last checkpoint"

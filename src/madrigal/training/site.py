@@ -117,7 +117,12 @@ def open_site(run: Experiment, task: Task[Any], name: str, tell: Tell, ranks: Ra
         return
     learners = check_cluster(run, task)
     with ray_cluster(run.cluster, name, learners, __version__) as host:
-        yield ClusterSite(host, run, task, tell)
+        site = ClusterSite(host, run, task, tell)
+        try:
+            yield site
+        finally:
+            for learner in site.learners.values():
+                learner.end()
 
 
 def check_cluster(run: Experiment, task: Task[Any]) -> int:
