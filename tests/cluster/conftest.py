@@ -47,22 +47,31 @@ def nodes() -> Iterator[Any]:
 
 
 @pytest.fixture
-def warm(nodes: Any, monkeypatch: pytest.MonkeyPatch) -> list[RayRemote]:
+def begun(nodes: Any, monkeypatch: pytest.MonkeyPatch) -> list[RayRemote]:
+    """What is started in a test."""
+    started: list[RayRemote] = []
+    begin = RayRemote.__init__
+
+    def remember(remote: RayRemote, ray: Any, actor: Any, name: str) -> None:
+        begin(remote, ray, actor, name)
+        started.append(remote)
+
+    monkeypatch.setattr(RayRemote, "__init__", remember)
+    return started
+
+
+@pytest.fixture
+def warm(begun: list[RayRemote], monkeypatch: pytest.MonkeyPatch) -> list[RayRemote]:
     """What is started in a test, in processes that were started before: importing torch takes seconds.
 
     An object that ends frees its process for the next one.
     """
-    begun: list[RayRemote] = []
-    fresh, begin = RayHost.process, RayRemote.__init__
+    fresh = RayHost.process
 
     def process(host: RayHost, options: Mapping[str, Any]) -> Any:
         key = tuple(sorted(options.get("resources", {})))
         spare = SPARE.setdefault(key, [])
         return spare.pop() if spare else fresh(host, options | {"max_concurrency": 2})
-
-    def remember(remote: RayRemote, ray: Any, actor: Any, name: str) -> None:
-        begin(remote, ray, actor, name)
-        begun.append(remote)
 
     def end(remote: RayRemote) -> None:
         if not remote.ended:
@@ -72,7 +81,6 @@ def warm(nodes: Any, monkeypatch: pytest.MonkeyPatch) -> list[RayRemote]:
                 SPARE.setdefault((), []).append(remote.actor)
 
     monkeypatch.setattr(RayHost, "process", process)
-    monkeypatch.setattr(RayRemote, "__init__", remember)
     monkeypatch.setattr(RayRemote, "end", end)
     return begun
 

@@ -56,14 +56,22 @@ def assert_same(folders: tuple[Path, Path]) -> None:
     assert_equal(weights(spread), weights(alone))
 
 
-class Kills(NullCallback):
-    """A watcher that ends the process of a worker after the first step, and the node of a learner after the second."""
+class Told(NullCallback):
+    """A watcher that keeps what it is told, and knows what was started."""
 
-    def __init__(self, begun: list[RayRemote], nodes: Any) -> None:
-        self.begun, self.nodes, self.told = begun, nodes, list[str]()
+    def __init__(self, begun: list[RayRemote]) -> None:
+        self.begun, self.told = begun, list[str]()
 
     def stage(self, name: str) -> None:
         self.told.append(name)
+
+
+class Kills(Told):
+    """A watcher that ends the process of a worker after the first step, and the node of a learner after the second."""
+
+    def __init__(self, begun: list[RayRemote], nodes: Any) -> None:
+        super().__init__(begun)
+        self.nodes = nodes
 
     def step(self, record: dict[str, Any]) -> None:
         living = {one.name: one.pid for one in self.begun if not one.ended}
@@ -105,14 +113,8 @@ def test_two_turns_of_programs_in_the_sandbox_of_workers(warm: list[RayRemote], 
     assert one["reward"] > 0
 
 
-class KillsRank(NullCallback):
+class KillsRank(Told):
     """A watcher that ends the second process of a learner after the first step."""
-
-    def __init__(self, begun: list[RayRemote]) -> None:
-        self.begun, self.told = begun, list[str]()
-
-    def stage(self, name: str) -> None:
-        self.told.append(name)
 
     def step(self, record: dict[str, Any]) -> None:
         if record["step"] == 0:
@@ -120,16 +122,8 @@ class KillsRank(NullCallback):
 
 
 def test_a_learner_on_two_ranks_learns_the_same_and_comes_back_where_one_is_killed(
-    make: Make, nodes: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    make: Make, begun: list[RayRemote], tmp_path: Path
 ) -> None:
-    begun: list[RayRemote] = []
-    begin = RayRemote.__init__
-
-    def remember(remote: RayRemote, *args: Any) -> None:
-        begin(remote, *args)
-        begun.append(remote)
-
-    monkeypatch.setattr(RayRemote, "__init__", remember)
     run = make(GroupRelative(width=3, kl=0.01), steps=3, records=RecordsConfig(checkpoint_every=2))
     kills = KillsRank(begun)
     alone, spread = both(replace(run, team=replace(run.team, shared=True)), tmp_path, kills, ranks_per_learner=2)

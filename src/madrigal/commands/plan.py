@@ -84,7 +84,7 @@ def show_plan(console: Console, plan: Plan) -> None:
     console.print(plan.summary, soft_wrap=True, markup=False)
     if not any(body.trained for body in plan.bodies):
         return
-    seconds = plan.seconds() if len(plan.processes) == 1 else None
+    seconds = plan.seconds()
     lasts = "" if seconds is None else f", about {seconds:.3g} s where all are that long"
     console.print(f"one step: at most {plan.tokens:,} tokens of answers{lasts}", soft_wrap=True, markup=False)
     console.print(f"one checkpoint: {plan.checkpoint / GB:.2f} GB on the disk, {plan.keep} are kept", soft_wrap=True)

@@ -31,7 +31,7 @@ class Rank:
 
     def lead(self, count: int, meeting: str, make: Callable[..., LearnerHolder], args: tuple[Any, ...]) -> None:
         """Waits for the others as rank 0, and makes the learner with them."""
-        self._holder = make(self._open.enter_context(joined(0, count, meeting)), *args)
+        self._holder = make(*args, self._open.enter_context(joined(0, count, meeting)))
 
     def serve(self, rank: int, count: int, meeting: str) -> int:
         """Does what rank 0 calls, until that ends."""
@@ -92,7 +92,7 @@ class RankGroup:
 
 
 def start_ranks(host: Host, place: Place, count: int, make: Callable[..., LearnerHolder], *args: Any) -> RankGroup:
-    """Starts a learner on `count` processes; `make(ranks, *args)` makes it on the first.
+    """Starts a learner on `count` processes; `make(*args, ranks)` makes it on the first.
 
     Raises:
         LostError, EngineError: as `Host.start`.

@@ -95,7 +95,7 @@ class RemoteLearner:
 
     def update(self, *args: Any, **kwargs: Any) -> Any:
         """See `Learner.update`, `CriticLearner.update`."""
-        return self._change("update", *args, **kwargs)
+        return self.change("update", *args, **kwargs)
 
     def read(self, rows: Any) -> Any:
         """See `CriticLearner.read`."""
@@ -130,9 +130,6 @@ class RemoteLearner:
 
     def change(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Calls a method that changes the learner."""
-        return self._change(method, *args, **kwargs)
-
-    def _change(self, method: str, *args: Any, **kwargs: Any) -> Any:
         try:
             result = self._call("do", method, args, kwargs)
         except Exception:

@@ -136,7 +136,8 @@ def sampled_logprobs(
 ) -> tuple[Float[Tensor, " M"], Float[Tensor, " M"]]:
     """Log-probs of tokens under the distribution that was sampled, and its entropies, both in nats.
 
-    Never are more than `TABLE` logits there at a time; they are computed again for the gradient.
+    Never are more than `TABLE` logits there at a time; where a batch has more, or logits are one product, they are
+    computed again for the gradient.
     """
     vocabulary = len(plain_model(model).get_output_embeddings().weight)
     rows = max(1, (TABLE if hidden.is_cpu else GPU_TABLE) // vocabulary)
@@ -150,6 +151,8 @@ def sampled_logprobs(
         both: tuple[Tensor, Tensor] = TokenLogprobs.apply(logits, chosen)  # type: ignore[no-untyped-call]
         return both
 
+    if len(hidden) <= rows:
+        return piece(hidden, tokens)
     pieces = zip(torch.split(hidden, rows), torch.split(tokens, rows), strict=True)
     columns = zip(*(checkpoint(piece, *one, use_reentrant=False) for one in pieces), strict=True)
     logprobs, entropies = (torch.cat(column) for column in columns)

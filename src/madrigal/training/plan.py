@@ -87,8 +87,11 @@ class Plan:
         return float(sum(12 * body.trained + 4 * body.trained * body.older for body in self.bodies))
 
     def seconds(self) -> float | None:
-        """Of one step, at the most; measures this processor for a moment. None where nothing is known."""
-        return _seconds(self) if self.timed else None
+        """Of one step of one process, at the most; measures this processor for a moment. None where nothing is known.
+
+        Those of a cluster's roles: `training.roles`.
+        """
+        return _seconds(self) if self.timed and len(self.processes) == 1 else None
 
     @property
     def timed(self) -> bool:
@@ -315,15 +318,16 @@ def _bodies(
             sampled = max(sampled, warm, key=lambda texts: texts.tokens)
         tested = Texts(max(1, held_out) * len(agents), run.evaluation.samples, test_length + heard, said)
         learns = config.trainable and run.trains
-        key = (config.model, config.dtype)
+        key, itemsize = (config.model, config.dtype), itemsize_of(config, size, device)
+        owns, weights = not config.lora.rank or key not in bases, size.parameters * itemsize
         bodies.append(
             Body(
                 name=name,
                 size=size,
-                itemsize=itemsize_of(config, size, device),
+                itemsize=itemsize,
                 trained=(size.adapter(config.lora) if config.lora.rank else size.parameters) if learns else 0,
                 adapter=config.lora.rank > 0,
-                owns=not config.lora.rank or key not in bases,
+                owns=owns,
                 reference=keeps and learns,
                 older=run.team.partners.keep if run.team.partners.share and learns else 0,
                 critic=False,
@@ -333,11 +337,10 @@ def _bodies(
                 written_out=size.written_out,
                 on_gpu=device.type != "cpu",
                 local=config.engine.kind == "local",
+                # Adapters on one model share an engine.
+                engine=weights + config.engine.cache_gb * GB if config.engine.kind == "vllm" and owns else 0.0,
             )
         )
-        if config.engine.kind == "vllm" and bodies[-1].owns:  # adapters on one model share an engine
-            held = size.parameters * bodies[-1].itemsize + config.engine.cache_gb * GB
-            bodies[-1] = replace(bodies[-1], engine=held)
         if config.lora.rank:
             bases.add(key)
     return bodies + _critics(run, task, seated, bodies, bases, device)

@@ -181,8 +181,9 @@ class ClusterSite:
 
     def learning(self, run: Experiment, team: Team, *, in_turn: bool) -> Learners:
         local, threads = make_learning(run, team), _threads(run)
-        hold = hold_learner if self.config.ranks_per_learner == 1 else hold_sharded
-        making: dict[str, tuple[Any, ...]] = {name: (hold, run, self.agents, name, threads) for name in local.policies}
+        making: dict[str, tuple[Any, ...]] = {
+            name: (hold_learner, run, self.agents, name, threads) for name in local.policies
+        }
         need = local.critics.need
         making |= {
             name: (hold_critic, run, name, critic.critic.body.config, need, threads)
@@ -279,18 +280,14 @@ class PlayAhead:
         return self._coming.popleft()[1].result()
 
 
-def hold_learner(run: Experiment, agents: tuple[AgentId, ...], name: str, threads: int) -> LearnerHolder:
-    """Makes the learner of a policy, in its own process."""
+def hold_learner(
+    run: Experiment, agents: tuple[AgentId, ...], name: str, threads: int, ranks: Ranks | None = None
+) -> LearnerHolder:
+    """Makes the learner of a policy, in its own process, or in rank 0 of those that hold it."""
     quiet_libraries()
     use_threads(threads)
-    return LearnerHolder(make_learner(run, make_policy(run.team, agents, run.seed, name)))
-
-
-def hold_sharded(ranks: Ranks, run: Experiment, agents: tuple[AgentId, ...], name: str, threads: int) -> LearnerHolder:
-    """Makes the learner of a policy as rank 0 of the processes that hold it."""
-    quiet_libraries()
-    use_threads(threads)
-    ranks.place(pick_device(run.team.device))
+    if ranks is not None:
+        ranks.place(pick_device(run.team.device))
     return LearnerHolder(make_learner(run, make_policy(run.team, agents, run.seed, name), ranks))
 
 
