@@ -1,31 +1,42 @@
 """Kills the processes of a run on Ray in the middle of its steps, and compares with the run in one process.
 
-    PYTHONPATH=tests:tools python benchmarks/losses.py [KILLS]
+    PYTHONPATH=tests:tools python benchmarks/losses.py [--kills 20] [--roles worker learner node rank]
 
-For each role (rollout worker, learner) a run of the tiny task of `tests/cluster` is made in which one process of that
-role is killed by SIGKILL at a random moment of every step. It must end by itself with the same records and weights.
+For each role a run of the tiny task of `tests/cluster` is made, on three nodes of this machine, in which one process of
+that role is killed by SIGKILL at a random moment of every step: a rollout worker, a learner, the node that a learner
+lives on (another one joins after it), one of the two ranks of a learner. It must end by itself with the same records
+and weights; with two ranks, the same to rounding.
 """
 
 from __future__ import annotations
 
+import argparse
+import logging
 import os
 import random
+import secrets
 import signal
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
+
 from fakes import tiny
 from fakes.runs import assert_equal, numbers, tiny_run, trained, weights
-from madrigal.algorithms.group import GroupRelative
+from madrigal.algorithms.group_relative import GroupRelative
 from madrigal.cluster.ray import RayRemote
+from madrigal.config import Experiment
 from madrigal.runs.log import read_lines
-from madrigal.settings import ClusterConfig, RecordsConfig
+from madrigal.settings import ClusterConfig, ClusterSeat, RecordsConfig
 from madrigal.training.held_out import NullCallback
 from madrigal.training.train import train_experiment
 
@@ -44,12 +55,20 @@ task = SingleRound("odd", ("ann", "bob"), train, test, lambda example, agent: f"
 """
 
 
-class Kills(NullCallback):
-    """Kills one process of a role at a random moment of every step, so many times in all."""
+ROLES = {"worker": "rollout worker", "learner": "ann", "node": "ann", "rank": "team"}  # whose process is ended
+NODE: dict[str, Any] = {"num_cpus": 2, "object_store_memory": 80 << 20, "resources": {"place": 1}}
 
-    def __init__(self, started: list[RayRemote], role: str, kills: int) -> None:
+
+class Kills(NullCallback):
+    """Kills one process of a role at a random moment of every step, so many times in all.
+
+    Attributes:
+        end: ends a process, given its id.
+    """
+
+    def __init__(self, started: list[RayRemote], role: str, kills: int, end: Callable[[int], None]) -> None:
         self.started, self.role, self.left, self.killed = started, role, kills, list[int]()
-        self.told = list[str]()
+        self.end, self.told = end, list[str]()
 
     def stage(self, name: str) -> None:
         self.told.append(name)
@@ -66,27 +85,66 @@ class Kills(NullCallback):
 
     def _kill(self) -> None:
         """Kills one that is alive now, or waits for one."""
-        living = [one.pid for one in self.started if self.role in one.name and one.pid and one.pid not in self.killed]
+        living = [
+            one.pid
+            for one in self.started
+            if self.role in one.name and one.pid not in (0, *self.killed) and not one.ended
+        ]
         if living:
-            self.killed.append(living[-1])
-            os.kill(living[-1], signal.SIGKILL)
+            self.killed.append(random.choice(living))
+            self.end(self.killed[-1])
         else:
             threading.Timer(0.2, self._kill).start()
 
 
-def remembered(started: list[RayRemote]) -> None:
-    """Puts every object that is started into a list."""
-    begin: Callable[..., None] = RayRemote.__init__
+@contextmanager
+def remembered() -> Iterator[list[RayRemote]]:
+    """A list of every object that is started in the context."""
+    started, begin = list[RayRemote](), RayRemote.__init__
 
     def remember(remote: RayRemote, *arguments: Any) -> None:
         begin(remote, *arguments)
         started.append(remote)
 
-    RayRemote.__init__ = remember  # type: ignore[method-assign]
+    RayRemote.__init__ = remember  # type: ignore[assignment, method-assign]
+    try:
+        yield started
+    finally:
+        RayRemote.__init__ = begin  # type: ignore[method-assign]
+
+
+def three_nodes() -> Any:
+    """A cluster of three nodes on this machine, with this process connected to it."""
+    names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "RAY_USAGE_STATS_ENABLED")
+    os.environ |= dict(zip(names, ("token", secrets.token_hex(32), "0", "0"), strict=True))
+    import ray
+    from ray.cluster_utils import Cluster
+
+    system: dict[str, Any] = {
+        "_system_config": {"health_check_period_ms": 1000}
+    }  # a lost node is missed in 5 s instead of 15
+    head = {**NODE, "resources": {}, "include_dashboard": False, **system}
+    cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)  # nodes join in any thread
+    for _ in range(2):
+        cluster.add_node(**NODE)
+    cluster.wait_for_nodes()
+    ray.init(address=cluster.address, namespace="madrigal", log_to_driver=False, logging_level=logging.FATAL)
+    return cluster
+
+
+def lose_node(cluster: Any, pid: int) -> None:
+    """Ends the node that a process lives on, and lets another one join."""
+    raylet = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    pids = {node: node.all_processes["raylet"][0].process.pid for node in cluster.worker_nodes}
+    cluster.remove_node(next(node for node, its in pids.items() if its == raylet), allow_graceful=False)
+    cluster.add_node(**NODE)
 
 
 def main() -> None:
-    kills = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--roles", nargs="+", choices=ROLES, default=list(ROLES))
+    asked = parser.parse_args()
     random.seed(0)
     home = Path(tempfile.mkdtemp())
     (home / "model").mkdir()
@@ -95,28 +153,45 @@ def main() -> None:
         tiny.build_model(home / "model"),
         f"{home}/odd.py:task",
         GroupRelative(width=3, kl=0.01),
-        steps=kills + 4,
         records=RecordsConfig(checkpoint_every=5, transcripts=99),
     )
-    alone = trained(run, home / "alone")
-    started: list[RayRemote] = []
-    remembered(started)
-    for role, name in (("rollout worker", "rollout worker"), ("learner", "ann")):
-        started.clear()
-        watch, began = Kills(started, name, kills), time.perf_counter()
-        spread = home / name.replace(" ", "-")
-        assert train_experiment(replace(run, cluster=ClusterConfig("local")), spread, watch=watch)
-        lost = sum("was lost" in line for line in watch.told)
+    cluster = three_nodes()
+    try:
+        for role in asked.roles:
+            print(lose(run, role, asked.kills, home, cluster), flush=True)
+    finally:
+        sys.modules["ray"].shutdown()
+        cluster.shutdown()
+
+
+def lose(run: Experiment, role: str, kills: int, home: Path, cluster: Any) -> str:
+    """What is seen where a process of a role is killed in every step."""
+    with remembered() as started:
+        by_rank = role == "rank"
+        run = replace(run, steps=kills + 4, team=replace(run.team, shared=by_rank))
+        alone, spread = trained(run, home / f"{role}-alone"), home / role
+        end = partial(lose_node, cluster) if role == "node" else lambda pid: os.kill(pid, signal.SIGKILL)
+        watch, began = Kills(started, ROLES[role], kills, end), time.perf_counter()
+        placed = {"ann": ClusterSeat("place")} if role == "node" else {}
+        settings = ClusterConfig("local", ranks_per_learner=2 if by_rank else 1, seats=placed)
+        assert train_experiment(replace(run, cluster=settings), spread, watch=watch)
+    lost = sum("was lost" in line for line in watch.told)
+    if by_rank:
+        for one, two in zip(numbers(alone), numbers(spread), strict=True):
+            assert two == pytest.approx(one, rel=1e-3, abs=1e-4)
+        torch.testing.assert_close(weights(spread), weights(alone), rtol=1e-3, atol=1e-4)
+    else:
         assert numbers(spread) == numbers(alone)
         assert_equal(weights(spread), weights(alone))
-        played = [line["example"] for line in read_lines(spread / "episodes.jsonl") if "evaluation" not in line]
-        same = played == [line["example"] for line in read_lines(alone / "episodes.jsonl") if "evaluation" not in line]
-        print(
-            f"{role}: killed {len(watch.killed)} times, {lost} losses seen, {kills + 4} steps in "
-            f"{time.perf_counter() - began:.0f} s; records and weights equal, examples "
-            f"{'none lost, none twice' if same else 'OTHERS'}",
-            flush=True,
-        )
+    played, other = (
+        [line["example"] for line in read_lines(folder / "episodes.jsonl") if "evaluation" not in line]
+        for folder in (spread, alone)
+    )
+    return (
+        f"{role}: killed {len(watch.killed)} times, {lost} losses seen, {run.steps} steps in "
+        f"{time.perf_counter() - began:.0f} s; records and weights {'within 1e-3' if by_rank else 'equal'}, "
+        f"examples {'none lost, none twice' if played == other else 'OTHERS'}"
+    )
 
 
 if __name__ == "__main__":

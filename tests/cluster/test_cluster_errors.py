@@ -8,6 +8,7 @@ import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -50,6 +51,11 @@ def test_a_cluster_that_others_can_reach_needs_a_word(sums: Experiment) -> None:
 def test_without_ray(sums: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     assert "Ray is not installed; pip install 'madrigal[ray]'" in refused(sums, address="local")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: True))
+        monkeypatch.setitem(sys.modules, "grpc", None)
+        address = f"ray://127.0.0.1:{server.getsockname()[1]}"
+        assert "addresses with ray:// need Ray's client; pip install 'ray[client]'" in refused(sums, address=address)
 
 
 def test_settings_that_cannot_work(sums: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -462,6 +462,40 @@ def test_single_seats_are_set_by_flags_on_top_of_the_common_policy() -> None:
     assert run.team.seats["aux_1"] == replace(common, lora=Lora(4))
 
 
+@pytest.mark.parametrize(
+    ("words", "on"),
+    [
+        ("--algorithm.crossed", True),
+        ("--algorithm.crossed true", True),
+        ("--algorithm.crossed=True", True),
+        ("--algorithm.no-crossed", False),
+        ("--algorithm.crossed false", False),
+        ("--algorithm.crossed=false", False),
+    ],
+)
+def test_what_is_on_or_off_may_be_said_either_way(words: str, on: bool) -> None:
+    start = recipe("tldr")
+    start = replace(start, algorithm=replace(start.algorithm, crossed=not on))
+    words += " --steps 3 --team.chat_template false --team.seats.concise.trainable false"
+    run = with_settings(start, words.split(), "train", ())
+    assert run == replace(
+        start,
+        algorithm=replace(start.algorithm, crossed=on),
+        steps=3,
+        team=replace(
+            start.team,
+            chat_template=False,
+            seats={"concise": replace(start.team.policy, trainable=False)},
+        ),
+    )
+
+
+def test_what_is_not_on_or_off_is_not_switched(capsys: pytest.CaptureFixture[str]) -> None:
+    run = with_settings(recipe("tldr"), ["--task.source.data", "false"], "train", ())
+    assert run.task.source.data == "false"  # type: ignore[union-attr]
+    assert "invalid literal for int()" in refused(capsys, "train", "tldr", "--steps", "false")
+
+
 @pytest.mark.parametrize("words", [["--version"], ["version"]])
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     assert cli.run(words) == 0

@@ -133,8 +133,9 @@ def test_a_learned_verifier_is_served_and_ends_with_its_task(verifier_folder: Pa
     with open_verifier(VerifierConfig("learned", model=str(verifier_folder))) as verifier:
         scores = verifier(asked, answers)
     assert scores == pytest.approx(load_verifier(verifier_folder, torch.device("cpu"))(asked, answers), abs=1e-6)
+    assert isinstance(verifier, service.HttpVerifier)
     with pytest.raises(Exception, match="could not be asked"):
-        verifier(asked, answers)
+        replace(verifier, pause=lambda seconds: None)(asked, answers)
 
 
 SERVES = """

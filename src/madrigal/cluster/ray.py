@@ -22,6 +22,7 @@ from madrigal.settings import ClusterConfig
 from madrigal.types import ConfigError, EngineError
 
 NAMESPACE = "madrigal"
+CLIENT = "ray://"  # addresses of a server that connects for others
 PATIENCE = 5.0  # seconds that an address has to answer
 SEATED = 120.0  # seconds in which a process must have started
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0" is Ray's word for listening on 127.0.0.1 alone
@@ -81,11 +82,15 @@ def _imported(config: ClusterConfig) -> Any:
             "yourself"
         )
     try:
-        return importlib.import_module("ray")
+        ray = importlib.import_module("ray")
+        if config.address.startswith(CLIENT):
+            importlib.import_module("grpc")
     except ImportError as error:
-        raise ConfigError(
-            "cluster: Ray is not installed; pip install 'madrigal[ray]', or leave --cluster out"
-        ) from error
+        missing = "Ray is not installed; pip install 'madrigal[ray]'"
+        if error.name == "grpc":
+            missing = f"addresses with {CLIENT} need Ray's client; pip install 'ray[client]', name HOST:PORT"
+        raise ConfigError(f"cluster: {missing}, or leave --cluster out") from error
+    return ray
 
 
 def _connect(ray: Any, config: ClusterConfig) -> None:
@@ -103,7 +108,7 @@ def _connect(ray: Any, config: ClusterConfig) -> None:
 
 
 def _check_address(config: ClusterConfig) -> None:
-    host, _, port = config.address.removeprefix("ray://").rpartition(":")
+    host, _, port = config.address.removeprefix(CLIENT).rpartition(":")
     if not config.open and not _is_here(config.address):
         raise _closed(config.address)
     try:
@@ -117,7 +122,7 @@ def _check_address(config: ClusterConfig) -> None:
 
 
 def _is_here(address: str) -> bool:
-    host = address.removeprefix("ray://").rpartition(":")[0]
+    host = address.removeprefix(CLIENT).rpartition(":")[0]
     return host == "localhost" or host.startswith("127.")
 
 

@@ -10,7 +10,7 @@ import tyro
 
 from madrigal.commands.arguments import quietly, unknown_flag
 from madrigal.config import Experiment
-from madrigal.runs.variants import flags
+from madrigal.runs.variants import flags, flat
 from madrigal.settings import ClusterSeat
 from madrigal.types import ConfigError
 
@@ -38,7 +38,7 @@ def with_settings(start: Experiment, settings: list[str], command: str, options:
     Raises:
         ConfigError: if there is no such setting.
     """
-    plain, seats = _apart(settings)
+    plain, seats = _apart(_switched(settings, start))
     run, strangers = _parsed(start, plain, command, options)
     if seats and not strangers:
         # Only now are the settings known that a seat has where its own flags say nothing.
@@ -66,6 +66,25 @@ def _parsed(
             return_unknown_args=True,
         )
     )
+
+
+def _switched(settings: Sequence[str], start: Experiment) -> list[str]:
+    """Settings that are on or off as the parser has them: "--a.b false" is --a.no-b, "--a.b true" is --a.b."""
+    known = {name.replace("_", "-") for name, value in flat(dataclasses.asdict(start)) if isinstance(value, bool)}
+    words: list[str] = []
+    for word in settings:
+        flag, equals, value = word.partition("=")
+        if not equals and words:
+            flag, value = words[-1], word
+        name = flag.removeprefix("--").replace("_", "-")
+        group, dot, last = name.rpartition(".")
+        setting = f"team.policy.{last}" if flag.startswith(SEATS) else name
+        if setting in known and value.lower() in ("true", "false"):
+            words = words if equals else words[:-1]
+            words.append(f"--{group}{dot}{'no-' * (value.lower() == 'false')}{last}")
+        else:
+            words.append(word)
+    return words
 
 
 def _apart(settings: list[str]) -> tuple[list[str], list[str]]:
