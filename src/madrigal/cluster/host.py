@@ -10,8 +10,9 @@ from typing import Any, Protocol, TypeVar
 from madrigal.types import EngineError
 
 Found = TypeVar("Found")
-LOSSES = 5  # of one object during one call, after which the run ends
-PAUSE = 2.0  # seconds before the third and every later try: machines that are gone must be missed first
+# Seconds before each try of one call, after the last of which the run ends. Until Ray misses a machine that is gone,
+# after 15 s of silence, it may place anew there what was lost with it.
+PAUSES = (0.0, 0.0, 2.0, 4.0, 8.0, 16.0)
 
 
 class LostError(Exception):
@@ -87,13 +88,13 @@ def despite_losses(attempt: Callable[[], Found], name: str) -> Found:
     Raises:
         EngineError: naming what was lost too often.
     """
-    for tries in range(LOSSES):
-        time.sleep(PAUSE if tries > 1 else 0)
+    for pause in PAUSES:
+        time.sleep(pause)
         try:
             return attempt()
         except LostError as error:
             reason = error
     raise EngineError(
-        f"{name} was lost {LOSSES} times in one call ({reason}); look at the memory of its node, then go on with "
+        f"{name} was lost {len(PAUSES)} times in one call ({reason}); look at the memory of its node, then go on with "
         "--resume"
     )

@@ -18,6 +18,7 @@ from madrigal.config import Experiment
 from madrigal.rollouts.play import speaking_order
 from madrigal.rollouts.topology import Discussion, Parallel, Sequential, TopologyConfig
 from madrigal.settings import BASE, Lora, PolicyConfig, TeamConfig, WarmConfig
+from madrigal.tasks.building.task import Build
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import ALONE, Coding
 from madrigal.tasks.data import EMBEDDED
@@ -266,7 +267,7 @@ def alone(task: TaskConfig) -> TaskConfig | None:
             return replace(task, agents=task.agents[:1])
         case Tldr() | Arxiv():
             return replace(task, agents=WRITER)
-        case Office():
+        case Office() | Build():
             return replace(task, alone=True)
         case CustomTask():
             return single_of(task)
@@ -277,7 +278,7 @@ def alone(task: TaskConfig) -> TaskConfig | None:
 def one_round(task: TaskConfig) -> TaskConfig:
     """The same task without further turns."""
     match task:
-        case Coding():
+        case Coding() | Build():
             return replace(task, turns=1)
         case Gsm8k() | Debate() | Office():
             return replace(task, rounds=1)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from madrigal.rollouts.task import Task
+from madrigal.tasks.building.task import Build, build_task
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.coding.task import open_coding
 from madrigal.tasks.discussion.debate import Debate, open_debate
@@ -25,7 +26,9 @@ from madrigal.tasks.office.task import Office, open_office
 from madrigal.tasks.own import CustomTask, load_own
 from madrigal.tasks.writing.task import Arxiv, Tldr, arxiv_task, tldr_task
 
-TaskConfig = Tldr | Arxiv | Coding | Gsm8k | Debate | TicTacToe | Kuhn | Negotiation | Games | Office | CustomTask
+TaskConfig = (
+    Tldr | Arxiv | Coding | Gsm8k | Debate | TicTacToe | Kuhn | Negotiation | Games | Office | Build | CustomTask
+)
 C = TypeVar("C")
 Opener = Callable[[Any], AbstractContextManager[Task[Any]]]
 
@@ -67,6 +70,7 @@ TASKS = {
     "negotiation": Entry("two traders of five resources, zero-sum", Negotiation(), _alone(open_table)),
     "games": Entry("these three games in turn", Games(), _alone(games_task)),
     "office": Entry("five roles at a board: summaries of posts, and functions", Office(), open_office),
+    "build": Entry("letters on a grid, by builders with colors of their own", Build(), _alone(build_task)),
 }
 OWN = Entry("a task of your own, by file and name", CustomTask("file.py:name"), _alone(load_own))
 OPENERS = {type(entry.config): entry.open for entry in (*TASKS.values(), OWN)}

@@ -1,0 +1,1 @@
+"""Tasks in which several agents build one thing on a grid."""
