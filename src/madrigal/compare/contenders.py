@@ -140,7 +140,7 @@ def _alone(run: Experiment, agents: Sequence[AgentId], single: str) -> Iterator[
         team=team,
         sampling=sampling,
         algorithm=algorithm,
-        warm=WarmConfig() if run.warm.demonstrations else run.warm,  # demonstrations are the team's
+        warm=run.warm if run.warm.demonstrations in ("", EMBEDDED) else WarmConfig(),  # a file has the team's
     )
     yield Contender(SINGLE, f"{model} does it all, not trained", replace(tuned, steps=0))
     yield Contender(TUNED, f"{model} does it all, trained alone: GRPO's group baseline", tuned, costs=SINGLE)

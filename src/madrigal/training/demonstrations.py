@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,8 @@ from madrigal.config import Experiment
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.team import Team
 from madrigal.rollouts.play import EpisodeRun, Judge, Play, SpeakRequest, drive, play
-from madrigal.rollouts.task import Task, scripted_in
+from madrigal.rollouts.task import Task, demonstrations_of, scripted_in
+from madrigal.tasks.data import EMBEDDED
 from madrigal.tasks.fields import check_characters
 from madrigal.tasks.files import read_file
 from madrigal.types import AgentId, Completion, ConfigError, Episode, Example, Messages, Point
@@ -45,16 +46,25 @@ def read_demonstrations(run: Experiment, task: Task[Any]) -> list[Demonstration]
     file, count = run.warm.demonstrations, run.warm.examples
     if not file:
         return []
-    rows = read_file(file)
+    examples = {example.id: example for example in task.examples("train")}
+    rows = _brought(task, examples) if file == EMBEDDED else read_file(file)
     if not rows or len(rows) < count:
         wanted = f"{count}, as warm.examples says" if count else "at least 1"
         raise ConfigError(
             f"warm.demonstrations {file}: expected {wanted}, found {len(rows)}; give more, or ask for less"
         )
-    examples = {example.id: example for example in task.examples("train")}
     return [
         _demonstration(f"warm.demonstrations {file}, row {n}", row, task, examples) for n, row in _first(rows, count)
     ]
+
+
+def _brought(task: Task[Any], examples: Collection[str]) -> list[dict[str, Any]]:
+    """What the task brings, without examples that are kept for validation."""
+    given = demonstrations_of(task)
+    if not given:
+        raise ConfigError(f"warm.demonstrations: the task {task.name} brings none; name a file of them")
+    rows = [(name, {agent: list(texts) for agent, texts in answers.items()}) for name, answers in given.items()]
+    return [{"id": name, "answers": answers} for name, answers in rows if name in examples]
 
 
 def _first(rows: Sequence[Any], count: int) -> Iterator[tuple[int, Any]]:

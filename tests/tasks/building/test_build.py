@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from madrigal.compare.contenders import alone, one_round
-from madrigal.rollouts.task import check_task
+from madrigal.rollouts.task import check_task, demonstrations_of
 from madrigal.rollouts.task.asking import ask, unjudged
 from madrigal.rollouts.topology import Sequential
 from madrigal.tasks.building.grid import placements, scores_of, spelled
@@ -179,6 +179,25 @@ def test_there_is_room_for_the_word_at_any_horizon() -> None:
 
 
 # Words
+
+
+@pytest.mark.parametrize("config", [Build(), Build(turns=1, builders=3), Build(alone=True, turns=8)])
+def test_novices_speak_well_and_do_not_divide_the_work(config: Build) -> None:
+    """They cover the letters, in their own colors, meet in the same cells, and leave equal neighbors."""
+    task = build_task(config)
+    given = demonstrations_of(with_validation(task))
+    assert given == task.demonstrations() and given.keys() == {e.id for e in task.examples("train")}
+    finals = []
+    for example in task.examples("train")[:60]:
+        said = given[example.id]
+        rounds = [dict(zip(said, each, strict=True)) for each in zip(*said.values(), strict=True)]
+        steps = played(task, example.data["word"], rounds)
+        assert len(steps) == len(rounds) and not any(each.state.refused[a] for each in steps for a in task.agents)
+        finals.append(steps[-1].metrics | {"met": sum(each.metrics["conflicts"] for each in steps)})
+    assert all(one["extra"] == 0 for one in finals)
+    mean = {name: sum(one[name] for one in finals) / len(finals) for name in ("iou", "equal_neighbors", "met")}
+    assert mean["iou"] > 60 and mean["equal_neighbors"] > 10
+    assert (mean["met"] > 1) == (len(task.agents) > 1)
 
 
 def test_letters_differ_and_fit_their_place() -> None:

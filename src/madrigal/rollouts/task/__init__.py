@@ -1,7 +1,7 @@
 """Tasks: what one is (`protocol`), what it promises (`contract`), and the shortest way to one (`single`)."""
 
 from madrigal.rollouts.task.contract import check_agents, check_examples, check_step, check_task, explain
-from madrigal.rollouts.task.protocol import Rewards, Task, Wrapper, joint, rewards_of, scripted_in
+from madrigal.rollouts.task.protocol import Rewards, Task, Wrapper, demonstrations_of, joint, rewards_of, scripted_in
 from madrigal.rollouts.task.single import SingleRound
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "check_examples",
     "check_step",
     "check_task",
+    "demonstrations_of",
     "explain",
     "joint",
     "rewards_of",

@@ -11,6 +11,8 @@ S = TypeVar("S")
 
 
 Rewards = Literal["joint", "own", "zero-sum"]
+# Joint answers by the id of their example: of each agent one for each round that is shown.
+Demonstrations = Mapping[str, Mapping[AgentId, Sequence[str]]]
 
 
 class Task(Protocol[S]):
@@ -90,6 +92,9 @@ class Wrapper:
     def scripted(self, example: Example) -> Mapping[AgentId, str]:
         return scripted_in(self.task, example)
 
+    def demonstrations(self) -> Demonstrations:
+        return demonstrations_of(self.task)
+
 
 def rewards_of(task: Task[Any]) -> Rewards:
     """What kind of rewards a task gives: the same for all agents, one of its own for each, or summing up to zero.
@@ -107,6 +112,15 @@ def scripted_in(task: Task[Any], example: Example) -> Mapping[AgentId, str]:
     """
     scripted: Callable[[Example], Mapping[AgentId, str]] | None = getattr(task, "scripted", None)
     return scripted(example) if scripted else {}
+
+
+def demonstrations_of(task: Task[Any]) -> Demonstrations:
+    """Joint answers to training examples that a task brings, for a warm start.
+
+    A task gives them in a method `demonstrations`; without one it brings none.
+    """
+    give: Callable[[], Demonstrations] | None = getattr(task, "demonstrations", None)
+    return give() if give else {}
 
 
 def joint(agents: Sequence[AgentId], reward: float) -> dict[AgentId, float]:

@@ -18,13 +18,17 @@ References:
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import joint
+from madrigal.rollouts.task.protocol import Demonstrations
 from madrigal.tasks.building.grid import CLEAR, COLORS, Scores, drawn, placements, scores_of, spelled
 from madrigal.tasks.building.letters import HEIGHT, SEEN_WORD, Cell, cells_of, examples, width_of
+from madrigal.tasks.embedded.grammar import pick_some
 from madrigal.types import AgentId, ConfigError, Ending, Example, Message, Messages, Split, Step, Turn
 
 BUILDERS = 4
@@ -174,6 +178,27 @@ class BuildTask:
     def unjudged(self, state: Building, actions: Mapping[AgentId, str]) -> Step[Building]:
         """The same; no reference is needed to see what was built."""
         return self.step(state, actions)
+
+    def demonstrations(self) -> Demonstrations:
+        """Novices at work on the words of training: each names missing cells by chance, in its own colors by chance.
+
+        They show how to speak, and nothing about who builds what.
+        """
+        return {example.id: self._novices(example) for example in self.examples("train")}
+
+    def _novices(self, example: Example) -> dict[AgentId, list[str]]:
+        rng, state = random.Random(derive("build", example.id, *self.agents)), self.reset(example)
+        said: dict[AgentId, list[str]] = {agent: [] for agent in self.agents}
+        for _ in range(self.horizon):
+            missing = sorted(cells_of(state.word) - state.grid.keys(), key=_by_rows)
+            for agent in self.agents:
+                chosen = pick_some(rng, missing, self._limit(state))
+                said[agent].append(" ".join(f"{spelled(cell)}{rng.choice(self._colors(agent))}" for cell in chosen))
+            step = self.step(state, {agent: texts[-1] for agent, texts in said.items()})
+            state = step.state
+            if cells_of(state.word) <= state.grid.keys() or step.ending:
+                break
+        return said
 
     def _worth(self, state: Building) -> float:
         scores = scores_of(state.grid, cells_of(state.word))
