@@ -31,7 +31,7 @@ from madrigal.training.held_out import NullCallback, evaluate_run, held_out
 from madrigal.training.learner_factory import make_learning
 from madrigal.training.plan import make_plan
 from madrigal.training.teams import make_team
-from madrigal.training.train import train_experiment, trained_examples
+from madrigal.training.train import WARM_REFERENCE, train_experiment, trained_examples
 from madrigal.training.warm import best_of, warm_start
 from madrigal.types import Completion, ConfigError, Example, MadrigalError, Message, Sample, Turn
 
@@ -114,6 +114,20 @@ def test_no_reference_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     _, learning, made = warmed(replace(warm_run(), algorithm=GroupRelative(width=2, kl=0.1)))
     assert {one.reference for one in learning.policies.values()} == {"loss"} and len(made) > 1
     assert not read
+
+
+@pytest.mark.parametrize("kl", [0.0, 0.1])
+def test_a_kl_term_beside_a_warm_start_is_told_of(tmp_path: Path, kl: float) -> None:
+    """It pulls back to what the warm start has left: by 10 nats a token, of a task that the model has never met."""
+    told = list[str]()
+
+    class Told(NullCallback):
+        def stage(self, name: str) -> None:
+            told.append(name)
+
+    run = replace(warm_run(steps=1), algorithm=GroupRelative(width=2, kl=kl))
+    assert train_experiment(run, tmp_path / "run", watch=Told(), task=TASK)
+    assert [line for line in told if "KL term" in line] == [WARM_REFERENCE] * bool(kl)
 
 
 def test_the_best_of_a_group_is_kept_where_it_is_above_the_mean() -> None:

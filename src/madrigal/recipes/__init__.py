@@ -19,6 +19,7 @@ RECIPES: dict[str, Callable[[], Experiment]] = {
     "tictactoe": games.tictactoe,
     "kuhn": games.kuhn,
     "office": office.office,
+    "build": embedded.build,
     "maporl-gsm8k-phi3-mini": debate.gsm8k,
     "maporl-anli-phi3-mini": debate.anli,
     "tldr-smollm2": small.tldr,

@@ -11,9 +11,20 @@ from pathlib import Path
 
 from madrigal.algorithms.group_relative import GroupRelative
 from madrigal.config import Experiment
-from madrigal.settings import BASE, EvaluationConfig, OptimizerConfig, PolicyConfig, RecordsConfig, Sampling, TeamConfig
+from madrigal.settings import (
+    BASE,
+    EvaluationConfig,
+    OptimizerConfig,
+    PolicyConfig,
+    RecordsConfig,
+    Sampling,
+    TeamConfig,
+    WarmConfig,
+)
+from madrigal.tasks.building.task import Build
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import Coding
+from madrigal.tasks.data import EMBEDDED
 from madrigal.tasks.discussion.gsm8k import Gsm8k
 from madrigal.tasks.own import CustomTask
 from madrigal.tasks.writing.task import Arxiv, Tldr
@@ -85,6 +96,18 @@ def coding_two_turns() -> Experiment:
         # With positive rewards a team that succeeds at once would earn less than one that fails first.
         algorithm=GroupRelative(width=8, kl=0.01, reward_shift=-4.0),
         steps=120,
+    )
+
+
+def build() -> Experiment:
+    """Two builders with colors of their own spell words on a grid, in four turns; after a warm start."""
+    return replace(
+        on_starter("build", Build()),
+        algorithm=GroupRelative(width=8),  # KL would be of the model before the warm start, which knows no grid
+        sampling=Sampling(max_new_tokens=72),  # of a whole word in one turn
+        warm=WarmConfig(demonstrations=EMBEDDED, lr=1e-3),
+        evaluation=EvaluationConfig(examples=96),
+        steps=60,
     )
 
 

@@ -41,6 +41,11 @@ from madrigal.types import Completion, Example, Group, Point
 if TYPE_CHECKING:
     from madrigal.learning.ranks import Ranks
 
+WARM_REFERENCE = (
+    "note: the KL term holds policies near the models as they were loaded, before the warm start; to hold them near "
+    "it, make that a run of its own (--steps 0) and begin another with --from"
+)
+
 
 def train_experiment(
     run: Experiment,
@@ -116,6 +121,8 @@ def _train(task: Task[Any], run: Experiment, place: Held, site: Site, watch: Cal
     learning = site.learning(fitted(run, plan), team, in_turn=plan.batches.in_turn)
     if run.steps and run.optimizer.lr is None:
         watch.stage(f"note: learning rate {rates_in_words(team.trainable)}; --optimizer.lr sets another")
+    if run.warm.wanted and run.steps and run.algorithm.needs.reference:
+        watch.stage(WARM_REFERENCE)
     check_histories(run, task, learning.critics, examples)
     trackers = [make_tracker(kind, place.folder, dataclasses.asdict(run)) for kind in run.records.trackers]
     fluency = make_fluency(run, team) if reads_fluency(run) else None
