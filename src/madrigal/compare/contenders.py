@@ -24,6 +24,7 @@ from madrigal.tasks.coding.config import ALONE, Coding
 from madrigal.tasks.data import EMBEDDED
 from madrigal.tasks.discussion.debate import Debate
 from madrigal.tasks.discussion.gsm8k import Gsm8k
+from madrigal.tasks.messages.relay import Relay
 from madrigal.tasks.office.task import Office
 from madrigal.tasks.own import CustomTask, hears, single_of
 from madrigal.tasks.reworded import REWORDABLE
@@ -267,7 +268,7 @@ def alone(task: TaskConfig) -> TaskConfig | None:
             return replace(task, agents=task.agents[:1])
         case Tldr() | Arxiv():
             return replace(task, agents=WRITER)
-        case Office() | Build():
+        case Office() | Build() | Relay():
             return replace(task, alone=True)
         case CustomTask():
             return single_of(task)

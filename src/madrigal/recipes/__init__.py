@@ -20,6 +20,7 @@ RECIPES: dict[str, Callable[[], Experiment]] = {
     "kuhn": games.kuhn,
     "office": office.office,
     "build": embedded.build,
+    "relay": embedded.relay,
     "maporl-gsm8k-phi3-mini": debate.gsm8k,
     "maporl-anli-phi3-mini": debate.anli,
     "tldr-smollm2": small.tldr,

@@ -26,6 +26,7 @@ from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.data import EMBEDDED
 from madrigal.tasks.discussion.gsm8k import Gsm8k
+from madrigal.tasks.messages.relay import Relay
 from madrigal.tasks.own import CustomTask
 from madrigal.tasks.writing.task import Arxiv, Tldr
 
@@ -104,11 +105,17 @@ def build() -> Experiment:
     return replace(
         on_starter("build", Build()),
         algorithm=GroupRelative(width=8),  # KL would be of the model before the warm start, which knows no grid
-        sampling=Sampling(max_new_tokens=72),  # of a whole word in one turn
+        sampling=Sampling(max_new_tokens=24),  # five cells; with fewer turns an answer needs more
         warm=WarmConfig(demonstrations=EMBEDDED, lr=1e-3),
+        optimizer=replace(CAREFUL, lr=1e-4),
         evaluation=EvaluationConfig(examples=96),
         steps=60,
     )
+
+
+def relay() -> Experiment:
+    """A seeker with a question and a holder of facts, who have to talk; after a warm start."""
+    return replace(build(), recipe="relay", task=Relay(), sampling=Sampling(max_new_tokens=12))
 
 
 def own(path: str) -> Experiment:

@@ -22,12 +22,25 @@ from madrigal.tasks.games.mixture import Games, games_task
 from madrigal.tasks.games.negotiation import Negotiation
 from madrigal.tasks.games.opponent import open_table
 from madrigal.tasks.games.tictactoe import TicTacToe
+from madrigal.tasks.messages.relay import Relay, relay_task
 from madrigal.tasks.office.task import Office, open_office
 from madrigal.tasks.own import CustomTask, load_own
 from madrigal.tasks.writing.task import Arxiv, Tldr, arxiv_task, tldr_task
 
 TaskConfig = (
-    Tldr | Arxiv | Coding | Gsm8k | Debate | TicTacToe | Kuhn | Negotiation | Games | Office | Build | CustomTask
+    Tldr
+    | Arxiv
+    | Coding
+    | Gsm8k
+    | Debate
+    | TicTacToe
+    | Kuhn
+    | Negotiation
+    | Games
+    | Office
+    | Build
+    | Relay
+    | CustomTask
 )
 C = TypeVar("C")
 Opener = Callable[[Any], AbstractContextManager[Task[Any]]]
@@ -71,6 +84,7 @@ TASKS = {
     "games": Entry("these three games in turn", Games(), _alone(games_task)),
     "office": Entry("five roles at a board: summaries of posts, and functions", Office(), open_office),
     "build": Entry("letters on a grid, by builders with colors of their own", Build(), _alone(build_task)),
+    "relay": Entry("a question, and facts that somebody else knows", Relay(), _alone(relay_task)),
 }
 OWN = Entry("a task of your own, by file and name", CustomTask("file.py:name"), _alone(load_own))
 OPENERS = {type(entry.config): entry.open for entry in (*TASKS.values(), OWN)}

@@ -26,9 +26,9 @@ LEAST_TOKENS = 512  # in a micro-batch before activations are recomputed: with f
 ROOM = 0.9  # of the target that is planned for: the rest is what the plan may be wrong by
 TABLES = 2  # of logits that are alive at once while sampling: as computed and scaled
 LIBRARY = 1.3  # of the activations of the written-out path; measured with the library's own code
-# Of the activations: freed, but kept by the C library in pieces that fit nothing; where large pieces are given back at
-# once, in small ones alone. Measured, adapters and all weights.
-HELD_ADAPTER, HELD = (1.45, 0.6), (0.65, 0.0)
+# Of the activations: freed, but kept by the C library in pieces that fit nothing; of all weights nothing where large
+# pieces are given back at once. Runs of adapters hold a part that no size of micro-batches changes. All measured.
+HELD, HELD_ADAPTER, LEFT_ADAPTER = 0.65, 0.5, 1.1 * GB
 FAULTS = 1.15  # times as long, where every large piece is given back and asked for again; 1.05 to 1.27 were measured
 RESERVE = 1 * GB  # left to others where no target is set
 PROCESS = 0.5 * GB  # Python, torch, transformers and a tokenizer, measured
@@ -320,8 +320,10 @@ def held(body: Body, batches: Batches) -> float:
     """
     if body.on_gpu or not body.written_out or body.size.parameters < LARGE:
         return 0.0
-    share = (HELD_ADAPTER if body.adapter else HELD)[batches.give_back]
-    return share * activations(body, batches.update, recompute=False)
+    freed = activations(body, batches.update, recompute=False)
+    if body.adapter:
+        return LEFT_ADAPTER + HELD_ADAPTER * freed
+    return 0.0 if batches.give_back else HELD * freed
 
 
 def choices(asked: Batches, shortest: int, *, recomputable: bool, side_by_side: bool) -> Iterator[Batches]:
