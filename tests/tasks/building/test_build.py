@@ -221,6 +221,15 @@ def test_what_is_held_out() -> None:
     assert len(words[1]) > 30 and not any(one & two for one, two in itertools.combinations(words, 2))
 
 
+@pytest.mark.parametrize("longest", [1, 3, 5])
+def test_words_of_other_lengths_are_held_out_alike(longest: int) -> None:
+    train, test = ({e.data["word"]: e.data["group"] for e in examples(split, longest)} for split in ("train", "test"))
+    assert not train.keys() & test.keys() and max(map(len, train)) == longest
+    assert len(train) > 10 and len(test) == (15 if longest == 1 else 96)
+    assert {len(word) for word, group in test.items() if group == "longer"} == {longest + 1}
+    assert width_of("W" * (longest + 1)) <= len(string.ascii_uppercase)
+
+
 def test_results_are_told_by_what_was_held_out() -> None:
     first = TASK.reset(examples("test", 2)[0])
     assert step(TASK, first).metrics["iou/new_word"] == 0

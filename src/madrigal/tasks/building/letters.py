@@ -16,7 +16,7 @@ import functools
 import itertools
 import random
 import string
-from collections.abc import Iterator
+from collections.abc import Callable
 
 from madrigal.tasks.embedded.grammar import held_out, is_validation
 from madrigal.types import Example, Split
@@ -33,6 +33,7 @@ HELD_OUT = "BFJNRVZ"  # letters that no word of training has
 SEEN = "".join(letter for letter in string.ascii_uppercase if letter not in HELD_OUT)
 SEEN_WORD = "seen"  # the group of words of training and validation
 NUM_TEST = 96  # as many of each group
+FEW, MANY = 10_000, 1_000  # words of which all are listed, and how many are drawn where there are more
 Cell = tuple[int, int]  # column and row, from the upper left
 
 
@@ -68,26 +69,34 @@ def examples(split: Split, longest: int) -> tuple[Example, ...]:
     >>> [example.data["group"] for example in examples("test", 2)[:4]]
     ['new_word', 'new_letter', 'longer', 'new_word']
     """
-    short = list(_words(SEEN, 1, longest))
-    words = [(word, SEEN_WORD) for word in short if not held_out(word)]
-    if split == "validation":
-        words = [(word, group) for word, group in words if is_validation(word)]
-    elif split == "test":
+    short = range(1, longest + 1)
+    if split != "test":
+        trained = _words(SEEN, short, lambda word: not held_out(word))
+        found = [word for word in trained if split == "train" or is_validation(word)]
+        random.Random(f"build/{longest}").shuffle(found)
+        words = [(word, SEEN_WORD) for word in found]
+    else:
         groups = {
-            "new_word": [word for word in short if held_out(word)],
-            "new_letter": [word for word in _words(string.ascii_uppercase, 1, longest) if set(word) & set(HELD_OUT)],
-            "longer": list(_words(SEEN, longest + 1, longest + 1)),
+            "new_word": _words(SEEN, short, held_out),
+            "new_letter": _words(string.ascii_uppercase, short, lambda word: bool(set(word) & set(HELD_OUT))),
+            "longer": _words(SEEN, range(longest + 1, longest + 2), lambda word: True),
         }
         each = zip(*(_drawn(name, group, NUM_TEST // 3) for name, group in groups.items()), strict=False)
         words = list(itertools.chain.from_iterable(each))
-    if split != "test":
-        random.Random(f"build/{longest}").shuffle(words)
     return tuple(Example(f"build/{split}/{n}", {"word": word, "group": group}) for n, (word, group) in enumerate(words))
 
 
-def _words(letters: str, shortest: int, longest: int) -> Iterator[str]:
-    for length in range(shortest, longest + 1):
-        yield from map("".join, itertools.product(letters, repeat=length))
+def _words(letters: str, lengths: range, keep: Callable[[str], bool]) -> list[str]:
+    """Words of such letters and lengths that are kept: all, or where there are too many of them the first by chance."""
+    if len(letters) ** lengths[-1] <= FEW:
+        every = (word for length in lengths for word in map("".join, itertools.product(letters, repeat=length)))
+        return [word for word in every if keep(word)]
+    rng, found = random.Random(f"build/{letters}/{lengths}"), dict[str, None]()
+    while len(found) < MANY:
+        word = "".join(rng.choices(letters, k=rng.choice(lengths)))
+        if keep(word):
+            found[word] = None
+    return list(found)
 
 
 def _drawn(name: str, words: list[str], count: int) -> list[tuple[str, str]]:
