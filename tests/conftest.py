@@ -45,6 +45,14 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("any machine")
 
 
+LONG = ("cluster", "training")  # folders whose tests take half a minute each, at most
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests come first, so that in the end no process waits for the last one of another."""
+    items.sort(key=lambda item: item.path.relative_to(Path(__file__).parent).parts[0] not in LONG)
+
+
 # Fixtures import what they need themselves: most tests need no model, and torch takes seconds.
 
 
