@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ from madrigal.rollouts.tree import map_turns, rollout_groups, walk
 from madrigal.types import Completion, Episode, Group, Messages, Point, Sample, Turn, TurnScores
 
 ROWS = 64
+HELD = 20  # steps over which a climb is to hold what it reached
 
 
 @dataclass
@@ -138,8 +140,13 @@ def climb(
     prompts: int = 4,
     actions: int = 2,
     lr: float = 0.1,
+    enough: float = math.inf,
 ) -> list[float]:
-    """Learns a task by tables; returns the mean joint reward of a round in every step."""
+    """Learns a task by tables; returns the mean joint reward of a round in every step.
+
+    Args:
+        enough: ends when the mean of the last 20 steps is as high.
+    """
     tables = {agent: Table(actions, lr) for agent in task.agents}
     need, keys = algorithm.needs.critic, dict[int, object]()
     scored = need is not None or algorithm.needs.embeddings or algorithm.needs.reference == "credit"
@@ -167,4 +174,6 @@ def climb(
             values.learn([sample for stage in stages for sample in stage], keys)
         played = [one for episode in stretches(groups) for one in episode.steps]
         rewards.append(sum(sum(one.rewards.values()) / len(one.rewards) for one in played) / len(played))
+        if step >= HELD and fmean(rewards[-HELD:]) >= enough:
+            break
     return rewards
