@@ -162,13 +162,14 @@ class BuildTask:
         """All placements take effect one after the other; in a cell that two builders fill the later one stays."""
         after, conflicts = self._placed(state, actions)
         wanted = cells_of(state.word)
-        scores, worth = scores_of(after.grid, wanted), self._worth(after)
+        before, scores = (scores_of(each.grid, wanted) for each in (state, after))
+        worth = self._worth(scores)
         ending: Ending = ""
         if scores.iou == 1 and (scores.equal == 0 or not self.config.weight):
             ending = "solved"
         elif after.round == self.config.turns:
             ending = "horizon"
-        earned = worth - self._worth(state) if self.config.pays == "each" else worth * bool(ending)
+        earned = worth - self._worth(before) if self.config.pays == "each" else worth * bool(ending)
         details = {"word": state.word, "grid": drawn(after.grid, width_of(state.word), wanted)}
         metrics = {**_metrics(scores, worth), "conflicts": float(conflicts)}
         if state.group not in ("", SEEN_WORD):
@@ -200,8 +201,7 @@ class BuildTask:
                 break
         return said
 
-    def _worth(self, state: Building) -> float:
-        scores = scores_of(state.grid, cells_of(state.word))
+    def _worth(self, scores: Scores) -> float:
         return scores.iou - self.config.weight * scores.equal
 
     def _placed(self, state: Building, actions: Mapping[AgentId, str]) -> tuple[Building, int]:
