@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from madrigal.rollouts.task import Task
-from madrigal.tasks.building.task import Build, build_task
+from madrigal.tasks.building.task import Build, BuildTask
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.coding.task import open_coding
 from madrigal.tasks.discussion.debate import Debate, open_debate
@@ -22,7 +22,7 @@ from madrigal.tasks.games.mixture import Games, games_task
 from madrigal.tasks.games.negotiation import Negotiation
 from madrigal.tasks.games.opponent import open_table
 from madrigal.tasks.games.tictactoe import TicTacToe
-from madrigal.tasks.messages.relay import Relay, relay_task
+from madrigal.tasks.messages.relay import Relay, RelayTask
 from madrigal.tasks.office.task import Office, open_office
 from madrigal.tasks.own import CustomTask, load_own
 from madrigal.tasks.writing.task import Arxiv, Tldr, arxiv_task, tldr_task
@@ -83,8 +83,8 @@ TASKS = {
     "negotiation": Entry("two traders of five resources, zero-sum", Negotiation(), _alone(open_table)),
     "games": Entry("these three games in turn", Games(), _alone(games_task)),
     "office": Entry("five roles at a board: summaries of posts, and functions", Office(), open_office),
-    "build": Entry("letters on a grid, by builders with colors of their own", Build(), _alone(build_task)),
-    "relay": Entry("a question, and facts that somebody else knows", Relay(), _alone(relay_task)),
+    "build": Entry("letters on a grid, by builders with colors of their own", Build(), _alone(BuildTask)),
+    "relay": Entry("a question, and facts that somebody else knows", Relay(), _alone(RelayTask)),
 }
 OWN = Entry("a task of your own, by file and name", CustomTask("file.py:name"), _alone(load_own))
 OPENERS = {type(entry.config): entry.open for entry in (*TASKS.values(), OWN)}

@@ -16,13 +16,13 @@ from madrigal.rollouts.task.asking import ask, unjudged
 from madrigal.rollouts.topology import Sequential
 from madrigal.tasks.building.grid import placements, scores_of, spelled
 from madrigal.tasks.building.letters import HEIGHT, HELD_OUT, SEEN, Cell, cells_of, examples, width_of
-from madrigal.tasks.building.task import Build, Building, BuildTask, build_task
+from madrigal.tasks.building.task import Build, Building, BuildTask
 from madrigal.tasks.catalog import open_task
 from madrigal.tasks.splits import with_validation
 from madrigal.types import Completion, ConfigError, Example, Message, Step, Turn
 
 ONE, TWO = "builder_1", "builder_2"
-TASK = build_task(Build())
+TASK = BuildTask(Build())
 L = Building("L")  # A1 to A5, B5, C5; each may fill two a turn
 
 
@@ -86,7 +86,7 @@ def chess_board(task: BuildTask, word: str) -> list[dict[str, str]]:
 @pytest.mark.parametrize("pays", ["each", "last"])
 def test_a_team_that_alternates_colors_earns_everything(pays: str) -> None:
     for turns, word in itertools.product((2, 3, 4, 8), ("L", "IM", "PGQ")):
-        task = build_task(Build(turns=turns, pays=pays, cells=0 if turns > 2 else 20))  # type: ignore[arg-type]
+        task = BuildTask(Build(turns=turns, pays=pays, cells=0 if turns > 2 else 20))  # type: ignore[arg-type]
         steps = played(task, word, chess_board(task, word))
         assert steps[-1].ending == "solved", (turns, word)
         assert sum(each.rewards[ONE] for each in steps) == pytest.approx(1)
@@ -96,14 +96,14 @@ def test_a_team_that_alternates_colors_earns_everything(pays: str) -> None:
 
 def test_one_color_costs_half_and_without_a_weight_nothing() -> None:
     whole = {ONE: named(sorted(cells_of("L")), "r"), TWO: ""}
-    (one,) = played(build_task(Build(cells=9)), "L", [whole])
-    (other,) = played(build_task(Build(cells=9, weight=0)), "L", [whole])
+    (one,) = played(BuildTask(Build(cells=9)), "L", [whole])
+    (other,) = played(BuildTask(Build(cells=9, weight=0)), "L", [whole])
     assert (one.rewards[ONE], one.ending) == (0.5, "") and (other.rewards[ONE], other.ending) == (1, "solved")
 
 
 @given(st.lists(st.tuples(*[st.text("ABCrybwx 123450", max_size=40)] * 2), min_size=4, max_size=4), st.booleans())
 def test_the_return_is_what_the_grid_is_worth_in_the_end(said: list[tuple[str, str]], at_once: bool) -> None:
-    task = build_task(Build(pays="last" if at_once else "each"))
+    task = BuildTask(Build(pays="last" if at_once else "each"))
     steps = played(task, "L", [{ONE: one, TWO: two} for one, two in said])
     final = scores_of(steps[-1].state.grid, cells_of("L"))
     assert sum(each.rewards[ONE] for each in steps) == pytest.approx(final.iou - 0.5 * final.equal)
@@ -126,7 +126,7 @@ def test_what_is_no_placement_is_talk() -> None:
 
 
 def test_what_is_refused_is_told_to_who_said_it() -> None:
-    after = step(build_task(Build(cells=3)), L, "A1b D1r A6y A1r A2r", "B5w").state
+    after = step(BuildTask(Build(cells=3)), L, "A1b D1r A6y A1r A2r", "B5w").state
     assert after.grid == {(1, 4): "w"}
     refused = "Not placed: A1b (not your color) D1r (outside) A6y (outside) A1r (one too many)"
     assert refused in shown(TASK, after) and "Not placed" not in shown(TASK, after, TWO)
@@ -159,7 +159,7 @@ def test_what_is_shown_by_each_kind_of_feedback() -> None:
         "builder_2 places blue (b) or white (w).",
         "Name up to 2 cells, like A1r B1y, A1x to clear one. No two neighbors of one color.",
     ]
-    grid, none = (shown(build_task(Build(feedback=kind)), after) for kind in ("grid", "none"))  # type: ignore[arg-type]
+    grid, none = (shown(BuildTask(Build(feedback=kind)), after) for kind in ("grid", "none"))  # type: ignore[arg-type]
     assert grid == "\n".join(line for line in told.splitlines() if not line.startswith(("Missing", "Too many")))
     assert none == grid.replace("r.b", "#..")
 
@@ -173,7 +173,7 @@ def test_who_speaks_later_hears_the_others() -> None:
 
 def test_there_is_room_for_the_word_at_any_horizon() -> None:
     for builders, turns, word in itertools.product(range(1, 5), range(1, 9), ("I", "MW", "QWE")):
-        task = build_task(Build(builders=builders, turns=turns))
+        task = BuildTask(Build(builders=builders, turns=turns))
         need = len(cells_of(word))
         assert need <= task._limit(Building(word)) * builders * turns < need + 2 * builders * turns
 
@@ -184,7 +184,7 @@ def test_there_is_room_for_the_word_at_any_horizon() -> None:
 @pytest.mark.parametrize("config", [Build(), Build(turns=1, builders=3), Build(alone=True, turns=8)])
 def test_novices_speak_well_and_do_not_divide_the_work(config: Build) -> None:
     """They cover the letters, in their own colors, meet in the same cells, and leave equal neighbors."""
-    task = build_task(config)
+    task = BuildTask(config)
     given = demonstrations_of(with_validation(task))
     assert given == task.demonstrations() and given.keys() == {e.id for e in task.examples("train")}
     finals = []
@@ -249,7 +249,7 @@ def test_the_contract(config: Build) -> None:
 def test_a_single_builder_has_all_colors() -> None:
     single = alone(Build())
     assert isinstance(single, Build)
-    task = build_task(single)
+    task = BuildTask(single)
     assert task.agents == ("builder",)
     (first,) = played(task, "L", [{"builder": "A1r A2b A3y A4w"}])
     assert first.metrics["iou"] == pytest.approx(300 / 7), "three a turn"

@@ -16,11 +16,11 @@ from madrigal.rollouts.task import Task, check_task, demonstrations_of
 from madrigal.rollouts.task.asking import ask
 from madrigal.rollouts.topology import Parallel
 from madrigal.tasks.catalog import open_task
-from madrigal.tasks.messages.relay import COLORS, HOLDER, SEEKER, SOLVER, Relay, RelayTask, Talk, relay_task
+from madrigal.tasks.messages.relay import COLORS, HOLDER, SEEKER, SOLVER, Relay, RelayTask, Talk
 from madrigal.tasks.splits import with_validation
 from madrigal.types import Completion, ConfigError, Example, Point, Step
 
-TASK = relay_task(Relay())
+TASK = RelayTask(Relay())
 FACTS = {"cup": "red", "hat": "blue"}
 PRIVATE = Example("p", {"facts": FACTS, "asked": "hat", "private": True})
 SHARED = Example("s", {"facts": FACTS, "asked": "hat", "private": False})
@@ -114,7 +114,7 @@ def test_what_is_held_out() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
 def test_so_many_examples_are_private(share: float) -> None:
-    found = [example.data["private"] for example in relay_task(Relay(private=share)).examples("test")[:48]]
+    found = [example.data["private"] for example in RelayTask(Relay(private=share)).examples("test")[:48]]
     assert sum(found) == 48 * share
 
 
@@ -133,7 +133,7 @@ def test_the_contract_and_novices(config: Relay) -> None:
 def test_one_agent_alone_knows_everything() -> None:
     single = alone(Relay())
     assert single == Relay(alone=True)
-    task = relay_task(Relay(alone=True))
+    task = RelayTask(Relay(alone=True))
     state = task.reset(PRIVATE)
     assert shown(task, state) == "The cup is red. The hat is blue.\nWhat color is the hat?\nAnswer with one color."
     assert task.step(state, {SOLVER: "blue"}).rewards == {SOLVER: 1}

@@ -253,8 +253,3 @@ def _said(agent: AgentId, heard: Sequence[Turn]) -> list[str]:
 
 def _by_rows(cell: Cell) -> tuple[int, int]:
     return cell[1], cell[0]
-
-
-def build_task(config: Build) -> BuildTask:
-    """The task of such settings."""
-    return BuildTask(config)

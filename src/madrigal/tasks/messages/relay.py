@@ -187,8 +187,3 @@ def _drawn(rng: random.Random, split: Split, facts: int) -> dict[str, Any]:
     pairs = list(zip(things, colors, strict=True))
     rng.shuffle(pairs)
     return {"facts": dict(pairs), "asked": asked, "kind": kind}
-
-
-def relay_task(config: Relay) -> RelayTask:
-    """The task of such settings."""
-    return RelayTask(config)
