@@ -11,17 +11,13 @@ and weights; with two ranks, the same to rounding.
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import random
-import secrets
 import signal
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +27,8 @@ import pytest
 import torch
 
 from fakes import tiny
+from fakes.hosts import TASK
+from fakes.nodes import lose_node, node, remembered, three_nodes
 from fakes.runs import assert_equal, numbers, tiny_run, trained, weights
 from madrigal.algorithms.group_relative import GroupRelative
 from madrigal.cluster.ray import RayRemote
@@ -41,22 +39,8 @@ from madrigal.training.held_out import NullCallback
 from madrigal.training.train import train_experiment
 
 STEP = 0.3  # seconds of a step
-TASK = """
-from madrigal.rollouts.task import SingleRound
-from madrigal.types import Example
-
-def reward(example, said):
-    text = said["ann"] + said["bob"]
-    return 2 * sum(ord(c) % 2 for c in text) / max(1, len(text))
-
-train, test = (tuple(Example(f"{split}-{n}", {"word": chr(97 + n)}) for n in range(24)) for split in ("train", "test"))
-task = SingleRound("odd", ("ann", "bob"), train, test, lambda example, agent: f"{agent}, {example.data['word']}!",
-                   reward, best_return=2.0)
-"""
-
-
 ROLES = {"worker": "rollout worker", "learner": "ann", "node": "ann", "rank": "team"}  # whose process is ended
-NODE: dict[str, Any] = {"num_cpus": 2, "object_store_memory": 80 << 20, "resources": {"place": 1}}
+CPUS = 2  # of each node
 
 
 class Kills(NullCallback):
@@ -97,49 +81,6 @@ class Kills(NullCallback):
             threading.Timer(0.2, self._kill).start()
 
 
-@contextmanager
-def remembered() -> Iterator[list[RayRemote]]:
-    """A list of every object that is started in the context."""
-    started, begin = list[RayRemote](), RayRemote.__init__
-
-    def remember(remote: RayRemote, *arguments: Any) -> None:
-        begin(remote, *arguments)
-        started.append(remote)
-
-    RayRemote.__init__ = remember  # type: ignore[assignment, method-assign]
-    try:
-        yield started
-    finally:
-        RayRemote.__init__ = begin  # type: ignore[method-assign]
-
-
-def three_nodes() -> Any:
-    """A cluster of three nodes on this machine, with this process connected to it."""
-    names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "RAY_USAGE_STATS_ENABLED")
-    os.environ |= dict(zip(names, ("token", secrets.token_hex(32), "0", "0"), strict=True))
-    import ray
-    from ray.cluster_utils import Cluster
-
-    system: dict[str, Any] = {
-        "_system_config": {"health_check_period_ms": 1000}
-    }  # a lost node is missed in 5 s instead of 15
-    head = {**NODE, "resources": {}, "include_dashboard": False, **system}
-    cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)  # nodes join in any thread
-    for _ in range(2):
-        cluster.add_node(**NODE)
-    cluster.wait_for_nodes()
-    ray.init(address=cluster.address, namespace="madrigal", log_to_driver=False, logging_level=logging.FATAL)
-    return cluster
-
-
-def lose_node(cluster: Any, pid: int) -> None:
-    """Ends the node that a process lives on, and lets another one join."""
-    raylet = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    pids = {node: node.all_processes["raylet"][0].process.pid for node in cluster.worker_nodes}
-    cluster.remove_node(next(node for node, its in pids.items() if its == raylet), allow_graceful=False)
-    cluster.add_node(**NODE)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=20)
@@ -155,13 +96,15 @@ def main() -> None:
         GroupRelative(width=3, kl=0.01),
         records=RecordsConfig(checkpoint_every=5, transcripts=99),
     )
-    cluster = three_nodes()
-    try:
+    with three_nodes(CPUS) as cluster:
         for role in asked.roles:
             print(lose(run, role, asked.kills, home, cluster), flush=True)
-    finally:
-        sys.modules["ray"].shutdown()
-        cluster.shutdown()
+
+
+def replace_node(cluster: Any, pid: int) -> None:
+    """Ends the node that a process lives on, and lets another one join."""
+    lose_node(cluster, pid)
+    cluster.add_node(**node(CPUS))
 
 
 def lose(run: Experiment, role: str, kills: int, home: Path, cluster: Any) -> str:
@@ -170,7 +113,7 @@ def lose(run: Experiment, role: str, kills: int, home: Path, cluster: Any) -> st
         by_rank = role == "rank"
         run = replace(run, steps=kills + 4, team=replace(run.team, shared=by_rank))
         alone, spread = trained(run, home / f"{role}-alone"), home / role
-        end = partial(lose_node, cluster) if role == "node" else lambda pid: os.kill(pid, signal.SIGKILL)
+        end = partial(replace_node, cluster) if role == "node" else lambda pid: os.kill(pid, signal.SIGKILL)
         watch, began = Kills(started, ROLES[role], kills, end), time.perf_counter()
         placed = {"ann": ClusterSeat("place")} if role == "node" else {}
         settings = ClusterConfig("local", ranks_per_learner=2 if by_rank else 1, seats=placed)

@@ -4,60 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import os
-import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 
+from fakes.nodes import remembered, three_nodes
 from madrigal.cluster.ray import RayHost, RayRemote
-
-STORE = 80 << 20
 
 
 @pytest.fixture(scope="session")
 def nodes() -> Iterator[Any]:
-    """The cluster, with this process connected to it."""
     if not importlib.util.find_spec("ray"):
         pytest.skip("no Ray on this machine; pip install 'madrigal[ray]'")
-    names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "RAY_USAGE_STATS_ENABLED")
-    os.environ |= dict(zip(names, ("token", secrets.token_hex(32), "0", "0"), strict=True))
-    import ray
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={
-            "num_cpus": 1,
-            "object_store_memory": STORE,
-            "include_dashboard": False,
-            "_system_config": {"health_check_period_ms": 1000},  # a lost node is missed in 5 s instead of 15
-        },
-    )
-    spec = {"num_cpus": 1, "object_store_memory": STORE, "wait": False, "resources": {"place": 1}}
-    for _ in range(2):
-        cluster.add_node(**spec)
-    cluster.wait_for_nodes()
-    cluster.ray = ray
-    ray.init(address=cluster.address, namespace="madrigal", log_to_driver=False, logging_level="fatal")
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
+    with three_nodes() as cluster:
+        yield cluster
 
 
 @pytest.fixture
-def begun(nodes: Any, monkeypatch: pytest.MonkeyPatch) -> list[RayRemote]:
+def begun(nodes: Any) -> Iterator[list[RayRemote]]:
     """What is started in a test."""
-    started: list[RayRemote] = []
-    begin = RayRemote.__init__
-
-    def remember(remote: RayRemote, ray: Any, actor: Any, name: str) -> None:
-        begin(remote, ray, actor, name)
-        started.append(remote)
-
-    monkeypatch.setattr(RayRemote, "__init__", remember)
-    return started
+    with remembered() as started:
+        yield started
 
 
 @pytest.fixture

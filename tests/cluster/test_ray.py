@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from fakes.hosts import TASK
+from fakes.nodes import lose_node
 from fakes.runs import assert_equal, numbers, tiny_run, trained, weights
 from madrigal import __version__
 from madrigal.algorithms.actor_critic import MAPPO
@@ -78,9 +79,7 @@ class Kills(Told):
         if record["step"] == 0:
             os.kill(living["rollout worker 1"], signal.SIGKILL)
         if record["step"] == 1:
-            raylet = int(Path(f"/proc/{living['ann']}/stat").read_text().rpartition(")")[2].split()[1])
-            pids = {node: node.all_processes["raylet"][0].process.pid for node in self.nodes.worker_nodes}
-            self.nodes.remove_node(next(node for node, pid in pids.items() if pid == raylet), allow_graceful=False)
+            lose_node(self.nodes, living["ann"])
 
 
 def test_magrpo_goes_on_where_a_worker_is_killed_and_a_node_is_lost(

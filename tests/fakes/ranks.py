@@ -1,4 +1,4 @@
-"""Learners on several ranks: this process is rank 0, the others are spawned."""
+"""Learners on several ranks: this process is rank 0, the others are its children."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ import torch
 from madrigal.learning.ranks import Ranks, joined, serve_rank
 from madrigal.types import EngineError
 
+CHILDREN = multiprocessing.get_context("forkserver")  # each a fork of one process that has imported what takes seconds
+CHILDREN.set_forkserver_preload(["madrigal.training.train"])
+
 
 def spawned(rank: int, count: int, address: str) -> BaseProcess:
-    child = multiprocessing.get_context("spawn").Process(target=_serve, args=(rank, count, address), daemon=True)
+    child = CHILDREN.Process(target=_serve, args=(rank, count, address), daemon=True)
     child.start()
     return child
 
@@ -42,7 +45,7 @@ def group(folder: Path, count: int) -> Iterator[Ranks]:
 def alone(function: Callable[..., Any], folder: Path, *args: Any) -> Any:
     """What a function returns in a process of its own, as rank 0 has one: torch's groups end with their process."""
     file = folder / f"{function.__name__}.pt"
-    child = multiprocessing.get_context("spawn").Process(target=_write, args=(file, function, folder, *args))
+    child = CHILDREN.Process(target=_write, args=(file, function, folder, *args))
     child.start()
     child.join(170)
     assert child.exitcode == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from fakes.ranks import alone, end_at_once, group, lead_and_end, refuse_on, seen, spawned
+from fakes.ranks import CHILDREN, alone, end_at_once, group, lead_and_end, refuse_on, seen, spawned
 from madrigal.learning.ranks import Ranks, joined
 from madrigal.types import ConfigError, EngineError, TrainingError
 
@@ -38,7 +37,7 @@ def told_until_one_ends(folder: Path) -> None:
 
 def test_a_rank_ends_when_rank_0_is_killed(tmp_path: Path) -> None:
     address = f"file://{tmp_path}/meeting"
-    lead = multiprocessing.get_context("spawn").Process(target=lead_and_end, args=(2, address), daemon=True)
+    lead = CHILDREN.Process(target=lead_and_end, args=(2, address), daemon=True)
     lead.start()
     child = spawned(1, 2, address)
     lead.join(60)
