@@ -129,7 +129,20 @@ def test_flags_in_the_pages_exist() -> None:
     used = {re.sub(r"^team\.seats\.\w+\.", "team.policy.", flag) for flag in used}
     known = "".join(
         help_of(recipe)
-        for recipe in ("tldr", "arxiv", "coding", "gsm8k", "debate", "tictactoe", "kuhn", "office", "build", "relay")
+        for recipe in (
+            "tldr",
+            "arxiv",
+            "coding",
+            "gsm8k",
+            "debate",
+            "tictactoe",
+            "kuhn",
+            "office",
+            "build",
+            "relay",
+            "edit",
+            "consult",
+        )
     )
     known += "".join(help_of(f"tldr --algorithm {name}") for name in ALGORITHMS)
     assert sorted(flag for flag in used if f"--{flag} " not in known and f"--{flag}," not in known) == []

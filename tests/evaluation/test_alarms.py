@@ -195,6 +195,43 @@ def test_evaluations_are_read_in_the_order_of_steps() -> None:
     fires(alarms(run(), {**rising, "step-100": evaluation(30)}), "reward hacking", "(step-20)", "(step-100)")
 
 
+def parts(mean: float, width: float = 10.0) -> Record:
+    return evaluation(50) | {"intervals": {"structure": [mean - width / 2, mean + width / 2]}}
+
+
+def half_from(start: float) -> Change:
+    """A component of 60 in training, and of 30 from a part of the run on."""
+    return lambda done, record: {"component/structure": 60.0 if done < start else 30.0}
+
+
+def test_a_part_that_falls_in_training_alone() -> None:
+    """Wrong labels from step 45 on: at step 60 15 of the last 20 steps have them, and the mean is 37.5."""
+    held_out = {"before": parts(60), "step-30": parts(60), "step-60": parts(58), "after": parts(57)}
+    alarm = fires(alarms(run(half_from(0.5)), held_out), "training falls alone", "structure fell by 38%", "step-60")
+    assert (alarm.level, alarm.step) == ("notice", 59)
+
+
+def test_a_part_that_falls_everywhere_is_no_fault_of_the_labels() -> None:
+    fallen = {"before": parts(60), "step-60": parts(35), "after": parts(30)}
+    assert "training falls alone" not in names(alarms(run(half_from(0.5)), fallen))
+
+
+def test_what_was_wrong_from_the_start_is_not_seen() -> None:
+    held_out = {"before": parts(60), "step-60": parts(58)}
+    assert "training falls alone" not in names(alarms(run(half_from(0.0)), held_out))
+
+
+def test_training_is_held_against_the_team_after_its_warm_start() -> None:
+    """Training and held-out examples fell by half since then; the held-out ones are no worse than before it."""
+    warmed = {"before": parts(30), "warm": parts(60), "after": parts(30)}
+    assert "training falls alone" not in names(alarms(run(half_from(0.5)), warmed))
+
+
+def test_costs_that_fall_are_no_loss() -> None:
+    held_out = {name: evaluation(50) | {"intervals": {"tests_timeout": [5.0, 6.0]}} for name in ("before", "after")}
+    assert alarms(run(lambda done, record: {"component/tests_timeout": 6 - 5 * done}), held_out) == []
+
+
 def test_groups_without_a_signal() -> None:
     found = alarms(run(lambda done, record: {"group/zero_advantage_fraction": 1.0 if done > 0.5 else 0.2}), LEARNED)
     alarm = fires(found, "no signal", "above 80%", "raise width or temperature")

@@ -21,9 +21,11 @@ from madrigal.settings import BASE, Lora, PolicyConfig, TeamConfig, WarmConfig
 from madrigal.tasks.building.task import Build
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import ALONE, Coding
+from madrigal.tasks.consulting.task import Consult
 from madrigal.tasks.data import EMBEDDED
 from madrigal.tasks.discussion.debate import Debate
 from madrigal.tasks.discussion.gsm8k import Gsm8k
+from madrigal.tasks.editing.task import Edit
 from madrigal.tasks.messages.relay import Relay
 from madrigal.tasks.office.task import Office
 from madrigal.tasks.own import CustomTask, hears, single_of
@@ -268,7 +270,7 @@ def alone(task: TaskConfig) -> TaskConfig | None:
             return replace(task, agents=task.agents[:1])
         case Tldr() | Arxiv():
             return replace(task, agents=WRITER)
-        case Office() | Build() | Relay():
+        case Office() | Build() | Relay() | Edit() | Consult():
             return replace(task, alone=True)
         case CustomTask():
             return single_of(task)
@@ -279,9 +281,9 @@ def alone(task: TaskConfig) -> TaskConfig | None:
 def one_round(task: TaskConfig) -> TaskConfig:
     """The same task without further turns."""
     match task:
-        case Coding() | Build():
+        case Coding() | Build() | Edit():
             return replace(task, turns=1)
-        case Gsm8k() | Debate() | Office():
+        case Gsm8k() | Debate() | Office() | Consult():
             return replace(task, rounds=1)
         case _:
             return task

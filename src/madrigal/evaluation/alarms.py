@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import fmean
 from typing import Any, Literal
@@ -63,6 +63,8 @@ class Thresholds:
         entropy_nats: the least rise of entropy that counts.
         logprob_mismatch: nats per token between sampler and learner.
         kl: nats per token between policy and reference.
+        apart: a component of training has fallen alone that lost this part of itself, where held-out examples kept
+            theirs.
         costs: components whose rise is no gain; they count no part of a reward.
     """
 
@@ -81,6 +83,7 @@ class Thresholds:
     entropy_nats: float = 0.5
     logprob_mismatch: float = 0.05
     kl: float = 1.5
+    apart: float = 0.25
     costs: frozenset[str] = frozenset(
         {
             "tests_timeout",
@@ -111,6 +114,7 @@ def alarms(
         *_lazy_agents(steps, width, thresholds),
         *_role_collapse(episodes, thresholds),
         *_reward_hacking(steps, evaluations, width, thresholds),
+        *_falls_alone(steps, evaluations, width, thresholds),
         *_no_signal(steps, width, thresholds),
         *_lengths(steps, width, thresholds),
         *_updates(steps, width, thresholds),
@@ -215,6 +219,36 @@ def _when(name: str) -> float:
     """The place of an evaluation in a run."""
     number = name.removeprefix("step-")
     return float(number) if number.isdecimal() else {"before": -1.0, "warm": 0.0}.get(name, math.inf)
+
+
+def _falls_alone(
+    steps: Sequence[Record], evaluations: Mapping[str, Record], width: int, limits: Thresholds
+) -> Iterator[Alarm]:
+    """A part that falls in training and not on held-out examples: labels, judge or play of training are at fault.
+
+    Compares the window that ends with an evaluation with the first one, at the first evaluation that shows a fall, by
+    the part that fell most. What is wrong from the start is not seen.
+    """
+    names = sorted(evaluations, key=_when)
+    trained = [name for name in names if _when(name) > 0]
+    begun = next((name for name in reversed(names) if _when(name) <= 0), "")  # after a warm start, if there was one
+    for name in trained if begun else ():
+        fallen = []
+        for part, measured in match_keys(steps, "component/*", width):
+            first, now = (evaluations[when].get("intervals", {}).get(part) for when in (begun, name))
+            until = replace(measured, points=tuple(point for point in measured.points if point[0] < _when(name)))
+            moved = until.moved(limits.standard_errors)
+            kept = first and now and now[0] >= (1 - limits.apart) * first[1]
+            if kept and moved < -limits.apart and part not in limits.costs:
+                fallen.append((moved, part, until.means[-1].step, now[0]))
+        if fallen:
+            moved, part, step, low = min(fallen)
+            text = f"component {part} fell by {-moved:.0%} in training, beyond {limits.apart:.0%}, and not on held-out"
+            text += (
+                f" examples ({low:.3g} at least, {name}); look at the labels, the judge and the speakers of training"
+            )
+            yield Alarm("training falls alone", "notice", step, text)
+            return
 
 
 def _no_signal(steps: Sequence[Record], width: int, limits: Thresholds) -> Iterator[Alarm]:

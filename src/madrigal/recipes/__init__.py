@@ -21,6 +21,8 @@ RECIPES: dict[str, Callable[[], Experiment]] = {
     "office": office.office,
     "build": embedded.build,
     "relay": embedded.relay,
+    "edit": embedded.edit,
+    "consult": embedded.consult,
     "maporl-gsm8k-phi3-mini": debate.gsm8k,
     "maporl-anli-phi3-mini": debate.anli,
     "tldr-smollm2": small.tldr,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from madrigal.algorithms.group_relative import GroupRelative
 from madrigal.config import Experiment
+from madrigal.rollouts.topology import Coordinated
 from madrigal.settings import (
     BASE,
     EvaluationConfig,
@@ -24,8 +25,10 @@ from madrigal.settings import (
 from madrigal.tasks.building.task import Build
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import Coding
+from madrigal.tasks.consulting.task import Consult
 from madrigal.tasks.data import EMBEDDED
 from madrigal.tasks.discussion.gsm8k import Gsm8k
+from madrigal.tasks.editing.task import Edit
 from madrigal.tasks.messages.relay import Relay
 from madrigal.tasks.own import CustomTask
 from madrigal.tasks.writing.task import Arxiv, Tldr
@@ -116,6 +119,28 @@ def build() -> Experiment:
 def relay() -> Experiment:
     """A seeker with a question and a holder of facts, who have to talk; after a warm start."""
     return replace(build(), recipe="relay", task=Relay(), sampling=Sampling(max_new_tokens=12))
+
+
+def edit() -> Experiment:
+    """A helper and a main agent mend a program by operations, in two turns; after a warm start on what mends it."""
+    return replace(
+        build(),
+        recipe="edit",
+        task=Edit(),
+        sampling=Sampling(max_new_tokens=64),  # the longest mend has 55 tokens, retyped too
+    )
+
+
+def consult() -> Experiment:
+    """A coordinator and four specialists, each with a subject of its own; after a warm start that makes them so."""
+    return replace(
+        build(),
+        recipe="consult",
+        task=Consult(),
+        topology=Coordinated(turns=1),
+        sampling=Sampling(max_new_tokens=8),
+        warm=WarmConfig(demonstrations=EMBEDDED, lr=1e-3, epochs=9, batch=16),
+    )
 
 
 def own(path: str) -> Experiment:

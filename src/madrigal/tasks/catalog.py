@@ -15,8 +15,10 @@ from madrigal.rollouts.task import Task
 from madrigal.tasks.building.task import Build, BuildTask
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.coding.task import open_coding
+from madrigal.tasks.consulting.task import Consult, ConsultTask
 from madrigal.tasks.discussion.debate import Debate, open_debate
 from madrigal.tasks.discussion.gsm8k import Gsm8k, gsm8k_task
+from madrigal.tasks.editing.task import Edit, open_edit
 from madrigal.tasks.games.kuhn import Kuhn
 from madrigal.tasks.games.mixture import Games, games_task
 from madrigal.tasks.games.negotiation import Negotiation
@@ -40,6 +42,8 @@ TaskConfig = (
     | Office
     | Build
     | Relay
+    | Edit
+    | Consult
     | CustomTask
 )
 C = TypeVar("C")
@@ -85,6 +89,8 @@ TASKS = {
     "office": Entry("five roles at a board: summaries of posts, and functions", Office(), open_office),
     "build": Entry("letters on a grid, by builders with colors of their own", Build(), _alone(BuildTask)),
     "relay": Entry("a question, and facts that somebody else knows", Relay(), _alone(RelayTask)),
+    "edit": Entry("a broken program, mended by operations instead of retyping", Edit(), open_edit),
+    "consult": Entry("questions, specialists, and who is to be asked", Consult(), _alone(ConsultTask)),
 }
 OWN = Entry("a task of your own, by file and name", CustomTask("file.py:name"), _alone(load_own))
 OPENERS = {type(entry.config): entry.open for entry in (*TASKS.values(), OWN)}

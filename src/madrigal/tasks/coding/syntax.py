@@ -12,6 +12,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 from madrigal.tasks.coding.score import Fault
 
@@ -21,10 +22,21 @@ _QUIET = threading.Lock()  # warning filters are global, and tasks step in many 
 
 def parse(source: str) -> ast.Module | Fault:
     """Parses a text, or says why it is no program; whatever a model writes, nothing is raised."""
+    tree: ast.Module | Fault = _compiled(source, ast.PyCF_ONLY_AST)
+    return tree
+
+
+def compile_fault(source: str) -> Fault | None:
+    """Why Python would not load a text, a `return` outside of functions included; it is compiled, and never run."""
+    code = _compiled(source, 0)
+    return code if isinstance(code, Fault) else None
+
+
+def _compiled(source: str, flags: int) -> Any:
     try:
         with _QUIET, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return ast.parse(source)
+            return compile(source, "<unknown>", "exec", flags, dont_inherit=True)
     except SyntaxError as error:
         return Fault(error.msg or "invalid syntax", error.lineno or 0, error.offset or 0)
     except ValueError as error:  # a null byte or a lone surrogate

@@ -28,12 +28,13 @@ def is_validation(kind: str) -> bool:
 
 def draw_kind(rng: random.Random, split: Split, draw: Callable[[random.Random], str]) -> str:
     """Draws kinds until one belongs to the split; those of validation are training's too, as long as nobody asks."""
-    while not _belongs(kind := draw(rng), split):
+    while not belongs(kind := draw(rng), split):
         pass
     return kind
 
 
-def _belongs(kind: str, split: Split) -> bool:
+def belongs(kind: str, split: Split) -> bool:
+    """Whether problems of this kind are those of the split; those of validation are training's, too."""
     return is_validation(kind) if split == "validation" else held_out(kind) == (split == "test")
 
 

@@ -156,7 +156,7 @@ def _argument(source: str, rng: random.Random, size: int) -> Any:
 
 def _describe(stages: Stages, source: Source, rng: random.Random) -> str:
     if rng.random() < 0.5:
-        return _nominal(stages, source, rng)
+        return nominal(stages, source, rng)
     phrases = [rng.choice(atom.verbal).replace("{e}", source.elements) for _, atom in stages]
     given = rng.choice(source.given)
     steps = f"{', '.join(phrases[:-1])} and {phrases[-1]}"
@@ -164,7 +164,8 @@ def _describe(stages: Stages, source: Source, rng: random.Random) -> str:
     return rng.choice((f"Given {given}, {steps}.", f"From {given}, {steps}.", f"Take {given}: {then}."))
 
 
-def _nominal(stages: Stages, source: Source, rng: random.Random) -> str:
+def nominal(stages: Stages, source: Source, rng: random.Random) -> str:
+    """What stages come to, as a sentence: "Return the squares of the even numbers in xs."."""
     phrase = f"the {source.elements}"
     for sort, atom in stages:
         words = rng.choice(atom.nominal)

@@ -1,0 +1,1 @@
+"""Specialists and a coordinator who decides whom to ask."""

@@ -1,0 +1,1 @@
+"""Structured edits: agents change one program by operations instead of retyping it."""
