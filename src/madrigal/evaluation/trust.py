@@ -63,7 +63,7 @@ def gates(trust: Trust, heard: Sequence[float], unheard: Sequence[float]) -> lis
         heard, unheard: the return of every episode with the partner's words and without.
 
     >>> gates(Trust(rate=0.5), [1, 0, 0, 1, 1, 1], [0, 1, 1, 0, 0, 0])
-    [True, True, True, False, False, True]
+    [True, True, False, False, True, True]
     """
     helped = [with_it - without for with_it, without in zip(heard, unheard, strict=True)]
     return [each.hears for each in accumulate(helped, Trust.after, initial=trust)][: len(helped)]
