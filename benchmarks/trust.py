@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -56,12 +57,20 @@ def main() -> None:
 
 def taught(runs: Path, seed: int, settings: Sequence[str]) -> Path:
     """The folder of a team that has learned to talk; not made anew where there is one."""
-    folder, file = runs / f"seed{seed}", runs / "experts.jsonl"
-    runs.mkdir(parents=True, exist_ok=True)
-    file.write_text("".join(f"{json.dumps(row)}\n" for row in experts()))
+    folder = runs / f"seed{seed}"
     if not (folder / "team").is_dir():
-        learning.run("relay", folder, seed, ["--steps", "0", "--warm.demonstrations", str(file), *settings])
+        learning.run(
+            "relay", folder, seed, ["--steps", "0", "--warm.demonstrations", str(expert_file(runs)), *settings]
+        )
     return folder
+
+
+def expert_file(folder: Path) -> Path:
+    """The file of demonstrations in a folder, written there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "experts.jsonl"
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in experts()))
+    return file
 
 
 def experts() -> list[dict[str, Any]]:
@@ -115,11 +124,7 @@ def turned(text: str) -> str:
     'The hat is blue.'
     """
     following = dict(zip(COLORS, (*COLORS[1:], COLORS[0]), strict=True))
-    words = text.split(" ")
-    return " ".join(
-        word.replace(bare, following[bare]) if (bare := word.strip(".,!?").lower()) in following else word
-        for word in words
-    )
+    return re.sub(r"[A-Za-z]+", lambda word: following.get(word[0].lower(), word[0]), text)
 
 
 def table(teams: Sequence[Plays]) -> str:

@@ -133,7 +133,12 @@ class RelayTask:
         group = "private" if data.get("private", True) else "shared"
         words = float(sum(len(message.split()) for message in (state.question, state.reply)))
         metrics = {"return_percent": 100 * right, f"right/{group}": 100 * right, "words": words}
-        details = {"question": state.question, "reply": state.reply, "private": group == "private"}
+        details = {
+            "question": state.question,
+            "reply": state.reply,
+            "private": group == "private",
+            "right": data["facts"][data["asked"]],
+        }
         return Step(replace(state, round=ANSWER + 1), joint(self.agents, right), "solved", metrics, details)
 
     def unjudged(self, state: Talk, actions: Mapping[AgentId, str]) -> Step[Talk]:
