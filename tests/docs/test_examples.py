@@ -140,7 +140,9 @@ def test_flags_in_the_pages_exist() -> None:
             "office",
             "build",
             "relay",
+            "taboo",
             "edit",
+            "project",
             "consult",
         )
     )

@@ -30,7 +30,9 @@ from madrigal.tasks.data import EMBEDDED
 from madrigal.tasks.discussion.gsm8k import Gsm8k
 from madrigal.tasks.editing.task import Edit
 from madrigal.tasks.messages.relay import Relay
+from madrigal.tasks.messages.taboo import Taboo
 from madrigal.tasks.own import CustomTask
+from madrigal.tasks.project.task import Project
 from madrigal.tasks.writing.task import Arxiv, Tldr
 
 STARTER = TeamConfig(policy=PolicyConfig(model="starter:small"))
@@ -121,6 +123,11 @@ def relay() -> Experiment:
     return replace(build(), recipe="relay", task=Relay(), sampling=Sampling(max_new_tokens=12))
 
 
+def taboo() -> Experiment:
+    """A giver of clues, who may not say some words, and a guesser; after a warm start that heeds no ban."""
+    return replace(build(), recipe="taboo", task=Taboo(), sampling=Sampling(max_new_tokens=12))
+
+
 def edit() -> Experiment:
     """A helper and a main agent mend a program by operations, in two turns; after a warm start on what mends it."""
     return replace(
@@ -128,6 +135,16 @@ def edit() -> Experiment:
         recipe="edit",
         task=Edit(),
         sampling=Sampling(max_new_tokens=64),  # the longest mend has 55 tokens, retyped too
+    )
+
+
+def project() -> Experiment:
+    """Planner, two builders and reviewer make a small program or site of several files; after a warm start."""
+    return replace(
+        build(),
+        recipe="project",
+        task=Project(),
+        sampling=Sampling(max_new_tokens=256),  # LONGEST
     )
 
 

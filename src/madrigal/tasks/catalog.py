@@ -25,8 +25,10 @@ from madrigal.tasks.games.negotiation import Negotiation
 from madrigal.tasks.games.opponent import open_table
 from madrigal.tasks.games.tictactoe import TicTacToe
 from madrigal.tasks.messages.relay import Relay, RelayTask
+from madrigal.tasks.messages.taboo import Taboo, TabooTask
 from madrigal.tasks.office.task import Office, open_office
 from madrigal.tasks.own import CustomTask, load_own
+from madrigal.tasks.project.task import Project, open_project
 from madrigal.tasks.writing.task import Arxiv, Tldr, arxiv_task, tldr_task
 
 TaskConfig = (
@@ -42,7 +44,9 @@ TaskConfig = (
     | Office
     | Build
     | Relay
+    | Taboo
     | Edit
+    | Project
     | Consult
     | CustomTask
 )
@@ -89,7 +93,9 @@ TASKS = {
     "office": Entry("five roles at a board: summaries of posts, and functions", Office(), open_office),
     "build": Entry("letters on a grid, by builders with colors of their own", Build(), _alone(BuildTask)),
     "relay": Entry("a question, and facts that somebody else knows", Relay(), _alone(RelayTask)),
+    "taboo": Entry("a clue without the forbidden words, and a guess", Taboo(), _alone(TabooTask)),
     "edit": Entry("a broken program, mended by operations instead of retyping", Edit(), open_edit),
+    "project": Entry("a small program or site of several files, from a brief", Project(), open_project),
     "consult": Entry("questions, specialists, and who is to be asked", Consult(), _alone(ConsultTask)),
 }
 OWN = Entry("a task of your own, by file and name", CustomTask("file.py:name"), _alone(load_own))
