@@ -18,6 +18,7 @@ def main() -> None:
     """Reads the command line and pre-trains."""
     parser = argparse.ArgumentParser(description="Pre-trains a starter model from scratch.")
     parser.add_argument("--size", choices=SIZES, required=True)
+    parser.add_argument("--family", choices=["qwen3", "llama", "mistral", "gpt2"], default="qwen3")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
@@ -27,7 +28,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from pretraining.recipe import pretrain
 
-    pretrain(arguments.size, arguments.minutes, arguments.seed, arguments.out, arguments.threads)
+    pretrain(arguments.size, arguments.minutes, arguments.seed, arguments.out, arguments.threads, arguments.family)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,21 @@ import math
 import random
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+)
 
 from pretraining.mixture import DOMAINS
 from pretraining.rows import Batch, batches, collate, make_tokenizer
@@ -25,11 +36,21 @@ WARMUP, DECAY_FROM, FINAL_LR = 0.02, 0.4, 0.03
 SAVE_SECONDS, LOG_EVERY = 150.0, 50
 
 
-def config_of(size: str) -> Qwen3Config:
-    """The shape of a starter model; one large model has the parameters of two small ones."""
+FAMILIES: dict[str, Any] = {"qwen3": Qwen3Config, "llama": LlamaConfig, "mistral": MistralConfig, "gpt2": GPT2Config}
+
+
+def config_of(size: str, family: str = "qwen3") -> PreTrainedConfig:
+    """The shape of a starter model; one large model has the parameters of two small ones.
+
+    Families differ in what makes them families, not in width, depth and tokens: Qwen3 norms queries and keys, Llama and
+    Mistral do not, GPT-2 has learned positions, layer norms and an MLP without a gate.
+    """
     width, mlp, heads = (128, 384, 4) if size == "small" else (192, 576, 6)
-    return Qwen3Config(
-        vocab_size=VOCABULARY,
+    tokens: dict[str, Any] = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": None, "eos_token_id": 2}
+    if family == "gpt2":
+        return GPT2Config(**tokens, n_embd=width, n_inner=mlp, n_layer=4, n_head=heads, n_positions=2048)
+    config: PreTrainedConfig = FAMILIES[family](
+        **tokens,
         hidden_size=width,
         intermediate_size=mlp,
         num_hidden_layers=4,
@@ -39,19 +60,23 @@ def config_of(size: str) -> Qwen3Config:
         max_position_embeddings=2048,
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
         tie_word_embeddings=True,
-        pad_token_id=0,
-        bos_token_id=None,
-        eos_token_id=2,
+        **({"sliding_window": None} if family == "mistral" else {}),
     )
+    return config
 
 
-def losses(model: Qwen3ForCausalLM, batch: Batch) -> tuple[Tensor, Tensor]:
+def _made(config: PreTrainedConfig) -> PreTrainedModel:
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    return model
+
+
+def losses(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
     """The weighted mean loss in nats, and sums and counts per domain over the assistant's tokens: [2, domains]."""
     with torch.autocast(batch.ids.device.type, torch.bfloat16):
-        hidden = model.model(input_ids=batch.ids[:, :-1], use_cache=False).last_hidden_state
+        hidden = model.base_model(input_ids=batch.ids[:, :-1], use_cache=False).last_hidden_state
         weights = batch.weights[:, 1:]
         counted = weights > 0
-        logits = torch.nn.functional.linear(hidden[counted], model.lm_head.weight)
+        logits = torch.nn.functional.linear(hidden[counted], model.get_output_embeddings().weight)  # type: ignore[no-untyped-call]
     loss = torch.nn.functional.cross_entropy(logits.float(), batch.ids[:, 1:][counted], reduction="none")
     weight = weights[counted]
     answers = weight == 1
@@ -71,12 +96,12 @@ def learning_rate(progress: float, peak: float) -> float:
     return peak * (FINAL_LR + (1 - FINAL_LR) * fall)
 
 
-def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     """Writes a bf16 copy beside `out` and moves file by file into place, so that `out` can be read at any time."""
     parts = out.with_name(out.name + ".part")
     parts.mkdir(parents=True, exist_ok=True)
     out.mkdir(parents=True, exist_ok=True)
-    copy = Qwen3ForCausalLM(model.config).bfloat16()
+    copy = _made(model.config).bfloat16()
     copy.load_state_dict(model.state_dict())
     copy.config.dtype = torch.bfloat16
     copy.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
@@ -89,7 +114,7 @@ def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path)
     parts.rmdir()
 
 
-def optimizer_of(model: Qwen3ForCausalLM, peak: float) -> torch.optim.AdamW:
+def optimizer_of(model: PreTrainedModel, peak: float) -> torch.optim.AdamW:
     """AdamW that decays matrices only."""
     matrices = [p for p in model.parameters() if p.ndim == 2]
     vectors = [p for p in model.parameters() if p.ndim < 2]
@@ -97,19 +122,19 @@ def optimizer_of(model: Qwen3ForCausalLM, peak: float) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.95))
 
 
-def pretrain(size: str, minutes: float, seed: int, out: Path, threads: int = 2) -> None:
+def pretrain(size: str, minutes: float, seed: int, out: Path, threads: int = 2, family: str = "qwen3") -> None:
     """Trains one model until the time is over; saves it every few minutes and at the end."""
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = make_tokenizer(0)
-    model = Qwen3ForCausalLM(config_of(size))
+    model = _made(config_of(size, family))
     model.to(device)  # type: ignore[arg-type]
     # For rows this short, plain attention is a third faster on a CPU than the fused kernel and its backward.
     model.set_attn_implementation("eager")
     optimizer = optimizer_of(model, PEAK_LR[size])
     source = batches(tokenizer, random.Random(f"rows/{seed}"))
-    print(f"{size}: {sum(p.numel() for p in model.parameters())} parameters on {device}", flush=True)
+    print(f"{size} {family}: {sum(p.numel() for p in model.parameters())} parameters on {device}", flush=True)
     began = saved = time.monotonic()
     step, tokens, totals = 0, 0, torch.zeros(2, len(DOMAINS))
     while (progress := (time.monotonic() - began) / (60 * minutes)) < 1:
