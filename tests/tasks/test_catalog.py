@@ -14,14 +14,14 @@ from madrigal.tasks.catalog import OPENERS, OWN, TASKS, TaskConfig
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.editing.task import Edit
 from madrigal.tasks.office.task import Office
+from madrigal.tasks.project.task import Project
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_opens_and_keeps_the_contract(name: str) -> None:
     entry = TASKS[name]
-    config = (
-        replace(entry.config, unconfined=True) if isinstance(entry.config, Coding | Office | Edit) else entry.config
-    )
+    runs_code = isinstance(entry.config, Coding | Office | Edit | Project)
+    config = replace(entry.config, unconfined=True) if runs_code else entry.config
     with entry.open(config) as task:
         check_task(task)
         assert name.startswith(task.name)

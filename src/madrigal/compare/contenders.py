@@ -29,6 +29,7 @@ from madrigal.tasks.editing.task import Edit
 from madrigal.tasks.messages.relay import Relay
 from madrigal.tasks.office.task import Office
 from madrigal.tasks.own import CustomTask, hears, single_of
+from madrigal.tasks.project.task import Project
 from madrigal.tasks.reworded import REWORDABLE
 from madrigal.tasks.writing.single import WRITER
 from madrigal.tasks.writing.task import Arxiv, Tldr
@@ -270,7 +271,7 @@ def alone(task: TaskConfig) -> TaskConfig | None:
             return replace(task, agents=task.agents[:1])
         case Tldr() | Arxiv():
             return replace(task, agents=WRITER)
-        case Office() | Build() | Relay() | Edit() | Consult():
+        case Office() | Build() | Relay() | Edit() | Project() | Consult():
             return replace(task, alone=True)
         case CustomTask():
             return single_of(task)
@@ -283,6 +284,8 @@ def one_round(task: TaskConfig) -> TaskConfig:
     match task:
         case Coding() | Build() | Edit():
             return replace(task, turns=1)
+        case Project():  # a plan, files, a review: none of these can be left out
+            return replace(task, passes=1)
         case Gsm8k() | Debate() | Office() | Consult():
             return replace(task, rounds=1)
         case _:

@@ -13,6 +13,7 @@ from madrigal.tasks.discussion.debate import Debate
 from madrigal.tasks.editing.task import Edit
 from madrigal.tasks.office.task import Office
 from madrigal.tasks.own import IN_MEMORY, CustomTask
+from madrigal.tasks.project.task import Project
 from madrigal.types import ConfigError
 
 TRUST = "--trust"
@@ -38,7 +39,7 @@ def permissions(
     """Everything that a task of these settings, these trackers and engines do to the machine besides training."""
     if isinstance(config, CustomTask) and not config.path.startswith(f"{IN_MEMORY}:"):
         yield Permission(f"import and run the code of {config.path}", "--task.path")
-    if isinstance(config, Coding | Office | Edit) and config.unconfined:
+    if isinstance(config, Coding | Office | Edit | Project) and config.unconfined:
         yield Permission("switch off the sandbox around code that models write (task.unconfined)", "--task.unconfined")
     if isinstance(config, Coding) and config.feedback == "expert_edits":
         place = config.expert.base_url or "the default endpoint of OpenAI's protocol"

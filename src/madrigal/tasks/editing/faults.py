@@ -151,7 +151,7 @@ def _spoilt(
     other = standing[MAIN if role == HELPER else HELPER]
     match fault:
         case "operator":
-            wrong = _swapped(part.lines[-1])
+            wrong = swapped(part.lines[-1])
             mend = Operation("replace", f"{part.name}.return", code=part.lines[-1])
             return (replace(part, lines=(*part.lines[:-1], wrong)).text,), (mend,) if wrong else ()
         case "name":
@@ -166,8 +166,12 @@ def _spoilt(
     return (part.text, stale.text), (Operation("delete", part.name),)
 
 
-def _swapped(line: str) -> str:
-    """A line with another operator; "" where it has none of the table."""
+def swapped(line: str) -> str:
+    """A line with another operator; "" where it has none of the table.
+
+    >>> swapped("return sum(xs)"), swapped("return xs")
+    ('return max(xs)', '')
+    """
     return next((line.replace(one, other, 1) for one, other in SWAPS if one in line), "")
 
 
