@@ -23,7 +23,7 @@ from madrigal.settings import (
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.coding.prompts import CodingPrompts
 from madrigal.tasks.data import Source
-from madrigal.tasks.writing.task import Arxiv, Tldr
+from madrigal.tasks.writing.task import Arxiv, ContentWeights, Tldr
 
 STEPS = OptimizerConfig(lr=4e-5, warmup=2, lr_schedule="linear", min_lr_ratio=0.1)
 ABSTRACTS = Source("gfissore/arxiv-abstracts-2021", train="train[200:]", test="train[:200]")
@@ -42,10 +42,10 @@ PLAIN_WORDS = CodingPrompts(
 
 
 def tldr() -> Experiment:
-    """Two summaries of an abstract, one in brief and one at length."""
+    """Two summaries of an abstract, one in brief and one at length; paid for keeping to it, too."""
     return Experiment(
         recipe="tldr-smollm2",
-        task=Tldr(source=ABSTRACTS, column="abstract"),
+        task=Tldr(source=ABSTRACTS, column="abstract", weights=ContentWeights(faithfulness=1.0)),
         team=TeamConfig(policy=PolicyConfig(model="smollm2-135m")),
         algorithm=GroupRelative(width=8, crossed=True, scale="group"),
         sampling=Sampling(temperature=0.8, max_new_tokens=128),
