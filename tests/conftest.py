@@ -45,12 +45,21 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("any machine")
 
 
-LONG = ("cluster", "training")  # folders whose tests take half a minute each, at most
+LONG = ("cluster", "training", "golden")  # folders whose tests take longest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests come first, so that in the end no process waits for the last one of another."""
-    items.sort(key=lambda item: item.path.relative_to(Path(__file__).parent).parts[0] not in LONG)
+    """Each of three test processes begins with one of the long folders, so that none is left with them in the end."""
+    folders = [item.path.relative_to(Path(__file__).parent).parts[0] for item in items]
+    pairs = list(zip(folders, items, strict=True))
+    rest = [item for folder, item in pairs if folder not in LONG]
+    size, ordered = len(items) // len(LONG), list[pytest.Item]()
+    for folder in LONG:
+        own = [item for each, item in pairs if each == folder]
+        short = size - len(own)
+        ordered += [*own, *rest[:short]]
+        rest = rest[short:]
+    items[:] = [*ordered, *rest]
 
 
 # Fixtures import what they need themselves: most tests need no model, and torch takes seconds.

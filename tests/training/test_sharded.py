@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -111,7 +113,11 @@ Found = Mapping[tuple[str, int], Learned]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("sharded")
+    """One for all test processes, which share out these tests and what is made for them."""
+    place = tmp_path_factory.getbasetemp()
+    place = (place.parent if "PYTEST_XDIST_WORKER" in os.environ else place) / "sharded"
+    place.mkdir(exist_ok=True)
+    return place
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +128,8 @@ def run(sums: Experiment) -> Experiment:
 @pytest.fixture(scope="module")
 def one(run: Experiment, folder: Path) -> Path:
     """A run of one process."""
-    return runs.trained(run, folder / "one")
+    with alone_in(folder):
+        return folder / "one" if (folder / "one/team").is_dir() else runs.trained(run, folder / "one")
 
 
 def on_ranks(folder: Path, count: int, model: Path, run: Experiment, one: Path) -> dict[str, Learned]:
@@ -143,16 +150,30 @@ def on_ranks(folder: Path, count: int, model: Path, run: Experiment, one: Path) 
 
 @pytest.fixture(scope="module")
 def found(model_folder: Path, folder: Path, run: Experiment, one: Path) -> Found:
-    """All cases on 1 and 2 ranks, and by a `Learner` (0 ranks)."""
+    """All cases on 1 and 2 ranks, and by a `Learner` (0 ranks); made by the first test process that wants them."""
+    with alone_in(folder):
+        if not (folder / "found.pt").exists():
+            torch.save(_found(model_folder, folder, run, one), folder / "found.pt")
+    return torch.load(folder / "found.pt", weights_only=False)  # type: ignore[no-any-return]
+
+
+def _found(model: Path, folder: Path, run: Experiment, one: Path) -> Found:
     learned: dict[tuple[str, int], Learned] = {}
     for count in (1, 2):
-        rows = alone(on_ranks, folder, count, model_folder, run, one)
-        learned |= {(name, count): row for name, row in rows.items()}
-    for name, (policy, samples) in policies_of(model_folder).items():
+        learned |= {(name, count): row for name, row in alone(on_ranks, folder, count, model, run, one).items()}
+    for name, (policy, samples) in policies_of(model).items():
         case = CASES[name]
         learner_ = Learner(policy, case.settings, SAMPLING, reference="loss" if case.kl else "")
         learned[name, 0] = learn(learner_, case, samples, folder / f"{name}-0")
     return learned
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """One test process at a time."""
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def refused(learner: ShardedLearner, samples: list[Sample]) -> None:
