@@ -21,19 +21,20 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import learning
 from madrigal import load_team
-from madrigal.evaluation.evaluate import EvalSetup, play_examples
+from madrigal.evaluation.evaluate import play_examples
 from madrigal.evaluation.statistics import hierarchical_bootstrap
 from madrigal.policies.quiet import quiet_libraries
-from madrigal.rollouts.play import Generate, GenerationRequest, StepRequest
+from madrigal.rollouts.play import Generate, GenerationRequest
 from madrigal.rollouts.seeds import derive
 from madrigal.tasks.consulting.task import COORDINATOR, DONE, SPECIALISTS
-from madrigal.types import Completion, Episode, Example, Step
+from madrigal.types import Completion, Episode, Example
 
 Choice = Callable[[Example, int, int], str]  # whom to call: the example, its place among all, the round
 NAMES = tuple(SPECIALISTS)
@@ -79,15 +80,10 @@ def play_all(warm: Path, folder: Path) -> dict[str, list[Episode[Any]]]:
 def played(folder: Path, choice: Choice | None = None) -> list[Episode[Any]]:
     """The test questions as the team of a run plays them; with a choice in place of what its coordinator says."""
     seated = load_team(folder)
-    speak = seated.team.speaker(seated.run.sampling)
-    examples = seated.task.examples("test")
+    setup = learning.setup_of(seated, seated.task)
     if choice:
-        speak = calling(speak, choice, examples)
-
-    def judge(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
-        return [seated.task.step(request.state, request.actions) for request in requests]
-
-    return play_examples(EvalSetup(seated.task, seated.run.topology, examples, speak, judge))
+        setup = replace(setup, speak=calling(setup.speak, choice, setup.examples))
+    return play_examples(setup)
 
 
 def calling(speak: Generate, choice: Choice, examples: Sequence[Example]) -> Generate:

@@ -18,8 +18,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from madrigal.evaluation.evaluate import EvalSetup
 from madrigal.evaluation.statistics import Interval, bootstrap
+from madrigal.rollouts.play import judge_in_turn
+from madrigal.rollouts.task import Task
 from madrigal.runs.log import read_lines
+from madrigal.training.trained_team import TrainedTeam
 
 
 def main() -> None:
@@ -49,6 +53,12 @@ def run(recipe: str, folder: Path, seed: int, settings: list[str]) -> None:
     done.check_returncode()
     taken = {"wall": time.perf_counter() - began, "processor": _processor_seconds() - used}
     (folder / "seconds.json").write_text(json.dumps(taken))
+
+
+def setup_of(seated: TrainedTeam, task: Task[Any]) -> EvalSetup:
+    """The test questions of a task as a trained team plays them."""
+    speak = seated.team.speaker(seated.run.sampling)
+    return EvalSetup(task, seated.run.topology, task.examples("test"), speak, judge_in_turn(task))
 
 
 def _processor_seconds() -> float:

@@ -36,14 +36,13 @@ import trust
 from madrigal import load_team
 from madrigal.evaluation.ablations import MessageAblation, Retell
 from madrigal.evaluation.cooperation import cross_play
-from madrigal.evaluation.evaluate import EvalSetup, play_examples
+from madrigal.evaluation.evaluate import play_examples
 from madrigal.evaluation.statistics import hierarchical_bootstrap
 from madrigal.policies.quiet import quiet_libraries
-from madrigal.rollouts.play import StepRequest
 from madrigal.rollouts.task import Task
 from madrigal.tasks.messages.relay import HOLDER, SEEKER, colors_in
 from madrigal.training.trained_team import TrainedTeam
-from madrigal.types import AgentId, Episode, Step
+from madrigal.types import AgentId, Episode
 
 SAMPLES, DEALS = 2, 50
 Said = dict[tuple[str, int, AgentId], str]  # example, round, agent
@@ -83,15 +82,7 @@ def plays_of(seated: TrainedTeam) -> Plays:
 
 
 def played(seated: TrainedTeam, task: Task[Any], seed: int = 0) -> list[Episode[Any]]:
-    return play_examples(replace(setup_of(seated, task), seed=seed), samples=SAMPLES)
-
-
-def setup_of(seated: TrainedTeam, task: Task[Any]) -> EvalSetup:
-    def judge(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
-        return [task.step(request.state, request.actions) for request in requests]
-
-    speak = seated.team.speaker(seated.run.sampling)
-    return EvalSetup(task, seated.run.topology, task.examples("test"), speak, judge)
+    return play_examples(replace(learning.setup_of(seated, task), seed=seed), samples=SAMPLES)
 
 
 def retellings(episodes: Sequence[Episode[Any]]) -> dict[str, Retell]:
@@ -184,7 +175,7 @@ def crossed(teams: dict[str, TrainedTeam]) -> str:
     """Markdown: the returns of each seeker with each holder."""
     first = next(iter(teams.values()))
     speakers = {name: team.team.speaker(team.run.sampling) for name, team in teams.items()}
-    found = cross_play(setup_of(first, first.task), speakers, SEEKER)
+    found = cross_play(learning.setup_of(first, first.task), speakers, SEEKER)
     head = ["", f"| seeker of | {' | '.join(f'holder of {name}' for name in teams)} |", f"|{'---|' * (len(teams) + 1)}"]
     rows = [
         f"| {name} | {' | '.join(f'{value:.1f}' for value in row)} |"

@@ -20,22 +20,20 @@ import json
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
 import learning
 from madrigal import load_team
-from madrigal.evaluation.ablations import MessageAblation
-from madrigal.evaluation.evaluate import EvalSetup, play_examples
+from madrigal.evaluation.ablations import MessageAblation, reworded_actions
+from madrigal.evaluation.evaluate import play_examples
 from madrigal.evaluation.statistics import hierarchical_bootstrap
 from madrigal.evaluation.trust import Trust, first, gates, kept
 from madrigal.policies.quiet import quiet_libraries
-from madrigal.rollouts.play import Play, SpeakRequest, StepRequest
+from madrigal.rollouts.play import Play
 from madrigal.rollouts.task import Task
 from madrigal.tasks.messages.relay import COLORS, HOLDER, SEEKER, Relay, RelayTask
-from madrigal.types import Step
 
 PHASE, STREAMS, SAMPLES = 100, 200, 2
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -85,17 +83,11 @@ def experts() -> list[dict[str, Any]]:
 def plays_of(folder: Path) -> Plays:
     """The return of all test questions under the three conditions, with the same sampling seeds."""
     seated = load_team(folder)
-    speak = seated.team.speaker(seated.run.sampling)
 
     def returns(task: Task[Any], *, lies: bool = False) -> list[float]:
-        def judge(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
-            return [task.step(request.state, request.actions) for request in requests]
-
-        setup = EvalSetup(task, seated.run.topology, task.examples("test"), speak, judge)
         change = (lambda moves, _: lying(moves)) if lies else None
-        return [
-            sum(step.rewards[SEEKER] for step in one.steps) for one in play_examples(setup, change, samples=SAMPLES)
-        ]
+        episodes = play_examples(learning.setup_of(seated, task), change, samples=SAMPLES)
+        return [sum(step.rewards[SEEKER] for step in episode.steps) for episode in episodes]
 
     unheard = MessageAblation(seated.task, SEEKER, lambda example, turn, agent: None)
     return {"honest": returns(seated.task), "lying": returns(seated.task, lies=True), "unheard": returns(unheard)}
@@ -103,18 +95,7 @@ def plays_of(folder: Path) -> Plays:
 
 def lying(moves: Play) -> Play:
     """A play in which every color that the holder names is another one."""
-    request = next(moves)
-    while True:
-        replies = yield request
-        if isinstance(request, SpeakRequest):
-            replies = {
-                agent: replace(said, text=turned(said.text)) if agent == HOLDER else said
-                for agent, said in replies.items()
-            }
-        try:
-            request = moves.send(replies)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+    return reworded_actions(moves, HOLDER, lambda turn, said: turned(said))
 
 
 def turned(text: str) -> str:

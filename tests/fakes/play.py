@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from madrigal.rollouts.branching import Branching
-from madrigal.rollouts.play import GenerationRequest, StepRequest
+from madrigal.rollouts.play import GenerationRequest
+from madrigal.rollouts.play import judge_in_turn as judge_of
 from madrigal.rollouts.topology import Parallel, Topology
 from madrigal.rollouts.tree import rollout_groups
 from madrigal.types import Completion, Episode, Group, Message, Point, Sample, Step, Turn
@@ -56,10 +57,6 @@ class Voice:
     def __call__(self, wanted: Sequence[GenerationRequest]) -> list[Completion]:
         self.calls.append(list(wanted))
         return [Completion(self.script.get(one.agent, str(one.seed % 10000))) for one in wanted]
-
-
-def judge_of(task: Any) -> Callable[[Sequence[StepRequest[Any]]], list[Step[Any]]]:
-    return lambda requests: [task.step(request.state, request.actions) for request in requests]
 
 
 def grow(

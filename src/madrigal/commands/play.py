@@ -26,7 +26,7 @@ from madrigal.evaluation.ablations import by_agent
 from madrigal.recipes import RECIPES
 from madrigal.recipes.own_file import with_topology
 from madrigal.recipes.start import base_experiment
-from madrigal.rollouts.play import EpisodeRun, Generate, Judge, StepRequest, drive, play
+from madrigal.rollouts.play import EpisodeRun, Generate, Judge, drive, judge_in_turn, play
 from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.task import Task, scripted_in
 from madrigal.rollouts.topology import TOPOLOGIES, Topology
@@ -41,7 +41,6 @@ from madrigal.types import (
     MadrigalError,
     Point,
     Split,
-    Step,
     TaskError,
     joint_reward,
 )
@@ -232,12 +231,8 @@ def _speakers(options: argparse.Namespace, run: Experiment, task: Task[Any], sce
         team = make_team(run.team, others, run.seed, run.memory)
     speak = team.speaker(run.sampling, sampling_budget(run, team))
     speakers = dict.fromkeys(others, speak) | dict.fromkeys(options.seat, keyboard(scene))
-
-    def judge(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
-        return [task.step(request.state, request.actions) for request in requests]
-
     fluency = make_fluency(run, team) if run.reward.fluency else None
-    return by_agent(speakers), rewarded(judge, task, run.topology, run.reward, fluency=fluency)
+    return by_agent(speakers), rewarded(judge_in_turn(task), task, run.topology, run.reward, fluency=fluency)
 
 
 def _replay(task: Task[Any], topology: Topology, episode: Episode[Any], scene: Scene) -> None:

@@ -2,7 +2,7 @@
 
 | change | wraps | who is affected |
 |---|---|---|
-| `override_actions` | one play | the task and every teammate get another message of one agent |
+| `override_actions`, `reworded_actions` | one play | the task and every teammate get another message of one agent |
 | `MessageAblation`, `ablated_judge` | the task and its judge | one agent hears other messages, the task the true ones |
 | `by_agent` | speakers | each agent speaks through a speaker of its own |
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from madrigal.rollouts.play import Generate, GenerationRequest, Judge, Play, SpeakRequest, StepRequest
+from madrigal.rollouts.play import Generate, GenerationRequest, Judge, Play, SpeakRequest, StepRequest, judge_in_turn
 from madrigal.rollouts.task import Task, Wrapper
 from madrigal.types import AgentId, Completion, Example, Messages, Split, Step, Turn
 
@@ -24,11 +24,17 @@ Retell = Callable[[str, int, AgentId], str | None]  # example, round, who spoke 
 
 def override_actions(moves: Play, agent: AgentId, text: Callable[[int], str]) -> Play:
     """A play in which one agent's messages are others, given by round; its own are asked for and dropped."""
+    return reworded_actions(moves, agent, lambda round, said: text(round))
+
+
+def reworded_actions(moves: Play, agent: AgentId, text: Callable[[int, str], str]) -> Play:
+    """A play in which one agent's messages are others, made of the round and of what it said."""
     request = next(moves)
     while True:
         replies = yield request
         if isinstance(request, SpeakRequest):  # where the agent was not asked, nobody reads what is put in its place
-            replies = {**replies, agent: Completion(text(request.round))}
+            said = replies[agent].text if agent in replies else ""
+            replies = {**replies, agent: Completion(text(request.round, said))}
         try:
             request = moves.send(replies)
         except StopIteration as end:
@@ -80,8 +86,7 @@ class MessageAblation(Wrapper, Generic[S]):
         return self.task.observe(state.believed, agent, [turn for turn in retold if turn])
 
     def step(self, state: AblatedState[S], actions: Mapping[AgentId, str]) -> Step[AblatedState[S]]:
-        judge = ablated_judge(self, lambda requests: [self.task.step(one.state, one.actions) for one in requests])
-        return judge([StepRequest(state, actions)])[0]
+        return ablated_judge(self, judge_in_turn(self.task))([StepRequest(state, actions)])[0]
 
     def believed_step(self, request: StepRequest[AblatedState[S]]) -> StepRequest[S]:
         """The joint action as the listener was told of it, in the state that it believes in."""

@@ -226,6 +226,11 @@ def generation_requests(request: SpeakRequest, key: Key, *, greedy: bool = False
     ]
 
 
+def judge_in_turn(task: Task[Any]) -> Judge:
+    """Steps one after the other, here: enough where each takes no time."""
+    return lambda requests: [task.step(request.state, request.actions) for request in requests]
+
+
 def judge_in_threads(task: Task[Any], pool: ThreadPoolExecutor) -> Judge:
     """Steps of one tick run together in a pool, so that slow ones (unit tests, a remote expert) overlap."""
 

@@ -12,7 +12,7 @@ from typing import Any
 from madrigal.config import Experiment, read_experiment
 from madrigal.policies.quiet import quiet_libraries
 from madrigal.policies.team import Team
-from madrigal.rollouts.play import EpisodeRun, StepRequest, drive, play
+from madrigal.rollouts.play import EpisodeRun, StepRequest, drive, judge_in_turn, play
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.task.asking import ASKED, Data, ask, unjudged
@@ -100,12 +100,8 @@ class TrainedTeam:
         """Plays an example of the task, the first of the test split by default; a transcript with rewards."""
         with open_checked_task(self.run, self.given) as task:
             example = example or task.examples("test")[0]
-
-            def judge(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
-                return [task.step(request.state, request.actions) for request in requests]
-
-            point = Point(example.id, task.reset(example))
-            (episode,) = self._episodes(task, [point], [(derive(seed, "asked"), example.id)], judge, greedy)
+            point, key = Point(example.id, task.reset(example)), (derive(seed, "asked"), example.id)
+            (episode,) = self._episodes(task, [point], [key], judge_in_turn(task), greedy)
             return transcript(episode)
 
     def _point(self, data: Data, number: int) -> Point[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from madrigal.compare.contenders import alone
-from madrigal.rollouts.play import EpisodeRun, GenerationRequest, drive, play
+from madrigal.rollouts.play import EpisodeRun, GenerationRequest, drive, judge_in_turn, play
 from madrigal.rollouts.task import check_task, demonstrations_of
 from madrigal.rollouts.task.asking import ask, unjudged
 from madrigal.rollouts.topology import Coordinated
@@ -16,7 +16,7 @@ from madrigal.tasks.catalog import open_task
 from madrigal.tasks.consulting.knowledge import ANSWERS, REPEATS, SUBJECTS
 from madrigal.tasks.consulting.task import COORDINATOR, SOLVER, SPECIALISTS, Consult, Consultation, ConsultTask
 from madrigal.tasks.splits import with_validation
-from madrigal.types import Completion, ConfigError, Episode, Example, Point, Step
+from madrigal.types import Completion, ConfigError, Episode, Example, Point
 
 TASK = ConsultTask(Consult())
 BEE = Example("bee", {"question": "Where does the bee live?", "answer": "hive", "subject": "home"})
@@ -37,11 +37,8 @@ def played(*calls: str, task: ConsultTask = TASK) -> Episode[Any]:
     def speak(requests: Any) -> list[Completion]:
         return [Completion(_words(request, calls)) for request in requests]
 
-    def judge(requests: Any) -> list[Step[Any]]:
-        return [task.step(request.state, request.actions) for request in requests]
-
     start = Point(BEE.id, task.reset(BEE))
-    return drive([EpisodeRun(play(task, Coordinated(turns=1), start), ("x",))], speak, judge)[0]
+    return drive([EpisodeRun(play(task, Coordinated(turns=1), start), ("x",))], speak, judge_in_turn(task))[0]
 
 
 def _words(request: GenerationRequest, calls: tuple[str, ...]) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from madrigal.compare.contenders import alone
 from madrigal.evaluation.ablations import MessageAblation
-from madrigal.rollouts.play import EpisodeRun, drive, play
+from madrigal.rollouts.play import EpisodeRun, drive, judge_in_turn, play
 from madrigal.rollouts.task import Task, check_task, demonstrations_of
 from madrigal.rollouts.task.asking import ask
 from madrigal.rollouts.topology import Parallel
@@ -74,11 +74,8 @@ def cleverly(task: Task[Any], example: Example) -> float:
     def speak(requests: Any) -> list[Completion]:
         return [Completion(_clever(request.prompt[-1].content)) for request in requests]
 
-    def judge(requests: Any) -> list[Step[Any]]:
-        return [task.step(request.state, request.actions) for request in requests]
-
     start = Point(example.id, task.reset(example))
-    (episode,) = drive([EpisodeRun(play(task, Parallel(), start), ("x",))], speak, judge)
+    (episode,) = drive([EpisodeRun(play(task, Parallel(), start), ("x",))], speak, judge_in_turn(task))
     return sum(step.rewards[SEEKER] for step in episode.steps)
 
 

@@ -9,23 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes.briefs import DATA
 from madrigal.tasks.coding.sandbox import Limits, Sandbox
 from madrigal.tasks.project.brief import Brief, brief_of
 from madrigal.tasks.project.checks import PROGRAM, SITE, Report, report_of, unfinished
 from madrigal.tasks.project.pages import page_of, target
 from madrigal.types import Example
 
-DATA: dict[str, Any] = {
-    "brief": "tools.py: def double(x)",
-    "module": "tools.py",
-    "function": "double(x)",
-    "tests": [["(1,)", "2"], ["(2,)", "4"], ["(3,)", "6"], ["(0,)", "0"]],
-    "broken": "def double(x):\n    return x + 2",
-    "test_file": "test_tools.py",
-    "command": "run.py",
-    "calls": [[["2"], "4"], [["5"], "10"]],
-    "readme": "README.md",
-}
 GOOD = {
     "tools.py": "def double(x):\n    return 2 * x",
     "run.py": "from tools import double\n\ndef main(argv):\n    return str(double(int(argv[0])))",

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
+from fakes.briefs import DATA as PLAIN
 from fakes.play import judge_of
 from madrigal import api
 from madrigal.compare.contenders import alone, one_round
@@ -61,17 +62,7 @@ def made(**settings: Any) -> ProjectTask:
     return ProjectTask(Project(**settings), Trusting())
 
 
-DATA: dict[str, Any] = {
-    "brief": "tools.py: def double(x): Return twice x.",
-    "module": "tools.py",
-    "function": "double(x)",
-    "tests": [["(1,)", "2"], ["(2,)", "4"], ["(3,)", "6"], ["(0,)", "0"]],
-    "broken": "def double(x):\n    return x + 2",
-    "test_file": "test_tools.py",
-    "command": "run.py",
-    "calls": [[["2"], "4"], [["5"], "10"]],
-    "readme": "README.md",
-}
+DATA = {**PLAIN, "brief": "tools.py: def double(x): Return twice x."}
 ONE = """\
 write tools.py
 def double(x):

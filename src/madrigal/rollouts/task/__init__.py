@@ -2,7 +2,7 @@
 
 from madrigal.rollouts.task.contract import check_agents, check_examples, check_step, check_task, explain
 from madrigal.rollouts.task.protocol import Rewards, Task, Wrapper, demonstrations_of, joint, rewards_of, scripted_in
-from madrigal.rollouts.task.single import SingleRound
+from madrigal.rollouts.task.single import SingleRound, said_lines
 
 __all__ = [
     "Rewards",
@@ -17,5 +17,6 @@ __all__ = [
     "explain",
     "joint",
     "rewards_of",
+    "said_lines",
     "scripted_in",
 ]

@@ -25,6 +25,11 @@ def quoted(turn: Turn, listener: AgentId) -> str:
     return f"{turn.agent} said: {turn.completion.text}"
 
 
+def said_lines(heard: Sequence[Turn], listener: AgentId) -> list[str]:
+    """The same for all that is heard, a line each; a listener's own words are marked as such."""
+    return [f"{'You' if turn.agent == listener else turn.agent} said: {turn.completion.text}" for turn in heard]
+
+
 @dataclass(frozen=True)
 class SingleRound:
     """The shortest way to an own task: agents, examples, prompts and a reward; every episode is one round.

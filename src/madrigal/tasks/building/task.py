@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from madrigal.rollouts.seeds import derive
-from madrigal.rollouts.task import joint
+from madrigal.rollouts.task import joint, said_lines
 from madrigal.rollouts.task.protocol import Demonstrations
 from madrigal.tasks.building.grid import CLEAR, COLORS, Scores, drawn, placements, scores_of, spelled
 from madrigal.tasks.building.letters import HEIGHT, SEEN_WORD, Cell, cells_of, examples, width_of
@@ -125,7 +125,7 @@ class BuildTask:
         return self.agents
 
     def observe(self, state: Building, agent: AgentId, heard: Sequence[Turn]) -> Messages:
-        return (Message("user", "\n".join([*self._told(state, agent), *_said(agent, heard)])),)
+        return (Message("user", "\n".join([*self._told(state, agent), *said_lines(heard, agent)])),)
 
     def _told(self, state: Building, agent: AgentId) -> list[str]:
         wanted, width = cells_of(state.word), width_of(state.word)
@@ -245,10 +245,6 @@ def _metrics(scores: Scores, worth: float) -> dict[str, float]:
 
 def _listed(title: str, cells: Sequence[Cell]) -> list[str]:
     return [f"{title}: {' '.join(map(spelled, cells))}"] if cells else []
-
-
-def _said(agent: AgentId, heard: Sequence[Turn]) -> list[str]:
-    return [f"{'You' if turn.agent == agent else turn.agent} said: {turn.completion.text}" for turn in heard]
 
 
 def _by_rows(cell: Cell) -> tuple[int, int]:

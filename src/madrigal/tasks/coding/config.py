@@ -83,12 +83,17 @@ class Coding:
             raise ConfigError(f"task.agents: expected helper and main, or main alone, got {', '.join(self.agents)}")
         if self.feedback not in FEEDBACK_MODES:
             raise ConfigError(f"task.feedback: expected one of {', '.join(FEEDBACK_MODES)}, got {self.feedback!r}")
-        for name, seconds in (("test_seconds", self.test_seconds), ("program_seconds", self.program_seconds)):
-            if not 0 < seconds < math.inf:
-                raise ConfigError(f"task.{name}: expected seconds above 0 and finite, got {seconds}")
-        if self.memory_mb < 64:
-            raise ConfigError(f"task.memory_mb: expected at least 64, got {self.memory_mb}")
+        check_limits(self.memory_mb, test_seconds=self.test_seconds, program_seconds=self.program_seconds)
         if self.feedback == "expert_edits" and self.turns > 1 and not self.expert.model:
             raise ConfigError(
                 "task.feedback expert_edits: name a model with --task.expert.model and its --task.expert.base-url"
             )
+
+
+def check_limits(memory_mb: int, **seconds: float) -> None:
+    """Refuses limits of the sandbox in which no program could run, seconds by the name of their setting."""
+    for name, number in seconds.items():
+        if not 0 < number < math.inf:
+            raise ConfigError(f"task.{name}: expected seconds above 0 and finite, got {number}")
+    if memory_mb < 64:
+        raise ConfigError(f"task.memory_mb: expected at least 64, got {memory_mb}")

@@ -195,14 +195,18 @@ def open_coding(config: Coding) -> Iterator[CodingTask]:
         ConfigError, TaskError, EngineError: if a service cannot be had or the data cannot be read.
     """
     expert = open_expert(config.expert) if config.feedback == "expert_edits" else None
-    limits = Limits(
-        seconds=config.program_seconds,
-        test_seconds=config.test_seconds,
-        cpu_seconds=math.ceil(config.program_seconds) + 1,
-        memory_mb=config.memory_mb,
-    )
-    with Sandbox(limits, workers=os.cpu_count() or 1, allow_unconfined=config.unconfined) as sandbox:
+    with sandbox_for(config.program_seconds, config.test_seconds, config.memory_mb, config.unconfined) as sandbox:
         yield coding_task(config, sandbox, expert)
+
+
+def sandbox_for(program_seconds: float, test_seconds: float, memory_mb: int, unconfined: bool) -> Sandbox:
+    """A sandbox with these limits and a worker for each core, for its user to close.
+
+    Raises:
+        EngineError: if the machine cannot confine what models write.
+    """
+    limits = Limits(program_seconds, test_seconds, cpu_seconds=math.ceil(program_seconds) + 1, memory_mb=memory_mb)
+    return Sandbox(limits, workers=os.cpu_count() or 1, allow_unconfined=unconfined)
 
 
 def coding_to_ask(config: Coding) -> CodingTask:

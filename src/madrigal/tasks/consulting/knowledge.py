@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from functools import cache
 from typing import Any
 
-from madrigal.tasks.embedded.grammar import belongs
+from madrigal.tasks.embedded.grammar import kinds_of
 from madrigal.types import Example, Split
 
 # Subject: facts as "thing answer", and how they are asked for.
@@ -80,6 +79,5 @@ def examples(split: Split) -> tuple[Example, ...]:
         for thing in ANSWERS[subject]
         for wording in range(len(wordings))
     ]
-    own = [kind for kind in kinds if belongs(kind, split)] * (REPEATS if split == "train" else 1)
-    random.Random(f"consult/{split}").shuffle(own)
+    own = kinds_of("consult", split, kinds, REPEATS)
     return tuple(Example(f"consult/{split}/{n}", question(kind)) for n, kind in enumerate(own))

@@ -16,18 +16,18 @@ An untouched program earns 0, the known mend 1, and a program that passes less t
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from madrigal.rollouts.task import joint
+from madrigal.rollouts.task import joint, said_lines
 from madrigal.rollouts.task.protocol import Demonstrations
+from madrigal.tasks.coding.config import check_limits
 from madrigal.tasks.coding.feedback import failure
 from madrigal.tasks.coding.pieces import pieces
 from madrigal.tasks.coding.reward import Judge
-from madrigal.tasks.coding.sandbox import Limits, Sandbox
 from madrigal.tasks.coding.score import Judged
+from madrigal.tasks.coding.task import sandbox_for
 from madrigal.tasks.editing.apply import LONGEST, Applied, apply, num_changed, without_dead
 from madrigal.tasks.editing.diagnose import diagnose
 from madrigal.tasks.editing.faults import HELPER, IMPORT, MAIN, examples
@@ -94,10 +94,7 @@ class Edit:
         for name, weight in (("size", self.size), ("conflict", self.conflict)):
             if not 0 <= weight < math.inf:
                 raise ConfigError(f"task.{name}: expected 0 or more, got {weight}")
-        if not 0 < self.program_seconds < math.inf:
-            raise ConfigError(f"task.program_seconds: expected seconds above 0 and finite, got {self.program_seconds}")
-        if self.memory_mb < 64:
-            raise ConfigError(f"task.memory_mb: expected at least 64, got {self.memory_mb}")
+        check_limits(self.memory_mb, program_seconds=self.program_seconds)
 
 
 @dataclass(frozen=True)
@@ -133,9 +130,8 @@ class EditTask:
 
     def observe(self, state: Editing, agent: AgentId, heard: Sequence[Turn]) -> Messages:
         asked = [f"{function}: {what}" for function, what in state.work.asked.items()]
-        said = [f"{'You' if turn.agent == agent else turn.agent} said: {turn.completion.text}" for turn in heard]
-        lines = [*asked, "", state.program, "", *self._told(state, agent), *said, *self._how(state, agent)]
-        return (Message("user", "\n".join(lines)),)
+        lines = [*asked, "", state.program, "", *self._told(state, agent), *said_lines(heard, agent)]
+        return (Message("user", "\n".join([*lines, *self._how(state, agent)])),)
 
     def _told(self, state: Editing, agent: AgentId) -> list[str]:
         """What an editor would show: the fate of the last operations, what is underlined, and the tests."""
@@ -261,6 +257,5 @@ def open_edit(config: Edit) -> Iterator[EditTask]:
         EngineError: if the machine cannot confine what models write.
     """
     seconds = config.program_seconds
-    limits = Limits(seconds, seconds, cpu_seconds=math.ceil(seconds) + 1, memory_mb=config.memory_mb)
-    with Sandbox(limits, workers=os.cpu_count() or 1, allow_unconfined=config.unconfined) as sandbox:
+    with sandbox_for(seconds, seconds, config.memory_mb, config.unconfined) as sandbox:
         yield EditTask(config, sandbox)

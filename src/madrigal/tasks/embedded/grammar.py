@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from madrigal.types import Example, Split
@@ -36,6 +36,13 @@ def draw_kind(rng: random.Random, split: Split, draw: Callable[[random.Random], 
 def belongs(kind: str, split: Split) -> bool:
     """Whether problems of this kind are those of the split; those of validation are training's, too."""
     return is_validation(kind) if split == "validation" else held_out(kind) == (split == "test")
+
+
+def kinds_of(corpus: str, split: Split, kinds: Iterable[str], repeats: int) -> list[str]:
+    """The kinds that belong to a split, those of training several times, in an order that means nothing."""
+    own = [kind for kind in kinds if belongs(kind, split)] * (repeats if split == "train" else 1)
+    random.Random(f"{corpus}/{split}").shuffle(own)
+    return own
 
 
 def expand(template: str, rng: random.Random, slots: Mapping[str, str]) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import joint
 from madrigal.rollouts.task.protocol import Demonstrations
-from madrigal.tasks.embedded.grammar import belongs
+from madrigal.tasks.embedded.grammar import kinds_of
 from madrigal.types import AgentId, ConfigError, Example, Message, Messages, Split, Step, Turn
 
 GIVER, GUESSER = "giver", "guesser"
@@ -166,8 +166,7 @@ def animals_in(text: str) -> set[str]:
 def examples(split: Split, forbidden: int) -> tuple[Example, ...]:
     """Every animal with every set of forbidden clues whose kind belongs to the split; in training several times."""
     kinds = ["|".join((animal, *left)) for animal, clues in CLUES.items() for left in combinations(clues, forbidden)]
-    own = [kind.split("|") for kind in kinds if belongs(kind, split)] * (REPEATS if split == "train" else 1)
-    random.Random(f"taboo/{split}").shuffle(own)
+    own = [kind.split("|") for kind in kinds_of("taboo", split, kinds, REPEATS)]
     return tuple(
         Example(f"taboo/{split}/{n}", {"word": word, "forbidden": list(left), "kind": "|".join((word, *left))})
         for n, (word, *left) in enumerate(own)

@@ -15,16 +15,16 @@ such a project.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from madrigal.rollouts.task import joint
+from madrigal.rollouts.task import joint, said_lines
 from madrigal.rollouts.task.protocol import Demonstrations
+from madrigal.tasks.coding.config import check_limits
 from madrigal.tasks.coding.reward import Judge
-from madrigal.tasks.coding.sandbox import Limits, Sandbox
+from madrigal.tasks.coding.task import sandbox_for
 from madrigal.tasks.project.brief import Brief, brief_of
 from madrigal.tasks.project.checks import Report, report_of
 from madrigal.tasks.project.corpus import PROGRAMS, SITES, examples
@@ -90,10 +90,7 @@ class Project:
         for name, cost in (("unfinished", self.unfinished), ("conflict", self.conflict), ("words", self.words)):
             if not 0 <= cost < math.inf:
                 raise ConfigError(f"task.{name}: expected 0 or more, got {cost}")
-        if not 0 < self.program_seconds < math.inf:
-            raise ConfigError(f"task.program_seconds: expected seconds above 0 and finite, got {self.program_seconds}")
-        if self.memory_mb < 64:
-            raise ConfigError(f"task.memory_mb: expected at least 64, got {self.memory_mb}")
+        check_limits(self.memory_mb, program_seconds=self.program_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +156,7 @@ class ProjectTask:
         lines += [line for path, text in state.files.items() for line in (f"--- {path}", text)]
         lines += [f"{who}: {note}" for who, notes in state.notes.items() for note in notes]
         lines += self._told(state, agent)
-        lines += [f"{'You' if turn.agent == agent else turn.agent} said: {turn.completion.text}" for turn in heard]
-        return (Message("user", "\n".join([*lines, ROLES[agent]])),)
+        return (Message("user", "\n".join([*lines, *said_lines(heard, agent), ROLES[agent]])),)
 
     def _told(self, state: Making, agent: AgentId) -> list[str]:
         """The fate of the agent's last operations, and what there is to be said of the tree."""
@@ -256,6 +252,5 @@ def open_project(config: Project) -> Iterator[ProjectTask]:
     if config.work != "programs":
         check_parser()
     seconds = config.program_seconds
-    limits = Limits(seconds, seconds, cpu_seconds=math.ceil(seconds) + 1, memory_mb=config.memory_mb)
-    with Sandbox(limits, workers=os.cpu_count() or 1, allow_unconfined=config.unconfined) as sandbox:
+    with sandbox_for(seconds, seconds, config.memory_mb, config.unconfined) as sandbox:
         yield ProjectTask(config, sandbox)
