@@ -16,19 +16,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
 from madrigal.algorithms.group_relative import GroupRelative
 from madrigal.rollouts.play import judge_in_threads
 from madrigal.rollouts.topology import Parallel
 from madrigal.rollouts.tree import rollout_groups
+from madrigal.runs.log import read_lines
 from madrigal.tasks.embedded import posts
 from versus import SHAPES, Cell, Madrigal, make_tokenizer
 
@@ -40,6 +44,7 @@ AXES: dict[str, Sequence[Any]] = {
     "posts": (1, 2, 4, 8),
     "new_tokens": (16, 32, 64, 128, 256),
     "parameters": ("1M", "10M", "135M"),
+    "workers": (0, 1, 2, 4),
 }
 NAMES = {
     "chains": "turns, chains",
@@ -75,6 +80,56 @@ def measure(axis: str, value: Any, repeats: int) -> dict[str, Any]:
     rows = [step(side) for _ in range(repeats)]
     best = min(rows, key=lambda row: row["processor"])
     return {"axis": axis, "value": value, **best, "memory_gb": round(peak(), 3)}
+
+
+def measure_workers(count: int, steps: int = 7) -> dict[str, Any]:
+    """The row of so many rollout workers."""
+    short, long = (run_on_workers(count, number) for number in (1, steps))
+    seconds = [record["seconds"] for record in long["records"][1:]]
+    tokens = fmean(record["tokens"] for record in long["records"][1:])
+    return {
+        "axis": "workers",
+        "value": count,
+        "tokens": round(tokens),
+        "seconds": round(median(seconds), 4),
+        "processor": round((long["processor"] - short["processor"]) / (steps - 1), 4),
+        "memory_gb": round(long["memory_gb"], 3),
+    }
+
+
+def run_on_workers(count: int, steps: int) -> dict[str, Any]:
+    """The records of a run's steps, and what all of its processes took."""
+    cluster = ["--cluster", "local", "--cluster.workers", str(count)] if count else []
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = [
+            "--steps",
+            str(steps),
+            "--threads",
+            "1",
+            "--evaluation.examples",
+            "1",
+            "--evaluation.timed-examples",
+            "0",
+        ]
+        command = [
+            sys.executable,
+            "-m",
+            "madrigal",
+            "train",
+            "tldr",
+            *settings,
+            *cluster,
+            "--runs",
+            folder,
+            "--name",
+            "run",
+        ]
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+        records = read_lines(Path(folder) / "run/steps.jsonl")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
+    return {"records": records, "processor": spent, "memory_gb": after.ru_maxrss * 1024 / 1e9}
 
 
 def step(side: Madrigal) -> dict[str, float]:
@@ -130,7 +185,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         lines.append(
             f"| {NAMES.get(row['axis'], row['axis'])} | {row['value']} | {row['tokens']} | {row['seconds']:.2f} "
             f"| {row['tokens'] / row['seconds']:.0f} | {each:.3f} | {row['memory_gb']:.2f} "
-            f"| {row['overhead_percent']:.1f} |"
+            f"| {row.get('overhead_percent', '')} |"
         )
     return "\n".join(lines)
 
@@ -171,7 +226,7 @@ def main() -> None:
     if options.cell:
         axis, value = options.cell
         number = next(one for one in AXES[axis] if str(one) == value)
-        print(json.dumps(measure(axis, number, options.repeats)))
+        print(json.dumps(measure_workers(number) if axis == "workers" else measure(axis, number, options.repeats)))
         return
     if options.draw:
         rows = [json.loads(line) for line in options.draw.read_text().splitlines() if line.startswith("{")]

@@ -464,8 +464,8 @@ class ClusterConfig:
             the other.
         gpus_per_worker: what each takes; 0.5 lets two share one, 0 is the processor.
         gpus_per_learner: what each learner takes, or each of its ranks.
-        ranks_per_learner: processes that hold a policy's learner together, each a share of its weights, gradients and
-            moments (FSDP2).
+        ranks_per_learner: processes that hold the learner of a policy or critic together, each a share of its weights,
+            gradients and moments (FSDP2).
         seats: where learners work, by the name of the policy or critic.
         staleness: steps that play may be ahead of learning; 0 is exact. With 1 the next step is played, with the
             weights of now, while learners learn from this one; the loss needs a clipped ratio then.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -120,20 +121,21 @@ class KillsRank(Told):
             os.kill([one.pid for one in self.begun if one.name == "team"][1], signal.SIGKILL)
 
 
-def test_a_learner_on_two_ranks_learns_the_same_and_comes_back_where_one_is_killed(
+def test_learners_on_two_ranks_each_learn_the_same_and_come_back_where_one_is_killed(
     make: Make, begun: list[RayRemote], tmp_path: Path
 ) -> None:
-    run = make(GroupRelative(width=3, kl=0.01), steps=3, records=RecordsConfig(checkpoint_every=2))
+    run = make(replace(MAPPO, kl=0.01), steps=3, records=RecordsConfig(checkpoint_every=2))
     kills = KillsRank(begun)
     alone, spread = both(replace(run, team=replace(run.team, shared=True)), tmp_path, kills, ranks_per_learner=2)
     for one, two in zip(numbers(alone), numbers(spread), strict=True):
         assert two == pytest.approx(one, rel=1e-4, abs=1e-5)
     assert len([line for line in kills.told if line.startswith("note: the learner of team was lost (")]) == 1
-    assert [one.name for one in begun].count("team") == 4
-    assert (spread / "checkpoints/step-2/team").is_dir(), "each rank wrote its share"
-    state, other = (load_checkpoint(folder / "checkpoints/step-2")[0]["team"] for folder in (alone, spread))
-    for name, value in state["parameters"].items():
-        torch.testing.assert_close(other["parameters"][name], value, atol=1e-5, rtol=1e-4)
+    assert Counter(one.name for one in begun if one.name != "rollout worker 1") == {"team": 4, "critic-joint": 2}
+    saved, others = (load_checkpoint(folder / "checkpoints/step-2")[0] for folder in (alone, spread))
+    for learner in ("team", "critic-joint"):
+        assert (spread / "checkpoints/step-2" / learner).is_dir(), "each rank wrote its share"
+        for name, value in saved[learner]["parameters"].items():
+            torch.testing.assert_close(others[learner]["parameters"][name], value, atol=1e-5, rtol=1e-4)
 
 
 def test_what_the_cluster_has_not_is_refused_in_one_line(make: Make, nodes: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from madrigal.algorithms import CriticNeed
 from madrigal.learning.learner import means, read_each
 from madrigal.learning.optimizer import Optimizer
 from madrigal.learning.rates import with_rate
-from madrigal.maths.batch import Tokens, in_place, micro_batch_places, token_batch
+from madrigal.maths.batch import Batch, Tokens, in_place, micro_batch_places, token_batch
 from madrigal.maths.losses import mean_per_token, value_error
 from madrigal.policies.critic import Critic
 from madrigal.policies.forward import check_recomputing, forward_fn, gradient_checkpointing
@@ -50,8 +50,11 @@ class CriticLearner:
     @torch.no_grad()
     def read(self, rows: Sequence[Tokens]) -> list[tuple[float, ...]]:
         """The values before each token of each row, in units of reward."""
-        read = forward_fn(self.config)
-        return read_each(rows, self.critic.body, self.config, lambda batch: self.critic.values(batch, read))
+        return read_each(rows, self.critic.body, self.config, self.values)
+
+    def values(self, batch: Batch) -> Tensor:
+        """[B T] The value before each token, in units of reward; 0 in padding."""
+        return self.critic.values(batch, forward_fn(self.config))
 
     def update(self, stages: Sequence[Sequence[Lesson]], scale: float = 1.0) -> dict[str, float]:
         """Makes one optimizer step per stage and returns means over the stages.
@@ -67,22 +70,31 @@ class CriticLearner:
         return means(rows) if rows else {}
 
     def _step(self, lessons: Sequence[Lesson], scale: float) -> dict[str, float]:
-        body, count = self.critic.body, sum(len(lesson.returns) for lesson in lessons)
+        count = sum(len(lesson.returns) for lesson in lessons)
         self.optimizer.zero_grad()
         total, predicted, targets = 0.0, list[Tensor](), list[Tensor]()
-        for places in micro_batch_places([lesson.row for lesson in lessons], self.config.token_budget):
-            piece = [lessons[place] for place in places]
-            batch = token_batch([lesson.row for lesson in piece], body.tokenizer.pad_token_id, body.device)
-            values = self.critic.values(batch, forward_fn(self.config))
+        for piece, batch in self._batches(lessons):
+            values = self.values(batch)
             returns = in_place(batch.mask, [lesson.returns for lesson in piece])
             old_values = in_place(batch.mask, [lesson.values for lesson in piece])
             terms = value_error(values, returns, old_values, self.need.clip)
             total += self.optimizer.accumulate(self.need.weight * mean_per_token(terms, batch.mask, count))
             predicted.append(values.detach()[batch.mask])
             targets.append(returns[batch.mask])
-        value, target = torch.cat(predicted), torch.cat(targets)
+        total, value, target = self._of_all(total, torch.cat(predicted), torch.cat(targets))
         report = {"loss": total, "value": float(value.mean()), "explained_variance": explained(value, target)}
         return {**report, **self.optimizer.step(total, scale), "sequences": len(lessons), "tokens": count}
+
+    def _batches(self, lessons: Sequence[Lesson]) -> Iterator[tuple[Sequence[Lesson], Batch]]:
+        """The micro-batches of an optimizer step, and the lessons in each."""
+        body, rows = self.critic.body, [lesson.row for lesson in lessons]
+        for places in micro_batch_places(rows, self.config.token_budget):
+            batch = token_batch([rows[place] for place in places], body.tokenizer.pad_token_id, body.device)
+            yield [lessons[place] for place in places], batch
+
+    def _of_all(self, total: float, value: Tensor, target: Tensor) -> tuple[float, Tensor, Tensor]:
+        """Loss, values and returns of all that learn together: this one alone (others: `learning.sharded`)."""
+        return total, value, target
 
     def state(self) -> dict[str, Any]:
         """All that a later process needs to go on with the very same numbers."""

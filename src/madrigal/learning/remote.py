@@ -36,8 +36,8 @@ class LearnerHolder:
 
     def progress(self) -> tuple[int, int]:
         """How many optimizer steps were made in this process, and the version of the weights."""
-        version = 0 if isinstance(self.learner, CriticLearner) else self.learner.policy.version
-        return self.learner.optimizer.steps, version
+        policy = getattr(self.learner, "policy", None)  # critics have none
+        return self.learner.optimizer.steps, policy.version if policy else 0
 
     def state(self) -> dict[str, Any]:
         """All of its state, of whatever number of processes."""
@@ -111,7 +111,8 @@ class RemoteLearner:
         self.state_before, self.since = state, []
         if not self.sharded:
             return state
-        rest = {"optimizer": {"param_groups": state["optimizer"]["param_groups"]}, "version": state["version"]}
+        rest = {**state, "optimizer": {"param_groups": state["optimizer"]["param_groups"]}}
+        del rest["parameters"]
         return {**rest, "shards": lambda folder: self._call("do", "call", ("save", folder), {})}
 
     def restore(self, state: dict[str, Any]) -> None:

@@ -34,7 +34,7 @@ def make_learning(run: Experiment, team: Team, *, in_turn: bool = False, ranks: 
 
     Args:
         in_turn: let policies learn one after the other.
-        ranks: processes over which each policy's learner is sharded; critics stay in this one.
+        ranks: processes over which each learner is sharded.
 
     Raises:
         ConfigError, EngineError: if there is no such critic as is asked for.
@@ -43,7 +43,7 @@ def make_learning(run: Experiment, team: Team, *, in_turn: bool = False, ranks: 
     return Learners(
         team,
         make_learners(run, team, ranks) if run.trains else {},
-        make_critics(run, team),
+        make_critics(run, team, ranks),
         algorithm.loss,
         reads_reference=needs.reference == "credit" and run.steps > 0,
         embedder=embedder_of(team, run.optimizer.token_budget) if needs.embeddings and run.steps else None,
@@ -70,7 +70,7 @@ def make_learner(run: Experiment, policy: LocalPolicy, ranks: Ranks | None = Non
     return ShardedLearner(policy, policy.config, run.optimizer, run.sampling, ranks, **loss)
 
 
-def make_critics(run: Experiment, team: Team) -> Critics:
+def make_critics(run: Experiment, team: Team, ranks: Ranks | None = None) -> Critics:
     """Loads a critic for each trainable policy, or one for all of them; adapters on one model share one copy of it.
 
     Raises:
@@ -83,11 +83,11 @@ def make_critics(run: Experiment, team: Team) -> Critics:
     central = {CENTRAL: team.trainable}
     judged = central if need.sees == "joint" else {f"critic-{policy.name}": (policy,) for policy in team.trainable}
     bases = {_key(policy.config): policy.model for policy in team.trainable if policy.adapter}
-    learners, same_vocabulary = dict[str, CriticLearner](), {}
+    learners, same_vocabulary = dict[str, Any](), {}
     for name, policies in judged.items():
         config = _critic_config(run, policies[0].config)
         base = bases.get(_key(config)) if config.lora.rank else None
-        learners[name] = make_critic(run, name, config, policies[0].device, need, base)
+        learners[name] = make_critic(run, name, config, policies[0].device, need, base, ranks)
         critic = learners[name].critic
         if config.lora.rank:
             bases[_key(config)] = critic.body.model
@@ -99,9 +99,15 @@ def make_critics(run: Experiment, team: Team) -> Critics:
 
 
 def make_critic(
-    run: Experiment, name: str, config: PolicyConfig, device: torch.device, need: CriticNeed, base: Any = None
-) -> CriticLearner:
-    """The learner of one critic.
+    run: Experiment,
+    name: str,
+    config: PolicyConfig,
+    device: torch.device,
+    need: CriticNeed,
+    base: Any = None,
+    ranks: Ranks | None = None,
+) -> Any:
+    """The learner of one critic, in this process or sharded over several.
 
     Args:
         base: with an adapter, the model to put it on, if it was loaded before.
@@ -109,7 +115,11 @@ def make_critic(
     optimizer = replace(run.optimizer, lr=run.optimizer.lr if run.critic.lr is None else run.critic.lr)
     critic = load_critic(name, config, device, base=base, seed=derive(run.seed, "adapter", name) % 2**31)
     critic.body.chat_template = run.team.chat_template
-    return CriticLearner(critic, optimizer, need)
+    if ranks is None:
+        return CriticLearner(critic, optimizer, need)
+    from madrigal.learning.sharded import ShardedCritic
+
+    return ShardedCritic(critic, config, optimizer, need, ranks)
 
 
 def check_histories(run: Experiment, task: Task[Any], critics: Critics, examples: Iterable[Example]) -> None:

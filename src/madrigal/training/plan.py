@@ -173,12 +173,12 @@ def processes_of(bodies: Sequence[Body], config: ClusterConfig) -> tuple[tuple[B
     """Which bodies the roles of a cluster hold: a rollout worker, and a learner for each that learns."""
     speaking = [body for body in bodies if not body.critic]
     worker = tuple(replace(body, trained=0, reference=False, older=0) for body in speaking if not body.reads)
+    ranks = config.ranks_per_learner
     learners = [
         # An adapter has a copy of its model for itself; ranks run the library's own code.
         (replace(body, owns=True, older=0, engine=0.0, ranks=ranks, written_out=body.written_out and ranks == 1),)
         for body in bodies
         if body.trained
-        for ranks in [1 if body.critic else config.ranks_per_learner]
     ]
     return worker, *learners
 

@@ -132,7 +132,7 @@ def check_cluster(run: Experiment, task: Task[Any]) -> int:
         ConfigError: if its settings name others, or play ahead does not go with them.
     """
     names = list(seat_names(run.team, task.agents))
-    sharded, need = len(names), run.algorithm.needs.critic
+    need = run.algorithm.needs.critic
     if need is not None:
         names += ["critic-joint"] if need.sees == "joint" else [f"critic-{name}" for name in names]
     for name in run.cluster.seats:
@@ -151,7 +151,7 @@ def check_cluster(run: Experiment, task: Task[Any]) -> int:
             )
         if run.team.partners.share:
             raise ConfigError("cluster.staleness: play with older selves does not run ahead; leave staleness at 0")
-    return len(names) + sharded * (run.cluster.ranks_per_learner - 1) if run.trains else 0
+    return len(names) * run.cluster.ranks_per_learner if run.trains else 0
 
 
 class ClusterSite:
@@ -193,7 +193,7 @@ class ClusterSite:
         def start(name: str) -> RemoteLearner:
             seat = self.config.seats.get(name, ClusterSeat())
             place = Place(name, seat.node, self.config.gpus_per_learner)
-            count = self.config.ranks_per_learner if name in local.policies else 1
+            count = self.config.ranks_per_learner
             begin = partial(self.host.start, place) if count == 1 else partial(start_ranks, self.host, place, count)
             return RemoteLearner(
                 local.by_name[name],
@@ -284,18 +284,26 @@ def hold_learner(
     run: Experiment, agents: tuple[AgentId, ...], name: str, threads: int, ranks: Ranks | None = None
 ) -> LearnerHolder:
     """Makes the learner of a policy, in its own process, or in rank 0 of those that hold it."""
-    quiet_libraries()
-    use_threads(threads)
-    if ranks is not None:
-        ranks.place(pick_device(run.team.device))
+    _ready(run, threads, ranks)
     return LearnerHolder(make_learner(run, make_policy(run.team, agents, run.seed, name), ranks))
 
 
-def hold_critic(run: Experiment, name: str, config: PolicyConfig, need: Any, threads: int) -> LearnerHolder:
-    """Makes the learner of a critic, in its own process."""
+def hold_critic(
+    run: Experiment, name: str, config: PolicyConfig, need: Any, threads: int, ranks: Ranks | None = None
+) -> LearnerHolder:
+    """Makes the learner of a critic, as `hold_learner`."""
+    device = _ready(run, threads, ranks)
+    return LearnerHolder(make_critic(run, name, config, device, need, ranks=ranks))
+
+
+def _ready(run: Experiment, threads: int, ranks: Ranks | None) -> torch.device:
+    """The device of a process that is to hold a learner, alone or with other ranks."""
     quiet_libraries()
     use_threads(threads)
-    return LearnerHolder(make_critic(run, name, config, pick_device(run.team.device), need))
+    device = pick_device(run.team.device)
+    if ranks is not None:
+        ranks.place(device)
+    return device
 
 
 def _threads(run: Experiment) -> int:
