@@ -34,6 +34,7 @@ from madrigal.settings import (
     WarmConfig,
 )
 from madrigal.tasks.catalog import TaskConfig
+from madrigal.tasks.tools.config import ToolsConfig
 from madrigal.types import ConfigError
 
 PLACES = ("path", "data", "model", "start", "transitions", "fluency", "demonstrations", "reworded")  # may name a file
@@ -66,6 +67,7 @@ class Experiment:
     topology: TopologyConfig = field(default_factory=Parallel)
     team: TeamConfig = field(default_factory=TeamConfig)
     algorithm: AlgorithmConfig = field(default_factory=GroupRelative)
+    tools: ToolsConfig = field(default_factory=ToolsConfig)
     reward: RewardWeights = field(default_factory=RewardWeights)
     sampling: Sampling = field(default_factory=Sampling)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

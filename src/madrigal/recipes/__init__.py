@@ -21,6 +21,7 @@ RECIPES: dict[str, Callable[[], Experiment]] = {
     "office": office.office,
     "build": embedded.build,
     "relay": embedded.relay,
+    "ledger": embedded.ledger,
     "taboo": embedded.taboo,
     "edit": embedded.edit,
     "project": embedded.project,

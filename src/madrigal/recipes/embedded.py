@@ -33,6 +33,8 @@ from madrigal.tasks.messages.relay import Relay
 from madrigal.tasks.messages.taboo import Taboo
 from madrigal.tasks.own import CustomTask
 from madrigal.tasks.project.task import Project
+from madrigal.tasks.tools.config import ToolsConfig
+from madrigal.tasks.tools.ledger import Ledger
 from madrigal.tasks.writing.task import Arxiv, Tldr
 
 STARTER = TeamConfig(policy=PolicyConfig(model="starter:small"))
@@ -126,6 +128,17 @@ def relay() -> Experiment:
 def taboo() -> Experiment:
     """A giver of clues, who may not say some words, and a guesser; after a warm start that heeds no ban."""
     return replace(build(), recipe="taboo", task=Taboo(), sampling=Sampling(max_new_tokens=12))
+
+
+def ledger() -> Experiment:
+    """A reader with a search and a counter with a calculator; after a warm start that calls for anything."""
+    return replace(
+        build(),
+        recipe="ledger",
+        task=Ledger(),
+        tools=ToolsConfig(("search", "calculator")),
+        sampling=Sampling(max_new_tokens=16),
+    )
 
 
 def edit() -> Experiment:

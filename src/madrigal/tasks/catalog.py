@@ -29,6 +29,7 @@ from madrigal.tasks.messages.taboo import Taboo, TabooTask
 from madrigal.tasks.office.task import Office, open_office
 from madrigal.tasks.own import CustomTask, load_own
 from madrigal.tasks.project.task import Project, open_project
+from madrigal.tasks.tools.ledger import Ledger, LedgerTask
 from madrigal.tasks.writing.task import Arxiv, Tldr, arxiv_task, tldr_task
 
 TaskConfig = (
@@ -48,6 +49,7 @@ TaskConfig = (
     | Edit
     | Project
     | Consult
+    | Ledger
     | CustomTask
 )
 C = TypeVar("C")
@@ -96,6 +98,7 @@ TASKS = {
     "taboo": Entry("a clue without the forbidden words, and a guess", Taboo(), _alone(TabooTask)),
     "edit": Entry("a broken program, mended by operations instead of retyping", Edit(), open_edit),
     "project": Entry("a small program or site of several files, from a brief", Project(), open_project),
+    "ledger": Entry("a price to look up and a sum to work out, with tools", Ledger(), _alone(LedgerTask)),
     "consult": Entry("questions, specialists, and who is to be asked", Consult(), _alone(ConsultTask)),
 }
 OWN = Entry("a task of your own, by file and name", CustomTask("file.py:name"), _alone(load_own))

@@ -34,7 +34,7 @@ def load_own(config: CustomTask) -> Task[Any]:
         ConfigError: if there is no such file, module or object, or it fails to be made.
         TaskError, RewardError: if the object is no task or breaks the contract.
     """
-    module_name, name = _names(config)
+    module_name, name = object_names(config)
     if module_name == IN_MEMORY:
         raise ConfigError(
             f"the task {name} was handed over in Python and lies in no file; hand it over again: "
@@ -53,7 +53,7 @@ def load_own(config: CustomTask) -> Task[Any]:
 
 def single_of(config: CustomTask) -> CustomTask | None:
     """The same task for one agent that does everybody's part, which the file calls `single`; None if there is none."""
-    module, name = _names(config)
+    module, name = object_names(config)
     if module == IN_MEMORY or name == SINGLE or module_object(config, SINGLE) is None:
         return None
     return CustomTask(f"{module}:{SINGLE}")
@@ -101,10 +101,15 @@ def module_object(config: CustomTask, name: str) -> Any:
     Raises:
         ConfigError: if there is no such file or module, or it cannot be imported.
     """
-    return vars(_module(_names(config)[0])).get(name)
+    return vars(_module(object_names(config)[0])).get(name)
 
 
-def _names(config: CustomTask) -> tuple[str, str]:
+def object_names(config: CustomTask) -> tuple[str, str]:
+    """The file or module that a path names, and the object in it.
+
+    Raises:
+        ConfigError: if it names no object.
+    """
     module, _, name = config.path.rpartition(":")
     if not module:
         raise ConfigError(f"own task: expected file.py:name or module:name, got {config.path!r}")

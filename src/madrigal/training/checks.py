@@ -20,6 +20,7 @@ from madrigal.tasks.catalog import open_task
 from madrigal.tasks.coordinating import coordinated
 from madrigal.tasks.reworded import reworded
 from madrigal.tasks.splits import with_validation
+from madrigal.tasks.tools.config import with_tools
 from madrigal.training.teams import pick_device
 from madrigal.types import ConfigError, EngineError, Example, Messages
 
@@ -37,8 +38,11 @@ def open_checked_task(run: Experiment, given: Task[Any] | None = None) -> Iterat
         ConfigError, TaskError, RewardError, EngineError: one line each.
     """
     pick_device(run.team.device)
-    with open_task(run.task) if given is None else nullcontext(given) as plain:
-        task = coordinated(reworded(plain, run.reworded), run.topology)
+    with (
+        open_task(run.task) if given is None else nullcontext(given) as plain,
+        with_tools(plain, run.tools, run.topology) as tooled,
+    ):
+        task = coordinated(reworded(tooled, run.reworded), run.topology)
         check_experiment(run, task)
         yield with_validation(task) if validates(run) else task
 
@@ -64,6 +68,7 @@ def check_experiment(run: Experiment, task: Task[Any]) -> None:
         )
     check_branching(run.algorithm.branching, speaking_order(run.topology, task.agents), task.horizon)
     check_topology(run.topology, task)
+    check_tools(run)
     if run.trains:
         check_training(run, task)
     if run.reward != AS_IT_COMES and rewards_of(task) == "zero-sum":
@@ -141,6 +146,23 @@ def check_engines_of(run: Experiment, task: Task[Any]) -> None:
     team = run.team
     chosen = [team.policy] if team.shared else [team.seats.get(agent, team.policy) for agent in task.agents]
     check_engines(chosen, run.sampling)
+
+
+def check_tools(run: Experiment) -> None:
+    """Refuses what takes a round for a joint answer, where a round may be a call.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    if not run.tools.wanted:
+        return
+    if run.reward.share == "difference" or run.algorithm.needs.counterfactual_rewards:
+        raise ConfigError(
+            "tools: what an agent's silence costs is read of a joint answer, and a call is none; leave reward.share at "
+            f"task, and take another algorithm than {run.algorithm.name} where it asks for that"
+        )
+    if run.team.rounds > 1:
+        raise ConfigError("tools: a call is a round of its own; leave team.rounds at 1")
 
 
 def check_topology(topology: TopologyConfig, task: Task[Any]) -> None:

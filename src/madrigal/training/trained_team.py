@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -24,6 +25,7 @@ from madrigal.tasks.coordinating import Coordinating, coordinated
 from madrigal.tasks.discussion.debate import Debate, DebateTask
 from madrigal.tasks.own import guarded
 from madrigal.tasks.reworded import in_words
+from madrigal.tasks.tools.config import with_tools
 from madrigal.tasks.trust import check_trust
 from madrigal.training.checks import open_checked_task
 from madrigal.training.teams import check_saved, sampling_budget, team_of_run, use_threads
@@ -163,7 +165,8 @@ def load_team(
     use_threads(settings.threads)
     given = None if task is None else guarded(task, "task")
     plain = _task_to_ask(settings) if given is None else given
-    asked = coordinated(in_words(plain, settings.reworded), settings.topology)
+    tooled = ExitStack().enter_context(with_tools(plain, settings.tools, settings.topology))  # as long as the team
+    asked = coordinated(in_words(tooled, settings.reworded), settings.topology)
     return TrainedTeam(settings, asked, team_of_run(folder, settings, asked.agents, step), given)
 
 

@@ -21,8 +21,9 @@ standard output thrown away, `__name__` not "__main__". Linux on x86-64 and arm6
 
 from __future__ import annotations
 
+from .judge import ProgramError
 from .pool import Sandbox
 from .records import CallTest, CheckTest, Limits, Program, Verdict
 from .server import confinement
 
-__all__ = ["CallTest", "CheckTest", "Limits", "Program", "Sandbox", "Verdict", "confinement"]
+__all__ = ["CallTest", "CheckTest", "Limits", "Program", "ProgramError", "Sandbox", "Verdict", "confinement"]

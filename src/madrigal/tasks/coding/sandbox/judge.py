@@ -32,6 +32,10 @@ _LATE = Verdict("timeout", "no answer within the time limit")
 _NONSENSE = Verdict("crashed", "an answer that breaks the protocol")
 
 
+class ProgramError(Exception):
+    """A program that gave no value; says why in one harmless line."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """A CallTest whose literals were read."""
@@ -67,6 +71,23 @@ def judge(program: Program, limits: Limits, server: ForkServer) -> tuple[Verdict
                 verdicts.append(processes.judge(cases[len(verdicts)], timer))
         spent += processes.seconds()
     return tuple(verdicts)
+
+
+def call(program: Program, arguments: tuple[object, ...], limits: Limits, server: ForkServer) -> object:
+    """The plain value that a program's entry point returns.
+
+    Raises:
+        ProgramError: if it does not load, raises, or gives no answer within the limits; in one harmless line.
+        EngineError: where the process cannot be confined.
+        ServerLostError: where the server is gone.
+    """
+    end = time.monotonic() + limits.seconds * limits.patience
+    with Processes(program, limits, server) as processes:
+        problem = processes.load(processes.timer(limits.seconds, end))
+        answer = problem or processes.call(arguments, processes.timer(limits.seconds - processes.seconds(), end))
+    if isinstance(answer, Verdict):
+        raise ProgramError(answer.message)
+    return answer[0]
 
 
 class Allowance:
@@ -159,6 +180,16 @@ class Processes:
             return self._judge_check(case, timer)
         except LostError as lost:
             return self._verdict_on_loss(lost, self._checker)
+
+    def call(self, arguments: tuple[object, ...], timer: Timer) -> tuple[object] | Verdict:
+        """The value that the program returns, or the verdict where it has none."""
+        match self._call(arguments, {}, timer, watch=False):
+            case Verdict() as verdict:
+                return verdict
+            case (_, "value", value, _):
+                return (value,)
+            case answer:
+                return Verdict("error", _sentence(*map(str, answer[2:])))
 
     def _judge_call(self, case: Call, timer: Timer) -> Verdict:
         answer = self._call(case.arguments, {}, timer, watch=False)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from madrigal.types import EngineError, TaskError
 
-from .judge import judge
+from .judge import ProgramError, call, judge
 from .records import Limits, Program, Verdict
 from .server import ForkServer, ServerLostError, confinement
+
+T = TypeVar("T")
 
 
 class Worker:
@@ -24,8 +27,8 @@ class Worker:
         self._allow_unconfined = allow_unconfined
         self._server: ForkServer | None = None
 
-    def run(self, program: Program) -> tuple[Verdict, ...]:
-        """Judges one program, if need be on a new server.
+    def run(self, work: Callable[[Limits, ForkServer], T]) -> T:
+        """Does something with a program, if need be on a new server.
 
         Raises:
             EngineError: where the new server died as well.
@@ -33,10 +36,10 @@ class Worker:
         for _ in range(2):
             try:
                 self._server = self._server or ForkServer(self._limits, self._allow_unconfined)
-                return judge(program, self._limits, self._server)
+                return work(self._limits, self._server)
             except ServerLostError:
                 self.close()
-            except TaskError:  # of a test that cannot be run, after a whole exchange
+            except (TaskError, ProgramError):  # of a test or program that cannot be run, after a whole exchange
                 raise
             except BaseException:
                 self.close()  # an exchange that was cut short leaves an answer in the pipe
@@ -81,11 +84,23 @@ class Sandbox:
             TaskError: for a test that is not written in literals, or fails by itself.
             EngineError: after close(), or where no fork server can be kept alive.
         """
+        return self._work(partial(judge, program))
+
+    def call(self, source: str, entry_point: str, arguments: tuple[object, ...]) -> object:
+        """The plain value that a function of a program returns, for plain arguments. Blocks, as `run` does.
+
+        Raises:
+            ProgramError: if there is none, in one harmless line.
+            EngineError: as `run`.
+        """
+        return self._work(partial(call, Program(source, entry_point, ()), arguments))
+
+    def _work(self, work: Callable[[Limits, ForkServer], T]) -> T:
         worker = self._idle.get()
         try:
             if worker is None:
                 raise EngineError("Expected an open sandbox, but this one was closed; make a new one.")
-            return worker.run(program)
+            return worker.run(work)
         finally:
             self._idle.put(worker)
 
