@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from madrigal.api import train as train
     from madrigal.config import Experiment as Experiment
     from madrigal.evaluation.evaluate import Evaluation as Evaluation
+    from madrigal.policies.outside import scripted as scripted
     from madrigal.policies.team import Team as Team
     from madrigal.recipes import recipe as recipe
     from madrigal.rollouts.task import SingleRound as SingleRound
@@ -65,6 +66,7 @@ _PLACES = {
     "api": ("TrainingResult", "evaluate", "train"),
     "config": ("Experiment",),
     "evaluation.evaluate": ("Evaluation",),
+    "policies.outside": ("scripted",),
     "policies.team": ("Team",),
     "recipes": ("recipe",),
     "rollouts.task": ("SingleRound", "Task", "check_task", "joint"),
