@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 import time
 from collections import deque
@@ -174,7 +173,7 @@ class Cache:
             file.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=".", delete=False) as draft:
                 json.dump(asdict(said), draft)
-            os.replace(draft.name, file)
+            Path(draft.name).replace(file)
         except OSError as error:
             raise EngineError(
                 f"remote.cache: {file} could not be written ({error}); make room, or name another"

@@ -57,6 +57,7 @@ def check_experiment(run: Experiment, task: Task[Any]) -> None:
     check_agents(task)
     check_needs(run.algorithm, task, run.reward)
     check_team(run, task)
+    check_outside_seats(run)
     if run.algorithm.branching.crossed and not isinstance(run.topology, Parallel):
         raise ConfigError(
             "algorithm.crossed needs agents that speak at once: add --algorithm.no-crossed, or take the "
@@ -87,6 +88,18 @@ def check_team(run: Experiment, task: Task[Any]) -> None:
         raise ConfigError(
             f"team.seats: {', '.join(strangers)} is no agent of {task.name}; expected {', '.join(task.agents)}"
         )
+    if run.team.rounds > task.horizon:
+        raise ConfigError(
+            f"team.rounds: expected at most as many as {task.name} has, {task.horizon}, got {run.team.rounds}"
+        )
+
+
+def check_outside_seats(run: Experiment) -> None:
+    """Refuses what asks for the model of a seat in which an endpoint or a function speaks.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
     for setting, policy in run.team.outside.items():
         if run.algorithm.needs.embeddings and run.steps:
             raise ConfigError(
@@ -99,10 +112,6 @@ def check_team(run: Experiment, task: Task[Any]) -> None:
             raise ConfigError(
                 f"evaluation.fluency: {BASE} is the model of team.policy, where {policy.speaker} speaks; name another"
             )
-    if run.team.rounds > task.horizon:
-        raise ConfigError(
-            f"team.rounds: expected at most as many as {task.name} has, {task.horizon}, got {run.team.rounds}"
-        )
 
 
 def check_training(run: Experiment, task: Task[Any]) -> None:
