@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from madrigal.settings import Lora as Lora
     from madrigal.settings import OptimizerConfig as OptimizerConfig
     from madrigal.settings import PolicyConfig as PolicyConfig
+    from madrigal.settings import RemoteConfig as RemoteConfig
     from madrigal.settings import Sampling as Sampling
     from madrigal.settings import TeamConfig as TeamConfig
     from madrigal.settings import WarmConfig as WarmConfig
@@ -71,7 +72,16 @@ _PLACES = {
     "recipes": ("recipe",),
     "rollouts.task": ("SingleRound", "Task", "check_task", "joint"),
     "rollouts.topology": ("Asynchronous", "Coordinated", "Discussion", "Parallel", "Sequential"),
-    "settings": ("EvaluationConfig", "Lora", "OptimizerConfig", "PolicyConfig", "Sampling", "TeamConfig", "WarmConfig"),
+    "settings": (
+        "EvaluationConfig",
+        "Lora",
+        "OptimizerConfig",
+        "PolicyConfig",
+        "RemoteConfig",
+        "Sampling",
+        "TeamConfig",
+        "WarmConfig",
+    ),
     "tasks.data": ("Source", "load_examples"),
     "training.held_out": ("Callback",),
     "training.trained_team": ("Answer", "TrainedTeam", "load_team"),

@@ -191,9 +191,17 @@ def test_tries_wait_for_their_turn_too(talker: Talker, url: str) -> None:
 
 @pytest.mark.parametrize(
     "reply",
-    [None, [], {}, {"choices": []}, {"choices": [{"message": {"content": None}, "finish_reason": "stop"}]}, {"choices": 3},
-     {"output": [3]}, {"output": []}, {"output": [{"type": "message", "content": [{"type": "output_text", "text": 3}]}]}],
-)  # fmt: skip
+    [
+        None,
+        [],
+        {"choices": []},
+        {"choices": 3},
+        {"choices": [{"message": {"content": None}, "finish_reason": "stop"}]},
+        {"output": []},
+        {"output": [3]},
+        {"output": [{"type": "message", "content": [{"type": "output_text", "text": 3}]}]},
+    ],
+)
 def test_replies_of_any_other_kind_are_refused(reply: Any) -> None:
     for read in (read_chat, read_response):
         with pytest.raises(ValueError, match="with a text, got"):

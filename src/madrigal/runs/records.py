@@ -150,9 +150,10 @@ def _agent_record(agent: str, episodes: Sequence[Episode[Any]], turns: Sequence[
     if not completions:
         return {}
     retries = sum(completion.retries for completion in completions)
+    counts = [completion.tokens for completion in completions]
     return {
         f"agent/{agent}/reward": fmean(s.rewards[agent] for e in episodes for s in e.steps),
-        f"agent/{agent}/tokens": fmean(completion.tokens for completion in completions),
+        **({f"agent/{agent}/tokens": fmean(counts)} if any(counts) else {}),  # a function's words are not counted
         f"agent/{agent}/truncated_fraction": fmean(completion.finish == "length" for completion in completions),
         f"agent/{agent}/seconds": fmean(completion.seconds for completion in completions),
         **({f"agent/{agent}/retries": float(retries)} if retries else {}),

@@ -119,7 +119,7 @@ def evaluate_run(
 
     Args:
         watch: hears, too, what is no longer as it was when the run began.
-        trust: let the run's file import an own task, go without the sandbox, or send to an expert or verifier.
+        trust: let the run's file import own code, go without the sandbox, or send to an endpoint, expert or verifier.
         step: evaluate the checkpoint of this step instead of the saved team.
         task: the task itself, where no file names it.
 
