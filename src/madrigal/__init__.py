@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from madrigal.api import train as train
     from madrigal.config import Experiment as Experiment
     from madrigal.evaluation.evaluate import Evaluation as Evaluation
+    from madrigal.policies.outside import scripted as scripted
     from madrigal.policies.team import Team as Team
     from madrigal.recipes import recipe as recipe
     from madrigal.rollouts.task import SingleRound as SingleRound
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from madrigal.settings import Lora as Lora
     from madrigal.settings import OptimizerConfig as OptimizerConfig
     from madrigal.settings import PolicyConfig as PolicyConfig
+    from madrigal.settings import RemoteConfig as RemoteConfig
     from madrigal.settings import Sampling as Sampling
     from madrigal.settings import TeamConfig as TeamConfig
     from madrigal.settings import WarmConfig as WarmConfig
@@ -65,11 +67,21 @@ _PLACES = {
     "api": ("TrainingResult", "evaluate", "train"),
     "config": ("Experiment",),
     "evaluation.evaluate": ("Evaluation",),
+    "policies.outside": ("scripted",),
     "policies.team": ("Team",),
     "recipes": ("recipe",),
     "rollouts.task": ("SingleRound", "Task", "check_task", "joint"),
     "rollouts.topology": ("Asynchronous", "Coordinated", "Discussion", "Parallel", "Sequential"),
-    "settings": ("EvaluationConfig", "Lora", "OptimizerConfig", "PolicyConfig", "Sampling", "TeamConfig", "WarmConfig"),
+    "settings": (
+        "EvaluationConfig",
+        "Lora",
+        "OptimizerConfig",
+        "PolicyConfig",
+        "RemoteConfig",
+        "Sampling",
+        "TeamConfig",
+        "WarmConfig",
+    ),
     "tasks.data": ("Source", "load_examples"),
     "training.held_out": ("Callback",),
     "training.trained_team": ("Answer", "TrainedTeam", "load_team"),

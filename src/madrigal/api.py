@@ -190,7 +190,12 @@ def _check_trust(what: Start, run: Experiment, settings: Mapping[str, Any], plac
     typed = flags(settings)
     if isinstance(what, Experiment) and run.task == what.task:
         typed += ["--task.path", "--task.unconfined", "--task.expert.base-url", "--task.verifier.url"]
-        typed += ["--team.policy.engine.url"] if run.team == what.team else []
+        if run.team == what.team:
+            outside = [f"--{setting.replace('_', '-')}" for setting in run.team.outside]
+            typed += [
+                "--team.policy.engine.url",
+                *(f"{flag}.{kind}" for flag in outside for kind in ("remote.url", "script")),
+            ]
     require_trust(run, name, typed, place or name)
 
 

@@ -36,7 +36,7 @@ USAGE = """usage: madrigal <command> ...
   list [--json]                               tasks, recipes, algorithms, topologies
   version                                     what this is
 
---trust lets a file or run folder import own code, switch off the sandbox, or send to an expert or tracker
+--trust lets a file or run folder import own code, switch off the sandbox, or send to an endpoint or tracker
 
 start with: madrigal train tldr
 """

@@ -6,7 +6,7 @@ import difflib
 import json
 import math
 import reprlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache, partial
 from pathlib import Path, PurePath
@@ -37,7 +37,10 @@ from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.tools.config import ToolsConfig
 from madrigal.types import ConfigError
 
-PLACES = ("path", "data", "model", "start", "transitions", "fluency", "demonstrations", "reworded")  # may name a file
+PLACES = frozenset(  # what may name a file
+    ("path", "data", "model", "start", "transitions", "fluency", "demonstrations", "reworded", "script", "cache")
+)
+ENDPOINTS = ("remote", "expert")  # settings whose model is a name that an endpoint knows, and no file
 NAMES = ("", "embedded", "base")  # what they say where they name none
 # What a resumed run may change: neither the shape of anything that a checkpoint holds nor what the run is about.
 FREE = ("steps", "prompts", "threads", "memory", "sampling", "optimizer", "evaluation", "records", "cluster")
@@ -277,14 +280,16 @@ def without_places(run: Experiment) -> Experiment:
     return _converter().structure(_with_places(data, lambda place: place if place in NAMES else "x:x"), Experiment)
 
 
-def _with_places(data: Any, change: Callable[[str], str]) -> Any:
+def _with_places(data: Any, change: Callable[[str], str], places: Set[str] = PLACES) -> Any:
     """Settings in which every text that names a file or folder is changed."""
     if isinstance(data, list):
-        return [_with_places(inner, change) for inner in data]
+        return [_with_places(inner, change, places) for inner in data]
     if not isinstance(data, dict):
         return data
     return {
-        key: change(value) if key in PLACES and isinstance(value, str) and value else _with_places(value, change)
+        key: change(value)
+        if key in places and isinstance(value, str) and value
+        else _with_places(value, change, places - {"model"} if key in ENDPOINTS else places)
         for key, value in data.items()
     }
 

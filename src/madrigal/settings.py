@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
 from madrigal.types import ConfigError
@@ -57,6 +57,9 @@ class EngineConfig:
     seconds: float = 600.0
     connections: int = 64
 
+    section: ClassVar[str] = "engine"
+    remedy: ClassVar[str] = "is it running? start one with: madrigal engine serve"
+
     def __post_init__(self) -> None:
         for name, value in (("cache_gb", self.cache_gb), ("seconds", self.seconds)):
             if not 0 < value < math.inf:
@@ -64,7 +67,12 @@ class EngineConfig:
         if self.connections < 1:
             raise ConfigError(f"engine.connections: expected at least 1, got {self.connections}")
         if self.kind == "server" or self.url:
-            _check_url(self.url)
+            _check_url(self.url, self.section, "http://127.0.0.1:8000")
+
+    @property
+    def base(self) -> str:
+        """The address that paths are added to."""
+        return self.url.rstrip("/").removesuffix("/v1")
 
     @property
     def name(self) -> str:
@@ -72,7 +80,7 @@ class EngineConfig:
         return {"local": "the local engine", "vllm": "vLLM"}.get(self.kind, f"the server at {self.url}")
 
 
-def _check_url(url: str) -> None:
+def _check_url(url: str, section: str, like: str) -> None:
     """Refuses what is no address of a server, or one with a password in it: runs write down their settings."""
     try:
         parts = urlsplit(url)
@@ -83,9 +91,65 @@ def _check_url(url: str) -> None:
     if not (whole and plain):
         shown = url.rpartition("@")[2]
         raise ConfigError(
-            f"engine.url: expected the address of a server, like http://127.0.0.1:8000, got {shown!r}; a key goes into "
-            "the variable that engine.key_variable names"
+            f"{section}.url: expected the address of a server, like {like}, got {shown!r}; a key goes into the "
+            f"variable that {section}.key_variable names"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteConfig:
+    """An endpoint of OpenAI's protocol that speaks for a seat in texts, and does not learn.
+
+    Attributes:
+        url: what stands before /chat/completions, like http://127.0.0.1:9000/v1; "" is none.
+        model: the name that the endpoint knows the model by.
+        api: "chat" asks /chat/completions, "responses" asks /responses, which takes no seeds.
+        key_variable: the environment variable that holds the key, if it wants one. A key is sent to the endpoint alone
+            and stands in no record.
+        seconds: how long it may take for one answer; asked again where that may help.
+        connections: answers that it is asked for at a time.
+        per_minute: requests that are begun in any minute, those that are made again among them; 0 does not limit them.
+        prompt_price, answer_price: of a million tokens, in any currency; a run counts what it cost.
+        cache: a folder in which answers are kept by what was asked, so that a run asks for none twice; "" keeps none.
+    """
+
+    url: str = ""
+    model: str = ""
+    api: Literal["chat", "responses"] = "chat"
+    key_variable: str = "MADRIGAL_REMOTE_KEY"
+    seconds: float = 120.0
+    connections: int = 8
+    per_minute: int = 0
+    prompt_price: float = 0.0
+    answer_price: float = 0.0
+    cache: str = ""
+
+    section: ClassVar[str] = "remote"
+    remedy: ClassVar[str] = "is it running, and is remote.url right?"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.seconds < math.inf:
+            raise ConfigError(f"remote.seconds: expected a positive number, got {self.seconds}")
+        _check_least("remote", 1, connections=self.connections)
+        _check_least("remote", 0, per_minute=self.per_minute)
+        _check_least("remote", 0, prompt_price=self.prompt_price, answer_price=self.answer_price)
+        if self.url:
+            _check_url(self.url, self.section, "http://127.0.0.1:9000/v1")
+        if bool(self.url) != bool(self.model):
+            raise ConfigError(
+                f"remote: expected a url and a model, got the url {self.url.rpartition('@')[2]!r} and the model "
+                f"{self.model!r}; name both"
+            )
+
+    @property
+    def base(self) -> str:
+        """The address that paths are added to."""
+        return self.url.rstrip("/")
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        return f"{self.model} at {self.url}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +165,10 @@ class PolicyConfig:
             measurement finds its products at least 1.5 times as fast as those of float32; else float32.
         pad_token: what to pad with where the tokenizer names nothing.
         engine: what makes it answer; it learns in this process.
+        remote: an endpoint that speaks instead of a model.
+        script: a Python function `answer(messages, seed)` that speaks instead, as file.py:function.
+
+    Who speaks instead of a model does not learn, whatever is said of models here.
     """
 
     model: str = "starter:small"
@@ -109,6 +177,29 @@ class PolicyConfig:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     pad_token: str = ""
     engine: EngineConfig = field(default_factory=EngineConfig)
+    remote: RemoteConfig = field(default_factory=RemoteConfig)
+    script: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.outside:
+            return
+        if self.remote.url and self.script:
+            raise ConfigError(
+                f"script: {self.remote.name} speaks already, and so would {self.script}; take one of them"
+            )
+        # A seat takes over from team.policy what is not said of it; nothing of that is about an endpoint or a function.
+        for name, value in {"model": "", "trainable": False, "lora": Lora(), "engine": EngineConfig()}.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def outside(self) -> bool:
+        """Whether an endpoint or a function speaks, and no model of this process."""
+        return bool(self.remote.url or self.script)
+
+    @property
+    def speaker(self) -> str:
+        """Who speaks, in a few words."""
+        return self.remote.name if self.remote.url else self.script or self.model
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +257,25 @@ class TeamConfig:
                 f"team.seats: one policy sits in all seats (team.shared), so that {', '.join(self.seats)} cannot have "
                 "another; leave seats empty, or set shared to false"
             )
+        if self.shared and self.policy.outside:
+            raise ConfigError(
+                f"team.shared: one policy is to learn in all seats, and {self.policy.speaker} does not learn; name it "
+                "for single seats, as in team.seats.AGENT.remote.url"
+            )
         if self.partners.share and self.rounds > 1:
             raise ConfigError("team.partners: older selves have one policy for all rounds; leave team.rounds at 1")
+        if self.partners.share and self.outside:
+            raise ConfigError(
+                f"team.partners: older selves play a team's own seats, and {next(iter(self.outside.values())).speaker} "
+                "has none; leave team.partners.share at 0"
+            )
+
+    @property
+    def outside(self) -> dict[str, PolicyConfig]:
+        """By the setting that names them, policies that are no models of this process; each of them once."""
+        named = {"team.policy": self.policy, **{f"team.seats.{agent}": one for agent, one in self.seats.items()}}
+        first = {(one.remote, one.script): name for name, one in reversed(named.items())}
+        return {name: one for name, one in named.items() if one.outside and first[one.remote, one.script] == name}
 
     @property
     def servers(self) -> tuple[EngineConfig, ...]:

@@ -69,6 +69,22 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What an answer took, as the endpoint that gave it counts.
+
+    Attributes:
+        prompt_tokens, tokens: of what was asked and of what was answered; 0 where it does not say.
+        cost: by the prices of the settings; 0 where the answer was kept from before.
+        cached: whether it was.
+    """
+
+    prompt_tokens: int = 0
+    tokens: int = 0
+    cost: float = 0.0
+    cached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """What one policy said.
 
@@ -83,6 +99,7 @@ class Completion:
         version: the number of updates the weights had seen when they spoke.
         pieces: [T] what each token added to the text, for readers; joined they are the text. Empty where unknown.
         retries: how often a server was asked for it again.
+        usage: what an endpoint says that it took; None of all others.
     """
 
     text: str
@@ -94,6 +111,12 @@ class Completion:
     version: int = 0
     pieces: tuple[str, ...] = ()
     retries: int = 0
+    usage: Usage | None = None
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens it has: those that are shown, or as many as an endpoint counted; 0 where nobody knows."""
+        return len(self.token_ids) or (self.usage.tokens if self.usage else 0)
 
 
 @dataclass(frozen=True, slots=True)

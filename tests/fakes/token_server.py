@@ -105,8 +105,45 @@ def said(content: Any, status: int = 200) -> Reply:
     return status, json.dumps(content).encode()
 
 
+@dataclass
+class Talker:
+    """An endpoint that answers in texts, in both protocols, and counts a token for each word.
+
+    Attributes:
+        say: what it answers to messages and a seed.
+        key, fault, seen: see `Stub`.
+    """
+
+    say: Callable[[list[dict[str, str]], int], str]
+    key: str = ""
+    fault: Callable[[], str] = lambda: ""
+    seen: list[tuple[str, Any]] = field(default_factory=list)
+
+    def reply(self, path: str, body: Mapping[str, Any]) -> Reply:
+        self.seen.append((path, body))
+        match path:
+            case "/v1/models":
+                return said({"data": []})
+            case "/v1/chat/completions":
+                text, counts = self.say(body["messages"], body["seed"]), counted(body["messages"])
+                choice = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+                usage = {"prompt_tokens": counts, "completion_tokens": len(text.split())}
+                return said({"choices": [choice], "usage": usage})
+            case "/v1/responses":
+                text, counts = self.say(body["input"], 0), counted(body["input"])
+                content = [{"type": "output_text", "text": text}]
+                output = [{"type": "reasoning", "summary": []}, {"type": "message", "content": content}]
+                usage = {"input_tokens": counts, "output_tokens": len(text.split())}
+                return said({"output": output, "status": "completed", "usage": usage})
+        return 404, b"<html>nothing here</html>"
+
+
+def counted(messages: list[dict[str, str]]) -> int:
+    return sum(len(message["content"].split()) for message in messages)
+
+
 @contextmanager
-def serving(stub: Stub) -> Iterator[str]:
+def serving(stub: Stub | Talker) -> Iterator[str]:
     """Answers on the loopback address, and yields it."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -122,7 +159,7 @@ def serving(stub: Stub) -> Iterator[str]:
                 self.send(*said({"error": {"message": f"no access with {said_key}"}}, 401))
                 return
             status, content = stub.reply(self.path, body)
-            fault = stub.fault() if self.path == "/v1/completions" else ""
+            fault = stub.fault() if self.path.endswith(("completions", "responses")) else ""
             match fault:
                 case "429" | "500":
                     self.send(int(fault), b'{"error": {"message": "busy"}}')

@@ -16,13 +16,14 @@ from fakes.borders import assert_same_answers
 from fakes.engines import shake
 from fakes.tiny import chat
 from fakes.token_server import Reply, Stub, said, serving
-from madrigal.policies.engines import client
-from madrigal.policies.engines.client import TRIES, Client
+from madrigal.policies.engines.client import Client
 from madrigal.policies.engines.opening import check_engines, open_engines
 from madrigal.policies.engines.server import ServerEngine, check_server, read_completion
 from madrigal.policies.team import Team
 from madrigal.rollouts.play import GenerationRequest
 from madrigal.settings import EngineConfig, Lora, PolicyConfig, Sampling
+from madrigal.tasks import endpoint
+from madrigal.tasks.endpoint import TRIES
 from madrigal.types import ConfigError, EngineError
 
 SAMPLING = Sampling(temperature=0.9, top_k=20, max_new_tokens=8)
@@ -33,7 +34,7 @@ KEY = "geheim-4711"
 @pytest.fixture
 def stub(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Stub:
     """A server of the tiny model that waits for nobody, with room for adapters of rank 2."""
-    monkeypatch.setattr(client, "PAUSE", 0.0)
+    monkeypatch.setattr(endpoint, "PAUSE", 0.0)
     return Stub(tiny.load(model_folder, "base", lora=Lora(rank=2)), str(model_folder))
 
 
@@ -142,7 +143,7 @@ def test_pauses_grow_between_tries() -> None:
     waited: list[float] = []
     with pytest.raises(EngineError, match=r"could not be asked \(ConnectionRefusedError\); is it running\?"):
         Client(EngineConfig("server", url="http://127.0.0.1:9"), waited.append).ask("/v1/models", None, lambda _: _)
-    assert waited == [0.5, 1.0, 2.0, 4.0]
+    assert waited == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
 
 
 def test_an_answer_that_does_not_come_in_time_is_asked_for_again(model_folder: Path, stub: Stub, url: str) -> None:

@@ -206,7 +206,7 @@ def _read(places: Sequence[Path], *, trust: bool) -> dict[Path, Experiment]:
             raise ConfigError(f"analyze: expected a run folder, got the file {place}")
         run = runs[place] = read_experiment(place)
         if not trust:
-            check_trust(run.task, place, servers=run.team.servers)
+            check_trust(run.task, place, servers=run.team.servers, outside=run.team.outside)
         first = runs[places[0]]
         if differing := difference(first, replace(first, task=run.task, topology=run.topology)):
             raise ConfigError(

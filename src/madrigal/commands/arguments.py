@@ -42,7 +42,7 @@ def own_flags(parser: argparse.ArgumentParser) -> list[str]:
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
     """The flag that allows what a file asks for beyond training."""
-    what = "let a file import own code, switch off the sandbox, or send to an expert or tracker"
+    what = "let a file import own code, switch off the sandbox, or send to an endpoint or tracker"
     parser.add_argument("--trust", action="store_true", help=what)
 
 

@@ -80,6 +80,8 @@ def served(options: argparse.Namespace) -> Iterator[PolicyConfig]:
             else f"engine serve: --seat: expected one of {', '.join(run.team.seats)}, got {options.seat!r}"
         )
     policy = run.team.seats[options.seat] if options.seat else run.team.policy
+    if policy.outside:
+        raise ConfigError(f"engine serve: {policy.speaker} speaks there; there is no model to serve")
     yield from [policy] * (options.adapters or _speakers(run, options.seat))
 
 

@@ -1,4 +1,4 @@
-"""madrigal list: tasks, recipes, algorithms and topologies by name."""
+"""madrigal list: tasks, recipes, algorithms, topologies, and who may sit in a seat, by name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,12 @@ def list_command(arguments: list[str]) -> int:
     topologies = {name: what for name, (_, what) in TOPOLOGIES.items()}
     tasks = {name: entry.what for name, entry in TASKS.items()}
     algorithms = {name: what for name, (_, what) in ALGORITHMS.items()}
-    lists = {"tasks": tasks, "recipes": recipes, "algorithms": algorithms, "topologies": topologies}
+    seats = {
+        "model": "a model of this process, which learns or not (--team.policy.*, --team.seats.AGENT.*)",
+        "remote": "an endpoint of OpenAI's protocol, which does not learn (--team.seats.AGENT.remote.url URL)",
+        "script": "a function answer(messages, seed) of your own (--team.seats.AGENT.script file.py:answer)",
+    }
+    lists = {"tasks": tasks, "recipes": recipes, "algorithms": algorithms, "topologies": topologies, "seats": seats}
     if options.json:
         print(json.dumps(lists, indent=2))
         return 0

@@ -121,7 +121,8 @@ def _experiment(options: argparse.Namespace, settings: list[str]) -> Experiment:
             start = with_topology(start, options.topology)
         run = with_settings(start, settings, f"madrigal play {name}", own_flags(_parser()))
     if not options.trust and name not in RECIPES and (Path(name).exists() or ":" not in name):
-        check_trust(run.task, name)
+        typed = {word.partition("=")[0].replace("_", "-") for word in settings}
+        check_trust(run.task, name, typed=typed, outside=run.team.outside)
     if _saved_team(options, run):
         from madrigal.training.teams import check_saved
 
@@ -210,10 +211,11 @@ def _who(options: argparse.Namespace, run: Experiment, agent: AgentId) -> str:
     """Who speaks for an agent, in a few words."""
     if agent in options.seat:
         return "you"
-    if saved := _saved_team(options, run):
-        return str(saved / agent)
     policy = run.team.policy if run.team.shared else run.team.seats.get(agent, run.team.policy)
-    return f"{policy.model} (untrained)"
+    if policy.outside:
+        return policy.speaker
+    saved = _saved_team(options, run)
+    return str(saved / agent) if saved else f"{policy.model} (untrained)"
 
 
 def _speakers(options: argparse.Namespace, run: Experiment, task: Task[Any], scene: Scene) -> tuple[Generate, Judge]:

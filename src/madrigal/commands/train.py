@@ -134,7 +134,7 @@ def _train(task: Task[Any], run: Experiment, place: Held, *, quiet: bool = False
     if signum:
         joined = f" --cluster {run.cluster.address}" if run.cluster.address else ""
         given = f"madrigal train {folder} --resume{joined}"
-        again = with_trust_flag(given, run.task, run.records.trackers, run.team.servers)
+        again = with_trust_flag(given, run.task, run.records.trackers, run.team.servers, run.team.outside)
         console.print(plain_text(console, f"Stopped and saved. Go on with: {again}", lines=False), soft_wrap=True)
         return exit_code(signum)
     show_run(console, run, folder, quiet=quiet)
@@ -159,7 +159,11 @@ def show_run(console: Console, run: Experiment, folder: Path, *, quiet: bool = F
 def _files(run: Experiment, folder: Path) -> list[tuple[str, str]]:
     """What lies in a run folder, and what can be done with it."""
     again = with_trust_flag(
-        f"madrigal train {folder}/experiment.json", run.task, run.records.trackers, run.team.servers
+        f"madrigal train {folder}/experiment.json",
+        run.task,
+        run.records.trackers,
+        run.team.servers,
+        run.team.outside,
     )
     named = {
         "experiment.json": f"every setting; run it again: {again}",
@@ -167,7 +171,7 @@ def _files(run: Experiment, folder: Path) -> list[tuple[str, str]]:
         "steps.jsonl": "one line per training step",
         "episodes.jsonl": "transcripts with reward and advantage per turn",
         "evaluation.json": "held-out results; repeat them: "
-        + with_trust_flag(f"madrigal evaluate {folder}", run.task, (), run.team.servers),
+        + with_trust_flag(f"madrigal evaluate {folder}", run.task, (), run.team.servers, run.team.outside),
         "validation.json": "results on the validation split, by which the team was chosen",
         "team": "each agent, loadable with AutoModelForCausalLM.from_pretrained",
         "team-last": "the same with the weights after the last step",

@@ -237,7 +237,7 @@ def left_out(run: Experiment, agents: Sequence[AgentId], single: str = "") -> st
         how = "; name such a task `single` in its file" if isinstance(run.task, CustomTask) else ""
         return f"The single model is left out: the task does not say how one agent does everybody's part{how}."
     if not single and not as_large_as(run.team, agents):
-        names = " + ".join(dict.fromkeys(policy_of(run.team, agent).model for agent in agents))
+        names = " + ".join(dict.fromkeys(policy_of(run.team, agent).speaker for agent in agents))
         return (
             f"The single model is left out: none is known with as many parameters as {len(agents)} seats of {names}; "
             "name one with --single."

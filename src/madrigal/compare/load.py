@@ -60,7 +60,11 @@ def load_result(place: Path) -> tuple[Played, list[str]]:
         why = f"its evaluation {last} is not whole" if last else "it has no evaluation"
         broken = f" ({notices[-1]})" if notices else ""
         again = with_trust_flag(
-            f"madrigal train {place} --resume", experiment.task, experiment.records.trackers, experiment.team.servers
+            f"madrigal train {place} --resume",
+            experiment.task,
+            experiment.records.trackers,
+            experiment.team.servers,
+            experiment.team.outside,
         )
         raise ConfigError(f"compare: {place} cannot be compared, {why}{broken}; make it with: {again}")
     if not run.ended:

@@ -70,7 +70,7 @@ def evaluate(setup: EvalSetup, *, samples: int = 1, timed_examples: int = 8) -> 
     alone = replace(setup, speak=one_at_a_time(setup.speak))
     timed = [e for x in setup.examples[:timed_examples] for e in play_examples(replace(alone, examples=[x]))]
     seconds = sum(map(response_seconds, timed))
-    tokens = sum(len(turn.completion.token_ids) for episode in timed for turn in episode.turns)
+    tokens = sum(turn.completion.tokens for episode in timed for turn in episode.turns)
     result = Evaluation(
         return_percent=interval.mean,
         low=interval.low,

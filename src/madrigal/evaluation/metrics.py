@@ -64,8 +64,9 @@ def overlap(one: str, other: str) -> float:
 
 
 def token_shares(transcripts: Sequence[Record]) -> dict[AgentId, float]:
-    """Each agent's share of all sampled tokens; empty where there are none, as for policies that show none."""
-    return _shares((turn["agent"], turn["tokens"]) for record in transcripts for turn in record["turns"])
+    """Each agent's share of all tokens that are counted; without agents whose policies show none and count none."""
+    turns = (turn for record in transcripts for turn in record["turns"])
+    return _shares((turn["agent"], turn["tokens"]) for turn in turns if turn["tokens"])
 
 
 def credit_shares(transcripts: Sequence[Record]) -> dict[AgentId, float]:

@@ -147,4 +147,4 @@ def _influences(setup: EvalSetup) -> tuple[dict[AgentId, dict[AgentId, Influence
 
 def _lengths(episode: Episode[Any]) -> dict[str, Any]:
     """Of a transcript, what shares of tokens need."""
-    return {"turns": [{"agent": turn.agent, "tokens": len(turn.completion.token_ids)} for turn in episode.turns]}
+    return {"turns": [{"agent": turn.agent, "tokens": turn.completion.tokens} for turn in episode.turns]}

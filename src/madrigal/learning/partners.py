@@ -16,7 +16,7 @@ from torch import Tensor
 from madrigal.evaluation.ablations import by_agent
 from madrigal.policies.generate import SAMPLING_TOKENS
 from madrigal.policies.local import SWITCHING, LocalPolicy, put_weights, twin_of
-from madrigal.policies.team import Team
+from madrigal.policies.team import Seat, Team
 from madrigal.rollouts.play import Generate, GenerationRequest
 from madrigal.rollouts.seeds import derive
 from madrigal.settings import PartnerConfig, Sampling
@@ -48,19 +48,20 @@ class Partners:
     def __init__(
         self,
         config: PartnerConfig,
-        seats: Mapping[AgentId, LocalPolicy],
+        seats: Mapping[AgentId, Seat],
         sampling: Sampling,
         token_budget: int = SAMPLING_TOKENS,
     ) -> None:
         """Holds no snapshot yet; `token_budget` is of one batch of answers of a partner."""
         self.config, self.seats, self.sampling, self.token_budget = config, seats, sampling, token_budget
+        self.learning = {a: one for a, one in seats.items() if isinstance(one, LocalPolicy) and one.trainable}
         self.snapshots: list[Snapshot] = []
         self._twins: dict[str, tuple[LocalPolicy, Weights]] = {}  # by policy: its twin, and whose weights that has now
 
     def remember(self, step: int) -> None:
         """Takes a snapshot before every so many steps, if partners are wanted at all."""
         if self.config.share and step % self.config.every == 0:
-            learning = {policy.name: policy for policy in self.seats.values() if policy.trainable}
+            learning = {policy.name: policy for policy in self.learning.values()}
             copies = {name: copy_of(policy.parameters()) for name, policy in learning.items()}
             self.snapshots = [*self.snapshots, copies][-self.config.keep :]
 
@@ -86,14 +87,14 @@ class Partners:
 
     def _partner(self, key: tuple[object, ...]) -> tuple[int, AgentId]:
         """Which snapshot takes which seat; (0, "") where none does."""
-        free = [agent for agent, policy in self.seats.items() if policy.trainable]
+        free = list(self.learning)
         if not self.snapshots or derive(*key, "share") / 2**63 >= self.config.share:
             return 0, ""
         return derive(*key, "which") % len(self.snapshots), free[derive(*key, "seat") % len(free)]
 
     def _with_partner(self, speak: Generate, number: int, seat: AgentId) -> Generate:
         """The team as it is, but for a snapshot in one seat, which shows no tokens."""
-        policy = self.seats[seat]
+        policy = self.learning[seat]
         weights = self.snapshots[number][policy.name]
 
         def answer(requests: Sequence[GenerationRequest]) -> list[Completion]:

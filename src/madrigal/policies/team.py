@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from typing import TypeAlias
 
 from madrigal.policies.engines.asking import ask
 from madrigal.policies.engines.engine import Engine, Request, completion_of
 from madrigal.policies.engines.local import LocalEngine
 from madrigal.policies.generate import SAMPLING_TOKENS
 from madrigal.policies.local import LocalPolicy
+from madrigal.policies.outside import OutsidePolicy
 from madrigal.rollouts.play import Generate, GenerationRequest
 from madrigal.settings import Sampling
 from madrigal.types import AgentId, Completion, ConfigError, Messages, Turn
+
+Seat: TypeAlias = LocalPolicy | OutsidePolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +28,15 @@ class Team:
     """Seats and the policies in them.
 
     Attributes:
-        seats: one policy per agent.
+        seats: one policy per agent; one that has no weights here (`policies.outside`) speaks and does not learn.
         shared: whether several seats are meant to hold one trainable policy.
         later: who sits there in the second round, in the third, and so on; the last also in all rounds after it. Empty
             where everybody keeps its seat.
     """
 
-    seats: Mapping[AgentId, LocalPolicy]
+    seats: Mapping[AgentId, Seat]
     shared: bool = False
-    later: tuple[Mapping[AgentId, LocalPolicy], ...] = ()
+    later: tuple[Mapping[AgentId, Seat], ...] = ()
 
     def __post_init__(self) -> None:
         seated = [(agent, policy) for seats in (self.seats, *self.later) for agent, policy in seats.items()]
@@ -41,19 +46,29 @@ class Team:
         if any(seats.keys() != self.seats.keys() for seats in self.later):
             raise ConfigError(f"team: expected a policy for each of {', '.join(self.seats)} in every round")
         if not self.shared:
-            _check_apart(seated)
+            _check_apart([(agent, policy) for agent, policy in seated if isinstance(policy, LocalPolicy)])
 
     @property
-    def policies(self) -> tuple[LocalPolicy, ...]:
+    def seated(self) -> tuple[Seat, ...]:
         """The distinct policies, in seat order, those of earlier rounds first."""
         seated = [policy for seats in (self.seats, *self.later) for policy in seats.values()]
         return tuple({policy.name: policy for policy in seated}.values())
 
     @property
+    def policies(self) -> tuple[LocalPolicy, ...]:
+        """Those of them that are models of this process, to be asked by token ids."""
+        return tuple(policy for policy in self.seated if isinstance(policy, LocalPolicy))
+
+    @property
+    def outside(self) -> tuple[OutsidePolicy, ...]:
+        """Those of them that are asked in messages."""
+        return tuple(policy for policy in self.seated if isinstance(policy, OutsidePolicy))
+
+    @property
     def trainable(self) -> tuple[LocalPolicy, ...]:
         return tuple(policy for policy in self.policies if policy.trainable)
 
-    def policy_of(self, agent: AgentId, round: int = 0) -> LocalPolicy:
+    def policy_of(self, agent: AgentId, round: int = 0) -> Seat:
         """Who speaks for an agent in a round."""
         return (self.seats, *self.later)[min(round, len(self.later))][agent]
 
@@ -69,10 +84,19 @@ class Team:
     ) -> Generate:
         """Answers any mix of agents' requests with one call per engine, which batches what one policy is asked.
 
+        Whoever is asked in messages answers at the same time.
+
         Args:
             token_budget: of one batch that a policy answers in this process; what is more goes in several.
             engines: of the policies that do not answer in this process, by name; several may share one.
         """
+        ours = self._by_token_ids(sampling, token_budget, engines)
+        others = {policy.name: policy.speaker(sampling) for policy in self.outside}
+        speaker_of = dict.fromkeys((policy.name for policy in self.policies), ours) | others
+        return apart(lambda request: speaker_of[self.policy_of(request.agent, request.round).name])
+
+    def _by_token_ids(self, sampling: Sampling, token_budget: int, engines: Mapping[str, Engine]) -> Generate:
+        """Answers for the policies that are models of this process."""
         policies = {policy.name: policy for policy in self.policies}
         local = LocalEngine(policies, token_budget)
 
@@ -82,7 +106,7 @@ class Team:
             encoded: dict[tuple[str, Messages], tuple[int, ...]] = {}
             wanted = []
             for request in requests:
-                policy = self.policy_of(request.agent, request.round)
+                policy = policies[self.policy_of(request.agent, request.round).name]
                 key = policy.name, request.prompt
                 encoded[key] = encoded[key] if key in encoded else policy.encode(request.prompt)
                 drawn = replace(sampling, greedy=sampling.greedy or request.greedy)
@@ -104,6 +128,26 @@ class Team:
             written.append({a: {"policy": p.name, "folder": places[a, p.name]} for a, p in seats.items()})
         record = {"seats": written[0], "shared": self.shared, **({"later": written[1:]} if self.later else {})}
         (folder / "team.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def apart(speaker_of: Callable[[GenerationRequest], Generate]) -> Generate:
+    """A speaker that asks several, each once and all at the same time; the first of them in this thread."""
+
+    def speak(requests: Sequence[GenerationRequest]) -> list[Completion]:
+        if not requests:
+            return []
+        shares: dict[Generate, list[int]] = {}
+        for place, request in enumerate(requests):
+            shares.setdefault(speaker_of(request), []).append(place)
+        (first, own), *others = shares.items()
+        with ThreadPoolExecutor(max(1, len(others))) as pool:
+            coming = [(places, pool.submit(one, [requests[n] for n in places])) for one, places in others]
+            answered = dict(zip(own, first([requests[n] for n in own]), strict=True))
+            for places, future in coming:
+                answered |= zip(places, future.result(), strict=True)
+        return [answered[n] for n in range(len(requests))]
+
+    return speak
 
 
 def folder_of(agent: AgentId, round: int) -> str:

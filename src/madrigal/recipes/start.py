@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from madrigal.config import Experiment, absolute, read_experiment
+from madrigal.policies.outside import scripted
 from madrigal.recipes import RECIPES, recipe
 from madrigal.recipes.embedded import own
 from madrigal.recipes.own_file import own_experiment, with_dotted
@@ -70,7 +71,7 @@ def require_trust(run: Experiment, name: str, settings: Collection[str], where: 
     if str(where) != name or name not in RECIPES:
         if any(flag.endswith(".engine.url") for flag in typed):
             typed.add("--team.policy.engine.url")
-        check_trust(run.task, where, run.records.trackers, typed, run.team.servers)
+        check_trust(run.task, where, run.records.trackers, typed, run.team.servers, run.team.outside)
         if run.cluster.address not in ("", "local") and "--cluster.address" not in typed:
             raise ConfigError(
                 f"{where} asks to send data, weights and code to the cluster at {run.cluster.address}; name it with "
@@ -96,8 +97,10 @@ def with_changes(run: Experiment, settings: Mapping[str, Any]) -> Experiment:
             raise ConfigError(
                 f"settings: {name}: {type(value).__name__} is none of its settings; see the API reference"
             )
-    rest = {name: value for name, value in settings.items() if name not in sections}
-    return with_dotted(replace(run, **sections), dict(flat(rest)), "settings")
+    rest = flat({name: value for name, value in settings.items() if name not in sections})
+    # A function of Python speaks for a seat by the name that it is known by.
+    said = {name: scripted(value) if name.endswith(".script") and callable(value) else value for name, value in rest}
+    return with_dotted(replace(run, **sections), said, "settings")
 
 
 def _is_record(value: Any) -> bool:

@@ -32,6 +32,9 @@ MEANINGS: dict[str, Meaning] = {
     "agent/*/tokens": Meaning("Length", "tokens", "Mean length of an answer."),
     "agent/*/truncated_fraction": Meaning("Cut off", "share", "Answers that the length limit ended."),
     "agent/*/seconds": Meaning("Answer time", "s", "From request to last token, in a batch."),
+    "agent/*/cost": Meaning("Cost", "", "Of a step's answers by an endpoint, by the prices of the settings."),
+    "agent/*/cached_fraction": Meaning("Kept answers", "share", "Answers of an endpoint that were kept from before."),
+    "agent/*/prompt_tokens": Meaning("Prompt", "tokens", "Mean length of a prompt, as an endpoint counts."),
     "agent/*/retries": Meaning("Asked again", "", "How often a server was asked again for an answer."),
     "update/*/entropy": Meaning("Entropy", "nats", "Mean over sampled tokens; near 0 nothing is explored."),
     "update/*/kl": Meaning("KL to the reference", "nats per token", "How far the policy has moved."),
@@ -64,7 +67,14 @@ MEANINGS: dict[str, Meaning] = {
 # These say again what others say, or change little: they stand apart.
 MINOR = {"tokens_per_second", "seconds", "tokens", "episodes"}
 MINOR |= {"update/*/logprob_mismatch_max", "update/*/importance_capped"}
-MINOR |= {"update/*/lr", "update/*/sequences", "update/*/tokens", "agent/*/seconds"}
+MINOR |= {
+    "agent/*/cached_fraction",
+    "agent/*/prompt_tokens",
+    "update/*/lr",
+    "update/*/sequences",
+    "update/*/tokens",
+    "agent/*/seconds",
+}
 SCHEME = "component/scheme/*"
 
 

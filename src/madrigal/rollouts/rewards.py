@@ -160,7 +160,7 @@ def measure(turns: Sequence[Turn], topology: Topology, tradeoff: RewardWeights) 
     """What the turns of a round took and cost."""
 
     def duration(turn: Turn) -> float:
-        return turn.completion.seconds if tradeoff.clock == "seconds" else float(len(turn.completion.token_ids))
+        return turn.completion.seconds if tradeoff.clock == "seconds" else float(turn.completion.tokens)
 
     texts = [turn.completion.text for turn in turns if turn.completion.text.strip()]
     words = sum(len(text.split()) for text in texts)

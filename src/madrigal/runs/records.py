@@ -41,12 +41,13 @@ def step_record(
     Keys: `reward` is the mean joint reward of a round; `component/<name>` means of the task's metrics;
     `agent/<id>/...` per agent; `update/<policy>/...` per learner; `group/return_std` the standard deviation of the
     returns of whole episodes that begin alike; `group/zero_advantage_fraction` the share of answers whose advantage is
-    0, from which nothing can be learned. `tokens` counts what was generated beside the groups too, greedy or alone.
+    0, from which nothing can be learned. `tokens` counts what was generated beside the groups too, greedy or alone; so
+    does what the answers of an endpoint took.
     """
     episodes = list(segments(groups))
     turns = [turn for episode in episodes for turn in episode.turns]
     beside = [turn for group in all_groups(groups) for episode in _beside(group) for turn in episode.turns]
-    tokens = sum(len(turn.completion.token_ids) for turn in _distinct([*turns, *beside]))
+    tokens = sum(turn.completion.tokens for turn in _distinct([*turns, *beside]))
     advantages = [sample.advantage for stage in stages for sample in stage]
     record: Record = {
         "step": step,
@@ -64,6 +65,7 @@ def step_record(
     record |= {f"component/{k}": v for k, v in mean_metrics(ends).items()}
     for agent in groups[0].agents:
         record |= _agent_record(agent, episodes, turns)
+        record |= _usage_record(agent, [*turns, *beside])
     for policy, report in updates.items():
         record |= {f"update/{policy}/{key}": value for key, value in report.items()}
     return record
@@ -93,7 +95,7 @@ def transcript(episode: Episode[Any], advantage_of: Mapping[int, float] | None =
                 "agent": turn.agent,
                 "prompt": [{"role": m.role, "content": m.content} for m in turn.prompt],
                 "text": turn.completion.text,
-                "tokens": len(turn.completion.token_ids),
+                "tokens": turn.completion.tokens,
                 "finish": turn.completion.finish,
                 "reward": step.rewards[turn.agent],
                 "advantage": (advantage_of or {}).get(turn.number),
@@ -130,14 +132,28 @@ def _distinct(turns: Sequence[Turn]) -> list[Turn]:
     return list({turn.number: turn for turn in turns}.values())
 
 
+def _usage_record(agent: str, turns: Sequence[Turn]) -> Record:
+    """What endpoints took to speak for an agent; nothing where none did."""
+    usages = [turn.completion.usage for turn in _distinct(turns) if turn.agent == agent]
+    counted = [usage for usage in usages if usage is not None]
+    if not counted:
+        return {}
+    return {
+        f"agent/{agent}/prompt_tokens": fmean(usage.prompt_tokens for usage in counted),
+        f"agent/{agent}/cached_fraction": fmean(usage.cached for usage in counted),
+        f"agent/{agent}/cost": sum(usage.cost for usage in counted),
+    }
+
+
 def _agent_record(agent: str, episodes: Sequence[Episode[Any]], turns: Sequence[Turn]) -> Record:
     completions = [turn.completion for turn in _distinct(turns) if turn.agent == agent]
     if not completions:
         return {}
     retries = sum(completion.retries for completion in completions)
+    counts = [completion.tokens for completion in completions]
     return {
         f"agent/{agent}/reward": fmean(s.rewards[agent] for e in episodes for s in e.steps),
-        f"agent/{agent}/tokens": fmean(len(completion.token_ids) for completion in completions),
+        **({f"agent/{agent}/tokens": fmean(counts)} if any(counts) else {}),  # a function's words are not counted
         f"agent/{agent}/truncated_fraction": fmean(completion.finish == "length" for completion in completions),
         f"agent/{agent}/seconds": fmean(completion.seconds for completion in completions),
         **({f"agent/{agent}/retries": float(retries)} if retries else {}),

@@ -12,13 +12,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 from urllib.error import URLError
 from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
 
+Found = TypeVar("Found")
 CHUNK = 1 << 16
 TRIES = 8  # of an endpoint that fails one time in five, one request in 400,000 has no answer
-PATIENCE = 3  # times what one try may take, after which no further one is made
+PAUSE = 1.0  # seconds before the second try, twice as many before the third, three times as many before the fourth
+PATIENCE = 3  # times what one try may take; where tries together took longer, no further one is made
 
 
 class EndpointError(Exception):
@@ -27,6 +29,34 @@ class EndpointError(Exception):
 
 class TooLateError(EndpointError):
     """The whole answer was not there in time."""
+
+
+class RetryError(Exception):
+    """A failure that may pass: no answer, a busy server, half an answer."""
+
+
+class GivenUpError(Exception):
+    """No try gave anything; says why the last one failed, and how many there were."""
+
+
+def retried(
+    attempt: Callable[[], Found], seconds: float, pause: Callable[[float], None] = time.sleep
+) -> tuple[Found, int]:
+    """What the first try comes to that does not raise RetryError, and how many failed before it.
+
+    Args:
+        seconds, pause: see `tries`.
+
+    Raises:
+        GivenUpError: if all of them fail.
+    """
+    reason, failed = "", 0
+    for failed in tries(seconds, pause):
+        try:
+            return attempt(), failed
+        except RetryError as error:
+            reason = str(error)
+    raise GivenUpError(f"{reason} ({failed + 1} tries)")
 
 
 def tries(seconds: float, pause: Callable[[float], None] = time.sleep) -> Iterator[int]:
@@ -39,13 +69,15 @@ def tries(seconds: float, pause: Callable[[float], None] = time.sleep) -> Iterat
         seconds: what one try may take; an endpoint that is silent is not asked for longer than three times that.
         pause: waits that many seconds.
     """
-    began = time.monotonic()
+    spent = 0.0
     for failed in range(TRIES):
         if failed:
-            if time.monotonic() - began >= PATIENCE * seconds:
+            if spent >= PATIENCE * seconds:
                 return
-            pause(float(failed))
+            pause(PAUSE * failed)
+        began = time.monotonic()
         yield failed
+        spent += time.monotonic() - began
 
 
 def post_json(

@@ -45,7 +45,7 @@ def load_own(config: CustomTask) -> Task[Any]:
         raise ConfigError(
             f"own task: {module_name} defines no {name!r}; write {module_name}:NAME with the name of the task in it"
         )
-    with _one_line(config.path):
+    with _one_line(f"own task {config.path}"):
         # A class may have a default for `agents` and still be no task yet.
         task = made() if isinstance(made, type) or (callable(made) and not hasattr(made, "agents")) else made
     return guarded(task, f"own task {config.path}")
@@ -95,13 +95,16 @@ def guarded(task: Any, where: str) -> Task[Any]:
     return wrapped
 
 
-def module_object(config: CustomTask, name: str) -> Any:
+def module_object(config: CustomTask, name: str, what: str = "own task") -> Any:
     """An object of the user's module by its name, None where there is none.
+
+    Args:
+        what: it is, for errors.
 
     Raises:
         ConfigError: if there is no such file or module, or it cannot be imported.
     """
-    return vars(_module(object_names(config)[0])).get(name)
+    return vars(_module(object_names(config)[0], what)).get(name)
 
 
 def object_names(config: CustomTask) -> tuple[str, str]:
@@ -116,20 +119,20 @@ def object_names(config: CustomTask) -> tuple[str, str]:
     return module, name
 
 
-def _module(name: str) -> Any:
+def _module(name: str, what: str) -> Any:
     if not name.endswith(".py"):
         try:
-            with _one_line(name):
+            with _one_line(f"{what} {name}"):
                 return importlib.import_module(name)
         except ConfigError as error:
             cause = error.__cause__
             if isinstance(cause, ModuleNotFoundError) and f"{name}.".startswith(f"{cause.name}."):
-                raise ConfigError(f"own task: there is no module {name!r}; check its name") from error
+                raise ConfigError(f"{what}: there is no module {name!r}; check its name") from error
             raise
     path = Path(name).resolve()
     if not path.is_file():
-        raise ConfigError(f"own task: there is no file {name}; check the path")
-    with _one_line(name):
+        raise ConfigError(f"{what}: there is no file {name}; check the path")
+    with _one_line(f"{what} {name}"):
         return _load(path)
 
 
@@ -165,4 +168,4 @@ def _one_line(where: str) -> Iterator[None]:
     except MadrigalError:
         raise
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"own task {where}: {explain(error)}") from error
+        raise ConfigError(f"{where}: {explain(error)}") from error

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from madrigal.settings import EngineConfig
+from madrigal.settings import EngineConfig, PolicyConfig
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.discussion.debate import Debate
@@ -34,9 +34,12 @@ class Permission:
 
 
 def permissions(
-    config: TaskConfig, trackers: Sequence[str] = (), servers: Sequence[EngineConfig] = ()
+    config: TaskConfig,
+    trackers: Sequence[str] = (),
+    servers: Sequence[EngineConfig] = (),
+    outside: Mapping[str, PolicyConfig] = {},
 ) -> Iterator[Permission]:
-    """Everything that a task of these settings, these trackers and engines do to the machine besides training."""
+    """Everything that a task of these settings, trackers, engines and seats do to the machine besides training."""
     if isinstance(config, CustomTask) and not config.path.startswith(f"{IN_MEMORY}:"):
         yield Permission(f"import and run the code of {config.path}", "--task.path")
     if isinstance(config, Coding | Office | Edit | Project) and config.unconfined:
@@ -52,6 +55,13 @@ def permissions(
     for server in servers:
         wish = f"send prompts, weights and the key in {server.key_variable} to {server.url}"
         yield Permission(wish, "--team.policy.engine.url")
+    for setting, policy in outside.items():
+        flag, remote = f"--{setting.replace('_', '-')}", policy.remote
+        if remote.url:
+            wish = f"send prompts and the key in {remote.key_variable} to {remote.url}"
+            yield Permission(wish, f"{flag}.remote.url")
+        elif not policy.script.startswith(f"{IN_MEMORY}:"):
+            yield Permission(f"import and run the code of {policy.script}", f"{flag}.script")
 
 
 def risks(
@@ -59,13 +69,15 @@ def risks(
     trackers: Sequence[str] = (),
     typed: Collection[str] = (),
     servers: Sequence[EngineConfig] = (),
+    outside: Mapping[str, PolicyConfig] = {},
 ) -> str:
     """All permissions that are asked for, in one phrase, those left out whose flag was typed; "" where there is none.
 
     >>> risks(CustomTask("divide.py:task"))
     'import and run the code of divide.py:task'
     """
-    return " and to ".join(one.text for one in permissions(config, trackers, servers) if one.flag not in typed)
+    asked = permissions(config, trackers, servers, outside)
+    return " and to ".join(one.text for one in asked if one.flag not in typed)
 
 
 def check_trust(
@@ -74,23 +86,29 @@ def check_trust(
     trackers: Sequence[str] = (),
     typed: Collection[str] = (),
     servers: Sequence[EngineConfig] = (),
+    outside: Mapping[str, PolicyConfig] = {},
 ) -> None:
     """Refuses settings read from `where` that reach beyond training.
 
     Args:
         trackers: of the experiment, where its numbers will be tracked.
         servers: of the experiment, where its policies will speak by them.
+        outside: policies of its team that are no models of this process, by their settings.
         typed: flags on the command line: what they set was not asked for by the file alone.
 
     Raises:
         ConfigError: saying what would be done, and how to allow it.
     """
-    if risk := risks(config, trackers, typed, servers):
+    if risk := risks(config, trackers, typed, servers, outside):
         raise ConfigError(f"{where} asks to {risk}; look at it first, and allow it with {TRUST}")
 
 
 def with_trust_flag(
-    command: str, config: TaskConfig, trackers: Sequence[str] = (), servers: Sequence[EngineConfig] = ()
+    command: str,
+    config: TaskConfig,
+    trackers: Sequence[str] = (),
+    servers: Sequence[EngineConfig] = (),
+    outside: Mapping[str, PolicyConfig] = {},
 ) -> str:
     """A command to show a user, with the flag that settings like these will need when they come from a file."""
-    return f"{command} {TRUST}" if risks(config, trackers, servers=servers) else command
+    return f"{command} {TRUST}" if risks(config, trackers, (), servers, outside) else command

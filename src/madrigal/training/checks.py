@@ -9,7 +9,7 @@ from typing import Any
 from madrigal.algorithms.catalog import AlgorithmConfig
 from madrigal.config import Experiment
 from madrigal.policies.engines.opening import check_engines
-from madrigal.policies.local import resolve_model
+from madrigal.policies.local import LocalPolicy, resolve_model
 from madrigal.policies.team import Team
 from madrigal.rollouts.branching import check_branching
 from madrigal.rollouts.play import speaking_order
@@ -61,6 +61,7 @@ def check_experiment(run: Experiment, task: Task[Any]) -> None:
     check_agents(task)
     check_needs(run.algorithm, task, run.reward)
     check_team(run, task)
+    check_outside_seats(run)
     if run.algorithm.branching.crossed and not isinstance(run.topology, Parallel):
         raise ConfigError(
             "algorithm.crossed needs agents that speak at once: add --algorithm.no-crossed, or take the "
@@ -96,6 +97,26 @@ def check_team(run: Experiment, task: Task[Any]) -> None:
         raise ConfigError(
             f"team.rounds: expected at most as many as {task.name} has, {task.horizon}, got {run.team.rounds}"
         )
+
+
+def check_outside_seats(run: Experiment) -> None:
+    """Refuses what asks for the model of a seat in which an endpoint or a function speaks.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    for setting, policy in run.team.outside.items():
+        if run.algorithm.needs.embeddings and run.steps:
+            raise ConfigError(
+                f"{setting}: algorithm {run.algorithm.name} reads answers as vectors by the model that gave them, and "
+                f"{policy.speaker} is none of this process; take another algorithm, or a model that does not learn "
+                "(trainable)"
+            )
+        based = run.evaluation.fluency == BASE or (run.reward.fluency and not run.evaluation.fluency)
+        if setting == "team.policy" and based:
+            raise ConfigError(
+                f"evaluation.fluency: {BASE} is the model of team.policy, where {policy.speaker} speaks; name another"
+            )
 
 
 def check_training(run: Experiment, task: Task[Any]) -> None:
@@ -236,7 +257,7 @@ def check_prompts(run: Experiment, task: Task[Any], team: Team, examples: Iterab
         state = task.reset(example)
         for agent in task.acting(state):
             policy, prompt = team.seats[agent], task.observe(state, agent, ())
-            if (policy.name, prompt) in seen:
+            if (policy.name, prompt) in seen or not isinstance(policy, LocalPolicy):
                 continue
             seen.add((policy.name, prompt))
             try:

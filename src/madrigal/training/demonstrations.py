@@ -9,7 +9,7 @@ from typing import Any
 
 from madrigal.config import Experiment
 from madrigal.policies.local import LocalPolicy
-from madrigal.policies.team import Team
+from madrigal.policies.team import Seat, Team
 from madrigal.rollouts.play import EpisodeRun, Judge, Play, SpeakRequest, drive, play
 from madrigal.rollouts.task import Task, demonstrations_of, scripted_in
 from madrigal.tasks.data import EMBEDDED
@@ -118,7 +118,8 @@ def check_lengths(demonstrations: Sequence[Demonstration], team: Team, longest: 
     for one in demonstrations:
         for agent, texts in one.answers.items():
             for index, text in enumerate(texts):
-                length = len(team.policy_of(agent, index).encode_answer(text))
+                policy = team.policy_of(agent, index)
+                length = len(policy.encode_answer(text)) if isinstance(policy, LocalPolicy) else 0
                 if length > longest:
                     raise ConfigError(
                         f"{one.where}: the answer of {agent} has {length} tokens, sampling.max_new_tokens is "
@@ -156,8 +157,10 @@ def _following(moves: Play, given: Demonstration, team: Team) -> Play:
         return episode
 
 
-def _said(policy: LocalPolicy, prompt: Messages, text: str, where: str) -> Completion:
+def _said(policy: Seat, prompt: Messages, text: str, where: str) -> Completion:
     """An answer as if the policy had said it; it was not sampled, so that its log-probs are nothing to be read."""
+    if not isinstance(policy, LocalPolicy):
+        return Completion(text)
     prompt_ids, token_ids = policy.encode(prompt), policy.encode_answer(text)
     if len(prompt_ids) + len(token_ids) > policy.context:
         raise ConfigError(

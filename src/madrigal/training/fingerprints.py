@@ -23,7 +23,7 @@ from madrigal.types import ConfigError, Split
 
 CONFIGS = {"config.json", "generation_config.json", "adapter_config.json"}
 WEIGHTS, SPELLING = {".safetensors", ".bin"}, {".json", ".jinja", ".model", ".txt"}
-CODE = "the code of the task"
+CODE = "the code of "
 
 
 def fingerprints(run: Experiment, task: Task[Any]) -> dict[str, str]:
@@ -44,8 +44,11 @@ def fingerprints(run: Experiment, task: Task[Any]) -> dict[str, str]:
         digests["the demonstrations"] = _digest([file.read_bytes()])
     if run.reworded not in ("", EMBEDDED):
         digests["the other words"] = _digest([Path(run.reworded).expanduser().read_bytes()])
-    if isinstance(run.task, CustomTask) and (file := _source(run.task.path)).is_file():
-        digests[CODE] = _digest([file.read_bytes()])
+    code = {"the task": run.task.path} if isinstance(run.task, CustomTask) else {}
+    code |= {setting: policy.script for setting, policy in run.team.outside.items()}
+    for what, path in code.items():
+        if (file := _source(path)).is_file():
+            digests[f"{CODE}{what}"] = _digest([file.read_bytes()])
     return digests
 
 
@@ -97,7 +100,7 @@ def _contents(files: Iterable[Path]) -> Iterator[bytes]:
 
 
 def _source(path: str) -> Path:
-    """The file of an own task: "file.py:name" or "package.module:name", imported before."""
+    """The file of own code: "file.py:name" or "package.module:name", imported before."""
     name = path.rpartition(":")[0]
     if not name or name == IN_MEMORY:
         return Path()

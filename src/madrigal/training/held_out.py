@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.evaluate import EvalSetup, Evaluation, evaluate, percent_of_best
 from madrigal.policies.team import Team
+from madrigal.rollouts.bill import billed
 from madrigal.rollouts.play import Generate, Judge
 from madrigal.rollouts.rewards import Fluency, rewarded
 from madrigal.rollouts.task import Task
@@ -102,7 +103,8 @@ def evaluate_experiment(
     with open_checked_task(run, task) as checked:
         check_engines_of(run, checked)
         (watch or NullCallback()).stage("loading the team")
-        return _evaluated(make_team(run.team, checked.agents, run.seed, run.memory), run, checked)
+        team = make_team(run.team, checked.agents, run.seed, run.memory)
+        return _evaluated(team, run, checked, watch or NullCallback())
 
 
 def evaluate_run(
@@ -117,7 +119,7 @@ def evaluate_run(
 
     Args:
         watch: hears, too, what is no longer as it was when the run began.
-        trust: let the run's file import an own task, go without the sandbox, or send to an expert or verifier.
+        trust: let the run's file import own code, go without the sandbox, or send to an endpoint, expert or verifier.
         step: evaluate the checkpoint of this step instead of the saved team.
         task: the task itself, where no file names it.
 
@@ -126,7 +128,7 @@ def evaluate_run(
     """
     run = read_experiment(folder)
     if not trust:
-        check_trust(run.task, folder, servers=run.team.servers)
+        check_trust(run.task, folder, servers=run.team.servers, outside=run.team.outside)
     if step is None:
         check_saved(folder, run)
     use_threads(run.threads)
@@ -136,14 +138,14 @@ def evaluate_run(
             watch.stage(notice)
         check_engines_of(run, checked)
         watch.stage("loading the team")
-        return _evaluated(team_of_run(folder, run, checked.agents, step), run, checked)
+        return _evaluated(team_of_run(folder, run, checked.agents, step), run, checked, watch)
 
 
-def _evaluated(team: Team, run: Experiment, task: Task[Any]) -> tuple[Evaluation, list[Record]]:
+def _evaluated(team: Team, run: Experiment, task: Task[Any], watch: Callback) -> tuple[Evaluation, list[Record]]:
     check_prompts(run, task, team, held_out(run, task))
-    with open_rollout_workers(run, task, team) as (speak, judge):
+    with open_rollout_workers(run, task, team) as (speak, judge), billed(watch.stage) as counted:
         fluency = make_fluency(run, team) if reads_fluency(run) else None
-        return evaluate_on(task, run, speak, judge, fluency=fluency)
+        return evaluate_on(task, run, counted(speak), judge, fluency=fluency)
 
 
 def notices(folder: Path, run: Experiment, task: Task[Any], step: int | None = None) -> list[str]:

@@ -156,7 +156,11 @@ def make_plan(
     tokens = sum(body.learned.prompts * body.learned.answers * body.learned.answer for body in speakers)
     return Plan(
         device=device,
-        models={name: _described(config, bodies, name, run.optimizer.lr) for name, (config, _) in seated.items()},
+        models={name: _described(config, bodies, name, run.optimizer.lr) for name, (config, _) in seated.items()}
+        | {
+            setting.rpartition(".")[2]: f"{policy.speaker}, takes no memory here, does not learn"
+            for setting, policy in run.team.outside.items()
+        },
         bodies=tuple(bodies),
         processes=processes,
         side_by_side=side_by_side,
@@ -249,6 +253,8 @@ def _seated(run: Experiment, task: Task[Any]) -> dict[str, tuple[PolicyConfig, t
             continue
         for agent in agents:
             config = team.seats.get(agent, team.policy)
+            if config.outside:
+                continue
             if config.trainable or not index:
                 seated[folder_of(agent, index)] = config, (agent,)
     return seated

@@ -107,9 +107,10 @@ def _check_keep(folder: Path, before: Experiment, run: Experiment) -> None:
 
 def _check_content(folder: Path, fingerprints: Mapping[str, str], now: Mapping[str, str], tell: Tell) -> None:
     changed = differences(fingerprints, now)
-    if CODE in changed:  # a mistake in it is mended, and the run goes on
-        tell(f"{CODE} is not what this run was started with; going on with the new one")
-    if others := [name for name in changed if name != CODE]:
+    for name in changed:
+        if name.startswith(CODE):  # a mistake in it is mended, and the run goes on
+            tell(f"{name} is not what this run was started with; going on with the new one")
+    if others := [name for name in changed if not name.startswith(CODE)]:
         raise ConfigError(
             f"run {folder}: {' and '.join(others)} {'is' if len(others) == 1 else 'are'} not what it was started with; "
             "put back what was there, or start a new run, from this team with --from"
@@ -126,7 +127,10 @@ def _changes(before: Experiment, run: Experiment, *, known: bool) -> dict[str, A
 
 def _check_changes(folder: Path, changes: Mapping[str, Any], run: Experiment, step: int) -> None:
     # What makes policies answer has no state; the next server has another port.
-    fixed = [key for key in changes if key.partition(".")[0] not in FREE and ".engine." not in key]
+    elsewhere = {key for key in changes if ".engine." in key or ".remote." in key} - {
+        key for key in changes if key.endswith(".remote.model")
+    }
+    fixed = [key for key in changes if key.partition(".")[0] not in FREE and key not in elsewhere]
     if fixed:
         old, new = changes[fixed[0]]
         raise ConfigError(

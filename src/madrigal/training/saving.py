@@ -331,7 +331,7 @@ def export(folder: Path, step: int | None = None, output: Path | None = None, *,
     """
     run = read_experiment(folder)
     if not trust:
-        check_trust(run.task, folder)
+        check_trust(run.task, folder, outside=run.team.outside)
     steps = [number for number, _ in checkpoints(folder / "checkpoints")]
     wanted = steps[-1] if step is None and steps else step
     own = folder / "team"

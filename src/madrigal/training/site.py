@@ -138,6 +138,12 @@ def check_cluster(run: Experiment, task: Task[Any]) -> int:
     for name in run.cluster.seats:
         if name not in names:
             raise ConfigError(f"cluster.seats: nobody learns as {name}; learners are {', '.join(names)}")
+    for setting, policy in run.team.outside.items():
+        if policy.script.startswith(f"{IN_MEMORY}:"):
+            raise ConfigError(
+                f"{setting}.script: a function that was handed over in Python is in no other process of a cluster; "
+                "write it into a file, as file.py:function"
+            )
     if run.cluster.staleness:
         if run.algorithm.clip is None:
             raise ConfigError(

@@ -22,14 +22,15 @@ from madrigal.policies.generate import SAMPLING_TOKENS
 from madrigal.policies.internals import plain_model
 from madrigal.policies.local import LocalPolicy, load_policy, load_saved_adapter
 from madrigal.policies.machine import free_memory, held_memory
+from madrigal.policies.outside import OutsidePolicy, load_outside
 from madrigal.policies.sizes import model_size, size_of
-from madrigal.policies.team import Team, folder_of
+from madrigal.policies.team import Seat, Team, folder_of
 from madrigal.rollouts.play import Generate, Judge, judge_in_threads
 from madrigal.rollouts.rewards import Fluency
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Task
 from madrigal.runs.checkpoint import checkpoints, load_checkpoint, newest_checkpoint
-from madrigal.settings import BASE, Lora, PolicyConfig, TeamConfig
+from madrigal.settings import BASE, Lora, PolicyConfig, RemoteConfig, TeamConfig
 from madrigal.tasks.trust import with_trust_flag
 from madrigal.training.memory import GB, PROCESS, itemsize_of, sampling_tokens, target_of
 from madrigal.types import AgentId, ConfigError, EngineError, MadrigalError
@@ -103,6 +104,8 @@ def check_weights_fit(
     """
     whole, bases = 0.0, dict[tuple[str, str], float]()
     for _, chosen, _ in _seats(config, agents).values():
+        if chosen.outside:
+            continue
         try:
             size = model_size(chosen.model)
         except MadrigalError:  # told by whoever loads it; a saved team needs no base model below it
@@ -168,9 +171,16 @@ def _seated(
     config: TeamConfig, agents: Sequence[AgentId], load: Callable[[str, PolicyConfig, str], LocalPolicy]
 ) -> Team:
     """Seats what `load` makes of a name, settings and the folder of a saved team that it may lie in."""
-    policies = {name: load(*seat) for name, seat in _seats(config, agents).items()}
-    for policy in policies.values():
-        policy.chat_template = config.chat_template
+    voices: dict[tuple[RemoteConfig, str], OutsidePolicy] = {}
+    policies = dict[str, Seat]()
+    for name, seat in _seats(config, agents).items():
+        if seat[1].outside:  # seats with the same settings are answered at one pace
+            key = seat[1].remote, seat[1].script
+            voices[key] = one = voices.get(key) or load_outside(name, seat[1])
+            policies[name] = replace(one, name=name)
+        else:
+            policies[name] = model = load(*seat)
+            model.chat_template = config.chat_template
     seating = _seating(config, agents)
     rounds = [{agent: policies[name] for agent, (name, *_) in seats.items()} for seats in seating]
     return Team(rounds[0], config.shared, tuple(rounds[1:]))
@@ -240,7 +250,9 @@ def check_saved(folder: Path, run: Experiment, otherwise: str = "") -> None:
         ConfigError: saying how to finish it.
     """
     if run.trains and not (folder / "team").is_dir():
-        again = with_trust_flag(f"madrigal train {folder} --resume", run.task, run.records.trackers, run.team.servers)
+        again = with_trust_flag(
+            f"madrigal train {folder} --resume", run.task, run.records.trackers, run.team.servers, run.team.outside
+        )
         if newest_checkpoint(folder / "checkpoints"):
             otherwise = f", or make one of the newest checkpoint: madrigal export {folder}{otherwise}"
         raise ConfigError(f"run {folder}: there is no saved team yet; finish it with: {again}{otherwise}")
@@ -281,7 +293,7 @@ def make_fluency(run: Experiment, team: Team | None = None) -> Fluency:
     wanted = fluency_model(run)
     for agent, policy in () if team is None else team.seats.items():
         config = run.team.policy if run.team.shared else run.team.seats.get(agent, run.team.policy)
-        if holds_base(run, config, wanted):
+        if isinstance(policy, LocalPolicy) and holds_base(run, config, wanted):
             return FluencyReader(policy, run.optimizer)
     return load_fluency(wanted, pick_device(run.team.device), run.optimizer)
 

@@ -16,6 +16,7 @@ from madrigal.config import Experiment, with_absolute_places
 from madrigal.learning.partners import Partners
 from madrigal.learning.rates import rates_in_words
 from madrigal.policies.machine import give_back
+from madrigal.rollouts.bill import billed
 from madrigal.rollouts.play import Generate, GenerationRequest, Judge
 from madrigal.rollouts.rewards import Fluency, rewarded
 from madrigal.rollouts.seeds import derive
@@ -131,13 +132,15 @@ def _train(task: Task[Any], run: Experiment, place: Held, site: Site, watch: Cal
     partners = Partners(run.team.partners, team.seats, run.sampling, plan.batches.sampling)
     signals, ended = stop_on_signals() if stop is None else nullcontext(stop), False
     workers = site.rollout_workers(run, task, team, plan.batches.sampling)
-    with workers as (speak, judge), signals as interrupted:
+    with workers as (speak, judge), signals as interrupted, billed(watch.stage) as counted:
         # Only now: what cannot be loaded or started leaves no run behind.
         memory, step = checkpointer.restore(log, learning, partners)
-        stoppable = _until(interrupted, speak)
+        stoppable = counted(_until(interrupted, speak))
         evaluate = _Evaluator(run, task, stoppable, judge, log, watch, place, fluency, site.lanes)
         plays = site.played(
-            lambda step, speak: _play(run, task, step, partners, speak, judge, paid, site.lanes), speak, run.steps
+            lambda step, speak: _play(run, task, step, partners, counted(speak), judge, paid, site.lanes),
+            speak,
+            run.steps,
         )
         try:
             if run.trains and (missing := checkpointer.missing_evaluation(step)):

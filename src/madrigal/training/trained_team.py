@@ -158,7 +158,7 @@ def load_team(
     if device:
         settings = replace(settings, team=replace(settings.team, device=device))
     if not trust and task is None:
-        check_trust(settings.task, folder)
+        check_trust(settings.task, folder, outside=settings.team.outside)
     if step is None:
         check_saved(folder, settings)
     quiet_libraries()
@@ -190,6 +190,6 @@ def _shown(turn: Turn) -> dict[str, Any]:
         "round": turn.round,
         "text": turn.completion.text,
         "finish": turn.completion.finish,
-        "tokens": len(turn.completion.token_ids),
+        "tokens": turn.completion.tokens,
         "prompt": [{"role": message.role, "content": message.content} for message in turn.prompt],
     }

@@ -66,7 +66,7 @@ def warm_start(
         "examples": len(given),
         "samples": 0 if shown else config.samples,
         "kept": len(kept),
-        "tokens": sum(len(turn.completion.token_ids) for episode in played for turn in episode.turns),
+        "tokens": sum(turn.completion.tokens for episode in played for turn in episode.turns),
         **_returns("", task, played),
         **_returns("kept_", task, kept),
         "seconds": round(time.perf_counter() - began, 4),

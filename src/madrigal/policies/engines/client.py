@@ -1,4 +1,7 @@
-"""Asks a server by HTTP, again where that may help; the key is read from the environment and shown to nobody."""
+"""Asks a server by HTTP, again where that may help; the key is read from the environment and shown to nobody.
+
+Engines ask so, and policies that speak from elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,52 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from madrigal.settings import EngineConfig
-from madrigal.tasks.endpoint import EndpointError, TooLateError, get_json, post_json
+from madrigal.tasks.endpoint import (
+    EndpointError,
+    GivenUpError,
+    RetryError,
+    TooLateError,
+    get_json,
+    post_json,
+    retried,
+    tries,
+)
 from madrigal.types import ConfigError, EngineError
 
 Found = TypeVar("Found")
-TRIES, PAUSE = 5, 0.5  # seconds before the second try, twice as many before each later one
 LARGEST = 1 << 26  # bytes of a reply
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 SECRET = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}  # whose words may repeat a part of the key
 
 
-class RetryError(Exception):
-    """A failure that may pass."""
+class Place(Protocol):
+    """What settings say of a server.
+
+    Attributes:
+        section: of the settings, for advice.
+        remedy: what else helps where nobody answers.
+        name: what errors call it.
+        base: its address, to which paths are added.
+        key_variable: the environment variable with the key.
+        seconds: for one whole answer.
+    """
+
+    @property
+    def section(self) -> str: ...
+    @property
+    def remedy(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def base(self) -> str: ...
+    @property
+    def key_variable(self) -> str: ...
+    @property
+    def seconds(self) -> float: ...
 
 
 class Client:
@@ -33,14 +65,14 @@ class Client:
         retries: how often anything was asked again.
     """
 
-    def __init__(self, config: EngineConfig, pause: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, config: Place, pause: Callable[[float], None] = time.sleep) -> None:
         """Reads the key, if there is one.
 
         Raises:
             ConfigError: if it cannot stand in a header.
         """
         self.config, self.pause, self.retries = config, pause, 0
-        self.url = config.url.rstrip("/").removesuffix("/v1")
+        self.url = config.base
         self.key = os.environ.get(config.key_variable, "").strip()
         if not (self.key.isascii() and self.key.isprintable()):
             raise ConfigError(f"expected a key of plain ASCII characters in {config.key_variable}; set it again")
@@ -61,22 +93,24 @@ class Client:
         self, path: str, body: Mapping[str, Any] | None, read: Callable[[Any], Found]
     ) -> tuple[Found, int]:
         """As `ask`; and how many tries failed before."""
-        reason = ""
-        for failed in self.tries():
+
+        def attempt() -> Found:
             try:
-                return read(self._exchange(path, body)), failed
-            except RetryError as error:
-                reason = str(error)
+                return read(self._exchange(path, body))
             except ValueError as error:
-                reason = f"expected {error}"
-        raise EngineError(f"{self.config.name}: {reason} ({TRIES} tries)")
+                raise RetryError(f"expected {self.shown(str(error).encode(errors='replace'), 300)}") from error
+
+        try:
+            found, failed = retried(attempt, self.config.seconds, self.pause)
+        except GivenUpError as error:
+            raise EngineError(f"{self.config.name}: {error}") from error
+        self.retries += failed
+        return found, failed
 
     def tries(self) -> Iterator[int]:
         """Says before each try how many have failed; counts and waits before each but the first."""
-        for failed in range(TRIES):
-            if failed:
-                self.retries += 1
-                self.pause(PAUSE * 2 ** (failed - 1))
+        for failed in tries(self.config.seconds, self.pause):
+            self.retries += failed > 0
             yield failed
 
     def _exchange(self, path: str, body: Mapping[str, Any] | None) -> Any:
@@ -103,11 +137,9 @@ class Client:
         try:
             return get_json(self.url + path, **how) if body is None else post_json(self.url + path, body, **how)
         except TooLateError as error:
-            raise RetryError(f"{error}; raise engine.seconds, or look at the server") from error
+            raise RetryError(f"{error}; raise {self.config.section}.seconds, or look at the server") from error
         except EndpointError as error:
-            raise RetryError(
-                f"could not be asked ({error}); is it running? start one with: madrigal engine serve"
-            ) from error
+            raise RetryError(f"could not be asked ({error}); {self.config.remedy}") from error
 
     def peek(self, path: str, body: Mapping[str, Any] | None) -> tuple[int, bytes]:
         """The same of what a server need not have; 0 and nothing where there is no answer."""

@@ -9,6 +9,7 @@ from madrigal.policies.engines.engine import CopyingEngine, Engine
 from madrigal.policies.engines.server import ServerEngine, check_server
 from madrigal.policies.engines.vllm import VllmEngine, check_sampling, check_vllm, reserved_rank
 from madrigal.policies.local import LocalPolicy, resolve_model
+from madrigal.policies.outside import check_outside
 from madrigal.settings import PolicyConfig, Sampling
 from madrigal.types import ConfigError
 
@@ -16,11 +17,15 @@ from madrigal.types import ConfigError
 def check_engines(policies: Iterable[PolicyConfig], sampling: Sampling) -> None:
     """Looks at every engine that is no local one: is it there, and does it take this model, its tokens, its adapters.
 
+    Who speaks without a model of this process is looked for, too.
+
     Raises:
         ConfigError, EngineError: one line each.
     """
     for policy in dict.fromkeys(policies):
-        if policy.engine.kind == "vllm":
+        if policy.outside:
+            check_outside(policy)
+        elif policy.engine.kind == "vllm":
             check_vllm()
             reserved_rank(policy.lora.rank)
         elif policy.engine.kind == "server":

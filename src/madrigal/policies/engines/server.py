@@ -22,11 +22,12 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from madrigal.policies.engines.client import PASSING, Client, RetryError
+from madrigal.policies.engines.client import PASSING, Client
 from madrigal.policies.engines.engine import Answer, CopyingEngine, Request
 from madrigal.policies.engines.files import SESSION, hosted_name, version_of, weight_files
 from madrigal.policies.local import load_tokenizer, resolve_model
 from madrigal.settings import PolicyConfig, Sampling
+from madrigal.tasks.endpoint import RetryError
 from madrigal.types import ConfigError, EngineError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class ServerEngine(CopyingEngine):
         """
         config = policies[0].config.engine
         super().__init__(config.name, tolerance)
-        self.client = Client(config, pause)
+        self.client, self.connections = Client(config, pause), config.connections
         self.base = self.client.ask("/v1/models", None, _models)[0][0]
         self.ends = {policy.name: sorted(policy.ends) for policy in policies}
         self.served = {policy.name: self.base for policy in policies}  # what speaks for a policy
@@ -66,7 +67,7 @@ class ServerEngine(CopyingEngine):
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
         """See `Engine`; a request each, many at a time: the server batches them."""
         began = time.perf_counter()
-        pool = ThreadPoolExecutor(min(len(requests), self.client.config.connections))
+        pool = ThreadPoolExecutor(min(len(requests), self.connections))
         try:
             answers = list(pool.map(lambda request: self._answer(request, began), requests))
         finally:

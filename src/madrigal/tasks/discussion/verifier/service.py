@@ -24,7 +24,7 @@ from typing import IO, Any
 from madrigal.tasks.discussion.verifier import Question, Scores, Verifier, exact
 from madrigal.tasks.discussion.verifier.config import VerifierConfig, check_url
 from madrigal.tasks.discussion.verifier.symbolic import SECONDS, Symbolic
-from madrigal.tasks.endpoint import EndpointError, TooLateError, post_json, tries
+from madrigal.tasks.endpoint import EndpointError, GivenUpError, RetryError, TooLateError, post_json, retried
 from madrigal.types import ConfigError, EngineError, RewardError
 
 LARGEST = 1 << 20  # bytes of a reply
@@ -111,10 +111,6 @@ def _end(process: subprocess.Popen[str]) -> None:
     process.stdout.close()
 
 
-class _RetryError(Exception):
-    """A failure that may pass: no answer, a busy server, half an answer."""
-
-
 @dataclass(frozen=True, slots=True)
 class HttpVerifier:
     """Asks a running server, one connection per request, without proxies or redirects.
@@ -136,16 +132,12 @@ class HttpVerifier:
             RewardError: if the server cannot be reached in time, refuses, or answers anything but one list of scores.
         """
         body = {"question": question.text, "answers": list(answers), "choices": list(question.choices)}
-        reason, failed = "", 0
-        for failed in tries(self.seconds, self.pause):
-            try:
-                scores = Scores(self._scores(body))
-            except _RetryError as error:
-                reason = str(error)
-                continue
-            scores.failed_tries = failed
-            return scores
-        raise RewardError(f"verifier at {self.url}: {reason} ({failed + 1} tries)")
+        try:
+            scores, failed = retried(lambda: Scores(self._scores(body)), self.seconds, self.pause)
+        except GivenUpError as error:
+            raise RewardError(f"verifier at {self.url}: {error}") from error
+        scores.failed_tries = failed
+        return scores
 
     def _scores(self, body: dict[str, Any]) -> Sequence[Any]:
         host, port = check_url(self.url)
@@ -155,23 +147,23 @@ class HttpVerifier:
                 f"http://{place}:{port}/predict", body, seconds=self.seconds, largest=LARGEST, proxies=False
             )
         except TooLateError as error:
-            raise _RetryError(f"{error}; raise task.verifier.seconds, or look at the server") from error
+            raise RetryError(f"{error}; raise task.verifier.seconds, or look at the server") from error
         except EndpointError as error:
-            raise _RetryError(
+            raise RetryError(
                 f"could not be asked ({error}); is it running? start one with: madrigal verifier serve"
             ) from error
         match status, _json(text):
             case HTTPStatus.OK, {"scores": list(scores)}:
                 return scores
             case HTTPStatus.OK, _:
-                raise _RetryError(f"expected {{'scores': [...]}}, got {text[:80]!r}")
+                raise RetryError(f"expected {{'scores': [...]}}, got {text[:80]!r}")
             case _, {"error": str(reason)}:
                 message = f"refused with status {status}: {reason}"
             case _:
                 message = f"refused with status {status}: no reason given"
         # A busy or broken server may recover, a request that it refuses stays wrong.
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
-            raise _RetryError(message)
+            raise RetryError(message)
         raise RewardError(f"verifier at {self.url}: {message}")
 
 
