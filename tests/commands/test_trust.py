@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,13 +15,16 @@ from madrigal.config import to_json
 from madrigal.evaluation.evaluate import Evaluation
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own
+from madrigal.recipes.trust import risks, with_trust_flag
 from madrigal.settings import EngineConfig
-from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import Coding, ExpertConfig
 from madrigal.tasks.discussion.debate import Debate
 from madrigal.tasks.discussion.verifier.config import VerifierConfig
+from madrigal.tasks.editing.task import Edit
+from madrigal.tasks.office.task import Office
 from madrigal.tasks.own import CustomTask
-from madrigal.tasks.trust import risks, with_trust_flag
+from madrigal.tasks.project.task import Project
+from madrigal.tasks.tools.config import ToolsConfig
 from madrigal.types import ConfigError
 
 TASK = """
@@ -151,7 +155,8 @@ def test_a_file_alone_sends_nothing_anywhere(capsys: pytest.CaptureFixture[str])
     }.items():
         assert cli.run(arguments.split()) == 2
         assert f"asks to {wish}" in capsys.readouterr().err, arguments
-    assert with_trust_flag("again", coding.task, ("wandb",)) == "again --trust"
+    assert with_trust_flag("again", tracked) == "again --trust"
+    assert with_trust_flag("again", tracked, "play") == "again", "only training tracks"
 
 
 @pytest.mark.parametrize(
@@ -183,7 +188,7 @@ def test_a_file_sends_nothing_to_a_server_in_silence(
         assert cli.run(["train", f"{tmp_path}/served.json"]) == 2
         said = capsys.readouterr().err
         assert "asks to send prompts, weights and the key in AWS_SECRET to http://10.0.0.1:1" in said
-        assert with_trust_flag("again", run.task, servers=team.servers) == "again --trust"
+        assert with_trust_flag("again", replace(run, team=team), "play") == "again --trust"
     monkeypatch.setattr("madrigal.training.checks.open_checked_task", lambda run: nullcontext())
     assert cli.run(["train", f"{tmp_path}/served.json", "--team.policy.engine.url", "http://10.0.0.1:1"]) == 0
     assert cli.run(["train", "tldr", "--engine", "server", "--team.policy.engine.url", "http://127.0.0.1:1"]) == 0
@@ -191,7 +196,27 @@ def test_a_file_sends_nothing_to_a_server_in_silence(
     assert "engine.url: expected the address of a server" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("task", [recipe("tldr").task, recipe("gsm8k").task, recipe("coding").task])
-def test_tasks_of_the_library_need_no_trust(task: TaskConfig) -> None:
-    assert risks(task) == "" and with_trust_flag("madrigal evaluate x", task) == "madrigal evaluate x"
-    assert with_trust_flag("madrigal evaluate x", CustomTask("a.py:b")) == "madrigal evaluate x --trust"
+@pytest.mark.parametrize("name", ["tldr", "gsm8k", "coding", "ledger"])
+def test_tasks_of_the_library_need_no_trust(name: str) -> None:
+    run = recipe(name)
+    assert risks(run) == "" and with_trust_flag("madrigal evaluate x", run) == "madrigal evaluate x"
+    own = replace(run, task=CustomTask("a.py:b"))
+    assert with_trust_flag("madrigal evaluate x", own) == "madrigal evaluate x --trust"
+
+
+@pytest.mark.parametrize("make", [Coding, Edit, Office, Project])
+def test_a_task_without_its_sandbox_needs_trust(make: Any) -> None:
+    run = replace(recipe("tldr"), task=make(unconfined=True))
+    assert "switch off the sandbox" in risks(run, "ask") and not risks(replace(run, task=make()))
+
+
+@pytest.mark.parametrize(
+    ("tools", "wish", "typed"),
+    [
+        (ToolsConfig(path="shop.py:tools"), "import and run the code of shop.py:tools", "--tools.path"),
+        (ToolsConfig(mcp=("python a.py", "b")), "run python a.py and b", "--tools.mcp"),
+    ],
+)
+def test_tools_of_others_need_trust_even_to_be_asked(tools: ToolsConfig, wish: str, typed: str) -> None:
+    run = replace(recipe("tldr"), tools=tools)
+    assert risks(run, "ask") == wish and risks(run, typed={typed}) == ""

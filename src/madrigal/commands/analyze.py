@@ -29,12 +29,12 @@ from madrigal.evaluation.games import Match, match
 from madrigal.evaluation.metrics import credit_shares
 from madrigal.evaluation.statistics import Interval
 from madrigal.evaluation.teamwork import CHANGES, Drop, Teamwork, analyze_team
+from madrigal.recipes.trust import check_trust
 from madrigal.rollouts.play import Generate, Judge
 from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.task import Task, rewards_of, scripted_in
 from madrigal.runs.read import Record, is_number, read_run
 from madrigal.tasks.games.kuhn import Kuhn
-from madrigal.tasks.trust import check_trust
 from madrigal.types import AgentId, ConfigError, Example
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def _read(places: Sequence[Path], *, trust: bool) -> dict[Path, Experiment]:
             raise ConfigError(f"analyze: expected a run folder, got the file {place}")
         run = runs[place] = read_experiment(place)
         if not trust:
-            check_trust(run.task, place, servers=run.team.servers, outside=run.team.outside)
+            check_trust(run, place, "play")
         first = runs[places[0]]
         if differing := difference(first, replace(first, task=run.task, topology=run.topology)):
             raise ConfigError(

@@ -26,13 +26,13 @@ from madrigal.evaluation.ablations import by_agent
 from madrigal.recipes import RECIPES
 from madrigal.recipes.own_file import with_topology
 from madrigal.recipes.start import base_experiment
+from madrigal.recipes.trust import check_trust
 from madrigal.rollouts.play import EpisodeRun, Generate, Judge, drive, judge_in_turn, play
 from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.task import Task, scripted_in
 from madrigal.rollouts.topology import TOPOLOGIES, Topology
 from madrigal.runs.plain import plain
 from madrigal.tasks.splits import Validated, with_validation
-from madrigal.tasks.trust import check_trust
 from madrigal.types import (
     AgentId,
     ConfigError,
@@ -122,7 +122,7 @@ def _experiment(options: argparse.Namespace, settings: list[str]) -> Experiment:
         run = with_settings(start, settings, f"madrigal play {name}", own_flags(_parser()))
     if not options.trust and name not in RECIPES and (Path(name).exists() or ":" not in name):
         typed = {word.partition("=")[0].replace("_", "-") for word in settings}
-        check_trust(run.task, name, typed=typed, outside=run.team.outside)
+        check_trust(run, name, "ask", typed)
     if _saved_team(options, run):
         from madrigal.training.teams import check_saved
 

@@ -17,6 +17,7 @@ from madrigal.config import FREE, Experiment, read_experiment
 from madrigal.recipes import RECIPES
 from madrigal.recipes.own_file import with_topology
 from madrigal.recipes.start import base_experiment, require_trust, run_name
+from madrigal.recipes.trust import with_trust_flag
 from madrigal.report.progress import Progress, before_after, pick_transcripts, show_transcript
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import TOPOLOGIES
@@ -25,7 +26,6 @@ from madrigal.runs.log import RunLog, read_lines
 from madrigal.runs.plain import plain_text
 from madrigal.runs.signals import exit_code
 from madrigal.runs.trackers import check_trackers
-from madrigal.tasks.trust import with_trust_flag
 from madrigal.types import ConfigError, unknown
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _train(task: Task[Any], run: Experiment, place: Held, *, quiet: bool = False
     if signum:
         joined = f" --cluster {run.cluster.address}" if run.cluster.address else ""
         given = f"madrigal train {folder} --resume{joined}"
-        again = with_trust_flag(given, run.task, run.records.trackers, run.team.servers, run.team.outside)
+        again = with_trust_flag(given, run)
         console.print(plain_text(console, f"Stopped and saved. Go on with: {again}", lines=False), soft_wrap=True)
         return exit_code(signum)
     show_run(console, run, folder, quiet=quiet)
@@ -158,20 +158,14 @@ def show_run(console: Console, run: Experiment, folder: Path, *, quiet: bool = F
 
 def _files(run: Experiment, folder: Path) -> list[tuple[str, str]]:
     """What lies in a run folder, and what can be done with it."""
-    again = with_trust_flag(
-        f"madrigal train {folder}/experiment.json",
-        run.task,
-        run.records.trackers,
-        run.team.servers,
-        run.team.outside,
-    )
+    again = with_trust_flag(f"madrigal train {folder}/experiment.json", run)
     named = {
         "experiment.json": f"every setting; run it again: {again}",
         "warm.jsonl": "what the warm start learned from, and its cross entropy",
         "steps.jsonl": "one line per training step",
         "episodes.jsonl": "transcripts with reward and advantage per turn",
         "evaluation.json": "held-out results; repeat them: "
-        + with_trust_flag(f"madrigal evaluate {folder}", run.task, (), run.team.servers, run.team.outside),
+        + with_trust_flag(f"madrigal evaluate {folder}", run, "play"),
         "validation.json": "results on the validation split, by which the team was chosen",
         "team": "each agent, loadable with AutoModelForCausalLM.from_pretrained",
         "team-last": "the same with the weights after the last step",

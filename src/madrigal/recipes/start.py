@@ -13,9 +13,9 @@ from madrigal.policies.outside import scripted
 from madrigal.recipes import RECIPES, recipe
 from madrigal.recipes.embedded import own
 from madrigal.recipes.own_file import own_experiment, with_dotted
+from madrigal.recipes.trust import TRUST, check_trust
 from madrigal.runs.variants import flat
 from madrigal.tasks.own import CustomTask
-from madrigal.tasks.trust import TRUST, check_trust
 from madrigal.types import ConfigError
 
 
@@ -71,7 +71,7 @@ def require_trust(run: Experiment, name: str, settings: Collection[str], where: 
     if str(where) != name or name not in RECIPES:
         if any(flag.endswith(".engine.url") for flag in typed):
             typed.add("--team.policy.engine.url")
-        check_trust(run.task, where, run.records.trackers, typed, run.team.servers, run.team.outside)
+        check_trust(run, where, "train", typed)
         if run.cluster.address not in ("", "local") and "--cluster.address" not in typed:
             raise ConfigError(
                 f"{where} asks to send data, weights and code to the cluster at {run.cluster.address}; name it with "

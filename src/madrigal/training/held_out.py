@@ -10,13 +10,13 @@ from typing import Any, Protocol
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.evaluate import EvalSetup, Evaluation, evaluate, percent_of_best
 from madrigal.policies.team import Team
+from madrigal.recipes.trust import check_trust
 from madrigal.rollouts.bill import billed
 from madrigal.rollouts.play import Generate, Judge
 from madrigal.rollouts.rewards import Fluency, rewarded
 from madrigal.rollouts.task import Task
 from madrigal.runs.provenance import read_about
 from madrigal.runs.records import Record, transcript
-from madrigal.tasks.trust import check_trust
 from madrigal.training.checks import check_engines_of, check_prompts, open_checked_task
 from madrigal.training.fingerprints import differences, fingerprints
 from madrigal.training.teams import (
@@ -128,7 +128,7 @@ def evaluate_run(
     """
     run = read_experiment(folder)
     if not trust:
-        check_trust(run.task, folder, servers=run.team.servers, outside=run.team.outside)
+        check_trust(run, folder, "play")
     if step is None:
         check_saved(folder, run)
     use_threads(run.threads)

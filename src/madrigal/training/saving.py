@@ -19,13 +19,13 @@ from madrigal.evaluation.early import EarlyAlarms
 from madrigal.learning.learners import Learners
 from madrigal.learning.partners import POOL, Partners
 from madrigal.policies.team import Team
+from madrigal.recipes.trust import check_trust
 from madrigal.rollouts.task import Task
 from madrigal.runs.checkpoint import check_finite, checkpoints, load_checkpoint, save_checkpoint
 from madrigal.runs.files import remedy, remove_folder, write_whole
 from madrigal.runs.folders import EXPERIMENT, Held
 from madrigal.runs.log import STEPS, RunLog, read_steps
 from madrigal.runs.provenance import read_about, session, write_about
-from madrigal.tasks.trust import check_trust
 from madrigal.training.best import Best, best_of_state
 from madrigal.training.checks import open_checked_task, validates
 from madrigal.training.fingerprints import fingerprints
@@ -331,7 +331,7 @@ def export(folder: Path, step: int | None = None, output: Path | None = None, *,
     """
     run = read_experiment(folder)
     if not trust:
-        check_trust(run.task, folder, outside=run.team.outside)
+        check_trust(run, folder, "ask")
     steps = [number for number, _ in checkpoints(folder / "checkpoints")]
     wanted = steps[-1] if step is None and steps else step
     own = folder / "team"

@@ -25,13 +25,13 @@ from madrigal.policies.machine import free_memory, held_memory
 from madrigal.policies.outside import OutsidePolicy, load_outside
 from madrigal.policies.sizes import model_size, size_of
 from madrigal.policies.team import Seat, Team, folder_of
+from madrigal.recipes.trust import with_trust_flag
 from madrigal.rollouts.play import Generate, Judge, judge_in_threads
 from madrigal.rollouts.rewards import Fluency
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Task
 from madrigal.runs.checkpoint import checkpoints, load_checkpoint, newest_checkpoint
 from madrigal.settings import BASE, Lora, PolicyConfig, RemoteConfig, TeamConfig
-from madrigal.tasks.trust import with_trust_flag
 from madrigal.training.memory import GB, PROCESS, itemsize_of, sampling_tokens, target_of
 from madrigal.types import AgentId, ConfigError, EngineError, MadrigalError
 
@@ -250,9 +250,7 @@ def check_saved(folder: Path, run: Experiment, otherwise: str = "") -> None:
         ConfigError: saying how to finish it.
     """
     if run.trains and not (folder / "team").is_dir():
-        again = with_trust_flag(
-            f"madrigal train {folder} --resume", run.task, run.records.trackers, run.team.servers, run.team.outside
-        )
+        again = with_trust_flag(f"madrigal train {folder} --resume", run)
         if newest_checkpoint(folder / "checkpoints"):
             otherwise = f", or make one of the newest checkpoint: madrigal export {folder}{otherwise}"
         raise ConfigError(f"run {folder}: there is no saved team yet; finish it with: {again}{otherwise}")

@@ -13,6 +13,7 @@ from typing import Any
 from madrigal.config import Experiment, read_experiment
 from madrigal.policies.quiet import quiet_libraries
 from madrigal.policies.team import Team
+from madrigal.recipes.trust import check_trust
 from madrigal.rollouts.play import EpisodeRun, StepRequest, drive, judge_in_turn, play
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Task
@@ -26,7 +27,6 @@ from madrigal.tasks.discussion.debate import Debate, DebateTask
 from madrigal.tasks.own import guarded
 from madrigal.tasks.reworded import in_words
 from madrigal.tasks.tools.config import with_tools
-from madrigal.tasks.trust import check_trust
 from madrigal.training.checks import open_checked_task
 from madrigal.training.teams import check_saved, sampling_budget, team_of_run, use_threads
 from madrigal.types import AgentId, ConfigError, Episode, Example, Point, Step, Turn
@@ -158,7 +158,7 @@ def load_team(
     if device:
         settings = replace(settings, team=replace(settings.team, device=device))
     if not trust and task is None:
-        check_trust(settings.task, folder, outside=settings.team.outside)
+        check_trust(settings, folder, "ask")
     if step is None:
         check_saved(folder, settings)
     quiet_libraries()

@@ -21,7 +21,6 @@ from madrigal.tasks.editing.faults import FAULTS, PAIRS, _needs_both, examples
 from madrigal.tasks.editing.task import EDITOR, HELPER, MAIN, Edit, Editing, EditTask
 from madrigal.tasks.embedded.grammar import held_out
 from madrigal.tasks.splits import with_validation
-from madrigal.tasks.trust import risks
 from madrigal.types import Completion, ConfigError, Example, Step, Turn
 
 
@@ -256,7 +255,6 @@ def test_the_contract_in_the_sandbox() -> None:
         endless = {HELPER: "", MAIN: f"replace {list(example.data['asked'])[1].split('(')[0]}.return\nwhile True: pass"}
         found = task.step(task.reset(example), endless)
         assert not found.metrics["full_test_pass"] and "timeout" in {v["outcome"] for v in found.details["verdicts"]}
-    assert "switch off the sandbox" in risks(Edit(unconfined=True)) and not risks(Edit())
 
 
 def test_one_agent_alone_and_one_turn() -> None:

@@ -35,7 +35,6 @@ from madrigal.tasks.office.board import (
 )
 from madrigal.tasks.office.task import Office, OfficeTask
 from madrigal.tasks.office.work import Code, Prose
-from madrigal.tasks.trust import risks
 from madrigal.types import Completion, ConfigError, Point, Step, TaskError
 
 
@@ -363,10 +362,6 @@ def test_the_office_of_the_catalog_plays_posts_and_programs_in_turn() -> None:
 def test_settings_that_cannot_work_are_refused(wrong: Mapping[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"task.{next(iter(wrong))}"):
         Office(**wrong)
-
-
-def test_an_office_without_its_sandbox_needs_trust() -> None:
-    assert "switch off the sandbox" in risks(Office(unconfined=True)) and not risks(Office())
 
 
 def test_what_an_office_is_compared_with() -> None:

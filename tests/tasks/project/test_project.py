@@ -33,7 +33,6 @@ from madrigal.tasks.project.corpus import PROGRAMS, SITES, examples
 from madrigal.tasks.project.task import BUILDERS, CLIP, MAKER, PLANNER, REVIEWER, TEAM, Making, Project, ProjectTask
 from madrigal.tasks.project.tree import Change, read, written
 from madrigal.tasks.splits import with_validation
-from madrigal.tasks.trust import risks
 from madrigal.types import Completion, ConfigError, Example, Point, Split, Step, Turn
 
 
@@ -339,7 +338,6 @@ def test_the_contract_and_one_example_of_each_sort_in_the_sandbox() -> None:
             assert task.step(task.reset(example), said).rewards[PLANNER] == pytest.approx(1), example
     with open_task(Project(unconfined=True)) as task:
         check_task(task)
-    assert "switch off the sandbox" in risks(Project(unconfined=True)) and not risks(Project())
 
 
 def test_a_brief_of_ones_own_may_be_asked_about() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from madrigal.settings import EngineConfig, PolicyConfig
+from madrigal.config import Experiment
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.discussion.debate import Debate
@@ -18,6 +19,8 @@ from madrigal.types import ConfigError
 
 TRUST = "--trust"
 SENDING = ("wandb", "trackio")  # trackers that may send what they are given to a server
+# What is done with an experiment: training tracks it, and its engines play; who is asked speaks in this process.
+Use = Literal["train", "play", "ask"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +36,28 @@ class Permission:
     flag: str
 
 
-def permissions(
-    config: TaskConfig,
-    trackers: Sequence[str] = (),
-    servers: Sequence[EngineConfig] = (),
-    outside: Mapping[str, PolicyConfig] = {},
-) -> Iterator[Permission]:
-    """Everything that a task of these settings, trackers, engines and seats do to the machine besides training."""
+def permissions(run: Experiment, use: Use = "train") -> Iterator[Permission]:
+    """Everything that an experiment does to the machine besides training."""
+    yield from _of_task(run.task)
+    if run.tools.path:
+        yield Permission(f"import and run the code of {run.tools.path}", "--tools.path")
+    if run.tools.mcp:
+        yield Permission(f"run {' and '.join(run.tools.mcp)}", "--tools.mcp")
+    if use == "train" and (sending := [name for name in run.records.trackers if name in SENDING]):
+        yield Permission(f"send settings, numbers and transcripts to {' and '.join(sending)}", "--records.trackers")
+    for server in run.team.servers if use != "ask" else ():
+        wish = f"send prompts, weights and the key in {server.key_variable} to {server.url}"
+        yield Permission(wish, "--team.policy.engine.url")
+    for setting, policy in run.team.outside.items():
+        flag, remote = f"--{setting.replace('_', '-')}", policy.remote
+        if remote.url:
+            wish = f"send prompts and the key in {remote.key_variable} to {remote.url}"
+            yield Permission(wish, f"{flag}.remote.url")
+        elif not policy.script.startswith(f"{IN_MEMORY}:"):
+            yield Permission(f"import and run the code of {policy.script}", f"{flag}.script")
+
+
+def _of_task(config: TaskConfig) -> Iterator[Permission]:
     if isinstance(config, CustomTask) and not config.path.startswith(f"{IN_MEMORY}:"):
         yield Permission(f"import and run the code of {config.path}", "--task.path")
     if isinstance(config, Coding | Office | Edit | Project) and config.unconfined:
@@ -50,65 +68,30 @@ def permissions(
         yield Permission(f"send the key in {key} and what the team writes to {place}", "--task.expert.base-url")
     if isinstance(config, Debate) and config.verifier.kind == "http":
         yield Permission(f"send questions and answers to {config.verifier.url}", "--task.verifier.url")
-    if sending := [name for name in trackers if name in SENDING]:
-        yield Permission(f"send settings, numbers and transcripts to {' and '.join(sending)}", "--records.trackers")
-    for server in servers:
-        wish = f"send prompts, weights and the key in {server.key_variable} to {server.url}"
-        yield Permission(wish, "--team.policy.engine.url")
-    for setting, policy in outside.items():
-        flag, remote = f"--{setting.replace('_', '-')}", policy.remote
-        if remote.url:
-            wish = f"send prompts and the key in {remote.key_variable} to {remote.url}"
-            yield Permission(wish, f"{flag}.remote.url")
-        elif not policy.script.startswith(f"{IN_MEMORY}:"):
-            yield Permission(f"import and run the code of {policy.script}", f"{flag}.script")
 
 
-def risks(
-    config: TaskConfig,
-    trackers: Sequence[str] = (),
-    typed: Collection[str] = (),
-    servers: Sequence[EngineConfig] = (),
-    outside: Mapping[str, PolicyConfig] = {},
-) -> str:
+def risks(run: Experiment, use: Use = "train", typed: Collection[str] = ()) -> str:
     """All permissions that are asked for, in one phrase, those left out whose flag was typed; "" where there is none.
 
-    >>> risks(CustomTask("divide.py:task"))
+    >>> risks(Experiment("divide", CustomTask("divide.py:task")))
     'import and run the code of divide.py:task'
     """
-    asked = permissions(config, trackers, servers, outside)
-    return " and to ".join(one.text for one in asked if one.flag not in typed)
+    return " and to ".join(one.text for one in permissions(run, use) if one.flag not in typed)
 
 
-def check_trust(
-    config: TaskConfig,
-    where: str | Path,
-    trackers: Sequence[str] = (),
-    typed: Collection[str] = (),
-    servers: Sequence[EngineConfig] = (),
-    outside: Mapping[str, PolicyConfig] = {},
-) -> None:
+def check_trust(run: Experiment, where: str | Path, use: Use = "train", typed: Collection[str] = ()) -> None:
     """Refuses settings read from `where` that reach beyond training.
 
     Args:
-        trackers: of the experiment, where its numbers will be tracked.
-        servers: of the experiment, where its policies will speak by them.
-        outside: policies of its team that are no models of this process, by their settings.
         typed: flags on the command line: what they set was not asked for by the file alone.
 
     Raises:
         ConfigError: saying what would be done, and how to allow it.
     """
-    if risk := risks(config, trackers, typed, servers, outside):
+    if risk := risks(run, use, typed):
         raise ConfigError(f"{where} asks to {risk}; look at it first, and allow it with {TRUST}")
 
 
-def with_trust_flag(
-    command: str,
-    config: TaskConfig,
-    trackers: Sequence[str] = (),
-    servers: Sequence[EngineConfig] = (),
-    outside: Mapping[str, PolicyConfig] = {},
-) -> str:
+def with_trust_flag(command: str, run: Experiment, use: Use = "train") -> str:
     """A command to show a user, with the flag that settings like these will need when they come from a file."""
-    return f"{command} {TRUST}" if risks(config, trackers, (), servers, outside) else command
+    return f"{command} {TRUST}" if risks(run, use) else command
