@@ -212,7 +212,7 @@ class Lockstep:
         if actions:
             for (n, _), step in zip(actions, self.judge([request for _, request in actions]), strict=True):
                 self._send(n, step)
-        prompts = [(n, request) for n in here if isinstance(request := self._pending.get(n), SpeakRequest)]
+        prompts = [(n, asked) for n in here if isinstance(asked := self._pending.get(n), SpeakRequest)]
         wanted = [
             each
             for run, request in ((self._runs[n], request) for n, request in prompts)
