@@ -101,7 +101,7 @@ class Worker:
         with self._changed:
             if self._closing:
                 raise ClosedError
-            if len(self._waiting) + len(jobs) > self.room:
+            if len(self._playing) + len(self._waiting) + len(jobs) > self.places + self.room:
                 rounds = math.ceil((len(self._waiting) + 1) / self.places)
                 raise FullError(len(self._waiting), max(1, math.ceil(rounds * self._tick_seconds)))
             self._waiting += jobs
