@@ -3,8 +3,8 @@
     python benchmarks/serve.py RUN --clients 64 --questions 256
 
 Asks the questions in this process (`TrainedTeam.answer_many`), then serves the same team on loopback and has as many
-clients as named ask the same questions, each its next one when its last was answered. Answers must be the same
-to the letter. Both sides are measured once more in reverse order, since the machine may be busy; rates are of
+clients as named ask the same questions, each its next one when its last was answered. Answers are compared,
+letter by letter. Both sides are measured once more in reverse order, since the machine may be busy; rates are of
 both. Prints one JSON row.
 """
 
@@ -17,6 +17,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,8 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=256)
     options = parser.parse_args()
     team = load_team(options.run)
-    texts = [
-        f"My {TOPICS[n % len(TOPICS)]} and I have {n} problems, and none is solved." for n in range(options.questions)
-    ]
+    topics = islice(cycle(TOPICS), options.questions)
+    texts = [f"My {topic} and I have {n} problems, and none is solved." for n, topic in enumerate(topics)]
     team.answer_many(texts[:8])
     service = TeamService(team, "load")
     with serving(team_app(service)) as url:

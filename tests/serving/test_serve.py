@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from http.client import HTTPMessage
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from fakes.chromium import Page
 from fakes.command_line import refused
 from fakes.serving import Gate, GatedTeam
 from madrigal import cli, load_team, train
+from madrigal.rollouts.topology import Sequential
 from madrigal.runs.signals import ending_cleanly
 from madrigal.serving import web
 from madrigal.serving.pages import team_app
@@ -189,6 +191,15 @@ def test_langchain_chats(url: str, team: TrainedTeam) -> None:
     told = model.invoke(POST)
     assert told.content == greedy and told.usage_metadata["output_tokens"] > 0
     assert "".join(part.content for part in model.stream(POST)) == greedy
+
+
+def test_turns_come_before_the_next_is_spoken(team: TrainedTeam, gate: Gate) -> None:
+    sequential = replace(team.run, topology=Sequential())
+    turns = GatedTeam(sequential, team.task, team.team, voice=gate).iter_turns(POST)
+    gate.open.release()
+    assert next(turns)["agent"] == "concise" and len(gate.calls) == 1
+    gate.open.release()
+    assert [turn["text"] for turn in turns] == ["At length."] and len(gate.calls) == 2
 
 
 # Requests that are refused
