@@ -371,6 +371,37 @@ def test_a_client_that_leaves_takes_its_play_with_it(gated: TeamService, gate: G
         wait_for(lambda: gated.worker.load == (0, 0))
 
 
+@pytest.fixture
+def in_turn(team: TrainedTeam, gate: Gate) -> Iterator[TeamService]:
+    """A gated team whose agents speak one by one."""
+    run = replace(team.run, topology=Sequential())
+    service = TeamService(GatedTeam(run, team.task, team.team, voice=gate), "tldr")
+    yield service
+    gate.open.release(100)
+    assert service.worker.close(10)
+
+
+def test_a_client_that_leaves_a_stream_hears_no_more(in_turn: TeamService, gate: Gate) -> None:
+    gate.open.release(1)
+    with serving(team_app(in_turn)) as url:
+        with raw(url) as line:
+            line.sendall(request(json.dumps({**ASKED, "stream": True}).encode()))
+            read_until(line, b"Brief.", inside=True)
+        wait_for(lambda: 'outcome="left"} 1.0' in in_turn.metrics.text().decode())
+        gate.open.release(1)
+        wait_for(lambda: in_turn.worker.load == (0, 0))
+
+
+def test_a_stream_that_takes_too_long_ends_with_an_error(in_turn: TeamService, gate: Gate) -> None:
+    gate.open.release(1)
+    with serving(team_app(in_turn, timeout=1.0)) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="none") as client:
+        parts: list[Any] = []
+        with pytest.raises(openai.APIError, match="no answer within 1 s"):
+            for part in chat(client, stream=True):
+                parts.append(part)
+        assert [part.madrigal["turn"]["agent"] for part in parts if hasattr(part, "madrigal")] == ["concise"]
+
+
 def test_a_huge_body_is_refused_before_it_is_read(url: str) -> None:
     with raw(url) as line:
         line.sendall(request(b"", length=100_000_000))
@@ -547,9 +578,9 @@ def answers(port: int) -> bool:
     return False
 
 
-def read_until(line: socket.socket, end: bytes) -> bytes:
+def read_until(line: socket.socket, end: bytes, *, inside: bool = False) -> bytes:
     read = b""
-    while not read.endswith(end):
+    while not (end in read if inside else read.endswith(end)):
         read += line.recv(4096)
     return read
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from madrigal.commands.arguments import add_trust, parse
+from madrigal.runs.plain import plain
 from madrigal.types import ConfigError
 
 KEY = "MADRIGAL_SERVE_KEY"
@@ -37,7 +38,7 @@ def serve_command(arguments: list[str]) -> int:
         service = TeamService(team, name, Limits(options.playing, options.waiting, options.ignore_history))
         key = os.environ.get(KEY, "").strip()
         lock = f"with the key of {KEY}" if key else f"without a key (set {KEY} to ask for one)"
-        shown = f"{service.name} answers at {url_of(listening)}/v1, {lock}; Ctrl-C ends it"
+        shown = f"{plain(service.name, lines=False)} answers at {url_of(listening)}/v1, {lock}; Ctrl-C ends it"
         Console().print(shown, soft_wrap=True, markup=False, highlight=False)
         serve(team_app(service, key, options.timeout), listening)
         service.worker.close(seconds=10)
