@@ -22,6 +22,8 @@ USAGE = """usage: madrigal <command> ...
   evaluate RECIPE [--json] [--any.setting value]   evaluate the models that a recipe starts from
   ask RUN "TEXT" | --input FILE | - [--json] [--seed N] [--greedy] [--trust]
                        a trained team answers something new; no reference is needed
+  serve RUN [--port N] [--name NAME] [--step N] [--ignore-history] [--trust]
+                       a trained team behind OpenAI's interface, on this machine
   export RUN [--step N] [--output DIR] [--trust]   make a team of a checkpoint
   compare RECIPE [--seeds N ...] [--samples N] [--only NAME ...] [--json] [--any.setting value]
                        train and play the team and its baselines on equal budget; or compare RUN RUN... as they are
@@ -47,6 +49,7 @@ COMMANDS = (
     "plan",
     "evaluate",
     "ask",
+    "serve",
     "export",
     "compare",
     "play",

@@ -66,6 +66,7 @@ def test_equal_seeds_give_equal_answers(run: Path) -> None:
     team = load_team(run)
     first, again, other = (team.answer(POST, seed=seed) for seed in (1, 1, 2))
     assert first == again != other
+    assert tuple(team.iter_turns(POST, seed=1)) == first.turns
     assert first.text == "\n\n".join(turn["text"] for turn in first.turns)
     alone, *_ = team.answer_many([{"post": "Another."}], seed=1)
     *_, among = team.answer_many([POST, Example("x", {"prompt": POST}), {"post": "Another."}], seed=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,14 @@ def ask_command(arguments: list[str]) -> int:
     from madrigal.training.trained_team import load_team  # it loads models
 
     team = load_team(options.run, step=options.step, trust=options.trust)
+    if not (options.json or options.input):
+        for turn in team.iter_turns(rows[0], seed=options.seed, greedy=options.greedy):
+            _show(turn)
+        return 0
     answers = team.iter_answers(rows, seed=options.seed, greedy=options.greedy)
     for name, answer in zip(names, answers, strict=True):
-        if options.json or options.input:
-            record = {"id": name, "answers": dict(answer.answers), "turns": answer.turns}
-            print(json.dumps(record), flush=True)
-        else:
-            _show(answer.turns)
+        record = {"id": name, "answers": dict(answer.answers), "turns": answer.turns}
+        print(json.dumps(record), flush=True)
     return 0
 
 
@@ -84,9 +85,7 @@ def _lines(content: bytes, where: str) -> Iterator[str | dict[str, Any]]:
         yield row
 
 
-def _show(turns: Any) -> None:
-    rounds = {turn["round"] for turn in turns}
-    for turn in turns:
-        where = f", round {turn['round'] + 1}" if len(rounds) > 1 else ""
-        cut = " [cut off at the limit]" if turn["finish"] == "length" else ""
-        print(f"{plain(turn['agent'])}{where}:\n{plain(turn['text'])}{cut}\n")
+def _show(turn: Mapping[str, Any]) -> None:
+    where = f", round {turn['round'] + 1}" if turn["round"] else ""
+    cut = " [cut off at the limit]" if turn["finish"] == "length" else ""
+    print(f"{plain(turn['agent'])}{where}:\n{plain(turn['text'])}{cut}\n", flush=True)

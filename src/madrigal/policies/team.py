@@ -109,7 +109,8 @@ class Team:
                 policy = policies[self.policy_of(request.agent, request.round).name]
                 key = policy.name, request.prompt
                 encoded[key] = encoded[key] if key in encoded else policy.encode(request.prompt)
-                drawn = replace(sampling, greedy=sampling.greedy or request.greedy)
+                drawn = request.sampling or sampling
+                drawn = replace(drawn, greedy=drawn.greedy or request.greedy)
                 wanted.append(Request(policy.name, encoded[key], request.seed, drawn))
             answers = ask(wanted, policies, engine_of)
             return [completion_of(policies[one.policy], one, each) for one, each in zip(wanted, answers, strict=True)]

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any, Generic, TypeVar
 
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Task, check_step
 from madrigal.rollouts.task.contract import outlived
 from madrigal.rollouts.topology import Topology
+from madrigal.settings import Sampling
 from madrigal.types import AgentId, Completion, Episode, Messages, Point, Step, TaskError, Turn
 
 R = TypeVar("R")
@@ -46,13 +48,18 @@ class StepRequest(Generic[S]):
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One answer wanted from one agent, with the seed that its sampling starts from, or its most likely words."""
+    """One answer wanted from one agent, with the seed that its sampling starts from, or its most likely words.
+
+    Attributes:
+        sampling: how it is drawn, where not by the settings that all others are drawn by.
+    """
 
     agent: AgentId
     prompt: Messages
     seed: int
     greedy: bool = False
     round: int = 0
+    sampling: Sampling | None = None
 
 
 Key = tuple[object, ...]
@@ -160,6 +167,7 @@ class EpisodeRun:
         first: replies already at hand for its first request (crossed joint actions).
         greedy: everyone takes the most likely words.
         choice: which answers its first ones are, by agent (`Episode.choice`).
+        sampling: how its answers are drawn, where not as those of all others.
     """
 
     moves: Play
@@ -167,37 +175,97 @@ class EpisodeRun:
     first: Mapping[AgentId, Completion] | None = None
     greedy: bool = False
     choice: tuple[int, ...] = ()
+    sampling: Sampling | None = None
+
+
+class Lockstep:
+    """Runs under way that advance together; between two ticks others may join, and any may leave.
+
+    What a play raises ends that play alone. What `speak` or `judge` raise is raised, and leaves all where they were.
+    """
+
+    def __init__(self, speak: Generate, judge: Judge) -> None:
+        self.speak, self.judge = speak, judge
+        self._runs: dict[int, EpisodeRun] = {}
+        self._pending: dict[int, SpeakRequest | StepRequest[Any]] = {}
+        self._ended: dict[int, Episode[Any] | Exception] = {}
+        self._numbers = count()
+
+    def join(self, run: EpisodeRun) -> int:
+        """Takes up a run, and returns the number that it is known by."""
+        number = next(self._numbers)
+        self._runs[number] = run
+        self._send(number, None)
+        if run.first is not None and number in self._pending:
+            self._send(number, run.first)
+        return number
+
+    def leave(self, number: int) -> None:
+        """Drops a run that is not over."""
+        self._pending.pop(number, None)
+        self._runs.pop(number).moves.close()
+
+    def tick(self, numbers: Collection[int] | None = None) -> dict[int, Episode[Any] | Exception]:
+        """One call to `judge` and one to `speak`, for all runs or these; what has ended since the last tick."""
+        here = [n for n in self._pending if numbers is None or n in numbers]
+        actions = [(n, request) for n in here if isinstance(request := self._pending[n], StepRequest)]
+        if actions:
+            for (n, _), step in zip(actions, self.judge([request for _, request in actions]), strict=True):
+                self._send(n, step)
+        prompts = [(n, asked) for n in here if isinstance(asked := self._pending.get(n), SpeakRequest)]
+        wanted = [
+            each
+            for run, request in ((self._runs[n], request) for n, request in prompts)
+            for each in generation_requests(request, run.key, greedy=run.greedy, sampling=run.sampling)
+        ]
+        replies = iter(self.speak(wanted) if wanted else ())
+        for n, request in prompts:
+            self._send(n, {agent: next(replies) for agent in request.prompts})
+        ended, self._ended = self._ended, {}
+        return ended
+
+    def _send(self, number: int, reply: object) -> None:
+        try:
+            self._pending[number] = self._runs[number].moves.send(reply)
+        except StopIteration as stop:
+            self._end(number, stop.value)
+        except Exception as error:  # noqa: BLE001 (whoever reads what has ended raises it)
+            self._end(number, error)
+
+    def _end(self, number: int, result: Episode[Any] | Exception) -> None:
+        self._pending.pop(number, None)
+        del self._runs[number]
+        self._ended[number] = result
 
 
 def drive(runs: Sequence[EpisodeRun], speak: Generate, judge: Judge) -> list[Episode[Any]]:
     """Advances all runs in lock-step: one call to `speak` and one to `judge` per tick, for all of them together."""
+    together = Lockstep(speak, judge)
+    numbers = [together.join(run) for run in runs]
     done: dict[int, Episode[Any]] = {}
-    pending: dict[int, SpeakRequest | StepRequest[Any]] = {}
+    while len(done) < len(runs):
+        for number, result in together.tick().items():
+            if isinstance(result, Exception):
+                raise result
+            done[number] = result
+    return [done[number] for number in numbers]
 
-    def send(index: int, reply: object) -> None:
+
+def heard(moves: Play, hear: Callable[[Turn], Completion]) -> Play:
+    """The same play, of which every turn is heard as soon as it is spoken, and goes on with what `hear` makes of it."""
+    reply: Any = None
+    while True:
         try:
-            pending[index] = runs[index].moves.send(reply)
+            request = moves.send(reply)
         except StopIteration as stop:
-            pending.pop(index, None)
-            done[index] = stop.value
-
-    for index, run in enumerate(runs):
-        send(index, None)
-        if run.first is not None:
-            send(index, run.first)
-    while pending:
-        actions = [(n, request) for n, request in pending.items() if isinstance(request, StepRequest)]
-        if actions:
-            for (n, _), step in zip(actions, judge([request for _, request in actions]), strict=True):
-                send(n, step)
-        prompts = [(n, request) for n, request in pending.items() if isinstance(request, SpeakRequest)]
-        wanted = [
-            each for n, request in prompts for each in generation_requests(request, runs[n].key, greedy=runs[n].greedy)
-        ]
-        replies = iter(speak(wanted) if wanted else ())
-        for n, request in prompts:
-            send(n, {agent: next(replies) for agent in request.prompts})
-    return [done[index] for index in range(len(runs))]
+            episode: Episode[Any] = stop.value
+            return episode
+        reply = yield request
+        if isinstance(request, SpeakRequest):
+            reply = {
+                agent: hear(Turn(agent, prompt, reply[agent], request.round, after=request.num_spoken))
+                for agent, prompt in request.prompts.items()
+            }
 
 
 def in_lanes(advance: Callable[[Sequence[R]], Sequence[T]], items: Sequence[R], lanes: int = 1) -> list[T]:
@@ -218,10 +286,13 @@ def in_lanes(advance: Callable[[Sequence[R]], Sequence[T]], items: Sequence[R], 
         return [each for played in pool.map(advance, shares) for each in played]
 
 
-def generation_requests(request: SpeakRequest, key: Key, *, greedy: bool = False) -> list[GenerationRequest]:
+def generation_requests(
+    request: SpeakRequest, key: Key, *, greedy: bool = False, sampling: Sampling | None = None
+) -> list[GenerationRequest]:
     """What is wanted of each agent of a request; every seed derives from the key, the place and the agent."""
+    place = (*key, request.round, request.num_spoken)
     return [
-        GenerationRequest(agent, prompt, derive(*key, request.round, request.num_spoken, agent), greedy, request.round)
+        GenerationRequest(agent, prompt, derive(*place, agent), greedy, request.round, sampling)
         for agent, prompt in request.prompts.items()
     ]
 

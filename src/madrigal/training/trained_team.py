@@ -14,11 +14,12 @@ from madrigal.config import Experiment, read_experiment
 from madrigal.policies.quiet import quiet_libraries
 from madrigal.policies.team import Team
 from madrigal.recipes.trust import check_trust
-from madrigal.rollouts.play import EpisodeRun, StepRequest, drive, judge_in_turn, play
+from madrigal.rollouts.play import EpisodeRun, Generate, Lockstep, StepRequest, drive, heard, judge_in_turn, play
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.task.asking import ASKED, Data, ask, unjudged
 from madrigal.runs.records import transcript
+from madrigal.settings import Sampling
 from madrigal.tasks.catalog import open_task
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.coding.task import coding_to_ask
@@ -29,7 +30,7 @@ from madrigal.tasks.reworded import in_words
 from madrigal.tasks.tools.config import with_tools
 from madrigal.training.checks import open_checked_task
 from madrigal.training.teams import check_saved, sampling_budget, team_of_run, use_threads
-from madrigal.types import AgentId, ConfigError, Episode, Example, Point, Step, Turn
+from madrigal.types import AgentId, Completion, ConfigError, Episode, Example, Point, Step, Turn
 
 BATCH = 32  # questions answered together; the first answers to many come early
 
@@ -88,47 +89,84 @@ class TrainedTeam:
 
     def iter_answers(self, rows: Sequence[Data], *, seed: int = 0, greedy: bool = False) -> Iterator[Answer]:
         """`answer_many`, batch after batch; all rows are looked at before the first is answered."""
-        points = iter([self._point(row, n if len(rows) > 1 else 0) for n, row in enumerate(rows, start=1)])
-        keys = iter([(derive(seed, "asked"), _spelled(row)) for row in rows])
+        numbered = [(row, n if len(rows) > 1 else 0) for n, row in enumerate(rows, start=1)]
+        asked = iter([self.run_to_ask(row, seed=seed, greedy=greedy, number=n) for row, n in numbered])
+        speak = self.speaker()
+        while batch := list(islice(asked, BATCH)):
+            yield from map(self.answer_of, drive(batch, speak, self.unjudged))
 
-        def step_unjudged(requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
-            return [unjudged(self.task, request.state, request.actions) for request in requests]
+    def iter_turns(self, data: Data, *, seed: int = 0, greedy: bool = False) -> Iterator[Mapping[str, Any]]:
+        """`answer` as it comes: each turn, as in `Answer.turns`, when it was spoken and before the next is."""
+        spoken: list[Turn] = []
 
-        while batch := list(islice(points, BATCH)):
-            for episode in self._episodes(self.task, batch, list(islice(keys, BATCH)), step_unjudged, greedy):
-                yield self._answer(episode)
+        def hear(turn: Turn) -> Completion:
+            spoken.append(turn)
+            return turn.completion
+
+        run, together = self.run_to_ask(data, seed=seed, greedy=greedy), Lockstep(self.speaker(), self.unjudged)
+        together.join(replace(run, moves=heard(run.moves, hear)))
+        ended: Mapping[int, Episode[Any] | Exception] = {}
+        while not ended:
+            ended = together.tick()
+            yield from map(turn_record, spoken)
+            spoken.clear()
+        for result in ended.values():
+            if isinstance(result, Exception):
+                raise result
+
+    @property
+    def agents(self) -> tuple[AgentId, ...]:
+        """Who has a part in the joint answer, in its order; what a coordinator says is a call, and none."""
+        return self.task.task.agents if isinstance(self.task, Coordinating) else self.task.agents
+
+    def run_to_ask(
+        self,
+        data: Data,
+        *,
+        seed: int = 0,
+        greedy: bool = False,
+        sampling: Sampling | None = None,
+        choice: int = 0,
+        number: int = 0,
+    ) -> EpisodeRun:
+        """The play of new data, to be driven with `speaker()` and `unjudged`, alone or among others.
+
+        Args:
+            sampling: other than the team was trained with.
+            choice: which of several answers to equal data with equal seeds; the first is that of `answer`.
+            number: of the row, for errors; 0 where there is only one.
+
+        Raises:
+            ConfigError: if the task cannot be asked, or not by such data.
+        """
+        try:
+            point = Point(ASKED, ask(self.task, data))
+        except ConfigError as error:
+            raise ConfigError(f"row {number}: {error}" if number else str(error)) from error
+        key = (derive(seed, "asked"), _spelled(data), *((choice,) if choice else ()))
+        return EpisodeRun(play(self.task, self.run.topology, point), key, greedy=greedy, sampling=sampling)
+
+    def speaker(self) -> Generate:
+        """Answers the requests of all agents, in batches that fit the memory."""
+        return self.team.speaker(self.run.sampling, sampling_budget(self.run, self.team))
+
+    def unjudged(self, requests: Sequence[StepRequest[Any]]) -> list[Step[Any]]:
+        """The steps of joint actions that nobody judges."""
+        return [unjudged(self.task, request.state, request.actions) for request in requests]
+
+    def answer_of(self, episode: Episode[Any]) -> Answer:
+        """What an episode came to, as an answer."""
+        last = {turn.agent: turn.completion.text for turn in episode.turns}
+        return Answer({a: last[a] for a in self.agents if a in last}, tuple(map(turn_record, episode.turns)))
 
     def play(self, example: Example | None = None, *, seed: int = 0, greedy: bool = False) -> dict[str, Any]:
         """Plays an example of the task, the first of the test split by default; a transcript with rewards."""
         with open_checked_task(self.run, self.given) as task:
             example = example or task.examples("test")[0]
-            point, key = Point(example.id, task.reset(example)), (derive(seed, "asked"), example.id)
-            (episode,) = self._episodes(task, [point], [key], judge_in_turn(task), greedy)
+            moves = play(task, self.run.topology, Point(example.id, task.reset(example)))
+            run = EpisodeRun(moves, (derive(seed, "asked"), example.id), greedy=greedy)
+            (episode,) = drive([run], self.speaker(), judge_in_turn(task))
             return transcript(episode)
-
-    def _point(self, data: Data, number: int) -> Point[Any]:
-        try:
-            return Point(ASKED, ask(self.task, data))
-        except ConfigError as error:
-            raise ConfigError(f"row {number}: {error}" if number else str(error)) from error
-
-    def _episodes(
-        self,
-        task: Task[Any],
-        points: Sequence[Point[Any]],
-        keys: Sequence[tuple[object, ...]],
-        judge: Any,
-        greedy: bool,
-    ) -> list[Episode[Any]]:
-        moves = [play(task, self.run.topology, point) for point in points]
-        games = [EpisodeRun(each, key, greedy=greedy) for each, key in zip(moves, keys, strict=True)]
-        return drive(games, self.team.speaker(self.run.sampling, sampling_budget(self.run, self.team)), judge)
-
-    def _answer(self, episode: Episode[Any]) -> Answer:
-        last = {turn.agent: turn.completion.text for turn in episode.turns}
-        # What a coordinator says is a call, and no part of the joint answer.
-        agents = self.task.task.agents if isinstance(self.task, Coordinating) else self.task.agents
-        return Answer({agent: last[agent] for agent in agents if agent in last}, tuple(map(_shown, episode.turns)))
 
 
 def load_team(
@@ -184,7 +222,8 @@ def _spelled(data: Data) -> str:
     return json.dumps(data.data if isinstance(data, Example) else data, sort_keys=True, default=str)
 
 
-def _shown(turn: Turn) -> dict[str, Any]:
+def turn_record(turn: Turn) -> dict[str, Any]:
+    """A turn as `Answer.turns` has it."""
     return {
         "agent": turn.agent,
         "round": turn.round,

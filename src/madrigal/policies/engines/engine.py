@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from madrigal.policies.local import LocalPolicy
 
 
+class TooLongError(EngineError):
+    """A prompt that leaves no room for the longest answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One answer that is wanted of a policy.
@@ -149,13 +153,13 @@ def check_lengths(policies: Mapping[str, LocalPolicy], requests: Sequence[Reques
     """Refuses prompts that leave no room for the longest answer.
 
     Raises:
-        EngineError: naming the policy, the lengths and what to do.
+        TooLongError: naming the policy, the lengths and what to do.
     """
     for request in requests:
         longest, limit = len(request.prompt_ids), request.sampling.max_new_tokens
         context = policies[request.policy].context
         if longest + limit > context:
-            raise EngineError(
+            raise TooLongError(
                 f"policy {request.policy}: a prompt of {longest} tokens and an answer of up to {limit} do not fit the "
                 f"model's context of {context}; shorten the examples, lower sampling.max_new_tokens, or take a model "
                 "with a longer context"

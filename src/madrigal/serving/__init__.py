@@ -1,0 +1,1 @@
+"""A trained team behind an HTTP interface that clients of OpenAI's speak."""
