@@ -194,7 +194,7 @@ def test_a_team_that_looks_up_and_works_out_is_right() -> None:
     price, paid = data["price"], data["price"] * data["number"]
     episode = played(
         {
-            READER: [f"search: {data['good']}", str(price)],
+            READER: [f"search: {data['seller']} {data['good']}", str(price)],
             COUNTER: [f"calculator: {data['number']} * {price}", str(paid)],
         }
     )
@@ -202,11 +202,10 @@ def test_a_team_that_looks_up_and_works_out_is_right() -> None:
     assert [step.rewards[READER] for step in episode.steps] == [0.0, 0.0, 0.0, 1.0]
     second, last = episode.turns[1].prompt, episode.turns[3].prompt
     assert [message.role for message in second] == ["user", "assistant", "user"]
-    assert second[2].content == f"search says: A {data['good']} costs {price}.\nNo call is left: answer now."
+    note = f"{data['seller']} takes {price} for a {data['good']}."
+    assert second[2].content == f"search says: {note}\nNo call is left: answer now."
     assert f"says that one costs: {price}" in last[0].content and f"calculator says: {paid}" in last[2].content
-    assert episode.steps[0].details == {
-        "calls": {READER: {"tool": "search", "result": f"A {data['good']} costs {price}.", "failed": False}}
-    }
+    assert episode.steps[0].details == {"calls": {READER: {"tool": "search", "result": note, "failed": False}}}
     assert episode.steps[1].metrics == {"tools/calls": 1.0, "tools/failed": 0.0}
     assert episode.steps[-1].metrics["tools/calls"] == 2.0
 
@@ -243,11 +242,11 @@ def test_the_contract_holds(config: ToolsConfig) -> None:
         check_task(task, answer='<tool_call>{"name": "calculator", "arguments": {"expression": "1"}}</tool_call>')
 
 
-def test_goods_of_tests_are_in_no_question_of_training() -> None:
+def test_no_price_of_the_tests_is_asked_for_in_training() -> None:
     task = LedgerTask(Ledger())
-    goods = {split: {e.data["good"] for e in task.examples(split)} for split in ("train", "test")}  # type: ignore[arg-type]
-    assert not goods["train"] & goods["test"]
-    assert goods["train"] | goods["test"] == set(prices())
+    train, test = ({(e.data["seller"], e.data["good"]) for e in task.examples(split)} for split in ("train", "test"))  # type: ignore[arg-type]
+    assert not train & test and train | test <= set(prices())
+    assert {seller for seller, _ in test} <= {seller for seller, _ in train}
 
 
 def test_novices_play_their_demonstrations() -> None:

@@ -1,9 +1,9 @@
 """A bill that nobody can know by heart: a reader looks up a price, a counter works out what is to be paid.
 
-An example: {"good": "pear", "price": 23, "number": 7, "kind": "pear"}. The price stands in one of the notes, which only
-the tool `search` sees; goods of the tests are in no question of training, so that a price that was learned is of no
-use. The counter hears what the reader says, and has `calculator`. Both tools are settings of a run (`tools.names`):
-without them the same team plays the same task.
+An example: {"seller": "Ida", "good": "pear", "price": 24, "number": 7, "kind": "Ida|pear"}. The price stands in one of
+the notes, which only the tool `search` sees; sellers and goods of the tests are those of training, but not together, so
+that a price that was learned is of no use. The counter hears what the reader says, and has `calculator`. Both tools are
+settings of a run (`tools.names`): without them the same team plays the same task.
 """
 
 from __future__ import annotations
@@ -25,21 +25,19 @@ from madrigal.types import AgentId, Example, Message, Messages, Split, Step, Tur
 
 READER, COUNTER = "reader", "counter"
 AGENTS = (READER, COUNTER)
-GOODS = (
-    *("apple", "pear", "plum", "melon", "lemon", "fig", "nut", "bean", "leek", "onion", "carrot", "egg"),
-    *("loaf", "cake", "pie", "roll", "cup", "plate", "bowl", "pan", "knife", "fork", "spoon", "jar"),
-    *("hat", "coat", "shoe", "sock", "belt", "scarf", "shirt", "glove", "book", "pen", "map", "lamp"),
-    *("chair", "table", "rug", "clock", "drum", "flute", "kite", "ball", "rope", "nail", "brush", "key"),
-)
+SELLERS = ("Ida", "Max", "Ann", "Ben", "Eva", "Tom", "Lea", "Sam", "Mia", "Joe", "Amy", "Leo")
+GOODS = ("pear", "plum", "egg", "cake", "cup", "hat", "book", "lamp")
+PRICES = (12, 15, 18, 21, 24, 25, 32, 35, 36, 42, 45, 48)
 NUM_EXAMPLES = {"train": 240, "validation": 48, "test": 96}
 SPLIT_REWARD = 0.5  # of the price, and of the sum
+KNOWING = 0.5  # share of novices that name the seller, and the good, that they were asked for
 
 
 @cache
-def prices() -> Mapping[str, int]:
-    """The price of each good."""
+def prices() -> Mapping[tuple[str, str], int]:
+    """The price of each good of each seller."""
     rng = random.Random("ledger/prices")
-    return dict(zip(GOODS, rng.sample(range(11, 99), len(GOODS)), strict=True))
+    return {(seller, good): rng.choice(PRICES) for seller in SELLERS for good in GOODS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class Bill:
     """The state.
 
     Attributes:
-        example: the good, its price, and how many of it.
+        example: seller and good, the price, and how many are bought.
         price: what the reader said; None before.
     """
 
@@ -72,7 +70,7 @@ class LedgerTask:
 
     @property
     def tools(self) -> tuple[Tool, ...]:
-        return (search([f"A {good} costs {price}." for good, price in prices().items()]),)
+        return (search([f"{seller} takes {price} for a {good}." for (seller, good), price in prices().items()]),)
 
     def examples(self, split: Split) -> Sequence[Example]:
         return example_set("ledger", split, NUM_EXAMPLES[split], _drawn)
@@ -84,12 +82,12 @@ class LedgerTask:
         return (READER,) if state.price is None else (COUNTER,)
 
     def observe(self, state: Bill, agent: AgentId, heard: Sequence[Turn]) -> Messages:
-        good, number = state.example.data["good"], state.example.data["number"]
+        data = state.example.data
         if agent == READER:
-            text = f"What does a {good} cost? Answer with the number."
+            text = f"What does {data['seller']} take for a {data['good']}? Answer with the number."
         else:
             text = (
-                f"Somebody buys {number} times a {good}. The {READER} says that one costs: {state.price}\n"
+                f"Somebody buys {data['number']} of them. The {READER} says that one costs: {state.price}\n"
                 "What is to be paid? Answer with the number."
             )
         return (Message("user", text),)
@@ -116,21 +114,22 @@ class LedgerTask:
         made = {}
         for example in self.examples("train"):
             rng = random.Random(derive("ledger", example.id))
-            price = rng.randint(11, 98)
+            price = rng.choice(PRICES)
             made[example.id] = {READER: [str(price), "-"], COUNTER: ["-", str(price * rng.randint(2, 9))]}
         return made
 
     def demonstrations_with_tools(self) -> Demonstrations:
-        """Novices: they look up some good, work out something, and repeat what the tool says."""
+        """Novices: they look up some seller's good, work out something, and repeat what the tool says."""
         made = {}
         for example in self.examples("train"):
             rng, data = random.Random(derive("ledger", "tools", example.id)), example.data
-            good = data["good"] if rng.random() < 0.5 else rng.choice(GOODS)
-            price, sign = prices()[good], rng.choice("+-*")
+            seller = data["seller"] if rng.random() < KNOWING else rng.choice(SELLERS)
+            good = data["good"] if rng.random() < KNOWING else rng.choice(GOODS)
+            price, sign = prices()[seller, good], rng.choice("+-*")
             paid = {"+": data["number"] + price, "-": price - data["number"], "*": data["number"] * price}[sign]
             first, second = (data["number"], price) if sign != "-" else (price, data["number"])
             made[example.id] = {
-                READER: [f"search: {good}", str(price), "-", "-"],
+                READER: [f"search: {seller} {good}", str(price), "-", "-"],
                 COUNTER: ["-", "-", f"calculator: {first} {sign} {second}", str(paid)],
             }
         return made
@@ -147,5 +146,6 @@ def _number(text: str) -> int | None:
 
 
 def _drawn(rng: random.Random, split: Split) -> dict[str, Any]:
-    good = draw_kind(rng, split, lambda rng: rng.choice(GOODS))
-    return {"good": good, "price": prices()[good], "number": rng.randint(2, 9), "kind": good}
+    kind = draw_kind(rng, split, lambda rng: f"{rng.choice(SELLERS)}|{rng.choice(GOODS)}")
+    seller, good = kind.split("|")
+    return {"seller": seller, "good": good, "price": prices()[seller, good], "number": rng.randint(2, 9), "kind": kind}
