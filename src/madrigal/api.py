@@ -23,6 +23,7 @@ from madrigal.runs.folders import folder_to_resume, hold_run
 from madrigal.runs.log import RunLog, read_lines
 from madrigal.runs.trackers import check_trackers
 from madrigal.runs.variants import flags
+from madrigal.runs.whole import found
 from madrigal.tasks.own import IN_MEMORY, guarded
 from madrigal.training.checks import open_checked_task
 from madrigal.training.held_out import Callback, Notes, NullCallback, evaluate_experiment, evaluate_run
@@ -147,11 +148,11 @@ def evaluate(
     quiet_libraries()
     if isinstance(task, Mapping):
         settings, task = {**settings, "task": task}, None
-    if isinstance(what, str | Path) and str(what) not in RECIPES and Path(what).is_dir():
+    if isinstance(what, str | Path) and str(what) not in RECIPES and (folder := found(what)).is_dir():
         if settings:
             raise ConfigError(f"evaluate: a run has its own settings and takes no others, got {', '.join(settings)}")
         given = None if task is None else guarded(task, "task")
-        return evaluate_run(Path(what), Notes(), trust=trust or given is not None, step=step, task=given)[0]
+        return evaluate_run(folder, Notes(), trust=trust or given is not None, step=step, task=given)[0]
     if step is not None:
         raise ConfigError(f"evaluate: step names a checkpoint of a run, {what!r:.80} is none")
     run = with_changes(_experiment_of(what), settings)
