@@ -58,7 +58,7 @@ def downloaded(name: str, marker: str) -> Path:
     except EngineError as error:
         if where["local_files_only"]:
             raise EngineError(
-                f"{name}: there is no such folder, it was not downloaded from the hub before, and the hub is not reached "
+                f"{name}: there is no such folder, it was never downloaded from the hub, and the hub is not reached "
                 "from here; download it elsewhere, and name its folder"
             ) from error
         raise

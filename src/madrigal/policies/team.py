@@ -133,7 +133,8 @@ def places_of(folder: Path) -> dict[str, Place]:
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise EngineError(f"team {folder}: expected a {TEAM} that says who sits where; save the team anew") from error
     for name, place in places.items():
-        if bool(place.folder) == bool(place.base) or Path(place.folder).name != place.folder:
+        inside = place.folder.strip(".") and Path(place.folder).name == place.folder
+        if bool(place.base) == bool(inside) or (place.folder and not inside):
             raise EngineError(f"team {folder}: expected {name} to have a folder in it or a base model, got {place}")
     return places
 
