@@ -17,10 +17,13 @@ from madrigal.policies.quiet import quiet_libraries
 from madrigal.recipes import RECIPES
 from madrigal.recipes.embedded import own
 from madrigal.recipes.start import base_experiment, require_trust, run_name, with_changes
+from madrigal.report.document import page_of
+from madrigal.report.markup import element
 from madrigal.report.progress import Progress
 from madrigal.rollouts.task import Task
 from madrigal.runs.folders import folder_to_resume, hold_run
 from madrigal.runs.log import RunLog, read_lines
+from madrigal.runs.read import read_runs
 from madrigal.runs.trackers import check_trackers
 from madrigal.runs.variants import flags
 from madrigal.runs.whole import found
@@ -69,6 +72,12 @@ class TrainingResult:
     def curve(self) -> list[dict[str, Any]]:
         """One record per training step, as in steps.jsonl."""
         return read_lines(self.folder / "steps.jsonl")
+
+    def _repr_html_(self) -> str:
+        """The report of the run, inline in a notebook: in a frame that may do nothing but run its own script."""
+        page = page_of(read_runs([self.folder])).encode("utf-8", "replace").decode()
+        style = "width: 100%; height: 48rem; border: 0"
+        return str(element("iframe", {"sandbox": "allow-scripts", "srcdoc": page, "style": style}))
 
     @cached_property
     def team(self) -> TrainedTeam:

@@ -165,8 +165,8 @@ def test_what_is_no_team_is_not_overwritten(whole: Path, tmp_path: Path) -> None
 
 OWN = """
 from madrigal import Example, SingleRound
-x = Example("x", {"q": "1"})
-task = SingleRound("words", ("ann", "bob"), (x,), (x,), lambda example, agent: "?", lambda example, said: 0.0)
+x, y = Example("x", {"q": "1"}), Example("y", {"q": "2"})
+task = SingleRound("words", ("ann", "bob"), (x,), (y,), lambda example, agent: "?", lambda example, said: 0.0)
 """
 
 
