@@ -53,9 +53,10 @@ def open_hub(token: str) -> Iterator[Hub]:
             given = self.headers.get("Authorization", "")
             hub.seen.append((method, path, given))
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            if method == "POST" and path != "/api/validate-yaml" and given != f"Bearer {hub.token}":
-                return self._send(401, {"error": "Invalid username or password."})
+            refused = method == "POST" and path != "/api/validate-yaml" and given != f"Bearer {hub.token}"
             match path.strip("/").split("/"):
+                case _ if refused:
+                    self._send(401, {"error": "Invalid username or password."})
                 case ["api", "validate-yaml"]:
                     self._send(200, {"errors": [], "warnings": []})
                 case ["api", "repos", "create"]:
@@ -69,12 +70,13 @@ def open_hub(token: str) -> Iterator[Hub]:
                     modes = [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in wanted]
                     self._send(200, {"files": modes})
                 case ["api", "models", owner, name, "commit", _]:
-                    for line in map(json.loads, body.splitlines()):
-                        if line["key"] == "file":
-                            hub.files[f"{owner}/{name}"][line["value"]["path"]] = base64.b64decode(
-                                line["value"]["content"]
-                            )
+                    values = [line["value"] for line in map(json.loads, body.splitlines()) if line["key"] == "file"]
+                    made_of = {value["path"]: base64.b64decode(value["content"]) for value in values}
+                    hub.files[f"{owner}/{name}"] |= made_of
                     self._send(200, {"commitUrl": f"{hub.address}/{owner}/{name}/commit/{COMMIT}", "commitOid": COMMIT})
+                case ["api", "models", owner, name, "tree", *_] if f"{owner}/{name}" in hub.files:
+                    held = hub.files[f"{owner}/{name}"].items()
+                    self._send(200, [{"type": "file", "path": n, "size": len(c), "oid": COMMIT} for n, c in held])
                 case ["api", "models", owner, name, *_] if f"{owner}/{name}" in hub.files:
                     siblings = [{"rfilename": each} for each in hub.files[f"{owner}/{name}"]]
                     about = {"id": f"{owner}/{name}", "sha": COMMIT, "siblings": siblings, "private": True, "tags": []}
@@ -83,8 +85,6 @@ def open_hub(token: str) -> Iterator[Hub]:
                     self._file(hub.files[f"{owner}/{name}"]["/".join(parts)], method)
                 case [owner, name, "resolve", *_] if f"{owner}/{name}" in hub.files:
                     self._send(404, {"error": "Entry not found"}, {"X-Error-Code": "EntryNotFound"})
-                case []:
-                    self._send(200, {})
                 case [""]:
                     self._send(200, {})
                 case _:
@@ -107,7 +107,7 @@ def open_hub(token: str) -> Iterator[Hub]:
                 "Content-Type": "application/json",
                 "Content-Length": len(body),
             }.items():
-                self.send_header(name, str(value))
+                self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(body)

@@ -65,7 +65,7 @@ def test_what_goes_wrong_is_one_line_without_the_token(
     hub.files["ann/other"] = {"manifest.json": b"{}"}
     with pytest.raises(EngineError, match="ann/model could not be had from the hub"):
         load_team("ann/model")
-    with pytest.raises(ConfigError, match="expected a manifest.json of a team"):
+    with pytest.raises(ConfigError, match=r"expected a manifest\.json of a team"):
         load_team("ann/other")
     with pytest.raises(EngineError, match="ann/none could not be had"):
         load_team("ann/none")
