@@ -18,17 +18,18 @@ from madrigal.types import ConfigError, EngineError
 
 NAME = re.compile(r"(?!.*(?:--|\.\.))([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?")
 FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.md", "*.py", "*.gguf")  # nothing that unpickles
+RUNS = "runs"  # the folder that runs are written to, unless another is named
 SECONDS = 5.0  # to answer at all
 
 
 def is_hub_name(place: str) -> bool:
     """Whether a text may name a repository, with a revision or without, and no file or folder here.
 
-    >>> is_hub_name("owner/team"), is_hub_name("owner/team@v2"), is_hub_name("../team"), is_hub_name("owner/task.py")
+    >>> is_hub_name("owner/team"), is_hub_name("owner/team@v2"), is_hub_name("runs/tldr"), is_hub_name("owner/task.py")
     (True, True, False, False)
     """
     path = Path(place.partition("@")[0])
-    own = path.exists() or path.parent.is_dir() or path.suffix in (".py", ".json", ".gguf")
+    own = path.exists() or path.parent.is_dir() or path.parent.name == RUNS or path.suffix in (".py", ".json", ".gguf")
     return NAME.fullmatch(place) is not None and not own
 
 
