@@ -17,12 +17,16 @@ from madrigal.policies.quiet import quiet_libraries
 from madrigal.recipes import RECIPES
 from madrigal.recipes.embedded import own
 from madrigal.recipes.start import base_experiment, require_trust, run_name, with_changes
+from madrigal.report.document import page_of
+from madrigal.report.markup import element
 from madrigal.report.progress import Progress
 from madrigal.rollouts.task import Task
 from madrigal.runs.folders import folder_to_resume, hold_run
 from madrigal.runs.log import RunLog, read_lines
+from madrigal.runs.read import read_runs
 from madrigal.runs.trackers import check_trackers
 from madrigal.runs.variants import flags
+from madrigal.runs.whole import found
 from madrigal.tasks.own import IN_MEMORY, guarded
 from madrigal.training.checks import open_checked_task
 from madrigal.training.held_out import Callback, Notes, NullCallback, evaluate_experiment, evaluate_run
@@ -68,6 +72,12 @@ class TrainingResult:
     def curve(self) -> list[dict[str, Any]]:
         """One record per training step, as in steps.jsonl."""
         return read_lines(self.folder / "steps.jsonl")
+
+    def _repr_html_(self) -> str:
+        """The report of the run, inline in a notebook: in a frame that may do nothing but run its own script."""
+        page = page_of(read_runs([self.folder])).encode("utf-8", "replace").decode()
+        style = "width: 100%; height: 48rem; border: 0"
+        return str(element("iframe", {"sandbox": "allow-scripts", "srcdoc": page, "style": style}))
 
     @cached_property
     def team(self) -> TrainedTeam:
@@ -147,11 +157,11 @@ def evaluate(
     quiet_libraries()
     if isinstance(task, Mapping):
         settings, task = {**settings, "task": task}, None
-    if isinstance(what, str | Path) and str(what) not in RECIPES and Path(what).is_dir():
+    if isinstance(what, str | Path) and str(what) not in RECIPES and (folder := found(what)).is_dir():
         if settings:
             raise ConfigError(f"evaluate: a run has its own settings and takes no others, got {', '.join(settings)}")
         given = None if task is None else guarded(task, "task")
-        return evaluate_run(Path(what), Notes(), trust=trust or given is not None, step=step, task=given)[0]
+        return evaluate_run(folder, Notes(), trust=trust or given is not None, step=step, task=given)[0]
     if step is not None:
         raise ConfigError(f"evaluate: step names a checkpoint of a run, {what!r:.80} is none")
     run = with_changes(_experiment_of(what), settings)

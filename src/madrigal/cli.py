@@ -20,17 +20,19 @@ USAGE = """usage: madrigal <command> ...
   plan RECIPE [--any.setting value]           what training would take of this machine: memory, tokens, seconds
   evaluate RUN [--step N] [--json] [--trust]  repeat the held-out evaluation of a saved team, or of a checkpoint
   evaluate RECIPE [--json] [--any.setting value]   evaluate the models that a recipe starts from
-  ask RUN "TEXT" | --input FILE | - [--json] [--seed N] [--greedy] [--trust]
+  ask RUN|OWNER/NAME "TEXT" | --input FILE | - [--json] [--seed N] [--greedy] [--trust]
                        a trained team answers something new; no reference is needed
   serve RUN [--port N] [--name NAME] [--step N] [--ignore-history] [--trust]
                        a trained team behind OpenAI's interface, on this machine
   export RUN [--step N] [--output DIR] [--trust]   make a team of a checkpoint
+  export RUN --whole|--merged|--gguf|--push OWNER/NAME   a team for elsewhere: one folder, plain models, GGUF, the hub
   compare RECIPE [--seeds N ...] [--samples N] [--only NAME ...] [--json] [--any.setting value]
                        train and play the team and its baselines on equal budget; or compare RUN RUN... as they are
   play RECIPE|RUN [--example ID | --split NAME] [--episodes N] [--seat AGENT ...] [--untrained] [--json]
                        watch episodes turn by turn, or answer for an agent yourself
   analyze RUN... [--examples N] [--json]      does the team cooperate? what is lost without an agent; alarms
   report RUN... [--output FILE]               one page about runs: results, curves, alarms, transcripts
+  view RUN... [--port N]                      the same page in a browser, up to date while runs go on
   score TASK --data FILE --answers FILE       score given joint answers without any model
   verifier data|train|check|serve             a learned verifier of answers: its data, training, calibration, server
   models [fetch NAME]                         models by a short name; bring one onto this machine
@@ -55,6 +57,7 @@ COMMANDS = (
     "play",
     "analyze",
     "report",
+    "view",
     "score",
     "verifier",
     "models",

@@ -22,6 +22,7 @@ from madrigal.policies.catalog import CATALOG
 from madrigal.rollouts.topology import Parallel, TopologyConfig
 from madrigal.runs.files import parse_json, read_json
 from madrigal.runs.folders import is_part
+from madrigal.runs.manifest import MANIFEST
 from madrigal.settings import (
     ClusterConfig,
     CriticConfig,
@@ -262,7 +263,7 @@ def read_experiment(path: Path) -> Experiment:
     if not file.is_file():
         raise ConfigError(f"expected an experiment at {file}, found none; give a run folder or an experiment.json")
     try:
-        data = _with_places(read_json(file), lambda place: _beside(place, file))
+        data = _with_places(read_json(file), lambda _, place: _beside(place, file))
     except RecursionError as error:
         raise ConfigError(f"{file}: expected settings, got lists too deep to be read") from error
     return _structured(data, str(file))
@@ -270,24 +271,32 @@ def read_experiment(path: Path) -> Experiment:
 
 def with_absolute_places(run: Experiment) -> Experiment:
     """The same experiment with every file that it names relative to the present folder named from the root."""
-    data = _converter().unstructure(run, Experiment)
-    return _converter().structure(_with_places(data, absolute), Experiment)
+    return with_places(run, lambda _, place: absolute(place))
 
 
 def without_places(run: Experiment) -> Experiment:
     """The same experiment without the places of its files, for a comparison that looks at their content."""
+    return with_places(run, lambda _, place: place if place in NAMES else "x:x")
+
+
+def with_places(run: Experiment, change: Callable[[str, str], str]) -> Experiment:
+    """The same experiment with every file that it names named otherwise.
+
+    Args:
+        change: of a setting's own name and the place in it, the place to stand there.
+    """
     data = _converter().unstructure(run, Experiment)
-    return _converter().structure(_with_places(data, lambda place: place if place in NAMES else "x:x"), Experiment)
+    return _converter().structure(_with_places(data, change), Experiment)
 
 
-def _with_places(data: Any, change: Callable[[str], str], places: Set[str] = PLACES) -> Any:
+def _with_places(data: Any, change: Callable[[str, str], str], places: Set[str] = PLACES) -> Any:
     """Settings in which every text that names a file or folder is changed."""
     if isinstance(data, list):
         return [_with_places(inner, change, places) for inner in data]
     if not isinstance(data, dict):
         return data
     return {
-        key: change(value)
+        key: change(key, value)
         if key in places and isinstance(value, str) and value
         else _with_places(value, change, places - {"model"} if key in ENDPOINTS else places)
         for key, value in data.items()
@@ -301,6 +310,9 @@ def absolute(name: str) -> str:
 
 def _beside(name: str, file: Path) -> str:
     """Where a file lies that experiment.json names: there, or as near to it as when both were moved together."""
+    own = file.resolve().parent
+    if (own / MANIFEST).is_file() and (found := _seen_from(own, name)):  # a team's folder brings along what it needs
+        return found
     if _seen_from(Path(), name):
         return name
     ending = PurePath(name).parts[-NEAR:]

@@ -21,7 +21,7 @@ def ask_command(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="madrigal ask", description="Ask a trained team something new; no reference answer is needed."
     )
-    parser.add_argument("run", type=Path, help="a run folder")
+    parser.add_argument("run", help="the folder of a run or a team, or owner/name of a team on the hub")
     parser.add_argument("text", nargs="?", help="what to ask; - reads it from the standard input")
     parser.add_argument(
         "--input",

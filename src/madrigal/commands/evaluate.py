@@ -15,6 +15,7 @@ from madrigal.config import Experiment
 from madrigal.recipes import RECIPES
 from madrigal.recipes.start import base_experiment, require_trust
 from madrigal.report.progress import before_after
+from madrigal.runs.whole import found
 from madrigal.types import ConfigError
 
 
@@ -30,7 +31,7 @@ def evaluate_command(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true")
     add_trust(parser)
     options, settings = quietly(lambda: parser.parse_known_args(arguments))
-    folder = Path(options.run)
+    folder = Path(options.run) if options.run in RECIPES else found(options.run)
     is_run = options.run not in RECIPES and folder.is_dir()
     from madrigal.training.held_out import Notes, evaluate_experiment, evaluate_run
 

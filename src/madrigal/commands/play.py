@@ -32,6 +32,7 @@ from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.task import Task, scripted_in
 from madrigal.rollouts.topology import TOPOLOGIES, Topology
 from madrigal.runs.plain import plain
+from madrigal.runs.whole import found
 from madrigal.tasks.splits import Validated, with_validation
 from madrigal.types import (
     AgentId,
@@ -50,6 +51,8 @@ def play_command(arguments: list[str]) -> int:
     """madrigal play RECIPE|RUN [--example ID | --split NAME] [--seat AGENT ...] [options] [settings]"""
     parser = _parser()
     options, settings = quietly(lambda: parser.parse_known_args(arguments))
+    if options.what and options.what not in RECIPES:
+        options.what = str(found(options.what))
     if {"-h", "--help"} & set(settings) and (not options.what or _is_run(options.what)):
         parser.print_help()
         return 0
@@ -132,8 +135,11 @@ def _experiment(options: argparse.Namespace, settings: list[str]) -> Experiment:
 
 def _saved_team(options: argparse.Namespace, run: Experiment) -> Path | None:
     """Where the team to be played was saved; None where the models that the experiment starts from play."""
-    trained = _is_run(options.what) and run.trains and not options.untrained
-    return Path(options.what) / "team" if trained else None
+    if options.untrained or not _is_run(options.what):
+        return None
+    from madrigal.training.teams import saved_team
+
+    return saved_team(Path(options.what), run)
 
 
 def _play_episodes(options: argparse.Namespace, run: Experiment, scene: Scene) -> None:

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from madrigal.commands.arguments import parse
-from madrigal.evaluation.alarms import Alarm, alarms
-from madrigal.report.document import document
+from madrigal.report.document import page_of
 from madrigal.runs.plain import plain
-from madrigal.runs.read import Run, read_runs
+from madrigal.runs.read import read_runs
 from madrigal.types import ConfigError
 
 
@@ -32,9 +31,7 @@ def write_report(folders: Sequence[Path], output: Path | None = None) -> Path:
     Raises:
         ConfigError: if a folder is no run, two are of different tasks, or the page cannot be written.
     """
-    runs = read_runs(folders)
-    raised = [(run, alarm) for run in runs for alarm in _alarms(run)]
-    page = document(runs, raised)
+    page = page_of(read_runs(folders))
     target = output or (folders[0] if len(folders) == 1 else folders[0].parent) / "report.html"
     if target.exists() and not target.is_file():  # a device would be replaced by the page
         kind = "folder" if target.is_dir() else "device"
@@ -48,8 +45,3 @@ def write_report(folders: Sequence[Path], output: Path | None = None) -> Path:
     except OSError as error:
         raise ConfigError(f"report: {target} could not be written: {error.strerror}") from error
     return target
-
-
-def _alarms(run: Run) -> list[Alarm]:
-    steps, episodes = ([line.record for line in lines] for lines in (run.steps, run.episodes))
-    return alarms(steps, run.evaluations, episodes)

@@ -66,7 +66,9 @@ def load_adapter(model: Any, name: str, folder: Path) -> PeftModel:
     """
     what = f"adapter {folder}"
     with loading(what, "expected what a run with lora.rank above 0 saved, and the model that it was trained on"):
-        adapted = _put_on(model, name, PeftConfig.from_pretrained(str(folder)))
+        config = PeftConfig.from_pretrained(str(folder))
+        config.base_model_name_or_path = None  # PEFT would warn that the model lies elsewhere now
+        adapted = _put_on(model, name, config)
         result = adapted.load_adapter(str(folder), adapter_name=name)
     check_weights(adapter_parameters(adapted, name), what, result.missing_keys, result.unexpected_keys)
     return adapted

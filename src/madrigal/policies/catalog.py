@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -86,6 +87,12 @@ def catalog_model(name: str) -> CatalogModel:
     if name not in CATALOG:
         raise ConfigError(f"{unknown('model', name, CATALOG)} (madrigal models lists all)")
     return CATALOG[name]
+
+
+def sha256_of(file: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def source_of(folder: Path) -> str | None:

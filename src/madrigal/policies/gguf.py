@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import functools
-import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from madrigal.policies.catalog import cache_folder, filling, source_of
+from madrigal.policies.catalog import cache_folder, filling, sha256_of, source_of
 from madrigal.policies.check_model import check_weights, loading
 from madrigal.types import ConfigError, EngineError
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+CASELESS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+SIGNS = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+# How llama.cpp splits a text before it merges bytes, by the name that a file has for it.
+SPLITS: Mapping[str, tuple[str, ...]] = {
+    "gpt-2": (GPT2,),
+    "smollm": (r"\p{N}", GPT2),
+    "qwen2": (CASELESS + r"\p{N}" + SIGNS,),
+    "llama-bpe": (CASELESS + r"\p{N}{1,3}" + SIGNS,),
+}
 ADVICE = "expected a whole GGUF file of a Llama, Qwen2 or Qwen3 model; download it again"
-
-
-def sha256_of(file: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def converted(file: Path) -> Path:
@@ -51,15 +56,17 @@ def convert(file: Path, folder: Path) -> None:
         EngineError: as `converted` says.
     """
     what = f"model {file}:"
-    _check_header(file, what)
+    header = _check_header(file, what)
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     with loading(f"{what} the tokenizer", ADVICE):
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        tokenizer = _tokenizer(file, header.split)
     with loading(what, ADVICE):
+        config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
+        config.head_dim = header.head or config.head_dim  # of Qwen3 transformers reads none, and takes 128
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            file.parent, gguf_file=file.name, dtype="float32", output_loading_info=True
+            file.parent, gguf_file=file.name, config=config, dtype="float32", output_loading_info=True
         )
         model, report = loaded
         check_weights(dict(model.named_parameters()), what[:-1], report["missing_keys"], report["unexpected_keys"])
@@ -75,8 +82,45 @@ def convert(file: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def _check_header(file: Path, what: str) -> None:
-    """Refuses what is no GGUF file, is cut off, has no tokenizer, or is of an architecture that is not supported."""
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """What a GGUF file says and transformers does not read: the size of a head, and how texts are split."""
+
+    head: int
+    split: str
+
+
+def splitting(name: str) -> Any:
+    """The splitting of llama.cpp of that name, to be a tokenizer's, before it spells texts in bytes."""
+    from tokenizers import Regex, pre_tokenizers
+
+    splits = [pre_tokenizers.Split(Regex(pattern), behavior="isolated") for pattern in SPLITS[name]]
+    return pre_tokenizers.Sequence([*splits, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def _tokenizer(file: Path, split: str) -> Any:
+    """The tokenizer of a GGUF file; its class is one that keeps the splitting when it is saved and loaded again."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    read = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    if split not in SPLITS:
+        return read
+    backend = read.backend_tokenizer
+    backend.pre_tokenizer = splitting(split)
+    kept = {name: getattr(read, name) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=backend,
+        **{name: token for name, token in kept.items() if token is not None},
+        chat_template=read.chat_template,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _check_header(file: Path, what: str) -> _Header:
+    """What transformers does not read.
+
+    What is no such file, is cut off, has no tokenizer, or is of an architecture that is not supported is refused.
+    """
     from gguf import GGUFReader
 
     with loading(what, ADVICE):
@@ -93,3 +137,5 @@ def _check_header(file: Path, what: str) -> None:
         raise EngineError(f"{what} the file ends before its weights do; {ADVICE}")
     if reader.get_field("tokenizer.ggml.tokens") is None:
         raise EngineError(f"{what} it holds no tokenizer; take a GGUF file that does, or a folder with both")
+    size, split = map(reader.get_field, (f"{architecture}.attention.key_length", "tokenizer.ggml.pre"))
+    return _Header(0 if size is None else int(size.contents()), "" if split is None else str(split.contents()))

@@ -18,7 +18,9 @@ from madrigal.policies.local import LocalPolicy
 from madrigal.policies.outside import OutsidePolicy
 from madrigal.rollouts.play import Generate, GenerationRequest
 from madrigal.settings import Sampling
-from madrigal.types import AgentId, Completion, ConfigError, Messages, Turn
+from madrigal.types import AgentId, Completion, ConfigError, EngineError, Messages, Turn
+
+TEAM = "team.json"
 
 Seat: TypeAlias = LocalPolicy | OutsidePolicy
 
@@ -128,7 +130,38 @@ class Team:
                     policy.save(folder / folder_of(agent, index))
             written.append({a: {"policy": p.name, "folder": places[a, p.name]} for a, p in seats.items()})
         record = {"seats": written[0], "shared": self.shared, **({"later": written[1:]} if self.later else {})}
-        (folder / "team.json").write_text(json.dumps(record, indent=2) + "\n")
+        (folder / TEAM).write_text(json.dumps(record, indent=2) + "\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the weights of a seat of a saved team are: in a folder of it, or else they are those of a base model."""
+
+    folder: str = ""
+    base: str = ""
+
+
+def places_of(folder: Path) -> dict[str, Place]:
+    """Where a saved team has its policies, by what `folder_of` calls them; {} where no team.json says so.
+
+    Raises:
+        EngineError: if team.json is there and cannot be read.
+    """
+    file = folder / TEAM
+    if not file.is_file():
+        return {}
+    try:
+        record = json.loads(file.read_bytes())
+        rounds = [record["seats"], *record.get("later", [])]
+        named = {folder_of(agent, n): seat for n, seats in enumerate(rounds) for agent, seat in seats.items()}
+        places = {name: Place(str(seat.get("folder", "")), str(seat.get("base", ""))) for name, seat in named.items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise EngineError(f"team {folder}: expected a {TEAM} that says who sits where; save the team anew") from error
+    for name, place in places.items():
+        inside = place.folder.strip(".") and Path(place.folder).name == place.folder
+        if bool(place.base) == bool(inside) or (place.folder and not inside):
+            raise EngineError(f"team {folder}: expected {name} to have a folder in it or a base model, got {place}")
+    return places
 
 
 def apart(speaker_of: Callable[[GenerationRequest], Generate]) -> Generate:

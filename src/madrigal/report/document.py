@@ -9,22 +9,51 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 
 from madrigal.evaluation.alarms import Alarm
+from madrigal.evaluation.alarms import alarms as raise_alarms
 from madrigal.report.figures import curves, outcomes, scheme_shares
 from madrigal.report.markup import NOTHING, Html, element, fill, join, text
 from madrigal.report.results import all_settings, comparison, facts, headline, validations, warm_start
 from madrigal.report.transcripts import Packed, pack
-from madrigal.runs.read import Run
+from madrigal.runs.read import Line, Record, Run
 from madrigal.runs.variants import variants
 
 THEME = "theme.js"  # runs before the page is drawn, so that it does not flash
+LIVE = "live.js"  # beside them in `madrigal view`
 SCRIPTS = ("unpack.js", "filters.js", "list.js", "tokens.js", "episode.js", "viewer.js")
 
 
-def document(runs: Sequence[Run], alarms: Sequence[tuple[Run, Alarm]] = ()) -> str:
-    """The whole page for runs of one task."""
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What a page that keeps itself up to date knows besides: the stamp of its lines, and what goes on just now."""
+
+    stamp: str
+    now: str
+
+
+def page_of(runs: Sequence[Run], live: Live | None = None) -> str:
+    """The whole page for runs of one task, alarms included."""
+    raised = [
+        (run, alarm)
+        for run in runs
+        for alarm in raise_alarms(_records(run.steps), run.evaluations, _records(run.episodes))
+    ]
+    return document(runs, raised, live)
+
+
+def _records(lines: Sequence[Line]) -> list[Record]:
+    return [line.record for line in lines]
+
+
+def document(runs: Sequence[Run], alarms: Sequence[tuple[Run, Alarm]] = (), live: Live | None = None) -> str:
+    """The whole page for runs of one task.
+
+    Args:
+        live: of a page that asks where it came from for new lines; others ask nobody for anything.
+    """
     kinds = variants(runs)
     packed = pack(runs)
     sections = {
@@ -38,12 +67,16 @@ def document(runs: Sequence[Run], alarms: Sequence[tuple[Run, Alarm]] = ()) -> s
         "schemes": ("Schemes of cooperation", scheme_shares(kinds)),
     }
     shown = {key: (title, body) for key, (title, body) in sections.items() if "<" in body}
-    style, theme, script = _page("page.css"), _page(THEME), "\n".join(map(_page, SCRIPTS))
+    now = element("p", {"id": "live", "class": "said", "role": "status"}, text(live.now)) if live else NOTHING
+    names = [*SCRIPTS, *([LIVE] if live else [])]
+    style, theme, script = _page("page.css"), _page(THEME), "\n".join(map(_page, names))
     title = ", ".join(dict.fromkeys(str(run.settings.get("recipe", run.name)) for run in runs))
     return fill(
         _page("template.html"),
         {
-            "policy": text(policy(style, theme, script)),
+            "policy": text(policy(style, theme, script) + ("; connect-src 'self'" if live else "")),
+            "stamp": Html(f' data-stamp="{text(live.stamp)}"') if live else NOTHING,
+            "live": now,
             "title": text(title),
             "names": text(", ".join(str(run.folder) for run in runs)),
             "state": text(_state(runs)),

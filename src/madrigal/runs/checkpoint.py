@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from madrigal.policies.gguf import sha256_of
 from madrigal.runs.files import flush, read_object, remedy, remove_folder
+from madrigal.runs.manifest import MANIFEST, checksums, files_in, flaw
 from madrigal.types import ConfigError, TrainingError
 
 _NAME = re.compile(r"step-(0|[1-9][0-9]{0,14})")
@@ -50,8 +50,7 @@ def save_checkpoint(
             if SHARDS in learner:
                 learner[SHARDS](draft / name)
         (draft / "state.json").write_text(json.dumps({**state, "step": step}))
-        sums = {name: sha256_of(draft / name) for name in sorted(_files(draft))}
-        (draft / "manifest.json").write_text(json.dumps(sums, indent=2))
+        (draft / MANIFEST).write_text(json.dumps(checksums(draft), indent=2))
         for path in draft.rglob("*"):
             flush(path)
         remove_folder(final)
@@ -133,24 +132,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def _check_files(path: Path) -> None:
     try:
-        sums = read_object(path / "manifest.json")
+        sums = read_object(path / MANIFEST)
     except ConfigError as error:
-        raise _damaged(path, "expected a manifest.json, found none that can be read") from error
-    files = _files(path) - {"manifest.json"}
-    if "state.json" not in sums or files - sums.keys():
-        raise _damaged(path, "expected a manifest.json that names every file, state.json among them")
-    for name, expected in sums.items():
-        try:
-            same = name in files and sha256_of(path / name) == expected
-        except OSError:  # a folder, or nothing that may be read
-            same = False
-        if not same:
-            raise _damaged(path, f"{name} is missing, truncated or changed (its sha256 is not the manifest's)")
-
-
-def _files(path: Path) -> set[str]:
-    """The names of all files in a checkpoint, from its folder on."""
-    return {file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir()}
+        raise _damaged(path, f"expected a {MANIFEST}, found none that can be read") from error
+    if "state.json" not in sums or files_in(path) - {MANIFEST} - sums.keys():
+        raise _damaged(path, f"expected a {MANIFEST} that names every file, state.json among them")
+    if why := flaw(path, sums):
+        raise _damaged(path, why)
 
 
 def _load(file: Path) -> dict[str, Any]:

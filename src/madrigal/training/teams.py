@@ -24,7 +24,7 @@ from madrigal.policies.local import LocalPolicy, load_policy, load_saved_adapter
 from madrigal.policies.machine import free_memory, held_memory
 from madrigal.policies.outside import OutsidePolicy, load_outside
 from madrigal.policies.sizes import model_size, size_of
-from madrigal.policies.team import Seat, Team, folder_of
+from madrigal.policies.team import Place, Seat, Team, folder_of, places_of
 from madrigal.recipes.trust import with_trust_flag
 from madrigal.rollouts.play import Generate, Judge, judge_in_threads
 from madrigal.rollouts.rewards import Fluency
@@ -80,6 +80,7 @@ def seat_names(config: TeamConfig, agents: Sequence[AgentId]) -> tuple[str, ...]
 def _loader(config: TeamConfig, seed: int) -> Callable[[str, PolicyConfig, str], LocalPolicy]:
     device = pick_device(config.device)
     bases: dict[tuple[str, str], Any] = {}
+    places = places_of(Path(config.start)) if config.start else {}
 
     def load(name: str, chosen: PolicyConfig, place: str) -> LocalPolicy:
         key = (chosen.model, chosen.dtype)
@@ -87,8 +88,11 @@ def _loader(config: TeamConfig, seed: int) -> Callable[[str, PolicyConfig, str],
         policy = load_policy(name, chosen, device, base=base, seed=derive(seed, "adapter", name) % 2**31)
         if chosen.lora.rank:
             bases[key] = policy.model
-        if config.start:
-            load_weights(policy, Path(config.start) / place)
+        saved = places.get(place, Place(place))
+        if config.start and saved.folder:
+            load_weights(policy, Path(config.start) / saved.folder)
+        elif saved.base not in ("", chosen.model):
+            raise EngineError(f"team.start: {name} begins with {chosen.model}, and its seat there is {saved.base}")
         return policy
 
     return load
@@ -159,12 +163,21 @@ def load_saved_team(folder: Path, config: TeamConfig, agents: tuple[AgentId, ...
         ConfigError: if the weights do not fit.
         EngineError: if an agent's folder is missing.
     """
+    places = places_of(folder)
     for agent in agents:
-        if not (folder / agent).is_dir():
+        place = places.get(agent, Place(agent))
+        if place.folder and not (folder / place.folder).is_dir():
             raise EngineError(f"team {folder}: expected a folder for agent {agent}, found none; is this a saved team?")
     device = pick_device(config.device)
     bases: dict[tuple[str, str], Any] = {}
-    return _seated(config, agents, lambda name, chosen, place: _load_saved(name, folder / place, chosen, device, bases))
+
+    def load(name: str, chosen: PolicyConfig, where: str) -> LocalPolicy:
+        place = places.get(where, Place(where))
+        if place.base:
+            return load_policy(name, replace(chosen, trainable=False, lora=Lora(rank=0)), device)
+        return _load_saved(name, folder / place.folder, chosen, device, bases)
+
+    return _seated(config, agents, load)
 
 
 def _seated(
@@ -181,12 +194,12 @@ def _seated(
         else:
             policies[name] = model = load(*seat)
             model.chat_template = config.chat_template
-    seating = _seating(config, agents)
+    seating = seats_of(config, agents)
     rounds = [{agent: policies[name] for agent, (name, *_) in seats.items()} for seats in seating]
     return Team(rounds[0], config.shared, tuple(rounds[1:]))
 
 
-def _seating(config: TeamConfig, agents: Sequence[AgentId]) -> list[dict[AgentId, tuple[str, PolicyConfig, str]]]:
+def seats_of(config: TeamConfig, agents: Sequence[AgentId]) -> list[dict[AgentId, tuple[str, PolicyConfig, str]]]:
     """For each round the name, settings and folder of every agent's policy.
 
     Who does not learn is the same in every round.
@@ -203,7 +216,7 @@ def _seating(config: TeamConfig, agents: Sequence[AgentId]) -> list[dict[AgentId
 
 def _seats(config: TeamConfig, agents: Sequence[AgentId]) -> dict[str, tuple[str, PolicyConfig, str]]:
     """Of every policy of a team, by name: name, settings and folder."""
-    return {seat[0]: seat for seats in _seating(config, agents) for seat in seats.values()}
+    return {seat[0]: seat for seats in seats_of(config, agents) for seat in seats.values()}
 
 
 def _load_saved(
@@ -256,12 +269,18 @@ def check_saved(folder: Path, run: Experiment, otherwise: str = "") -> None:
         raise ConfigError(f"run {folder}: there is no saved team yet; finish it with: {again}{otherwise}")
 
 
+def saved_team(folder: Path, run: Experiment) -> Path | None:
+    """Where the team of a run lies; None where nothing was trained, so that its base models are the team."""
+    team = folder / "team"
+    return team if run.trains or team.is_dir() else None
+
+
 def team_of_run(folder: Path, run: Experiment, agents: tuple[AgentId, ...], step: int | None = None) -> Team:
     """A run's saved team, or that of a step's checkpoint, or, where nothing was trained, the base models."""
     if step is not None:
         return team_at_step(folder, run, agents, step)
-    if run.trains:
-        return load_saved_team(folder / "team", run.team, agents, run.memory)
+    if saved := saved_team(folder, run):
+        return load_saved_team(saved, run.team, agents, run.memory)
     return make_team(run.team, agents, run.seed, run.memory)
 
 

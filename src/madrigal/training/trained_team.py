@@ -8,9 +8,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from madrigal.config import Experiment, read_experiment
+from madrigal.policies.hub import check_may_push, upload
 from madrigal.policies.quiet import quiet_libraries
 from madrigal.policies.team import Team
 from madrigal.recipes.trust import check_trust
@@ -19,6 +21,7 @@ from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.task.asking import ASKED, Data, ask, unjudged
 from madrigal.runs.records import transcript
+from madrigal.runs.whole import found
 from madrigal.settings import Sampling
 from madrigal.tasks.catalog import open_task
 from madrigal.tasks.coding.config import Coding
@@ -30,6 +33,7 @@ from madrigal.tasks.reworded import in_words
 from madrigal.tasks.tools.config import with_tools
 from madrigal.training.checks import open_checked_task
 from madrigal.training.teams import check_saved, sampling_budget, team_of_run, use_threads
+from madrigal.training.whole import Source, save_whole
 from madrigal.types import AgentId, Completion, ConfigError, Episode, Example, Point, Step, Turn
 
 BATCH = 32  # questions answered together; the first answers to many come early
@@ -63,12 +67,45 @@ class TrainedTeam:
         task: what agents are shown, and who hears whom; without the services that only judging needs.
         team: its policies, `team.seats[agent]`.
         given: the task as it was handed over, where no file names it.
+        folder: where it was loaded from.
+        step: of the checkpoint that it was loaded from; None for the saved team.
     """
 
     run: Experiment
     task: Task[Any]
     team: Team
     given: Task[Any] | None = None
+    folder: Path | None = None
+    step: int | None = None
+
+    def save(self, folder: str | Path) -> Path:
+        """Saves the team as one folder that is all it takes to load it elsewhere, and returns the folder.
+
+        Raises:
+            ConfigError: if something else lies there, or it was not loaded from a folder.
+        """
+        return save_whole(self._source(), Path(folder))
+
+    def push(self, name: str, *, public: bool = False) -> str:
+        """Saves the team on the Hugging Face hub, as owner/name, and returns its address.
+
+        The token is that of HF_TOKEN or `hf auth login`.
+
+        Args:
+            public: whether a new repository is for everybody to see.
+
+        Raises:
+            ConfigError: if there is no token.
+            EngineError: if the hub refuses it or is not reached.
+        """
+        check_may_push(name)
+        with TemporaryDirectory() as made:
+            return upload(save_whole(self._source(), Path(made) / "team", name=name), name, public=public)
+
+    def _source(self) -> Source:
+        if self.folder is None:
+            raise ConfigError("team: expected one that load_team has loaded, of which the folder is known")
+        return Source(self.folder, self.run, self.task, self.step)
 
     def answer(self, data: Data, *, seed: int = 0, greedy: bool = False) -> Answer:
         """Answers new data together, without a reference and without judging.
@@ -177,35 +214,49 @@ def load_team(
     trust: bool = False,
     device: str = "",
 ) -> TrainedTeam:
-    """Loads the team of a run, to be asked: `load_team("runs/tldr").answer("...")`.
+    """Loads a team, to be asked: `load_team("runs/tldr").answer("...")`.
 
     The data of the run are not needed.
 
     Args:
-        run: the run's folder.
+        run: the folder of a run, or of a team that was saved as a whole, or the name of one on the Hugging Face hub,
+            owner/name. No code comes with a team but that of an own task, and weights are safetensors.
         step: the team of this step's checkpoint; by default the saved team.
         task: the task of a run that trained on a Task of a notebook.
         trust: allow what the run's file asks for: own code, no sandbox, an expert.
         device: "auto", "cpu" or "cuda", instead of the one that the run was made on.
 
     Raises:
-        ConfigError: if there is no such run, it has no team, or asks for what needs trust.
+        ConfigError: if there is no such run, it has no team, a file of it is damaged, or it asks for what needs trust.
+        EngineError: if it cannot be had from the hub, or its base model is not there.
     """
-    folder = Path(run)
-    settings = read_experiment(folder)
+    given = None if task is None else guarded(task, "task")
+    source = source_of(run, step=step, task=given, trust=trust)
+    settings = source.run
     if device:
         settings = replace(settings, team=replace(settings.team, device=device))
+    use_threads(settings.threads)
+    team = team_of_run(source.folder, settings, source.task.agents, step)
+    return TrainedTeam(settings, source.task, team, given, source.folder, step)
+
+
+def source_of(
+    run: str | Path, *, step: int | None = None, task: Task[Any] | None = None, trust: bool = False
+) -> Source:
+    """Of which folder, settings and task a team is, before any model is loaded.
+
+    Args, raises: as `load_team`.
+    """
+    folder = found(run)
+    settings = read_experiment(folder)
     if not trust and task is None:
         check_trust(settings, folder, "ask")
     if step is None:
         check_saved(folder, settings)
     quiet_libraries()
-    use_threads(settings.threads)
-    given = None if task is None else guarded(task, "task")
-    plain = _task_to_ask(settings) if given is None else given
+    plain = _task_to_ask(settings) if task is None else task
     tooled = ExitStack().enter_context(with_tools(plain, settings.tools, settings.topology))  # as long as the team
-    asked = coordinated(in_words(tooled, settings.reworded), settings.topology)
-    return TrainedTeam(settings, asked, team_of_run(folder, settings, asked.agents, step), given)
+    return Source(folder, settings, coordinated(in_words(tooled, settings.reworded), settings.topology), step)
 
 
 def _task_to_ask(run: Experiment) -> Task[Any]:

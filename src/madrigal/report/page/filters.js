@@ -38,7 +38,9 @@ const schemesOf = (episode) => (episode.schemes.length ? episode.schemes : ["non
 
 const gain = (item) => item.episodes.at(-1).reward - item.episodes[0].reward;
 const last = (item) => item.episodes.at(-1).reward;
+const latest = (item) => Math.max(...item.episodes.map((episode) => episode.step ?? -1));
 const ORDERS = {
+  newest: (one, other) => latest(other) - latest(one),
   highest: (one, other) => last(other) - last(one),
   lowest: (one, other) => last(one) - last(other),
   gain: (one, other) => gain(other) - gain(one),

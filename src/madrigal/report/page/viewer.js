@@ -42,7 +42,8 @@ function mark(box, text) {
   CSS.highlights.set("found", new Highlight(...ranges));
 }
 
-function startViewer(data) {
+// `again` puts the reader's choices back where the same page was shown before with fewer lines; `signal` ends the rest.
+function startViewer(data, signal, again) {
   const items = toItems(data.episodes);
   const messages = data.messages.map(([, content]) => content.toLowerCase());
   data.agents = [...new Set(data.episodes.flatMap((episode) => episode.turns.map((turn) => turn.agent)))];
@@ -72,7 +73,7 @@ function startViewer(data) {
     chosen = item;
     if (other || !item) draw();
     if (!item || !started) return;
-    history.replaceState(null, "", address(item.episodes[0], data.runs));
+    remember(address(item.episodes[0], data.runs));
     if (byHand && matchMedia("(max-width: 60rem)").matches) byId("shading").scrollIntoView();
   });
 
@@ -86,11 +87,15 @@ function startViewer(data) {
     if (chosen === before) draw();
   }
 
-  function follow() {
+  function find() {
     const place = findAddress(items, location.hash, data.runs);
-    if (place < 0) return;
+    if (place >= 0) chosen = items[place];
+    return place >= 0;
+  }
+
+  function follow() {
+    if (!find()) return;
     form.reset();
-    chosen = items[place];
     filter();
     byId("transcripts").scrollIntoView();
   }
@@ -111,19 +116,36 @@ function startViewer(data) {
       if (event.target.classList.contains("token")) byId("readout").textContent = readout(event.target);
     });
   }
-  window.addEventListener("hashchange", follow);
-  listen(list, () => {
+  window.addEventListener("hashchange", follow, { signal });
+  const togglePrompts = () => {
     view.prompts = !view.prompts;
     draw();
-  });
+  };
+  listen(list, togglePrompts, signal);
 
   let started = false;
+  if (again) {
+    again();
+    find();
+  }
   filter();
-  follow();
+  if (!again) follow();
   started = true;
 }
 
-function listen(list, togglePrompts) {
+// A page inside of another, as in a notebook, has no address of its own.
+function remember(hash) {
+  if (location.protocol !== "about:") history.replaceState(null, "", hash);
+}
+
+document.addEventListener("click", (event) => {
+  const link = location.protocol === "about:" && event.target.closest('a[href^="#"]');
+  if (!link) return;
+  event.preventDefault();
+  byId(link.getAttribute("href").slice(1))?.scrollIntoView();
+});
+
+function listen(list, togglePrompts, signal) {
   const steps = { j: 1, k: -1 };
   const jumps = { ArrowDown: () => 1, ArrowUp: () => -1, PageDown: () => list.rows(), PageUp: () => -list.rows(), Home: () => -1e9, End: () => 1e9 };
   document.addEventListener("keydown", (event) => {
@@ -139,12 +161,16 @@ function listen(list, togglePrompts) {
     else if (event.key === "p") togglePrompts();
     else return;
     event.preventDefault();
-  });
+  }, { signal });
 }
 
-async function begin() {
+let ending = new AbortController();
+
+async function begin(again) {
+  ending.abort();
+  ending = new AbortController();
   try {
-    startViewer(await unpack(byId("block").textContent));
+    startViewer(await unpack(byId("block").textContent), ending.signal, again);
   } catch (error) {
     const failure = byId("failure");
     failure.textContent = `The transcripts could not be shown: ${error.message}. A browser of 2023 or later is needed.`;
