@@ -29,6 +29,7 @@ from madrigal.settings import (
     OptimizerConfig,
     RecordsConfig,
     RewardWeights,
+    RolesConfig,
     Sampling,
     TeamConfig,
     WarmConfig,
@@ -66,6 +67,7 @@ class Experiment:
     topology: TopologyConfig = field(default_factory=Parallel)
     team: TeamConfig = field(default_factory=TeamConfig)
     algorithm: AlgorithmConfig = field(default_factory=GroupRelative)
+    roles: RolesConfig = field(default_factory=RolesConfig)
     reward: RewardWeights = field(default_factory=RewardWeights)
     sampling: Sampling = field(default_factory=Sampling)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

@@ -19,6 +19,7 @@ from madrigal.settings import BASE, RewardWeights
 from madrigal.tasks.catalog import open_task
 from madrigal.tasks.coordinating import coordinated
 from madrigal.tasks.reworded import reworded
+from madrigal.tasks.roles import with_roles
 from madrigal.tasks.splits import with_validation
 from madrigal.training.teams import pick_device
 from madrigal.types import ConfigError, EngineError, Example, Messages
@@ -38,7 +39,7 @@ def open_checked_task(run: Experiment, given: Task[Any] | None = None) -> Iterat
     """
     pick_device(run.team.device)
     with open_task(run.task) if given is None else nullcontext(given) as plain:
-        task = coordinated(reworded(plain, run.reworded), run.topology)
+        task = coordinated(with_roles(reworded(plain, run.reworded), run.roles), run.topology)
         check_experiment(run, task)
         yield with_validation(task) if validates(run) else task
 

@@ -24,6 +24,7 @@ from madrigal.tasks.coordinating import Coordinating, coordinated
 from madrigal.tasks.discussion.debate import Debate, DebateTask
 from madrigal.tasks.own import guarded
 from madrigal.tasks.reworded import in_words
+from madrigal.tasks.roles import in_roles
 from madrigal.tasks.trust import check_trust
 from madrigal.training.checks import open_checked_task
 from madrigal.training.teams import check_saved, sampling_budget, team_of_run, use_threads
@@ -163,7 +164,7 @@ def load_team(
     use_threads(settings.threads)
     given = None if task is None else guarded(task, "task")
     plain = _task_to_ask(settings) if given is None else given
-    asked = coordinated(in_words(plain, settings.reworded), settings.topology)
+    asked = coordinated(in_roles(in_words(plain, settings.reworded), settings.roles), settings.topology)
     return TrainedTeam(settings, asked, team_of_run(folder, settings, asked.agents, step), given)
 
 
