@@ -170,7 +170,7 @@ def chores() -> Experiment:
         task=Chores(),
         team=replace(STARTER, shared=True),
         roles=RolesConfig(("red", "blue")),
-        sampling=Sampling(max_new_tokens=12),  # both jobs
+        sampling=Sampling(max_new_tokens=16),  # all four things have 11 tokens
     )
 
 

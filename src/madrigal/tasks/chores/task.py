@@ -1,7 +1,7 @@
 """Chores for equals: all agents see one list and choose at once; what counts is what exactly one of them does.
 
-An example: {"jobs": ["garden rake", "house wash", ...], "kind": "rake|wash|..."}. Every agent is shown the same words,
-and nothing says who does what.
+An example: {"jobs": ["dig the garden", "wash the car", ...], "kind": "dig|wash|..."}. Every agent is shown the same
+words, and nothing says who does what. It answers with what it will see to: "car, dog".
 
     R = done * (1 - haste * max(0, longest - 1/A) / (1 - 1/A))
 
@@ -11,8 +11,8 @@ and nothing says who does what.
 Dividing the list evenly earns 1, and one agent that does everything 1 - haste. Agents that answer alike earn 0. Agents
 that draw from one distribution, whatever it is, independently of each other, earn no more than (1 - 1/A)^(A-1): 1/2
 for two. Each job is taken with one probability p by everybody, and A p (1-p)^(A-1) is largest at p = 1/A. To pass that
-bound is to have divided the work. Half of the jobs are in the house and half in the garden: the work can be divided by
-place, or by the order of the list, or in other ways.
+bound is to have divided the work. The things to be seen to are the same in all examples, in another order each time:
+the work can be divided by thing, by the order of the list, or in other ways.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from madrigal.rollouts.seeds import derive
@@ -30,13 +31,15 @@ from madrigal.rollouts.task.protocol import Demonstrations
 from madrigal.tasks.embedded.grammar import draw_kind, example_set
 from madrigal.types import AgentId, ConfigError, Example, Message, Messages, Split, Step, Turn
 
-PLACES = {
-    "house": ("wash", "cook", "bake", "fry", "mop", "dust", "boil", "clean"),
-    "garden": ("rake", "dig", "plant", "water", "mow", "weed", "seed", "cut"),
+# What there is to be seen to, and what there may be to do about it.
+VERBS = {
+    "house": ("clean", "paint", "heat", "lock"),
+    "garden": ("dig", "water", "rake", "weed"),
+    "car": ("wash", "park", "load", "sell"),
+    "dog": ("feed", "walk", "brush", "call"),
 }
 NONE = "none"
 NUM_EXAMPLES: Mapping[Split, int] = {"train": 200, "validation": 25, "test": 50}
-MOST_JOBS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class Chores:
 
     Attributes:
         agents: the seats.
-        jobs: on the list, 2, 4 or 6; half of them in the house, half in the garden.
+        jobs: on the list, 2 to 4, one for each thing.
         haste: what it costs if one agent does everything, as a share of what was done.
     """
 
@@ -54,8 +57,8 @@ class Chores:
     haste: float = 0.25
 
     def __post_init__(self) -> None:
-        if self.jobs not in range(2, MOST_JOBS + 1, 2):
-            raise ConfigError(f"task.jobs: expected 2, 4 or 6, half for each place, got {self.jobs}")
+        if not 2 <= self.jobs <= len(VERBS):
+            raise ConfigError(f"task.jobs: expected 2 to {len(VERBS)}, got {self.jobs}")
         if not 2 <= len(set(self.agents)) == len(self.agents) <= self.jobs:
             raise ConfigError(
                 f"task.agents: expected 2 to {self.jobs} different names, one job for each, got "
@@ -95,24 +98,26 @@ class ChoresTask:
         return (Message("user", "\n".join([*lines, *said])),)
 
     def step(self, state: Example, actions: Mapping[AgentId, str]) -> Step[Example]:
-        jobs: Sequence[str] = state.data["jobs"]
-        chosen = {agent: jobs_in(actions.get(agent, ""), jobs) for agent in self.agents}
-        takers = [sum(job in own for own in chosen.values()) for job in jobs]
-        done = takers.count(1) / len(jobs)
+        things = [job.split()[-1] for job in state.data["jobs"]]
+        chosen = {agent: things_in(actions.get(agent, ""), things) for agent in self.agents}
+        takers = [sum(thing in own for own in chosen.values()) for thing in things]
+        done = takers.count(1) / len(things)
         fair = 1 / len(self.agents)
-        longest = max(map(len, chosen.values())) / len(jobs)
+        longest = max(map(len, chosen.values())) / len(things)
         reward = done * (1 - self.config.haste * max(0.0, longest - fair) / (1 - fair))
         metrics = {
             "return_percent": 100 * reward,
             "done": 100 * done,
-            "twice": 100 * sum(count > 1 for count in takers) / len(jobs),
-            "left": 100 * takers.count(0) / len(jobs),
+            "twice": 100 * sum(count > 1 for count in takers) / len(things),
+            "left": 100 * takers.count(0) / len(things),
+            **{f"share/{agent}": 100 * len(own) / len(things) for agent, own in chosen.items()},
+            # Of what an agent chose, how much stood in the first half of the list.
+            **{
+                f"early/{agent}": 100 * sum(things.index(thing) < len(things) / 2 for thing in own) / len(own)
+                for agent, own in chosen.items()
+                if own
+            },
         }
-        for agent, own in chosen.items():
-            metrics[f"share/{agent}"] = 100 * len(own) / len(jobs)
-            if own:
-                metrics[f"house/{agent}"] = 100 * sum(job.startswith("house ") for job in own) / len(own)
-                metrics[f"early/{agent}"] = 100 * sum(jobs.index(job) < len(jobs) / 2 for job in own) / len(own)
         return Step(state, joint(self.agents, reward), "horizon", metrics, {"chosen": chosen})
 
     def demonstrations(self) -> Demonstrations:
@@ -121,32 +126,32 @@ class ChoresTask:
 
     def _tossed(self, example: Example) -> dict[AgentId, list[str]]:
         rng = random.Random(derive("chores", example.id))
-        tossed = {agent: [job for job in example.data["jobs"] if rng.random() < 0.5] for agent in self.agents}
+        things = [job.split()[-1] for job in example.data["jobs"]]
+        tossed = {agent: [thing for thing in things if rng.random() < 0.5] for agent in self.agents}
         return {agent: [", ".join(own) or NONE] for agent, own in tossed.items()}
 
 
-def jobs_in(text: str, jobs: Sequence[str]) -> list[str]:
-    """The jobs of a list that a text names, each once, in the list's order; anything else is left out.
+def things_in(text: str, things: Sequence[str]) -> list[str]:
+    """What a text names of some things, each once, in the order of the list; anything else is left out.
 
-    >>> jobs_in("garden dig,  House cook and garden dig", ["house cook", "garden dig", "house mop"])
-    ['house cook', 'garden dig']
+    >>> things_in("Dog, car and dog. No house, no cat!", ["house", "car", "dog"])
+    ['house', 'car', 'dog']
     """
-    words = re.findall(r"\w+", text.lower())
-    said = {" ".join(pair) for pair in zip(words, words[1:], strict=False)}
-    return [job for job in jobs if job in said]
+    said = set(re.findall(r"\w+", text.lower()))
+    return [thing for thing in things if thing in said]
 
 
 @cache
 def examples(split: Split, jobs: int) -> tuple[Example, ...]:
-    """Lists whose jobs, in any order, belong to the split."""
+    """Lists whose jobs, in whatever order, belong to the split."""
+    verbs = dict(islice(VERBS.items(), jobs))
 
     def drawn(rng: random.Random) -> str:
-        each = [sorted(rng.sample(verbs, jobs // 2)) for verbs in PLACES.values()]
-        return "|".join(verb for verbs in each for verb in verbs)
+        return "|".join(map(rng.choice, verbs.values()))
 
     def problem(rng: random.Random, split: Split) -> dict[str, Any]:
         kind = draw_kind(rng, split, drawn)
-        listed = [f"{place} {verb}" for verb in kind.split("|") for place, verbs in PLACES.items() if verb in verbs]
+        listed = [f"{verb} the {thing}" for verb, thing in zip(kind.split("|"), verbs, strict=True)]
         rng.shuffle(listed)
         return {"jobs": listed, "kind": kind}
 
