@@ -179,7 +179,7 @@ def _cell(interval: Any, digits: int = 2) -> str:
 
 
 def adapted(base: Path, seed: int, steps: int) -> dict[str, dict[str, float]]:
-    """What one seed's two policies do before training, after it, and with bob replaced or not, before and after more."""
+    """What two policies do before and after training, and then with bob replaced or not, for one seed."""
     alike = arms_of(base, steps)["alike"](seed)
     apart = replace(alike, recipe="apart", team=replace(alike.team, shared=False))
     first = trained(apart, base / f"apart-seed{seed}")

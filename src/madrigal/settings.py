@@ -193,7 +193,7 @@ class RolesConfig:
     def __post_init__(self) -> None:
         for name in self.names:
             if not re.fullmatch(r"\S{1,32}", name) or not name.isprintable():
-                raise ConfigError(f"roles.names: expected words of up to 32 characters without blanks, got {name!r:.60}")
+                raise ConfigError(f"roles.names: expected words of up to 32 letters without blanks, got {name!r:.60}")
         if twice := [name for n, name in enumerate(self.names) if name in self.names[:n]]:
             raise ConfigError(f"roles.names: expected different words, got {twice[0]} twice")
         if len(self.names) == 1:

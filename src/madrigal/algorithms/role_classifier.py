@@ -5,17 +5,17 @@
 
     z   the role, one of Z           u   an answer          x(u)   its words, each once, as a vector of length 1
 
-For roles that are dealt equally often, the mean of b is at most I(z; u), whatever q is, and equal to it where q(z | u) is
-p(z | u): I - E[b] is the mean Kullback-Leibler divergence of q from p. This holds for answers that the classifier has
-not learned from. `floor` keeps q above 0, so that one odd answer costs at most ln(1/floor), and q a distribution, so
-that the bound stays one; clipping b would break it.
+For roles that are dealt equally often, the mean of b is at most I(z; u), whatever q is, and equal to it where q(z | u)
+is p(z | u): I - E[b] is the mean Kullback-Leibler divergence of q from p. This holds for answers that the classifier
+has not learned from. `floor` keeps q above 0, so that one odd answer costs at most ln(1/floor), and q a distribution,
+so that the bound stays one; clipping b would break it.
 
 Words are told apart by a hash, in `BUCKETS` places, so that what is kept does not grow with what is said.
 
 References:
-    Barber and Agakov, 2003, "The IM Algorithm: A Variational Approach to Information Maximization": the bound. Eysenbach
-    et al., 2018, "Diversity is All You Need", arXiv:1802.06070: ln q(z | s) - ln p(z) as a reward. The bag of words is
-    ours.
+    Barber and Agakov, 2003, "The IM Algorithm: A Variational Approach to Information Maximization": the bound.
+    Eysenbach et al., 2018, "Diversity is All You Need", arXiv:1802.06070: ln q(z | s) - ln p(z) as a reward. The bag of
+    words is ours.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class RoleClassifier:
         weights: for every role and place of a word, and one more for the bias.
     """
 
-    roles: tuple[str, ...] = ()
-    weights: Float[Tensor, "Z W"] = torch.zeros((0, BUCKETS + 1), dtype=torch.float64)
+    roles: tuple[str, ...]
+    weights: Float[Tensor, "Z W"]
 
     def information(self, roles: Sequence[str], texts: Sequence[str], floor: float) -> list[float]:
         """b of each answer, in nats; 0 of a role that was never met, or as long as there is only one."""
@@ -56,9 +56,7 @@ class RoleClassifier:
         places = {role: place for place, role in enumerate(self.roles)}
         return [float(mixed[n, places[role]]) if role in places else 0.0 for n, role in enumerate(roles)]
 
-    def fitted(
-        self, roles: Sequence[str], texts: Sequence[str], fits: int, lr: float, decay: float
-    ) -> RoleClassifier:
+    def fitted(self, roles: Sequence[str], texts: Sequence[str], fits: int, lr: float, decay: float) -> RoleClassifier:
         """The classifier after some steps up the mean log-likelihood of these answers' roles.
 
             w <- w + lr * ( mean_i (1[z_i = z] - q(z | u_i)) x(u_i) - decay * w )
@@ -77,22 +75,19 @@ class RoleClassifier:
         return RoleClassifier(known, weights)
 
     def to_json(self) -> Json:
-        """A JSON value from which `loaded` makes the very same numbers; places of words that were never met are left out."""
+        """A JSON value from which `loaded` makes the very same numbers; what is 0 for every role is left out."""
         used = self.weights.abs().sum(0).nonzero().flatten().tolist()
-        return {
-            "roles": list(self.roles),
-            "weights": {str(place): column for place, column in zip(used, self.weights.t()[used].tolist(), strict=True)},
-        }
+        columns = zip(used, self.weights.t()[used].tolist(), strict=True)
+        return {"roles": list(self.roles), "weights": {str(place): column for place, column in columns}}
 
 
 def loaded(state: Mapping[str, Any]) -> RoleClassifier:
-    """The classifier that `to_json` wrote down; one that knows nothing of an empty state."""
-    if not state:
-        return RoleClassifier()
-    weights = torch.zeros((len(state["roles"]), BUCKETS + 1), dtype=torch.float64)
-    for place, column in state["weights"].items():
+    """The classifier that `to_json` wrote down; of an empty state one that has met nobody."""
+    roles = tuple(state.get("roles", ()))
+    weights = torch.zeros((len(roles), BUCKETS + 1), dtype=torch.float64)
+    for place, column in state.get("weights", {}).items():
         weights[:, int(place)] = torch.tensor(column, dtype=torch.float64)
-    return RoleClassifier(tuple(state["roles"]), weights)
+    return RoleClassifier(roles, weights)
 
 
 def features(texts: Sequence[str]) -> Float[Tensor, "B W"]:

@@ -2,14 +2,14 @@
 
     R'_i = R + weight * ( ln q(z_i | u_i) + ln Z )           u_i: what agent i said in the round, z_i: its role
 
-The second part is at most the mutual information of role and answer (`role_classifier`), so that what is paid for is
-behavior that differs by role. The reward of the task says which behavior; the bonus only that it be told apart, which a
-team of one policy would otherwise have to come to by chance, from a place where no single agent gains by being another.
+The second part is in the mean at most the mutual information of role and answer (`role_classifier`): what is paid for
+is behavior that differs by role. The reward of the task says which behavior; the bonus only that it be told apart. A
+team of one policy starts from a place where no single agent gains by being another, and has to leave it by chance.
 
-The role of an agent is the one that the task says (`details["roles"]` of a step, see `tasks.roles`), else its name: then
-it is the seats that are to be told apart. The bonus is each agent's own. Siblings have the same role, so that ln Z does
-not move their advantages; it makes the reported number a bound. The classifier judges answers that it has not learned
-from, and then learns from them.
+The role of an agent is the one that the task says (`details["roles"]` of a step, see `tasks.roles`), else its name:
+then it is the seats that are to be told apart. The bonus is each agent's own. Siblings have the same role, so that ln Z
+does not move their advantages; it makes the reported number a bound. The classifier judges answers that it has not
+learned from, and then learns from them.
 
 References:
     Eysenbach et al., 2018, "Diversity is All You Need", arXiv:1802.06070. Wang et al., 2020, "ROMA: Multi-Agent

@@ -1,6 +1,6 @@
-"""Roles, measured: does an agent's role tell what it does, is that the same in every run, and what if roles are swapped?
+"""Roles, measured: does a role tell what its bearer does, is that the same in every run, and what if roles are swapped?
 
-    information      I(Z; B) of role and behavior, in nats: 0 where roles mean nothing, ln Z where each gives itself away
+    information      I(Z; B) of role and behavior, in nats: 0 where roles mean nothing, ln Z where each has its own
     specialization   1 - H(B | Z) / H(B): the share of all variety of behavior that roles account for
     purity, Rand     how well clusters of behavior, found without looking at roles, are the roles
     agreement        whether the roles of two runs do the same, role by role or in the best order
@@ -41,7 +41,7 @@ from madrigal.types import AgentId, ConfigError, Example
 WORDS = 256  # the most frequent words, by which answers are compared
 DEALS = 200  # of roles, to see what chance shows
 STARTS = 8  # of k-means, of which the best is kept
-Profile = Mapping[str, Mapping[Hashable, float]]  # for each role the share of each behavior
+Profile = Mapping[str, Mapping[Any, float]]  # for each role the share of each behavior
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +114,6 @@ def measure_roles(acts: Sequence[Act], behaviors: Sequence[int] = (), *, seed: i
     if len(names) < 2:
         raise ConfigError(f"roles: expected acts of at least two roles, got {', '.join(names) or 'none'}")
     found = list(behaviors) or clusters([act.text for act in acts], len(names), seed=seed)
-    texts: dict[int, Counter[str]] = defaultdict(Counter)
-    for act, behavior in zip(acts, found, strict=True):
-        texts[behavior][act.text] += 1
     return RoleMeasures(
         acts=len(acts),
         information=information(roles, found),
@@ -127,8 +124,16 @@ def measure_roles(acts: Sequence[Act], behaviors: Sequence[int] = (), *, seed: i
         purity=purity(roles, found),
         rand=adjusted_rand(roles, found),
         profile=profile(roles, found),
-        typical={behavior: count.most_common(1)[0][0] for behavior, count in sorted(texts.items())},
+        typical=typical_texts(acts, found),
     )
+
+
+def typical_texts(acts: Sequence[Act], behaviors: Sequence[int]) -> dict[int, str]:
+    """Of each behavior the commonest text."""
+    texts: dict[int, Counter[str]] = defaultdict(Counter)
+    for act, behavior in zip(acts, behaviors, strict=True):
+        texts[behavior][act.text] += 1
+    return {behavior: count.most_common(1)[0][0] for behavior, count in sorted(texts.items())}
 
 
 def entropy(symbols: Iterable[Hashable]) -> float:
@@ -240,7 +245,7 @@ def agreement(one: Profile, other: Profile, *, in_order: bool = False) -> float:
         raise ConfigError(f"roles: expected as many roles in both runs, got {len(one)} and {len(other)}")
     ours, theirs = ([runs[role] for role in sorted(runs)] for runs in (one, other))
 
-    def overlap(order: Sequence[Mapping[Hashable, float]]) -> float:
+    def overlap(order: Sequence[Mapping[Any, float]]) -> float:
         return fmean(1 - _distance(p, q) for p, q in zip(ours, order, strict=True))
 
     return overlap(theirs) if in_order else max(map(overlap, permutations(theirs)))
@@ -257,7 +262,7 @@ def stability(profiles: Sequence[Profile], *, in_order: bool = False) -> float:
     return fmean(agreement(one, other, in_order=in_order) for one, other in combinations(profiles, 2))
 
 
-def _distance(p: Mapping[Hashable, float], q: Mapping[Hashable, float]) -> float:
+def _distance(p: Mapping[Any, float], q: Mapping[Any, float]) -> float:
     return math.fsum(abs(p.get(each, 0.0) - q.get(each, 0.0)) for each in {*p, *q}) / 2
 
 

@@ -163,14 +163,17 @@ def consult() -> Experiment:
 
 
 def chores() -> Experiment:
-    """Equals of one policy divide a list of jobs, by a word that nobody explained; after a warm start by coin tosses."""
+    """Equals of one policy divide a list of jobs by a word that nobody explained; after a warm start on coin tosses."""
     return replace(
         build(),
         recipe="chores",
         task=Chores(),
         team=replace(STARTER, shared=True),
         roles=RolesConfig(("red", "blue")),
-        sampling=Sampling(max_new_tokens=16),  # all four things have 11 tokens
+        sampling=Sampling(max_new_tokens=12),  # all four things
+        warm=WarmConfig(demonstrations=EMBEDDED, lr=1e-3, epochs=2),  # more would learn the tosses by heart
+        optimizer=replace(OPTIMIZER, warmup=0),
+        evaluation=EvaluationConfig(examples=100),
     )
 
 

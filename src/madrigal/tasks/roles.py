@@ -88,7 +88,8 @@ class RoleTokens(Wrapper, Generic[S]):
 
     def _cast(self, step: Step[S], roles: tuple[str, ...]) -> Step[Any]:
         details = {**step.details, ROLES: dict(zip(self.agents, roles, strict=True))}
-        return replace(step, state=Cast(step.state, roles), details=details)
+        cast: Step[Any] = step
+        return replace(cast, state=Cast(step.state, roles), details=details)
 
 
 def _named(name: str, way: int) -> str:
@@ -119,8 +120,8 @@ def with_roles(task: Task[S], config: RolesConfig) -> Task[Any]:
     agents, names = task.agents, config.names
     if len(names) > len(agents):
         raise ConfigError(
-            f"roles.names: expected at most {len(agents)}, one for each agent of {task.name} ({', '.join(agents)}), got "
-            f"{len(names)}: {', '.join(names)}"
+            f"roles.names: expected at most {len(agents)}, one for each agent of {task.name} ({', '.join(agents)}), "
+            f"got {len(names)}: {', '.join(names)}"
         )
     for example in task.examples("train")[:1]:
         if CAST in example.data:
