@@ -154,7 +154,7 @@ def table(arms: dict[str, list[Played]]) -> str:
             _cell(bootstrap(order)),
             _over(measures, lambda one: one.specialization),
             _over(measures, lambda one: one.purity),
-            _lost(teams, lambda change: change == "roles swapped"),
+            _lost(teams, lambda change: change == "roles are swapped"),
             _lost(teams, lambda change: change.startswith("all are")),
             *(
                 f"{stability([one.profile for one in measures], in_order=order):.2f}" if len(teams) > 1 else "-"

@@ -351,5 +351,5 @@ def swap_losses(setup: EvalSetup) -> dict[str, Comparison]:
         changed = play_examples(replace(setup, task=Recast(setup.task, change)))
         return paired_bootstrap(before, normalized_returns(setup.task, changed), seed=setup.seed)
 
-    swapped = {"roles swapped": loss(lambda roles: (*roles[1:], roles[0]))}
+    swapped = {"roles are swapped": loss(lambda roles: (*roles[1:], roles[0]))}
     return swapped | {f"all are {name}": loss(lambda roles, name=name: (name,) * len(roles)) for name in names}  # type: ignore[misc]
