@@ -4,13 +4,13 @@
 
     alike          one policy, the same prompts for all
     words          one policy; a word that nobody explained stands before each prompt
-    words, again   the same, with other seeds: the A/A pair
     information    words, and a bonus for answers that tell the word
+    words, again   words, with other seeds: the A/A pair
 
-All begin with a warm start on coin tosses, one without words and one with them, so that seeds differ in nothing but
-what is drawn in training. Held-out lists are played with both ways to deal the words. Behavior is the cluster that an
-answer belongs to, of four that are found in all answers of all runs together, so that a cluster means the same
-everywhere. Where there are no words an agent's role is its seat.
+All begin with a warm start on coin tosses, one without words and one with them, and are held near it by a KL term;
+seeds differ in nothing but what is drawn in training. Held-out lists are played with both ways to deal the words.
+Behavior is the cluster that an answer belongs to, of four that are found in all answers of all runs together, so that a
+cluster means the same everywhere. Where there are no words an agent's role is its seat.
 
 Then adaptation: two policies of their own, with equal prompts, divide the work; in mid-training bob is replaced by the
 starter that never saw a chore, and does not learn; ann goes on. Does ann take over? "bob stays" is the same without the
@@ -41,10 +41,11 @@ from madrigal.policies.quiet import quiet_libraries
 from madrigal.policies.starter import model_path
 from madrigal.recipes import recipe
 from madrigal.runs.records import transcript
-from madrigal.settings import PolicyConfig, RolesConfig
+from madrigal.settings import PolicyConfig, RolesConfig, WarmConfig
 from madrigal.training.train import train_experiment
 
 SAMPLES, CLUSTERS = 2, 4
+KL = 0.05
 AGAIN = 1000  # added to the seeds of the A/A pair
 
 
@@ -67,7 +68,8 @@ class Played:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--further", type=int, default=60, help="steps of each part of the adaptation")
     parser.add_argument("--runs", type=Path, default=Path("runs/roles"))
     options = parser.parse_args()
     quiet_libraries()
@@ -80,7 +82,7 @@ def main() -> None:
             played.setdefault(name, []).append(played_of(trained(run, base / f"{run.recipe}-seed{seed}")))
             print(f"{name}, seed {seed}: {fmean(played[name][-1].returns):.1f} %", flush=True)
     print(table(played), flush=True)
-    print(adaptation([adapted(base, seed, options.steps) for seed in options.seeds]))
+    print(adaptation([adapted(base, seed, options.further) for seed in options.seeds]))
     print(f"\n{time.process_time() - began:.0f} s of processor time")
 
 
@@ -94,15 +96,20 @@ def arms_of(base: Path, steps: int) -> dict[str, Callable[[int], Experiment]]:
         for run in (replace(alike, recipe="warm-alike"), replace(chores, recipe="warm-words"))
     }
     alike, words = (
-        replace(run, team=replace(run.team, start=str(starts[start])), warm=type(run.warm)())
+        replace(
+            run,
+            team=replace(run.team, start=str(starts[start])),
+            warm=WarmConfig(),
+            algorithm=replace(run.algorithm, kl=KL),
+        )
         for run, start in ((alike, "warm-alike"), (chores, "warm-words"))
     )
     paid = replace(words, algorithm=switch_algorithm(words.algorithm, "role_information"))
     return {
         "alike": lambda seed: replace(alike, recipe="alike", seed=seed),
         "words": lambda seed: replace(words, recipe="words", seed=seed),
-        "words, again": lambda seed: replace(words, recipe="again", seed=seed + AGAIN),
         "information": lambda seed: replace(paid, recipe="information", seed=seed),
+        "words, again": lambda seed: replace(words, recipe="again", seed=seed + AGAIN),
     }
 
 

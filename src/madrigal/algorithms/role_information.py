@@ -47,7 +47,8 @@ class RoleInformation:
 
     Attributes:
         width: G, the episodes of each example, as in MAGRPO.
-        weight: of the bonus, in units of reward per nat; with 0 this is MAGRPO, and the bound is still measured.
+        weight: of the bonus, in units of reward per nat; with 0 this is MAGRPO, and the bound is still measured. Where
+            it is large beside the task's reward, nonsense that tells who said it pays best.
         floor: the share of q that every role has, whatever was said.
         fits: steps of the classifier in a training step.
         classifier_lr: of these steps; the classifier is convex, and up to 1 is stable.
@@ -58,7 +59,7 @@ class RoleInformation:
 
     name: Name = "role_information"
     width: int = 4
-    weight: float = 0.1
+    weight: float = 0.3
     floor: float = 0.05
     fits: int = 10
     classifier_lr: float = 1.0

@@ -172,7 +172,7 @@ def chores() -> Experiment:
         roles=RolesConfig(("red", "blue")),
         sampling=Sampling(max_new_tokens=12),  # all four things
         warm=WarmConfig(demonstrations=EMBEDDED, lr=1e-3, epochs=2),  # more would learn the tosses by heart
-        optimizer=replace(OPTIMIZER, warmup=0),
+        optimizer=replace(OPTIMIZER, lr=6e-4, warmup=0, lr_schedule="constant"),
         evaluation=EvaluationConfig(examples=100),
     )
 
