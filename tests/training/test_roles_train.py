@@ -1,4 +1,4 @@
-"""A whole run of a tiny shared policy with roles: words reach prompts; a run that was cut goes on as one that was not."""
+"""A whole run of a tiny shared policy with roles: words reach prompts; a run that was cut goes on as if it was not."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Chores:
             raise ConfigError(f"task.jobs: expected 2 to {len(VERBS)}, got {self.jobs}")
         if not 2 <= len(set(self.agents)) == len(self.agents) <= self.jobs:
             raise ConfigError(
-                f"task.agents: expected 2 to {self.jobs} different names, one job for each, got "
+                f"task.agents: expected at least 2 different names, and at most as many as jobs ({self.jobs}), got "
                 f"{', '.join(self.agents) or 'none'}"
             )
         if not 0 <= self.haste <= 1:
