@@ -30,6 +30,7 @@ from madrigal.settings import (
     OptimizerConfig,
     RecordsConfig,
     RewardWeights,
+    RolesConfig,
     Sampling,
     TeamConfig,
     WarmConfig,
@@ -72,6 +73,7 @@ class Experiment:
     team: TeamConfig = field(default_factory=TeamConfig)
     algorithm: AlgorithmConfig = field(default_factory=GroupRelative)
     tools: ToolsConfig = field(default_factory=ToolsConfig)
+    roles: RolesConfig = field(default_factory=RolesConfig)
     reward: RewardWeights = field(default_factory=RewardWeights)
     sampling: Sampling = field(default_factory=Sampling)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

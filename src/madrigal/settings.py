@@ -285,6 +285,30 @@ class TeamConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RolesConfig:
+    """A word before each agent's prompts that tells it from the others, and that nobody explains (`tasks.roles`).
+
+    Attributes:
+        names: of the roles, one word each, 2 up to as many as there are agents; with fewer, agents share one. Empty
+            leaves prompts as the task has them.
+        deal: who has which: "all" plays every example once with each way round, so that the role decides and not the
+            seat; "seat" gives each seat the same one in all examples.
+    """
+
+    names: tuple[str, ...] = ()
+    deal: Literal["all", "seat"] = "all"
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            if not re.fullmatch(r"\S{1,32}", name) or not name.isprintable():
+                raise ConfigError(f"roles.names: expected words of up to 32 letters without blanks, got {name!r:.60}")
+        if twice := [name for n, name in enumerate(self.names) if name in self.names[:n]]:
+            raise ConfigError(f"roles.names: expected different words, got {twice[0]} twice")
+        if len(self.names) == 1:
+            raise ConfigError(f"roles.names: one role tells nobody apart; give another one beside {self.names[0]}")
+
+
+@dataclass(frozen=True, slots=True)
 class RewardWeights:
     """The weights of the joint reward, and its units; as it comes it is the task's own reward, and nothing is measured.
 

@@ -21,7 +21,7 @@ from madrigal.types import Completion, Group, Point, Sample, Step, Turn, TurnSco
 NAMES = ("ann", "bob", "cat", "dan", "eve")
 KINDS = ("parallel", "sequential", "discussion", "asynchronous", "coordinated")
 # What is credited is not, or not only, what siblings came to: a baseline of another kind, none, or a bonus.
-ALONE = {"reinforce", "self_play", "maporl", "pmic", "ippo", "mappo", "collm_dc", "collm_cc"}
+ALONE = {"reinforce", "self_play", "maporl", "pmic", "role_information", "ippo", "mappo", "collm_dc", "collm_cc"}
 
 
 def topology(kind: str, size: int) -> Topology:

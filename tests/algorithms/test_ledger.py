@@ -16,6 +16,7 @@ from madrigal.algorithms import Algorithm, reported
 from madrigal.algorithms.catalog import ALGORITHMS, switch_algorithm
 from madrigal.algorithms.group import MAGRPO
 from madrigal.algorithms.pmic import Pmic
+from madrigal.algorithms.role_information import RoleInformation
 from madrigal.rollouts.branching import Branching
 from madrigal.rollouts.play import GenerationRequest
 from madrigal.rollouts.rewards import with_counterfactuals
@@ -77,8 +78,9 @@ def ledger_of(name: str) -> list[tuple[str, int, tuple[float, ...]]]:
     """What an algorithm as it comes, at width 4, credits on the ledger: agent, round, advantage of each token."""
     algorithm: Algorithm[Any] = switch_algorithm(MAGRPO, name)
     groups, memory = played(algorithm.branching), algorithm.begin()
-    if isinstance(algorithm, Pmic):  # it begins as MAGRPO and pays its bonus once it has seen enough
+    if isinstance(algorithm, Pmic):
         algorithm = replace(algorithm, start=2)
+    if isinstance(algorithm, Pmic | RoleInformation):  # they begin as MAGRPO, and pay a bonus for what they have seen
         _, memory = algorithm.credit(scored(algorithm, groups), memory)
     stages, _ = algorithm.credit(scored(algorithm, groups), memory)
     return sorted(

@@ -24,7 +24,8 @@ from madrigal.recipes import recipe
 from madrigal.recipes.embedded import own
 from madrigal.rollouts.play import Generate, GenerationRequest
 from madrigal.rollouts.topology import Parallel, Sequential
-from madrigal.settings import EvaluationConfig, Lora, PolicyConfig, Sampling, TeamConfig
+from madrigal.settings import EvaluationConfig, Lora, PolicyConfig, RolesConfig, Sampling, TeamConfig
+from madrigal.tasks.chores.task import Chores
 from madrigal.tasks.games.rules import PLAYERS
 from madrigal.training import teams
 from madrigal.training.held_out import evaluate_run
@@ -375,3 +376,18 @@ def test_errors_cannot_move_the_cursor(capsys: Screen, run: Path, model_folder: 
     (run / "experiment.json").write_text(to_json(evil))
     line = refused(capsys, "analyze", "runs/a")
     assert "\x1b" not in line and "\\x1b[2J\\u202e.py:task" in line
+
+
+def test_roles_are_swapped_and_measured_where_a_run_has_them(
+    capsys: Screen, folder: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is red sees to the house, and the other one to the garden."""
+    run = replace(experiment(model_folder), task=Chores(), topology=Parallel(), roles=RolesConfig(("red", "blue")))
+    make_run("chores", replace(run, team=replace(run.team, shared=True)), model_folder, "ann", "bob")
+    said = {"red": "house", "blue": "garden"}
+    speaks(monkeypatch, lambda policy, one: Completion(said[one.prompt[0].content.split()[0]], token_ids=(0,)))
+    lines = printed(capsys, "runs/chores", "--examples", "8")
+    assert "Role and behavior share 0.693 nats of 0.693, seat and behavior 0.000; by chance" in " ".join(lines)
+    assert "Where roles are swapped the return loses 0.0 [0.0, 0.0] points (p 1)." in lines
+    assert "Where all are red the return loses 100.0 [100.0, 100.0] points (p 0.00781)." in lines
+    assert as_json(capsys, "runs/chores", "--examples", "8")["roles"]["specialization"] == pytest.approx(1.0)

@@ -217,3 +217,38 @@ def test_a_template_is_filled_once() -> None:
 
 def test_attributes_cannot_be_left() -> None:
     assert element("p", {"title": '" onclick="x'}, text("'")) == '<p title="&quot; onclick=&quot;x">&#x27;</p>'
+
+
+def test_roles_are_measured_where_transcripts_say_them(tmp_path: Path) -> None:
+    """Red says the one thing and blue the other in both runs; before training all said both."""
+
+    def said(evaluation: str, n: int, apart: bool) -> dict[str, object]:
+        red, blue = ("clean <house>", "dig garden") if apart or n % 4 > 1 else ("dig garden", "clean <house>")
+        first, second = ("red", "blue") if n % 2 else ("blue", "red")
+        words = {"red": red, "blue": blue}
+        turns = [
+            {"round": 0, "agent": "helper", "prompt": [], "text": words[first], "advantage": None},
+            {"round": 0, "agent": "main", "prompt": [], "text": words[second], "advantage": None},
+        ]
+        details = {"roles": {"helper": first, "main": second}}
+        return {
+            "evaluation": evaluation,
+            "step": 0,
+            "example": f"x{n}",
+            "reward": 1,
+            "turns": turns,
+            "details": details,
+        }
+
+    folders = [write_run(tmp_path / f"seed{seed}", steps=4, seed=seed) for seed in range(2)]
+    for folder in folders:
+        lines = [said("before", n, apart=False) for n in range(40)] + [said("after", n, apart=True) for n in range(40)]
+        write_lines(folder / "episodes.jsonl", lines)
+    words = page_of(*folders).words["roles"]
+    assert "information of role and behavior, nats0.69 [0.69, 0.69]" in words
+    assert "information of seat and behavior, nats0.00 [0.00, 0.00]" in words
+    assert "agreement of runs, role by role1.00" in words
+    assert "clean <house>" in words and "answers likebluered" in words
+    assert "Roles and behavior: 80 answers." in page_of(folders[0]).words["roles"]
+    write_lines(folders[0] / "episodes.jsonl", [{**said("after", 0, True), "details": {"roles": "\x1b[2J"}}])
+    assert "roles" not in page_of(folders[0]).words

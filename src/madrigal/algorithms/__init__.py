@@ -3,7 +3,8 @@
 `group` holds all that compare answers with siblings and nothing else, as settings of `group_relative`; `actor_critic`
 those with a critic; the others have a file each. What several share: `answer_groups` (what is compared with what),
 `objective` (what is minimized, and in which steps), `scores` (what was read of turns), `checks` (what settings may be).
-`influence` holds parts of `maporl`, `buffers` and `mutual_information` those of `pmic`; `catalog` names all algorithms.
+`influence` holds parts of `maporl`, `buffers` and `mutual_information` those of `pmic`, `role_classifier` that of
+`role_information`; `catalog` names all algorithms.
 """
 
 from __future__ import annotations

@@ -17,9 +17,12 @@ from madrigal.algorithms.group_relative import GroupRelative
 from madrigal.algorithms.maporl import Maporl
 from madrigal.algorithms.marti import Marti
 from madrigal.algorithms.pmic import Pmic
+from madrigal.algorithms.role_information import RoleInformation
 from madrigal.algorithms.self_play import SelfPlay
 
-AlgorithmConfig = GroupRelative | Marti | SelfPlay | Counterfactual | Ccpo | Pmic | ActorCritic | Maporl
+AlgorithmConfig = (
+    GroupRelative | Marti | SelfPlay | Counterfactual | Ccpo | Pmic | RoleInformation | ActorCritic | Maporl
+)
 
 # Each as it comes, and what it is in one line.
 ALGORITHMS: dict[str, tuple[AlgorithmConfig, str]] = {
@@ -46,6 +49,7 @@ ALGORITHMS: dict[str, tuple[AlgorithmConfig, str]] = {
     ),
     "maporl": (Maporl(), "debates scored answer by answer: influence-aware rewards and PPO (arXiv:2502.18439)"),
     "pmic": (Pmic(), "a bonus for what state and joint action share in good episodes (arXiv:2203.08553)"),
+    "role_information": (RoleInformation(), "a bonus for answers that tell the speaker's role (arXiv:1802.06070)"),
     "ippo": (IPPO, "PPO for each agent by itself: its own critic, its own reward (arXiv:2011.09533)"),
     "mappo": (MAPPO, "PPO with one critic that reads what all agents are shown (arXiv:2103.01955)"),
     "collm_dc": (COLLM_DC, "CoLLM-DC: one critic for each agent, asked once a turn (arXiv:2601.21972)"),

@@ -22,18 +22,20 @@ from madrigal.commands.scene import Scene
 from madrigal.compare.load import difference
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.alarms import Alarm, alarms
-from madrigal.evaluation.evaluate import EvalSetup
+from madrigal.evaluation.evaluate import EvalSetup, play_examples
 from madrigal.evaluation.exploitability import Exploitability, measure_exploitability
 from madrigal.evaluation.fidelity import Fidelity, fidelity
 from madrigal.evaluation.games import Match, match
 from madrigal.evaluation.metrics import credit_shares
-from madrigal.evaluation.statistics import Interval
+from madrigal.evaluation.roles import RoleMeasures, acts_of, measure_roles, swap_losses
+from madrigal.evaluation.statistics import Comparison, Interval
 from madrigal.evaluation.teamwork import CHANGES, Drop, Teamwork, analyze_team
 from madrigal.recipes.trust import check_trust
 from madrigal.rollouts.play import Generate, Judge
 from madrigal.rollouts.rewards import rewarded
 from madrigal.rollouts.task import Task, rewards_of, scripted_in
 from madrigal.runs.read import Record, is_number, read_run
+from madrigal.runs.records import transcript
 from madrigal.tasks.games.kuhn import Kuhn
 from madrigal.types import AgentId, ConfigError, Example
 
@@ -66,6 +68,8 @@ class Analysis:
         fidelity: of the agent that was asked for.
         matches: of zero-sum games between two, against the other runs.
         exploitability: of Kuhn poker in single hands, in chips a hand; and the share of legal answers.
+        roles: how far roles tell behavior, where the run has roles (`tasks.roles`).
+        swaps: what the return loses where roles are dealt otherwise, in points.
     """
 
     runs: tuple[str, ...]
@@ -74,6 +78,8 @@ class Analysis:
     fidelity: Fidelity | None = None
     matches: dict[str, Match] = field(default_factory=dict)
     exploitability: Exploitability | None = None
+    roles: RoleMeasures | None = None
+    swaps: dict[str, Comparison] = field(default_factory=dict)
 
 
 def analyze_command(arguments: list[str]) -> int:
@@ -148,11 +154,14 @@ def analyze(
         if credit_of:
             stage("playing messages on")
             credit = fidelity(trial, credit_of)
+        stage("swapping roles")
+        acts = acts_of(map(transcript, play_examples(trial))) if run.roles.names else []
+        roles, swaps = (measure_roles(acts, seed=run.seed), swap_losses(trial)) if acts else (None, {})
         stage("playing games")
         matches = _matches(task, speakers, weighed, examples, run.seed)
         single = isinstance(run.task, Kuhn) and run.task.rounds == 1
         exploitability = measure_exploitability(speakers[first], seed=run.seed) if single else None
-    return Analysis(tuple(map(str, places)), team, read_training(first), credit, matches, exploitability)
+    return Analysis(tuple(map(str, places)), team, read_training(first), credit, matches, exploitability, roles, swaps)
 
 
 def _matches(
@@ -251,6 +260,12 @@ def _measured(analysis: Analysis) -> Iterator[str]:
     if exploitability := analysis.exploitability:
         legal = f"{100 * exploitability.legal:.0f} % of its answers are legal"
         yield f"Exploitability: {exploitability.chips:.3f} chips a hand; {legal}."
+    if roles := analysis.roles:
+        shared = f"{roles.information:.3f} nats of {roles.ceiling:.3f}, seat and behavior {roles.seat_information:.3f}"
+        chance = f"by chance below {roles.chance:.3f}"
+        yield f"Role and behavior share {shared}; {chance}. Specialization: {roles.specialization:.2f}."
+    for change, loss in analysis.swaps.items():
+        yield f"Where {change} the return loses {_interval(loss.difference)} points (p {loss.p:.3g})."
 
 
 def _lines(team: Teamwork, training: Training) -> Iterator[str]:

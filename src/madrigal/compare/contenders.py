@@ -17,7 +17,7 @@ from madrigal.algorithms.group_relative import GroupRelative
 from madrigal.config import Experiment
 from madrigal.rollouts.play import speaking_order
 from madrigal.rollouts.topology import Discussion, Parallel, Sequential, TopologyConfig
-from madrigal.settings import BASE, Lora, PolicyConfig, TeamConfig, WarmConfig
+from madrigal.settings import BASE, Lora, PolicyConfig, RolesConfig, TeamConfig, WarmConfig
 from madrigal.tasks.building.task import Build
 from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import ALONE, Coding
@@ -142,6 +142,7 @@ def _alone(run: Experiment, agents: Sequence[AgentId], single: str) -> Iterator[
         task=task,
         topology=Parallel(),
         team=team,
+        roles=RolesConfig(),  # there is nobody to tell it from
         sampling=sampling,
         algorithm=algorithm,
         warm=run.warm if run.warm.demonstrations in ("", EMBEDDED) else WarmConfig(),  # a file has the team's

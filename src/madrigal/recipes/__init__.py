@@ -26,6 +26,7 @@ RECIPES: dict[str, Callable[[], Experiment]] = {
     "edit": embedded.edit,
     "project": embedded.project,
     "consult": embedded.consult,
+    "chores": embedded.chores,
     "maporl-gsm8k-phi3-mini": debate.gsm8k,
     "maporl-anli-phi3-mini": debate.anli,
     "tldr-smollm2": small.tldr,

@@ -18,12 +18,14 @@ from madrigal.settings import (
     OptimizerConfig,
     PolicyConfig,
     RecordsConfig,
+    RolesConfig,
     Sampling,
     TeamConfig,
     WarmConfig,
 )
 from madrigal.tasks.building.task import Build
 from madrigal.tasks.catalog import TaskConfig
+from madrigal.tasks.chores.task import Chores
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.consulting.task import Consult
 from madrigal.tasks.data import EMBEDDED
@@ -170,6 +172,21 @@ def consult() -> Experiment:
         topology=Coordinated(turns=1),
         sampling=Sampling(max_new_tokens=8),
         warm=WarmConfig(demonstrations=EMBEDDED, lr=1e-3, epochs=9, batch=16),
+    )
+
+
+def chores() -> Experiment:
+    """Equals of one policy divide a list of jobs by a word that nobody explained; after a warm start on coin tosses."""
+    return replace(
+        build(),
+        recipe="chores",
+        task=Chores(),
+        team=replace(STARTER, shared=True),
+        roles=RolesConfig(("red", "blue")),
+        sampling=Sampling(max_new_tokens=12),  # all four things
+        warm=WarmConfig(demonstrations=EMBEDDED, lr=1e-3, epochs=2),  # more would learn the tosses by heart
+        optimizer=replace(OPTIMIZER, lr=6e-4, warmup=0, lr_schedule="constant"),
+        evaluation=EvaluationConfig(examples=100),
     )
 
 

@@ -17,6 +17,7 @@ from madrigal.evaluation.alarms import alarms as raise_alarms
 from madrigal.report.figures import curves, outcomes, scheme_shares
 from madrigal.report.markup import NOTHING, Html, element, fill, join, text
 from madrigal.report.results import all_settings, comparison, facts, headline, validations, warm_start
+from madrigal.report.roles import role_tables
 from madrigal.report.transcripts import Packed, pack
 from madrigal.runs.read import Line, Record, Run
 from madrigal.runs.variants import variants
@@ -62,6 +63,7 @@ def document(runs: Sequence[Run], alarms: Sequence[tuple[Run, Alarm]] = (), live
         "warm": ("Warm start", join(map(warm_start, kinds))),
         "validation": ("Validation", join(map(validations, kinds))),
         "comparison": ("Comparison", join(_comparisons(runs))),
+        "roles": ("Roles", role_tables(kinds)),
         "alarms": ("Alarms", _alarms(alarms)),
         "curves": ("Learning curves", curves(kinds)),
         "schemes": ("Schemes of cooperation", scheme_shares(kinds)),

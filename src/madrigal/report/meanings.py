@@ -53,6 +53,9 @@ MEANINGS: dict[str, Meaning] = {
     "update/*/importance_weight": Meaning("Importance weight", "", "Learner over sampler, mean over tokens."),
     "update/*/importance_capped": Meaning("Capped weights", "share", "Tokens whose importance weight is at the cap."),
     "update/*/lr": Meaning("Learning rate"),
+    "algorithm/information": Meaning(
+        "Information of role and words", "nats", "A lower bound on how far answers tell who gave them."
+    ),
     "group/zero_advantage_fraction": Meaning(
         "Equal answers", "share", "Answers with advantage 0: nothing is learned from them."
     ),

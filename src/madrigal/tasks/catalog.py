@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from madrigal.rollouts.task import Task
 from madrigal.tasks.building.task import Build, BuildTask
+from madrigal.tasks.chores.task import Chores, ChoresTask
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.coding.task import open_coding
 from madrigal.tasks.consulting.task import Consult, ConsultTask
@@ -50,6 +51,7 @@ TaskConfig = (
     | Project
     | Consult
     | Ledger
+    | Chores
     | CustomTask
 )
 C = TypeVar("C")
@@ -100,6 +102,7 @@ TASKS = {
     "project": Entry("a small program or site of several files, from a brief", Project(), open_project),
     "ledger": Entry("a price to look up and a sum to work out, with tools", Ledger(), _alone(LedgerTask)),
     "consult": Entry("questions, specialists, and who is to be asked", Consult(), _alone(ConsultTask)),
+    "chores": Entry("a list of jobs, and equals who divide it unasked", Chores(), _alone(ChoresTask)),
 }
 OWN = Entry("a task of your own, by file and name", CustomTask("file.py:name"), _alone(load_own))
 OPENERS = {type(entry.config): entry.open for entry in (*TASKS.values(), OWN)}

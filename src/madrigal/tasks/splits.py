@@ -15,7 +15,7 @@ from madrigal.types import ConfigError, Example, Split, TaskError
 S = TypeVar("S")
 SHARE = 5  # one in so many training examples, the last ones, where a task has no validation examples
 _EMBEDDED = re.compile(r"[a-z0-9/]+/(train|validation)/\d+")
-SEATING = ("seat", "opponent", "game")  # who plays is no part of what was dealt
+SEATING = ("seat", "opponent", "game", "cast")  # who plays is no part of what was dealt
 
 
 @dataclass(frozen=True)

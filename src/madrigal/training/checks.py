@@ -19,6 +19,7 @@ from madrigal.settings import BASE, RewardWeights
 from madrigal.tasks.catalog import open_task
 from madrigal.tasks.coordinating import coordinated
 from madrigal.tasks.reworded import reworded
+from madrigal.tasks.roles import with_roles
 from madrigal.tasks.splits import with_validation
 from madrigal.tasks.tools.config import with_tools
 from madrigal.training.teams import pick_device
@@ -42,7 +43,7 @@ def open_checked_task(run: Experiment, given: Task[Any] | None = None) -> Iterat
         open_task(run.task) if given is None else nullcontext(given) as plain,
         with_tools(plain, run.tools, run.topology) as tooled,
     ):
-        task = coordinated(reworded(tooled, run.reworded), run.topology)
+        task = coordinated(with_roles(reworded(tooled, run.reworded), run.roles), run.topology)
         check_experiment(run, task)
         yield with_validation(task) if validates(run) else task
 

@@ -30,6 +30,7 @@ from madrigal.tasks.coordinating import Coordinating, coordinated
 from madrigal.tasks.discussion.debate import Debate, DebateTask
 from madrigal.tasks.own import guarded
 from madrigal.tasks.reworded import in_words
+from madrigal.tasks.roles import in_roles
 from madrigal.tasks.tools.config import with_tools
 from madrigal.training.checks import open_checked_task
 from madrigal.training.teams import check_saved, sampling_budget, team_of_run, use_threads
@@ -256,7 +257,8 @@ def source_of(
     quiet_libraries()
     plain = _task_to_ask(settings) if task is None else task
     tooled = ExitStack().enter_context(with_tools(plain, settings.tools, settings.topology))  # as long as the team
-    return Source(folder, settings, coordinated(in_words(tooled, settings.reworded), settings.topology), step)
+    asked = coordinated(in_roles(in_words(tooled, settings.reworded), settings.roles), settings.topology)
+    return Source(folder, settings, asked, step)
 
 
 def _task_to_ask(run: Experiment) -> Task[Any]:

@@ -1,0 +1,1 @@
+"""Chores that equal agents divide among themselves."""
