@@ -37,6 +37,7 @@ from madrigal.tasks.catalog import TaskConfig
 from madrigal.types import ConfigError
 
 PLACES = ("path", "data", "model", "start", "transitions", "fluency", "demonstrations", "reworded")  # may name a file
+CODE = ("environment", "observe")  # name a file only as file.py:function
 NAMES = ("", "embedded", "base")  # what they say where they name none
 # What a resumed run may change: neither the shape of anything that a checkpoint holds nor what the run is about.
 FREE = ("steps", "prompts", "threads", "memory", "sampling", "optimizer", "evaluation", "records", "cluster")
@@ -282,9 +283,13 @@ def _with_places(data: Any, change: Callable[[str], str]) -> Any:
     if not isinstance(data, dict):
         return data
     return {
-        key: change(value) if key in PLACES and isinstance(value, str) and value else _with_places(value, change)
+        key: change(value) if isinstance(value, str) and _is_place(key, value) else _with_places(value, change)
         for key, value in data.items()
     }
+
+
+def _is_place(key: str, value: str) -> bool:
+    return bool(value) and (key in PLACES or (key in CODE and ".py:" in value))
 
 
 def absolute(name: str) -> str:

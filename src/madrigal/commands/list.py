@@ -1,4 +1,4 @@
-"""madrigal list: tasks, recipes, algorithms and topologies by name."""
+"""madrigal list: tasks, environments, recipes, algorithms and topologies by name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from madrigal.algorithms.catalog import ALGORITHMS
 from madrigal.commands.arguments import parse
 from madrigal.recipes import RECIPES
 from madrigal.rollouts.topology import TOPOLOGIES
-from madrigal.tasks.catalog import TASKS
+from madrigal.tasks.catalog import ENVIRONMENTS, TASKS, environment_name
 
 
 def list_command(arguments: list[str]) -> int:
@@ -24,7 +24,14 @@ def list_command(arguments: list[str]) -> int:
     topologies = {name: what for name, (_, what) in TOPOLOGIES.items()}
     tasks = {name: entry.what for name, entry in TASKS.items()}
     algorithms = {name: what for name, (_, what) in ALGORITHMS.items()}
-    lists = {"tasks": tasks, "recipes": recipes, "algorithms": algorithms, "topologies": topologies}
+    environments = {environment_name(entry.config): f"{entry.what}, say" for entry in ENVIRONMENTS.values()}
+    lists = {
+        "tasks": tasks,
+        "environments": environments,
+        "recipes": recipes,
+        "algorithms": algorithms,
+        "topologies": topologies,
+    }
     if options.json:
         print(json.dumps(lists, indent=2))
         return 0

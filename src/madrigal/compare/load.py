@@ -13,7 +13,7 @@ from madrigal.config import Experiment, read_experiment, to_json
 from madrigal.runs.files import parse_json, read_object
 from madrigal.runs.read import Run, is_number, order, read_run
 from madrigal.runs.variants import MOST_NAMED, distinctions, fit_a_name, in_words
-from madrigal.tasks.catalog import TaskConfig
+from madrigal.tasks.catalog import TaskConfig, environment_name
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.own import CustomTask
 from madrigal.tasks.trust import with_trust_flag
@@ -230,7 +230,7 @@ def _task_of(config: TaskConfig) -> str:
         case Arxiv():
             return f"arxiv with {config.variant} thresholds{_judged_by(config)}"
         case _:
-            return type(config).__name__.lower()
+            return environment_name(config) or type(config).__name__.lower()
 
 
 def _judged_by(config: Tldr | Arxiv) -> str:

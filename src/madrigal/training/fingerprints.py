@@ -15,6 +15,7 @@ from madrigal.config import Experiment
 from madrigal.policies.local import resolve_model
 from madrigal.rollouts.task import Task
 from madrigal.settings import BASE
+from madrigal.tasks.catalog import environment_name
 from madrigal.tasks.data import EMBEDDED
 from madrigal.tasks.own import IN_MEMORY, CustomTask
 from madrigal.tasks.splits import Validated
@@ -44,7 +45,8 @@ def fingerprints(run: Experiment, task: Task[Any]) -> dict[str, str]:
         digests["the demonstrations"] = _digest([file.read_bytes()])
     if run.reworded not in ("", EMBEDDED):
         digests["the other words"] = _digest([Path(run.reworded).expanduser().read_bytes()])
-    if isinstance(run.task, CustomTask) and (file := _source(run.task.path)).is_file():
+    named = run.task.path if isinstance(run.task, CustomTask) else environment_name(run.task).partition(":")[2]
+    if ":" in named and (file := _source(named)).is_file():
         digests[CODE] = _digest([file.read_bytes()])
     return digests
 
