@@ -12,8 +12,9 @@ from madrigal.recipes.embedded import OPTIMIZER, on_starter
 from madrigal.recipes.games import BOTH_SEATS
 from madrigal.settings import EvaluationConfig, Sampling
 from madrigal.tasks.catalog import open_task
+from madrigal.tasks.environments.opening import guessed
 from madrigal.tasks.environments.pettingzoo import PettingZoo
-from madrigal.tasks.environments.replay import Replayed, guessed
+from madrigal.tasks.environments.replay import Replayed
 from madrigal.tasks.environments.textarena import TextArena
 from madrigal.tasks.environments.verifiers import Verifiers
 from madrigal.tasks.guarded import Guarded

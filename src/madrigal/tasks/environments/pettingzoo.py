@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, get_args
 
 from madrigal.rollouts.seeds import derive
-from madrigal.tasks.environments.replay import Replayed, Rules, Scene, arguments_of, checked, seeded
+from madrigal.tasks.environments.live import Scene
+from madrigal.tasks.environments.opening import arguments_of, checked, seeded
+from madrigal.tasks.environments.replay import Replayed, Rules
 from madrigal.tasks.environments.spaces import asked, check_space, drawn_action, read_action, samples
 from madrigal.tasks.environments.texts import MASK, described
 from madrigal.tasks.environments.told import told_in_one_line
@@ -30,8 +32,8 @@ class PettingZoo:
     """An environment of PettingZoo.
 
     An answer names an action by its number; which one counts is said in `games.moves`. One that names none, or none
-    that is legal, costs `penalty` and may be taken back `retries` times in an episode. The next one is settled as
-    `illegal` says.
+    that is legal, costs `penalty`, in a zero-sum game paid to the others. It may be taken back `retries` times in an
+    episode; the next one is settled as `illegal` says.
 
     Attributes:
         environment: a name that PettingZoo knows ("classic/tictactoe_v3"), or a function that makes an environment, as
@@ -183,6 +185,8 @@ class Told:
                     self.stage.env.action_space(name), legal, derive("illegal", self.seed, self.answers)
                 )
             self.chosen[name] = action
+        if self.config.rules.rewards == "zero-sum":
+            penalties = paid_out(penalties, list(self.names))
         if failed:
             return self._scene(penalties, "failed")
         if self.again:
@@ -230,6 +234,16 @@ class Told:
         mask = seen[MASK] if isinstance(seen, Mapping) and MASK in seen else info.get(MASK)
         first = int(space.start)
         return [first + n for n in range(int(space.n)) if mask is None or mask[n]]
+
+
+def paid_out(penalties: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
+    """The same penalties, with what one pays shared out among the others: to lose is never worse than to break rules.
+
+    >>> paid_out({"a": -1.0}, ["a", "b", "c"])
+    {'a': -1.0, 'b': 0.5, 'c': 0.5}
+    """
+    total, others = sum(penalties.values()), max(1, len(names) - 1)
+    return {name: (own := penalties.get(name, 0.0)) - (total - own) / others for name in names} if penalties else {}
 
 
 def open_pettingzoo(config: PettingZoo) -> Replayed:

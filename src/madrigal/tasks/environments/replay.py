@@ -9,23 +9,17 @@ from __future__ import annotations
 
 import json
 import random
-import threading
-import warnings
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Rewards, said_lines
 from madrigal.rollouts.task.asking import ASKED
+from madrigal.tasks.environments.live import Answers, Held, Live, Pool, Scene
 from madrigal.types import AgentId, ConfigError, Ending, Example, Message, Messages, Split, Step, TaskError, Turn
 
-FIRST_SEED: Mapping[Split, int] = {"train": 0, "test": 1_000_000, "validation": 2_000_000}
-POOL = 256  # environments that are kept as they stand, the last ones used
 PROBED = 32  # actions that are tried at opening
-LOCK = threading.RLock()  # of the generators that a whole process shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,44 +51,6 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """What an environment shows and pays after the last joint action.
-
-    Attributes:
-        shown: the prompt of each agent that acts next; nobody's once the episode is over.
-        moves: for each of these, answers that may do: what random players and trials choose from.
-        rewards: what each agent earned; agents without one earned nothing.
-        ending: "" while it goes on.
-        metrics: as in a step.
-    """
-
-    shown: Mapping[AgentId, Messages]
-    moves: Mapping[AgentId, Sequence[str]] = field(default_factory=dict)
-    rewards: Mapping[AgentId, float] = field(default_factory=dict)
-    ending: Ending = ""
-    metrics: Mapping[str, float] = field(default_factory=dict)
-
-
-class Live(Protocol):
-    """An environment under way, which remembers."""
-
-    def reset(self, example: Example, seed: int) -> Scene:
-        """Begins the one episode that it is for."""
-        ...
-
-    def step(self, answers: Mapping[AgentId, str]) -> Scene:
-        """Goes on by what the agents that act have answered."""
-        ...
-
-    def close(self) -> None:
-        """Frees what it holds."""
-        ...
-
-
-Answers = tuple[tuple[AgentId, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Played:
     """A state: an example, the joint actions since, and what they led to.
 
@@ -108,87 +64,6 @@ class Played:
     actions: tuple[Answers, ...]
     scene: Scene
     returns: Mapping[AgentId, float]
-
-
-@dataclass(slots=True, eq=False)
-class Held:
-    """A live environment and its own state of the generators that a process shares (`random`, `numpy.random`)."""
-
-    live: Live
-    chance: tuple[Any, Any]
-
-    @classmethod
-    def begin(cls, live: Live, example: Example, seed: int) -> tuple[Held, Scene]:
-        import numpy as np
-
-        with shared_chance():
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
-            scene = live.reset(example, seed)
-            return cls(live, (random.getstate(), np.random.get_state())), scene
-
-    def step(self, answers: Mapping[AgentId, str]) -> Scene:
-        import numpy as np
-
-        with shared_chance():
-            random.setstate(self.chance[0])
-            np.random.set_state(self.chance[1])
-            scene = self.live.step(answers)
-            self.chance = (random.getstate(), np.random.get_state())
-            return scene
-
-    def close(self) -> None:
-        with shared_chance():
-            self.live.close()
-
-
-@contextmanager
-def shared_chance() -> Iterator[None]:
-    """Whoever is inside has the process's generators for itself; after it they are as they were.
-
-    Games draw from `random` as if they were alone, so that two of them would mix up each other's draws.
-    """
-    import numpy as np
-
-    with LOCK, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an environment's, of its own affairs
-        before = random.getstate(), np.random.get_state()
-        try:
-            yield
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
-
-
-class Pool:
-    """Environments as they stand, by what was played: whoever takes one out has it alone."""
-
-    def __init__(self, size: int = POOL) -> None:
-        self.size, self._lock = size, threading.Lock()
-        self._held = OrderedDict[tuple[int, tuple[Answers, ...]], Held]()
-
-    def take(self, seed: int, actions: tuple[Answers, ...]) -> Held | None:
-        """The environment that stands there, if there is one."""
-        with self._lock:
-            return self._held.pop((seed, actions), None)
-
-    def put(self, seed: int, actions: tuple[Answers, ...], held: Held) -> None:
-        """Keeps an environment; the one that waited longest goes where there are too many."""
-        with self._lock:
-            gone = [self._held.pop((seed, actions), None)]
-            self._held[seed, actions] = held
-            while len(self._held) > self.size:
-                gone.append(self._held.popitem(last=False)[1])
-        for old in gone:
-            if old is not None:
-                old.close()
-
-    def close(self) -> None:
-        """Closes all."""
-        with self._lock:
-            held, self._held = list(self._held.values()), OrderedDict()
-        for each in held:
-            each.close()
 
 
 @dataclass(frozen=True, eq=False)
@@ -316,8 +191,8 @@ class Replayed:
         if one != other:
             raise TaskError(
                 f"task {self.name}: after {place} actions the environment did not show or pay what it did before, by "
-                "the same seed and actions; expected one whose chance comes from its seed alone, for play may go on from "
-                "any point"
+                "the same seed and actions; expected one whose chance comes from its seed alone, for play may go on "
+                "from any point"
             )
 
     def _step(self, state: Played, scene: Scene) -> Step[Played]:
@@ -388,73 +263,3 @@ def seed_of(example: Example) -> int:
     """The seed of an example's episodes: its own, or one that follows from all that it holds."""
     given = example.data.get("seed")
     return int(given) if given is not None else derive(json.dumps([example.id, dict(example.data)], default=repr))
-
-
-def seeded(name: str, agents: Sequence[AgentId], rules: Rules) -> dict[Split, Sequence[Example]]:
-    """Examples that are nothing but seeds; no two splits share one."""
-    seats = agents if rules.test_against == "random" else [""]
-    sizes: Mapping[Split, int] = {"train": rules.examples, "test": rules.tests, "validation": rules.tests}
-    return {
-        split: [
-            Example(
-                f"{name}-{split}-{n}{f'-{seat}' if seat else ''}",
-                {"seed": first + n} | ({"seat": seat} if seat else {}),
-            )
-            for n in range(sizes[split])
-            for seat in (seats if split != "train" else [""])
-        ]
-        for split, first in FIRST_SEED.items()
-    }
-
-
-def checked(task: Replayed, trials: int = 2) -> Replayed:
-    """The task, once drawn answers have led to the same thing twice.
-
-    Raises:
-        TaskError: if they have not.
-    """
-    for n, example in enumerate(task.examples("train")[:trials]):
-        task.trial(example, random.Random(n))
-    return task
-
-
-def guessed(task: Replayed, trials: int = 8) -> Rules:
-    """The rules with what drawn answers earn: the kind of the rewards, and the best return where it is above 1.
-
-    Rewards that are the same for all are joint, rewards that always sum up to zero are zero-sum, all others own.
-    """
-    played = [task.trial(example, random.Random(n)) for n, example in enumerate(task.examples("train")[:trials])]
-    paid = [[float(scene.rewards.get(agent, 0.0)) for agent in task.agents] for scenes in played for scene in scenes]
-    kind: Rewards = "own"
-    if all(len(set(each)) == 1 for each in paid):
-        kind = "joint"
-    elif all(abs(sum(each)) < 1e-6 for each in paid):
-        kind = "zero-sum"
-    best = 1.0
-    for scenes in played:
-        returns = [sum(float(scene.rewards.get(agent, 0.0)) for scene in scenes) for agent in task.agents]
-        best = max(best, {"joint": sum(returns), "zero-sum": max(returns)}.get(kind, sum(returns) / len(returns)))
-    against: Literal["self", "random"] = "random" if kind == "zero-sum" else "self"
-    return replace(task.rules, rewards=kind, best_return=best, test_against=against)
-
-
-def arguments_of(text: str) -> dict[str, Any]:
-    """The keyword arguments that a setting gives as JSON.
-
-    >>> arguments_of('{"board_size": 4}')
-    {'board_size': 4}
-
-    Raises:
-        ConfigError: if it is no JSON object.
-    """
-    try:
-        found = json.loads(text or "{}")
-    except ValueError as error:
-        found = error
-    if not isinstance(found, dict):
-        raise ConfigError(f'task.arguments: expected a JSON object like {{"size": 4}}, got {text!r:.80}')
-    if found.get("render_mode") == "human":
-        raise ConfigError(
-            'task.arguments: render_mode "human" needs a display, and training shows nothing; leave it out'
-        )
-    return found

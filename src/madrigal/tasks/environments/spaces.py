@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from madrigal.tasks.games.moves import named_move
 from madrigal.tasks.games.rules import ASK
 from madrigal.types import ConfigError
 
+_NEGATIVE = re.compile(r"(?<!\w)-\d+")  # else -1 would be read as 1
 NAMED = ("Discrete", "MultiDiscrete", "MultiBinary", "Box", "Text")
 
 
@@ -44,7 +46,7 @@ def read_action(space: Any, text: str, legal: Sequence[int] | None) -> Any | Non
     if legal is not None:
         first = int(space.start)
         every = {str(n): str(n) for n in range(first, first + int(space.n))}
-        named = named_move(text, every)
+        named = named_move(text if first < 0 else _NEGATIVE.sub(" ", text), every)
         return int(named) if named is not None and int(named) in legal else None
     if type(space).__name__ == "Text":
         return text.strip() if space.contains(text.strip()) else None

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from io import StringIO
 from typing import Any
 
-from madrigal.tasks.environments.replay import Replayed, Rules, Scene, arguments_of, checked, seeded, shared_chance
+from madrigal.tasks.environments.live import Scene, shared_chance
+from madrigal.tasks.environments.opening import arguments_of, checked, seeded
+from madrigal.tasks.environments.replay import Replayed, Rules
 from madrigal.tasks.environments.told import told_in_one_line
 from madrigal.tasks.games.moves import bracketed
 from madrigal.types import AgentId, ConfigError, Example, Message, unknown

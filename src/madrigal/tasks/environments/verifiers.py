@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from madrigal.rollouts.task.contract import one_line, plain_number
-from madrigal.tasks.environments.replay import Replayed, Rules, Scene, arguments_of, checked
+from madrigal.tasks.environments.live import Scene
+from madrigal.tasks.environments.opening import arguments_of, checked
+from madrigal.tasks.environments.replay import Replayed, Rules
 from madrigal.tasks.environments.told import told_in_one_line
 from madrigal.types import AgentId, ConfigError, Example, Message, Messages, RewardError, Split, TaskError
 
