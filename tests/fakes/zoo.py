@@ -18,7 +18,7 @@ class Sum(ParallelEnv[str, Any, int]):
     `right` is gone after the second round; the last round ends by truncation.
     """
 
-    metadata = {"name": "sum_v0"}
+    metadata: Any = {"name": "sum_v0"}  # noqa: RUF012
     possible_agents = TEAM
 
     def observation_space(self, agent: str) -> Any:
@@ -53,8 +53,8 @@ class Nim(AECEnv[str, Any, int]):
     The number is drawn from numpy's common generator, as careless environments do.
     """
 
-    metadata = {"name": "nim_v0", "is_parallelizable": False}
-    possible_agents = ["first", "second"]
+    metadata: Any = {"name": "nim_v0", "is_parallelizable": False}  # noqa: RUF012
+    possible_agents = ["first", "second"]  # noqa: RUF012
 
     def __init__(self, sticks: int = 0) -> None:
         self.given = sticks
@@ -109,7 +109,7 @@ class Endless(Sum):
     """Nobody ever goes."""
 
     def step(self, actions: Any) -> Any:
-        seen, rewards, gone, cut, infos = super().step(actions)
+        _, rewards, _, _, infos = super().step(actions)
         self.agents = list(TEAM)
         return self._seen(), rewards, dict.fromkeys(TEAM, False), dict.fromkeys(TEAM, False), infos
 

@@ -1,4 +1,4 @@
-"""Environments of PettingZoo as tasks: what is shown, what an answer does, and the package's own loop as the measure."""
+"""Environments of PettingZoo as tasks: what is shown, what an answer does; the package's own loop is the measure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib.util
 import random
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def test_every_prefix_can_start_again() -> None:
     for name in ("Sum", "Nim"):
         task = sums(name)
         steps = played(task, drawn(3))
-        for before, step in zip(steps, steps[1:], strict=False):
+        for before, step in pairwise(steps):
             task.pool.close()
             assert task.step(before.state, dict(step.state.actions[-1])) == step
 
@@ -119,7 +120,9 @@ def test_who_answers_illegally_is_told_and_asked_again() -> None:
     step = task.step(state, {"left": "9", "right": "1"})
     assert step.rewards == {"left": -0.25, "right": 0.0} and not step.ending
     assert task.acting(step.state) == ("left",)  # what right chose stands
-    assert task.observe(step.state, "left", ())[0].content.startswith("That was no legal move. Try again.\nYou are left.")
+    assert task.observe(step.state, "left", ())[0].content.startswith(
+        "That was no legal move. Try again.\nYou are left."
+    )
     goal = int(step.state.scene.shown["left"][0].content.split("[")[1][0])
     fit = task.step(step.state, {"left": str(max(0, goal - 1))})
     assert fit.rewards["left"] == float(goal in (1, 2, 3)) and set(task.acting(fit.state)) == set(zoo.TEAM)
@@ -164,7 +167,11 @@ def test_actions_of_several_numbers_are_read_from_brackets() -> None:
         ({"environment": "builtins:dict"}, ConfigError, "expected an environment of PettingZoo, got {}"),
         ({"environment": "classic/tictacto_v3"}, ConfigError, "did you mean classic/tictactoe_v3"),
         ({"environment": "classic/tictactoe_v3", "mode": "parallel"}, ConfigError, "unknown environment of PettingZoo"),
-        ({"environment": "fakes.zoo:Sum", "arguments": '{"x": 1}'}, ConfigError, "unexpected keyword argument|takes no"),
+        (
+            {"environment": "fakes.zoo:Sum", "arguments": '{"x": 1}'},
+            ConfigError,
+            "unexpected keyword argument|takes no",
+        ),
         ({"environment": "fakes.zoo:Sum", "observe": "nowhere.py:tell"}, ConfigError, "there is no file nowhere.py"),
     ],
 )
@@ -197,7 +204,9 @@ def test_an_environment_keeps_the_contract_and_its_experiment_fits_its_rewards()
 
 
 def test_two_steps_of_training(model_folder: Path, tmp_path: Path) -> None:
-    task = PettingZoo("fakes.zoo:Nim", arguments='{"sticks": 3}', illegal="random", penalty=0.1, rules=Rules("zero-sum"))
+    task = PettingZoo(
+        "fakes.zoo:Nim", arguments='{"sticks": 3}', illegal="random", penalty=0.1, rules=Rules("zero-sum")
+    )
     run = tiny_run(model_folder, task, SelfPlay(width=2), sampling=Sampling(max_new_tokens=1))
     lines = read_lines(trained(run, tmp_path / "run") / "steps.jsonl")
     assert len(lines) == 2 and all(0 <= line["component/legal"] <= 100 for line in lines)

@@ -1,4 +1,4 @@
-"""Environments that remember, played as tasks that do not: any prefix can start again, and nothing leaks between episodes."""
+"""Environments that remember, played as tasks that do not: any prefix can start again, and episodes do not mix."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ made = itertools.count()
 
 @dataclass
 class Dice:
-    """Both guess a die that is thrown anew by Python's common generator; four throws; ann earns her guess, bob less it."""
+    """Both guess a die, thrown four times by Python's common generator; ann earns her guess, bob 0.5 less it."""
 
     fickle: bool = False
     throws: int = 0
@@ -170,9 +170,7 @@ def test_rules_are_guessed_of_what_drawn_answers_earn() -> None:
             return replace(super().step(answers), rewards={"ann": -2.0, "bob": 2.0})
 
     assert guessed(task(make=Even)) == replace(task().rules, rewards="joint", best_return=16.0)
-    assert guessed(task(make=Duel)) == replace(
-        task().rules, rewards="zero-sum", best_return=8.0, test_against="random"
-    )
+    assert guessed(task(make=Duel)) == replace(task().rules, rewards="zero-sum", best_return=8.0, test_against="random")
 
 
 def test_several_agents_work_on_one_answer_which_is_the_last_ones() -> None:

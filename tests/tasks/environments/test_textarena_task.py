@@ -115,5 +115,5 @@ def test_what_cannot_be_played_is_one_line(config: TextArena, line: str) -> None
 
 
 def test_numbers_of_players_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(ConfigError, match="task.players: expected 1 to 15, or 0 for the usual, got -1"):
+    with pytest.raises(ConfigError, match=r"task.players: expected 1 to 15, or 0 for the usual, got -1"):
         TextArena("SimpleTak-v0", players=-1)
