@@ -98,7 +98,8 @@ def test_an_observation_is_told_with_the_moves_that_are_legal() -> None:
     assert task.observe(state, "first", ())[0].content == (
         "You are first.\nobservation: 1\nMoves: 1.\n\nSolve it step by step. End with: The answer is N."
     )
-    assert task.step(state, {"first": "I take [1]."}).rewards == {"first": 0.9, "second": -0.9}
+    for given in ({"first": "I take [1]."}, {"first": "I take [1].", "second": "2"}):  # only who is to move counts
+        assert task.step(state, given).rewards == {"first": 0.9, "second": -0.9}
 
 
 @pytest.mark.parametrize("answer", ["2", "[7]", "none", "", "0", "-1", "1.5"])

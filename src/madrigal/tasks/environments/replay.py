@@ -141,7 +141,8 @@ class Replayed:
         return (*shown[:-1], Message("user", "\n\n".join([shown[-1].content, "\n".join(lines)])))
 
     def step(self, state: Played, actions: Mapping[AgentId, str]) -> Step[Played]:
-        given = {self.answering: actions[self.answering]} if self.answering else dict(actions)
+        acting = (self.answering,) if self.answering else self._ours(state, state.scene)
+        given = {agent: actions[agent] for agent in acting}  # whoever is scored by hand answers for all
         return self._until_ours(self._played(state, {**self._scripted_answers(state), **given}))
 
     def trial(self, example: Example, draw: random.Random) -> list[Scene]:
