@@ -15,7 +15,7 @@ READY := $(VENV)/.ready
 # Spinning OpenMP threads make runs on shared cores many times slower.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-vllm docs bench clean
+.PHONY: demo test test-vllm test-environments docs bench clean
 
 demo: $(READY)
 	$(VENV)/bin/madrigal train tldr
@@ -27,6 +27,10 @@ test: $(READY)
 test-vllm:
 	scripts/test-vllm
 
+# Not part of `make test`: what TextArena, verifiers and PettingZoo's games bring, half a GB beside .venv.
+test-environments: $(READY)
+	scripts/test-environments
+
 docs: $(READY)
 	$(VENV)/bin/mkdocs build --strict --quiet
 
@@ -35,7 +39,7 @@ bench: $(READY)
 	$(VENV)/bin/python benchmarks/learning.py tldr
 
 clean:
-	rm -rf $(VENV) .venv-vllm site build dist .artifacts .coverage .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-vllm .venv-environments site build dist .artifacts .coverage .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 # torch goes in first and is then held, whatever its version: no other package can replace it by a bigger build.
 $(READY): pyproject.toml constraints.txt

@@ -102,8 +102,8 @@ def train(
         >>> result.team.answer("My dog ate my homework.").answers["concise"]  # doctest: +SKIP
 
     Args:
-        what: a recipe, "file.py:task", a run folder or experiment.json, an Experiment, or a Task, also one that a
-            notebook defines.
+        what: a recipe, "file.py:task", an environment ("textarena:SimpleTak-v0"), a run folder or experiment.json, an
+            Experiment, or a Task, also one that a notebook defines.
         folder: the run folder, made where there is none; by default the next free `runs/NAME`.
         resume: go on with the run in the folder, by default the newest of that name, with the settings that it has.
         overwrite: replace the run in the folder.
@@ -199,13 +199,22 @@ def _check_trust(what: Start, run: Experiment, settings: Mapping[str, Any], plac
     name = str(what) if isinstance(what, str | Path) else ""
     typed = flags(settings)
     if isinstance(what, Experiment) and run.task == what.task:
-        typed += ["--task.path", "--task.unconfined", "--task.expert.base-url", "--task.verifier.url"]
+        typed += [
+            "--task.path",
+            "--task.environment",
+            "--task.observe",
+            "--task.unconfined",
+            "--task.expert.base-url",
+            "--task.verifier.url",
+        ]
         if run.team == what.team:
             outside = [f"--{setting.replace('_', '-')}" for setting in run.team.outside]
             typed += [
                 "--team.policy.engine.url",
                 *(f"{flag}.{kind}" for flag in outside for kind in ("remote.url", "script")),
             ]
+        if run.tools == what.tools:
+            typed += ["--tools.path", "--tools.mcp"]
     require_trust(run, name, typed, place or name)
 
 

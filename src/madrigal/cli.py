@@ -15,8 +15,9 @@ USAGE = """usage: madrigal <command> ...
 
   train RECIPE [--name N] [--runs DIR] [--resume] [--overwrite] [--from RUN] [--trust] [--quiet]
                [--cluster local|auto|HOST:PORT] [--any.setting value]
-                       train a team; RECIPE is a name (madrigal list), a run folder, an experiment.json or an own
-                       task as file.py:name; every setting can be overridden (madrigal train RECIPE --help)
+                       train a team; RECIPE is a name (madrigal list), a run folder, an experiment.json, an own
+                       task as file.py:name or an environment (textarena:SimpleTak-v0); every setting can be
+                       overridden (madrigal train RECIPE --help)
   plan RECIPE [--any.setting value]           what training would take of this machine: memory, tokens, seconds
   evaluate RUN [--step N] [--json] [--trust]  repeat the held-out evaluation of a saved team, or of a checkpoint
   evaluate RECIPE [--json] [--any.setting value]   evaluate the models that a recipe starts from

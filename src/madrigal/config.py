@@ -43,6 +43,7 @@ PLACES = frozenset(  # what may name a file
     ("path", "data", "model", "start", "transitions", "fluency", "demonstrations", "reworded", "script", "cache")
 )
 ENDPOINTS = ("remote", "expert")  # settings whose model is a name that an endpoint knows, and no file
+CODE = ("environment", "observe")  # name a file only as file.py:function
 NAMES = ("", "embedded", "base")  # what they say where they name none
 # What a resumed run may change: neither the shape of anything that a checkpoint holds nor what the run is about.
 FREE = ("steps", "prompts", "threads", "memory", "sampling", "optimizer", "evaluation", "records", "cluster")
@@ -299,10 +300,14 @@ def _with_places(data: Any, change: Callable[[str, str], str], places: Set[str] 
         return data
     return {
         key: change(key, value)
-        if key in places and isinstance(value, str) and value
+        if isinstance(value, str) and _is_place(key, value, places)
         else _with_places(value, change, places - {"model"} if key in ENDPOINTS else places)
         for key, value in data.items()
     }
+
+
+def _is_place(key: str, value: str, places: Set[str]) -> bool:
+    return bool(value) and (key in places or (key in CODE and ".py:" in value))
 
 
 def absolute(name: str) -> str:

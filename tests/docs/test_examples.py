@@ -145,6 +145,7 @@ def test_flags_in_the_pages_exist() -> None:
             "project",
             "consult",
             "chores",
+            "pettingzoo:fakes.zoo:Sum",
         )
     )
     known += "".join(help_of(f"tldr --algorithm {name}") for name in ALGORITHMS)

@@ -1,4 +1,4 @@
-"""madrigal list: tasks, recipes, algorithms, topologies, and who may sit in a seat, by name."""
+"""madrigal list: tasks, environments, recipes, algorithms, topologies, and who may sit in a seat, by name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from madrigal.algorithms.catalog import ALGORITHMS
 from madrigal.commands.arguments import parse
 from madrigal.recipes import RECIPES
 from madrigal.rollouts.topology import TOPOLOGIES
-from madrigal.tasks.catalog import TASKS
+from madrigal.tasks.catalog import ENVIRONMENTS, TASKS, environment_name
 
 
 def list_command(arguments: list[str]) -> int:
@@ -29,7 +29,15 @@ def list_command(arguments: list[str]) -> int:
         "remote": "an endpoint of OpenAI's protocol, which does not learn (--team.seats.AGENT.remote.url URL)",
         "script": "a function answer(messages, seed) of your own (--team.seats.AGENT.script file.py:answer)",
     }
-    lists = {"tasks": tasks, "recipes": recipes, "algorithms": algorithms, "topologies": topologies, "seats": seats}
+    environments = {environment_name(entry.config): f"{entry.what}, say" for entry in ENVIRONMENTS.values()}
+    lists = {
+        "tasks": tasks,
+        "environments": environments,
+        "recipes": recipes,
+        "algorithms": algorithms,
+        "topologies": topologies,
+        "seats": seats,
+    }
     if options.json:
         print(json.dumps(lists, indent=2))
         return 0

@@ -13,7 +13,7 @@ from typing import Any
 
 from madrigal.commands.arguments import parse
 from madrigal.rollouts.task import Task, check_step
-from madrigal.tasks.catalog import OWN, TASKS, Entry
+from madrigal.tasks.catalog import ENVIRONMENTS, OWN, TASKS, Entry, environment_named
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.data import read_rows, row_id
 from madrigal.tasks.own import CustomTask
@@ -28,7 +28,9 @@ def score_command(arguments: list[str]) -> int:
         description="Score given joint answers without any model. Answers are lines of JSON: an id of the data and "
         "answers keyed by agent; the same lines come out with reward, components and details.",
     )
-    parser.add_argument("task", help=f"{', '.join(TASKS)}, or file.py:name of an own task")
+    parser.add_argument(
+        "task", help=f"{', '.join(TASKS)}, an environment (madrigal list), or file.py:name of an own task"
+    )
     parser.add_argument("--data", required=True, help="a .jsonl, .json or .parquet file (.gz too), or embedded")
     parser.add_argument("--answers", required=True, help="a .jsonl file: id, answers")
     parser.add_argument("--output", type=Path, help="where the scored lines go; the screen by default")
@@ -77,7 +79,9 @@ def score(task: Task[Any], example: Example, row: Mapping[str, Any]) -> dict[str
 
 
 def _entry(name: str) -> Entry:
-    """A task of the catalog, or an own one as file.py:name."""
+    """A task of the catalog, an environment of another library, or an own task as file.py:name."""
+    if (environment := environment_named(name)) is not None:
+        return replace(ENVIRONMENTS[name.partition(":")[0]], config=environment)
     if ":" in name:
         return replace(OWN, config=CustomTask(name))
     if name not in TASKS:

@@ -14,7 +14,7 @@ from madrigal.recipes.trust import with_trust_flag
 from madrigal.runs.files import parse_json, read_object
 from madrigal.runs.read import Run, is_number, order, read_run
 from madrigal.runs.variants import MOST_NAMED, distinctions, fit_a_name, in_words
-from madrigal.tasks.catalog import TaskConfig
+from madrigal.tasks.catalog import TaskConfig, environment_name
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.own import CustomTask
 from madrigal.tasks.writing.task import Arxiv, Tldr
@@ -228,7 +228,7 @@ def _task_of(config: TaskConfig) -> str:
         case Arxiv():
             return f"arxiv with {config.variant} thresholds{_judged_by(config)}"
         case _:
-            return type(config).__name__.lower()
+            return environment_name(config) or type(config).__name__.lower()
 
 
 def _judged_by(config: Tldr | Arxiv) -> str:

@@ -12,17 +12,21 @@ from madrigal.config import Experiment, absolute, read_experiment
 from madrigal.policies.outside import scripted
 from madrigal.recipes import RECIPES, recipe
 from madrigal.recipes.embedded import own
+from madrigal.recipes.environments import environment_experiment, slug_of
 from madrigal.recipes.own_file import own_experiment, with_dotted
 from madrigal.recipes.trust import TRUST, check_trust
 from madrigal.runs.variants import flat
+from madrigal.tasks.catalog import environment_name, environment_named
 from madrigal.tasks.own import CustomTask
 from madrigal.types import ConfigError
 
 
 def base_experiment(name: str) -> Experiment:
-    """A recipe by name, an experiment from a file or run folder, or an own task as file.py:name."""
+    """A recipe or an environment by name, an experiment from a file or run folder, or an own task as file.py:name."""
     if name in RECIPES:
         return recipe(name)
+    if (environment := environment_named(name)) is not None:
+        return environment_experiment(environment)
     path = Path(name)
     if name.endswith(".py"):
         raise ConfigError(_unnamed(path))
@@ -36,7 +40,9 @@ def base_experiment(name: str) -> Experiment:
 
 
 def run_name(name: str) -> str:
-    """What the run folders of a recipe, or of an own task as file.py:name, are called."""
+    """What the run folders of a recipe, of an environment or of an own task as file.py:name, are called."""
+    if (environment := environment_named(name)) is not None:
+        return slug_of(environment)
     return own(name).recipe if ":" in name else name
 
 
@@ -68,6 +74,9 @@ def require_trust(run: Experiment, name: str, settings: Collection[str], where: 
     typed = {word.partition("=")[0].replace("_", "-") for word in settings}
     if run.task in (CustomTask(name), CustomTask(absolute(name))):
         typed.add("--task.path")
+    library, _, environment = name.partition(":")
+    if name and environment_name(run.task) in (name, f"{library}:{absolute(environment)}"):
+        typed.add("--task.environment")
     if str(where) != name or name not in RECIPES:
         if any(flag.endswith(".engine.url") for flag in typed):
             typed.add("--team.policy.engine.url")

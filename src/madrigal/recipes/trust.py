@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from madrigal.config import Experiment
-from madrigal.tasks.catalog import TaskConfig
+from madrigal.tasks.catalog import TaskConfig, environment_name
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.discussion.debate import Debate
 from madrigal.tasks.editing.task import Edit
+from madrigal.tasks.environments.pettingzoo import PettingZoo
 from madrigal.tasks.office.task import Office
 from madrigal.tasks.own import IN_MEMORY, CustomTask
 from madrigal.tasks.project.task import Project
@@ -60,6 +61,10 @@ def permissions(run: Experiment, use: Use = "train") -> Iterator[Permission]:
 def _of_task(config: TaskConfig) -> Iterator[Permission]:
     if isinstance(config, CustomTask) and not config.path.startswith(f"{IN_MEMORY}:"):
         yield Permission(f"import and run the code of {config.path}", "--task.path")
+    if name := environment_name(config):
+        yield Permission(f"import and run the code of {name}", "--task.environment")
+    if isinstance(config, PettingZoo) and config.observe:
+        yield Permission(f"import and run the code of {config.observe}", "--task.observe")
     if isinstance(config, Coding | Office | Edit | Project) and config.unconfined:
         yield Permission("switch off the sandbox around code that models write (task.unconfined)", "--task.unconfined")
     if isinstance(config, Coding) and config.feedback == "expert_edits":

@@ -6,9 +6,9 @@ A new task is a file of its own and a line here, in `TASKS`; where its settings 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from madrigal.rollouts.task import Task
@@ -20,11 +20,16 @@ from madrigal.tasks.consulting.task import Consult, ConsultTask
 from madrigal.tasks.discussion.debate import Debate, open_debate
 from madrigal.tasks.discussion.gsm8k import Gsm8k, gsm8k_task
 from madrigal.tasks.editing.task import Edit, open_edit
+from madrigal.tasks.environments.pettingzoo import PettingZoo, open_pettingzoo
+from madrigal.tasks.environments.replay import Replayed
+from madrigal.tasks.environments.textarena import TextArena, open_textarena
+from madrigal.tasks.environments.verifiers import Verifiers, open_verifiers
 from madrigal.tasks.games.kuhn import Kuhn
 from madrigal.tasks.games.mixture import Games, games_task
 from madrigal.tasks.games.negotiation import Negotiation
 from madrigal.tasks.games.opponent import open_table
 from madrigal.tasks.games.tictactoe import TicTacToe
+from madrigal.tasks.guarded import Guarded
 from madrigal.tasks.messages.relay import Relay, RelayTask
 from madrigal.tasks.messages.taboo import Taboo, TabooTask
 from madrigal.tasks.office.task import Office, open_office
@@ -32,6 +37,7 @@ from madrigal.tasks.own import CustomTask, load_own
 from madrigal.tasks.project.task import Project, open_project
 from madrigal.tasks.tools.ledger import Ledger, LedgerTask
 from madrigal.tasks.writing.task import Arxiv, Tldr, arxiv_task, tldr_task
+from madrigal.types import ConfigError
 
 TaskConfig = (
     Tldr
@@ -52,6 +58,9 @@ TaskConfig = (
     | Consult
     | Ledger
     | Chores
+    | PettingZoo
+    | TextArena
+    | Verifiers
     | CustomTask
 )
 C = TypeVar("C")
@@ -80,6 +89,20 @@ def _alone(make: Callable[[C], Task[Any]]) -> Callable[[C], AbstractContextManag
     return lambda config: nullcontext(make(config))
 
 
+def _environment(open_one: Callable[[C], Replayed]) -> Callable[[C], AbstractContextManager[Task[Any]]]:
+    """The opener of an environment of another library, whose failures come as one line."""
+
+    @contextmanager
+    def opened(config: C) -> Iterator[Task[Any]]:
+        task = open_one(config)
+        try:
+            yield Guarded(task)
+        finally:
+            task.close()
+
+    return opened
+
+
 PROBLEM = ("prompt", "entry_point", "test")
 TASKS = {
     "tldr": Entry("two summaries of a post: concise and detailed", Tldr(), _alone(tldr_task)),
@@ -104,8 +127,45 @@ TASKS = {
     "consult": Entry("questions, specialists, and who is to be asked", Consult(), _alone(ConsultTask)),
     "chores": Entry("a list of jobs, and equals who divide it unasked", Chores(), _alone(ChoresTask)),
 }
+# By a name of theirs: pettingzoo:classic/tictactoe_v3.
+ENVIRONMENTS = {
+    "pettingzoo": Entry(
+        "an environment of PettingZoo, parallel or AEC, told and answered by text",
+        PettingZoo("classic/tictactoe_v3"),
+        _environment(open_pettingzoo),
+    ),
+    "textarena": Entry("a game of TextArena", TextArena("SimpleTak-v0"), _environment(open_textarena)),
+    "verifiers": Entry(
+        "an installed environment of verifiers, of one turn or several",
+        Verifiers("gsm8k"),
+        _environment(open_verifiers),
+    ),
+}
 OWN = Entry("a task of your own, by file and name", CustomTask("file.py:name"), _alone(load_own))
-OPENERS = {type(entry.config): entry.open for entry in (*TASKS.values(), OWN)}
+OPENERS = {type(entry.config): entry.open for entry in (*TASKS.values(), *ENVIRONMENTS.values(), OWN)}
+
+
+def environment_named(name: str) -> PettingZoo | TextArena | Verifiers | None:
+    """The settings of another library's environment by name, "textarena:SimpleTak-v0"; None for all other names.
+
+    Raises:
+        ConfigError: if nothing follows the library.
+    """
+    library, colon, environment = name.partition(":")
+    if not colon or library not in ENVIRONMENTS:
+        return None
+    config = ENVIRONMENTS[library].config
+    assert isinstance(config, PettingZoo | TextArena | Verifiers)
+    if not environment:
+        raise ConfigError(f"name an environment of {library}, too: {library}:{config.environment}")
+    return replace(config, environment=environment)
+
+
+def environment_name(config: TaskConfig) -> str:
+    """The name by which an environment of another library is asked for; "" for all other tasks."""
+    if not isinstance(config, PettingZoo | TextArena | Verifiers):
+        return ""
+    return f"{type(config).__name__.lower()}:{config.environment}"
 
 
 def open_task(config: TaskConfig) -> AbstractContextManager[Task[Any]]:

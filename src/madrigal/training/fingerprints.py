@@ -15,6 +15,7 @@ from madrigal.config import Experiment
 from madrigal.policies.local import resolve_model
 from madrigal.rollouts.task import Task
 from madrigal.settings import BASE
+from madrigal.tasks.catalog import environment_name
 from madrigal.tasks.data import EMBEDDED
 from madrigal.tasks.own import IN_MEMORY, CustomTask
 from madrigal.tasks.splits import Validated
@@ -44,10 +45,11 @@ def fingerprints(run: Experiment, task: Task[Any]) -> dict[str, str]:
         digests["the demonstrations"] = _digest([file.read_bytes()])
     if run.reworded not in ("", EMBEDDED):
         digests["the other words"] = _digest([Path(run.reworded).expanduser().read_bytes()])
-    code = {"the task": run.task.path} if isinstance(run.task, CustomTask) else {}
+    named = run.task.path if isinstance(run.task, CustomTask) else environment_name(run.task).partition(":")[2]
+    code = {"the task": named, "the tools": run.tools.path}
     code |= {setting: policy.script for setting, policy in run.team.outside.items()}
     for what, path in code.items():
-        if (file := _source(path)).is_file():
+        if ":" in path and (file := _source(path)).is_file():
             digests[f"{CODE}{what}"] = _digest([file.read_bytes()])
     return digests
 

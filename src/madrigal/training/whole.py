@@ -40,7 +40,14 @@ from madrigal.types import AgentId, Completion, ConfigError, MadrigalError, Poin
 
 PROMPTS = "prompts.md"
 STARTER_LICENSE = "Apache-2.0"  # of this package, which they come with
-NEEDED = ("path", "script", "reworded", "transitions")  # settings of files without which a team cannot be asked
+NEEDED = (
+    "path",
+    "script",
+    "environment",
+    "observe",
+    "reworded",
+    "transitions",
+)  # settings of files without which a team cannot be asked
 
 
 @dataclass(frozen=True, slots=True)
