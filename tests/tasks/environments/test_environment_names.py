@@ -13,11 +13,11 @@ from madrigal.compare.load import _task_of
 from madrigal.config import from_json, read_experiment, to_json, with_absolute_places
 from madrigal.recipes import recipe
 from madrigal.recipes.start import base_experiment, require_trust, run_name
+from madrigal.recipes.trust import risks
 from madrigal.tasks.catalog import ENVIRONMENTS, TaskConfig, environment_name, environment_named, open_task
 from madrigal.tasks.environments.pettingzoo import PettingZoo
 from madrigal.tasks.environments.textarena import TextArena
 from madrigal.tasks.environments.verifiers import Verifiers
-from madrigal.tasks.trust import risks
 from madrigal.types import ConfigError
 
 RUN = recipe("tldr")
@@ -57,7 +57,7 @@ def test_a_package_that_is_missing_is_one_line_with_the_extra(library: str, monk
 def test_a_file_that_names_an_environment_needs_trust_and_what_was_typed_does_not() -> None:
     config = PettingZoo("mine.py:make", observe="mine.py:tell")
     assert (
-        risks(config)
+        risks(replace(RUN, task=config))
         == "import and run the code of pettingzoo:mine.py:make and to import and run the code of mine.py:tell"
     )
     run = replace(RUN, task=TextArena("SimpleTak-v0"))
