@@ -397,7 +397,7 @@ def test_transcripts_ids_are_found_in_the_data(capsys: pytest.CaptureFixture[str
 def test_the_list_names_every_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["list", "--json"]) == 0
     lists = json.loads(capsys.readouterr().out)
-    assert set(lists) == {"tasks", "recipes", "algorithms", "topologies", "seats"}
+    assert set(lists) == {"tasks", "environments", "recipes", "algorithms", "topologies", "seats"}
     assert set(lists["recipes"]) == set(RECIPES) and all(lists["recipes"].values())
 
 
