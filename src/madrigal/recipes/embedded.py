@@ -140,6 +140,7 @@ def ledger() -> Experiment:
         task=Ledger(),
         tools=ToolsConfig(("search", "calculator")),
         sampling=Sampling(max_new_tokens=16),
+        warm=WarmConfig(demonstrations=EMBEDDED, lr=1e-3, epochs=8),
     )
 
 
@@ -172,6 +173,8 @@ def consult() -> Experiment:
         topology=Coordinated(turns=1),
         sampling=Sampling(max_new_tokens=8),
         warm=WarmConfig(demonstrations=EMBEDDED, lr=1e-3, epochs=9, batch=16),
+        optimizer=replace(CAREFUL, lr=5e-4),  # at 1e-4 the coordinator has hardly begun after 60 steps
+        steps=150,
     )
 
 
