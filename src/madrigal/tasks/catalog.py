@@ -19,6 +19,7 @@ from madrigal.tasks.consulting.task import Consult, ConsultTask
 from madrigal.tasks.discussion.debate import Debate, open_debate
 from madrigal.tasks.discussion.gsm8k import Gsm8k, gsm8k_task
 from madrigal.tasks.editing.task import Edit, open_edit
+from madrigal.tasks.elsewhere import Elsewhere, ElsewhereTask
 from madrigal.tasks.games.kuhn import Kuhn
 from madrigal.tasks.games.mixture import Games, games_task
 from madrigal.tasks.games.negotiation import Negotiation
@@ -51,6 +52,7 @@ TaskConfig = (
     | Consult
     | Ledger
     | CustomTask
+    | Elsewhere
 )
 C = TypeVar("C")
 Opener = Callable[[Any], AbstractContextManager[Task[Any]]]
@@ -102,7 +104,8 @@ TASKS = {
     "consult": Entry("questions, specialists, and who is to be asked", Consult(), _alone(ConsultTask)),
 }
 OWN = Entry("a task of your own, by file and name", CustomTask("file.py:name"), _alone(load_own))
-OPENERS = {type(entry.config): entry.open for entry in (*TASKS.values(), OWN)}
+ELSEWHERE = Entry("a team that a program of your own plays", Elsewhere(), _alone(ElsewhereTask))
+OPENERS = {type(entry.config): entry.open for entry in (*TASKS.values(), OWN, ELSEWHERE)}
 
 
 def open_task(config: TaskConfig) -> AbstractContextManager[Task[Any]]:

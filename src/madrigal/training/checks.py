@@ -21,6 +21,7 @@ from madrigal.tasks.coordinating import coordinated
 from madrigal.tasks.reworded import reworded
 from madrigal.tasks.splits import with_validation
 from madrigal.tasks.tools.config import with_tools
+from madrigal.training.elsewhere import check_elsewhere
 from madrigal.training.teams import pick_device
 from madrigal.types import ConfigError, EngineError, Example, Messages
 
@@ -59,6 +60,7 @@ def check_experiment(run: Experiment, task: Task[Any]) -> None:
         ConfigError, TaskError: one line each.
     """
     check_agents(task)
+    check_elsewhere(run)
     check_needs(run.algorithm, task, run.reward)
     check_team(run, task)
     check_outside_seats(run)
