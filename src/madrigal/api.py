@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -176,7 +176,7 @@ def train_rollouts(
     check_trackers(run.records.trackers)
     hold = hold_run(RUNS, run.recipe, resumed or place, resume=resume, overwrite=overwrite)
     losses = Losses()
-    played = played_elsewhere(run, rollout, losses, _served)
+    played = played_elsewhere(run, rollout, losses, partial(_served, run))
     with played as given, open_checked_task(run, given) as checked, hold as held:
         with Progress(Console(), run.steps, held.folder.name, best=checked.best_return, quiet=quiet) as progress:
             losses.folder, losses.tell = held.folder, progress.stage
@@ -199,21 +199,23 @@ def evaluate_rollouts(
     quiet_libraries()
     settings = read_experiment(Path(run))
     if not isinstance(settings.task, Elsewhere):
-        raise ConfigError(f"{run}: expected a run of madrigal.train_rollouts or madrigal gateway; madrigal.evaluate has others")
+        raise ConfigError(
+            f"{run}: expected a run of madrigal.train_rollouts or madrigal gateway; madrigal.evaluate has others"
+        )
     if examples is not None:
         _source(examples)
-    with played_elsewhere(settings, rollout, Losses(), _served) as played:
+    with played_elsewhere(settings, rollout, Losses(), partial(_served, settings)) as played:
         return evaluate_run(Path(run), Notes(), trust=True, step=step, task=played)[0]
 
 
-def _served(task: ElsewhereTask) -> AbstractContextManager[str]:
+def _served(run: Experiment, task: ElsewhereTask) -> AbstractContextManager[str]:
     """A server for programs that ask by HTTP, on a free port of this machine."""
     try:
         from madrigal.serving.gateway import gateway_app
         from madrigal.serving.web import serving
     except ImportError as error:
         raise ConfigError(f"base_url: {error.name} is not installed; install madrigal[serve]") from error
-    return serving(gateway_app(task))
+    return serving(gateway_app(task, run.sampling))
 
 
 def _elsewhere(

@@ -24,6 +24,8 @@ USAGE = """usage: madrigal <command> ...
                        a trained team answers something new; no reference is needed
   serve RUN [--port N] [--name NAME] [--step N] [--ignore-history] [--trust]
                        a trained team behind OpenAI's interface, on this machine
+  gateway --agents A,B --examples FILE [--sessions G] [--port N] [--resume] [--any.setting value]
+                       train a team that programs of your own play, by OpenAI's interface, on this machine
   export RUN [--step N] [--output DIR] [--trust]   make a team of a checkpoint
   compare RECIPE [--seeds N ...] [--samples N] [--only NAME ...] [--json] [--any.setting value]
                        train and play the team and its baselines on equal budget; or compare RUN RUN... as they are
@@ -50,6 +52,7 @@ COMMANDS = (
     "evaluate",
     "ask",
     "serve",
+    "gateway",
     "export",
     "compare",
     "play",

@@ -291,4 +291,3 @@ def _answered(
                 turns.append(Turn(call.agent, call.prompt, replies[call.agent], round, after=after))
                 call.reply.set_result(replies[call.agent])
     return tuple(turns)
-

@@ -9,7 +9,8 @@ import json
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -20,6 +21,7 @@ from madrigal.rollouts.task.contract import plain_number
 from madrigal.tasks.data import Source, columns_of, load_examples
 from madrigal.types import (
     AgentId,
+    Completion,
     ConfigError,
     Example,
     Message,
@@ -63,7 +65,7 @@ class Elsewhere:
     """
 
     agents: tuple[str, ...] = ("one", "two")
-    source: Source = Source("examples.jsonl")
+    source: Source = field(default_factory=lambda: Source("examples.jsonl"))
     rewards: Literal["joint", "own"] = "joint"
     best_return: float = 1.0
     seconds: float = 600.0
@@ -77,7 +79,7 @@ class Elsewhere:
         if not 0 <= self.gather < math.inf:
             raise ConfigError(f"task.gather: expected seconds, 0 or more, got {self.gather}")
         if self.lost is not None and not math.isfinite(self.lost):
-            raise ConfigError(f"task.lost: expected a finite reward, or None to leave such sessions out, got {self.lost}")
+            raise ConfigError(f"task.lost: expected a finite reward, or None to leave them out, got {self.lost}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,13 +172,12 @@ class ElsewhereTask:
             worth = rollout(session.example, Client(session, self.agents, self.address))
             worth = asyncio.run(_awaited(worth)) if inspect.isawaitable(worth) else worth
             outcome = self.outcome(worth)
-        except RewardError as error:
-            _unless_over(lambda: session.fail(error))
         except (Exception, SystemExit) as error:  # noqa: BLE001 (told of, and counted)
-            why = explain(error)
-            _unless_over(lambda: self._lose(session, why))
+            with contextlib.suppress(SessionError):  # ended before: by the clock, or with the run
+                session.fail(error) if isinstance(error, RewardError) else self._lose(session, explain(error))
         else:
-            _unless_over(lambda: session.end(outcome))
+            with contextlib.suppress(SessionError):
+                session.end(outcome)
 
     def outcome(self, worth: object) -> Outcome:
         """What a program said that a session was worth.
@@ -206,12 +207,6 @@ class ElsewhereTask:
         session.end(Outcome(rewards, "lost" if lost is None else "failed", metrics, why), why)
         if self.on_lost:
             self.on_lost(session, why)
-
-
-def _unless_over(end: Callable[[], None]) -> None:
-    """Ends a session, which may have been ended before: by the clock, or with the run."""
-    with contextlib.suppress(SessionError):
-        end()
 
 
 async def _awaited(worth: Any) -> Any:
@@ -249,7 +244,7 @@ class Client:
         """The same, awaited."""
         return (await asyncio.wrap_future(self._ask(agent, messages))).text
 
-    def _ask(self, agent: AgentId, messages: Any) -> Any:
+    def _ask(self, agent: AgentId, messages: Any) -> Future[Completion]:
         if agent not in self._agents:
             raise ConfigError(unknown("agent", agent, self._agents))
         return self._session.ask(agent, as_messages(messages))
