@@ -70,7 +70,7 @@ class Elsewhere:
     best_return: float = 1.0
     seconds: float = 600.0
     lost: float | None = None
-    gather: float = 0.5
+    gather: float = 1.0
 
     def __post_init__(self) -> None:
         for name, value in (("best_return", self.best_return), ("seconds", self.seconds)):
