@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from madrigal.algorithms.group_relative import GroupRelative as GroupRelative
     from madrigal.api import TrainingResult as TrainingResult
     from madrigal.api import evaluate as evaluate
+    from madrigal.api import evaluate_rollouts as evaluate_rollouts
     from madrigal.api import train as train
+    from madrigal.api import train_rollouts as train_rollouts
     from madrigal.config import Experiment as Experiment
     from madrigal.evaluation.evaluate import Evaluation as Evaluation
     from madrigal.policies.outside import scripted as scripted
@@ -64,7 +66,7 @@ _PLACES = {
     "algorithms.actor_critic": ("COLLM_CC", "COLLM_DC", "IPPO", "MAPPO"),
     "algorithms.group": ("MAGRPO", "REINFORCE", "RLOO"),
     "algorithms.group_relative": ("GroupRelative",),
-    "api": ("TrainingResult", "evaluate", "train"),
+    "api": ("TrainingResult", "evaluate", "evaluate_rollouts", "train", "train_rollouts"),
     "config": ("Experiment",),
     "evaluation.evaluate": ("Evaluation",),
     "policies.outside": ("scripted",),

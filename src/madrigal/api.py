@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields, replace
+from functools import cached_property, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rich.console import Console
 
-from madrigal.config import Experiment, read_experiment
+from madrigal.config import Experiment, absolute, read_experiment
 from madrigal.evaluation.evaluate import Evaluation
 from madrigal.policies.quiet import quiet_libraries
 from madrigal.recipes import RECIPES
-from madrigal.recipes.embedded import own
+from madrigal.recipes.embedded import elsewhere, own
 from madrigal.recipes.start import base_experiment, require_trust, run_name, with_changes
 from madrigal.report.document import page_of
 from madrigal.report.markup import element
@@ -27,15 +29,19 @@ from madrigal.runs.read import read_runs
 from madrigal.runs.trackers import check_trackers
 from madrigal.runs.variants import flags
 from madrigal.runs.whole import found
+from madrigal.tasks.data import Source
+from madrigal.tasks.elsewhere import Elsewhere, ElsewhereTask, Rollout
 from madrigal.tasks.own import IN_MEMORY, guarded
 from madrigal.training.checks import open_checked_task
+from madrigal.training.elsewhere import Losses, played_elsewhere
 from madrigal.training.held_out import Callback, Notes, NullCallback, evaluate_experiment, evaluate_run
 from madrigal.training.train import training_loop
 from madrigal.training.trained_team import Answer, TrainedTeam, load_team
-from madrigal.types import ConfigError
+from madrigal.types import ConfigError, Example
 
 RUNS = Path("runs")
 Start = str | Path | Experiment | Task[Any]
+Examples = str | Path | Source | Sequence[Any] | Mapping[str, Sequence[Any]]
 Watch = Callback | Callable[[Mapping[str, Any]], object]
 
 
@@ -128,10 +134,136 @@ def train(
     check_trackers(run.records.trackers)
     hold = hold_run(RUNS, run.recipe, resumed or named, resume=resume, overwrite=overwrite)
     with open_checked_task(run, task) as checked, hold as held:
-        title, best = held.folder.name, checked.best_return
-        with Progress(Console(), run.steps, title, best=best, quiet=quiet) as progress:
+        with Progress(Console(), run.steps, held.folder.name, best=checked.best_return, quiet=quiet) as progress:
             signum = training_loop(checked, run, held, watch=progress if watch is None else _Watchers(progress, watch))
         return TrainingResult(held.folder, not signum, task)
+
+
+def train_rollouts(
+    rollout: Rollout,
+    examples: Examples,
+    folder: str | Path | None = None,
+    *,
+    agents: Sequence[str] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    watch: Watch | None = None,
+    name: str = "rollouts",
+    task: Mapping[str, Any] = MappingProxyType({}),
+    **settings: Any,
+) -> TrainingResult:
+    """Trains a team that lives elsewhere: a program that asks agents whatever it likes, and says what it was worth.
+
+        >>> def rollout(example, client):
+        ...     plan = client.chat("planner", example.data["question"])
+        ...     answer = client.chat("writer", [{"role": "user", "content": plan}])
+        ...     return float(example.data["answer"] in answer)
+        >>> rows = [{"question": "Say yes.", "answer": "yes"}, {"question": "Say no.", "answer": "no"}]
+        >>> train_rollouts(rollout, rows, agents=("planner", "writer"), steps=2)  # doctest: +SKIP
+
+    Every example of a step is played `algorithm.width` times at once, each session in a thread of its own; what
+    sessions ask is answered together. See docs/gateway.md.
+
+    Args:
+        rollout: plays one session of an example and returns its reward: a number, with rewards "own" a mapping with one
+            for each agent, or a pair of it and a mapping of numbers to log. It may be a coroutine function. `client`
+            asks agents by `client.chat(agent, messages)`, or is a session for any client of OpenAI's by
+            `client.base_url` and `client.api_key`, with an agent's name as model.
+        examples: a file or hub name, rows in memory, rows by split, or a `Source`.
+        agents: the seats.
+        name: of the run folder, where none is given.
+        task: more of `madrigal.tasks.elsewhere.Elsewhere`: rewards, best_return, seconds, lost, gather.
+        resume, overwrite, quiet, watch, settings: as in `train`.
+
+    Raises:
+        MadrigalError: one line.
+    """
+    quiet_libraries()
+    place = None if folder is None else Path(folder)
+    resumed = folder_to_resume(RUNS, name, place) if resume else None
+    run = with_changes(_elsewhere(resumed, name, examples, agents, task), settings)
+    check_trackers(run.records.trackers)
+    hold = hold_run(RUNS, run.recipe, resumed or place, resume=resume, overwrite=overwrite)
+    losses = Losses()
+    played = played_elsewhere(run, rollout, losses, partial(_served, run))
+    with played as given, open_checked_task(run, given) as checked, hold as held:
+        with Progress(Console(), run.steps, held.folder.name, best=checked.best_return, quiet=quiet) as progress:
+            losses.folder, losses.tell = held.folder, progress.stage
+            signum = training_loop(checked, run, held, watch=progress if watch is None else _Watchers(progress, watch))
+        return TrainingResult(held.folder, not signum)
+
+
+def evaluate_rollouts(
+    rollout: Rollout, run: str | Path, examples: Examples | None = None, *, step: int | None = None
+) -> Evaluation:
+    """Evaluates the saved team of a run of `train_rollouts` by the same or another program.
+
+    Args:
+        examples: those of the run, where they lay in memory.
+        step: evaluate the checkpoint of this step.
+
+    Raises:
+        MadrigalError: one line.
+    """
+    quiet_libraries()
+    settings = read_experiment(Path(run))
+    if not isinstance(settings.task, Elsewhere):
+        raise ConfigError(
+            f"{run}: expected a run of madrigal.train_rollouts or madrigal gateway; madrigal.evaluate has others"
+        )
+    if examples is not None:
+        _source(examples)
+    with played_elsewhere(settings, rollout, Losses(), partial(_served, settings)) as played:
+        return evaluate_run(Path(run), Notes(), trust=True, step=step, task=played)[0]
+
+
+def _served(run: Experiment, task: ElsewhereTask) -> AbstractContextManager[str]:
+    """A server for programs that ask by HTTP, on a free port of this machine."""
+    try:
+        from madrigal.serving.gateway import gateway_app
+        from madrigal.serving.web import serving
+    except ImportError as error:
+        raise ConfigError(f"base_url: {error.name} is not installed; install madrigal[serve]") from error
+    return serving(gateway_app(task, run.sampling))
+
+
+def _elsewhere(
+    resumed: Path | None, name: str, examples: Examples, agents: Sequence[str], task: Mapping[str, Any]
+) -> Experiment:
+    """The experiment of a team that a program plays, or the one that is gone on with, of the same examples."""
+    source = _source(examples)
+    if resumed is None:
+        if isinstance(agents, str) or not agents:
+            raise ConfigError(f"agents: expected the names of the seats, ('planner', 'writer') say, got {agents!r}")
+        known = [each.name for each in fields(Elsewhere) if each.name not in ("agents", "source")]
+        if strange := sorted(set(task) - set(known)):
+            raise ConfigError(f"task: expected some of {', '.join(known)}, got {', '.join(strange)}")
+        return elsewhere(name, Elsewhere(agents=tuple(agents), source=source, **task))
+    run = read_experiment(resumed)
+    if not isinstance(run.task, Elsewhere):
+        raise ConfigError(f"{resumed}: expected a run of a team that a program plays; go on with it by madrigal train")
+    if replace(run.task.source, data=absolute(run.task.source.data)) != replace(source, data=absolute(source.data)):
+        raise ConfigError(f"{resumed}: expected the examples of this run, {run.task.source.data}, got {source.data}")
+    return run
+
+
+def _source(examples: Examples) -> Source:
+    """Where examples come from."""
+    if isinstance(examples, Source):
+        return examples
+    if isinstance(examples, str | Path):
+        return Source(str(examples))
+    if isinstance(examples, Mapping):
+        validation = "validation" if "validation" in examples else ""
+        return Source.of({split: _rows(rows) for split, rows in examples.items()}, validation=validation)
+    return Source.of(_rows(examples))
+
+
+def _rows(examples: Iterable[Any]) -> Any:
+    if not isinstance(examples, Sequence):  # a datasets.Dataset, say
+        return examples
+    return [{"id": one.id, **one.data} if isinstance(one, Example) else one for one in examples]
 
 
 def evaluate(
@@ -247,4 +379,13 @@ class _EachStep(NullCallback):
         self.function(record)
 
 
-__all__ = ["Answer", "TrainedTeam", "TrainingResult", "evaluate", "load_team", "train"]
+__all__ = [
+    "Answer",
+    "TrainedTeam",
+    "TrainingResult",
+    "evaluate",
+    "evaluate_rollouts",
+    "load_team",
+    "train",
+    "train_rollouts",
+]

@@ -25,6 +25,8 @@ USAGE = """usage: madrigal <command> ...
                        a trained team answers something new; no reference is needed
   serve RUN [--port N] [--name NAME] [--step N] [--ignore-history] [--trust]
                        a trained team behind OpenAI's interface, on this machine
+  gateway --agents A,B --examples FILE [--sessions G] [--port N] [--resume] [--any.setting value]
+                       train a team that programs of your own play, by OpenAI's interface, on this machine
   export RUN [--step N] [--output DIR] [--trust]   make a team of a checkpoint
   export RUN --whole|--merged|--gguf|--push OWNER/NAME   a team for elsewhere: one folder, plain models, GGUF, the hub
   compare RECIPE [--seeds N ...] [--samples N] [--only NAME ...] [--json] [--any.setting value]
@@ -53,6 +55,7 @@ COMMANDS = (
     "evaluate",
     "ask",
     "serve",
+    "gateway",
     "export",
     "compare",
     "play",

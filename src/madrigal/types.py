@@ -203,7 +203,7 @@ class Point(Generic[S]):
     round: int = 0
 
 
-Ending = Literal["", "solved", "agreed", "horizon", "failed"]
+Ending = Literal["", "solved", "agreed", "horizon", "failed", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +213,8 @@ class Step(Generic[S]):
     Attributes:
         state: the next state.
         rewards: one number per agent; the same number for all of them when the reward is joint.
-        ending: "" while the episode goes on; else why it ended.
+        ending: "" while the episode goes on; else why it ended. "lost" where nobody knows what it came to: such an
+            episode is left out of its group.
         metrics: measured parts of the reward, one number each, for logs and tables.
         details: anything else worth recording that JSON can hold (verdicts of single tests, say).
         counterfactual_rewards: by agent, the joint reward had it said nothing, where an algorithm asks for that.

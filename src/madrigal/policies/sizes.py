@@ -14,7 +14,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from madrigal.policies import llama
-from madrigal.policies.check_model import loading
+from madrigal.policies.check_model import context_of, loading
 from madrigal.policies.internals import recomputable_layers
 from madrigal.policies.local import advice, resolve_model
 from madrigal.settings import Lora
@@ -76,6 +76,16 @@ def model_size(name: str) -> ModelSize:
     with loading(f"model {name}:", advice(name)):
         config = AutoConfig.from_pretrained(_base(resolve_model(name)), trust_remote_code=False)
         return _size_by(type(config), config.to_json_string())  # type: ignore[arg-type]
+
+
+def model_context(name: str) -> int:
+    """The longest prompt plus answer, in tokens, of a model by its name.
+
+    Raises:
+        ConfigError, EngineError: as `model_size`.
+    """
+    with loading(f"model {name}:", advice(name)):
+        return context_of(AutoConfig.from_pretrained(_base(resolve_model(name)), trust_remote_code=False))
 
 
 @cache

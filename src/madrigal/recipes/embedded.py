@@ -31,6 +31,7 @@ from madrigal.tasks.consulting.task import Consult
 from madrigal.tasks.data import EMBEDDED
 from madrigal.tasks.discussion.gsm8k import Gsm8k
 from madrigal.tasks.editing.task import Edit
+from madrigal.tasks.elsewhere import Elsewhere
 from madrigal.tasks.messages.relay import Relay
 from madrigal.tasks.messages.taboo import Taboo
 from madrigal.tasks.own import CustomTask
@@ -202,6 +203,11 @@ def own(path: str) -> Experiment:
         evaluation=EvaluationConfig(),
         steps=50,
     )
+
+
+def elsewhere(name: str, task: Elsewhere) -> Experiment:
+    """A team that a program plays, on the starter models; a start, to be overridden, like `own`."""
+    return replace(own(f"{name}:"), task=task, evaluation=EvaluationConfig(timed_examples=0))
 
 
 def gsm8k() -> Experiment:

@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any, Generic, TypeVar
 
 from madrigal.rollouts.seeds import derive
-from madrigal.rollouts.task import Task, check_step
+from madrigal.rollouts.task import Task, check_step, moves_of
 from madrigal.rollouts.task.contract import outlived
 from madrigal.rollouts.topology import Topology
 from madrigal.settings import Sampling
@@ -73,6 +73,8 @@ def play(
 ) -> Play:
     """Plays one episode from a point, as a generator that does no I/O.
 
+    A task may say itself how its episodes go (`moves_of`); others are played round by round.
+
     Yields `SpeakRequest` and expects a completion per agent, yields `StepRequest` and expects the task's step.
 
     Args:
@@ -82,6 +84,12 @@ def play(
     Raises:
         RewardError, TaskError: if a step breaks the contract (`check_step`), or the episode outlives the horizon.
     """
+    return moves(start) if (moves := moves_of(task)) else _rounds(task, topology, start, rounds, silent)
+
+
+def _rounds(
+    task: Task[S], topology: Topology, start: Point[S], rounds: int | None, silent: Collection[AgentId]
+) -> Play:
     here, turns, steps = start, list[Turn](), list[Step[S]]()
     while rounds is None or len(steps) < rounds:
         acting = task.acting(here.state)

@@ -27,7 +27,18 @@ from madrigal.rollouts.play import (
 )
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import Topology
-from madrigal.types import AgentId, Completion, ConfigError, Episode, Group, Point, Turn, TurnScores, joint_reward
+from madrigal.types import (
+    AgentId,
+    Completion,
+    ConfigError,
+    Episode,
+    Group,
+    Point,
+    TaskError,
+    Turn,
+    TurnScores,
+    joint_reward,
+)
 
 S = TypeVar("S")
 
@@ -61,6 +72,7 @@ def rollout_groups(
 
     Raises:
         ConfigError: if joint actions are to be crossed where agents do not speak all at once.
+        TaskError: if every episode was lost.
     """
     rollout = _Rollout(task, topology, branching, speak, judge)
 
@@ -68,8 +80,22 @@ def rollout_groups(
         return _branch(rollout, [origin for origin, _ in starts], [key for _, key in starts])
 
     keyed = [(origin, (*key, place, origin.example)) for place, origin in enumerate(origins)]
-    groups = in_lanes(branch, keyed, lanes)
+    played = in_lanes(branch, keyed, lanes)
+    groups = [kept for group in played if (kept := without_lost(group)).episodes]
+    if played and not groups:
+        why = played[0].episodes[0].steps[-1].details.get("lost", "nobody knows why")
+        raise TaskError(f"task {task.name}: every episode of this step was lost, the first because: {why}")
     return numbered([weigh(group, branching.follow) for group in groups])
+
+
+def without_lost(group: Group[S]) -> Group[S]:
+    """A group without the episodes that were lost; without any where its most likely one was, the baseline of all."""
+    kept = tuple(episode for episode in group.episodes if not _is_lost(episode))
+    return replace(group, episodes=() if group.greedy and _is_lost(group.greedy) else kept)
+
+
+def _is_lost(episode: Episode[S]) -> bool:
+    return bool(episode.steps) and episode.steps[-1].ending == "lost"
 
 
 def weigh(group: Group[S], follow: Follow = "all", reach: float = 1.0) -> Group[S]:

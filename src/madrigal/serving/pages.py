@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib.resources import files
 
 from madrigal.report.document import policy
 from madrigal.report.markup import Html, fill, text
 from madrigal.serving.service import TeamService
-from madrigal.serving.web import Address, Reply, WebApp, web_app
+from madrigal.serving.web import Address, Asked, Reply, WebApp, web_app
 
 
 def team_app(service: TeamService, key: str = "", timeout: float = 300.0) -> WebApp:
@@ -20,23 +19,23 @@ def team_app(service: TeamService, key: str = "", timeout: float = 300.0) -> Web
     """
     page, headers = _chat_page(service.name)
 
-    async def show(body: bytes, names: Mapping[str, str]) -> Reply:
+    async def show(asked: Asked) -> Reply:
         return Reply(page, "text/html", headers)
 
-    async def health(body: bytes, names: Mapping[str, str]) -> Reply:
+    async def health(asked: Asked) -> Reply:
         return Reply({"status": "ok"})
 
-    async def metrics(body: bytes, names: Mapping[str, str]) -> Reply:
+    async def metrics(asked: Asked) -> Reply:
         return Reply(service.metrics.text(), "text/plain; version=0.0.4")
 
-    async def models(body: bytes, names: Mapping[str, str]) -> Reply:
+    async def models(asked: Asked) -> Reply:
         return Reply(service.models())
 
-    async def model(body: bytes, names: Mapping[str, str]) -> Reply:
-        return Reply(service.model(names["name"]))
+    async def model(asked: Asked) -> Reply:
+        return Reply(service.model(asked.names["name"]))
 
-    async def chat(body: bytes, names: Mapping[str, str]) -> Reply:
-        return Reply(await service.chat(body))
+    async def chat(asked: Asked) -> Reply:
+        return Reply(await service.chat(asked.body))
 
     addresses = (
         Address("GET", "/", show, open=True),

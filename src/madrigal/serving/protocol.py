@@ -103,8 +103,11 @@ class ChatRequest:
         )
 
 
-def read_chat(body: bytes) -> ChatRequest:
+def read_chat(body: bytes, *, blank: bool = False) -> ChatRequest:
     """The request in a body; fields that are not known are ignored.
+
+    Args:
+        blank: whether messages may hold no text.
 
     Raises:
         RefusedError: saying what was expected and what came.
@@ -122,7 +125,7 @@ def read_chat(body: bytes) -> ChatRequest:
     options = _read(fields, "stream_options", dict, {}, "an object")
     return ChatRequest(
         model=_model(fields),
-        messages=_messages(fields),
+        messages=_messages(fields, blank=blank),
         n=_within(fields, "n", int, 1, MOST_CHOICES) or 1,
         stream=_read(fields, "stream", bool, False, "true or false"),
         include_usage=_read(options, "include_usage", bool, False, "true or false"),
@@ -169,14 +172,14 @@ def _stops(fields: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(stops)
 
 
-def _messages(fields: Mapping[str, Any]) -> Messages:
+def _messages(fields: Mapping[str, Any], *, blank: bool) -> Messages:
     given = fields.get("messages")
     if not isinstance(given, list) or not given:
         raise RefusedError("messages: expected a list with at least one message", param="messages")
-    return tuple(_message(one, f"messages[{place}]") for place, one in enumerate(given))
+    return tuple(_message(one, f"messages[{place}]", blank=blank) for place, one in enumerate(given))
 
 
-def _message(given: Any, where: str) -> Message:
+def _message(given: Any, where: str, *, blank: bool) -> Message:
     if not isinstance(given, dict) or given.get("role") not in list(ROLES):
         got = repr(given.get("role")) if isinstance(given, dict) else type(given).__name__
         raise RefusedError(f"{where}: expected a role of {', '.join(ROLES)}, got {got:.60}", param="messages")
@@ -185,7 +188,7 @@ def _message(given: Any, where: str) -> Message:
     if not isinstance(parts, list) or not all(map(_is_text, parts)):
         raise RefusedError(f"{where}: expected a text, or parts of type text", param="messages")
     text = "".join(part["text"] for part in parts)
-    if not text.strip():
+    if not (blank or text.strip()):
         raise RefusedError(f"{where}: expected a text, got an empty one", param="messages")
     try:
         text.encode()

@@ -54,13 +54,22 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked of an address: a body, the parts that the path names in braces, headers by lower-case name."""
+
+    body: bytes
+    names: Mapping[str, str]
+    headers: Mapping[str, str]
+
+
 WebApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-Handler = Callable[[bytes, Mapping[str, str]], Awaitable[Reply]]
+Handler = Callable[[Asked], Awaitable[Reply]]
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """What is answered under a path: a handler of the body and the parts that the path names in braces.
+    """What is answered under a path: a handler for one method.
 
     Attributes:
         open: without the key, too.
@@ -98,7 +107,8 @@ class _Page:
         if request.method not in self.handlers:
             raise RefusedError(f"expected {' or '.join(self.handlers)}", HTTPStatus.METHOD_NOT_ALLOWED)
         body = await _read_body(request) if request.method == "POST" else b""
-        reply = await _while_there(request, self.handlers[request.method](body, request.path_params))
+        asked = Asked(body, request.path_params, request.headers)
+        reply = await _while_there(request, self.handlers[request.method](asked))
         await _response(reply)(scope, receive, send)
 
 
@@ -170,6 +180,8 @@ def _refused(refusal: RefusedError) -> Response:
     headers = {**SAFE, "Connection": "close"}
     if refusal.retry_after:
         headers["Retry-After"] = str(refusal.retry_after)
+    if refusal.status == HTTPStatus.CONFLICT:
+        headers["X-Should-Retry"] = "false"  # clients of OpenAI's would
     if refusal.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(refusal.body, refusal.status, headers=headers)
@@ -307,9 +319,13 @@ def serve(app: WebApp, listening: socket.socket, patience: float = 30.0) -> None
 
 
 @contextmanager
-def serving(app: WebApp, patience: float = 5.0) -> Iterator[str]:
-    """A server in a thread of this process, on a free port, as long as the block lasts: its address."""
-    listening = listen(0, "serving")
+def serving(app: WebApp, patience: float = 5.0, listening: socket.socket | None = None) -> Iterator[str]:
+    """A server in a thread of this process, as long as the block lasts: its address.
+
+    Args:
+        listening: a socket that listens; None takes a free port.
+    """
+    listening = listening or listen(0, "serving")
     server = server_of(app, patience)
     thread = threading.Thread(target=server.run, args=([listening],), name="web", daemon=True)
     thread.start()

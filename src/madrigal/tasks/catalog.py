@@ -20,6 +20,7 @@ from madrigal.tasks.consulting.task import Consult, ConsultTask
 from madrigal.tasks.discussion.debate import Debate, open_debate
 from madrigal.tasks.discussion.gsm8k import Gsm8k, gsm8k_task
 from madrigal.tasks.editing.task import Edit, open_edit
+from madrigal.tasks.elsewhere import Elsewhere, ElsewhereTask
 from madrigal.tasks.environments.pettingzoo import PettingZoo, open_pettingzoo
 from madrigal.tasks.environments.replay import Replayed
 from madrigal.tasks.environments.textarena import TextArena, open_textarena
@@ -62,6 +63,7 @@ TaskConfig = (
     | TextArena
     | Verifiers
     | CustomTask
+    | Elsewhere
 )
 C = TypeVar("C")
 Opener = Callable[[Any], AbstractContextManager[Task[Any]]]
@@ -142,7 +144,8 @@ ENVIRONMENTS = {
     ),
 }
 OWN = Entry("a task of your own, by file and name", CustomTask("file.py:name"), _alone(load_own))
-OPENERS = {type(entry.config): entry.open for entry in (*TASKS.values(), *ENVIRONMENTS.values(), OWN)}
+ELSEWHERE = Entry("a team that a program of your own plays", Elsewhere(), _alone(ElsewhereTask))
+OPENERS = {type(entry.config): entry.open for entry in (*TASKS.values(), *ENVIRONMENTS.values(), OWN, ELSEWHERE)}
 
 
 def environment_named(name: str) -> PettingZoo | TextArena | Verifiers | None:

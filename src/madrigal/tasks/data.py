@@ -135,6 +135,22 @@ def load_examples(
     return _examples(source, split, tuple(columns.items()), texts, tuple(optional), Path.cwd(), changed)
 
 
+def columns_of(source: Source, split: Split) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The columns that every row of a split has, and those that some have.
+
+    Raises:
+        ConfigError, TaskError: as `load_examples`.
+    """
+    if source.data == EMBEDDED:
+        raise ConfigError("expected a file, a folder or a hub name as data, got 'embedded'; this task brings no data")
+    rows = _open(source, split).rows
+    if not isinstance(rows, list):
+        return tuple(rows.column_names), ()
+    counts = Counter(name for row in rows for name in row)
+    always = tuple(name for name, count in counts.items() if count == len(rows))
+    return always, tuple(name for name in counts if name not in always)
+
+
 def read_rows(name: str) -> list[dict[str, Any]]:
     """All rows of one local file, with all their columns.
 

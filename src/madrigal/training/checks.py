@@ -22,6 +22,7 @@ from madrigal.tasks.reworded import reworded
 from madrigal.tasks.roles import with_roles
 from madrigal.tasks.splits import with_validation
 from madrigal.tasks.tools.config import with_tools
+from madrigal.training.elsewhere import check_elsewhere
 from madrigal.training.teams import pick_device
 from madrigal.types import ConfigError, EngineError, Example, Messages
 
@@ -60,6 +61,7 @@ def check_experiment(run: Experiment, task: Task[Any]) -> None:
         ConfigError, TaskError: one line each.
     """
     check_agents(task)
+    check_elsewhere(run)
     check_needs(run.algorithm, task, run.reward)
     check_team(run, task)
     check_outside_seats(run)

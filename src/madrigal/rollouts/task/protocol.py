@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeVar
 
-from madrigal.types import AgentId, Example, Messages, Split, Step, Turn
+from madrigal.types import AgentId, Episode, Example, Messages, Point, Split, Step, Turn
 
 S = TypeVar("S")
 
@@ -13,6 +13,7 @@ S = TypeVar("S")
 Rewards = Literal["joint", "own", "zero-sum"]
 # Joint answers by the id of their example: of each agent one for each round that is shown.
 Demonstrations = Mapping[str, Mapping[AgentId, Sequence[str]]]
+Moves = Callable[[Point[Any]], Generator[Any, Any, Episode[Any]]]
 
 
 class Task(Protocol[S]):
@@ -95,6 +96,10 @@ class Wrapper:
     def demonstrations(self) -> Demonstrations:
         return demonstrations_of(self.task)
 
+    @property
+    def moves(self) -> Moves | None:
+        return moves_of(self.task)
+
 
 def rewards_of(task: Task[Any]) -> Rewards:
     """What kind of rewards a task gives: the same for all agents, one of its own for each, or summing up to zero.
@@ -121,6 +126,15 @@ def demonstrations_of(task: Task[Any]) -> Demonstrations:
     """
     give: Callable[[], Demonstrations] | None = getattr(task, "demonstrations", None)
     return give() if give else {}
+
+
+def moves_of(task: Task[Any]) -> Moves | None:
+    """How an episode of a task goes from a point, where that is not round by round; None where it is.
+
+    A task that somebody else plays (`rollouts.sessions`) says so in a method `moves`.
+    """
+    moves: Moves | None = getattr(task, "moves", None)
+    return moves
 
 
 def joint(agents: Sequence[AgentId], reward: float) -> dict[AgentId, float]:
