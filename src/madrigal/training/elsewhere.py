@@ -46,13 +46,11 @@ def check_elsewhere(run: Experiment) -> None:
         "reward": (run.reward != RewardWeights(), "the program says what a session is worth"),
         "topology": (not isinstance(run.topology, Parallel), "the program says who speaks when"),
         "tools": (run.tools != ToolsConfig(), "tools are the program's own"),
-        "warm": (
-            run.warm.wanted,
-            "a warm start plays known prompts, and those are the program's own",
-        ),
+        "warm": (run.warm.wanted, "a warm start plays known prompts, and those are the program's own"),
         "team.partners": (run.team.partners != PartnerConfig(), "sessions are not played with older selves"),
         "cluster": (bool(run.cluster.address), "sessions are answered in the process that they ask"),
         "reworded": (bool(run.reworded), "prompts are the program's own"),
+        "roles.names": (bool(run.roles.names), "prompts are the program's own"),
     }
     for setting, (wrong, why) in unlike.items():
         if wrong:
