@@ -9,7 +9,8 @@ from typing import Any
 from madrigal.algorithms.catalog import AlgorithmConfig
 from madrigal.config import Experiment
 from madrigal.policies.engines.opening import check_engines
-from madrigal.policies.local import LocalPolicy, resolve_model
+from madrigal.policies.local import resolve_model
+from madrigal.policies.outside import OutsidePolicy
 from madrigal.policies.team import Team
 from madrigal.rollouts.branching import check_branching
 from madrigal.rollouts.play import speaking_order
@@ -260,7 +261,7 @@ def check_prompts(run: Experiment, task: Task[Any], team: Team, examples: Iterab
         state = task.reset(example)
         for agent in task.acting(state):
             policy, prompt = team.seats[agent], task.observe(state, agent, ())
-            if (policy.name, prompt) in seen or not isinstance(policy, LocalPolicy):
+            if isinstance(policy, OutsidePolicy) or (policy.name, prompt) in seen:
                 continue
             seen.add((policy.name, prompt))
             try:
