@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import threading
@@ -23,6 +24,7 @@ from fakes.tiny import build_model
 from madrigal import cli, load_team, train_rollouts
 from madrigal.commands import gateway
 from madrigal.rollouts.branching import Branching
+from madrigal.rollouts.sessions import SessionError
 from madrigal.rollouts.topology import Parallel
 from madrigal.rollouts.tree import rollout_groups
 from madrigal.runs.log import read_lines
@@ -48,7 +50,8 @@ def playing(task: ElsewhereTask, width: int = 2) -> Iterator[list[Group[Any]]]:
     groups: list[Group[Any]] = []
 
     def play() -> None:
-        groups.extend(rollout_groups(task, Parallel(), origins, Branching(width), voice, judge_of(task), (7,)))
+        with contextlib.suppress(SessionError):  # every session was still open when the test was over
+            groups.extend(rollout_groups(task, Parallel(), origins, Branching(width), voice, judge_of(task), (7,)))
 
     thread = threading.Thread(target=play, daemon=True)
     thread.start()
@@ -77,7 +80,7 @@ def bearer(name: str, **more: str) -> dict[str, str]:
 
 
 def code_of(reply: Any) -> tuple[int, str]:
-    return reply.status_code, reply.json()["error"]["code"]
+    return reply.status_code, reply.json().get("error", reply.json())["code"]
 
 
 def test_programs_take_sessions_play_them_and_say_what_they_were_worth() -> None:
@@ -164,7 +167,9 @@ def test_openais_client_streams_and_asks_again() -> None:
 
 def test_tools_are_read_as_texts() -> None:
     call = {"id": "1", "function": {"name": "add", "arguments": "{}"}}
-    body = b'{"messages": [{"role": "assistant", "content": null, "tool_calls": [%s]}, {"role": "tool", "content": "4"}]}'
+    body = (
+        b'{"messages": [{"role": "assistant", "content": null, "tool_calls": [%s]}, {"role": "tool", "content": "4"}]}'
+    )
     read = json.loads(as_texts(body % json.dumps(call).encode()))["messages"]
     assert json.loads(read[0]["content"]) == [call] and read[0]["role"] == "assistant"
     assert read[1] == {"role": "user", "content": "4"}
@@ -265,9 +270,11 @@ def test_the_command_hands_out_sessions_until_the_run_is_over(
             except urllib.error.HTTPError as error:
                 if json.load(error)["error"]["code"] == "done":
                     return
-            except OSError:
+            except ConnectionRefusedError:  # it has not begun, or is over
                 if played:
                     return
+            except (ConnectionError, TimeoutError):
+                pass
             else:
                 for seat in AGENTS:
                     post(f"{session['base_path']}/chat/completions", ASKED | {"model": seat})
