@@ -1,4 +1,4 @@
-"""A team that a program plays learns as in process: the same tokens, log-probs and weights; and run folders like any."""
+"""A team that a program plays learns as in process: the same tokens, log-probs and weights; its run folder is any."""
 
 from __future__ import annotations
 
@@ -76,7 +76,10 @@ def test_its_run_folder_goes_on_is_evaluated_and_loaded(elsewhere: TrainingResul
         ({"agents": "left"}, "agents: expected the names of the seats, .* got 'left'"),
         ({"task": {"second": 1}}, "task: expected some of rewards, best_return, seconds, lost, gather, got second"),
         ({"task": {"lost": float("nan")}}, "task.lost: expected a finite reward"),
-        ({"algorithm": "mappo"}, "algorithm mappo looks into the rounds of a task, and a session has none; take magrpo"),
+        (
+            {"algorithm": "mappo"},
+            "algorithm mappo looks into the rounds of a task, and a session has none",
+        ),
         ({"algorithm": "at_grpo"}, "algorithm at_grpo plays on from the middle of an episode"),
         ({"algorithm": "leave_one_out_team"}, "judges every answer again without one agent"),
         ({"topology": "sequential"}, "topology: .*the program says who speaks when"),

@@ -202,7 +202,7 @@ def test_tools_speak_as_text_of_the_user_and_what_is_no_message_is_refused() -> 
 
     turn = groups_of(elsewhere(rollout))[0].episodes[0].turns[0]
     assert [(m.role, m.content) for m in turn.prompt] == [("system", "Be brief."), ("user", "42")]
-    with pytest.raises(TaskError, match="expected a role of system, .* and a text as content, got"):
+    with pytest.raises(TaskError, match=r"expected a role of system, .* and a text as content, got"):
         groups_of(elsewhere(lambda example, client: client.chat("left", [{"role": "left", "content": "x"}])))
 
 

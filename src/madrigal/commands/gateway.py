@@ -33,7 +33,7 @@ NAME = "gateway"
 
 
 def gateway_command(arguments: list[str]) -> int:
-    """madrigal gateway --agents A,B --examples FILE [--experiment FILE] [--sessions G] [--port N] [options] [settings]"""
+    """madrigal gateway --agents A,B --examples FILE [--experiment FILE] [options] [settings]"""
     parser = _parser()
     options, settings = quietly(lambda: parser.parse_known_args(arguments))
     if {"-h", "--help"} & set(settings):
