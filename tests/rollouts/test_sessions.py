@@ -60,6 +60,7 @@ def test_a_program_that_plays_a_task_makes_the_groups_of_the_task() -> None:
     assert [[e.steps[0].rewards for e in g.episodes] for g in groups] == [
         [e.steps[0].rewards for e in g.episodes] for g in own
     ]
+    assert len(theirs.desk._over) == 6  # and no session more
     # All sessions are answered together: two calls of a program are two calls of the engine.
     assert [len(wanted) for wanted in voice.calls] == [6, 6]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import threading
@@ -23,6 +24,7 @@ from fakes.tiny import build_model
 from madrigal import cli, load_team, train_rollouts
 from madrigal.commands import gateway
 from madrigal.rollouts.branching import Branching
+from madrigal.rollouts.sessions import SessionError
 from madrigal.rollouts.topology import Parallel
 from madrigal.rollouts.tree import rollout_groups
 from madrigal.runs.log import read_lines
@@ -48,7 +50,8 @@ def playing(task: ElsewhereTask, width: int = 2) -> Iterator[list[Group[Any]]]:
     groups: list[Group[Any]] = []
 
     def play() -> None:
-        groups.extend(rollout_groups(task, Parallel(), origins, Branching(width), voice, judge_of(task), (7,)))
+        with contextlib.suppress(SessionError):  # every session was still open when the test was over
+            groups.extend(rollout_groups(task, Parallel(), origins, Branching(width), voice, judge_of(task), (7,)))
 
     thread = threading.Thread(target=play, daemon=True)
     thread.start()
@@ -77,7 +80,7 @@ def bearer(name: str, **more: str) -> dict[str, str]:
 
 
 def code_of(reply: Any) -> tuple[int, str]:
-    return reply.status_code, reply.json()["error"]["code"]
+    return reply.status_code, reply.json().get("error", reply.json())["code"]
 
 
 def test_programs_take_sessions_play_them_and_say_what_they_were_worth() -> None:
@@ -267,7 +270,7 @@ def test_the_command_hands_out_sessions_until_the_run_is_over(
             except urllib.error.HTTPError as error:
                 if json.load(error)["error"]["code"] == "done":
                     return
-            except OSError:
+            except urllib.error.URLError:  # it has not begun, or is over
                 if played:
                     return
             else:
@@ -297,7 +300,7 @@ def test_the_command_hands_out_sessions_until_the_run_is_over(
         ("--agents a,b --examples rows.jsonl --algorithm.tree", "a session is played by a program, once and from"),
         ("--agents a,b --examples nothing.jsonl", "nothing.jsonl: expected a file, found none"),
         ("--agents a,b --examples rows.jsonl --reward.share difference", "the program says what a session is worth"),
-        ("--agents a,b --examples rows.jsonl --tools.names search", "tools are the program's own"),
+        ("--agents a,b --examples rows.jsonl --tools.names calculator", "tools are the program's own"),
         ("--agents a,a --examples rows.jsonl", "agents must be distinct"),
         ("--agents a,b --examples rows.jsonl --task.seconds 0", "task.seconds: expected a positive number"),
     ],

@@ -33,7 +33,7 @@ NAME = "gateway"
 
 
 def gateway_command(arguments: list[str]) -> int:
-    """madrigal gateway [EXPERIMENT] --agents A,B --examples FILE [--sessions G] [--port N] [options] [settings]"""
+    """madrigal gateway --agents A,B --examples FILE [--experiment FILE] [options] [settings]"""
     parser = _parser()
     options, settings = quietly(lambda: parser.parse_known_args(arguments))
     if {"-h", "--help"} & set(settings):
@@ -80,7 +80,7 @@ def gateway_command(arguments: list[str]) -> int:
             time.sleep(0 if signum else LINGER)
         folder = held.folder
     if signum:
-        again = f"madrigal gateway {folder} --resume"
+        again = f"madrigal gateway --experiment {folder} --resume"
         console.print(plain(f"Stopped and saved. Go on with: {again}", lines=False), soft_wrap=True, markup=False)
         return exit_code(signum)
     show_run(console, run, folder, quiet=options.quiet)
@@ -121,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
         add_help=False,
         allow_abbrev=False,
     )
-    parser.add_argument("experiment", nargs="?", default="", help="a run folder or experiment.json of a gateway")
+    parser.add_argument("--experiment", default="", help="begin with the settings of a run folder or experiment.json")
     parser.add_argument("--agents", default="", help="the seats, by commas: planner,writer")
     parser.add_argument("--examples", default="", help="what is played: a file (.jsonl, .json, .csv, .parquet)")
     parser.add_argument("--sessions", type=int, help="of each example of a step, which are compared (algorithm.width)")

@@ -230,6 +230,7 @@ class Desk:
         """Ends whatever is open."""
         with self.changed:
             for session in list(self._open.values()):
+                session.error = SessionError(f"a session was left open: {why}")
                 session.end(Outcome({}, "lost"), why)
 
     def wait(self, session: Session) -> tuple[Call, ...]:

@@ -234,8 +234,10 @@ def _crossed(
 
 def _greedy(rollout: _Rollout[S], origin: Point[S], key: Key) -> list[EpisodeRun]:
     """Where it is asked for, an episode to the end in which everyone takes the most likely words."""
-    moves = play(rollout.task, rollout.topology, origin)
-    return [EpisodeRun(moves, (*key, "greedy"), greedy=True)] if rollout.branching.greedy else []
+    if not rollout.branching.greedy:
+        return []
+    # Only now: a play that a program plays begins when it is made.
+    return [EpisodeRun(play(rollout.task, rollout.topology, origin), (*key, "greedy"), greedy=True)]
 
 
 def _solo(rollout: _Rollout[S], origin: Point[S], key: Key) -> list[EpisodeRun]:
