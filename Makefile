@@ -15,7 +15,7 @@ READY := $(VENV)/.ready
 # Spinning OpenMP threads make runs on shared cores many times slower.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-vllm test-environments docs bench clean
+.PHONY: demo test test-vllm test-environments test-frameworks docs bench clean
 
 demo: $(READY)
 	$(VENV)/bin/madrigal train tldr
@@ -30,6 +30,11 @@ test-vllm:
 # Not part of `make test`: what TextArena, verifiers and PettingZoo's games bring, half a GB beside .venv.
 test-environments: $(READY)
 	scripts/test-environments
+
+# Not part of `make test`: teams and clients of LangGraph, LangChain and the Agents SDK, 60 MB more in .venv.
+test-frameworks: $(READY)
+	$(PIP) install -q -c $(VENV)/constraints.txt -e '.[dev,frameworks]'
+	$(VENV)/bin/pytest tests/serving
 
 docs: $(READY)
 	$(VENV)/bin/mkdocs build --strict --quiet
