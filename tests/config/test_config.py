@@ -106,7 +106,7 @@ def test_an_unknown_key_is_named_at_every_depth(place: tuple[str, ...]) -> None:
         ("algorithm", {"kind": "GroupRelative", "ddof": True}, "algorithm.ddof: expected 0 or 1, got True"),
         ("task", {"kind": "CustomTask"}, "task.path: expected this setting"),
         ("topology", {"kind": "Ring"}, "topology.kind: expected Parallel or Sequential or .*, got 'Ring'"),
-        ("task", {"path": "task.py:task"}, "or CustomTask, got None"),
+        ("task", {"path": "task.py:task"}, "or CustomTask or Elsewhere, got None"),
         ("task", "CustomTask", "task.kind: expected .*, got None"),
         ("records", {"keep": 0}, "records.keep"),
         ("evaluation", {"examples": 0}, "evaluation.examples"),

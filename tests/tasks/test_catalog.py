@@ -10,7 +10,7 @@ import pytest
 
 from madrigal import cli
 from madrigal.rollouts.task import check_task
-from madrigal.tasks.catalog import ENVIRONMENTS, OPENERS, OWN, TASKS, TaskConfig
+from madrigal.tasks.catalog import ELSEWHERE, ENVIRONMENTS, OPENERS, OWN, TASKS, TaskConfig
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.editing.task import Edit
 from madrigal.tasks.office.task import Office
@@ -29,7 +29,7 @@ def test_every_task_opens_and_keeps_the_contract(name: str) -> None:
 
 
 def test_every_kind_of_settings_opens_in_one_way() -> None:
-    entries = (*TASKS.values(), *ENVIRONMENTS.values(), OWN)
+    entries = (*TASKS.values(), *ENVIRONMENTS.values(), OWN, ELSEWHERE)
     assert set(OPENERS) == set(get_args(TaskConfig)) == {type(entry.config) for entry in entries}
     for entry in TASKS.values():
         same = [other for other in TASKS.values() if type(other.config) is type(entry.config)]
