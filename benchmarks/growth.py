@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 from typing import Any
 
 from madrigal.algorithms.group_relative import GroupRelative
@@ -84,52 +83,24 @@ def measure(axis: str, value: Any, repeats: int) -> dict[str, Any]:
 
 def measure_workers(count: int, steps: int = 7) -> dict[str, Any]:
     """The row of so many rollout workers."""
-    short, long = (run_on_workers(count, number) for number in (1, steps))
-    seconds = [record["seconds"] for record in long["records"][1:]]
-    tokens = fmean(record["tokens"] for record in long["records"][1:])
-    return {
-        "axis": "workers",
-        "value": count,
-        "tokens": round(tokens),
-        "seconds": round(median(seconds), 4),
-        "processor": round((long["processor"] - short["processor"]) / (steps - 1), 4),
-        "memory_gb": round(long["memory_gb"], 3),
-    }
-
-
-def run_on_workers(count: int, steps: int) -> dict[str, Any]:
-    """The records of a run's steps, and what all of its processes took."""
     cluster = ["--cluster", "local", "--cluster.workers", str(count)] if count else []
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    settings = [
+        "--steps",
+        str(steps),
+        "--threads",
+        "1",
+        "--evaluation.examples",
+        "1",
+        "--evaluation.timed-examples",
+        "0",
+    ]
     with tempfile.TemporaryDirectory() as folder:
-        settings = [
-            "--steps",
-            str(steps),
-            "--threads",
-            "1",
-            "--evaluation.examples",
-            "1",
-            "--evaluation.timed-examples",
-            "0",
-        ]
-        command = [
-            sys.executable,
-            "-m",
-            "madrigal",
-            "train",
-            "tldr",
-            *settings,
-            *cluster,
-            "--runs",
-            folder,
-            "--name",
-            "run",
-        ]
+        place = ["--runs", folder, "--name", "run"]
+        command = [sys.executable, "-m", "madrigal", "train", "tldr", *settings, *cluster, *place]
         subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-        records = read_lines(Path(folder) / "run/steps.jsonl")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    spent = (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
-    return {"records": records, "processor": spent, "memory_gb": after.ru_maxrss * 1024 / 1e9}
+        records = read_lines(Path(folder) / "run/steps.jsonl")[1:]
+    tokens, seconds = (float(median(record[name] for record in records)) for name in ("tokens", "seconds"))
+    return {"axis": "workers", "value": count, "tokens": round(tokens), "seconds": round(seconds, 4)}
 
 
 def step(side: Madrigal) -> dict[str, float]:
@@ -181,12 +152,12 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for row in rows:
-        each = 1000 * row["processor"] / row["tokens"]
-        lines.append(
-            f"| {NAMES.get(row['axis'], row['axis'])} | {row['value']} | {row['tokens']} | {row['seconds']:.2f} "
-            f"| {row['tokens'] / row['seconds']:.0f} | {each:.3f} | {row['memory_gb']:.2f} "
-            f"| {row.get('overhead_percent', '')} |"
-        )
+        cells = [NAMES.get(row["axis"], row["axis"]), row["value"], row["tokens"], f"{row['seconds']:.2f}"]
+        cells.append(f"{row['tokens'] / row['seconds']:.0f}")
+        if "processor" in row:
+            each = 1000 * row["processor"] / row["tokens"]
+            cells += [f"{each:.3f}", f"{row['memory_gb']:.2f}", f"{row['overhead_percent']:.1f}"]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
@@ -197,7 +168,7 @@ def draw(rows: Sequence[dict[str, Any]], file: Path) -> None:
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    axes = [axis for axis in AXES if any(row["axis"] == axis for row in rows)]
+    axes = [axis for axis in AXES if any(row["axis"] == axis and "processor" in row for row in rows)]
     figure, plots = pyplot.subplots(2, len(axes), figsize=(2.1 * len(axes), 4.2), squeeze=False, sharey="row")
     for column, axis in enumerate(axes):
         along = [row for row in rows if row["axis"] == axis]
