@@ -10,6 +10,7 @@ References:
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -98,7 +99,7 @@ def _do(ranks: Ranks, own: Any, name: str, method: str, *args: Any) -> Any:
     return getattr(ranks.parts[name], method)(own, *args)
 
 
-class Share:
+class Share(ABC):
     """One rank's share of a learner, which is mixed into its class.
 
     All ranks call the same methods with the same arguments at the same time. `own` is what rank 0 alone is given; None
@@ -114,12 +115,12 @@ class Share:
     optimizer: Optimizer
 
     @property
-    def body(self) -> LocalPolicy:
-        raise NotImplementedError
+    @abstractmethod
+    def body(self) -> LocalPolicy: ...
 
+    @abstractmethod
     def restore(self, state: dict[str, Any]) -> None:
         """Of the learner."""
-        raise NotImplementedError
 
     def shared_out(self, rows: Sequence[Tokens]) -> Iterator[tuple[list[int], bool]]:
         """Places of the rows of each of this rank's micro-batches, and whether it only keeps the others company."""

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 from madrigal.rollouts.play import Play
 from madrigal.rollouts.sessions import Desk, Outcome, Session, SessionError, moves
 from madrigal.rollouts.task import Rewards, explain
-from madrigal.rollouts.task.contract import plain_number
+from madrigal.rollouts.task.single import numbers_of, parted
 from madrigal.tasks.data import Source, columns_of, load_examples
 from madrigal.types import (
     AgentId,
@@ -35,9 +35,7 @@ from madrigal.types import (
     unknown,
 )
 
-# A number, one for each agent, or either of them with numbers to log.
-Worth = float | Mapping[AgentId, float] | tuple[float | Mapping[AgentId, float], Mapping[str, float]]
-Rollout = Callable[[Example, "Client"], Any]  # what it returns, or comes to when awaited, is a Worth
+Rollout = Callable[[Example, "Client"], Any]  # what it returns, or comes to when awaited, is a `single.Worth`
 Lost = Callable[[Session, str], None]
 ROLES: Mapping[str, Literal["system", "user", "assistant"]] = {
     "system": "system",
@@ -185,11 +183,9 @@ class ElsewhereTask:
         Raises:
             RewardError: if it is no finite number, or not one for each agent.
         """
-        paid, metrics = worth if isinstance(worth, tuple) and len(worth) == 2 else (worth, {})
-        own = self.config.rewards == "own"
-        given = paid if own and isinstance(paid, Mapping) else dict.fromkeys(self.agents, paid)
-        rewards = {agent: number for agent in self.agents if (number := plain_number(given.get(agent))) is not None}
-        if len(rewards) < len(self.agents) or len(given) > len(self.agents) or not isinstance(metrics, Mapping):
+        paid, metrics = parted(worth)
+        rewards, own = numbers_of(paid, self.agents, self.config.rewards), self.config.rewards == "own"
+        if rewards is None or not isinstance(metrics, Mapping):
             wanted = f"a finite number for each of {', '.join(self.agents)}" if own else "one finite number"
             hint = '; for a reward of its own for each agent set rewards to "own"' if isinstance(paid, Mapping) else ""
             raise RewardError(

@@ -152,6 +152,22 @@ def _name(function: Reward) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
+def parted(value: Any) -> tuple[Any, Any]:
+    """What a value of the form `Worth` says is earned, and the parts to log."""
+    return value if isinstance(value, tuple) and len(value) == 2 else (value, {})
+
+
+def numbers_of(worth: Any, agents: Sequence[AgentId], kind: Rewards) -> dict[AgentId, float] | None:
+    """The finite number that each agent earns; None where there is not one for each of them.
+
+    >>> numbers_of(1, ("ann", "bob"), "joint"), numbers_of({"ann": 1}, ("ann", "bob"), "own")
+    ({'ann': 1.0, 'bob': 1.0}, None)
+    """
+    given = worth if kind != "joint" and isinstance(worth, Mapping) else dict.fromkeys(agents, worth)
+    numbers = {agent: number for agent in agents if (number := plain_number(given.get(agent))) is not None}
+    return numbers if len(numbers) == len(agents) >= len(given) else None
+
+
 def _call(
     reward: Reward, example: Example, actions: Mapping[AgentId, str], agents: Sequence[AgentId], kind: Rewards
 ) -> tuple[dict[AgentId, float], Mapping[str, float]]:
@@ -168,10 +184,9 @@ def _call(
             f"the reward function {name} raised {explain(error)} on example {example.id}; it must return one finite "
             f"number for every joint answer{answers_given(actions)}"
         ) from error
-    worth, parts = value if isinstance(value, tuple) and len(value) == 2 else (value, {})
-    given = worth if kind != "joint" and isinstance(worth, Mapping) else dict.fromkeys(agents, worth)
-    numbers = {agent: number for agent in agents if (number := plain_number(given.get(agent))) is not None}
-    if len(numbers) < len(agents) or len(given) > len(agents) or not isinstance(parts, Mapping):
+    worth, parts = parted(value)
+    numbers = numbers_of(worth, agents, kind)
+    if numbers is None or not isinstance(parts, Mapping):
         wanted = "one finite number" if kind == "joint" else f"a finite number for each of {', '.join(agents)}"
         own = '; for a reward of its own for each agent set rewards="own"' if isinstance(worth, Mapping) else ""
         raise RewardError(
