@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -31,7 +30,7 @@ from madrigal.tasks.discussion.debate import Debate, DebateTask
 from madrigal.tasks.own import guarded
 from madrigal.tasks.reworded import in_words
 from madrigal.tasks.roles import in_roles
-from madrigal.tasks.tools.config import with_tools
+from madrigal.tasks.tools.config import lasting_tools
 from madrigal.training.checks import open_checked_task
 from madrigal.training.teams import check_saved, sampling_budget, team_of_run, use_threads
 from madrigal.training.whole import Source, save_whole
@@ -256,7 +255,7 @@ def source_of(
         check_saved(folder, settings)
     quiet_libraries()
     plain = _task_to_ask(settings) if task is None else task
-    tooled = ExitStack().enter_context(with_tools(plain, settings.tools, settings.topology))  # as long as the team
+    tooled = lasting_tools(plain, settings.tools, settings.topology)
     asked = coordinated(in_roles(in_words(tooled, settings.reworded), settings.roles), settings.topology)
     return Source(folder, settings, asked, step)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ from madrigal.rollouts.task.single import SingleRound
 from madrigal.rollouts.topology import Discussion, Parallel, Sequential, TopologyConfig
 from madrigal.tasks.tools import kit
 from madrigal.tasks.tools.calls import Call, call_in, described
-from madrigal.tasks.tools.config import ToolsConfig, with_tools
+from madrigal.tasks.tools.config import ToolsConfig, lasting_tools, with_tools
 from madrigal.tasks.tools.ledger import COUNTER, READER, Ledger, LedgerTask, prices
 from madrigal.tasks.tools.tool import Result, Tool, called, tool_of
 from madrigal.types import Completion, ConfigError, EngineError, Episode, Example, Point
@@ -227,6 +228,17 @@ def test_only_those_named_may_call() -> None:
     episode = played(words, ToolsConfig(BOTH.names, agents=(COUNTER,)))
     assert "tool" not in episode.turns[0].prompt[0].content
     assert [turn.agent for turn in episode.turns] == [READER, COUNTER, COUNTER]
+
+
+def test_tools_of_a_loaded_team_stay_open_as_long_as_it_is_used() -> None:
+    task = lasting_tools(LedgerTask(Ledger()), ToolsConfig(("python",)), Parallel())
+    tool = task.tools["python"]  # type: ignore[attr-defined]
+    gc.collect()
+    assert called(tool, {"source": "print(3)"}, 20.0) == Result("3")
+    del task
+    gc.collect()
+    with pytest.raises(EngineError, match="this one was closed"):
+        called(tool, {"source": "print(3)"}, 20.0)
 
 
 def test_without_tools_the_task_is_as_it_was() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -75,6 +76,19 @@ def with_tools(task: Task[S], config: ToolsConfig, topology: TopologyConfig) -> 
     with ExitStack() as stack:
         tools = {tool.name: tool for tool in _tools(task, config, stack)}
         yield ToolUsing(task, tools, config.calls, config.seconds, config.style, config.agents, order)
+
+
+def lasting_tools(task: Task[S], config: ToolsConfig, topology: TopologyConfig) -> Task[Any]:
+    """The same, with what the tools opened closed when the task is no longer used.
+
+    Raises:
+        ConfigError: as `with_tools`.
+    """
+    stack = ExitStack()
+    tooled = stack.enter_context(with_tools(task, config, topology))
+    if config.wanted:
+        weakref.finalize(tooled, stack.close)
+    return tooled
 
 
 def _tools(task: Task[Any], config: ToolsConfig, stack: ExitStack) -> Iterator[Tool]:
