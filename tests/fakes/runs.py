@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
+from fakes.ranks import CHILDREN
+from madrigal import cli
 from madrigal.config import Experiment
 from madrigal.runs.log import read_lines
 from madrigal.settings import EvaluationConfig, OptimizerConfig, PolicyConfig, RecordsConfig, Sampling, TeamConfig
@@ -58,6 +64,21 @@ def trained(run: Experiment, folder: Path) -> Path:
     folder.mkdir()
     assert train_experiment(run, folder)
     return folder
+
+
+def command(arguments: Sequence[str], folder: Path, **environment: str) -> BaseProcess:
+    """`madrigal` in a process of its own, whose words go to the files out and err of a folder."""
+    child = CHILDREN.Process(target=_command, args=(arguments, folder, environment), daemon=True)
+    child.start()
+    return child
+
+
+def _command(arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
+    os.environ |= environment
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT), number)
+    sys.argv = ["madrigal", *arguments]
+    cli.main()
 
 
 def numbers(folder: Path) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 import pytest
@@ -55,7 +55,8 @@ SETTINGS |= {"alternate": 0, "skip_zero": False}
 
 Case = tuple[str, str, str, int]  # algorithm, team, topology, rounds
 NAME = "{0[0]}-{0[1]}-{0[2]}-{0[3]}".format
-CASES = [*product(ALGORITHMS, TEAMS, ("parallel", "sequential", "discussion"), ROUNDS)]
+ORDERS = ("parallel", "sequential", "discussion")
+CASES = [*product(ALGORITHMS, TEAMS, ORDERS, ROUNDS)]
 # What cannot work, "" for any, and what is said of it; the first line that fits.
 REFUSED = {
     ("marti", "", "", 1): "marti needs at least 2 rounds",
@@ -69,6 +70,21 @@ REFUSED = {
 
 def refusal(case: Case) -> str:
     return next((line for key, line in REFUSED.items() if all(map(lambda k, c: k in ("", c), key, case))), "")
+
+
+def played() -> list[Case]:
+    """Half of the cases that can work, or a little more: of every three features all that can meet do."""
+
+    def turn(case: Case) -> int:
+        return sum(among.index(one) for among, one in zip(features, case, strict=True)) % 2
+
+    features: list[list[Any]] = [[*ALGORITHMS], [*TEAMS], [*ORDERS], [*ROUNDS]]
+    chosen, met = list[Case](), set[Any]()
+    for case in sorted((case for case in CASES if not refusal(case)), key=turn):
+        if not met.issuperset(threes := {*combinations(enumerate(case), 3)}):
+            chosen.append(case)
+            met |= threes
+    return chosen
 
 
 def experiment(case: Case) -> Experiment:
@@ -272,7 +288,7 @@ def check_learned(done: Done, watched: Watched, run: Experiment, team: Team) -> 
         assert critic["sequences"] == report["sequences"]  # a critic of one policy learns from what that learns from
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if not refusal(case)], ids=NAME)
+@pytest.mark.parametrize("case", played(), ids=NAME)
 def test_every_product(case: Case) -> None:
     team, run, moved = team_of(case[1]), experiment(case), set[str]()
     for done in training(run, team):

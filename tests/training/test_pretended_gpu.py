@@ -45,13 +45,8 @@ def with_policy(run: Experiment, policy: PolicyConfig) -> Experiment:
     return replace(run, team=replace(run.team, policy=replace(policy, model=run.team.policy.model)))
 
 
-def with_bfloat16(run: Experiment) -> Experiment:
-    return run
-
-
 def with_cut_sampling(run: Experiment) -> Experiment:
-    warped = Sampling(temperature=0.7, top_p=0.9, top_k=70, max_new_tokens=4)
-    return replace(with_policy(run, PolicyConfig(dtype="float32")), sampling=warped)
+    return replace(run, sampling=Sampling(temperature=0.7, top_p=0.9, top_k=70, max_new_tokens=4))
 
 
 def with_adapters(run: Experiment) -> Experiment:
@@ -80,7 +75,6 @@ def with_checkpointing(run: Experiment) -> Experiment:
 
 
 RUNS = (
-    with_bfloat16,
     with_cut_sampling,
     with_adapters,
     with_critics,

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from fakes.runs import StopsBefore, assert_equal, numbers, tiny_run, trained, weights
+from fakes.runs import StopsBefore, assert_equal, command, numbers, tiny_run, trained, weights
 from madrigal import cli
 from madrigal.algorithms.group import INDEPENDENT_GRPO, LEAVE_ONE_OUT_TEAM, GroupRelative
 from madrigal.config import Experiment, from_json, to_json
@@ -339,22 +337,16 @@ def test_each_distinct_prompt_is_encoded_once(run: Experiment) -> None:
         check_prompts(run, task, team, examples)
 
 
-def start(folder: Path, seconds: float) -> subprocess.Popen[str]:
+def start(folder: Path, seconds: float) -> BaseProcess:
     """`madrigal train` in a process of its own, with slow rewards."""
-    command = [sys.executable, "-c", "from madrigal.cli import main; main()", "train", str(folder / "given.json")]
-    return subprocess.Popen(
-        [*command, "--runs", str(folder), "--name", "run", "--trust"],
-        env={**os.environ, "REWARD_SECONDS": str(seconds)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    arguments = ["train", str(folder / "given.json"), "--runs", str(folder), "--name", "run", "--trust"]
+    return command(arguments, folder, REWARD_SECONDS=str(seconds))
 
 
-def wait_for(child: subprocess.Popen[str], there: Callable[[], bool]) -> None:
+def wait_for(child: BaseProcess, folder: Path, there: Callable[[], bool]) -> None:
     end = time.monotonic() + 180
     while not there():
-        assert child.poll() is None, child.communicate()
+        assert child.is_alive(), (folder / "err").read_text()
         assert time.monotonic() < end, "the run did not get there in time"
         time.sleep(0.01)
 
@@ -363,10 +355,10 @@ def wait_for(child: subprocess.Popen[str], there: Callable[[], bool]) -> None:
 def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(run: Experiment, whole: Path, tmp_path: Path) -> None:
     (tmp_path / "given.json").write_text(to_json(run))
     child, folder = start(tmp_path, seconds=0.2), tmp_path / "run"
-    wait_for(child, lambda: (folder / "checkpoints" / "step-2").is_dir())
-    child.send_signal(signal.SIGKILL)
-    child.communicate()
-    assert child.returncode == -signal.SIGKILL and not (folder / "team").exists()
+    wait_for(child, tmp_path, lambda: (folder / "checkpoints" / "step-2").is_dir())
+    child.kill()
+    child.join(180)
+    assert child.exitcode == -signal.SIGKILL and not (folder / "team").exists()
     assert train_experiment(run, folder, resume=True)
     assert_same_run(folder, whole)
 
@@ -383,10 +375,11 @@ def assert_saved_and_goes_on(folder: Path, out: str, err: str, run: Experiment, 
 def test_a_signal_saves_says_how_to_go_on_and_exits_with_its_code(run: Experiment, whole: Path, tmp_path: Path) -> None:
     (tmp_path / "given.json").write_text(to_json(run))
     child, folder = start(tmp_path, seconds=0.2), tmp_path / "run"
-    wait_for(child, lambda: len(read_lines(folder / "steps.jsonl")) > 0)
-    child.send_signal(signal.SIGTERM)
-    out, err = child.communicate(timeout=180)
-    assert child.returncode == 128 + signal.SIGTERM, err
+    wait_for(child, tmp_path, lambda: len(read_lines(folder / "steps.jsonl")) > 0)
+    child.terminate()
+    child.join(180)
+    out, err = ((tmp_path / name).read_text() for name in ("out", "err"))
+    assert child.exitcode == 128 + signal.SIGTERM, err
     assert_saved_and_goes_on(folder, out, err, run, whole)
 
 
@@ -414,8 +407,8 @@ def test_other_signals_do_as_much(
 def test_a_signal_before_there_is_anything_to_save_leaves_no_team(run: Experiment, tmp_path: Path) -> None:
     (tmp_path / "given.json").write_text(to_json(run))
     child = start(tmp_path, seconds=0)
-    wait_for(child, lambda: (tmp_path / "run" / ".lock").is_file())
-    child.send_signal(signal.SIGTERM)
-    _, err = child.communicate(timeout=180)
-    assert child.returncode == 143 and "Traceback" not in err
+    wait_for(child, tmp_path, lambda: (tmp_path / "run" / ".lock").is_file())
+    child.terminate()
+    child.join(180)
+    assert child.exitcode == 143 and "Traceback" not in (tmp_path / "err").read_text()
     assert not (tmp_path / "run" / "team").exists() and not (tmp_path / "run" / ".lock").exists()
