@@ -196,13 +196,13 @@ def test_agents_may_earn_rewards_of_their_own() -> None:
     assert groups_of(task)[0].episodes[0].steps[0].rewards == {"left": 1.0, "right": 0.0}
 
 
-def test_tools_speak_as_text_of_the_user_and_what_is_no_message_is_refused() -> None:
+def test_tools_speak_for_themselves_and_what_is_no_message_is_refused() -> None:
     def rollout(example: Example, client: Any) -> float:
         client.chat("left", [{"role": "system", "content": "Be brief."}, {"role": "tool", "content": "42"}])
         return 0.0
 
     turn = groups_of(elsewhere(rollout))[0].episodes[0].turns[0]
-    assert [(m.role, m.content) for m in turn.prompt] == [("system", "Be brief."), ("user", "42")]
+    assert [(m.role, m.content) for m in turn.prompt] == [("system", "Be brief."), ("tool", "42")]
     with pytest.raises(TaskError, match=r"expected a role of system, .* and a text as content, got"):
         groups_of(elsewhere(lambda example, client: client.chat("left", [{"role": "left", "content": "x"}])))
 

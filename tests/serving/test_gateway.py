@@ -28,7 +28,7 @@ from madrigal.rollouts.sessions import SessionError
 from madrigal.rollouts.topology import Parallel
 from madrigal.rollouts.tree import rollout_groups
 from madrigal.runs.log import read_lines
-from madrigal.serving.gateway import as_texts, gateway_app
+from madrigal.serving.gateway import gateway_app
 from madrigal.serving.web import listen, url_of
 from madrigal.settings import Sampling
 from madrigal.tasks.elsewhere import ElsewhereTask
@@ -163,16 +163,6 @@ def test_openais_client_streams_and_asks_again() -> None:
         while len(groups) < 2:
             pass_by.wait(0.01)
     assert [len(episode.turns) for group in groups for episode in group.episodes] == [2] * 4
-
-
-def test_tools_are_read_as_texts() -> None:
-    call = {"id": "1", "function": {"name": "add", "arguments": "{}"}}
-    body = (
-        b'{"messages": [{"role": "assistant", "content": null, "tool_calls": [%s]}, {"role": "tool", "content": "4"}]}'
-    )
-    read = json.loads(as_texts(body % json.dumps(call).encode()))["messages"]
-    assert json.loads(read[0]["content"]) == [call] and read[0]["role"] == "assistant"
-    assert read[1] == {"role": "user", "content": "4"}
 
 
 # Frameworks, on a tiny model

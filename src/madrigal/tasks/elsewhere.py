@@ -20,6 +20,7 @@ from madrigal.rollouts.task import Rewards, explain
 from madrigal.rollouts.task.single import numbers_of, parted
 from madrigal.tasks.data import Source, columns_of, load_examples
 from madrigal.types import (
+    ROLES,
     AgentId,
     Completion,
     ConfigError,
@@ -37,14 +38,6 @@ from madrigal.types import (
 
 Rollout = Callable[[Example, "Client"], Any]  # what it returns, or comes to when awaited, is a `single.Worth`
 Lost = Callable[[Session, str], None]
-ROLES: Mapping[str, Literal["system", "user", "assistant"]] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "assistant": "assistant",
-    "tool": "user",  # a model of any template reads what a tool said; it is prompt, and nobody learns to say it
-    "function": "user",
-}
 
 
 @dataclass(frozen=True, slots=True)
