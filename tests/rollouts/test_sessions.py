@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from madrigal.rollouts.branching import Branching
 from madrigal.rollouts.sessions import SessionError
 from madrigal.rollouts.topology import Parallel
 from madrigal.rollouts.tree import rollout_groups
+from madrigal.runs.signals import StoppedError
 from madrigal.tasks.elsewhere import ElsewhereTask
 from madrigal.types import ConfigError, Example, Group, Message, Point, RewardError, TaskError
 
@@ -211,3 +213,27 @@ def test_without_a_program_nobody_plays() -> None:
     with pytest.raises(ConfigError, match=r"played by a program of its own: hand it to madrigal\.train_rollouts"):
         digits_alone = elsewhere(None)
         groups_of(type(digits_alone)(digits_alone.config))
+
+
+def test_sessions_that_no_program_takes_end_the_run_in_time() -> None:
+    with pytest.raises(SessionError, match=r"no program took a session for 0.05 s, and 6 wait; start the program"):
+        groups_of(elsewhere(None, unclaimed=0.05))
+
+
+def test_a_program_that_died_with_a_session_keeps_nobody_waiting() -> None:
+    task = elsewhere(None, seconds=0.2, unclaimed=0.2)
+    taken = threading.Timer(0.05, lambda: task.desk.free()[-1].claim())
+    taken.start()
+    with pytest.raises(SessionError, match="and 5 wait"):
+        groups_of(task)
+    assert lost_of(task) == ["it took longer than 0.2 s"]
+
+
+def test_a_run_that_is_to_stop_waits_for_no_program() -> None:
+    def stop() -> None:
+        raise StoppedError
+
+    with pytest.raises(StoppedError):
+        groups_of(replace(elsewhere(None), stop=stop))
+    played = replace(elsewhere(), stop=stop)  # but is not cut short by it
+    assert [len(group.episodes) for group in groups_of(played)] == [3, 3]

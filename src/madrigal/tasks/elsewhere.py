@@ -53,6 +53,8 @@ class Elsewhere:
         lost: the reward of a session whose program died or hung; None leaves it out of its group. In evaluations it
             earns 0 then.
         gather: seconds that a request waits for those of other sessions at most, to be answered together.
+        unclaimed: seconds for which sessions wait for a program while none plays, before the run ends; None is without
+            end.
     """
 
     agents: tuple[str, ...] = ("one", "two")
@@ -62,10 +64,12 @@ class Elsewhere:
     seconds: float = 600.0
     lost: float | None = None
     gather: float = 1.0
+    unclaimed: float | None = 3600.0
 
     def __post_init__(self) -> None:
-        for name, value in (("best_return", self.best_return), ("seconds", self.seconds)):
-            if not 0 < value < math.inf:
+        above = {"best_return": self.best_return, "seconds": self.seconds, "unclaimed": self.unclaimed}
+        for name, value in above.items():
+            if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"task.{name}: expected a positive number, got {value}")
         if not 0 <= self.gather < math.inf:
             raise ConfigError(f"task.gather: expected seconds, 0 or more, got {self.gather}")
@@ -83,6 +87,7 @@ class ElsewhereTask:
         check: raises if an agent cannot be shown a prompt.
         address: where a server for this desk is, for those who ask by HTTP.
         on_lost: is told of a session that was lost, and why.
+        stop: raises if the run is to stop; asked while no program plays.
     """
 
     config: Elsewhere
@@ -91,6 +96,7 @@ class ElsewhereTask:
     check: Callable[[AgentId, Messages], None] | None = None
     address: Callable[[], str] | None = None
     on_lost: Lost | None = None
+    stop: Callable[[], None] | None = None
     name: ClassVar[str] = "elsewhere"
     horizon: ClassVar[int] = 1
 
@@ -109,7 +115,8 @@ class ElsewhereTask:
     @cached_property
     def desk(self) -> Desk:
         """Where its sessions are."""
-        return Desk(self._lose, seconds=self.config.seconds, gather=self.config.gather, check=self.check)
+        times: dict[str, Any] = {name: getattr(self.config, name) for name in ("seconds", "gather", "unclaimed")}
+        return Desk(self._lose, **times, check=self.check, stop=self.stop)
 
     def examples(self, split: Split) -> Sequence[Example]:
         source = self.config.source
