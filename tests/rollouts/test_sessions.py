@@ -180,7 +180,9 @@ def test_a_step_of_which_every_session_was_lost_ends_the_run_with_the_reason() -
 @pytest.mark.parametrize(
     ("worth", "rewards", "wanted"),
     [
-        (math.nan, "joint", "one finite number, alone or with a mapping of numbers to log, got nan"),
+        (math.nan, "joint", "one finite number, alone or with a mapping of numbers to log, none beyond .* got nan"),
+        (1e308, "joint", r"none beyond 1e\+09, got 1e\+308"),
+        ((1.0, {"words": "many"}), "joint", "expected finite numbers by name, got {'words': 'many'}"),
         ("good", "joint", "one finite number.*got 'good'"),
         (True, "joint", "one finite number.*got True"),
         ({"left": 1.0, "right": 0.0}, "joint", 'for each agent set rewards to "own"'),

@@ -132,6 +132,10 @@ def test_streams_hold_calls() -> None:
     answered(rollout, TWICE)
 
 
+def nested(levels: int) -> dict[str, Any]:
+    return {"a": nested(levels - 1)} if levels else {}
+
+
 @pytest.mark.parametrize(
     ("changed", "param"),
     [
@@ -139,6 +143,7 @@ def test_streams_hold_calls() -> None:
         ({"tools": [{"type": "web_search"}]}, "tools"),
         ({"tools": [{"type": "function", "function": {"name": "add two"}}]}, "tools"),
         ({"tools": [{"type": "function", "function": {"name": "add", "parameters": "a"}}]}, "tools"),
+        ({"tools": [{"type": "function", "function": {"name": "add", "parameters": nested(101)}}]}, "tools"),
         ({"tools": [ADD], "tool_choice": "required"}, "tool_choice"),
         ({"tools": [ADD], "tool_choice": {"type": "function", "function": {"name": "add"}}}, "tool_choice"),
         ({"messages": [{"role": "assistant", "tool_calls": ["add"]}]}, "messages"),

@@ -83,6 +83,11 @@ class Session:
         self.waiting: list[Call] = []
         self._began = 0.0
 
+    @property
+    def over(self) -> bool:
+        """Whether what came of it is known."""
+        return self.outcome is not None
+
     def claim(self) -> None:
         """A program takes it: its time begins."""
         with self.desk.changed:
@@ -250,11 +255,11 @@ class Desk:
         through their sessions together go on, and come back.
         """
         with self.changed:
-            while session.outcome is None and not session.waiting:
+            while not (session.over or session.waiting):
                 for late in [one for one in self._open.values() if one.overdue() >= 0]:
                     self.lose(late, f"it took longer than {self.seconds:g} s")
                 self._end_unclaimed()
-                if session.outcome is not None:
+                if session.over:
                     break
                 oldest = min((call.since for one in self._open.values() for call in _unanswered(one)), default=None)
                 soon = WATCH if oldest is None else oldest + self.gather - time.monotonic()

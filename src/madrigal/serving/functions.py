@@ -18,6 +18,7 @@ from madrigal.tasks.tools.calls import block_of, calls_in
 from madrigal.types import Message
 
 NOTHING: Mapping[str, Any] = {"type": "object", "properties": {}}
+DEEPEST = 100  # levels of a schema
 Record = Mapping[str, Any]  # a tool, or a call, as clients write and read it
 
 
@@ -75,14 +76,20 @@ def _tool(given: Any, where: str) -> Record:
             r"[A-Za-z0-9_-]{1,64}", name
         ):
             what, parameters = more.get("description") or "", more.get("parameters") or NOTHING
-            if isinstance(what, str) and isinstance(parameters, dict):
+            if isinstance(what, str) and isinstance(parameters, dict) and not _deeper(parameters, DEEPEST):
                 function = {"name": name, "description": what, "parameters": parameters}
                 return {"type": "function", "function": function}
     raise RefusedError(
         f'{where}: expected {{"type": "function", "function": {{"name", "description", "parameters"}}}} with a name of '
-        f"up to 64 letters, digits, _ and -, a text and a JSON schema, got {given!r:.80}",
+        f"up to 64 letters, digits, _ and -, a text and a JSON schema of at most {DEEPEST} levels, got {given!r:.80}",
         param="tools",
     )
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether a value has more levels than so many: what is read here could be too deep where others read it again."""
+    within = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels < 0 or any(_deeper(one, levels - 1) for one in within)
 
 
 def _records(text: str, name: str, among: Collection[str] | None = None) -> tuple[str, tuple[Record, ...]]:
@@ -146,8 +153,9 @@ def _is_call(given: Any) -> bool:
 
 
 def _parsed(arguments: str) -> Any:
-    """What arguments say, however they are spaced; the text itself where it is no JSON."""
+    """What arguments say, however they are spaced; the text itself where it is no JSON, or too deep."""
     try:
-        return json.loads(arguments)
+        read = json.loads(arguments)
     except (ValueError, RecursionError):
         return arguments
+    return arguments if _deeper(read, DEEPEST) else read

@@ -68,6 +68,8 @@ def gateway_app(
         return Reply({"status": "ok"})
 
     async def models(asked: Asked) -> Reply:
+        if "session" in asked.names:
+            session_of(asked)
         return Reply({"object": "list", "data": [model_record(agent, created) for agent in task.agents]})
 
     async def chat(asked: Asked) -> Reply:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 from madrigal.rollouts.play import Play
 from madrigal.rollouts.sessions import Desk, Outcome, Session, SessionError, moves
 from madrigal.rollouts.task import Rewards, explain
+from madrigal.rollouts.task.contract import plain_number
 from madrigal.rollouts.task.single import numbers_of, parted
 from madrigal.tasks.data import Source, columns_of, load_examples
 from madrigal.types import (
@@ -38,6 +39,11 @@ from madrigal.types import (
 
 Rollout = Callable[[Example, "Client"], Any]  # what it returns, or comes to when awaited, is a `single.Worth`
 Lost = Callable[[Session, str], None]
+LARGEST = 1e9  # reward: squares of advantages, and sums of these, are float32
+NOBODY = (
+    "this team is played by a program of its own: hand it to madrigal.train_rollouts or madrigal.evaluate_rollouts, or "
+    "let it ask: madrigal gateway"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +160,7 @@ class ElsewhereTask:
     def moves(self, start: Point[Any]) -> Play:
         """A session, open from now on, and its play."""
         if not self.open:
-            raise ConfigError(
-                "this team is played by a program of its own: hand it to madrigal.train_rollouts or "
-                "madrigal.evaluate_rollouts, or let it ask: madrigal gateway"
-            )
+            raise ConfigError(NOBODY)
         session = self.desk.open(start.state, evaluating=start.example not in self._trained)
         if self.rollout is not None:
             session.claim()
@@ -181,17 +184,22 @@ class ElsewhereTask:
         """What a program said that a session was worth.
 
         Raises:
-            RewardError: if it is no finite number, or not one for each agent.
+            RewardError: if it is no finite number, or not one for each agent, or its metrics are none.
         """
         paid, metrics = parted(worth)
         rewards, own = numbers_of(paid, self.agents, self.config.rewards), self.config.rewards == "own"
-        if rewards is None or not isinstance(metrics, Mapping):
+        if rewards is None or not all(-LARGEST <= number <= LARGEST for number in rewards.values()):
             wanted = f"a finite number for each of {', '.join(self.agents)}" if own else "one finite number"
             hint = '; for a reward of its own for each agent set rewards to "own"' if isinstance(paid, Mapping) else ""
             raise RewardError(
-                f"the reward of a session: expected {wanted}, alone or with a mapping of numbers to log, got "
-                f"{worth!r:.200}{hint if not own else ''}"
+                f"the reward of a session: expected {wanted}, alone or with a mapping of numbers to log, none beyond "
+                f"{LARGEST:.0e}, got {worth!r:.200}{hint if not own else ''}"
             )
+        sound = isinstance(metrics, Mapping) and all(
+            isinstance(number, bool) or plain_number(number) is not None for number in metrics.values()
+        )
+        if not sound:
+            raise RewardError(f"the metrics of a session: expected finite numbers by name, got {metrics!r:.200}")
         mean = math.fsum(rewards.values()) / len(rewards)
         return Outcome(rewards, "horizon", {"reward": mean, "lost": 0.0, **metrics})
 

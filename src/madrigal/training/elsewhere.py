@@ -19,7 +19,7 @@ from madrigal.rollouts.sessions import Session
 from madrigal.rollouts.topology import Parallel
 from madrigal.runs.signals import Stop, StoppedError
 from madrigal.settings import PartnerConfig, PolicyConfig, RewardWeights
-from madrigal.tasks.elsewhere import Elsewhere, ElsewhereTask, Rollout
+from madrigal.tasks.elsewhere import NOBODY, Elsewhere, ElsewhereTask, Rollout
 from madrigal.tasks.tools.config import ToolsConfig
 from madrigal.types import AgentId, ConfigError, Messages
 
@@ -56,6 +56,19 @@ def check_elsewhere(run: Experiment) -> None:
     for setting, (wrong, why) in unlike.items():
         if wrong:
             raise ConfigError(f"{setting}: of no use with a team that a program plays: {why}; leave it as it comes")
+
+
+def check_player(run: Experiment, task: object) -> None:
+    """Refuses a team that a program plays where there is none, before anything is loaded.
+
+    Args:
+        task: of the caller, in which a program may play.
+
+    Raises:
+        ConfigError: saying who can.
+    """
+    if task is None and isinstance(run.task, Elsewhere):
+        raise ConfigError(NOBODY)
 
 
 def prompt_check(run: Experiment, agents: tuple[AgentId, ...]) -> Callable[[AgentId, Messages], None]:
