@@ -22,7 +22,7 @@ from madrigal.types import Completion, Episode, Message, Point
 
 ADD = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {"a": {}}}}}
 QUESTION = {"role": "user", "content": "2 + 2?"}
-TWICE = f"Well.\n{block_of('add', {'a': 2})}\n{block_of('add', {'a': 3})}"
+TWICE = "Well. " + "".join(f'<tool_call>{{"name":"add","arguments":{{"a":{a}}}}}</tool_call>' for a in (2, 3))
 
 
 def answered(rollout: Callable[[Any], None], *said: str) -> Episode[Any]:

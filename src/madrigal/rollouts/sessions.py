@@ -83,11 +83,6 @@ class Session:
         self.waiting: list[Call] = []
         self._began = 0.0
 
-    @property
-    def over(self) -> bool:
-        """Whether what came of it is known."""
-        return self.outcome is not None
-
     def claim(self) -> None:
         """A program takes it: its time begins."""
         with self.desk.changed:
@@ -255,12 +250,7 @@ class Desk:
         through their sessions together go on, and come back.
         """
         with self.changed:
-            while not (session.over or session.waiting):
-                for late in [one for one in self._open.values() if one.overdue() >= 0]:
-                    self.lose(late, f"it took longer than {self.seconds:g} s")
-                self._end_unclaimed()
-                if session.over:
-                    break
+            while self._is_silent(session):
                 oldest = min((call.since for one in self._open.values() for call in _unanswered(one)), default=None)
                 soon = WATCH if oldest is None else oldest + self.gather - time.monotonic()
                 if soon <= 0:
@@ -268,6 +258,14 @@ class Desk:
                 ends = [-one.overdue() for one in self._open.values()]
                 self.changed.wait(min(soon, WATCH, self.unclaimed or WATCH, *ends))
             return session.next_calls()
+
+    def _is_silent(self, session: Session) -> bool:
+        """Whether a session goes on and asks nothing, once those that took too long are ended."""
+        if session.outcome is None and not session.waiting:
+            for late in [one for one in self._open.values() if one.overdue() >= 0]:
+                self.lose(late, f"it took longer than {self.seconds:g} s")
+            self._end_unclaimed()
+        return session.outcome is None and not session.waiting
 
     def _end_unclaimed(self) -> None:
         """Ends the play of sessions that nobody takes, when the run is to stop or they have waited for too long."""
