@@ -33,7 +33,7 @@ from madrigal.tasks.data import Source
 from madrigal.tasks.elsewhere import Elsewhere, ElsewhereTask, Rollout
 from madrigal.tasks.own import IN_MEMORY, guarded
 from madrigal.training.checks import open_checked_task
-from madrigal.training.elsewhere import Losses, played_elsewhere
+from madrigal.training.elsewhere import Losses, check_player, played_elsewhere
 from madrigal.training.held_out import Callback, Notes, NullCallback, evaluate_experiment, evaluate_run
 from madrigal.training.train import training_loop
 from madrigal.training.trained_team import Answer, TrainedTeam, load_team
@@ -132,6 +132,7 @@ def train(
     if not trust:
         _check_trust(what, run, settings, resumed)
     check_trackers(run.records.trackers)
+    check_player(run, task)
     hold = hold_run(RUNS, run.recipe, resumed or named, resume=resume, overwrite=overwrite)
     with open_checked_task(run, task) as checked, hold as held:
         with Progress(Console(), run.steps, held.folder.name, best=checked.best_return, quiet=quiet) as progress:
@@ -173,7 +174,7 @@ def train_rollouts(
         examples: a file or hub name, rows in memory, rows by split, or a `Source`.
         agents: the seats.
         name: of the run folder, where none is given.
-        task: more of `madrigal.tasks.elsewhere.Elsewhere`: rewards, best_return, seconds, lost, gather.
+        task: more of `madrigal.tasks.elsewhere.Elsewhere`: rewards, best_return, seconds, lost, gather, unclaimed.
         resume, overwrite, quiet, watch, settings: as in `train`.
 
     Raises:

@@ -49,11 +49,27 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {what} {name!r}: {hint}"
 
 
+Role = Literal["system", "user", "assistant", "tool", "tools"]
+# The names that roles have in OpenAI's interface.
+ROLES: Mapping[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+    "function": "tool",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One entry of a chat: what a model is shown."""
+    """One entry of a chat: what a model is shown.
 
-    role: Literal["system", "user", "assistant"]
+    A "tool" has said its content. What "tools" may be called stands in theirs, a JSON list of functions as in OpenAI's
+    interface; both are for programs that play sessions, whose agents call by themselves.
+    """
+
+    role: Role
     content: str
 
 

@@ -65,6 +65,9 @@ def test_its_run_folder_goes_on_is_evaluated_and_loaded(elsewhere: TrainingResul
     assert team.agents == AGENTS
     with pytest.raises(ConfigError, match="cannot be asked without it; its agents can, one by one: madrigal serve"):
         team.answer("3")
+    for alone in (api.evaluate, train):
+        with pytest.raises(ConfigError, match="played by a program of its own: hand it to madrigal"):
+            alone(elsewhere.folder)
     with pytest.raises(ConfigError, match=r"expected the examples of this run, memory:"):
         train_rollouts(play, {**ROWS, "train": ROWS["train"][:1]}, elsewhere.folder, resume=True)
 
@@ -74,7 +77,10 @@ def test_its_run_folder_goes_on_is_evaluated_and_loaded(elsewhere: TrainingResul
     [
         ({"agents": ()}, r"agents: expected the names of the seats, .* got \(\)"),
         ({"agents": "left"}, "agents: expected the names of the seats, .* got 'left'"),
-        ({"task": {"second": 1}}, "task: expected some of rewards, best_return, seconds, lost, gather, got second"),
+        (
+            {"task": {"second": 1}},
+            "task: expected some of rewards, best_return, seconds, lost, gather, unclaimed, got second",
+        ),
         ({"task": {"lost": float("nan")}}, "task.lost: expected a finite reward"),
         (
             {"algorithm": "mappo"},

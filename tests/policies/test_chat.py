@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,7 @@ from madrigal.policies.generate import generate
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.starter import model_path
 from madrigal.settings import Sampling
+from madrigal.tasks.tools.calls import in_words
 from madrigal.types import EngineError, Message, Messages
 
 TEXTS = ["def aux(x):\n    return ' '.join(x) != ''\n", "The cat's hat isn't here , is it ?", "A concise summary."] * 9
@@ -38,6 +40,10 @@ GEMMA = (
     "{{ raise_exception('Conversation roles must alternate\nuser/assistant') }}{% endif %}"
     "<start_of_turn>{{ m['role'] }}\n{{ m['content'] | trim }}<end_of_turn>\n{% endfor %}"
     "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+TOOLED = (
+    "{% if tools %}<|im_start|>system\n{% for t in tools %}{{ t | tojson }}\n{% endfor %}"
+    'Call: <tool_call>{"name": ..., "arguments": ...}</tool_call><|im_end|>\n{% endif %}' + CHATML
 )
 SPECIALS = ("<pad>", "<s>", "</s>", "<unk>", "<|im_start|>", "<|im_end|>", "<start_of_turn>", "<end_of_turn>")
 ROUNDS = (Message("user", "Name a color."), Message("assistant", "green"), Message("user", "  Why?\n\nSay it. "))
@@ -311,3 +317,47 @@ def test_siblings_share_one_rendering(policy: LocalPolicy, monkeypatch: pytest.M
 def test_a_loaded_policy_reads_foreign_text_as_text(tmp_path: Path) -> None:
     held = tiny.load(tiny.build_model(tmp_path))
     assert len([i for i in held.encode(chat("a<|im_end|>\n<|im_start|>b<|endoftext|>")) if i < 3]) == 3
+
+
+# Tools
+
+
+def with_tool(what: str) -> Messages:
+    tools = [{"type": "function", "function": {"name": "add", "description": what, "parameters": {"type": "object"}}}]
+    return (Message("tools", json.dumps(tools)), *chat("2 + 2?"), Message("assistant", "x"), Message("tool", "4"))
+
+
+@pytest.mark.parametrize(
+    ("template", "takes"),
+    [
+        (TOOLED, True),
+        (CHATML, False),  # tells of none
+        (TOOLED.replace('"arguments"', '"parameters"'), False),  # lets them be called in other words
+        (TOOLED.replace("m['content']", "m['content'] | tojson"), False),  # shows nothing as it was said
+        (TOOLED.replace("m['content']", "m['content'] ~ m['tool_call_id'][9]"), False),  # fails
+        ("", False),
+    ],
+)
+def test_a_template_is_handed_tools_if_it_has_a_place_for_them(template: str, takes: bool) -> None:
+    tokenizer = byte_level(template)
+    formed, messages = ChatFormat(tokenizer, ()), with_tool("Adds «two» numbers.")
+    assert formed.takes_tools is takes
+    if takes:
+        told, said = json.loads(messages[0].content), [{"role": m.role, "content": m.content} for m in messages[1:]]
+        text = tokenizer.apply_chat_template(said, tools=told, tokenize=False, add_generation_prompt=True)
+        assert "«two»" in text and list(formed.encode(messages)) == tokenizer(text)["input_ids"]
+    elif template == CHATML:
+        assert formed.encode(messages) == formed.encode(in_words(messages))
+    assert formed.encode(messages, chat=False) == formed.encode(in_words(messages), chat=False)
+
+
+@pytest.mark.parametrize("template", [TOOLED, CHATML])
+def test_what_a_tool_is_told_of_is_text(template: str) -> None:
+    """Spelled out, or by the numbers of its characters."""
+    formed = ChatFormat(byte_level(template), ())
+    control = set(formed.tokenizer.all_special_ids)
+    honest, foreign, hidden = with_tool("ok"), with_tool("<|im_end|>"), with_tool("<|im_end|>")
+    hidden = (Message("tools", hidden[0].content.replace("<", "\\u003c")), *hidden[1:])
+    counts = [sum(i in control for i in formed.encode(messages)) for messages in (honest, foreign, hidden)]
+    assert counts[0] == counts[1] == counts[2]
+    assert formed.encode(foreign) == formed.encode(hidden)

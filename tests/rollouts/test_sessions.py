@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from madrigal.rollouts.branching import Branching
 from madrigal.rollouts.sessions import SessionError
 from madrigal.rollouts.topology import Parallel
 from madrigal.rollouts.tree import rollout_groups
+from madrigal.runs.signals import StoppedError
 from madrigal.tasks.elsewhere import ElsewhereTask
 from madrigal.types import ConfigError, Example, Group, Message, Point, RewardError, TaskError
 
@@ -178,7 +180,9 @@ def test_a_step_of_which_every_session_was_lost_ends_the_run_with_the_reason() -
 @pytest.mark.parametrize(
     ("worth", "rewards", "wanted"),
     [
-        (math.nan, "joint", "one finite number, alone or with a mapping of numbers to log, got nan"),
+        (math.nan, "joint", "one finite number, alone or with a mapping of numbers to log, none beyond .* got nan"),
+        (1e308, "joint", r"none beyond 1e\+09, got 1e\+308"),
+        ((1.0, {"words": "many"}), "joint", "expected finite numbers by name, got {'words': 'many'}"),
         ("good", "joint", "one finite number.*got 'good'"),
         (True, "joint", "one finite number.*got True"),
         ({"left": 1.0, "right": 0.0}, "joint", 'for each agent set rewards to "own"'),
@@ -196,13 +200,13 @@ def test_agents_may_earn_rewards_of_their_own() -> None:
     assert groups_of(task)[0].episodes[0].steps[0].rewards == {"left": 1.0, "right": 0.0}
 
 
-def test_tools_speak_as_text_of_the_user_and_what_is_no_message_is_refused() -> None:
+def test_tools_speak_for_themselves_and_what_is_no_message_is_refused() -> None:
     def rollout(example: Example, client: Any) -> float:
         client.chat("left", [{"role": "system", "content": "Be brief."}, {"role": "tool", "content": "42"}])
         return 0.0
 
     turn = groups_of(elsewhere(rollout))[0].episodes[0].turns[0]
-    assert [(m.role, m.content) for m in turn.prompt] == [("system", "Be brief."), ("user", "42")]
+    assert [(m.role, m.content) for m in turn.prompt] == [("system", "Be brief."), ("tool", "42")]
     with pytest.raises(TaskError, match=r"expected a role of system, .* and a text as content, got"):
         groups_of(elsewhere(lambda example, client: client.chat("left", [{"role": "left", "content": "x"}])))
 
@@ -211,3 +215,27 @@ def test_without_a_program_nobody_plays() -> None:
     with pytest.raises(ConfigError, match=r"played by a program of its own: hand it to madrigal\.train_rollouts"):
         digits_alone = elsewhere(None)
         groups_of(type(digits_alone)(digits_alone.config))
+
+
+def test_sessions_that_no_program_takes_end_the_run_in_time() -> None:
+    with pytest.raises(SessionError, match=r"no program took a session for 0.05 s, and 6 wait; start the program"):
+        groups_of(elsewhere(None, unclaimed=0.05))
+
+
+def test_a_program_that_died_with_a_session_keeps_nobody_waiting() -> None:
+    task = elsewhere(None, seconds=0.2, unclaimed=0.2)
+    taken = threading.Timer(0.05, lambda: task.desk.free()[-1].claim())
+    taken.start()
+    with pytest.raises(SessionError, match="and 5 wait"):
+        groups_of(task)
+    assert lost_of(task) == ["it took longer than 0.2 s"]
+
+
+def test_a_run_that_is_to_stop_waits_for_no_program() -> None:
+    def stop() -> None:
+        raise StoppedError
+
+    with pytest.raises(StoppedError):
+        groups_of(replace(elsewhere(None), stop=stop))
+    played = replace(elsewhere(), stop=stop)  # but is not cut short by it
+    assert [len(group.episodes) for group in groups_of(played)] == [3, 3]

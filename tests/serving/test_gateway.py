@@ -23,15 +23,17 @@ from fakes.play import Voice, judge_of
 from fakes.tiny import build_model
 from madrigal import cli, load_team, train_rollouts
 from madrigal.commands import gateway
+from madrigal.policies.outside import scripted
 from madrigal.rollouts.branching import Branching
 from madrigal.rollouts.sessions import SessionError
 from madrigal.rollouts.topology import Parallel
 from madrigal.rollouts.tree import rollout_groups
 from madrigal.runs.log import read_lines
-from madrigal.serving.gateway import as_texts, gateway_app
+from madrigal.serving.gateway import gateway_app
 from madrigal.serving.web import listen, url_of
 from madrigal.settings import Sampling
 from madrigal.tasks.elsewhere import ElsewhereTask
+from madrigal.tasks.tools.calls import block_of
 from madrigal.types import Completion, Group, Point
 
 ASKED: dict[str, Any] = {"model": "left", "messages": [{"role": "user", "content": "hello"}]}
@@ -123,7 +125,9 @@ def test_what_a_client_may_not_ask() -> None:
             assert (refused["param"], refused["code"]) == (field, "unsupported_parameter")
         harmless = {"temperature": 1, "top_p": 1.0, "max_tokens": 100, "n": 1}
         assert client.post(ask, json=ASKED | harmless, headers=me).status_code == 200
-        for body in ({}, {"reward": "much"}, {"reward": {"left": 1.0}}):
+        assert code_of(client.get("/sessions/nobody/v1/models")) == (404, "session_not_found")
+        words = {"reward": 1.0, "metrics": {"words": "many"}}
+        for body in ({}, {"reward": "much"}, {"reward": {"left": 1.0}}, {"reward": -1e308}, {"reward": 10**400}, words):
             assert client.post(pay, json=body).json()["error"]["param"] == "reward"
         nan = client.post(pay, content='{"reward": NaN}', headers={"Content-Type": "application/json"})
         assert nan.status_code == 400
@@ -163,16 +167,6 @@ def test_openais_client_streams_and_asks_again() -> None:
         while len(groups) < 2:
             pass_by.wait(0.01)
     assert [len(episode.turns) for group in groups for episode in group.episodes] == [2] * 4
-
-
-def test_tools_are_read_as_texts() -> None:
-    call = {"id": "1", "function": {"name": "add", "arguments": "{}"}}
-    body = (
-        b'{"messages": [{"role": "assistant", "content": null, "tool_calls": [%s]}, {"role": "tool", "content": "4"}]}'
-    )
-    read = json.loads(as_texts(body % json.dumps(call).encode()))["messages"]
-    assert json.loads(read[0]["content"]) == [call] and read[0]["role"] == "assistant"
-    assert read[1] == {"role": "user", "content": "4"}
 
 
 # Frameworks, on a tiny model
@@ -247,6 +241,74 @@ def test_two_agents_of_openais_sdk_learn(settings: dict[str, Any], tmp_path: Pat
 
     result = train_rollouts(rollout, ROWS, tmp_path / "run", **settings | {"steps": 1})
     assert len(result.curve) == 1 and not (result.folder / "lost.jsonl").exists()
+
+
+def caller(messages: Any, seed: int) -> str:
+    """Calls `add`, and says what it said."""
+    return messages[-1].content if messages[-1].content.startswith("<tool_response>") else block_of("add", {"a": 3})
+
+
+def test_tools_of_langchain_are_called_in_a_graph(settings: dict[str, Any], tmp_path: Path) -> None:
+    """One seat calls, in streams too; the other learns from prompts in which what the tool said stands as it was."""
+    graphs, ready = pytest.importorskip("langgraph.graph"), pytest.importorskip("langgraph.prebuilt")
+    chains, tools = pytest.importorskip("langchain_openai"), pytest.importorskip("langchain_core.tools")
+
+    @tools.tool  # type: ignore[untyped-decorator]
+    def add(a: int) -> int:
+        """Adds four."""
+        return a + 4
+
+    def rollout(example: Any, client: Any) -> float:
+        def model(seat: str, **more: Any) -> Any:
+            return chains.ChatOpenAI(base_url=client.base_url, api_key=client.api_key, model=seat, **more)
+
+        left, right = model("left", streaming=client.evaluating).bind_tools([add]), model("right")
+        graph = graphs.StateGraph(graphs.MessagesState)
+        graph.add_node("left", lambda state: {"messages": [left.invoke(state["messages"])]})
+        graph.add_node("tools", ready.ToolNode([add]))
+        graph.add_node("right", lambda state: {"messages": [right.invoke(state["messages"])]})
+        graph.add_edge(graphs.START, "left")
+        graph.add_conditional_edges("left", ready.tools_condition, {"tools": "tools", graphs.END: "right"})
+        graph.add_edge("tools", "left")
+        graph.add_edge("right", graphs.END)
+        said = graph.compile().invoke({"messages": [("user", f"{example.data['n']} + 4?")]})["messages"]
+        assert [type(one).__name__ for one in said[1:4]] == ["AIMessage", "ToolMessage", "AIMessage"]
+        assert said[2].content == "7" and said[3].content == "<tool_response>\n7\n</tool_response>"
+        return float(len(said[-1].content) % 2)
+
+    team = settings["team"] | {"seats": {"left": {"script": scripted(caller)}}}
+    result = train_rollouts(rollout, ROWS, tmp_path / "run", **settings | {"steps": 1, "team": team})
+    assert len(result.curve) == 1 and not (result.folder / "lost.jsonl").exists()
+    call, _, last = turns_in(result.folder)[:3]
+    assert [message["role"] for message in last["prompt"]] == ["user", "assistant", "tool", "assistant"]
+    assert last["prompt"][1]["content"] == call["text"] == block_of("add", {"a": 3})
+
+
+def test_function_tools_of_openais_sdk_are_called(settings: dict[str, Any], tmp_path: Path) -> None:
+    agents = pytest.importorskip("agents")
+    agents.set_tracing_disabled(True)
+
+    @agents.function_tool  # type: ignore[untyped-decorator]
+    def add(a: int) -> int:
+        """Adds four."""
+        return a + 4
+
+    async def rollout(example: Any, client: Any) -> float:
+        async with openai.AsyncOpenAI(base_url=client.base_url, api_key=client.api_key) as api:
+            said = f"{example.data['n']} + 4?"
+            for seat in AGENTS:
+                model = agents.OpenAIChatCompletionsModel(model=seat, openai_client=api)
+                agent = agents.Agent(
+                    name=seat, instructions=f"You are {seat}.", model=model, tools=[add][seat == "right" :]
+                )
+                said = (await agents.Runner.run(agent, said)).final_output
+                assert seat == "right" or said == "<tool_response>\n7\n</tool_response>"
+        return float(len(said) % 2)
+
+    team = settings["team"] | {"seats": {"left": {"script": scripted(caller)}}}
+    result = train_rollouts(rollout, ROWS, tmp_path / "run", **settings | {"steps": 1, "team": team})
+    assert len(result.curve) == 1 and not (result.folder / "lost.jsonl").exists()
+    assert [turn["agent"] for turn in turns_in(result.folder)[:3]] == ["left", "left", "right"]
 
 
 def test_the_command_hands_out_sessions_until_the_run_is_over(

@@ -20,7 +20,7 @@ from madrigal.recipes.start import require_trust
 from madrigal.report.progress import Progress
 from madrigal.runs.folders import folder_to_resume, hold_run, is_part
 from madrigal.runs.plain import plain
-from madrigal.runs.signals import exit_code
+from madrigal.runs.signals import exit_code, stop_on_signals
 from madrigal.runs.trackers import check_trackers
 from madrigal.tasks.data import Source
 from madrigal.tasks.elsewhere import Elsewhere
@@ -66,7 +66,13 @@ def gateway_command(arguments: list[str]) -> int:
     key = os.environ.get(KEY, "").strip()
     hold = hold_run(options.runs, run.recipe, resumed or named, resume=options.resume, overwrite=options.overwrite)
     listening = listen(options.port, "gateway")  # a port that is taken is found before any weight is loaded
-    with listening, played_elsewhere(run, None, losses) as task, open_checked_task(run, task) as checked, hold as held:
+    with (
+        listening,
+        stop_on_signals() as stop,
+        played_elsewhere(run, None, losses, stop=stop) as task,
+        open_checked_task(run, task) as checked,
+        hold as held,
+    ):
         app = gateway_app(task, run.sampling, key=key, done=lambda: bool(over))
         lock = f"with the key of {KEY}" if key else f"without a key (set {KEY} to ask for one)"
         with (
@@ -75,7 +81,7 @@ def gateway_command(arguments: list[str]) -> int:
         ):
             losses.folder, losses.tell = held.folder, watch.stage
             watch.stage(f"note: seats {', '.join(task.agents)} at {url_of(listening)}, {lock}; sessions are waited for")
-            signum = training_loop(checked, run, held, watch=watch)
+            signum = training_loop(checked, run, held, watch=watch, stop=stop)
             over.append(True)
             time.sleep(0 if signum else LINGER)
         folder = held.folder

@@ -26,6 +26,7 @@ from madrigal.runs.log import RunLog, read_lines
 from madrigal.runs.plain import plain_text
 from madrigal.runs.signals import exit_code
 from madrigal.runs.trackers import check_trackers
+from madrigal.tasks.elsewhere import Elsewhere
 from madrigal.types import ConfigError, unknown
 
 if TYPE_CHECKING:
@@ -82,7 +83,9 @@ def _command(arguments: list[str], ranks: Ranks | None = None) -> int:
         require_trust(run, options.recipe, settings, resumed or options.recipe)
     check_trackers(run.records.trackers)
     from madrigal.training.checks import open_checked_task
+    from madrigal.training.elsewhere import check_player
 
+    check_player(run, None)
     hold = hold_run(options.runs, run.recipe, resumed or named, resume=options.resume, overwrite=options.overwrite)
     with open_checked_task(run) as task, hold as place:
         return _train(task, run, place, quiet=options.quiet, ranks=ranks)
@@ -158,14 +161,17 @@ def show_run(console: Console, run: Experiment, folder: Path, *, quiet: bool = F
 
 def _files(run: Experiment, folder: Path) -> list[tuple[str, str]]:
     """What lies in a run folder, and what can be done with it."""
-    again = with_trust_flag(f"madrigal train {folder}/experiment.json", run)
+    elsewhere = isinstance(run.task, Elsewhere)
+    again = with_trust_flag(
+        f"madrigal gateway --experiment {folder}" if elsewhere else f"madrigal train {folder}/experiment.json", run
+    )
+    repeat = f"madrigal.evaluate_rollouts(rollout, {str(folder)!r})" if elsewhere else f"madrigal evaluate {folder}"
     named = {
         "experiment.json": f"every setting; run it again: {again}",
         "warm.jsonl": "what the warm start learned from, and its cross entropy",
         "steps.jsonl": "one line per training step",
         "episodes.jsonl": "transcripts with reward and advantage per turn",
-        "evaluation.json": "held-out results; repeat them: "
-        + with_trust_flag(f"madrigal evaluate {folder}", run, "play"),
+        "evaluation.json": f"held-out results; repeat them: {with_trust_flag(repeat, run, 'play')}",
         "validation.json": "results on the validation split, by which the team was chosen",
         "team": "each agent, loadable with AutoModelForCausalLM.from_pretrained",
         "team-last": "the same with the weights after the last step",

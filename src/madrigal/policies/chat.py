@@ -6,6 +6,7 @@ end of a turn, of a text, padding) come from the template alone; spelled in a me
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import time
@@ -17,12 +18,20 @@ from functools import cached_property
 from types import FrameType
 from typing import Any
 
+from madrigal.tasks.tools.calls import block_of, in_words
 from madrigal.types import EngineError, Message, Messages
 
 KNOWN = ("kayak", "marzipan")  # words that no template writes by itself
 THOUGHT = "</think>"  # templates of reasoning models drop what a former answer holds before it
 SECONDS = 10.0  # of processor time that a template may take for one prompt
 CHARACTERS = 4_000_000  # that it may write beside 20 times the messages
+# What a template is tried by that may have a place for tools: a tool, a call of it, what it said.
+TRIED = (
+    Message("tools", json.dumps([{"type": "function", "function": {"name": KNOWN[0], "description": KNOWN[1]}}])),
+    Message("user", "hello"),
+    Message("assistant", block_of(*KNOWN)),
+    Message("tool", '{"said": "4"}\n\'5\''),
+)
 PLAIN = "or send plain prompts (team.chat_template false, --team.no-chat-template)"
 
 
@@ -48,22 +57,24 @@ class ChatFormat:
     def encode(self, messages: Messages, *, chat: bool = True) -> tuple[int, ...]:
         """Token ids of a prompt: by the chat template where there is one and `chat` is set, else of the plain text.
 
-        A prompt that ends with the assistant's own words is the beginning of an answer, to be gone on with.
+        A prompt that ends with the assistant's own words is the beginning of an answer, to be gone on with. Tools that
+        may be called, and what they said, are handed to a template that has a place for them (`takes_tools`), and stand
+        in texts of the user's elsewhere.
 
         Raises:
             EngineError: if the template fails or drops a message, a text is no Unicode, or there are no tokens.
         """
         if not messages:
             raise EngineError(f"{self._name}: a prompt without a message; give the agent something to read")
+        chat = chat and bool(self.tokenizer.chat_template)
+        if any(message.role in ("tool", "tools") for message in messages):
+            messages = tuple(map(_spelled_out, messages)) if chat and self.takes_tools else in_words(messages)
         for message in messages:
             _check_unicode(message)
         whole = "\n\n".join(message.content for message in messages)
         mark = self._mark(whole)
         cut = tuple(replace(m, content=self._cut(m.content, mark)) for m in messages) if mark else messages
-        if chat and self.tokenizer.chat_template:
-            ids = self._ids(self._prompt(cut), mark)
-        else:
-            ids = [*self._begin, *self._ids(self._cut(whole, mark), mark)]
+        ids = self._ids(self._prompt(cut), mark) if chat else [*self._begin, *self._ids(self._cut(whole, mark), mark)]
         if not ids:
             raise EngineError(
                 f"{self._name}: a prompt of no tokens, from messages of {len(whole)} characters; give the agent "
@@ -98,6 +109,18 @@ class ChatFormat:
         return frozenset({max(matching, key=lambda i: len(self._added[i].content))} if matching else ())
 
     @cached_property
+    def takes_tools(self) -> bool:
+        """Whether the template tells of tools, in the words in which calls are read, and shows what they said whole."""
+        if not self.tokenizer.chat_template:
+            return False
+        try:
+            text = self._prompt(TRIED)
+        except EngineError:
+            return False
+        told = text.partition(TRIED[2].content)[0]
+        return all(word in told for word in (*KNOWN, "<tool_call>", '"arguments"'))
+
+    @cached_property
     def _begin(self) -> list[int]:
         """What the tokenizer puts before a plain text. What it puts behind would end the prompt: the end token."""
         full, bare = list(self.tokenizer("a")["input_ids"]), self._tokens("a")
@@ -112,7 +135,8 @@ class ChatFormat:
         """The chat template's text, in which every message stands whole."""
         begun = messages[-1].role == "assistant"
         text = self._render(messages, not begun, begun)
-        for content, count in Counter(map(_required_text, messages)).items():
+        said = [message for message in messages if message.role != "tools"]
+        for content, count in Counter(map(_required_text, said)).items():
             if text.count(content) < count:
                 raise EngineError(
                     f"{self._name}: its chat template drops or changes messages: {content[:60]!r} stands in "
@@ -125,12 +149,14 @@ class ChatFormat:
         return text
 
     def _render(self, messages: Messages, generation_prompt: bool, begun: bool) -> str:
-        chat = [{"role": m.role, "content": m.content} for m in messages]
+        chat = [{"role": m.role, "content": m.content} for m in messages if m.role != "tools"]
+        tools = [tool for m in messages if m.role == "tools" for tool in json.loads(m.content)]
         allowed = CHARACTERS + 20 * sum(len(m.content) for m in messages)
         try:
             with _bounded(allowed):
                 text: str = self.tokenizer.apply_chat_template(
                     chat,
+                    tools=tools or None,
                     tokenize=False,
                     add_generation_prompt=generation_prompt,
                     continue_final_message=begun,
@@ -210,6 +236,13 @@ def _required_text(message: Message) -> str:
 
 def _roles(messages: Messages) -> str:
     return f"{len(messages)} message(s) ({', '.join(message.role for message in messages)})"
+
+
+def _spelled_out(message: Message) -> Message:
+    """A message in whose tools nothing is written by the numbers of its characters: what they spell is seen."""
+    if message.role != "tools":
+        return message
+    return replace(message, content=json.dumps(json.loads(message.content), ensure_ascii=False))
 
 
 def _check_unicode(message: Message) -> None:

@@ -21,6 +21,7 @@ from madrigal.rollouts.task import explain
 from madrigal.settings import PolicyConfig, Sampling
 from madrigal.tasks.fields import check_characters
 from madrigal.tasks.own import IN_MEMORY, CustomTask, module_object
+from madrigal.tasks.tools.calls import in_words
 from madrigal.types import Completion, ConfigError, EngineError, Messages, TaskError
 
 Answer = Callable[[Messages, int], str]
@@ -85,7 +86,7 @@ class Script:
     def _completion(self, request: GenerationRequest) -> Completion:
         began = time.perf_counter()
         try:
-            text: Any = self.function(request.prompt, request.seed)
+            text: Any = self.function(in_words(request.prompt), request.seed)
         except (Exception, SystemExit) as error:
             raise EngineError(f"script {self.where}, agent {request.agent}: {explain(error)}") from error
         if not isinstance(text, str):

@@ -25,6 +25,7 @@ from madrigal.policies.engines.client import SECRET, Client
 from madrigal.rollouts.play import GenerationRequest
 from madrigal.settings import RemoteConfig, Sampling
 from madrigal.tasks.endpoint import GivenUpError, retried
+from madrigal.tasks.tools.calls import in_words
 from madrigal.types import Completion, EngineError, Messages, Usage
 
 MINUTE, MILLION = 60.0, 1e6
@@ -208,7 +209,7 @@ def _drawn(request: GenerationRequest, sampling: Sampling) -> Body:
 
 
 def _shown(messages: Messages) -> list[Body]:
-    return [{"role": message.role, "content": message.content} for message in messages]
+    return [{"role": message.role, "content": message.content} for message in in_words(messages)]
 
 
 def _chat_body(model: str, request: GenerationRequest, sampling: Sampling) -> Body:

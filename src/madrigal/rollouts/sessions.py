@@ -87,6 +87,7 @@ class Session:
         """A program takes it: its time begins."""
         with self.desk.changed:
             self.claimed, self._began = True, time.monotonic()
+            self.desk.stirred = self._began
 
     def ask(self, agent: AgentId, prompt: Messages, *, again: bool = False, key: str = "") -> Future[Completion]:
         """Asks an agent; what it will say.
@@ -167,7 +168,12 @@ class Desk:
         lose: ends a session whose program has died or hangs, and says so.
         seconds: that a session may take from when it was taken.
         gather: seconds that a call waits for those of other sessions, to be answered together.
+        unclaimed: seconds for which sessions may wait while no program plays any; None is without end.
         check: raises if an agent cannot be shown a prompt.
+        stop: raises if the run is to stop; asked while no program plays.
+
+    Attributes:
+        stirred: when a session was last opened, taken or ended.
     """
 
     def __init__(
@@ -176,9 +182,12 @@ class Desk:
         *,
         seconds: float,
         gather: float,
+        unclaimed: float | None = None,
         check: Callable[[AgentId, Messages], None] | None = None,
+        stop: Callable[[], None] | None = None,
     ) -> None:
-        self.lose, self.seconds, self.gather = lose, seconds, gather
+        self.lose, self.seconds, self.gather, self.unclaimed = lose, seconds, gather, unclaimed
+        self.stop, self.stirred = stop, time.monotonic()
         self.changed = threading.Condition(threading.RLock())
         self._check, self._checking = check, threading.Lock()
         self._open: dict[str, Session] = {}
@@ -194,13 +203,14 @@ class Desk:
         """A new session, to be taken by a program."""
         session = Session(self, example, evaluating=evaluating)
         with self.changed:
-            self._open[session.id] = session
+            self._open[session.id], self.stirred = session, time.monotonic()
             self.changed.notify_all()
         return session
 
     def forget(self, session: Session) -> None:
         """A session is over; its name is kept for a while."""
         self._open.pop(session.id, None)
+        self.stirred = time.monotonic()
         self._over[session.id] = None
         while len(self._over) > KEPT:
             del self._over[next(iter(self._over))]
@@ -226,11 +236,11 @@ class Desk:
                 free[0].claim()
             return free[0] if free else None
 
-    def close(self, why: str) -> None:
-        """Ends whatever is open."""
+    def close(self, why: str, error: SessionError | None = None) -> None:
+        """Ends whatever is open, for whose plays this is an error."""
         with self.changed:
             for session in list(self._open.values()):
-                session.error = SessionError(f"a session was left open: {why}")
+                session.error = error or SessionError(f"a session was left open: {why}")
                 session.end(Outcome({}, "lost"), why)
 
     def wait(self, session: Session) -> tuple[Call, ...]:
@@ -240,16 +250,35 @@ class Desk:
         through their sessions together go on, and come back.
         """
         with self.changed:
-            while session.outcome is None and not session.waiting:
-                if (late := session.overdue()) >= 0:
-                    self.lose(session, f"it took longer than {self.seconds:g} s")
-                    break
+            while self._is_silent(session):
                 oldest = min((call.since for one in self._open.values() for call in _unanswered(one)), default=None)
                 soon = WATCH if oldest is None else oldest + self.gather - time.monotonic()
                 if soon <= 0:
                     break
-                self.changed.wait(min(soon, -late, WATCH))
+                ends = [-one.overdue() for one in self._open.values()]
+                self.changed.wait(min(soon, WATCH, self.unclaimed or WATCH, *ends))
             return session.next_calls()
+
+    def _is_silent(self, session: Session) -> bool:
+        """Whether a session goes on and asks nothing, once those that took too long are ended."""
+        if session.outcome is None and not session.waiting:
+            for late in [one for one in self._open.values() if one.overdue() >= 0]:
+                self.lose(late, f"it took longer than {self.seconds:g} s")
+            self._end_unclaimed()
+        return session.outcome is None and not session.waiting
+
+    def _end_unclaimed(self) -> None:
+        """Ends the play of sessions that nobody takes, when the run is to stop or they have waited for too long."""
+        if any(one.claimed for one in self._open.values()):
+            return
+        if self.stop is not None:
+            self.stop()
+        if self.unclaimed is not None and time.monotonic() - self.stirred >= self.unclaimed:
+            error = SessionError(
+                f"no program took a session for {self.unclaimed:g} s, and {len(self._open)} wait; start the program "
+                "that plays them and go on with --resume, or let the run wait longer (task.unclaimed, in seconds)"
+            )
+            self.close("nobody took it", error)
 
 
 def _unanswered(session: Session) -> list[Call]:

@@ -8,22 +8,31 @@ learner needs the log-probs of the distribution that it trains.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import Future
 from http import HTTPStatus
 from typing import Any
 
 from madrigal.rollouts.sessions import Session, SessionError
-from madrigal.runs.files import parse_json
-from madrigal.serving.protocol import ChatRequest, Choice, RefusedError, Response, Usage, model_record, read_chat
+from madrigal.serving.functions import as_texts, take_offer
+from madrigal.serving.protocol import (
+    ChatRequest,
+    Choice,
+    RefusedError,
+    Response,
+    Usage,
+    model_record,
+    read_chat,
+    read_fields,
+)
 from madrigal.serving.service import refusal_of
-from madrigal.serving.web import Address, Asked, Reply, WebApp, web_app
+from madrigal.serving.web import Address, Asked, Reply, WebApp, bearer, web_app
 from madrigal.settings import Sampling
-from madrigal.tasks.elsewhere import ROLES, ElsewhereTask
-from madrigal.types import Completion, ConfigError, Example, RewardError
+from madrigal.tasks.elsewhere import ElsewhereTask
+from madrigal.types import ROLES, Completion, Example, RewardError
 
 SESSION, RETRIES, IDEMPOTENCY = "x-madrigal-session", "x-stainless-retry-count", "idempotency-key"
 
@@ -40,18 +49,9 @@ def gateway_app(
     """
     desk, created = task.desk, int(time.time())
 
-    def admit(asked: Asked) -> None:
-        """Refuses who does not know the gateway's key, where it has one."""
-        if key and not hmac.compare_digest(_bearer(asked).encode(), key.encode()):
-            raise RefusedError(
-                "expected the key of this gateway as Authorization: Bearer KEY",
-                HTTPStatus.UNAUTHORIZED,
-                code="invalid_api_key",
-            )
-
     def session_of(asked: Asked) -> Session:
         """The session that a request belongs to."""
-        name = asked.names.get("session") or asked.headers.get(SESSION) or _bearer(asked)
+        name = asked.names.get("session") or asked.headers.get(SESSION) or bearer(asked.headers)
         if (session := desk.find(name)) is not None:
             return session
         if desk.is_over(name):
@@ -68,11 +68,16 @@ def gateway_app(
         return Reply({"status": "ok"})
 
     async def models(asked: Asked) -> Reply:
+        if "session" in asked.names:
+            session_of(asked)
         return Reply({"object": "list", "data": [model_record(agent, created) for agent in task.agents]})
 
     async def chat(asked: Asked) -> Reply:
         session = session_of(asked)
-        request = _as_sampled(read_chat(as_texts(asked.body), blank=True), sampling)
+        fields = read_fields(asked.body)
+        offer = take_offer(fields)
+        fields["messages"] = as_texts(fields.get("messages"), _answers(session))
+        request = _as_sampled(read_chat(fields, blank=True, roles=tuple(ROLES)), sampling)
         if request.model not in task.agents:
             raise RefusedError(
                 f"model: there is no seat {request.model[:100]!r}; there is {', '.join(task.agents)}",
@@ -82,25 +87,22 @@ def gateway_app(
             )
         again = asked.headers.get(RETRIES, "0") not in ("", "0")
         try:
-            call = await asyncio.to_thread(
-                session.ask, request.model, request.messages, again=again, key=asked.headers.get(IDEMPOTENCY, "")
-            )
+            prompt, name = (*offer.message, *request.messages), asked.headers.get(IDEMPOTENCY, "")
+            call = await asyncio.to_thread(session.ask, request.model, prompt, again=again, key=name)
             # Who hangs up takes nothing back: asked again, it gets the same answer.
             said = await asyncio.shield(asyncio.wrap_future(call))
         except SessionError as error:
             raise RefusedError(str(error), HTTPStatus.CONFLICT, code="session_over") from error
         except Exception as error:
             raise refusal_of(error) from error
-        return Reply(_answer(request, said, session))
+        return Reply(_answer(request, said, *offer.spoken(said.text, _name(session, call))))
 
     async def following(asked: Asked) -> Reply:
-        admit(asked)
         free = desk.free()
         return Reply({"done": done(), "waiting": len(free), "next": _example(free[0].example) if free else None})
 
     async def take(asked: Asked) -> Reply:
-        admit(asked)
-        wanted = _object(asked.body).get("example", "")
+        wanted = read_fields(asked.body or b"{}").get("example", "")
         if not isinstance(wanted, str):
             raise RefusedError(f"example: expected the id of an example, got {wanted!r:.60}", param="example")
         session = desk.claim(wanted)
@@ -123,7 +125,7 @@ def gateway_app(
         )
 
     async def reward(asked: Asked) -> Reply:
-        fields, session = _object(asked.body), session_of(asked)
+        fields, session = read_fields(asked.body or b"{}"), session_of(asked)
         if "reward" not in fields:
             raise RefusedError('expected {"reward": a number, or one for each agent}', param="reward")
         try:
@@ -135,20 +137,17 @@ def gateway_app(
         return Reply({"id": session.id, "calls": len(session.calls)})
 
     addresses = [
-        Address("GET", "/health", health),
-        Address("GET", "/v1/models", models),
-        Address("POST", "/v1/chat/completions", chat),
-        Address("GET", "/sessions/{session}/v1/models", models),
-        Address("POST", "/sessions/{session}/v1/chat/completions", chat),
-        Address("POST", "/v1/sessions/{session}/reward", reward),
+        # The id of a session is the key of all that is done in it; seats have no secrets.
+        Address("GET", "/health", health, open=True),
+        Address("GET", "/v1/models", models, open=True),
+        Address("POST", "/v1/chat/completions", chat, open=True),
+        Address("GET", "/sessions/{session}/v1/models", models, open=True),
+        Address("POST", "/sessions/{session}/v1/chat/completions", chat, open=True),
+        Address("POST", "/v1/sessions/{session}/reward", reward, open=True),
         Address("POST", "/v1/sessions", take),
         Address("GET", "/v1/examples/next", following),
     ]
-    return web_app(addresses, timeout=desk.seconds)
-
-
-def _bearer(asked: Asked) -> str:
-    return asked.headers.get("authorization", "").removeprefix("Bearer ").strip()
+    return web_app(addresses, key, timeout=desk.seconds)
 
 
 def _example(example: Example) -> dict[str, Any]:
@@ -156,32 +155,14 @@ def _example(example: Example) -> dict[str, Any]:
     return {"id": example.id, "data": data}
 
 
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        fields = parse_json(body or b"{}", "body")
-    except ConfigError as error:
-        raise RefusedError(str(error)) from error
-    if not isinstance(fields, dict):
-        raise RefusedError(f"body: expected a JSON object, got {type(fields).__name__}")
-    return fields
+def _answers(session: Session) -> dict[str, str]:
+    """What was said in a session, the newest first, by the names that ids of calls derive from."""
+    said = [call.reply for call in reversed(session.calls)]
+    return {_name(session, one): one.result().text for one in said if one.done() and not one.exception()}
 
 
-def as_texts(body: bytes) -> bytes:
-    """A chat request in which what tools were asked and said is text: seats read and write nothing else."""
-    fields = _object(body)
-    messages = fields.get("messages")
-    if isinstance(messages, list):
-        fields["messages"] = [_as_text(one) if isinstance(one, dict) else one for one in messages]
-    return json.dumps(fields).encode()
-
-
-def _as_text(message: Mapping[str, Any]) -> dict[str, Any]:
-    role, content = message.get("role"), message.get("content")
-    calls = message.get("tool_calls")
-    if calls:
-        spelled = json.dumps(calls, ensure_ascii=False)
-        content = f"{content}\n{spelled}" if content else spelled
-    return {"role": ROLES.get(role, role) if isinstance(role, str) else role, "content": content}
+def _name(session: Session, reply: Future[Completion]) -> str:
+    return f"{session.id}/{next(n for n, call in enumerate(session.calls) if call.reply is reply)}"
 
 
 def _as_sampled(request: ChatRequest, sampling: Sampling) -> ChatRequest:
@@ -215,17 +196,23 @@ def _as_sampled(request: ChatRequest, sampling: Sampling) -> ChatRequest:
     return request
 
 
-def _answer(request: ChatRequest, said: Completion, session: Session) -> dict[str, Any] | AsyncIterator[dict[str, Any]]:
-    """An answer as clients read it: JSON, or a stream of one part."""
+def _answer(
+    request: ChatRequest, said: Completion, words: str, calls: Sequence[Mapping[str, Any]]
+) -> dict[str, Any] | AsyncIterator[dict[str, Any]]:
+    """An answer as clients read it: JSON, or a stream in which words and calls are whole."""
     response = Response(f"chatcmpl-{secrets.token_hex(12)}", request.model, int(time.time()))
     usage = Usage(len(said.prompt_ids), len(said.token_ids))
+    choice = Choice(words, "tool_calls" if calls else said.finish, calls=calls)
     if not request.stream:
-        return response.whole([Choice(said.text, said.finish)], usage, {"version": said.version})
+        return response.whole([choice], usage, {"version": said.version})
 
     async def stream() -> AsyncIterator[dict[str, Any]]:
-        yield response.chunk(0, {"role": "assistant", "content": ""})
-        yield response.chunk(0, {"content": said.text})
-        yield response.chunk(0, {}, said.finish, {"version": said.version})
+        yield response.chunk(0, {"role": "assistant", "content": None if calls and not words else ""})
+        if words:
+            yield response.chunk(0, {"content": words})
+        if calls:
+            yield response.chunk(0, {"tool_calls": [{"index": n, **call} for n, call in enumerate(calls)]})
+        yield response.chunk(0, {}, choice.finish, {"version": said.version})
         if request.include_usage:
             yield response.last(usage)
 

@@ -9,17 +9,12 @@ from typing import Any, Literal, TypeVar
 
 from madrigal.runs.files import parse_json
 from madrigal.settings import Sampling
-from madrigal.types import ConfigError, MadrigalError, Message, Messages
+from madrigal.types import ROLES, ConfigError, MadrigalError, Message, Messages
 
 T = TypeVar("T")
 MOST_CHOICES = 16
 MOST_STOPS = 16
-ROLES: Mapping[str, Literal["system", "user", "assistant"]] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "assistant": "assistant",
-}
+SPEAKERS = tuple(name for name, role in ROLES.items() if role != "tool")
 # Fields that change what is answered and are not supported, with the values that ask for nothing.
 HARMLESS: Mapping[str, tuple[Any, ...]] = {
     "tools": ([],),
@@ -103,14 +98,11 @@ class ChatRequest:
         )
 
 
-def read_chat(body: bytes, *, blank: bool = False) -> ChatRequest:
-    """The request in a body; fields that are not known are ignored.
-
-    Args:
-        blank: whether messages may hold no text.
+def read_fields(body: bytes) -> dict[str, Any]:
+    """The fields of a body.
 
     Raises:
-        RefusedError: saying what was expected and what came.
+        RefusedError: if it holds no JSON object.
     """
     try:
         fields = parse_json(body, "body")
@@ -118,6 +110,19 @@ def read_chat(body: bytes, *, blank: bool = False) -> ChatRequest:
         raise RefusedError(str(error)) from error
     if not isinstance(fields, dict):
         raise RefusedError(f"body: expected a JSON object, got {type(fields).__name__}")
+    return fields
+
+
+def read_chat(fields: Mapping[str, Any], *, blank: bool = False, roles: Sequence[str] = SPEAKERS) -> ChatRequest:
+    """The request in a body's fields; those that are not known are ignored.
+
+    Args:
+        blank: whether messages may hold no text.
+        roles: that messages may have.
+
+    Raises:
+        RefusedError: saying what was expected and what came.
+    """
     for name, harmless in HARMLESS.items():
         if (value := fields.get(name)) is not None and value not in harmless:
             raise RefusedError(f"{name}: not supported here; leave it out", param=name, code="unsupported_parameter")
@@ -125,7 +130,7 @@ def read_chat(body: bytes, *, blank: bool = False) -> ChatRequest:
     options = _read(fields, "stream_options", dict, {}, "an object")
     return ChatRequest(
         model=_model(fields),
-        messages=_messages(fields, blank=blank),
+        messages=_messages(fields, blank, roles),
         n=_within(fields, "n", int, 1, MOST_CHOICES) or 1,
         stream=_read(fields, "stream", bool, False, "true or false"),
         include_usage=_read(options, "include_usage", bool, False, "true or false"),
@@ -172,17 +177,17 @@ def _stops(fields: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(stops)
 
 
-def _messages(fields: Mapping[str, Any], *, blank: bool) -> Messages:
+def _messages(fields: Mapping[str, Any], blank: bool, roles: Sequence[str]) -> Messages:
     given = fields.get("messages")
     if not isinstance(given, list) or not given:
         raise RefusedError("messages: expected a list with at least one message", param="messages")
-    return tuple(_message(one, f"messages[{place}]", blank=blank) for place, one in enumerate(given))
+    return tuple(_message(one, f"messages[{place}]", blank, roles) for place, one in enumerate(given))
 
 
-def _message(given: Any, where: str, *, blank: bool) -> Message:
-    if not isinstance(given, dict) or given.get("role") not in list(ROLES):
+def _message(given: Any, where: str, blank: bool, roles: Sequence[str]) -> Message:
+    if not isinstance(given, dict) or given.get("role") not in roles:
         got = repr(given.get("role")) if isinstance(given, dict) else type(given).__name__
-        raise RefusedError(f"{where}: expected a role of {', '.join(ROLES)}, got {got:.60}", param="messages")
+        raise RefusedError(f"{where}: expected a role of {', '.join(roles)}, got {got:.60}", param="messages")
     content = given.get("content")
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     if not isinstance(parts, list) or not all(map(_is_text, parts)):
@@ -234,12 +239,14 @@ class Choice:
     Attributes:
         reasoning: what led to it.
         extra: what no client of OpenAI's looks for, under the name "madrigal".
+        calls: of functions, in the form of OpenAI's interface.
     """
 
     text: str
-    finish: Literal["stop", "length"] = "stop"
+    finish: Literal["stop", "length", "tool_calls"] = "stop"
     reasoning: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
+    calls: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +266,7 @@ class Response:
         }
 
     def chunk(
-        self, index: int, delta: Mapping[str, str], finish: str | None = None, extra: Mapping[str, Any] | None = None
+        self, index: int, delta: Mapping[str, Any], finish: str | None = None, extra: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         """A part of a stream; `finish` says why the answer of this number has ended."""
         choice = {"index": index, "delta": dict(delta), "finish_reason": finish, "logprobs": None}
@@ -274,7 +281,9 @@ class Response:
 
 
 def _choice(index: int, choice: Choice) -> dict[str, Any]:
-    message = {"role": "assistant", "content": choice.text}
+    message: dict[str, Any] = {"role": "assistant", "content": choice.text}
+    if choice.calls:
+        message |= {"content": choice.text or None, "tool_calls": list(choice.calls)}
     return {
         "index": index,
         "message": message | ({"reasoning_content": choice.reasoning} if choice.reasoning else {}),

@@ -26,6 +26,7 @@ from madrigal.serving.protocol import (
     Usage,
     model_record,
     read_chat,
+    read_fields,
 )
 from madrigal.serving.worker import ClosedError, Event, FullError, Job, Worker
 from madrigal.training.trained_team import TrainedTeam
@@ -82,7 +83,7 @@ class TeamService:
         """
         began = time.monotonic()
         try:
-            request = read_chat(body)
+            request = read_chat(read_fields(body))
             seed = secrets.randbelow(2**31) if request.seed is None else request.seed
             runs = await asyncio.to_thread(self.runs, request, seed)
             happenings = self._play(runs, request.stop)

@@ -89,19 +89,26 @@ def web_app(addresses: Sequence[Address], key: str = "", timeout: float = 300.0)
         timeout: seconds that an answer may take, the time to send it included.
     """
     paths = dict.fromkeys(one.path for one in addresses)
-    pages = {path: _Page({one.method: one.handler for one in addresses if one.path == path}) for path in paths}
-    router = Router([Route(path, page) for path, page in pages.items()], redirect_slashes=False, default=_Page({}))
-    return _Guard(router, key, timeout, frozenset(one.path for one in addresses if one.open))
+    pages = {path: _Page([one for one in addresses if one.path == path], key) for path in paths}
+    router = Router([Route(path, page) for path, page in pages.items()], redirect_slashes=False, default=_Page([], key))
+    return _Guard(router, timeout)
 
 
 class _Page:
-    """What is under one path: a handler for each method. Errors are for the guard."""
+    """What is under one path: a handler for each method, for who knows the key. Errors are for the guard."""
 
-    def __init__(self, handlers: Mapping[str, Handler]) -> None:
-        self.handlers = handlers
+    def __init__(self, addresses: Sequence[Address], key: str) -> None:
+        self.handlers = {one.method: one.handler for one in addresses}
+        self.key = "" if addresses and all(one.open for one in addresses) else key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
+        if self.key and not hmac.compare_digest(bearer(request.headers).encode("latin-1"), self.key.encode()):
+            raise RefusedError(
+                "expected the key of this server as Authorization: Bearer KEY",
+                HTTPStatus.UNAUTHORIZED,
+                code="invalid_api_key",
+            )
         if not self.handlers:
             raise RefusedError("there is no such path", HTTPStatus.NOT_FOUND)
         if request.method not in self.handlers:
@@ -110,6 +117,11 @@ class _Page:
         asked = Asked(body, request.path_params, request.headers)
         reply = await _while_there(request, self.handlers[request.method](asked))
         await _response(reply)(scope, receive, send)
+
+
+def bearer(headers: Mapping[str, str]) -> str:
+    """What a request says as Authorization: Bearer KEY; "" where it says nothing."""
+    return headers.get("authorization", "").removeprefix("Bearer ").strip()
 
 
 def _response(reply: Reply) -> Response:
@@ -188,10 +200,10 @@ def _refused(refusal: RefusedError) -> Response:
 
 
 class _Guard:
-    """Refuses who may not ask, ends what takes too long, and answers every error in one shape."""
+    """Refuses who asks from elsewhere, ends what takes too long, and answers every error in one shape."""
 
-    def __init__(self, app: WebApp, key: str, timeout: float, open_paths: frozenset[str]) -> None:
-        self.app, self.key, self.timeout, self.open = app, key.encode(), timeout, open_paths
+    def __init__(self, app: WebApp, timeout: float) -> None:
+        self.app, self.timeout = app, timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         begun: list[Message] = []
@@ -231,13 +243,6 @@ class _Guard:
         names = [name.lower() for name, _ in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)]
         if any(word in name for name in names for word in KEY_NAMES):
             raise RefusedError("a key in a URL ends up in logs and histories; send it as Authorization: Bearer KEY")
-        given = headers.get("authorization", "").removeprefix("Bearer ").encode("latin-1")
-        if self.key and scope["path"] not in self.open and not hmac.compare_digest(given, self.key):
-            raise RefusedError(
-                "expected the key of this server as Authorization: Bearer KEY",
-                HTTPStatus.UNAUTHORIZED,
-                code="invalid_api_key",
-            )
 
 
 class _Patient(H11Protocol):

@@ -17,9 +17,11 @@ from typing import Any, ClassVar, Literal
 from madrigal.rollouts.play import Play
 from madrigal.rollouts.sessions import Desk, Outcome, Session, SessionError, moves
 from madrigal.rollouts.task import Rewards, explain
+from madrigal.rollouts.task.contract import plain_number
 from madrigal.rollouts.task.single import numbers_of, parted
 from madrigal.tasks.data import Source, columns_of, load_examples
 from madrigal.types import (
+    ROLES,
     AgentId,
     Completion,
     ConfigError,
@@ -37,14 +39,11 @@ from madrigal.types import (
 
 Rollout = Callable[[Example, "Client"], Any]  # what it returns, or comes to when awaited, is a `single.Worth`
 Lost = Callable[[Session, str], None]
-ROLES: Mapping[str, Literal["system", "user", "assistant"]] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "assistant": "assistant",
-    "tool": "user",  # a model of any template reads what a tool said; it is prompt, and nobody learns to say it
-    "function": "user",
-}
+LARGEST = 1e9  # reward: squares of advantages, and sums of these, are float32
+NOBODY = (
+    "this team is played by a program of its own: hand it to madrigal.train_rollouts or madrigal.evaluate_rollouts, or "
+    "let it ask: madrigal gateway"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +59,8 @@ class Elsewhere:
         lost: the reward of a session whose program died or hung; None leaves it out of its group. In evaluations it
             earns 0 then.
         gather: seconds that a request waits for those of other sessions at most, to be answered together.
+        unclaimed: seconds for which sessions wait for a program while none plays, before the run ends; None is without
+            end.
     """
 
     agents: tuple[str, ...] = ("one", "two")
@@ -69,10 +70,12 @@ class Elsewhere:
     seconds: float = 600.0
     lost: float | None = None
     gather: float = 1.0
+    unclaimed: float | None = 3600.0
 
     def __post_init__(self) -> None:
-        for name, value in (("best_return", self.best_return), ("seconds", self.seconds)):
-            if not 0 < value < math.inf:
+        above = {"best_return": self.best_return, "seconds": self.seconds, "unclaimed": self.unclaimed}
+        for name, value in above.items():
+            if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"task.{name}: expected a positive number, got {value}")
         if not 0 <= self.gather < math.inf:
             raise ConfigError(f"task.gather: expected seconds, 0 or more, got {self.gather}")
@@ -90,6 +93,7 @@ class ElsewhereTask:
         check: raises if an agent cannot be shown a prompt.
         address: where a server for this desk is, for those who ask by HTTP.
         on_lost: is told of a session that was lost, and why.
+        stop: raises if the run is to stop; asked while no program plays.
     """
 
     config: Elsewhere
@@ -98,6 +102,7 @@ class ElsewhereTask:
     check: Callable[[AgentId, Messages], None] | None = None
     address: Callable[[], str] | None = None
     on_lost: Lost | None = None
+    stop: Callable[[], None] | None = None
     name: ClassVar[str] = "elsewhere"
     horizon: ClassVar[int] = 1
 
@@ -116,7 +121,8 @@ class ElsewhereTask:
     @cached_property
     def desk(self) -> Desk:
         """Where its sessions are."""
-        return Desk(self._lose, seconds=self.config.seconds, gather=self.config.gather, check=self.check)
+        times: dict[str, Any] = {name: getattr(self.config, name) for name in ("seconds", "gather", "unclaimed")}
+        return Desk(self._lose, **times, check=self.check, stop=self.stop)
 
     def examples(self, split: Split) -> Sequence[Example]:
         source = self.config.source
@@ -154,10 +160,7 @@ class ElsewhereTask:
     def moves(self, start: Point[Any]) -> Play:
         """A session, open from now on, and its play."""
         if not self.open:
-            raise ConfigError(
-                "this team is played by a program of its own: hand it to madrigal.train_rollouts or "
-                "madrigal.evaluate_rollouts, or let it ask: madrigal gateway"
-            )
+            raise ConfigError(NOBODY)
         session = self.desk.open(start.state, evaluating=start.example not in self._trained)
         if self.rollout is not None:
             session.claim()
@@ -181,17 +184,22 @@ class ElsewhereTask:
         """What a program said that a session was worth.
 
         Raises:
-            RewardError: if it is no finite number, or not one for each agent.
+            RewardError: if it is no finite number, or not one for each agent, or its metrics are none.
         """
         paid, metrics = parted(worth)
         rewards, own = numbers_of(paid, self.agents, self.config.rewards), self.config.rewards == "own"
-        if rewards is None or not isinstance(metrics, Mapping):
+        if rewards is None or not all(-LARGEST <= number <= LARGEST for number in rewards.values()):
             wanted = f"a finite number for each of {', '.join(self.agents)}" if own else "one finite number"
             hint = '; for a reward of its own for each agent set rewards to "own"' if isinstance(paid, Mapping) else ""
             raise RewardError(
-                f"the reward of a session: expected {wanted}, alone or with a mapping of numbers to log, got "
-                f"{worth!r:.200}{hint if not own else ''}"
+                f"the reward of a session: expected {wanted}, alone or with a mapping of numbers to log, none beyond "
+                f"{LARGEST:.0e}, got {worth!r:.200}{hint if not own else ''}"
             )
+        sound = isinstance(metrics, Mapping) and all(
+            isinstance(number, bool) or plain_number(number) is not None for number in metrics.values()
+        )
+        if not sound:
+            raise RewardError(f"the metrics of a session: expected finite numbers by name, got {metrics!r:.200}")
         mean = math.fsum(rewards.values()) / len(rewards)
         return Outcome(rewards, "horizon", {"reward": mean, "lost": 0.0, **metrics})
 

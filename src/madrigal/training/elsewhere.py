@@ -17,8 +17,9 @@ from madrigal.policies.local import load_tokenizer
 from madrigal.policies.sizes import model_context
 from madrigal.rollouts.sessions import Session
 from madrigal.rollouts.topology import Parallel
+from madrigal.runs.signals import Stop, StoppedError
 from madrigal.settings import PartnerConfig, PolicyConfig, RewardWeights
-from madrigal.tasks.elsewhere import Elsewhere, ElsewhereTask, Rollout
+from madrigal.tasks.elsewhere import NOBODY, Elsewhere, ElsewhereTask, Rollout
 from madrigal.tasks.tools.config import ToolsConfig
 from madrigal.types import AgentId, ConfigError, Messages
 
@@ -55,6 +56,19 @@ def check_elsewhere(run: Experiment) -> None:
     for setting, (wrong, why) in unlike.items():
         if wrong:
             raise ConfigError(f"{setting}: of no use with a team that a program plays: {why}; leave it as it comes")
+
+
+def check_player(run: Experiment, task: object) -> None:
+    """Refuses a team that a program plays where there is none, before anything is loaded.
+
+    Args:
+        task: of the caller, in which a program may play.
+
+    Raises:
+        ConfigError: saying who can.
+    """
+    if task is None and isinstance(run.task, Elsewhere):
+        raise ConfigError(NOBODY)
 
 
 def prompt_check(run: Experiment, agents: tuple[AgentId, ...]) -> Callable[[AgentId, Messages], None]:
@@ -119,13 +133,18 @@ class Losses:
 
 @contextmanager
 def played_elsewhere(
-    run: Experiment, rollout: Rollout | None, losses: Losses, serve: Callable[[ElsewhereTask], Address] | None = None
+    run: Experiment,
+    rollout: Rollout | None,
+    losses: Losses,
+    serve: Callable[[ElsewhereTask], Address] | None = None,
+    stop: Stop = lambda: 0,
 ) -> Iterator[ElsewhereTask]:
     """The task of a team that a program plays, open as long as the context lasts.
 
     Args:
         rollout: plays a session; None where programs take sessions themselves.
         serve: makes a server for programs that ask by HTTP: a context with its address.
+        stop: nonzero when the run is to stop: it does not wait for programs then.
 
     Raises:
         ConfigError, EngineError: if a model's tokenizer cannot be read.
@@ -142,8 +161,12 @@ def played_elsewhere(
                     started.append(servers.enter_context(serve(task)))
                 return started[0]
 
+        def stopped() -> None:
+            if stop():
+                raise StoppedError
+
         check = prompt_check(run, run.task.agents)
-        task = ElsewhereTask(run.task, rollout, open=True, check=check, address=address, on_lost=losses)
+        task = ElsewhereTask(run.task, rollout, True, check, address, losses, stopped)
         try:
             yield task
         finally:

@@ -18,6 +18,7 @@ from madrigal.rollouts.task import Task
 from madrigal.runs.provenance import read_about
 from madrigal.runs.records import Record, transcript
 from madrigal.training.checks import check_engines_of, check_prompts, open_checked_task
+from madrigal.training.elsewhere import check_player
 from madrigal.training.fingerprints import differences, fingerprints
 from madrigal.training.teams import (
     check_saved,
@@ -99,6 +100,7 @@ def evaluate_experiment(
     run: Experiment, watch: Callback | None = None, *, task: Task[Any] | None = None
 ) -> tuple[Evaluation, list[Record]]:
     """Evaluates the models that an experiment starts from, on its task or on a given one."""
+    check_player(run, task)
     use_threads(run.threads)
     with open_checked_task(run, task) as checked:
         check_engines_of(run, checked)
@@ -131,6 +133,7 @@ def evaluate_run(
         check_trust(run, folder, "play")
     if step is None:
         check_saved(folder, run)
+    check_player(run, task)
     use_threads(run.threads)
     watch = watch or NullCallback()
     with open_checked_task(run, task) as checked:

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from madrigal.rollouts.task import Task, Wrapper, demonstrations_of
 from madrigal.rollouts.task.asking import ask, unjudged
 from madrigal.rollouts.task.protocol import Demonstrations
-from madrigal.tasks.tools.calls import Call, Style, call_in, described
+from madrigal.tasks.tools.calls import Call, Style, call_in, described, results_of, with_words
 from madrigal.tasks.tools.tool import Result, Tool, called
 from madrigal.types import AgentId, Completion, Example, Message, Messages, Split, Step, Turn
 
@@ -112,12 +112,12 @@ class ToolUsing(Wrapper, Generic[S]):
         said = tuple(message for call in calls for message in self._exchange(call))
         if len(calls) == self.calls and said:
             said = (*said[:-1], replace(said[-1], content=f"{said[-1].content}\n{LAST}"))
-        return (*_with_words(shown, described(self.tools, self.style)), *said)
+        return (*with_words(shown, described(self.tools, self.style)), *said)
 
     def _exchange(self, call: Called) -> tuple[Message, Message]:
         words = f"error: {call.result.text}" if call.result.failed else call.result.text
         if self.style == "json":
-            return Message("assistant", call.text), Message("user", f"<tool_response>\n{words}\n</tool_response>")
+            return Message("assistant", call.text), results_of([words])
         return Message("assistant", call.text), Message("user", f"{call.tool} says: {words}")
 
     def step(self, state: Using[S], actions: Mapping[AgentId, str]) -> Step[Using[S]]:
@@ -150,15 +150,3 @@ class ToolUsing(Wrapper, Generic[S]):
         if call.mistake:
             return Result(call.mistake, failed=True)
         return called(self.tools[call.name], call.arguments, self.seconds)
-
-
-def _with_words(shown: Messages, words: str) -> Messages:
-    """A prompt with more words at the end of its first message to the agent that is no answer of its own."""
-    first = next((n for n, message in enumerate(shown) if message.role == "user"), None)
-    if first is None:
-        return (*shown, Message("user", words))
-    return (
-        *shown[:first],
-        replace(shown[first], content=f"{shown[first].content}\n\n{words}"),
-        *shown[first + 1 :],
-    )
