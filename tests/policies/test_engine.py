@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,8 @@ from fakes import tiny
 from fakes.borders import assert_same_answers, assert_same_tokens, plain_logits
 from fakes.tiny import answers, chat
 from madrigal.maths.sampling import filtered_logits
-from madrigal.policies.generate import generate
+from madrigal.policies.engines.engine import Request
+from madrigal.policies.generate import generate, sample
 from madrigal.policies.internals import RoomyLayer
 from madrigal.policies.local import LocalPolicy
 from madrigal.settings import Sampling
@@ -66,6 +69,21 @@ def test_an_answer_does_not_depend_on_the_rows_beside_it(talker: LocalPolicy, sa
     together = generate(talker, prompts, seeds, sampling)
     alone = [generate(talker, [prompt], [seed], sampling)[0] for prompt, seed in zip(prompts, seeds, strict=True)]
     assert_same_answers(talker, alone, together, sampling, seeds)
+
+
+def test_listeners_are_told_every_token_and_end_an_answer_where_they_like(talker: LocalPolicy) -> None:
+    told: dict[int, list[int]] = {n: [] for n in range(6)}
+
+    def listener(row: int) -> Callable[[Sequence[int]], bool]:
+        return lambda tokens: told[row].extend(tokens) or row % 2 == 0 or len(told[row]) < 3
+
+    requests = [Request("ann", talker.encode(chat(TEXTS[n % 3])), n, WARPED) for n in range(6)]
+    plain = sample(talker, requests)
+    heard = sample(talker, [replace(one, listener=listener(n)) for n, one in enumerate(requests)])
+    for row, (own, whole) in enumerate(zip(heard, plain, strict=True)):
+        tokens = whole.token_ids if row % 2 == 0 else whole.token_ids[:3]
+        assert own.token_ids == tokens and len(own.logprobs) == len(tokens)
+        assert tuple(told[row]) in (tokens, tokens[:-1])  # an end, and what comes at the limit, is in the answer alone
 
 
 def test_answers_do_not_depend_on_the_token_budget(talker: LocalPolicy) -> None:

@@ -82,6 +82,8 @@ def _sample(policy: LocalPolicy, requests: Sequence[Request], sampling: Sampling
     logprobs = torch.zeros((len(encoded), limit), device=device)
     ended = torch.zeros(len(encoded), dtype=torch.bool, device=device)
     present, seconds = list(range(len(encoded))), [0.0] * len(encoded)  # rows in the batch; when each ended
+    lengths = [limit] * len(encoded)  # tokens of each, unless an end token comes before
+    heard = any(request.listener for request in requests)
     for t in range(limit):
         token, logprob = draw(rows.logits, uniform[index, t], sampling)
         tokens[index, t], logprobs[index, t] = token, logprob
@@ -89,7 +91,13 @@ def _sample(policy: LocalPolicy, requests: Sequence[Request], sampling: Sampling
         if t + 1 == limit:
             break
         if (t + 1) % every == 0:
-            now, done = time.perf_counter() - began, ended.tolist()
+            done = ended.tolist()
+            if heard:
+                fresh = tokens[index, t + 1 - every : t + 1].tolist()
+                for n in _enough(requests, present, done, fresh):
+                    done[n], lengths[present[n]] = True, t + 1
+                ended = torch.tensor(done, device=device)
+            now = time.perf_counter() - began
             for row in itertools.compress(present, done):
                 seconds[row] = seconds[row] or now
             left = [n for n, over in enumerate(done) if not over]
@@ -103,7 +111,15 @@ def _sample(policy: LocalPolicy, requests: Sequence[Request], sampling: Sampling
     check_finite(logprobs, f"policy {policy.name}")
     answers, nats = tokens.tolist(), logprobs.tolist()
     total = time.perf_counter() - began
-    return [_answer(policy, answers[i], nats[i], lasted or total) for i, lasted in enumerate(seconds)]
+    return [_answer(policy, answers[i][: lengths[i]], nats[i], lasted or total) for i, lasted in enumerate(seconds)]
+
+
+def _enough(
+    requests: Sequence[Request], present: Sequence[int], done: Sequence[bool], fresh: Sequence[Sequence[int]]
+) -> list[int]:
+    """Places in the batch of whom is listened to no more; all others who listen are told what is new."""
+    listeners = [None if over else requests[row].listener for row, over in zip(present, done, strict=True)]
+    return [n for n, listen in enumerate(listeners) if listen and not listen(fresh[n])]
 
 
 def _uniform(seeds: Sequence[int], count: int) -> Tensor:
