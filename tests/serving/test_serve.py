@@ -445,14 +445,39 @@ def test_drop_by_drop_is_not_waited_for(gated: TeamService, monkeypatch: pytest.
             assert b" 408 " in line.recv(4096)
 
 
-def test_there_are_so_many_connections_and_no_more(gated: TeamService, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "CONNECTIONS", 3)
-    with serving(team_app(gated)) as url, contextlib.ExitStack() as stack:
-        lines = [stack.enter_context(raw(url)) for _ in range(3)]
-        time.sleep(0.1)
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_failure(
+    gated: TeamService, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(team_app(gated)) as url:
         with raw(url) as line:
-            assert b" 503 " in line.recv(4096)
-        lines[0].close()
+            line.sendall(request(b"{", length=50))
+            assert health(url) == 200
+        assert health(url) == 200
+    assert "failed" not in caplog.text
+
+
+def test_who_sends_slowly_makes_room_and_who_waits_for_an_answer_does_not(
+    gated: TeamService, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "CONNECTIONS", 3)
+    whole = json.dumps(ASKED).encode()
+    with serving(team_app(gated)) as url, contextlib.ExitStack() as stack:
+
+        def send(part: bytes) -> socket.socket:
+            line = stack.enter_context(raw(url))
+            line.sendall(part)
+            time.sleep(0.05)
+            return line
+
+        first, body, head = send(request(whole)), send(request(b"{", length=50)), send(b"GET /hea")
+        assert gate.begun.acquire(timeout=10)
+        for slow in (body, head):
+            send(request(whole))
+            assert dropped(slow)
+        assert b" 503 " in send(b"").recv(4096)
+        gate.open.release(9)
+        assert b" 200 " in first.recv(4096)
+        first.close()
         wait_for(lambda: health(url) == 200)
 
 
