@@ -569,7 +569,7 @@ def test_the_page_shows_agents_side_by_side_and_runs_nothing_they_say(
         browser.wait("document.getElementById('state').textContent.startsWith('Done')")
         columns = browser.ask("[...document.querySelectorAll('#agents > div')].map((one) => one.innerText)")
         joint = browser.ask("document.getElementById('answer').textContent")
-        assert browser.ask("[window.hit, document.querySelectorAll('main img, main b').length]") == [None, 0]
+        assert browser.ask("[window.hit, document.querySelectorAll('main img, main b, .growing').length]") == [None, 0]
     assert [column.split("\n")[0] for column in columns] == ["concise", "detailed"]
     assert gate.script["concise"] in columns[0] and joint == "\n\n".join(gate.script.values())
     assert browser.errors == []
