@@ -109,7 +109,7 @@ def ask(url: str, text: str, stream: bool) -> Told:
     """One question of one client."""
     began, first = time.perf_counter(), 0.0
     asked = {"model": "team/load", "messages": [{"role": "user", "content": text}], "seed": 0, "stream": stream}
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=120)
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=300)
     answer: str | None = ""
     try:
         connection.request("POST", "/v1/chat/completions", json.dumps(asked), {"Content-Type": "application/json"})

@@ -3,7 +3,7 @@
     python benchmarks/slow_clients.py PORT 10000 60
 
 Keeps so many connections open to a port of this machine for so many seconds. Half of them never end the head of their
-request, half its body; each sends a byte a second, and is opened again ten seconds after it was closed. Prints one JSON
+request, half its body; each sends a byte a second, and is opened again two minutes after it was closed. Prints one JSON
 row when it has opened all of them once, and one at the end, which SIGINT brings before its time.
 """
 
@@ -21,7 +21,7 @@ import time
 from collections import Counter
 
 PAUSE = 1.0  # seconds between two bytes of a client
-AGAIN = 10.0  # seconds before it comes again
+AGAIN = 120.0  # seconds before it comes again
 BURST = 200  # connections that are opened between two looks at the others
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: "
 BODY = HEAD + b"yes\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
