@@ -56,9 +56,12 @@ def main() -> None:
     service = TeamService(team, "load")
     with serving(team_app(service)) as url:
         bare, seconds = in_process(team, texts)
+        work = [time.process_time()]  # seconds of processors, of clients and server together
         with slow_clients(url, options.slow) as slow:
             rounds = [through(url, texts, options.clients, options.stream) for _ in range(2)]
+        work.append(time.process_time())
         again, seconds_again = in_process(team, texts)
+        work.append(time.process_time())
     service.worker.close(10)
     waits = sorted(one.seconds for told, _ in rounds for one in told)
     first = sorted(one.first for told, _ in rounds for one in told)
@@ -74,6 +77,7 @@ def main() -> None:
         "served_per_second": round(2 * len(texts) / served, 1),
         "bare_per_second": round(2 * len(texts) / (seconds + seconds_again), 1),
         "share": round((seconds + seconds_again) / served, 2),
+        "share_of_processor_time": round(2 * (work[2] - work[1]) / (work[1] - work[0]), 2),
         "each": [round(spent, 1) for spent in (seconds, *(spent for _, spent in rounds), seconds_again)],
         **slow,
     }

@@ -26,7 +26,7 @@ from madrigal.settings import Sampling
 from madrigal.types import Completion, Messages
 
 SAMPLING_TOKENS = 65536  # padded tokens in one batch, where memory suffices
-TOLD = 16  # rows of a batch whose listeners are told at each look: of more, each is told of every few tokens
+TOLD = 8  # rows of a batch whose listeners are told at each look: of more, each is told of every few tokens
 GPU_LOOK = 16  # tokens between two looks at which rows have ended: at each, a GPU stands still until it has answered
 
 
@@ -124,7 +124,7 @@ def _in_turn(listening: Sequence[int], look: int) -> Sequence[int]:
     """Who is told at this look: all, or where that would take longer than to decode, a share of them in turn.
 
     >>> _in_turn(range(3), 7), _in_turn(range(0, 80, 4), 7), _in_turn(range(0, 80, 4), 8)
-    (range(0, 3), range(4, 80, 8), range(0, 80, 8))
+    (range(0, 3), range(4, 80, 12), range(8, 80, 12))
     """
     share = math.ceil(len(listening) / TOLD)
     return listening[look % share :: share] if share > 1 else listening

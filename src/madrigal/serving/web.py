@@ -259,15 +259,19 @@ class _Patient(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.since = self.loop.time()
-        others = [one for one in self.connections if one is not self and not one.transport.is_closing()]
-        if len(others) >= CONNECTIONS:
-            asking = [one for one in others if one.conn.their_state in (h11.IDLE, h11.SEND_BODY)]
-            if asking:
+        there = [one for one in self.connections if isinstance(one, _Patient) and not one.transport.is_closing()]
+        if len(there) > CONNECTIONS:
+            if asking := [one for one in there if one.asks and one is not self]:
                 min(asking, key=lambda one: one.since).transport.abort()
             else:
                 transport.write(BUSY)
                 transport.close()
         self._expect_head()
+
+    @property
+    def asks(self) -> bool:
+        """Whether nothing has been asked yet, or nothing more: a head or body has not come, or not whole."""
+        return self.conn.their_state is h11.IDLE or self.conn.their_state is h11.SEND_BODY
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
