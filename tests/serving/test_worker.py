@@ -112,7 +112,7 @@ def test_a_stream_tells_words_before_their_turn_and_nothing_of_a_stop() -> None:
 
 
 def test_who_has_left_a_stream_is_told_no_more_and_its_words_end() -> None:
-    client, written = Client("x", stream=True), []
+    client, written = Client("x", stream=True), list[bool]()
 
     def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
         assert wanted[0].listener and wanted[0].listener("a")
