@@ -223,7 +223,10 @@ def test_ask_answers_a_text_rows_and_the_standard_input(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert cli.run(["ask", str(run), POST]) == 0
-    assert (answer := capsys.readouterr().out).startswith("concise:\n")
+    turns = load_team(run).answer(POST).turns
+    ends = {"stop": "", "length": " [cut off at the limit]"}
+    told = "".join(f"{turn['agent']}:\n{turn['text']}{ends[turn['finish']]}\n\n" for turn in turns)
+    assert (answer := capsys.readouterr().out) == told and answer.startswith("concise:\n")
     assert cli.run(["ask", str(run), "--seed", "0", POST]) == 0
     assert capsys.readouterr().out == answer
     rows = tmp_path / "rows.jsonl"

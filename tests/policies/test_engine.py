@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ from fakes import tiny
 from fakes.borders import assert_same_answers, assert_same_tokens, plain_logits
 from fakes.tiny import answers, chat
 from madrigal.maths.sampling import filtered_logits
-from madrigal.policies.generate import generate
+from madrigal.policies import generate as engine
+from madrigal.policies.engines.engine import Answer, Request
+from madrigal.policies.generate import generate, sample
 from madrigal.policies.internals import RoomyLayer
 from madrigal.policies.local import LocalPolicy
 from madrigal.settings import Sampling
@@ -66,6 +70,34 @@ def test_an_answer_does_not_depend_on_the_rows_beside_it(talker: LocalPolicy, sa
     together = generate(talker, prompts, seeds, sampling)
     alone = [generate(talker, [prompt], [seed], sampling)[0] for prompt, seed in zip(prompts, seeds, strict=True)]
     assert_same_answers(talker, alone, together, sampling, seeds)
+
+
+def listened(policy: LocalPolicy, most: int) -> tuple[list[list[int]], list[Answer], list[Answer]]:
+    """What listeners were told of six answers, of which those with odd numbers end after `most` tokens; and both."""
+    told: list[list[int]] = [[] for _ in range(6)]
+
+    def listener(row: int) -> Callable[[Sequence[int]], bool]:
+        return lambda tokens: told[row].extend(tokens) or row % 2 == 0 or len(told[row]) < most
+
+    requests = [Request("ann", policy.encode(chat(TEXTS[n % 3])), n, WARPED) for n in range(6)]
+    heard = sample(policy, [replace(one, listener=listener(n)) for n, one in enumerate(requests)])
+    return told, heard, sample(policy, requests)
+
+
+def test_listeners_are_told_every_token_and_end_an_answer_where_they_like(talker: LocalPolicy) -> None:
+    for row, (told, own, whole) in enumerate(zip(*listened(talker, 3), strict=True)):
+        tokens = whole.token_ids[: 3 if row % 2 else None]
+        assert own.token_ids == tokens and len(own.logprobs) == len(tokens)
+        assert tuple(told) in (tokens, tokens[:-1])  # an end, and what comes at the limit, is in the answer alone
+
+
+def test_of_many_listeners_each_is_told_of_every_few_tokens(
+    talker: LocalPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "TOLD", 2)
+    for told, own, whole in zip(*listened(talker, 99), strict=True):
+        assert own.token_ids == whole.token_ids and tuple(told) == own.token_ids[: len(told)]
+        assert len(own.token_ids) - len(told) <= 5
 
 
 def test_answers_do_not_depend_on_the_token_budget(talker: LocalPolicy) -> None:

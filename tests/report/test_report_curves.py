@@ -195,7 +195,8 @@ def test_thousands_of_series_are_few_charts(tmp_path: Path) -> None:
 
 
 def test_a_run_says_when_and_by_what_it_was_made(tmp_path: Path) -> None:
-    folder = made(tmp_path / "run", [{"step": n, "seconds": 1800.0, "tokens": 600} for n in range(3)])
+    team = {"policy": {"model": "starter:small", "remote": {"model": ""}}}
+    folder = made(tmp_path / "run", [{"step": n, "seconds": 1800.0, "tokens": 600} for n in range(3)], team=team)
     (run,) = read_runs([folder])
     assert origin(run) == {"Training time": "1 h 30 min", "Tokens": "1,800"}
     session = {"date": "2026-01-02T03:04:05+00:00", "madrigal": "0.2", "machine": {"device": "cpu", "cores": 2}}
@@ -206,4 +207,6 @@ def test_a_run_says_when_and_by_what_it_was_made(tmp_path: Path) -> None:
         (folder / "run.json").write_text(json.dumps(about))
         assert origin(run).get("Date", "") == date
     (folder / "run.json").write_text(json.dumps({"sessions": [session, 1]}))
-    assert facts([run])["Hardware"] == "2 cores" and facts([run])["Madrigal"] == "0.2"
+    shown = facts([run])
+    assert (shown["Hardware"], shown["Madrigal"]) == ("2 cores", "0.2")
+    assert shown["Models"] == "starter:small"  # and no endpoint's, for there is none

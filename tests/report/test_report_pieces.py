@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tokenizers import decoders
 from transformers import AutoTokenizer
 
 from madrigal.policies.chat import ChatFormat
 from madrigal.policies.starter import model_path
-from madrigal.policies.token_pieces import TokenPieces
+from madrigal.policies.token_pieces import GrowingText, TokenPieces
 from madrigal.runs.records import transcript
 from madrigal.types import Completion, Episode, Message, Point, Step, Turn
 
@@ -57,6 +59,29 @@ def test_a_tokenizer_that_drops_the_first_space_is_understood() -> None:
     words = ("a", "one", "two")
     speller = TokenPieces(lambda ids: " ".join(words[token] for token in ids), [0])
     assert speller([1, 2, 1], "one two one") == ("one", " two", " one")
+
+
+def told_of(ids: list[int], reads: Callable[[list[int]], str]) -> list[str]:
+    """What a reader is told after each token."""
+    growing = GrowingText(reads)
+    return [growing.add([token]) for token in ids]
+
+
+@pytest.mark.parametrize("text", [*TEXTS[1:], "".join(TEXTS) * 8])
+def test_a_text_grows_by_whole_letters_to_what_all_tokens_spell(text: str) -> None:
+    ids = FORMAT.encode_text(text)
+    told = told_of(ids, decode)
+    assert told[-1] == text and all(text.startswith(one) for one in told)
+    assert told_of(ids[:-1], decode)[-1] == decode(ids[:-1]).rstrip("\ufffd")
+
+
+def test_bytes_are_waited_for_and_the_first_blank_is_dropped_once() -> None:
+    pieces = ["\u2581my", "\u2581dog", "<0xF0>", "<0x9F>", "<0x90>", "<0xB6>", "\u2581ran"] * 9
+    parts = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    llama = decoders.Sequence(parts)
+    told = told_of(list(range(len(pieces))), lambda ids: llama.decode([pieces[n] for n in ids]))
+    assert told[:7] == ["my", "my dog", "my dog", "my dog", "my dog", "my dog🐶", "my dog🐶 ran"]
+    assert told[-1] == " ".join(["my dog🐶 ran"] * 9)
 
 
 def episode(completion: Completion) -> Episode[None]:

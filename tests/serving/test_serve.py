@@ -111,9 +111,11 @@ def test_openais_client_lists_models_and_reads_answers(client: openai.OpenAI, te
     assert all(agent["seconds"] > 0 for agent in agents.values()) and told.madrigal["seed"] == 3
 
 
-def test_a_stream_holds_what_the_whole_answer_does(client: openai.OpenAI) -> None:
-    whole = chat(client, seed=4, n=2)
-    parts = list(chat(client, seed=4, n=2, stream=True, stream_options={"include_usage": True}))
+@pytest.mark.parametrize(("model", "stop"), [("team/tldr", None), ("team/tldr", "a"), ("team/tldr/detailed", None)])
+def test_a_stream_holds_what_the_whole_answer_does(client: openai.OpenAI, model: str, stop: str | None) -> None:
+    asked: dict[str, Any] = {"seed": 4, "n": 2, "model": model, "stop": stop}
+    whole = chat(client, **asked)
+    parts = list(chat(client, **asked, stream=True, stream_options={"include_usage": True}))
     assert parts[-1].usage == whole.usage and not parts[-1].choices
     for choice in whole.choices:
         own = [part for part in parts[:-1] if part.choices[0].index == choice.index]
@@ -121,9 +123,17 @@ def test_a_stream_holds_what_the_whole_answer_does(client: openai.OpenAI) -> Non
         assert deltas[0].role == "assistant"
         assert "".join(delta.content or "" for delta in deltas) == choice.message.content
         told = "".join(getattr(delta, "reasoning_content", None) or "" for delta in deltas)
-        assert told == choice.message.reasoning_content
-        assert [part.choices[0].finish_reason for part in own if part.choices[0].finish_reason] == ["length"]
-    assert whole.choices[0].message.content != whole.choices[1].message.content
+        assert told == (getattr(choice.message, "reasoning_content", None) or "")
+        assert [p.choices[0].finish_reason for p in own if p.choices[0].finish_reason] == [choice.finish_reason]
+        extra = [part.madrigal for part in own[1:-1]]
+        turns = [one["turn"] for one in extra if "turn" in one]
+        for turn in turns:
+            words = [one["words"]["text"] for one in extra if one.get("words", {}).get("agent") == turn["agent"]]
+            assert turn["text"].startswith("".join(words))
+        if not stop:  # words come before their turn is over
+            first = next(n for n, one in enumerate(extra) if "turn" in one)
+            assert 0 < sum(bool(delta.content) for delta in deltas[1 : first + 1]) <= first
+    assert model != "team/tldr" or whole.choices[0].message.content != whole.choices[1].message.content
 
 
 def test_equal_seeds_give_equal_answers_alone_or_among_others(client: openai.OpenAI, team: TrainedTeam) -> None:
@@ -399,7 +409,8 @@ def test_a_stream_that_takes_too_long_ends_with_an_error(in_turn: TeamService, g
         with pytest.raises(openai.APIError, match="no answer within 1 s"):
             for part in chat(client, stream=True):
                 parts.append(part)
-        assert [part.madrigal["turn"]["agent"] for part in parts if hasattr(part, "madrigal")] == ["concise"]
+        turns = [part.madrigal["turn"] for part in parts if "turn" in getattr(part, "madrigal", {})]
+        assert [turn["agent"] for turn in turns] == ["concise"]
 
 
 def test_a_huge_body_is_refused_before_it_is_read(url: str) -> None:
@@ -434,14 +445,39 @@ def test_drop_by_drop_is_not_waited_for(gated: TeamService, monkeypatch: pytest.
             assert b" 408 " in line.recv(4096)
 
 
-def test_there_are_so_many_connections_and_no_more(gated: TeamService, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "CONNECTIONS", 3)
-    with serving(team_app(gated)) as url, contextlib.ExitStack() as stack:
-        lines = [stack.enter_context(raw(url)) for _ in range(3)]
-        time.sleep(0.1)
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_failure(
+    gated: TeamService, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(team_app(gated)) as url:
         with raw(url) as line:
-            assert b" 503 " in line.recv(4096)
-        lines[0].close()
+            line.sendall(request(b"{", length=50))
+            assert health(url) == 200
+        assert health(url) == 200
+    assert "failed" not in caplog.text
+
+
+def test_who_sends_slowly_makes_room_and_who_waits_for_an_answer_does_not(
+    gated: TeamService, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "CONNECTIONS", 3)
+    whole = json.dumps(ASKED).encode()
+    with serving(team_app(gated)) as url, contextlib.ExitStack() as stack:
+
+        def send(part: bytes) -> socket.socket:
+            line = stack.enter_context(raw(url))
+            line.sendall(part)
+            time.sleep(0.05)
+            return line
+
+        first, body, head = send(request(whole)), send(request(b"{", length=50)), send(b"GET /hea")
+        assert gate.begun.acquire(timeout=10)
+        for slow in (body, head):
+            send(request(whole))
+            assert dropped(slow)
+        assert b" 503 " in send(b"").recv(4096)
+        gate.open.release(9)
+        assert b" 200 " in first.recv(4096)
+        first.close()
         wait_for(lambda: health(url) == 200)
 
 
@@ -533,7 +569,7 @@ def test_the_page_shows_agents_side_by_side_and_runs_nothing_they_say(
         browser.wait("document.getElementById('state').textContent.startsWith('Done')")
         columns = browser.ask("[...document.querySelectorAll('#agents > div')].map((one) => one.innerText)")
         joint = browser.ask("document.getElementById('answer').textContent")
-        assert browser.ask("[window.hit, document.querySelectorAll('main img, main b').length]") == [None, 0]
+        assert browser.ask("[window.hit, document.querySelectorAll('main img, main b, .growing').length]") == [None, 0]
     assert [column.split("\n")[0] for column in columns] == ["concise", "detailed"]
     assert gate.script["concise"] in columns[0] and joint == "\n\n".join(gate.script.values())
     assert browser.errors == []

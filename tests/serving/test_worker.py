@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from queue import Queue
 from typing import Any
 
@@ -14,7 +15,7 @@ from fakes.play import Diary, Voice, judge_of
 from fakes.serving import Gate
 from madrigal.rollouts.play import EpisodeRun, GenerationRequest, Lockstep, drive, heard, play
 from madrigal.rollouts.topology import Parallel, Sequential, Topology
-from madrigal.serving.worker import ClosedError, Event, FullError, Job, Worker
+from madrigal.serving.worker import ClosedError, Event, FullError, Job, Words, Worker
 from madrigal.types import Completion, Episode, Point, Turn
 
 TASK = Diary(horizon=2)
@@ -27,9 +28,11 @@ def run_of(name: str, topology: Topology | None = None) -> EpisodeRun:
 class Client:
     """Waits for one job."""
 
-    def __init__(self, name: str, topology: Topology | None = None, stop: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, name: str, topology: Topology | None = None, stop: tuple[str, ...] = (), *, stream: bool = False
+    ) -> None:
         self.events = Queue[Event]()
-        self.job = Job(run_of(name, topology), self.events.put, stop)
+        self.job = Job(run_of(name, topology), self.events.put, stop, stream)
 
     def turn(self) -> Turn:
         event = self.events.get(timeout=5)
@@ -83,6 +86,46 @@ def test_turns_are_told_as_they_are_spoken_and_cut_before_teammates_hear_them() 
     assert (first.agent, first.completion.text, first.completion.finish) == ("ann", "one", "stop")
     assert episode.turns[1].prompt[0].content == "bob:0:one"
     assert [turn.completion.text for turn in episode.turns] == ["one", "three"] * 2
+
+
+def spelling(texts: Mapping[str, str], wanted: Sequence[GenerationRequest]) -> list[Completion]:
+    """A voice that is overheard letter by letter."""
+    said = []
+    for one in wanted:
+        text = texts[one.agent]
+        heard = (text[:n] for n in range(1, len(text) + 1) if one.listener and not one.listener(text[:n]))
+        said.append(Completion(next(heard, text)))
+    return said
+
+
+def test_a_stream_tells_words_before_their_turn_and_nothing_of_a_stop() -> None:
+    texts = {"ann": "one STOP two", "bob": "no S"}
+    client = Client("x", Sequential(), stop=("STOP", "never"), stream=True)
+    with working(partial(spelling, texts)) as worker:
+        worker.submit([client.job])
+        events = [client.events.get(timeout=5) for _ in range(9 + 6)]
+    told = [event.text if isinstance(event, Words) else event for event in events]
+    assert told[:9] == ["", "o", "o", "o", "one ", "one ", "one ", "one ", "one "]
+    turn = events[9]
+    assert isinstance(turn, Turn) and turn.completion.text == "one " and turn.completion.finish == "stop"
+    assert told[10:] == ["", "", "no", "no ", "no "]  # an S may begin a stop, an n another
+
+
+def test_who_has_left_a_stream_is_told_no_more_and_its_words_end() -> None:
+    client, written = Client("x", stream=True), list[bool]()
+
+    def speak(wanted: Sequence[GenerationRequest]) -> list[Completion]:
+        assert wanted[0].listener and wanted[0].listener("a")
+        worker.drop([client.job])
+        written.extend(one.listener("ab") for one in wanted if one.listener)
+        return Voice()(wanted)
+
+    with working(speak) as worker:
+        worker.submit([client.job])
+        while not written:
+            time.sleep(0.01)
+    words = [event for event in client.events.queue if isinstance(event, Words)]
+    assert written == [False, False] and [one.text for one in words] == ["", "", "a"]
 
 
 def test_a_job_that_fails_fails_alone() -> None:

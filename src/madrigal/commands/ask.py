@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,9 @@ def ask_command(arguments: list[str]) -> int:
 
     team = load_team(options.run, step=options.step, trust=options.trust)
     if not (options.json or options.input):
-        for turn in team.iter_turns(rows[0], seed=options.seed, greedy=options.greedy):
-            _show(turn)
+        shown = _Shown()
+        for turn in team.iter_turns(rows[0], seed=options.seed, greedy=options.greedy, overhear=shown.grow):
+            shown.end(turn)
         return 0
     answers = team.iter_answers(rows, seed=options.seed, greedy=options.greedy)
     for name, answer in zip(names, answers, strict=True):
@@ -85,7 +87,35 @@ def _lines(content: bytes, where: str) -> Iterator[str | dict[str, Any]]:
         yield row
 
 
-def _show(turn: Mapping[str, Any]) -> None:
-    where = f", round {turn['round'] + 1}" if turn["round"] else ""
-    cut = " [cut off at the limit]" if turn["finish"] == "length" else ""
-    print(f"{plain(turn['agent'])}{where}:\n{plain(turn['text'])}{cut}\n", flush=True)
+class _Shown:
+    """Turns on the screen as they grow: of agents that speak at once the first, and when it has ended the next."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()  # policies speak in threads of their own
+        self.open: dict[str, tuple[int, str]] = {}  # round and words of turns that are not over, in their order
+        self.printed = ""
+
+    def grow(self, agent: str, round: int, text: str) -> bool:
+        """Prints what is new of a turn, if it is the first that is not over."""
+        with self.lock:
+            self.open[agent] = round, text
+            self._print()
+        return True
+
+    def end(self, turn: Mapping[str, Any]) -> None:
+        """Prints the rest of a turn, and what is known of the next."""
+        cut = " [cut off at the limit]" if turn["finish"] == "length" else ""
+        self.grow(turn["agent"], turn["round"], turn["text"])
+        with self.lock:
+            print(f"{cut}\n")
+            del self.open[turn["agent"]]
+            self.printed = ""
+            self._print()
+
+    def _print(self) -> None:
+        if not self.open:
+            return
+        agent, (round, text) = next(iter(self.open.items()))
+        shown = f"{plain(agent)}{f', round {round + 1}' if round else ''}:\n{plain(text)}"
+        print(shown[len(self.printed) :], end="", flush=True)
+        self.printed = shown

@@ -9,6 +9,7 @@ on either side.
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Sequence
 
@@ -25,6 +26,7 @@ from madrigal.settings import Sampling
 from madrigal.types import Completion, Messages
 
 SAMPLING_TOKENS = 65536  # padded tokens in one batch, where memory suffices
+TOLD = 8  # rows of a batch whose listeners are told at each look: of more, each is told of every few tokens
 GPU_LOOK = 16  # tokens between two looks at which rows have ended: at each, a GPU stands still until it has answered
 
 
@@ -82,6 +84,9 @@ def _sample(policy: LocalPolicy, requests: Sequence[Request], sampling: Sampling
     logprobs = torch.zeros((len(encoded), limit), device=device)
     ended = torch.zeros(len(encoded), dtype=torch.bool, device=device)
     present, seconds = list(range(len(encoded))), [0.0] * len(encoded)  # rows in the batch; when each ended
+    lengths = [limit] * len(encoded)  # tokens of each, unless an end token comes before
+    told = [0] * len(encoded)  # tokens of which each one's listener knows
+    heard = any(request.listener for request in requests)
     for t in range(limit):
         token, logprob = draw(rows.logits, uniform[index, t], sampling)
         tokens[index, t], logprobs[index, t] = token, logprob
@@ -89,7 +94,16 @@ def _sample(policy: LocalPolicy, requests: Sequence[Request], sampling: Sampling
         if t + 1 == limit:
             break
         if (t + 1) % every == 0:
-            now, done = time.perf_counter() - began, ended.tolist()
+            done = ended.tolist()
+            if heard:
+                listening = [n for n, row in enumerate(present) if requests[row].listener and not done[n]]
+                for n in _in_turn(listening, (t + 1) // every):
+                    row = present[n]
+                    if not _goes_on(requests[row], tokens[row, told[row] : t + 1].tolist()):
+                        done[n], lengths[row] = True, t + 1
+                    told[row] = t + 1
+                ended = torch.tensor(done, device=device)
+            now = time.perf_counter() - began
             for row in itertools.compress(present, done):
                 seconds[row] = seconds[row] or now
             left = [n for n, over in enumerate(done) if not over]
@@ -103,7 +117,22 @@ def _sample(policy: LocalPolicy, requests: Sequence[Request], sampling: Sampling
     check_finite(logprobs, f"policy {policy.name}")
     answers, nats = tokens.tolist(), logprobs.tolist()
     total = time.perf_counter() - began
-    return [_answer(policy, answers[i], nats[i], lasted or total) for i, lasted in enumerate(seconds)]
+    return [_answer(policy, answers[i][: lengths[i]], nats[i], lasted or total) for i, lasted in enumerate(seconds)]
+
+
+def _in_turn(listening: Sequence[int], look: int) -> Sequence[int]:
+    """Who is told at this look: all, or where that would take longer than to decode, a share of them in turn.
+
+    >>> _in_turn(range(3), 7), _in_turn(range(0, 80, 4), 7), _in_turn(range(0, 80, 4), 8)
+    (range(0, 3), range(4, 80, 12), range(8, 80, 12))
+    """
+    share = math.ceil(len(listening) / TOLD)
+    return listening[look % share :: share] if share > 1 else listening
+
+
+def _goes_on(request: Request, token_ids: Sequence[int]) -> bool:
+    """Tells a listener of new tokens; whether it wants more."""
+    return request.listener is None or request.listener(token_ids)
 
 
 def _uniform(seeds: Sequence[int], count: int) -> Tensor:

@@ -16,7 +16,8 @@ from madrigal.policies.engines.local import LocalEngine
 from madrigal.policies.generate import SAMPLING_TOKENS
 from madrigal.policies.local import LocalPolicy
 from madrigal.policies.outside import OutsidePolicy
-from madrigal.rollouts.play import Generate, GenerationRequest
+from madrigal.policies.token_pieces import GrowingText
+from madrigal.rollouts.play import Generate, GenerationRequest, Listener
 from madrigal.settings import Sampling
 from madrigal.types import AgentId, Completion, ConfigError, EngineError, Messages, Turn
 
@@ -113,7 +114,8 @@ class Team:
                 encoded[key] = encoded[key] if key in encoded else policy.encode(request.prompt)
                 drawn = request.sampling or sampling
                 drawn = replace(drawn, greedy=drawn.greedy or request.greedy)
-                wanted.append(Request(policy.name, encoded[key], request.seed, drawn))
+                listener = request.listener and _by_words(policy, request.listener)
+                wanted.append(Request(policy.name, encoded[key], request.seed, drawn, listener))
             answers = ask(wanted, policies, engine_of)
             return [completion_of(policies[one.policy], one, each) for one, each in zip(wanted, answers, strict=True)]
 
@@ -162,6 +164,12 @@ def places_of(folder: Path) -> dict[str, Place]:
         if bool(place.base) == bool(inside) or (place.folder and not inside):
             raise EngineError(f"team {folder}: expected {name} to have a folder in it or a base model, got {place}")
     return places
+
+
+def _by_words(policy: LocalPolicy, listener: Listener) -> Callable[[Sequence[int]], bool]:
+    """A listener to a policy's tokens, of one that listens to its words."""
+    text = GrowingText(policy.decode)
+    return lambda token_ids: listener(text.add(token_ids))
 
 
 def apart(speaker_of: Callable[[GenerationRequest], Generate]) -> Generate:

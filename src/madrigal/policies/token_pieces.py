@@ -1,4 +1,4 @@
-"""What each token adds to a text, so that a reader can be shown which words were likely."""
+"""What each token adds to a text: for readers of what was said, and of what is being said."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 CUT = "\ufffd"  # what a decoder writes for a character of which bytes are missing
 BYTES = 4  # of the longest character in UTF-8
+WINDOW = 16  # tokens before a new one that may change what it adds
 
 
 class TokenPieces:
@@ -42,3 +43,28 @@ class TokenPieces:
         if ids not in self.pieces:
             self.pieces[ids] = self.decode([*self.before, *ids])[len(self.decode(self.before)) :]
         return self.pieces[ids]
+
+
+class GrowingText:
+    """The text of an answer while its tokens come; owns those that the next one may still join.
+
+    The text of all tokens is read once, and then that of the last few, so that a token costs the same at the end of a
+    long answer.
+    """
+
+    def __init__(self, decode: Callable[[list[int]], str]) -> None:
+        self.decode, self.text = decode, ""
+        self._open: list[int] = []
+        self._known = ""
+
+    def add(self, token_ids: Sequence[int]) -> str:
+        """The text so far, but for a last character of which bytes are missing."""
+        self._open += token_ids
+        read = self.decode(self._open)
+        whole = read.rstrip(CUT)
+        self.text += whole[len(self._known) :]
+        self._known = whole
+        if len(self._open) > 2 * WINDOW and read == whole:
+            self._open = self._open[-WINDOW:]
+            self._known = self.decode(self._open)
+        return self.text

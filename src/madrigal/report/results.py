@@ -42,11 +42,11 @@ def facts(runs: Sequence[Run]) -> dict[str, str]:
     """The settings that matter most and what the runs took, each with all its values."""
     settings = [in_words(run.settings) for run in runs]
     settings = [s | {"optimizer.lr": BY_SIZE} if s.get("optimizer.lr") == "none" else s for s in settings]
-    models = [value for s in settings for key, value in s.items() if key.startswith("team.") and key.endswith(".model")]
+    named = [value for s in settings for key, value in s.items() if key.startswith("team.") and key.endswith(".model")]
     values = {
         "Task": [task_of(run) for run in runs],
         "Agents": [", ".join(agents(runs))],
-        "Models": models,
+        "Models": list(filter(None, named)),  # seats without an endpoint name none of its models
         **{label: [s[key] for s in settings if key in s] for label, key in FACTS.items()},
     }
     origins = [origin(run) for run in runs]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count
 from typing import Any, Generic, TypeVar
 
@@ -22,15 +23,21 @@ from madrigal.types import AgentId, Completion, Episode, Messages, Point, Step, 
 R = TypeVar("R")
 S = TypeVar("S")
 T = TypeVar("T")
+Listener = Callable[[str], bool]  # told what an agent has said so far, while it speaks; says whether to go on
 
 
 @dataclass(frozen=True, slots=True)
 class SpeakRequest:
-    """A request: these agents, these prompts, all at once, after `num_spoken` turns of this round."""
+    """A request: these agents, these prompts, all at once, after `num_spoken` turns of this round.
+
+    Attributes:
+        listeners: who listens to an agent while it speaks; a policy that cannot be overheard says all at once.
+    """
 
     prompts: Mapping[AgentId, Messages]
     round: int
     num_spoken: int
+    listeners: Mapping[AgentId, Listener] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,7 @@ class GenerationRequest:
 
     Attributes:
         sampling: how it is drawn, where not by the settings that all others are drawn by.
+        listener: see `SpeakRequest`; called from any thread.
     """
 
     agent: AgentId
@@ -60,6 +68,7 @@ class GenerationRequest:
     greedy: bool = False
     round: int = 0
     sampling: Sampling | None = None
+    listener: Listener | None = field(default=None, compare=False, repr=False)
 
 
 Key = tuple[object, ...]
@@ -259,8 +268,15 @@ def drive(runs: Sequence[EpisodeRun], speak: Generate, judge: Judge) -> list[Epi
     return [done[number] for number in numbers]
 
 
-def heard(moves: Play, hear: Callable[[Turn], Completion]) -> Play:
-    """The same play, of which every turn is heard as soon as it is spoken, and goes on with what `hear` makes of it."""
+def heard(
+    moves: Play, hear: Callable[[Turn], Completion], overhear: Callable[[AgentId, int, str], bool] | None = None
+) -> Play:
+    """The same play, of which every turn is heard as soon as it is spoken, and goes on with what `hear` makes of it.
+
+    Args:
+        overhear: told of agent and round, with no words yet, when an agent is asked, in the order of turns; then, from
+            any thread, with what it has said so far. Says whether it may go on.
+    """
     reply: Any = None
     while True:
         try:
@@ -268,6 +284,11 @@ def heard(moves: Play, hear: Callable[[Turn], Completion]) -> Play:
         except StopIteration as stop:
             episode: Episode[Any] = stop.value
             return episode
+        if overhear and isinstance(request, SpeakRequest):
+            listeners = {agent: partial(overhear, agent, request.round) for agent in request.prompts}
+            for listener in listeners.values():
+                listener("")
+            request = replace(request, listeners=listeners)
         reply = yield request
         if isinstance(request, SpeakRequest):
             reply = {
@@ -300,7 +321,9 @@ def generation_requests(
     """What is wanted of each agent of a request; every seed derives from the key, the place and the agent."""
     place = (*key, request.round, request.num_spoken)
     return [
-        GenerationRequest(agent, prompt, derive(*place, agent), greedy, request.round, sampling)
+        GenerationRequest(
+            agent, prompt, derive(*place, agent), greedy, request.round, sampling, request.listeners.get(agent)
+        )
         for agent, prompt in request.prompts.items()
     ]
 

@@ -215,6 +215,19 @@ def until_stop(text: str, stop: Sequence[str]) -> str:
     return text[: min((place for one in stop if (place := text.find(one)) >= 0), default=len(text))]
 
 
+def certain(text: str, stop: Sequence[str]) -> tuple[str, bool]:
+    """What `until_stop` will leave of a text that still grows, as far as that is known; and whether it is all.
+
+    >>> certain("one, tw", ["two"]), certain("one, two. ", ["two"]), certain("one", [])
+    (('one, ', False), ('one, ', True), ('one', False))
+    """
+    cut = until_stop(text, stop)
+    longest = min(len(text), max(map(len, stop), default=1) - 1)
+    starts = range(len(text) - longest, len(text))
+    open_from = next((n for n in starts if any(one.startswith(text[n:]) for one in stop)), len(text))
+    return cut[:open_from], len(cut) < len(text) and len(cut) <= open_from
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens that were read and written."""

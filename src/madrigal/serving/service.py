@@ -16,6 +16,8 @@ from typing import Any
 from madrigal.policies.engines.engine import TooLongError
 from madrigal.rollouts.play import EpisodeRun, Play, SpeakRequest
 from madrigal.rollouts.seeds import derive
+from madrigal.rollouts.task import moves_of
+from madrigal.rollouts.topology import Parallel, Sequential
 from madrigal.runs.files import parse_json
 from madrigal.serving.metrics import Metrics
 from madrigal.serving.protocol import (
@@ -28,12 +30,12 @@ from madrigal.serving.protocol import (
     read_chat,
     read_fields,
 )
-from madrigal.serving.worker import ClosedError, Event, FullError, Job, Worker
+from madrigal.serving.worker import ClosedError, Event, FullError, Job, Words, Worker
 from madrigal.training.trained_team import TrainedTeam
-from madrigal.types import AgentId, ConfigError, Episode, MadrigalError, Messages, Point, Turn
+from madrigal.types import AgentId, ConfigError, EngineError, Episode, MadrigalError, Messages, Point, Turn
 
 LOG = logging.getLogger(__name__)
-Happening = tuple[int, Turn | Episode[Any]]  # which of a request's answers, and what came of it
+Happening = tuple[int, Words | Turn | Episode[Any]]  # which of a request's answers, and what came of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class TeamService:
         self.agents = {f"{self.name}/{agent}": agent for agent in team.team.seats}
         self.worker = Worker(team.speaker(), team.unjudged, playing=self.limits.playing, waiting=self.limits.waiting)
         self.metrics = Metrics(lambda: self.worker.load)
+        self.once = team.agents if _each_once(team) else ()
 
     def models(self) -> dict[str, Any]:
         """What `GET /v1/models` answers."""
@@ -86,12 +89,16 @@ class TeamService:
             request = read_chat(read_fields(body))
             seed = secrets.randbelow(2**31) if request.seed is None else request.seed
             runs = await asyncio.to_thread(self.runs, request, seed)
-            happenings = self._play(runs, request.stop)
+            happenings = self._play(runs, request)
             response = Response(f"chatcmpl-{secrets.token_hex(12)}", request.model, int(time.time()))
             if not request.stream:
                 return await self._whole(request, response, seed, happenings)
-            first = await anext(happenings)
-            return self._stream(request, response, seed, first, happenings)
+            asked = []
+            async for one in happenings:  # what is refused now still has a status of its own
+                asked.append(one)
+                if not (isinstance(one[1], Words) and not one[1].text):
+                    break
+            return self._stream(request, response, seed, asked, happenings)
         except RefusedError as refusal:
             self.metrics.ended(f"refused {refusal.status.value}", time.monotonic() - began)
             raise
@@ -142,18 +149,30 @@ class TeamService:
                 return fields if isinstance(fields, dict) else text
         return text
 
-    async def _play(self, runs: Sequence[EpisodeRun], stop: tuple[str, ...]) -> AsyncGenerator[Happening, None]:
-        """Every turn as it is spoken, and every episode as it ends; whoever stops listening takes the plays away."""
+    async def _play(self, runs: Sequence[EpisodeRun], request: ChatRequest) -> AsyncGenerator[Happening, None]:
+        """Every turn as it is spoken, and every episode as it ends; whoever stops listening takes the plays away.
+
+        Of a stream also words, before the turn to which they belong: the newest, where some came meanwhile.
+        """
         loop, queue = asyncio.get_running_loop(), asyncio.Queue[tuple[int, Event]]()
+        newest: dict[tuple[int, AgentId], Words] = {}
+
+        def put(index: int, event: Event) -> None:
+            if not isinstance(event, Words):
+                queue.put_nowait((index, event))
+                return
+            if (index, event.agent) not in newest:
+                queue.put_nowait((index, event))
+            newest[index, event.agent] = event
 
         def teller(index: int) -> Callable[[Event], None]:
             def tell(event: Event) -> None:
                 with contextlib.suppress(RuntimeError):  # the loop has ended before the worker
-                    loop.call_soon_threadsafe(queue.put_nowait, (index, event))
+                    loop.call_soon_threadsafe(put, index, event)
 
             return tell
 
-        jobs = [Job(run, teller(index), stop) for index, run in enumerate(runs)]
+        jobs = [Job(run, teller(index), request.stop, request.stream) for index, run in enumerate(runs)]
         outcome, began = "left", time.monotonic()
         try:
             self.worker.submit(jobs)
@@ -162,7 +181,9 @@ class TeamService:
                 index, event = await queue.get()
                 if isinstance(event, Exception):
                     raise event
-                if isinstance(event, Turn):
+                if isinstance(event, Words):
+                    event = newest.pop((index, event.agent))
+                elif isinstance(event, Turn):
                     said = event.completion
                     self.metrics.spoke(event.agent, len(said.prompt_ids), len(said.token_ids))
                 else:
@@ -186,7 +207,7 @@ class TeamService:
             async for index, event in happenings:
                 if isinstance(event, Turn):
                     turns.append(event)
-                else:
+                elif isinstance(event, Episode):
                     choices[index] = self._choice(request, event)
         ordered = [choices[index] for index in sorted(choices)]
         return response.whole(ordered, usage_of(turns), {"seed": seed, "agents": by_agent(turns)})
@@ -196,25 +217,36 @@ class TeamService:
         request: ChatRequest,
         response: Response,
         seed: int,
-        first: Happening,
+        asked: Sequence[Happening],
         happenings: AsyncGenerator[Happening, None],
     ) -> AsyncIterator[dict[str, Any]]:
-        """Turns as they are spoken; an answer when its play has ended: later words of an agent replace earlier."""
+        """Words and turns as they are spoken.
+
+        So comes the answer where every agent speaks once; else it comes when its play has ended, for later words of an
+        agent replace earlier ones.
+        """
         turns: list[Turn] = []
-        alone, ended = request.model in self.agents, 0
+        alone, ended = self.agents.get(request.model), 0
+        tellings = [_Telling((alone,) if alone else self.once, traced=not alone) for _ in range(request.n)]
         async with aclosing(happenings):
             for index in range(request.n):
                 yield response.chunk(index, {"role": "assistant", "content": ""})
-            async for index, event in _chained(first, happenings):
+            async for index, event in _chained(asked, happenings):
+                telling = tellings[index]
+                if isinstance(event, Words):
+                    if (new := telling.overhear(event)) or not event.text:
+                        yield response.chunk(index, telling.delta(), extra={"words": words_record(event, new)})
+                    continue
                 if isinstance(event, Turn):
                     turns.append(event)
-                    trace = {} if alone else {"reasoning_content": _trace([event])}
-                    yield response.chunk(index, trace, extra={"turn": turn_record(event)})
+                    telling.hear(event)
+                    yield response.chunk(index, telling.delta(), extra={"turn": turn_record(event)})
                     continue
                 ended += 1
                 choice = self._choice(request, event)
                 told = {"answers": choice.extra["answers"], "seed": seed}
-                yield response.chunk(index, {"content": choice.text})
+                if rest := telling.rest(choice.text):
+                    yield response.chunk(index, {"content": rest})
                 summed = {"agents": by_agent(turns)} if ended == request.n else {}
                 yield response.chunk(index, {}, choice.finish, told | summed)
             if request.include_usage:
@@ -233,6 +265,12 @@ class TeamService:
         return Choice(text, "length" if cut else "stop", trace, {"answers": answers} | extra)
 
 
+def _each_once(team: TrainedTeam) -> bool:
+    """Whether no agent of a team speaks twice, so that its first words are its answer."""
+    one_round = team.task.horizon == 1 and moves_of(team.task) is None
+    return one_round and isinstance(team.run.topology, Parallel | Sequential)
+
+
 def _alone(agent: AgentId, prompt: Messages) -> Play:
     """The play in which one agent answers one prompt."""
     replies = yield SpeakRequest({agent: prompt}, 0, 0)
@@ -240,8 +278,70 @@ def _alone(agent: AgentId, prompt: Messages) -> Play:
     return Episode(Point("asked", None), (turn,), ())
 
 
-async def _chained(first: Happening, others: AsyncGenerator[Happening, None]) -> AsyncIterator[Happening]:
-    yield first
+class _Telling:
+    """One answer of a stream; owns what was said of it, and what was sent of that.
+
+    Args:
+        joint: the agents whose words are the answer, where each of them speaks once; () where it comes at the end.
+        traced: whether who said what is told, too.
+    """
+
+    def __init__(self, joint: Sequence[AgentId], *, traced: bool) -> None:
+        self.joint, self.traced = joint, traced
+        self._said: list[Words] = []  # turns in their order; of those that are spoken at once, all that is known
+        self._whole = 0  # so many of them are over
+        self._sent = {"reasoning_content": "", "content": ""}
+
+    def overhear(self, words: Words) -> str:
+        """Takes up the words of a turn that is not over; what is new of them."""
+        place = next((n for n, one in enumerate(self._said) if n >= self._whole and one.agent == words.agent), None)
+        if place is None:
+            self._said.append(words)
+            return words.text
+        before = self._said[place].text
+        if not words.text.startswith(before):  # it is said again, since another failed in the same batch
+            return ""
+        self._said[place] = words
+        return words.text[len(before) :]
+
+    def hear(self, turn: Turn) -> None:
+        """Takes up a turn that is over: the first of those that were not."""
+        words = Words(turn.agent, turn.round, turn.completion.text)
+        _rest(words.text, self._said[self._whole].text)
+        self._said[self._whole] = words
+        self._whole += 1
+
+    def delta(self) -> dict[str, str]:
+        """What can be sent now: of turns that are spoken at once, the first one's words, and then the next one's."""
+        told = self._said[: self._whole + 1]
+        trace = "".join(map(_traced, told[: self._whole])) + "".join(_traced(one, "") for one in told[self._whole :])
+        said, over = {one.agent: one.text for one in self._said}, {one.agent for one in told[: self._whole]}
+        answered = next((n for n, agent in enumerate(self.joint) if agent not in over), len(self.joint))
+        content = "\n\n".join(said[agent] for agent in self.joint[: answered + 1] if agent in said)
+        whole = {"reasoning_content": trace if self.traced else "", "content": content}
+        new = {name: text[len(self._sent[name]) :] for name, text in whole.items()}
+        self._sent = whole
+        return {name: text for name, text in new.items() if text}
+
+    def rest(self, answer: str) -> str:
+        """What has not been sent of an answer."""
+        return _rest(answer, self._sent["content"])
+
+
+def _rest(whole: str, begun: str) -> str:
+    """What of a text follows its beginning.
+
+    Raises:
+        EngineError: if it begins in another way: a batch was repeated, and rounding changed a word.
+    """
+    if not whole.startswith(begun):
+        raise EngineError("the answer had to be given again, and came out otherwise than it had begun; ask again")
+    return whole[len(begun) :]
+
+
+async def _chained(first: Sequence[Happening], others: AsyncGenerator[Happening, None]) -> AsyncIterator[Happening]:
+    for one in first:
+        yield one
     async for one in others:
         yield one
 
@@ -282,6 +382,11 @@ def by_agent(turns: Sequence[Turn]) -> dict[AgentId, dict[str, float]]:
     }
 
 
+def words_record(words: Words, new: str) -> Mapping[str, Any]:
+    """What an agent has added to a turn, as clients are told of it."""
+    return {"agent": words.agent, "round": words.round, "text": new}
+
+
 def turn_record(turn: Turn) -> Mapping[str, Any]:
     """A turn as clients are told of it."""
     said = turn.completion
@@ -298,5 +403,9 @@ def turn_record(turn: Turn) -> Mapping[str, Any]:
 
 def _trace(turns: Sequence[Turn]) -> str:
     """Who said what, for readers."""
-    where = [f", round {turn.round + 1}" if turn.round else "" for turn in turns]
-    return "".join(f"{t.agent}{place}: {t.completion.text}\n\n" for t, place in zip(turns, where, strict=True))
+    return "".join(_traced(Words(turn.agent, turn.round, turn.completion.text)) for turn in turns)
+
+
+def _traced(words: Words, end: str = "\n\n") -> str:
+    where = f", round {words.round + 1}" if words.round else ""
+    return f"{words.agent}{where}: {words.text}{end}"

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import hmac
 import json
+import resource
 import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from urllib.parse import parse_qsl
 
 import h11
 import uvicorn
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
@@ -37,6 +38,9 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LARGEST = 1 << 20  # bytes of a body
 SENDING = 15.0  # seconds that a client may take to send the head of a request, and as many for its body
 CONNECTIONS = 512  # at once
+ACCEPTED = 64  # of them are taken in one go: few enough that whoever asks at once is read before it has to make room
+QUEUE = 2048  # that wait to be taken
+FILES = 4096  # that the process may open: in a storm, many are closed a moment after others came
 KEY_NAMES = ("key", "token", "secret", "password", "authorization", "bearer")
 SAFE = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
 BUSY = (
@@ -149,6 +153,8 @@ async def _read_body(request: Request) -> bytes:
                 body += chunk
                 if len(body) > LARGEST:
                     raise too_large
+    except ClientDisconnect as error:
+        raise _LeftError from error
     except TimeoutError as error:
         raise RefusedError(f"the body did not come within {SENDING:g} s", HTTPStatus.REQUEST_TIMEOUT) from error
     return bytes(body)
@@ -246,16 +252,31 @@ class _Guard:
 
 
 class _Patient(H11Protocol):
-    """HTTP/1.1 with an end to its patience: for heads that come drop by drop, and for more connections than places."""
+    """HTTP/1.1 with an end to its patience: for heads that come drop by drop, and for more connections than places.
+
+    Where all places are taken, whoever has been longest without asking for anything makes room. So many clients that
+    send slowly keep nobody out who asks at once.
+    """
 
     watch: asyncio.TimerHandle | None = None
+    since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > CONNECTIONS:
-            transport.write(BUSY)
-            transport.close()
+        self.since = self.loop.time()
+        there = [one for one in self.connections if isinstance(one, _Patient) and not one.transport.is_closing()]
+        if len(there) > CONNECTIONS:
+            if asking := [one for one in there if one.asks and one is not self]:
+                min(asking, key=lambda one: one.since).transport.abort()
+            else:
+                transport.write(BUSY)
+                transport.close()
         self._expect_head()
+
+    @property
+    def asks(self) -> bool:
+        """Whether nothing has been asked yet, or nothing more: a head or body has not come, or not whole."""
+        return self.conn.their_state is h11.IDLE or self.conn.their_state is h11.SEND_BODY
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -276,17 +297,24 @@ class _Patient(H11Protocol):
             self.watch = self.loop.call_later(SENDING, self.transport.close)
 
 
+class _Listening(socket.socket):
+    """A socket with a queue of its own length: asyncio would make it as short as what it takes from it in one go."""
+
+    def listen(self, backlog: int = QUEUE) -> None:
+        super().listen(QUEUE)
+
+
 def listen(port: int, command: str) -> socket.socket:
     """A socket that listens on this machine alone; port 0 takes a free one.
 
     Raises:
         ConfigError: if the port cannot be had.
     """
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listening = _Listening(socket.AF_INET, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((HOST, port))
-        listening.listen(CONNECTIONS)
+        listening.listen()
     except (OSError, OverflowError) as error:
         listening.close()
         raise ConfigError(f"{command}: port {port} cannot be had ({error}); name another with --port") from error
@@ -300,6 +328,10 @@ def url_of(listening: socket.socket) -> str:
 
 def server_of(app: WebApp, patience: float) -> uvicorn.Server:
     """A server that ends on Ctrl-C or SIGTERM, and gives what runs then so many seconds to end."""
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if most == resource.RLIM_INFINITY else min(FILES, most)
+    if 0 <= files < wanted:  # often 1,024
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
     return uvicorn.Server(
         uvicorn.Config(
             app,
@@ -312,6 +344,7 @@ def server_of(app: WebApp, patience: float) -> uvicorn.Server:
             access_log=False,
             server_header=False,
             timeout_keep_alive=5,
+            backlog=ACCEPTED,
             timeout_graceful_shutdown=max(1, round(patience)),
         )
     )

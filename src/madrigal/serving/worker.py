@@ -1,7 +1,7 @@
 """A thread that owns a team: what many clients ask is played in one lock-step, with one call per policy and tick.
 
-Who asks while others are being answered joins at the next tick, and who has left is dropped there. A job that fails
-fails alone.
+Who asks while others are being answered joins at the next tick, and who has left is dropped there; in a stream, whose
+words are told as they are decoded, at the next token. A job that fails fails alone.
 """
 
 from __future__ import annotations
@@ -14,12 +14,27 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from madrigal.rollouts.play import EpisodeRun, Generate, Judge, Lockstep, heard
-from madrigal.serving.protocol import until_stop
-from madrigal.types import Completion, Episode, MadrigalError, Turn
+from madrigal.rollouts.play import EpisodeRun, Generate, Judge, Lockstep, Play, heard
+from madrigal.serving.protocol import certain, until_stop
+from madrigal.types import AgentId, Completion, Episode, MadrigalError, Turn
 
 GATHER = 0.005  # seconds that a team with nothing to do waits for more after the first: clients come in swarms
-Event = Turn | Episode[Any] | Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What an agent has said so far of a turn that is not over; "" when it is asked.
+
+    Attributes:
+        text: which the whole turn will begin with.
+    """
+
+    agent: AgentId
+    round: int
+    text: str
+
+
+Event = Words | Turn | Episode[Any] | Exception
 
 
 class FullError(MadrigalError):
@@ -46,15 +61,29 @@ class Job:
     """A play that somebody waits for.
 
     Attributes:
-        tell: called in the worker's thread with every turn as it is spoken, and at last with the episode or an error.
+        tell: called with every turn as it is spoken, and at last with the episode or an error; from any thread.
         stop: texts before which every agent's words are cut.
+        stream: whether to tell of words, too, while a turn is spoken.
         left: nobody waits for it any more.
     """
 
     run: EpisodeRun
     tell: Callable[[Event], None]
     stop: tuple[str, ...] = ()
+    stream: bool = False
     left: bool = False
+
+    @property
+    def moves(self) -> Play:
+        """Its play, told of. Tokens are listened to where that is of use: it takes the time to read each."""
+        return heard(self.run.moves, self.hear, self.overhear if self.stream or self.stop else None)
+
+    def overhear(self, agent: AgentId, round: int, text: str) -> bool:
+        """Tells of words that will stay; nobody need write what comes after a stop, or for whom has left."""
+        words, over = certain(text, self.stop)
+        if self.stream and not self.left:
+            self.tell(Words(agent, round, words))
+        return not (over or self.left)
 
     def hear(self, turn: Turn) -> Completion:
         """Cuts the words of a turn, and tells of it; teammates hear what is left."""
@@ -146,7 +175,7 @@ class Worker:
             free = self.places - len(self._playing)
             coming, self._waiting = self._waiting[:free], self._waiting[free:]
         for job in coming:
-            run = replace(job.run, moves=heard(job.run.moves, job.hear))
+            run = replace(job.run, moves=job.moves)
             self._playing[self._together.join(run)] = job
 
     def _tick(self) -> Mapping[int, Episode[Any] | Exception]:

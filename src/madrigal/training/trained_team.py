@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -132,8 +132,20 @@ class TrainedTeam:
         while batch := list(islice(asked, BATCH)):
             yield from map(self.answer_of, drive(batch, speak, self.unjudged))
 
-    def iter_turns(self, data: Data, *, seed: int = 0, greedy: bool = False) -> Iterator[Mapping[str, Any]]:
-        """`answer` as it comes: each turn, as in `Answer.turns`, when it was spoken and before the next is."""
+    def iter_turns(
+        self,
+        data: Data,
+        *,
+        seed: int = 0,
+        greedy: bool = False,
+        overhear: Callable[[AgentId, int, str], bool] | None = None,
+    ) -> Iterator[Mapping[str, Any]]:
+        """`answer` as it comes: each turn, as in `Answer.turns`, when it was spoken and before the next is.
+
+        Args:
+            overhear: told of agent and round when an agent is asked, and of all that it has said so far whenever that
+                is more, from any thread; False ends its turn there.
+        """
         spoken: list[Turn] = []
 
         def hear(turn: Turn) -> Completion:
@@ -141,7 +153,7 @@ class TrainedTeam:
             return turn.completion
 
         run, together = self.run_to_ask(data, seed=seed, greedy=greedy), Lockstep(self.speaker(), self.unjudged)
-        together.join(replace(run, moves=heard(run.moves, hear)))
+        together.join(replace(run, moves=heard(run.moves, hear, overhear)))
         ended: Mapping[int, Episode[Any] | Exception] = {}
         while not ended:
             ended = together.tick()

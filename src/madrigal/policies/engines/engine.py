@@ -7,8 +7,8 @@ answer carries the version of the weights, so that older ones can neither come b
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from madrigal.settings import Sampling
@@ -31,12 +31,15 @@ class Request:
         prompt_ids: exactly what the model is given.
         seed: of this answer alone; equal requests get equal answers, to rounding.
         sampling: how tokens are drawn; greedy requests may stand among others.
+        listener: told of new tokens while the answer is written, by engines that can (the local one), from a thread of
+            theirs; says whether to go on. An answer that it ends holds the tokens up to there.
     """
 
     policy: str
     prompt_ids: tuple[int, ...]
     seed: int
     sampling: Sampling
+    listener: Callable[[Sequence[int]], bool] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,16 @@ function column(agent) {
   return made;
 }
 
+function grow(words) {
+  const place = column(words.agent);
+  const growing = place.querySelector(".growing") ?? element("p", "", place);
+  growing.className = "growing";
+  growing.append(words.text);
+}
+
 function show(turn) {
   const place = column(turn.agent);
+  place.querySelector(".growing")?.remove();
   element("p", turn.text + (turn.finish === "length" ? " […]" : ""), place);
   const round = turn.round ? `round ${turn.round + 1}, ` : "";
   element("small", `${round}${turn.completion_tokens} tokens, ${turn.seconds.toFixed(2)} s`, place);
@@ -50,9 +58,10 @@ async function refused(response) {
 
 function read(chunk) {
   if (chunk.error) throw new Error(chunk.error.message);
+  if (chunk.madrigal?.words) grow(chunk.madrigal.words);
   if (chunk.madrigal?.turn) show(chunk.madrigal.turn);
   const text = chunk.choices?.[0]?.delta?.content;
-  if (text) element("p", text, part("answer"));
+  if (text) (part("answer").firstChild ?? element("p", "", part("answer"))).append(text);
   if (chunk.choices?.[0]?.finish_reason) state(`Done (seed ${chunk.madrigal.seed}).`);
 }
 
