@@ -3,10 +3,10 @@
     PYTHONPATH=tools python benchmarks/ranks.py                      10 M parameters in float32
     PYTHONPATH=tools python benchmarks/ranks.py --parameters 135M --dtypes float32 bfloat16
 
-A learner with random weights makes two updates of 8 prompts of 200 tokens with 8 answers of 64 tokens each: alone in a
-process (0 ranks), and sharded over 1 and 2 ranks that talk by gloo; with all of its weights, and with an adapter of
-rank 16. Each rank is a process of its own. Rank 0 also holds the whole policy, as one that speaks. Measured is the most
-that a process ever held (VmHWM).
+A learner with random weights makes two updates of 4 prompts of 100 tokens with 4 answers of 32 tokens each, in two
+micro-batches: alone in a process (0 ranks), and sharded over 1 and 2 ranks that talk by gloo; with all of its weights,
+and with an adapter of rank 16. Each rank is a process of its own. Rank 0 also holds the whole policy, as one that
+speaks. Measured is the most that a process ever held (VmHWM).
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from madrigal.training.plan import processes_of
 from madrigal.types import Completion, Message, Sample, Turn
 
 CPU = torch.device("cpu")
-TEXTS = Texts(prompts=8, answers=8, prompt=200, answer=64)
+TEXTS = Texts(prompts=4, answers=4, prompt=100, answer=32)
 RANK = 16  # of adapters
-SETTINGS = OptimizerConfig(lr=1e-4)
+SETTINGS = OptimizerConfig(lr=1e-4, token_budget=512)
 
 
 def learn(config: PolicyConfig, rank: int, count: int, address: str) -> None:

@@ -13,6 +13,7 @@ from madrigal.cluster.ray import RayRemote
 
 NAMES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "RAY_USAGE_STATS_ENABLED")
 STORE = 80 << 20  # bytes of shared objects
+PATIENCE = {"RAY_raylet_start_wait_time_s": "150"}  # a node has 30 s to start, which a busy machine exceeds
 # A lost node is missed in 5 s instead of 15; workers are as good as the tests beside them, where Ray would nice them.
 SYSTEM = {"health_check_period_ms": 1000, "worker_niceness": 0}
 
@@ -25,7 +26,7 @@ def node(cpus: int) -> dict[str, Any]:
 @contextmanager
 def three_nodes(cpus: int = 1) -> Iterator[Any]:
     """The cluster, with this process connected to it; `cluster.ray` is Ray."""
-    os.environ |= dict(zip(NAMES, ("token", secrets.token_hex(32), "0", "0"), strict=True))
+    os.environ |= dict(zip(NAMES, ("token", secrets.token_hex(32), "0", "0"), strict=True)) | PATIENCE
     import ray
     from ray.cluster_utils import Cluster
 
