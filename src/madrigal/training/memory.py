@@ -168,6 +168,20 @@ def gradients(body: Body) -> float:
     return float((4 + narrow) * body.trained / body.ranks + (tied if body.trained else 0))
 
 
+def gathered(body: Body) -> float:
+    """Weights that ranks gather to use them, in the type that they compute in.
+
+    On a card the embedding and two layers at a time. On a processor the C library keeps what is freed of each layer, in
+    pieces that the next one's do not fit: measured, it comes to all weights once.
+    """
+    size = body.size
+    if body.ranks == 1:
+        return 0.0
+    table = size.vocabulary * size.width
+    used = table + 2 * (size.parameters - table) / size.layers if body.on_gpu else size.parameters
+    return float(used * body.itemsize)
+
+
 def micro_batch(texts: Texts, budget: int) -> Texts:
     """The largest micro-batch within a budget of padded tokens: whole groups, or one answer or more to one prompt."""
     whole = texts.prompt + texts.answers * texts.answer
@@ -302,6 +316,7 @@ def parts_of(bodies: Sequence[Body], batches: Batches, *, side_by_side: bool) ->
     update = [
         {
             "gradients": gradients(body),
+            "gathered weights": gathered(body),
             "activations": activations(body, batches.update, recompute=batches.recompute),
             "freed but held": held(body, batches),
             **moment(body, batches.update, recompute=batches.recompute),
