@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +13,19 @@ from madrigal.cluster.ray import RayRemote
 
 NAMES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "RAY_USAGE_STATS_ENABLED")
 STORE = 80 << 20  # bytes of shared objects
-PATIENCE = {"RAY_raylet_start_wait_time_s": "150"}  # a node has 30 s to start, which a busy machine exceeds
-# Where these are not given, a node ends by itself if its agents have not named theirs within 15 s (Ray issue 65983).
-PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
 # A lost node is missed in 5 s instead of 15; workers are as good as the tests beside them, where Ray would nice them.
 SYSTEM = {"health_check_period_ms": 1000, "worker_niceness": 0}
 
 
 def node(cpus: int) -> dict[str, Any]:
     """Settings of a node that learners can ask for by `place`."""
-    with ExitStack() as open_:
-        free = [open_.enter_context(socket.socket()) for _ in PORTS]
-        for one in free:
-            one.bind(("127.0.0.1", 0))
-        ports = {name: one.getsockname()[1] for name, one in zip(PORTS, free, strict=True)}
-    return {"num_cpus": cpus, "object_store_memory": STORE, "wait": False, "resources": {"place": 1}, **ports}
+    return {"num_cpus": cpus, "object_store_memory": STORE, "wait": False, "resources": {"place": 1}}
 
 
 @contextmanager
 def three_nodes(cpus: int = 1) -> Iterator[Any]:
     """The cluster, with this process connected to it; `cluster.ray` is Ray."""
-    os.environ |= dict(zip(NAMES, ("token", secrets.token_hex(32), "0", "0"), strict=True)) | PATIENCE
+    os.environ |= dict(zip(NAMES, ("token", secrets.token_hex(32), "0", "0"), strict=True))
     import ray
     from ray.cluster_utils import Cluster
 

@@ -183,7 +183,8 @@ def test_a_server_that_was_killed_is_started_anew_at_its_address(
     monkeypatch.setattr(service, "STOP_SECONDS", 0.0)
     with open_verifier(VerifierConfig("learned", model=str(tmp_path))) as verifier:
         scores = verifier(Question("?"), ["yes"])
-    assert isinstance(scores, Scores) and (scores, scores.failed_tries) == ((0.5,), 1)
+    assert isinstance(scores, Scores) and scores == (0.5,)
+    assert scores.failed_tries in (1, 2), "at the first try after its end it may still be ending"
 
 
 @pytest.mark.parametrize(
