@@ -1,11 +1,13 @@
 """Kills the processes of a run on Ray in the middle of its steps, and compares with the run in one process.
 
-    PYTHONPATH=tests:tools python benchmarks/losses.py [--kills 20] [--roles worker learner node rank]
+    PYTHONPATH=tests:tools python benchmarks/losses.py [--kills 20] [--roles worker learner node rank reward]
 
 For each role a run of the tiny task of `tests/cluster` is made, on three nodes of this machine, in which one process of
 that role is killed by SIGKILL at a random moment of every step: a rollout worker, a learner, the node that a learner
-lives on (another one joins after it), one of the two ranks of a learner. It must end by itself with the same records
-and weights; with two ranks, the same to rounding.
+lives on (another one joins after it), one of the two ranks of a learner. Reward workers are processes of the sandbox
+below a rollout worker, in a run of two-turn coding with starter models: by turns one in which a program is being
+judged, and the fork server that it came from. The run must end by itself with the same records and weights; with two
+ranks, the same to rounding.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,12 +37,14 @@ from madrigal.algorithms.group_relative import GroupRelative
 from madrigal.cluster.ray import RayRemote
 from madrigal.config import Experiment
 from madrigal.runs.log import read_lines
-from madrigal.settings import ClusterConfig, ClusterSeat, RecordsConfig
+from madrigal.settings import ClusterConfig, ClusterSeat, RecordsConfig, Sampling
+from madrigal.tasks.coding.config import Coding
 from madrigal.training.held_out import NullCallback
 from madrigal.training.train import train_experiment
 
 STEP = 0.3  # seconds of a step
-ROLES = {"worker": "rollout worker", "learner": "ann", "node": "ann", "rank": "team"}  # whose process is ended
+WORKER = "rollout worker"
+ROLES = {"worker": WORKER, "learner": "ann", "node": "ann", "rank": "team", "reward": WORKER}  # whose process is ended
 CPUS = 2  # of each node
 
 
@@ -47,12 +52,21 @@ class Kills(NullCallback):
     """Kills one process of a role at a random moment of every step, so many times in all.
 
     Attributes:
+        found: of those that hold what is started for the role, by their ids, the processes that may be killed now.
         end: ends a process, given its id.
+        over: whether nothing is to be killed any more.
     """
 
-    def __init__(self, started: list[RayRemote], role: str, kills: int, end: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        started: list[RayRemote],
+        role: str,
+        kills: int,
+        end: Callable[[int], None],
+        found: Callable[[Sequence[int], int], Sequence[int]],
+    ) -> None:
         self.started, self.role, self.left, self.killed = started, role, kills, list[int]()
-        self.end, self.told = end, list[str]()
+        self.end, self.found, self.told, self.over = end, found, list[str](), False
 
     def stage(self, name: str) -> None:
         self.told.append(name)
@@ -69,16 +83,48 @@ class Kills(NullCallback):
 
     def _kill(self) -> None:
         """Kills one that is alive now, or waits for one."""
-        living = [
-            one.pid
-            for one in self.started
-            if self.role in one.name and one.pid not in (0, *self.killed) and not one.ended
-        ]
-        if living:
-            self.killed.append(random.choice(living))
-            self.end(self.killed[-1])
-        else:
-            threading.Timer(0.2, self._kill).start()
+        while not self.over:
+            holders = [one.pid for one in self.started if self.role in one.name and one.pid and not one.ended]
+            living = set(self.found(holders, len(self.killed))) - set(self.killed)
+            if living:
+                self.killed.append(random.choice(sorted(living)))
+                self.end(self.killed[-1])
+                return
+            time.sleep(0.001)
+
+
+def themselves(holders: Sequence[int], kills: int) -> Sequence[int]:
+    """The processes of a role other than that of reward workers."""
+    return holders
+
+
+def judging(holders: Sequence[int], kills: int) -> Sequence[int]:
+    """Below rollout workers, the programs that are judged now, or after every other kill, their fork servers."""
+    servers = [server for holder in holders for server in children(holder)]
+    return servers if kills % 2 else [program for server in servers for program in children(server)]
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started and that have not ended."""
+    found = list[int]()
+    with suppress(OSError):  # one that has ended meanwhile
+        for file in Path(f"/proc/{pid}/task").glob("*/children"):
+            found += map(int, file.read_text().split())
+    return [child for child in found if runs(child)]
+
+
+def runs(pid: int) -> bool:
+    """Whether a process has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def kill(pid: int) -> None:
+    """Ends a process, which may have ended by itself in this very moment."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def main() -> None:
@@ -90,15 +136,16 @@ def main() -> None:
     home = Path(tempfile.mkdtemp())
     (home / "model").mkdir()
     (home / "odd.py").write_text(TASK)
-    run = tiny_run(
-        tiny.build_model(home / "model"),
-        f"{home}/odd.py:task",
-        GroupRelative(width=3, kl=0.01),
-        records=RecordsConfig(checkpoint_every=5, transcripts=99),
+    records = RecordsConfig(checkpoint_every=5, transcripts=99)
+    model = tiny.build_model(home / "model")
+    run = tiny_run(model, f"{home}/odd.py:task", GroupRelative(width=3, kl=0.01), records=records)
+    sampling = Sampling(top_k=2, max_new_tokens=64)
+    judged = tiny_run(
+        Path("starter:small"), Coding(turns=2), GroupRelative(width=2), sampling=sampling, records=records
     )
     with three_nodes(CPUS) as cluster:
         for role in asked.roles:
-            print(lose(run, role, asked.kills, home, cluster), flush=True)
+            print(lose(judged if role == "reward" else run, role, asked.kills, home, cluster), flush=True)
 
 
 def replace_node(cluster: Any, pid: int) -> None:
@@ -113,11 +160,15 @@ def lose(run: Experiment, role: str, kills: int, home: Path, cluster: Any) -> st
         by_rank = role == "rank"
         run = replace(run, steps=kills + 4, team=replace(run.team, shared=by_rank))
         alone, spread = trained(run, home / f"{role}-alone"), home / role
-        end = partial(replace_node, cluster) if role == "node" else lambda pid: os.kill(pid, signal.SIGKILL)
-        watch, began = Kills(started, ROLES[role], kills, end), time.perf_counter()
+        end = partial(replace_node, cluster) if role == "node" else kill
+        found = judging if role == "reward" else themselves
+        watch, began = Kills(started, ROLES[role], kills, end, found), time.perf_counter()
         placed = {"ann": ClusterSeat("place")} if role == "node" else {}
         settings = ClusterConfig("local", ranks_per_learner=2 if by_rank else 1, seats=placed)
-        assert train_experiment(replace(run, cluster=settings), spread, watch=watch)
+        try:
+            assert train_experiment(replace(run, cluster=settings), spread, watch=watch)
+        finally:
+            watch.over = True
     lost = sum("was lost" in line for line in watch.told)
     if by_rank:
         for one, two in zip(numbers(alone), numbers(spread), strict=True):

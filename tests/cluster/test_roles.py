@@ -46,7 +46,8 @@ def test_a_worker_holds_all_policies_and_no_optimizer_and_a_learner_one_of_them(
 def test_ranks_share_what_learns_and_leave_what_speaks_whole(plan: Plan) -> None:
     one, four = (roles_of(plan, ClusterConfig("local", ranks_per_learner=ranks))[2] for ranks in (1, 4))
     body = plan.bodies[0]
-    assert four.count == 4 and four.seconds == pytest.approx(one.seconds / 4)
+    assert four.count == 4
+    assert one.seconds / 4 < four.seconds < one.seconds, "they read a prompt again before each of its answers"
     shares, weights = (sum(lasting(replace(body, ranks=ranks, reference=False)).values()) for ranks in (4, 1))
     assert body.itemsize == 4 and not body.adapter
     assert weights == pytest.approx(12 * body.trained)  # float32 weights and two moments

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ from madrigal.runs.log import read_lines
 from madrigal.settings import EvaluationConfig, Lora, OptimizerConfig, PolicyConfig, Sampling, TeamConfig
 from madrigal.tasks.data import Source
 from madrigal.tasks.discussion.debate import Debate, DebateTask
-from madrigal.tasks.discussion.verifier import Question, service
+from madrigal.tasks.discussion.verifier import Question, Scores, service
 from madrigal.tasks.discussion.verifier.config import VerifierConfig
-from madrigal.tasks.discussion.verifier.service import open_verifier, serving
+from madrigal.tasks.discussion.verifier.service import Served, open_verifier
 from madrigal.training.held_out import evaluate_run
 from madrigal.training.train import train_experiment
 from madrigal.types import ConfigError, EngineError
@@ -149,9 +150,41 @@ FAILS = "import sys; print('reading', 'madrigal: error: the disk is gone', sep='
 
 def test_the_server_ends_when_its_input_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "SERVE", ("-c", SERVES))
-    with serving(tmp_path) as url:
-        assert url == "http://127.0.0.1:1" and not (tmp_path / "ended").exists()
+    with closing(Served(tmp_path)) as served:
+        assert served.url == "http://127.0.0.1:1" and not (tmp_path / "ended").exists()
     assert (tmp_path / "ended").exists()
+
+
+SCORES = """
+import json, os, sys
+from http.server import BaseHTTPRequestHandler as Handler, HTTPServer
+
+class Scores(Handler):
+    def do_POST(self):
+        if not os.path.exists(sys.argv[1] + "/once"):
+            open(sys.argv[1] + "/once", "w").close()
+            os.kill(os.getpid(), 9)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"scores": [0.5]}')
+
+    log_message = lambda *_: None
+
+server = HTTPServer(("127.0.0.1", int(sys.argv[3])), Scores)
+print(json.dumps({"url": f"http://127.0.0.1:{server.server_port}"}), flush=True)
+server.serve_forever()
+"""
+
+
+def test_a_server_that_was_killed_is_started_anew_at_its_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "SERVE", ("-c", SCORES))
+    monkeypatch.setattr(service, "STOP_SECONDS", 0.0)
+    with open_verifier(VerifierConfig("learned", model=str(tmp_path))) as verifier:
+        scores = verifier(Question("?"), ["yes"])
+    assert isinstance(scores, Scores) and scores == (0.5,)
+    assert scores.failed_tries in (1, 2), "at the first try after its end it may still be ending"
 
 
 @pytest.mark.parametrize(
@@ -162,8 +195,8 @@ def test_a_server_that_does_not_start_says_why(
     program: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "SERVE", ("-c", program))
-    with pytest.raises(EngineError, match=f"the server did not start: {why}"), serving(tmp_path):
-        pass
+    with pytest.raises(EngineError, match=f"the server did not start: {why}"):
+        Served(tmp_path)
     with pytest.raises(ConfigError, match="found none"), open_verifier(VerifierConfig("learned", model="nowhere")):
         pass
 

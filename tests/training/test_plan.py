@@ -6,6 +6,7 @@ import random
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from fakes.sums import sums_run
 from madrigal import cli
 from madrigal.config import Experiment
 from madrigal.maths.batch import token_batch
-from madrigal.policies.forward import hidden_before_actions
+from madrigal.policies.forward import hidden_before_actions, hidden_in_one_pass
 from madrigal.policies.generate import SAMPLING_TOKENS
 from madrigal.policies.llama import pack
 from madrigal.policies.machine import free_memory, give_back
@@ -145,6 +146,15 @@ def test_the_formula_counts_what_a_layer_keeps_for_its_gradient(qwen: bool, dtyp
     for _ in range(2):
         prompt = tuple(draw.randrange(64) for _ in range(60))
         samples += [tiny.sample(prompt, tuple(draw.randrange(64) for _ in range(40))) for _ in range(4)]
+    batch = token_batch([sample.turn.completion for sample in samples], 0, torch.device("cpu"))
+    size, texts = size_of(model), Texts(2, 4, 60, 40)
+    keys = 2 * size.kv_heads * size.head * 8 * texts.row
+    told = size.layers * (layer_numbers(size) * texts.tokens + keys) * model.dtype.itemsize
+    assert saved_bytes(model, lambda: hidden_before_actions(model, batch)) == pytest.approx(told, rel=0.05)
+
+
+def saved_bytes(model: Any, read: Callable[[], torch.Tensor]) -> int:
+    """What autograd holds of a reading for its gradient, besides parameters."""
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     held = dict[int, int]()
 
@@ -154,14 +164,42 @@ def test_the_formula_counts_what_a_layer_keeps_for_its_gradient(qwen: bool, dtyp
             held[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    batch = token_batch([sample.turn.completion for sample in samples], 0, torch.device("cpu"))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = hidden_before_actions(model, batch)
-    size, texts = size_of(model), Texts(2, 4, 60, 40)
-    keys = 2 * size.kv_heads * size.head * 8 * texts.row
-    told = size.layers * (layer_numbers(size) * texts.tokens + keys) * model.dtype.itemsize
-    assert sum(held.values()) == pytest.approx(told, rel=0.05)
-    assert output.requires_grad
+        assert read().requires_grad
+    return sum(held.values())
+
+
+def test_ranks_keep_a_prompt_again_for_each_of_its_answers() -> None:
+    """They read rows whole, by the library's code: the plan is within a fifth of the bytes that autograd holds."""
+    shape = {"hidden_size": 96, "intermediate_size": 256, "num_attention_heads": 6, "num_key_value_heads": 2}
+    shape |= {"head_dim": 16, "num_hidden_layers": 6, "vocab_size": 64, "tie_word_embeddings": True}
+    model: Any = Qwen3ForCausalLM(Qwen3Config(**shape, attn_implementation="sdpa")).eval()
+    samples = [tiny.sample((5,) * 60, (7,) * 40) for _ in range(4)]
+    batch = token_batch([sample.turn.completion for sample in samples], 0, torch.device("cpu"))
+    held = saved_bytes(model, lambda: hidden_in_one_pass(model, batch))
+    rank = body(size=size_of(model), learned=Texts(1, 4, 60, 40), ranks=2, written_out=False)
+    assert activations(rank, 1000, recompute=False) == pytest.approx(held, rel=0.2)
+    assert activations(replace(rank, ranks=1), 1000, recompute=False) < 0.7 * held
+
+
+@pytest.mark.parametrize(
+    ("small", "rank", "measured"), [(True, 0, 0.83), (True, 16, 0.91), (False, 0, 3.31), (False, 16, 2.40)]
+)
+def test_the_plan_of_two_ranks_is_within_a_fifth_of_what_the_first_of_them_held(
+    small: bool, rank: int, measured: float
+) -> None:
+    """GB measured by benchmarks/ranks.py: shapes of 10 M and 135 M parameters, all weights and adapters."""
+    names = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    names += ("num_key_value_heads", "head_dim")
+    numbers = (2048, 320, 768, 8, 10, 5, 32) if small else (49152, 576, 1536, 30, 9, 3, 64)
+    shape: dict[str, Any] = {**dict(zip(names, numbers, strict=True)), "tie_word_embeddings": True}
+    with torch.device("meta"):
+        size = size_of(Qwen3ForCausalLM(Qwen3Config(**shape)) if small else LlamaForCausalLM(LlamaConfig(**shape)))
+    texts = Texts(4, 4, 100, 32) if small else Texts(4, 2, 32, 8)
+    trained = size.adapter(Lora(rank=rank)) if rank else size.parameters
+    one = body(size=size, trained=trained, adapter=rank > 0, learned=texts, ranks=2, written_out=False)
+    told = parts_of([one], Batches(texts.tokens // 2), side_by_side=False).updating
+    assert told / GB == pytest.approx(measured, rel=0.2)
 
 
 def test_recomputed_activations_are_the_streams_and_one_layer() -> None:

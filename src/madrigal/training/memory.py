@@ -168,6 +168,20 @@ def gradients(body: Body) -> float:
     return float((4 + narrow) * body.trained / body.ranks + (tied if body.trained else 0))
 
 
+def gathered(body: Body) -> float:
+    """Weights that ranks gather to use them, in the type that they compute in.
+
+    On a card the embedding and two layers at a time. On a processor the C library keeps what is freed of each layer, in
+    pieces that the next one's do not fit: measured, it comes to all weights once.
+    """
+    size = body.size
+    if body.ranks == 1:
+        return 0.0
+    table = size.vocabulary * size.width
+    used = table + 2 * (size.parameters - table) / size.layers if body.on_gpu else size.parameters
+    return float(used * body.itemsize)
+
+
 def micro_batch(texts: Texts, budget: int) -> Texts:
     """The largest micro-batch within a budget of padded tokens: whole groups, or one answer or more to one prompt."""
     whole = texts.prompt + texts.answers * texts.answer
@@ -194,8 +208,8 @@ def activations(body: Body, budget: int, *, recompute: bool) -> float:
     """Of one micro-batch; without what is alive for a moment, in a layer or the logits."""
     batch, size = micro_batch(body.learned, budget), body.size
     answers, tokens = batch.prompts * batch.answers, batch.tokens
-    if recompute and not body.written_out:
-        tokens = answers * batch.row  # every prompt before each of its answers
+    if _in_one_pass(body, recompute=recompute):
+        tokens = answers * batch.row
     stream = 4.0 * size.width * tokens
     mask = size.heads // size.kv_heads * (answers * batch.answer * batch.row + batch.prompts * batch.prompt**2)
     layer = stream if recompute else _layer(body, batch, tokens)
@@ -208,9 +222,14 @@ def moment(body: Body, budget: int, *, recompute: bool) -> dict[str, float]:
     answers = batch.prompts * batch.answers
     rows = min(answers * batch.answer, max(1, body.table))
     tables = 0.0 if body.critic else float(body.itemsize * rows * body.size.vocabulary)
-    in_one_pass = recompute and not body.written_out
-    layer = _layer(body, batch, answers * batch.row if in_one_pass else batch.tokens) * (2 if recompute else 1)
+    tokens = answers * batch.row if _in_one_pass(body, recompute=recompute) else batch.tokens
+    layer = _layer(body, batch, tokens) * (2 if recompute else 1)
     return {"logits": tables} if tables > layer else {"one layer": layer}
+
+
+def _in_one_pass(body: Body, *, recompute: bool) -> bool:
+    """Whether every prompt is read before each of its answers: by ranks, and where the library's code recomputes."""
+    return body.ranks > 1 or (recompute and not body.written_out)
 
 
 def _layer(body: Body, batch: Texts, tokens: int) -> float:
@@ -297,6 +316,7 @@ def parts_of(bodies: Sequence[Body], batches: Batches, *, side_by_side: bool) ->
     update = [
         {
             "gradients": gradients(body),
+            "gathered weights": gathered(body),
             "activations": activations(body, batches.update, recompute=batches.recompute),
             "freed but held": held(body, batches),
             **moment(body, batches.update, recompute=batches.recompute),

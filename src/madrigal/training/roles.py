@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from madrigal.settings import ClusterConfig
-from madrigal.training.memory import PROCESS, lasting, parts_of
+from madrigal.training.memory import PROCESS, Body, lasting, parts_of
 from madrigal.training.plan import Plan, processes_of
 from madrigal.training.seconds import body_seconds
 
@@ -37,10 +37,11 @@ class Role:
 def roles_of(plan: Plan, config: ClusterConfig) -> list[Role]:
     """The driver, the rollout workers, and a learner for each policy and critic that learns."""
     worker, *learners = processes_of(plan.bodies, config)
-    times = {
-        body.name: body_seconds(body, plan.batches, plan.card) if plan.timed else (0.0, 0.0) for body in plan.bodies
-    }
-    play = sum(times[body.name][0] for body in worker) / min(config.workers, worker[0].learned.prompts)
+
+    def busy(body: Body) -> tuple[float, float]:
+        return body_seconds(body, plan.batches, plan.card) if plan.timed else (0.0, 0.0)
+
+    play = sum(busy(body)[0] for body in worker) / min(config.workers, worker[0].learned.prompts)
     kept = sum(sum(lasting(body).values()) for body in (*worker, *(body for body in plan.bodies if body.reads)))
     kept += sum(body.older * 4.0 * body.trained for body in plan.bodies)
     return [
@@ -51,7 +52,7 @@ def roles_of(plan: Plan, config: ClusterConfig) -> list[Role]:
                 f"learner {body.name}",
                 body.ranks,
                 parts_of([body], plan.batches, side_by_side=False).updating,
-                times[body.name][1] / body.ranks,
+                busy(body)[1],
             )
             for (body,) in learners
         ),

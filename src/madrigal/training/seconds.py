@@ -52,7 +52,7 @@ def card_of(name: str) -> Card:
 
 
 def body_seconds(body: Body, batches: Batches, card: Card | None = None) -> tuple[float, float]:
-    """What one body takes to speak and to learn in a step, alone.
+    """What one body takes to speak and to learn in a step, alone, or with the other ranks that hold it.
 
     On a processor products at the measured shares of its rate, and the rest of every layer. A token costs two
     operations for each multiplication; its gradient twice that, or once below an adapter; computing activations again
@@ -73,8 +73,9 @@ def body_seconds(body: Body, batches: Batches, card: Card | None = None) -> tupl
             speaking = spoken / (SAMPLING[body.itemsize] * rate) + LAYER * size.layers * texts.answer * batched
     if body.trained:
         passes = 1 + (1 if body.adapter else 2) + batches.recompute
-        learned = 2 * passes * (size.products * (answers + read) + (0 if body.critic else table * answers))
-        pieces = -(-texts.tokens // batches.update)
+        read *= texts.answers if body.ranks > 1 else 1  # before each answer
+        learned = 2 * passes * (size.products * (answers + read) + (0 if body.critic else table * answers)) / body.ranks
+        pieces = -(-texts.tokens // (batches.update * body.ranks))
         share, layer = (card.update, card.launches) if card else (UPDATE[body.itemsize], LAYER)
         updating = learned / (share * rate) + 10 * layer * size.layers * pieces
     return speaking, updating * (FAULTS if batches.give_back and not card else 1.0)

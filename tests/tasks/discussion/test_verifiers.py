@@ -11,7 +11,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -83,6 +84,28 @@ def test_choices_are_not_algebra(told: Any) -> None:
     symbolic, asked = told()
     assert symbolic(Question("?", "yes", ("yes", "no")), ["no", "yes"]) == [0.0, 1.0]
     assert not asked
+
+
+@pytest.mark.parametrize("kills", [1, 2])
+def test_a_program_that_was_killed_is_started_anew_once(
+    kills: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "compares"
+    program.write_text(
+        "#!/bin/sh\nread kills < kills; echo $((kills - 1)) > kills; echo '{}'; read question\n"
+        "[ $kills -gt 0 ] && kill -9 $$; while echo '{\"equal\": true}'; do read question || exit; done\n"
+    )
+    program.chmod(0o700)
+    (tmp_path / "kills").write_text(f"{kills}\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: "there")
+    monkeypatch.setattr("sys.executable", str(program))
+    with closing(Symbolic()) as symbolic:
+        if kills == 1:
+            assert symbolic(ASKED, ANSWERS[:2]) == [1, 1]
+        else:
+            with pytest.raises(RewardError, match="ended twice unasked"):
+                symbolic(ASKED, ANSWERS[:1])
 
 
 def test_algebra_for_real() -> None:

@@ -15,6 +15,8 @@ import pytest
 
 from madrigal.tasks.coding import sandbox as package
 from madrigal.tasks.coding.sandbox import CallTest, CheckTest, Limits, Program, Sandbox, Verdict, confinement, pool
+from madrigal.tasks.coding.sandbox.channel import Timer
+from madrigal.tasks.coding.sandbox.judge import Processes
 from madrigal.types import ConfigError, EngineError, TaskError
 
 confined = pytest.mark.skipif(
@@ -25,13 +27,15 @@ LOOP = "def f(x):\n    while True: pass"
 
 
 def children() -> list[int]:
-    """Every process below this one, zombies included."""
+    """Every process below this one, zombies included, but for a browser's, which come and go."""
     parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+            name, _, rest = stat.read_text().rpartition(")")
         except OSError:
             continue
+        if "(chrom" not in name:
+            parents[int(stat.parent.name)] = int(rest.split()[1])
     found = {os.getpid()}
     while more := {pid for pid, parent in parents.items() if parent in found} - found:
         found |= more
@@ -127,6 +131,27 @@ def test_dead_server_is_replaced() -> None:
         os.kill(server, signal.SIGKILL)
         assert sandbox.run(DOUBLE) == (Verdict("passed"), Verdict("passed"))
     assert set(children()) <= before
+
+
+@confined
+@pytest.mark.parametrize(("kills", "outcomes"), [(1, ["passed", "passed"]), (2, ["crashed", "failed"])])
+def test_a_program_whose_process_is_killed_from_outside_is_judged_anew_once(
+    kills: int, outcomes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From its first test on, for it may count its calls. Killed again, it is dead, as if its memory were why."""
+    load, left = Processes.load, [signal.SIGKILL] * kills
+
+    def loaded_and_killed(processes: Processes, timer: Timer) -> Verdict | None:
+        problem = load(processes, timer)
+        if left:
+            os.kill(processes._candidate._pid, left.pop())
+        return problem
+
+    monkeypatch.setattr(Processes, "load", loaded_and_killed)
+    source = "calls = []\ndef f(x):\n    calls.append(x)\n    return len(calls)"
+    with Sandbox(workers=1) as sandbox:
+        verdicts = sandbox.run(Program(source, "f", (CallTest("(7,)", "1"), CallTest("(7,)", "2"))))
+    assert [verdict.outcome for verdict in verdicts] == outcomes
 
 
 @confined

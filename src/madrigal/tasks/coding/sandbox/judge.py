@@ -12,10 +12,10 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from madrigal.types import EngineError, TaskError
 
@@ -24,6 +24,7 @@ from .literals import parse
 from .records import CallTest, CheckTest, Limits, Program, Verdict
 from .server import ForkServer, Process
 
+T = TypeVar("T")
 MOST_TIMEOUTS = 3
 MOST_SHOWN = 134  # characters of a value: two of them, and the words around them, make a message
 _OVERHEAD = 8192  # bytes of a frame beside its value: an error's type and text, escaped
@@ -34,6 +35,10 @@ _NONSENSE = Verdict("crashed", "an answer that breaks the protocol")
 
 class ProgramError(Exception):
     """A program that gave no value; says why in one harmless line."""
+
+
+class KilledError(Exception):
+    """A process that was killed, which none of those in here can do to itself; or one that closed its only way out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,8 @@ class Call:
 def judge(program: Program, limits: Limits, server: ForkServer) -> tuple[Verdict, ...]:
     """One verdict per test, in order.
 
-    A process that is late or dies is replaced for the next test; a program that does not load is not tried again.
+    A process that is late or dies is replaced for the next test; a program that does not load is not tried again. Where
+    a process is killed from outside, as by a system short of memory, the program is judged anew, once.
 
     Raises:
         TaskError: for a CallTest that is not written in literals, and a check that fails by itself.
@@ -55,6 +61,20 @@ def judge(program: Program, limits: Limits, server: ForkServer) -> tuple[Verdict
         ServerLostError: where the server is gone.
     """
     cases = [_read(test) for test in program.tests]
+    return _despite_a_kill(lambda last: _judged(program, cases, limits, server, last))
+
+
+def _despite_a_kill(attempt: Callable[[bool], T]) -> T:
+    """What an attempt comes to, or a second one where it raised KilledError; it is told whether it is the last."""
+    try:
+        return attempt(False)
+    except KilledError:
+        return attempt(True)
+
+
+def _judged(
+    program: Program, cases: Sequence[Call | CheckTest], limits: Limits, server: ForkServer, last: bool
+) -> tuple[Verdict, ...]:
     end = time.monotonic() + limits.seconds * limits.patience
     spent = 0.0
     verdicts: list[Verdict] = []
@@ -62,7 +82,7 @@ def judge(program: Program, limits: Limits, server: ForkServer) -> tuple[Verdict
         late = sum(verdict.outcome == "timeout" for verdict in verdicts)
         if late >= MOST_TIMEOUTS or spent >= limits.seconds or time.monotonic() >= end:
             return _filled(verdicts, _LATE, len(cases))
-        with Processes(program, limits, server) as processes:
+        with Processes(program, limits, server, last) as processes:
             problem = processes.load(processes.timer(limits.seconds - spent, end))
             if problem is not None:
                 return _filled(verdicts, problem, len(cases))
@@ -81,10 +101,14 @@ def call(program: Program, arguments: tuple[object, ...], limits: Limits, server
         EngineError: where the process cannot be confined.
         ServerLostError: where the server is gone.
     """
-    end = time.monotonic() + limits.seconds * limits.patience
-    with Processes(program, limits, server) as processes:
-        problem = processes.load(processes.timer(limits.seconds, end))
-        answer = problem or processes.call(arguments, processes.timer(limits.seconds - processes.seconds(), end))
+
+    def attempt(last: bool) -> tuple[object] | Verdict:
+        end = time.monotonic() + limits.seconds * limits.patience
+        with Processes(program, limits, server, last) as processes:
+            problem = processes.load(processes.timer(limits.seconds, end))
+            return problem or processes.call(arguments, processes.timer(limits.seconds - processes.seconds(), end))
+
+    answer = _despite_a_kill(attempt)
     if isinstance(answer, Verdict):
         raise ProgramError(answer.message)
     return answer[0]
@@ -126,10 +150,11 @@ class Processes:
 
     Attributes:
         lost: one of the two was late, died or talked nonsense; neither can be used any more.
+        last: whether one that was killed counts as dead, instead of raising KilledError.
     """
 
-    def __init__(self, program: Program, limits: Limits, server: ForkServer) -> None:
-        self.lost = False
+    def __init__(self, program: Program, limits: Limits, server: ForkServer, last: bool) -> None:
+        self.lost, self.last = False, last
         self._program = program
         self._limits = limits
         self._server = server
@@ -279,6 +304,8 @@ class Processes:
         if lost.how == "nonsense":
             return _NONSENSE
         code = process.stop()
+        if code == -signal.SIGKILL and not self.last:
+            raise KilledError
         if code == -signal.SIGXCPU:
             return Verdict("timeout", "more processor time than the limit")
         if code < 0:

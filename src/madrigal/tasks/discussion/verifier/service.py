@@ -13,6 +13,7 @@ import select
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -47,37 +48,68 @@ def open_verifier(config: VerifierConfig) -> Iterator[Verifier]:
             with closing(Symbolic(min(SECONDS, config.seconds))) as symbolic:
                 yield symbolic
         case "learned":
-            with serving(Path(config.model)) as url:
-                yield HttpVerifier(url, config.seconds)
+            with closing(Served(Path(config.model))) as served:
+                yield HttpVerifier(served.url, config.seconds, served.wait)
         case "http":
             yield HttpVerifier(config.url, config.seconds)
 
 
-@contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """Starts a server for a learned verifier and yields its address.
+class Served:
+    """Owns a server of a learned verifier, until it is closed.
 
     It listens on this machine only, at a free port, and ends with this process whatever happens: it watches its input,
     which closes when we are gone.
 
-    Raises:
-        ConfigError: if there is no such folder.
-        EngineError: if the server does not come up; in its own words.
+    Attributes:
+        url: where it listens.
     """
-    if not folder.is_dir():
-        raise ConfigError(f"verifier.model: expected the folder of a learned verifier at {folder}, found none")
-    with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(
-            [sys.executable, *SERVE, str(folder), "--port", "0", "--watch-input"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        )
-        try:
-            yield _address(process, errors, folder)
-        finally:
-            _end(process)
+
+    def __init__(self, folder: Path) -> None:
+        """Starts it.
+
+        Raises:
+            ConfigError: if there is no such folder.
+            EngineError: if the server does not come up; in its own words.
+        """
+        if not folder.is_dir():
+            raise ConfigError(f"verifier.model: expected the folder of a learned verifier at {folder}, found none")
+        self.folder, self.url, self._lock = folder, "", threading.Lock()
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[str]:
+        """Where it listened before, so that who waits for an answer finds it."""
+        port = self.url.rpartition(":")[2] or "0"
+        with tempfile.TemporaryFile("w+") as errors:
+            process = subprocess.Popen(
+                [sys.executable, *SERVE, str(self.folder), "--port", port, "--watch-input"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+            try:
+                self.url = _address(process, errors, self.folder)
+            except BaseException:
+                _end(process)
+                raise
+        return process
+
+    def wait(self, seconds: float) -> None:
+        """Waits before it is asked again, or starts it anew where it has ended.
+
+        Raises:
+            EngineError: as at first.
+        """
+        with self._lock:
+            if self._process.poll() is not None:
+                _end(self._process)
+                self._process = self._start()
+                return
+        time.sleep(seconds)
+
+    def close(self) -> None:
+        """Ends it."""
+        _end(self._process)
 
 
 def _address(process: subprocess.Popen[str], errors: IO[str], folder: Path) -> str:

@@ -76,16 +76,17 @@ class Symbolic:
         return bool(reply["equal"])
 
     def _ask(self, body: dict[str, Any]) -> dict[str, Any] | None:
-        """The program's reply; None where none came in time, after which it is started anew."""
-        process = self._process or self._start()
-        assert process.stdin is not None
-        try:
-            print(json.dumps(body), file=process.stdin, flush=True)
-        except OSError as error:
-            self.close()
-            raise RewardError(f"verifier symbolic: the program that compares broke off: {error}") from error
-        # Reading the reference, reading the answer and comparing them may each take the whole time.
-        return self._reply(process, 4 * self.seconds + GRACE_SECONDS)
+        """The program's reply, of a second one where the first was killed; None where none came in time."""
+        for _ in range(2):
+            try:
+                process = self._process or self._start()
+                assert process.stdin is not None
+                print(json.dumps(body), file=process.stdin, flush=True)
+                # Reading the reference, reading the answer and comparing them may each take the whole time.
+                return self._reply(process, 4 * self.seconds + GRACE_SECONDS)
+            except (OSError, EOFError):
+                self.close()
+        raise RewardError("verifier symbolic: the program that compares ended twice unasked; is math-verify sound?")
 
     def _start(self) -> subprocess.Popen[str]:
         self._process = process = subprocess.Popen(
@@ -100,15 +101,18 @@ class Symbolic:
         return process
 
     def _reply(self, process: subprocess.Popen[str], seconds: float) -> dict[str, Any] | None:
-        """One line of output; None, and an end of the program, where none comes in time."""
+        """One line of output; None, and an end of the program, where none comes in time.
+
+        Raises:
+            EOFError: if it has ended.
+        """
         assert process.stdout is not None
         if not select.select([process.stdout], [], [], seconds)[0]:
             self.close()
             return None
         line = process.stdout.readline()
         if not line:
-            self.close()
-            raise RewardError("verifier symbolic: the program that compares ended unasked; is math-verify sound?")
+            raise EOFError
         reply: dict[str, Any] = json.loads(line)
         return reply
 
