@@ -2,8 +2,9 @@
 
     python benchmarks/planted.py --faults silent copy hole labels stale --algorithms magrpo rloo --seeds 0 1 2
 
-Real runs of the starter team on `tldr`, small ones: 60 steps of 4 posts and 4 episodes each, paid for faithfulness to
-the post too, so that labels matter. From `--at` on one thing is wrong, between the team and its training:
+Real runs of the starter team on `tldr`, small ones: 50 steps of 4 posts and 4 episodes each, paid for faithfulness to
+the post too, so that labels matter. From `--at` on one thing is wrong, between the team and its training; the steps
+before it are made once for all faults, which go on from their checkpoint:
 
     silent   the second agent says nothing
     copy     the second agent says what the first one says
@@ -15,13 +16,14 @@ the post too, so that labels matter. From `--at` on one thing is wrong, between 
 Evaluations are not touched. After every step the alarms of `evaluation/alarms.py` are raised as a reader of the report
 would see them then, and the learner's own proof that samples are fresh ends a run by itself. Detected is what has an
 alarm of a name that the run did not raise before; the delay is in steps since the fault. Alarms before it, and those of
-clean runs, are false. A run that exists already is read, not repeated. Prints the table in Markdown.
+clean runs, are false. What exists already is read, not repeated. Prints the table in Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,6 +50,7 @@ from madrigal.training import train
 from madrigal.types import Completion, Step, TrainingError
 
 PROOF = "freshness proof"  # no alarm of a report: the learner refuses the update
+EVERY = 10  # steps between evaluations, and between checkpoints: a fault begins at one of them
 WORDS = 60  # in the mean answer, with which the hole pays nothing
 MISLABELED = 0.5  # share of the examples
 
@@ -198,8 +201,8 @@ def experiment(algorithm: str, seed: int, steps: int) -> Experiment:
         task=Tldr(weights=ContentWeights(faithfulness=1.0)),
         algorithm=replace(chosen, **small, **passes),
         reward=replace(base.reward, share="difference") if own else base.reward,
-        evaluation=EvaluationConfig(examples=24, every=steps // 6, timed_examples=0),
-        records=RecordsConfig(checkpoint_every=steps, transcripts=2),
+        evaluation=EvaluationConfig(examples=24, every=EVERY, timed_examples=0),
+        records=RecordsConfig(checkpoint_every=EVERY, transcripts=2),
         steps=steps,
         seed=seed,
     )
@@ -226,17 +229,27 @@ def _made(name: str, known: Mapping[str, int]) -> int:
     return known[name] if name in known else int(name.removeprefix("step-"))
 
 
-def run(fault: str, algorithm: str, seed: int, at: int, steps: int, folder: Path) -> dict[str, Any]:
+def begin(settings: Experiment, at: int, folder: Path) -> None:
+    """Makes the steps before the fault, unless they are there; the run ends with its checkpoint of them."""
+    saved = folder / "checkpoints" / f"step-{at}"
+    if not saved.is_dir():
+        train.train_experiment(settings, folder, overwrite=True, stop=lambda: int(saved.is_dir()))
+
+
+def run(fault: str, algorithm: str, seed: int, at: int, steps: int, runs: Path) -> dict[str, Any]:
     """Makes a run, or reads the one that is there; its alarms, by the step of their first sight."""
+    folder, before = runs / f"{fault}-{algorithm}-seed{seed}", runs / f"before-{algorithm}-seed{seed}"
     file = folder / "ended.json"
     settings = experiment(algorithm, seed, steps)
     if not file.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
+        begin(settings, at, before)
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(before, folder)
         best = 3.0 + settings.task.weights.faithfulness
         ended = ""
         with planted(Fault(fault, at, "detailed", best)):
             try:
-                train.train_experiment(settings, folder, overwrite=True)
+                train.train_experiment(settings, folder, resume=True)
             except TrainingError as error:
                 ended = str(error)
         file.write_text(json.dumps({"ended": ended}))
@@ -287,16 +300,15 @@ def main() -> None:
         default=["magrpo", "rloo", "coma", "ippo", "independent_grpo", "maporl"],
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--at", type=int, default=30, help="the step from which the fault is there")
     parser.add_argument("--runs", type=Path, default=Path("runs/planted"))
     options = parser.parse_args()
     rows = []
-    for fault in options.faults:
+    for seed in options.seeds:
         for algorithm in options.algorithms:
-            for seed in options.seeds:
-                folder = options.runs / f"{fault}-{algorithm}-seed{seed}"
-                rows.append(run(fault, algorithm, seed, options.at, options.steps, folder))
+            for fault in options.faults:
+                rows.append(run(fault, algorithm, seed, options.at, options.steps, options.runs))
                 print(json.dumps(rows[-1]), flush=True)
     print(table(rows))
 

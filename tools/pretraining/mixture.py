@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -34,9 +34,9 @@ class Row:
     answer: str
 
 
-def draw_row(rng: random.Random, split: Split = "train") -> Row:
-    """One row of the mixture."""
-    domain = rng.choices(DOMAINS, WEIGHTS)[0]
+def draw_row(rng: random.Random, split: Split = "train", domains: Sequence[str] = DOMAINS) -> Row:
+    """One row of the mixture, or of some of its domains in their proportions."""
+    domain = rng.choices(domains, [WEIGHTS[DOMAINS.index(one)] for one in domains])[0]
     return {"coding": _coding, "tldr": _tldr, "arxiv": _arxiv, "arithmetic": _arithmetic}[domain](rng, split)
 
 

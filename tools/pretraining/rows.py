@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -65,10 +65,12 @@ def encode(rows: list[Row], tokenizer: PreTrainedTokenizerFast) -> list[Encoded]
     return encoded
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> Iterator[list[Encoded]]:
+def batches(
+    tokenizer: PreTrainedTokenizerFast, rng: random.Random, domains: Sequence[str] = DOMAINS
+) -> Iterator[list[Encoded]]:
     """Endless batches of fresh rows of similar length, about BATCH_TOKENS each with padding."""
     while True:
-        pool = encode([draw_row(rng) for _ in range(POOL_ROWS)], tokenizer)
+        pool = encode([draw_row(rng, domains=domains) for _ in range(POOL_ROWS)], tokenizer)
         pool.sort(key=lambda row: len(row.ids) // BUCKET + rng.random())
         cut, start = list[list[Encoded]](), 0
         while start < len(pool):
