@@ -16,7 +16,7 @@ from madrigal.policies.engines.engine import Request
 from madrigal.settings import Sampling
 
 OLDEST = (0, 10, 2)  # vLLM from here on returns token ids
-Posts = list[tuple[str, dict[str, Any]]]
+Post = tuple[str, dict[str, Any]]
 Spoken = tuple[tuple[int, ...], tuple[float, ...], str]
 
 
@@ -45,7 +45,8 @@ class Dialect:
         read: token ids, log-probs and the name of what spoke; raises ValueError for anything else.
         load: where an adapter is handed over.
         unload: where it is taken back.
-        replace: path and body of all that replaces the whole weights by the files of a folder, under a name.
+        replace: path and body of what replaces the whole weights by the files of a folder, under a name.
+        after: those of all that is to follow.
         held: the path that says the name of the whole weights that it holds, as weight_version.
     """
 
@@ -54,7 +55,8 @@ class Dialect:
     read: Callable[[Any, Mapping[str, Any]], Spoken]
     load: str
     unload: str
-    replace: Callable[[str, Path], Posts]
+    replace: Callable[[str, Path], Post]
+    after: Callable[[str], list[Post]]
     held: str
 
 
@@ -121,12 +123,12 @@ def numbers(found: Sequence[Any], *kinds: type) -> bool:
     return all(type(each) in kinds for each in found)
 
 
-def _replace(name: str, folder: Path) -> Posts:
-    return [
-        ("/collective_rpc", {"method": "load_version", "kwargs": {"name": name, "path": str(folder)}}),
-        ("/reset_prefix_cache", {}),
-        ("/update_weight_version", {"new_version": name}),
-    ]
+def _replace(name: str, folder: Path) -> Post:
+    return "/collective_rpc", {"method": "load_version", "kwargs": {"name": name, "path": str(folder)}}
+
+
+def _after(name: str) -> list[Post]:
+    return [("/reset_prefix_cache", {}), ("/update_weight_version", {"new_version": name})]
 
 
 OPENAI = Dialect(
@@ -136,5 +138,6 @@ OPENAI = Dialect(
     load="/v1/load_lora_adapter",
     unload="/v1/unload_lora_adapter",
     replace=_replace,
+    after=_after,
     held="/weight_info",
 )

@@ -18,12 +18,15 @@ from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from madrigal.policies.engines.client import PASSING, Client
 from madrigal.policies.engines.dialect import OLDEST, OPENAI, Dialect, Speaker
 from madrigal.policies.engines.engine import Answer, CopyingEngine, Request
 from madrigal.policies.engines.files import SESSION, hosted_name, version_of, weight_files
+from madrigal.policies.engines.group import offered, send
 from madrigal.policies.engines.sglang import SGLANG, check_sglang
+from madrigal.policies.engines.vllm import whole_weights
 from madrigal.policies.local import load_tokenizer, resolve_model
 from madrigal.settings import PolicyConfig, Sampling
 from madrigal.tasks.endpoint import RetryError
@@ -114,12 +117,35 @@ class ServerEngine(CopyingEngine):
                 if version_of(held := self._held()) > policy.version:
                     raise EngineError(f"policy {policy.name}: {self.name} holds {held}, newer than {name}")
                 self.served[policy.name] = name
-            for path, body in self.dialect.replace(name, weight_files(policy, self.folder)):
+            if self.client.config.transfer == "group":
+                self._send(policy, name)
+            else:
+                self._post(*self.dialect.replace(name, weight_files(policy, self.folder)))
+            for path, body in self.dialect.after(name):
                 self._post(path, body)
             self.replaced[policy.name] = policy.version
         # A model that does not learn was loaded by whoever started the server; its first answers prove it.
 
-    def _post(self, path: str, body: Mapping[str, Any]) -> None:
+    def _send(self, policy: LocalPolicy, name: str) -> None:
+        """Hands whole weights over by a process group, while the server is asked to join it."""
+        seconds = self.client.config.seconds
+        store, place = offered(str(urlsplit(self.client.url).hostname), seconds)
+        asked = {"method": "load_version", "kwargs": {"name": name, "place": place, "seconds": seconds}}
+        with ThreadPoolExecutor(1) as pool:
+            posted = pool.submit(self._post, "/collective_rpc", asked, once=True)
+
+            def look() -> None:
+                if posted.done():
+                    posted.result()
+                    raise EngineError(f"{self.name} did not join the group at {place} that hands {name} over")
+
+            try:
+                send(store, name, whole_weights(policy), seconds, look)
+            except RuntimeError as error:
+                posted.result()  # what the server says of it comes first
+                raise EngineError(f"{self.name}: {name} did not get there by a process group: {error}") from error
+
+    def _post(self, path: str, body: Mapping[str, Any], *, once: bool = False) -> None:
         """A request of which only the status counts; adapters are acknowledged in plain words.
 
         Raises:
@@ -130,11 +156,14 @@ class ServerEngine(CopyingEngine):
                 status, content = self.client.exchange(path, body)
             except RetryError as error:
                 reason = str(error)
+                if once:
+                    break
                 continue
             if status == HTTPStatus.OK or (failed and b"already" in content and b"loaded" in content):
                 return
             reason = f"{path} {self.client.reason(status, content)}"
-            if status == HTTPStatus.NOT_FOUND or (status not in PASSING and status < HTTPStatus.INTERNAL_SERVER_ERROR):
+            passing = status in PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+            if once or not passing:
                 break
         raise EngineError(f"{self.name} does not take the weights: {reason}; {_remedy(path)}")
 

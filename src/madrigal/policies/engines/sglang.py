@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from madrigal.policies.engines.dialect import Dialect, Posts, Speaker, Spoken, numbers
+from madrigal.policies.engines.dialect import Dialect, Post, Speaker, Spoken, numbers
 from madrigal.policies.engines.engine import Request
 from madrigal.settings import PolicyConfig, Sampling
 from madrigal.types import ConfigError
@@ -37,6 +37,8 @@ def check_sglang(info: Mapping[str, Any], policy: PolicyConfig, sampling: Sampli
         raise ConfigError(f"{name} is SGLang {version}, expected {'.'.join(map(str, OLDEST))} or newer")
     if not info.get("enable_deterministic_inference"):
         raise ConfigError(f"{name} does not look at seeds; start it with --enable-deterministic-inference")
+    if policy.engine.transfer != "files" and not policy.lora.rank:
+        raise ConfigError(f"engine.transfer: {name} is SGLang, which takes whole weights from us by files only")
     _check_cut(sampling)
     most = int(info.get("sampling_mask_max_tokens") or 0)
     if sampling.top_k > most:
@@ -123,8 +125,8 @@ def read_generated(reply: Any, body: Mapping[str, Any]) -> Spoken:
     raise ValueError(f"token ids and their log-probs, got {str(reply)[:60]!r}")
 
 
-def _replace(name: str, folder: Path) -> Posts:
-    return [("/update_weights_from_disk", {"model_path": str(folder), "weight_version": name, "flush_cache": True})]
+def _replace(name: str, folder: Path) -> Post:
+    return "/update_weights_from_disk", {"model_path": str(folder), "weight_version": name, "flush_cache": True}
 
 
 SGLANG = Dialect(
@@ -134,5 +136,6 @@ SGLANG = Dialect(
     load="/load_lora_adapter",
     unload="/unload_lora_adapter",
     replace=_replace,
+    after=lambda name: [],
     held="/model_info",
 )

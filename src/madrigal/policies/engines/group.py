@@ -1,0 +1,98 @@
+"""Whole weights sent by a process group of two: from the learner to a worker of vLLM, without files.
+
+NCCL where both hold them on GPUs (two: it takes no two members on one), else gloo. A group lives for one hand-over, so
+that one that broke leaves nothing behind. What comes, and how, stands in the store of its rendezvous.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch.distributed import TCPStore
+
+PAUSE = 0.02  # seconds between two looks whether the worker is there
+
+
+def offered(near: str, seconds: float) -> tuple[TCPStore, str]:
+    """A store for one hand-over, and its address.
+
+    Args:
+        near: a host that is to reach it; the address is the one from which this machine reaches that host.
+        seconds: for each thing that is waited for.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((near, 9))  # sends nothing
+        own = str(probe.getsockname()[0])
+    store = TCPStore(own, 0, is_master=True, timeout=timedelta(seconds=seconds), wait_for_workers=False)
+    return store, f"{own}:{store.port}"
+
+
+def send(
+    store: TCPStore, name: str, weights: Sequence[tuple[str, torch.Tensor]], seconds: float, look: Callable[[], None]
+) -> None:
+    """Sends tensors as soon as a worker is there.
+
+    Args:
+        name: `files.hosted_name`: policy, version and process.
+        look: called while nobody is there; raises if nobody will come.
+
+    Raises:
+        RuntimeError: if the group cannot be made, or breaks.
+    """
+    listed = [(key, str(tensor.dtype).removeprefix("torch."), list(tensor.shape)) for key, tensor in weights]
+    store.set("weights", json.dumps({"name": name, "tensors": listed}))
+    while not store.check(["there"]):
+        look()
+        time.sleep(PAUSE)
+    kinds = {store.get("there").decode(), *(tensor.device.type for _, tensor in weights)}
+    kind = "cuda" if kinds == {"cuda"} else "cpu"
+    store.set("kind", kind)
+    share = _group(store, 0, kind, seconds)
+    for _, tensor in weights:
+        share(tensor.detach().to(kind).contiguous())
+    store.get("done")  # the store is this process's, and is not to go before the worker has read it
+
+
+def received(place: str, name: str, device: torch.device, seconds: float) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors that `send` sends, in turn.
+
+    Raises:
+        ValueError: if what waits at this place has another name.
+        RuntimeError: if nobody is there, or the group breaks.
+    """
+    host, _, port = place.rpartition(":")
+    store = TCPStore(host, int(port), is_master=False, timeout=timedelta(seconds=seconds))
+    listed = json.loads(store.get("weights"))
+    if listed["name"] != name:
+        raise ValueError(f"expected {name} at {place}, found {listed['name']}")
+    store.set("there", device.type)
+    kind = store.get("kind").decode()
+    share = _group(store, 1, kind, seconds)
+    for key, dtype, shape in listed["tensors"]:
+        tensor = torch.empty(shape, dtype=getattr(torch, dtype), device=device if kind == "cuda" else "cpu")
+        share(tensor)
+        yield key, tensor
+    store.set("done", "1")
+
+
+def _group(store: TCPStore, rank: int, kind: str, seconds: float) -> Callable[[torch.Tensor], None]:
+    """Joins a group apart from the process's own, which vLLM has; returns what shares the tensor of rank 0."""
+    from torch import distributed
+
+    groups: Any = distributed
+    make = groups.ProcessGroupNCCL if kind == "cuda" else groups.ProcessGroupGloo
+    group, options = make(store, rank, 2, timedelta(seconds=seconds)), groups.BroadcastOptions()
+    options.rootRank = options.rootTensor = 0
+
+    def share(tensor: torch.Tensor) -> None:
+        group.broadcast([tensor], options).wait()
+        if tensor.is_cuda:
+            torch.cuda.current_stream(tensor.device).synchronize()  # before its memory is read, or used again
+
+    return share
