@@ -38,8 +38,8 @@ class EngineConfig:
 
     Attributes:
         kind: "local" samples in this process with the weights that learn; "vllm" has vLLM hold a copy of them in this
-            process; "server" asks a running server of OpenAI's protocol that takes and returns token ids, as
-            `madrigal engine serve` starts one. Policies with adapters on one model share an engine.
+            process; "server" asks a running server of vLLM, as `madrigal engine serve` starts one, or of SGLang.
+            Policies with adapters on one model share an engine.
         url: of the server, like http://127.0.0.1:8000.
         key_variable: the environment variable that holds the server's key, if it wants one.
         cache_gb: memory for keys and values of "vllm", on its device.

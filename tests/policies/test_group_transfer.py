@@ -38,7 +38,7 @@ def test_what_a_group_brings_is_what_was_sent() -> None:
     sent = [("a", large.t()[1:]), ("b", torch.tensor(float("nan"))), ("c", torch.full((2, 1, 3), 0.1).bfloat16())]
     with ThreadPoolExecutor(1) as pool:
         store, place = offered("127.0.0.1", 20)
-        sending = pool.submit(send, store, "ann@1-ab", sent, 20, lambda: None)
+        sending = pool.submit(send, store, "ann@1-ab", sent, 20, lambda: False)
         with pytest.raises(ValueError, match=r"expected bob@1-ab at 127.0.0.1:\d+, found ann@1-ab"):
             list(received(place, "bob@1-ab", CPU, 20))
         found = list(received(place, "ann@1-ab", CPU, 20))
@@ -73,8 +73,14 @@ class Worker:
         return said({"results": [None]})
 
 
+def half(weights_iterator: Any) -> None:
+    """Takes one tensor, and has no room for the next."""
+    next(weights_iterator)
+    raise ValueError(f"no room for {next(weights_iterator)[0]}")
+
+
 def test_a_server_is_handed_whole_weights_by_a_group(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three versions, without a file; older ones, a server without the extension and one of several workers fail."""
+    """Three versions, without a file; older ones, half of them, several workers and no extension are one line each."""
     monkeypatch.setattr(endpoint, "PAUSE", 0.0)
     stub = Stub(tiny.load(model_folder, "base"), str(model_folder))
     worker = Worker(stub)
@@ -91,11 +97,15 @@ def test_a_server_is_handed_whole_weights_by_a_group(model_folder: Path, monkeyp
             worker.loading.held_name = hosted_name(ann).replace("@4", "@5")
             with pytest.raises(EngineError, match=r"does not take the weights: /collective_rpc .*ann@4-.* is older"):
                 speak(ASKED)
-            worker.loading.parallel_config.world_size = 2
             worker.loading.held_name = ""
+            whole, worker.loading.model_runner.reload_weights = worker.loading.model_runner.reload_weights, half
+            with pytest.raises(EngineError, match="/collective_rpc refused with status 500: no room for"):
+                speak(ASKED)
+            worker.loading.model_runner.reload_weights = whole
+            worker.loading.parallel_config.world_size = 2
             with pytest.raises(EngineError, match="to one worker; this vLLM has several: take files"):
                 speak(ASKED)
             del stub.changed["/collective_rpc"]
             with pytest.raises(EngineError, match=r"/collective_rpc refused with status 404; start it .* --whole"):
                 speak(ASKED)
-    assert sum(path == "/collective_rpc" for path, _ in stub.seen) == 6, "each is asked once"
+    assert sum(path == "/collective_rpc" for path, _ in stub.seen) == 7, "each is asked once"

@@ -34,29 +34,32 @@ def offered(near: str, seconds: float) -> tuple[TCPStore, str]:
 
 
 def send(
-    store: TCPStore, name: str, weights: Sequence[tuple[str, torch.Tensor]], seconds: float, look: Callable[[], None]
+    store: TCPStore, name: str, weights: Sequence[tuple[str, torch.Tensor]], seconds: float, over: Callable[[], bool]
 ) -> None:
     """Sends tensors as soon as a worker is there.
 
     Args:
         name: `files.hosted_name`: policy, version and process.
-        look: called while nobody is there; raises if nobody will come.
+        over: whether whoever was to bring the worker here has ended; raises if that was a failure.
 
     Raises:
-        RuntimeError: if the group cannot be made, or breaks.
+        RuntimeError: if nobody comes, the group cannot be made, or it breaks.
     """
     listed = [(key, str(tensor.dtype).removeprefix("torch."), list(tensor.shape)) for key, tensor in weights]
     store.set("weights", json.dumps({"name": name, "tensors": listed}))
     while not store.check(["there"]):
-        look()
+        if over():
+            raise RuntimeError("nobody joined it")
         time.sleep(PAUSE)
     kinds = {store.get("there").decode(), *(tensor.device.type for _, tensor in weights)}
     kind = "cuda" if kinds == {"cuda"} else "cpu"
     store.set("kind", kind)
     share = _group(store, 0, kind, seconds)
     for _, tensor in weights:
-        share(tensor.detach().to(kind).contiguous())
-    store.get("done")  # the store is this process's, and is not to go before the worker has read it
+        here = tensor.detach().contiguous()
+        share(here.cpu() if kind == "cpu" else here)
+    while not (store.check(["done"]) or over()):  # the store is this process's: it stays until the worker has read it
+        time.sleep(PAUSE)
 
 
 def received(place: str, name: str, device: torch.device, seconds: float) -> Iterator[tuple[str, torch.Tensor]]:

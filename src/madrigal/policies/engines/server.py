@@ -129,21 +129,23 @@ class ServerEngine(CopyingEngine):
     def _send(self, policy: LocalPolicy, name: str) -> None:
         """Hands whole weights over by a process group, while the server is asked to join it."""
         seconds = self.client.config.seconds
-        store, place = offered(str(urlsplit(self.client.url).hostname), seconds)
+        try:
+            store, place = offered(str(urlsplit(self.client.url).hostname), seconds)
+        except (OSError, RuntimeError) as error:
+            raise EngineError(f"{self.name}: no process group can be offered to it: {error}") from error
         asked = {"method": "load_version", "kwargs": {"name": name, "place": place, "seconds": seconds}}
         with ThreadPoolExecutor(1) as pool:
             posted = pool.submit(self._post, "/collective_rpc", asked, once=True)
 
-            def look() -> None:
-                if posted.done():
-                    posted.result()
-                    raise EngineError(f"{self.name} did not join the group at {place} that hands {name} over")
+            def over() -> bool:
+                return posted.done() and posted.result() is None
 
             try:
-                send(store, name, whole_weights(policy), seconds, look)
+                send(store, name, whole_weights(policy), seconds, over)
             except RuntimeError as error:
                 posted.result()  # what the server says of it comes first
                 raise EngineError(f"{self.name}: {name} did not get there by a process group: {error}") from error
+            posted.result()
 
     def _post(self, path: str, body: Mapping[str, Any], *, once: bool = False) -> None:
         """A request of which only the status counts; adapters are acknowledged in plain words.
