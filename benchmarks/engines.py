@@ -259,7 +259,7 @@ def handed_over(model: str, engine: EngineConfig, asked: Sequence[GenerationRequ
     """Whole weights, by files and by a process group; and older ones, which the server itself refuses."""
     ann = load_policy(SEATS[0], PolicyConfig(model, dtype="float32"), torch.device("cpu"))
     for transfer in ("files", "group"):
-        ann.config = replace(ann.config, engine=replace(engine, transfer=transfer))  # type: ignore[arg-type]
+        ann.config = replace(ann.config, engine=replace(engine, transfer=transfer))
         seconds = []
         with open_engines([ann]) as engines:
             greedy, local = (Team({SEATS[0]: ann}).speaker(GREEDY, engines=each) for each in (engines, {}))

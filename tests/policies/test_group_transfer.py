@@ -105,7 +105,7 @@ def test_a_server_is_handed_whole_weights_by_a_group(model_folder: Path, monkeyp
             worker.loading.parallel_config.world_size = 2
             with pytest.raises(EngineError, match="to one worker; this vLLM has several: take files"):
                 speak(ASKED)
-            del stub.changed["/collective_rpc"]
+            stub.changed = {"/collective_rpc": lambda body: (404, b"")}
             with pytest.raises(EngineError, match=r"/collective_rpc refused with status 404; start it .* --whole"):
                 speak(ASKED)
     assert sum(path == "/collective_rpc" for path, _ in stub.seen) == 7, "each is asked once"

@@ -14,12 +14,13 @@ from datetime import timedelta
 from typing import Any
 
 import torch
-from torch.distributed import TCPStore
+from torch import distributed
 
+GROUPS: Any = distributed  # which of its names are there depends on the build
 PAUSE = 0.02  # seconds between two looks whether the worker is there
 
 
-def offered(near: str, seconds: float) -> tuple[TCPStore, str]:
+def offered(near: str, seconds: float) -> tuple[Any, str]:
     """A store for one hand-over, and its address.
 
     Args:
@@ -29,12 +30,12 @@ def offered(near: str, seconds: float) -> tuple[TCPStore, str]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((near, 9))  # sends nothing
         own = str(probe.getsockname()[0])
-    store = TCPStore(own, 0, is_master=True, timeout=timedelta(seconds=seconds), wait_for_workers=False)
+    store = GROUPS.TCPStore(own, 0, is_master=True, timeout=timedelta(seconds=seconds), wait_for_workers=False)
     return store, f"{own}:{store.port}"
 
 
 def send(
-    store: TCPStore, name: str, weights: Sequence[tuple[str, torch.Tensor]], seconds: float, over: Callable[[], bool]
+    store: Any, name: str, weights: Sequence[tuple[str, torch.Tensor]], seconds: float, over: Callable[[], bool]
 ) -> None:
     """Sends tensors as soon as a worker is there.
 
@@ -70,7 +71,7 @@ def received(place: str, name: str, device: torch.device, seconds: float) -> Ite
         RuntimeError: if nobody is there, or the group breaks.
     """
     host, _, port = place.rpartition(":")
-    store = TCPStore(host, int(port), is_master=False, timeout=timedelta(seconds=seconds))
+    store = GROUPS.TCPStore(host, int(port), is_master=False, timeout=timedelta(seconds=seconds))
     listed = json.loads(store.get("weights"))
     if listed["name"] != name:
         raise ValueError(f"expected {name} at {place}, found {listed['name']}")
@@ -84,13 +85,10 @@ def received(place: str, name: str, device: torch.device, seconds: float) -> Ite
     store.set("done", "1")
 
 
-def _group(store: TCPStore, rank: int, kind: str, seconds: float) -> Callable[[torch.Tensor], None]:
+def _group(store: Any, rank: int, kind: str, seconds: float) -> Callable[[torch.Tensor], None]:
     """Joins a group apart from the process's own, which vLLM has; returns what shares the tensor of rank 0."""
-    from torch import distributed
-
-    groups: Any = distributed
-    make = groups.ProcessGroupNCCL if kind == "cuda" else groups.ProcessGroupGloo
-    group, options = make(store, rank, 2, timedelta(seconds=seconds)), groups.BroadcastOptions()
+    make = GROUPS.ProcessGroupNCCL if kind == "cuda" else GROUPS.ProcessGroupGloo
+    group, options = make(store, rank, 2, timedelta(seconds=seconds)), GROUPS.BroadcastOptions()
     options.rootRank = options.rootTensor = 0
 
     def share(tensor: torch.Tensor) -> None:

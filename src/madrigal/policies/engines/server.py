@@ -57,6 +57,7 @@ class ServerEngine(CopyingEngine):
         config = policies[0].config.engine
         super().__init__(config.name, tolerance)
         self.client, self.connections = Client(config, pause), config.connections
+        self.by_group = config.transfer == "group"
         self.dialect, models = self.client.ask("/v1/models", None, _models)
         self.base = self._held() if self.dialect is SGLANG else models[0][0]
         self.ends = {policy.name: sorted(policy.ends) for policy in policies}
@@ -117,12 +118,12 @@ class ServerEngine(CopyingEngine):
                 if version_of(held := self._held()) > policy.version:
                     raise EngineError(f"policy {policy.name}: {self.name} holds {held}, newer than {name}")
                 self.served[policy.name] = name
-            if self.client.config.transfer == "group":
+            if self.by_group:
                 self._send(policy, name)
             else:
                 self._post(*self.dialect.replace(name, weight_files(policy, self.folder)))
-            for path, body in self.dialect.after(name):
-                self._post(path, body)
+            for then in self.dialect.after(name):
+                self._post(*then)
             self.replaced[policy.name] = policy.version
         # A model that does not learn was loaded by whoever started the server; its first answers prove it.
 

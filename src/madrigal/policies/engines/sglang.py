@@ -115,10 +115,11 @@ def read_generated(reply: Any, body: Mapping[str, Any]) -> Spoken:
         }:
             if count != len(body["input_ids"]):
                 raise ValueError(f"an answer to a prompt of {len(body['input_ids'])} tokens, got one of {count}")
+            rest: Any = more
             said = [row[0] for row in rows if isinstance(row, list) and len(row) > 1]
             if "return_sampling_mask" in body:
-                said = more.get("output_token_sampling_logprobs") or []
-            spans = {str(span["version"]) for span in more.get("weight_versions") or [{"version": version}]}
+                said = rest.get("output_token_sampling_logprobs") or []
+            spans = {str(span["version"]) for span in rest.get("weight_versions") or [{"version": version}]}
             spoke = body.get("lora_path") or (spans.pop() if len(spans) == 1 else "")
             if [row[1] for row in rows] == tokens and numbers(tokens, int) and numbers(said, int, float):
                 return tuple(tokens), tuple(map(float, said)), spoke
