@@ -197,7 +197,7 @@ def served(what: str, *options: str) -> Iterator[EngineConfig]:
 
 def waited(process: subprocess.Popen[bytes], policy: PolicyConfig) -> EngineConfig:
     """The engine, once it answers."""
-    deadline = time.monotonic() + 600
+    deadline = time.monotonic() + 1800
     while time.monotonic() < deadline and process.poll() is None:
         try:
             check_engines([policy], GREEDY)
