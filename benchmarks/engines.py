@@ -281,7 +281,7 @@ def handed_over(model: str, engine: EngineConfig, asked: Sequence[GenerationRequ
         try:
             engines[ann.name].hand_over(ann)
         except EngineError as error:
-            say("server: weights older than those it holds", f"refused: {str(error)[-120:]}")
+            say("server: weights older than those it holds", f"refused: {str(error)[:300]}")
         else:
             raise AssertionError("older weights were taken")
 
