@@ -2,7 +2,7 @@
 
 Every check states what it measured, and fails where a bound is broken. On the CPU vLLM takes a minute or more to start.
 
-    python benchmarks/engines.py [--steps 10] [--seeds 3] [--only greedy adapters curve server]
+    python benchmarks/engines.py [--steps 10] [--seeds 3] [--only agreement curve server merged]
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from statistics import fmean, stdev
 
 import torch
 
-from madrigal.config import Experiment
+from madrigal import cli
+from madrigal.config import Experiment, to_json
 from madrigal.policies.engines.opening import check_engines, open_engines
 from madrigal.policies.local import LocalPolicy, load_policy
 from madrigal.policies.team import Team
@@ -31,10 +32,13 @@ from madrigal.recipes import recipe
 from madrigal.rollouts.play import GenerationRequest
 from madrigal.runs.log import read_lines
 from madrigal.settings import EngineConfig, EvaluationConfig, Lora, PolicyConfig, RecordsConfig, Sampling
+from madrigal.training.saving import save_team
+from madrigal.training.teams import make_team
 from madrigal.training.train import train_experiment
 from madrigal.types import Completion, EngineError, Message
 
 MODEL, AGENTS = "starter:small", ("ann", "bob")
+SEATS = ("concise", "detailed")  # of tldr
 BOUND = {"float32": 2e-3, "bfloat16": 3e-2}  # mean difference of log-probs, nats per token; float32: of any token
 DRAWN = {
     "plain": Sampling(max_new_tokens=32),
@@ -176,36 +180,37 @@ def curves(engine: EngineConfig, seeds: int, steps: int) -> None:
 
 
 @contextmanager
-def served(*options: str) -> Iterator[EngineConfig]:
+def served(what: str, *options: str) -> Iterator[EngineConfig]:
     """`madrigal engine serve`, with a key."""
     os.environ["MADRIGAL_ENGINE_KEY"] = "not-a-secret"
     main = "from madrigal.cli import main; main()"
-    command = ["engine", "serve", "tldr", "--dtype", "float32", "--cache-gb", "0.5", "--port", str(PORT), *options]
+    command = ["engine", "serve", what, "--dtype", "float32", "--cache-gb", "0.5", "--port", str(PORT), *options]
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen([sys.executable, "-c", main, *command], stdout=log, stderr=log)
         try:
-            yield waited(process, EngineConfig("server", url=f"http://127.0.0.1:{PORT}"))
+            model = MODEL if what == "tldr" else what
+            yield waited(process, PolicyConfig(model, engine=EngineConfig("server", url=f"http://127.0.0.1:{PORT}")))
         finally:
             process.terminate()
             process.wait(60)
 
 
-def waited(process: subprocess.Popen[bytes], engine: EngineConfig) -> EngineConfig:
+def waited(process: subprocess.Popen[bytes], policy: PolicyConfig) -> EngineConfig:
     """The engine, once it answers."""
-    deadline = time.monotonic() + 600
+    deadline = time.monotonic() + 1800
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            check_engines([PolicyConfig(MODEL, engine=engine)], GREEDY)
+            check_engines([policy], GREEDY)
         except EngineError:
             time.sleep(2)
         else:
-            return engine
+            return policy.engine
     raise AssertionError("the server did not start")
 
 
 def server(steps: int) -> None:
-    """The server that `madrigal engine serve` starts: two adapters, a run, and whole weights."""
-    with served("--rank", "8") as engine:
+    """The server that `madrigal engine serve` starts, with two adapters: in one batch, and in a run."""
+    with served("tldr", "--rank", "8") as engine:
         check_engines([PolicyConfig(MODEL, lora=Lora(rank=8), engine=engine)], GREEDY)
         agreement(engine, "float32", 8)
         returns, mean, single = curve(engine, 0, steps, rank=8)
@@ -213,23 +218,79 @@ def server(steps: int) -> None:
             f"server: tldr with two adapters, {steps} steps",
             f"return {returns[0]:.1f} to {returns[-1]:.1f}; sampler and learner: mean {mean:.1e}, single {single:.1e}",
         )
-    with served("--whole") as engine:
-        ann = load_policy("ann", PolicyConfig(MODEL, dtype="float32", engine=engine), torch.device("cpu"))
-        team = Team({"ann": ann})
-        asked = [one for one in ASKED if one.agent == "ann"]
-        with open_engines(team.policies) as engines:
-            greedy, local = (team.speaker(GREEDY, engines=each) for each in (engines, {}))
-            for n in range(3):
-                shake(ann, n)
-                assert [one.text for one in greedy(asked)] == [one.text for one in local(asked)]
-        say("server: whole weights, greedy texts equal after each of 3 hand-overs", "100 %")
+
+
+def merged() -> None:
+    """The server with a folder of `madrigal export --merged`: as it is, then with whole weights handed over."""
+    with tempfile.TemporaryDirectory() as folder:
+        team = exported(Path(folder))
+        asked = [replace(one, agent=SEATS[0]) for one in ASKED[:: len(AGENTS)]]
+        model = str(Path(folder) / "merged" / SEATS[0])
+        with served(model, "--whole") as engine:
+            as_exported(team, model, engine, asked)
+            handed_over(model, engine, asked)
+
+
+def exported(folder: Path) -> Team:
+    """A team of two adapters, and in merged/ what `madrigal export --merged` makes of it: a folder for each."""
+    run = tldr(EngineConfig(), 0, 1, rank=8)
+    team = make_team(run.team, SEATS, run.seed)
+    for seed, policy in enumerate(team.policies):
+        shake(policy, seed)
+    save_team(team, folder / "run" / "team")
+    (folder / "run" / "experiment.json").write_text(to_json(run))
+    assert cli.run(["export", str(folder / "run"), "--merged", "--output", str(folder / "merged")]) == 0
+    return team
+
+
+def as_exported(team: Team, model: str, engine: EngineConfig, asked: Sequence[GenerationRequest]) -> None:
+    """What vLLM says with the folder that it was started with, against the adapter that was folded in."""
+    config = PolicyConfig(model, dtype="float32", trainable=False, engine=engine)
+    plain = load_policy(SEATS[0], config, torch.device("cpu"))
+    with open_engines([plain]) as engines:
+        there = Team({SEATS[0]: plain}).speaker(GREEDY, engines=engines)(asked)
+    here = team.speaker(GREEDY)(asked)
+    equal = fmean(one.text == other.text for one, other in zip(there, here, strict=True))
+    assert equal == 1.0, equal
+    say("server: a folder of export --merged, greedy texts equal to those of base and adapter", f"{100 * equal:.0f} %")
+
+
+def handed_over(model: str, engine: EngineConfig, asked: Sequence[GenerationRequest]) -> None:
+    """Whole weights, by files and by a process group; and older ones, which the server itself refuses."""
+    ann = load_policy(SEATS[0], PolicyConfig(model, dtype="float32"), torch.device("cpu"))
+    for transfer in ("files", "group"):
+        ann.config = replace(ann.config, engine=replace(engine, transfer=transfer))
+        seconds = []
+        with open_engines([ann]) as engines:
+            greedy, local = (Team({SEATS[0]: ann}).speaker(GREEDY, engines=each) for each in (engines, {}))
+            for _ in range(3):
+                shake(ann, ann.version)
+                began = time.perf_counter()
+                assert engines[ann.name].hand_over(ann)
+                seconds.append(time.perf_counter() - began)
+                there, here = greedy(asked), local(asked)
+                assert [one.text for one in there] == [one.text for one in here]
+                assert {one.version for one in there} == {ann.version}
+        size = sum(weight.nbytes for weight in ann.parameters().values()) / 1e6
+        say(
+            f"server: whole weights by {transfer} ({size:.0f} MB), greedy texts equal after each of 3 hand-overs",
+            f"100 %; seconds {', '.join(f'{one:.2f}' for one in seconds)}",
+        )
+    ann.version -= 1
+    with open_engines([ann]) as engines:
+        try:
+            engines[ann.name].hand_over(ann)
+        except EngineError as error:
+            say("server: weights older than those it holds", f"refused: {str(error)[:300]}")
+        else:
+            raise AssertionError("older weights were taken")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", nargs="*", default=["agreement", "curve", "server"])
+    parser.add_argument("--only", nargs="*", default=["agreement", "curve", "server", "merged"])
     options = parser.parse_args()
     vllm = EngineConfig("vllm", cache_gb=0.5)
     check_engines([PolicyConfig(MODEL, engine=vllm)], GREEDY)
@@ -246,6 +307,7 @@ def main() -> None:
         "agreement": agreements,
         "curve": lambda: curves(vllm, options.seeds, options.steps),
         "server": lambda: server(options.steps),
+        "merged": merged,
     }
     for name in options.only:
         checks[name]()

@@ -38,13 +38,15 @@ class EngineConfig:
 
     Attributes:
         kind: "local" samples in this process with the weights that learn; "vllm" has vLLM hold a copy of them in this
-            process; "server" asks a running server of OpenAI's protocol that takes and returns token ids, as
-            `madrigal engine serve` starts one. Policies with adapters on one model share an engine.
+            process; "server" asks a running server of vLLM, as `madrigal engine serve` starts one, or of SGLang.
+            Policies with adapters on one model share an engine.
         url: of the server, like http://127.0.0.1:8000.
         key_variable: the environment variable that holds the server's key, if it wants one.
         cache_gb: memory for keys and values of "vllm", on its device.
         files: the folder through which a server is handed weights, for both sides to see under one name; "" is a
             temporary one, of this machine.
+        transfer: how a server of vLLM is handed whole weights: by "files", or by a process "group" of learner and
+            server, NCCL between GPUs and gloo elsewhere. Adapters go by files.
         seconds: how long a server may take for one answer, or to load weights; asked again where that may help.
         connections: answers that a server is asked for at a time.
     """
@@ -54,6 +56,7 @@ class EngineConfig:
     key_variable: str = "MADRIGAL_ENGINE_KEY"
     cache_gb: float = 1.0
     files: str = ""
+    transfer: Literal["files", "group"] = "files"
     seconds: float = 600.0
     connections: int = 64
 

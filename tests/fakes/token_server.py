@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from safetensors.torch import load_file
 
@@ -142,8 +142,17 @@ def counted(messages: list[dict[str, str]]) -> int:
     return sum(len(message["content"].split()) for message in messages)
 
 
+class Answering(Protocol):
+    """What a server answers, and how it fails."""
+
+    key: str
+    fault: Callable[[], str]
+
+    def reply(self, path: str, body: Mapping[str, Any]) -> Reply: ...
+
+
 @contextmanager
-def serving(stub: Stub | Talker) -> Iterator[str]:
+def serving(stub: Answering) -> Iterator[str]:
     """Answers on the loopback address, and yields it."""
 
     class Handler(BaseHTTPRequestHandler):

@@ -157,7 +157,12 @@ class Client:
         except (ValueError, RecursionError):
             said = None
         match said:
-            case {"error": {"message": str(message)}} | {"error": str(message)} | {"message": str(message)}:
+            case (
+                {"error": {"message": str(message)}}
+                | {"error": str(message)}
+                | {"message": str(message)}
+                | {"error_message": str(message)}
+            ):
                 return f"refused with status {status}: {self.shown(message.encode(), 300)}"
             case {"detail": detail}:
                 return f"refused with status {status}: {self.shown(str(detail).encode(), 300)}"

@@ -64,6 +64,6 @@ def prove(engine: Engine, policy: LocalPolicy, answered: Sequence[tuple[Request,
 
 
 CAUSES = (
-    "it holds other weights, or samples otherwise (a server needs --logprobs-mode processed_logprobs; madrigal engine "
-    "serve sets it); optimizer.mismatch_tolerance sets another bound"
+    "it holds other weights, or samples otherwise (vLLM needs --logprobs-mode processed_logprobs: madrigal engine "
+    "serve sets it; SGLang no SGLANG_RETURN_ORIGINAL_LOGPROB); optimizer.mismatch_tolerance sets another bound"
 )

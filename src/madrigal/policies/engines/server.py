@@ -1,9 +1,6 @@
-"""A server of OpenAI's protocol that takes and returns token ids: vLLM's own, or SGLang's, here or on another machine.
+"""A server that takes and returns token ids: vLLM's or SGLang's, here or on another machine.
 
-    POST /v1/completions          {"model", "prompt": [ids], "return_token_ids": true, "logprobs": 1, ...}
-    GET  /v1/models               what it serves
-    POST /v1/load_lora_adapter    {"lora_name", "lora_path"}: a hand-over, through a folder that both sides see
-    POST /collective_rpc          {"method": "load_version", ...}: one of whole weights, to `madrigal engine serve`
+GET /v1/models says which of the two it is; paths and bodies are in `dialect` and `sglang`.
 
 What may pass (no answer, a busy or broken server, half an answer) is asked again (`client`); a request that is refused
 stays wrong.
@@ -21,10 +18,15 @@ from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from madrigal.policies.engines.client import PASSING, Client
+from madrigal.policies.engines.dialect import OLDEST, OPENAI, Dialect, Speaker
 from madrigal.policies.engines.engine import Answer, CopyingEngine, Request
 from madrigal.policies.engines.files import SESSION, hosted_name, version_of, weight_files
+from madrigal.policies.engines.group import offered, send
+from madrigal.policies.engines.sglang import SGLANG, check_sglang
+from madrigal.policies.engines.vllm import whole_weights
 from madrigal.policies.local import load_tokenizer, resolve_model
 from madrigal.settings import PolicyConfig, Sampling
 from madrigal.tasks.endpoint import RetryError
@@ -33,7 +35,6 @@ from madrigal.types import ConfigError, EngineError
 if TYPE_CHECKING:
     from madrigal.policies.local import LocalPolicy
 
-OLDEST = (0, 10, 2)  # vLLM from here on returns token ids
 PROBE = "Two agents: one writes\n a title, 3 words; the other {explains} it."
 
 
@@ -56,7 +57,9 @@ class ServerEngine(CopyingEngine):
         config = policies[0].config.engine
         super().__init__(config.name, tolerance)
         self.client, self.connections = Client(config, pause), config.connections
-        self.base = self.client.ask("/v1/models", None, _models)[0][0]
+        self.by_group = config.transfer == "group"
+        self.dialect, models = self.client.ask("/v1/models", None, _models)
+        self.base = self._held() if self.dialect is SGLANG else models[0][0]
         self.ends = {policy.name: sorted(policy.ends) for policy in policies}
         self.served = {policy.name: self.base for policy in policies}  # what speaks for a policy
         self.adapters = {policy.name for policy in policies if policy.adapter}
@@ -76,53 +79,76 @@ class ServerEngine(CopyingEngine):
         return answers
 
     def _answer(self, request: Request, began: float) -> Answer:
-        sampling, model = request.sampling, self.served[request.policy]
-        body = {
-            "model": model,
-            "prompt": list(request.prompt_ids),
-            "max_tokens": sampling.max_new_tokens,
-            "seed": request.seed,
-            "stop_token_ids": self.ends[request.policy],
-            **drawn(sampling),
-        }
+        adapter, served = request.policy in self.adapters, self.served[request.policy]
+        body = self.dialect.body(request, Speaker(served, adapter, self.ends[request.policy]))
         (tokens, logprobs, name), failed = self.client.ask_counting(
-            "/v1/completions", body, lambda reply: read_completion(reply, body)
+            self.dialect.answers, body, lambda reply: self.dialect.read(reply, body)
         )
-        if request.policy in self.adapters:
+        if adapter:
             version = version_of(name)
         else:
-            version = self.replaced.get(request.policy, self.versions.get(request.policy, -1)) if name == model else -1
+            version = self.replaced.get(request.policy, self.versions.get(request.policy, -1)) if name == served else -1
         return Answer(tokens, logprobs, version, time.perf_counter() - began, failed)
 
     def _check_held(self, requests: Sequence[Request]) -> None:
         """Where whole weights were handed over the server says which it holds: nobody else may have replaced them."""
         for policy in dict.fromkeys(request.policy for request in requests if request.policy in self.replaced):
-            held = self.client.ask("/weight_info", None, _text("weight_version"))
+            held = self._held()
             if version_of(held) != self.replaced[policy]:
                 raise EngineError(
                     f"policy {policy}: {self.name} holds {held!r} and was handed version {self.replaced[policy]}; "
                     "another process has replaced its weights"
                 )
 
+    def _held(self) -> str:
+        return self.client.ask(self.dialect.held, None, _text("weight_version"))
+
     def load(self, policy: LocalPolicy) -> None:
         """See `CopyingEngine`."""
         if policy.adapter:
             before, name = self.served[policy.name], hosted_name(policy)
             path = weight_files(policy, self.folder)
-            self._post("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(path)})
+            self._post(self.dialect.load, {"lora_name": name, "lora_path": str(path)})
             self.served[policy.name] = name
             if before != self.base:
-                self._post("/v1/unload_lora_adapter", {"lora_name": before})
+                self._post(self.dialect.unload, {"lora_name": before})
         elif policy.trainable or policy.version:
-            path = weight_files(policy, self.folder)
-            kwargs = {"name": hosted_name(policy), "path": str(path)}
-            self._post("/collective_rpc", {"method": "load_version", "kwargs": kwargs})
-            self._post("/reset_prefix_cache", {})
-            self._post("/update_weight_version", {"new_version": hosted_name(policy)})
+            name = hosted_name(policy)
+            if self.dialect is SGLANG:  # vLLM's worker refuses by itself
+                if version_of(held := self._held()) > policy.version:
+                    raise EngineError(f"policy {policy.name}: {self.name} holds {held}, newer than {name}")
+                self.served[policy.name] = name
+            if self.by_group:
+                self._send(policy, name)
+            else:
+                self._post(*self.dialect.replace(name, weight_files(policy, self.folder)))
+            for then in self.dialect.after(name):
+                self._post(*then)
             self.replaced[policy.name] = policy.version
         # A model that does not learn was loaded by whoever started the server; its first answers prove it.
 
-    def _post(self, path: str, body: Mapping[str, Any]) -> None:
+    def _send(self, policy: LocalPolicy, name: str) -> None:
+        """Hands whole weights over by a process group, while the server is asked to join it."""
+        seconds = self.client.config.seconds
+        try:
+            store, place = offered(str(urlsplit(self.client.url).hostname), seconds)
+        except (OSError, RuntimeError) as error:
+            raise EngineError(f"{self.name}: no process group can be offered to it: {error}") from error
+        asked = {"method": "load_version", "kwargs": {"name": name, "place": place, "seconds": seconds}}
+        with ThreadPoolExecutor(1) as pool:
+            posted = pool.submit(self._post, "/collective_rpc", asked, once=True)
+
+            def over() -> bool:
+                return posted.done() and posted.result() is None
+
+            try:
+                send(store, name, whole_weights(policy), seconds, over)
+            except RuntimeError as error:
+                posted.result()  # what the server says of it comes first
+                raise EngineError(f"{self.name}: {name} did not get there by a process group: {error}") from error
+            posted.result()
+
+    def _post(self, path: str, body: Mapping[str, Any], *, once: bool = False) -> None:
         """A request of which only the status counts; adapters are acknowledged in plain words.
 
         Raises:
@@ -133,78 +159,48 @@ class ServerEngine(CopyingEngine):
                 status, content = self.client.exchange(path, body)
             except RetryError as error:
                 reason = str(error)
+                if once:
+                    break
                 continue
-            if status == HTTPStatus.OK or (failed and b"already been loaded" in content):
+            if status == HTTPStatus.OK or (failed and b"already" in content and b"loaded" in content):
                 return
             reason = f"{path} {self.client.reason(status, content)}"
-            if status == HTTPStatus.NOT_FOUND or (status not in PASSING and status < HTTPStatus.INTERNAL_SERVER_ERROR):
+            passing = status in PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+            if once or not passing:
                 break
         raise EngineError(f"{self.name} does not take the weights: {reason}; {_remedy(path)}")
 
     def close(self) -> None:
         """See `Engine`; what was handed over is taken back."""
-        for name in set(self.served.values()) - {self.base}:
-            self.client.peek("/v1/unload_lora_adapter", {"lora_name": name})
+        for name in {self.served[policy] for policy in self.adapters} - {self.base}:
+            self.client.peek(self.dialect.unload, {"lora_name": name})
         if self.own:
             self.own.cleanup()
 
 
 def _remedy(path: str) -> str:
+    shared = "both sides must see engine.files under one name"
+    if path in (SGLANG.load, "/update_weights_from_disk"):
+        return shared
     whole = " --whole" if path == "/collective_rpc" else ""
-    return f"start it with: madrigal engine serve{whole}; both sides must see engine.files under one name"
+    return f"start it with: madrigal engine serve{whole}; {shared}"
 
 
-def drawn(sampling: Sampling) -> dict[str, Any]:
-    """How tokens are drawn and returned, in the protocol's words, with nothing left to the server."""
-    return {
-        "temperature": 0.0 if sampling.greedy else sampling.temperature,
-        "top_p": sampling.top_p,
-        "top_k": sampling.top_k or -1,
-        "min_p": 0.0,
-        "repetition_penalty": 1.0,
-        "ignore_eos": True,  # ends are the policy's own
-        "logprobs": 1,
-        "return_token_ids": True,
-        "skip_special_tokens": False,
-    }
-
-
-def read_completion(reply: Any, body: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[float, ...], str]:
-    """Token ids, log-probs and the name of the model that spoke.
-
-    >>> choice = {"token_ids": [5, 2], "logprobs": {"token_logprobs": [-0.5, 0.0]}}
-    >>> read_completion({"model": "ann@3-ab", "choices": [choice]}, {"prompt": [1]})
-    ((5, 2), (-0.5, 0.0), 'ann@3-ab')
-
-    Raises:
-        ValueError: with what was expected and what came.
-    """
-    match reply:
-        case {
-            "model": str(name),
-            "choices": [{"token_ids": list(tokens), "logprobs": {"token_logprobs": list(said)}, **more}],
-        }:
-            shown: Any = more.get("prompt_token_ids")
-            if shown is not None and list(shown) != list(body["prompt"]):
-                raise ValueError(f"an answer to a prompt of {len(body['prompt'])} tokens, not of {len(shown)} others")
-            if all(type(token) is int for token in tokens) and all(type(each) in (int, float) for each in said):
-                return tuple(tokens), tuple(map(float, said)), name
-        case {"choices": [{"text": str(_)}, *_]}:
-            raise ValueError(
-                f"token ids and log-probs (return_token_ids), which vLLM returns from {'.'.join(map(str, OLDEST))} on "
-                "and SGLang since 2026, got a text"
-            )
-    raise ValueError(f"a completion with token ids and log-probs, got {str(reply)[:60]!r}")
-
-
-def _models(reply: Any) -> list[tuple[str, str]]:
-    """Names and places of the models that are no adapters."""
+def _models(reply: Any) -> tuple[Dialect, list[tuple[str, str]]]:
+    """How the server is asked; names and places of its models that are no adapters."""
     match reply:
         case {"data": [*cards]}:
-            found = [(str(c["id"]), str(c.get("root") or "")) for c in cards if c.get("id") and not c.get("parent")]
-            if found:
-                return found
+            own = [card for card in cards if card.get("id") and not card.get("parent")]
+            if own:
+                dialect = SGLANG if own[0].get("owned_by") == "sglang" else OPENAI
+                return dialect, [(str(card["id"]), str(card.get("root") or "")) for card in own]
     raise ValueError(f"a list of models, got {str(reply)[:60]!r}; it is no server of OpenAI's protocol")
+
+
+def _object(reply: Any) -> dict[str, Any]:
+    if isinstance(reply, dict):
+        return reply
+    raise ValueError(f"an object, got {str(reply)[:60]!r}")
 
 
 def _text(key: str) -> Callable[[Any], str]:
@@ -225,13 +221,19 @@ def check_server(policy: PolicyConfig, sampling: Sampling, pause: Callable[[floa
     """
     client, model, folder = Client(policy.engine, pause), policy.model, resolve_model(policy.model)
     name = policy.engine.name
-    models = client.ask("/v1/models", None, _models)
+    dialect, models = client.ask("/v1/models", None, _models)
+    if dialect is SGLANG:
+        info = client.ask("/server_info", None, _object)
+        models = [(str(info.get("served_model_name")), str(info.get("model_path")))]  # what it was started with
     if not {model, folder} & {known for pair in models for known in pair}:
         raise ConfigError(
             f"{name} serves {models[0][0]}, expected {model}; if these are the same, start it with "
             f"--served-model-name {model}"
         )
-    _check_version(client)
+    if dialect is SGLANG:
+        check_sglang(info, policy, sampling)
+    else:
+        _check_version(client)
     tokenizer = load_tokenizer(model, policy.pad_token)
     ids = list(tokenizer.encode(PROBE, add_special_tokens=False))
     asked = {"model": models[0][0], "prompt": PROBE, "add_special_tokens": False}
@@ -240,15 +242,16 @@ def check_server(policy: PolicyConfig, sampling: Sampling, pause: Callable[[floa
     if isinstance(theirs, list) and theirs != ids:
         raise ConfigError(f"{name} has another tokenizer than {model}: it makes {theirs[:8]} of what is {ids[:8]} here")
     # Of a single candidate the log-prob is 0 under the distribution that is sampled, and not under the model's own.
-    body = {"model": models[0][0], "prompt": ids, "max_tokens": 1, "seed": 0, **drawn(Sampling(top_k=1))}
-    _, logprobs, _ = client.ask("/v1/completions", body, lambda reply: read_completion(reply, body))
+    probe = Request("", tuple(ids), 0, Sampling(top_k=1, max_new_tokens=1))
+    body = dialect.body(probe, Speaker(models[0][0]))
+    _, logprobs, _ = client.ask(dialect.answers, body, lambda reply: dialect.read(reply, body))
     cut = (sampling.temperature, sampling.top_k, sampling.top_p) != (1.0, 0, 1.0)
     if cut and abs(logprobs[0]) > 1e-4:
         raise ConfigError(
             f"{name} returns log-probs of the model's own distribution, not of the one that is sampled; start it with "
             "--logprobs-mode processed_logprobs, as madrigal engine serve does"
         )
-    if policy.lora.rank:
+    if policy.lora.rank and dialect is OPENAI:
         _check_rank(client, policy)
 
 
@@ -273,7 +276,7 @@ def _check_rank(client: Client, policy: PolicyConfig) -> None:
             record = {**kind, "r": policy.lora.rank, "lora_alpha": policy.lora.alpha}
             (folder / "adapter_config.json").write_text(json.dumps(record))
             name = f"probe-{SESSION}"
-            status, content = client.peek("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(folder)})
+            status, content = client.peek(OPENAI.load, {"lora_name": name, "lora_path": str(folder)})
             reason = client.reason(status, content)
             if "rank" in reason.replace(str(folder), "").lower():
                 raise ConfigError(

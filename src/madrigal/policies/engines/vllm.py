@@ -18,6 +18,7 @@ import torch
 
 from madrigal.policies.engines.engine import Answer, CopyingEngine, Request
 from madrigal.policies.engines.files import hosted_name, version_of, weight_files
+from madrigal.policies.engines.group import received
 from madrigal.settings import EngineConfig, Sampling
 from madrigal.types import ConfigError, EngineError
 
@@ -216,12 +217,18 @@ class WeightLoading:
     """What Madrigal adds to vLLM's workers (`--worker-extension-cls`): whole weights are replaced, never by older."""
 
     model_runner: Any
+    parallel_config: Any
+    device: torch.device
 
-    def load_version(self, name: str, weights: Iterable[Any] = (), path: str = "") -> None:
-        """Replaces the weights, given as named tensors or as a folder.
+    def load_version(
+        self, name: str, weights: Iterable[Any] = (), path: str = "", place: str = "", seconds: float = 600.0
+    ) -> None:
+        """Replaces the weights, given as named tensors, as a folder, or by a process group (`group`).
 
         Args:
             name: `files.hosted_name`: policy, version and process.
+            place: where somebody waits who sends them.
+            seconds: for each of them.
 
         Raises:
             ValueError: if they are older than what the same process handed over before.
@@ -229,6 +236,10 @@ class WeightLoading:
         held, session = getattr(self, "held_name", ""), name.rpartition("-")[2]
         if version_of(name, session) < version_of(held, session):
             raise ValueError(f"{name} is older than {held}, which is held")
+        if place:
+            if self.parallel_config.world_size > 1:
+                raise ValueError("a process group hands weights to one worker; this vLLM has several: take files")
+            weights = received(place, name, torch.device(self.device), seconds)
         self.model_runner.reload_weights(weights_iterator=_read(Path(path)) if path else weights)
         for module in self.model_runner.get_model().modules():
             # On a processor the output layer has a packed copy, which reloading the embedding it is tied to leaves.
