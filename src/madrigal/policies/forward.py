@@ -129,7 +129,8 @@ def last_hidden(model: Any, cache: Cache | None = None, **inputs: Any) -> Float[
 
 def reading_on(model: Any, cache: Cache) -> dict[str, Any]:
     """The arguments with which a model reads on from a cache, and adds to it."""
-    return {_cache_name(type(model)): cache, "use_cache": True}
+    kind: Any = type(model)  # mypy does not take a type for hashable
+    return {_cache_name(kind): cache, "use_cache": True}
 
 
 @functools.cache
