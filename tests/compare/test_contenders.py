@@ -28,8 +28,12 @@ from madrigal.recipes.embedded import own
 from madrigal.rollouts.branching import Branching
 from madrigal.rollouts.topology import Discussion, Parallel, Sequential, TopologyConfig
 from madrigal.settings import BASE, Lora, PolicyConfig, Sampling, TeamConfig, WarmConfig
+from madrigal.tasks.catalog import TaskConfig
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.discussion.gsm8k import Gsm8k
+from madrigal.tasks.environments.pettingzoo import PettingZoo
+from madrigal.tasks.environments.textarena import TextArena
+from madrigal.tasks.environments.verifiers import Verifiers
 from madrigal.tasks.own import CustomTask
 from madrigal.tasks.writing.prompts import TldrPrompts
 from madrigal.tasks.writing.task import Arxiv, Tldr
@@ -243,10 +247,23 @@ def test_crossed_joint_actions_do_not_keep_others_from_talking() -> None:
         (Arxiv(variant="later"), Arxiv(variant="later", agents=("writer",))),
         (Coding("humaneval", turns=2), Coding("humaneval", turns=2, agents=("main",))),
         (Gsm8k(agents=("a", "b", "c")), Gsm8k(agents=("a",))),
+        (Verifiers("gsm8k", agents=("helper", "main")), Verifiers("gsm8k", agents=("main",))),
+        (PettingZoo("classic/tictactoe_v3"), None),
     ],
 )
-def test_one_agent_does_everybodys_part(task: Tldr | Arxiv | Coding | Gsm8k, single: object) -> None:
+def test_one_agent_does_everybodys_part(task: TaskConfig, single: TaskConfig | None) -> None:
     assert alone(task) == single
+
+
+def test_whose_seats_have_moves_of_their_own_there_is_no_single_model_but_one_in_all_seats() -> None:
+    """An environment's team with a policy for each seat, and a game that one policy plays against itself."""
+    run = replace(recipe("tldr"), task=TextArena("SimpleTak-v0"))
+    assert "SimpleTak-v0 has moves of its own; --also tuned-model-in-all-seats trains one." in left_out(run, PAIR)
+    found = of(run)
+    assert "single model" not in found and "tuned model in all seats" in found
+    game = replace(run, team=TeamConfig(shared=True))
+    assert "one policy plays all seats already" in left_out(game, PAIR)
+    assert "tuned model in all seats" not in of(game)
 
 
 def test_the_single_model_has_the_parameters_of_the_team() -> None:

@@ -7,11 +7,15 @@ import re
 import runpy
 import shlex
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from madrigal import cli
+from madrigal import cli, load_team
+from madrigal.serving.pages import team_app
+from madrigal.serving.service import TeamService
+from madrigal.serving.web import serving
 
 PAGE = (Path(__file__).parents[2] / "docs/tutorial-own-team.md").read_text()
 PART = re.compile(
@@ -20,9 +24,8 @@ PART = re.compile(
     r"|^    (?P<command>(?:madrigal|python|pip) [^\n]*)$",
     re.MULTILINE | re.DOTALL,
 )
-# A starter model in place of SmolLM2, one step, and the shortest of everything.
+# One step, and the shortest of everything.
 TINY = {
-    "--team.policy.model": "starter:small",
     "--steps": "1",
     "--prompts": "1",
     "--algorithm.width": "2",
@@ -30,7 +33,7 @@ TINY = {
     "--evaluation.examples": "2",
     "--evaluation.timed-examples": "0",
 }
-SET_UP = ("pip install -e .", "madrigal models fetch smollm2-135m")
+ADDRESS = "http://127.0.0.1:8080"  # where `madrigal serve` listens
 
 
 def parts() -> Iterator[re.Match[str]]:
@@ -40,40 +43,51 @@ def parts() -> Iterator[re.Match[str]]:
 def tiny(command: str) -> list[str]:
     """The arguments of a command, on tiny settings where it takes settings."""
     words = shlex.split(command)[1:]
-    if "tickets.py:task" not in words or words[0] == "score":
+    if words[0] == "analyze":
+        return [*words, "--examples", "2"]
+    if "calls.py:task" not in words or words[0] == "score":
         return words
-    resumed = "--resume" in words
-    changed = {"--steps": "2"} if resumed else TINY
+    changed = {"--steps": "2"} if "--resume" in words else TINY
     kept = [word for flag, word in zip(["", *words], words, strict=False) if not {flag, word} & changed.keys()]
     return [*kept, *(word for pair in changed.items() for word in pair)]
+
+
+@contextmanager
+def served(command: str) -> Iterator[str]:
+    """What `madrigal serve FOLDER --trust` does, on a free port: its address."""
+    folder = shlex.split(command)[2]
+    service = TeamService(load_team(folder, trust=True), folder)
+    with serving(team_app(service)) as url:
+        yield url
+    service.worker.close(10)
 
 
 def test_the_tutorial_runs_from_its_first_line_to_its_last(
     empty_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    commands = list[str]()
-    for part in parts():
-        if part["file"]:
-            Path(part["file"]).write_text(part["block"])
-        elif part["block"]:
-            exec(compile(part["block"], "a block of the tutorial", "exec"), {})
-        elif part["rows"]:
-            Path(part["rows"]).write_text(part["json"])
-        elif part["command"] in SET_UP:
-            continue
-        elif part["command"].startswith("python "):
-            runpy.run_path(part["command"].removeprefix("python "))
-        else:
-            commands.append(part["command"].split()[1])
-            assert cli.run(tiny(part["command"])) == 0, (part["command"], capsys.readouterr().err)
-    assert commands == ["score", "evaluate", "play", "plan", "train", "report", "train", *("play", "play"), *ENDING]
-    assert len(Path("tickets.jsonl").read_text().splitlines()) == 48
-    assert len(Path("runs/tickets/steps.jsonl").read_text().splitlines()) == 2
-    rows = json.loads(Path("runs/compare-tickets/comparison.json").read_text())["rows"]
+    commands, url = list[str](), ADDRESS
+    with ExitStack() as stack:
+        for part in parts():
+            if part["file"]:
+                Path(part["file"]).write_text(part["block"])
+            elif part["block"]:
+                exec(compile(part["block"].replace(ADDRESS, url), "a block of the tutorial", "exec"), {})
+            elif part["rows"]:
+                Path(part["rows"]).write_text(part["json"])
+            elif part["command"].startswith("python "):
+                runpy.run_path(part["command"].removeprefix("python "))
+            elif part["command"].startswith("madrigal serve "):
+                url = stack.enter_context(served(part["command"]))
+            elif part["command"].startswith("madrigal ") and "smollm2" not in part["command"]:
+                commands.append(part["command"].split()[1])
+                assert cli.run(tiny(part["command"])) == 0, (part["command"], capsys.readouterr().err)
+    before = ["score", "evaluate", "play", "plan", "train", "report", "train"]
+    assert commands == [*before, "play", "play", "evaluate", "analyze", "compare", "ask", "export"]
+    assert url != ADDRESS
+    assert len(Path("stories.jsonl").read_text().splitlines()) == 300
+    assert len(Path("runs/calls/steps.jsonl").read_text().splitlines()) == 2
+    rows = json.loads(Path("runs/compare-calls/comparison.json").read_text())["rows"]
     assert [row["name"] for row in rows] == ["team", "untrained team", "single model", "tuned single model"]
-
-
-ENDING = ("evaluate", "compare", "ask")
 
 
 def test_the_scores_that_the_page_shows_are_those_of_its_answers(
@@ -82,9 +96,10 @@ def test_the_scores_that_the_page_shows_are_those_of_its_answers(
     for part in parts():
         if name := part["file"] or part["rows"]:
             Path(name).write_text(part["block"] or part["json"])
-    runpy.run_path("make_tickets.py")
+    runpy.run_path("make_stories.py")
     (command,) = (part["command"] for part in parts() if (part["command"] or "").startswith("madrigal score"))
     assert cli.run(command.split()[1:]) == 0
     scored = [json.loads(line)["reward"] for line in capsys.readouterr().out.splitlines()]
-    assert scored == [float(number) for number in re.findall(r'^\.\.\. "reward": ([\d.]+),', PAGE, re.MULTILINE)]
-    assert scored == pytest.approx([1.0, 0.75, 0.25 / 7])
+    shown = [float(number) for number in re.findall(r'^\.\.\. "reward": ([\d.]+),', PAGE, re.MULTILINE)]
+    assert scored == pytest.approx(shown)
+    assert shown == [1.0, 0.6, 0.3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -112,3 +113,25 @@ def test_answers_come_first_and_a_shared_prompt_once() -> None:
     assert lines[1:5] == ["ann:", "answer of ann", "bob:", "answer of bob"]
     assert sum("line 0 of the post" in line for line in lines) == 1
     assert "Be brief." in lines and "asked: Be long." in lines and len(lines) < 16
+
+
+def test_a_notebook_has_one_output_for_all_steps_between_two_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve steps: a display that is made once and changed eleven times; after an evaluation there is another."""
+    made, changed = list[str](), list[str]()
+
+    def display(shown: Any, display_id: bool = False) -> Any:
+        if display_id:
+            made.append(str(shown))
+            return SimpleNamespace(update=lambda shown: changed.append(str(shown)))
+        return None
+
+    module = SimpleNamespace(display=display)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(display=module))
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    with Progress(Console(force_jupyter=True, color_system=None), 40, "run") as watch:
+        for n in range(12):
+            watch.step(record(n))
+        watch.evaluated("validation-12", evaluation())
+        watch.step(record(12))
+    assert (len(made), len(changed)) == (2, 11)
+    assert changed[-1].startswith("  step 12/40  reward 0.50  10 tokens/s")

@@ -165,8 +165,15 @@ def _sample(turn: Turn, values: Sequence[float], advantages: Sequence[float]) ->
 
 
 MAPPO = ActorCritic()
+"""A critic that sees what all agents were shown and said; GAE over tokens, clipped surrogate, joint reward."""
+
 IPPO = ActorCritic("ippo", sees="own", reward="own")
+"""The same with a critic for each agent, which sees that agent's history alone and learns from its own reward."""
+
 COLLM_CC = ActorCritic(
     "collm_cc", at="turn", trace=0.0, whiten=False, clip=None, value_weight=1.2, value_clip=None, reduction="sequence"
 )
+"""A central critic that is asked once a turn; the advantage is its TD error, the loss the plain policy gradient."""
+
 COLLM_DC = replace(COLLM_CC, name="collm_dc", sees="own", reward="own")
+"""The same, decentralized: a critic for each agent, which sees that agent's history and its own reward."""

@@ -26,6 +26,9 @@ from madrigal.tasks.data import EMBEDDED
 from madrigal.tasks.discussion.debate import Debate
 from madrigal.tasks.discussion.gsm8k import Gsm8k
 from madrigal.tasks.editing.task import Edit
+from madrigal.tasks.environments.pettingzoo import PettingZoo
+from madrigal.tasks.environments.textarena import TextArena
+from madrigal.tasks.environments.verifiers import Verifiers
 from madrigal.tasks.messages.relay import Relay
 from madrigal.tasks.office.task import Office
 from madrigal.tasks.own import CustomTask, hears, single_of
@@ -234,6 +237,9 @@ def left_out(run: Experiment, agents: Sequence[AgentId], single: str = "") -> st
     """Why no single model is among the contenders, in one sentence; "" where there is one."""
     if len(agents) == 1:
         return "The team has one agent, so it is not compared with a single model."
+    if isinstance(run.task, PettingZoo | TextArena):
+        how = "one policy plays all seats already" if run.team.shared else "--also tuned-model-in-all-seats trains one"
+        return f"The single model is left out: each seat of {run.task.environment} has moves of its own; {how}."
     if alone(run.task) is None:
         how = "; name such a task `single` in its file" if isinstance(run.task, CustomTask) else ""
         return f"The single model is left out: the task does not say how one agent does everybody's part{how}."
@@ -274,6 +280,8 @@ def alone(task: TaskConfig) -> TaskConfig | None:
             return replace(task, agents=WRITER)
         case Office() | Build() | Relay() | Edit() | Project() | Consult():
             return replace(task, alone=True)
+        case Verifiers():  # all work on one answer, the last one's
+            return replace(task, agents=task.agents[-1:])
         case CustomTask():
             return single_of(task)
         case _:

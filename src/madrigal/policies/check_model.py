@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from madrigal.policies.forward import last_hidden
+from madrigal.policies.forward import last_hidden, reading_on
 from madrigal.policies.internals import attention_window, keys_per_layer, output_logits
 from madrigal.types import EngineError, MadrigalError
 
@@ -166,8 +166,7 @@ def _keys_held(model: Any) -> list[int]:
         input_ids=tokens,
         attention_mask=torch.ones_like(tokens),
         position_ids=torch.arange(2, device=model.device)[None],
-        past_key_values=cache,
-        use_cache=True,
+        **reading_on(model, cache),
         logits_to_keep=1,
     )
     keys = keys_per_layer(cache)
@@ -175,7 +174,6 @@ def _keys_held(model: Any) -> list[int]:
         input_ids=tokens[:, :1],
         attention_mask=torch.zeros((1, 1, 1, 3), dtype=model.dtype, device=model.device),
         position_ids=torch.full((1, 1), 2, device=model.device),
-        past_key_values=cache,
-        use_cache=True,
+        **reading_on(model, cache),
     )
     return keys

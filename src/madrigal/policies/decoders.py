@@ -291,7 +291,6 @@ class LibraryDecoder:
             input_ids=token[:, None],
             attention_mask=self.mask,
             position_ids=self.position[:, None],
-            past_key_values=self.cache,
-            use_cache=True,
+            cache=self.cache,
         )
         self.logits, self.position = output_logits(self.model, hidden[:, -1]), self.position + 1

@@ -5,6 +5,8 @@ Llama, Qwen2 and Qwen3 run `llama`; every other model and adapter runs the libra
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -75,8 +77,7 @@ def _cached_hidden(model: Any, batch: Batch) -> Float[Tensor, "M D"]:
         input_ids=batch.actions[:, :-1],
         attention_mask=mask,
         position_ids=_positions(mask)[:, cached.shape[1] :],
-        past_key_values=cache,
-        use_cache=True,
+        cache=cache,
     )
     return torch.cat([first[batch.prompt_of][:, None], rest], dim=1)[batch.mask]
 
@@ -114,16 +115,28 @@ def read_prompts(
             input_ids=level.tokens,
             attention_mask=mask,
             position_ids=_positions(mask)[:, -level.tokens.shape[1] :],
-            past_key_values=cache,
-            use_cache=True,
+            cache=cache,
         )
     return hidden[:, -1], cached
 
 
-def last_hidden(model: Any, **inputs: Any) -> Float[Tensor, "R N D"]:
+def last_hidden(model: Any, cache: Cache | None = None, **inputs: Any) -> Float[Tensor, "R N D"]:
     """What a model hands to its output layer."""
-    hidden: Tensor = plain_model(model).base_model(**inputs).last_hidden_state
+    base = plain_model(model).base_model
+    hidden: Tensor = base(**inputs, **reading_on(base, cache) if cache is not None else {}).last_hidden_state
     return hidden
+
+
+def reading_on(model: Any, cache: Cache) -> dict[str, Any]:
+    """The arguments with which a model reads on from a cache, and adds to it."""
+    kind: Any = type(model)  # mypy does not take a type for hashable
+    return {_cache_name(kind): cache, "use_cache": True}
+
+
+@functools.cache
+def _cache_name(kind: Any) -> str:
+    """What a class of models calls its cache: transformers 5.24 has another name, 5.40 will not know the old one."""
+    return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"
 
 
 def _positions(mask: Tensor) -> Tensor:

@@ -52,8 +52,9 @@ def shown(components: Iterable[str]) -> list[str]:
 
 
 class Progress:
-    """A `Watcher` with a live line of figures on a terminal, and plain lines elsewhere, at least one every half minute.
+    """A `Watcher` with a live line of figures on a terminal or in a notebook's cell, and elsewhere plain lines.
 
+    Where there is no terminal there is a line at least every half minute.
     Warnings come as soon as the records show a reason for them. `close` it when the run ends.
 
     Args:
@@ -77,6 +78,7 @@ class Progress:
         self.alarms = EarlyAlarms(best)
         self.recent: deque[Mapping[str, Any]] = deque(maxlen=10)
         self.live: Live | None = None
+        self.cell: Any = None  # the display of a notebook that holds the line of figures
         self.began = self.spoke = self.entered = 0.0
         self.made = 0
         self.doing, self.following = "", "training"
@@ -118,6 +120,8 @@ class Progress:
                 self.live = Live(console=self.console, refresh_per_second=4)
                 self.live.start()
             self.live.update(self._table(record))
+        elif self.console.is_jupyter and not self.quiet:
+            self._show_in_cell(record)
         elif record["step"] % 10 == 0 or record["step"] + 1 == self.steps or now - self.spoke >= self.silence / 2:
             self._say(self._line(record))
 
@@ -156,7 +160,20 @@ class Progress:
         if always or not self.quiet:
             self.console.print(plain_text(self.console, line, style, lines=False), soft_wrap=True)
 
+    def _show_in_cell(self, record: Mapping[str, Any]) -> None:
+        """Puts the line into one display, which changes: a line each would be an output each, in the file too."""
+        from IPython.display import display
+
+        self.spoke = time.perf_counter()
+        line = plain_text(self.console, self._line(record), lines=False)
+        line.no_wrap, line.overflow = True, "ignore"  # the cell scrolls
+        if self.cell is None:
+            self.cell = display(line, display_id=True)
+        else:
+            self.cell.update(line)
+
     def _still(self) -> None:
+        self.cell = None
         if self.live is not None:
             self.live.stop()
             self.live = None
