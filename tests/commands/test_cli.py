@@ -292,6 +292,10 @@ def test_settings_from_the_command_line_are_kept_in_the_run(
         ("def task():\n    return 1 / 0", "own task own.py:task: ZeroDivisionError: division by zero (own.py, line 2)"),
         (OWN.replace('"high"', "0.5").replace('("ann",)', '("ann-1",)') + "task = words", "got 'ann-1'"),
         (OWN.replace('"high"', "0.5").replace('("ann",)', '"ann"') + "task = words", "agents must be a tuple of names"),
+        (
+            OWN.replace("reward)", 'reward, answering="ann")') + "task = words",
+            "answering: expected a tuple of names out of ann",
+        ),
         (OWN + "task = words", "the reward function reward must return one finite number, got 'high'"),
         (
             OWN.replace('"?"', "example.data['text']") + "task = words",

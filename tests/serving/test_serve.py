@@ -26,14 +26,15 @@ from fakes.chromium import Page
 from fakes.command_line import refused
 from fakes.serving import Gate, GatedTeam
 from madrigal import cli, load_team, train
-from madrigal.rollouts.topology import Sequential
+from madrigal.rollouts.task import SingleRound
+from madrigal.rollouts.topology import Parallel, Sequential, Topology
 from madrigal.runs.signals import ending_cleanly
 from madrigal.serving import web
 from madrigal.serving.pages import team_app
 from madrigal.serving.service import Limits, TeamService
 from madrigal.serving.web import listen, serving
 from madrigal.training.trained_team import TrainedTeam
-from madrigal.types import ConfigError
+from madrigal.types import ConfigError, Example
 
 POST = "My dog ate my homework and my teacher does not believe me."
 ASKED: dict[str, Any] = {"model": "team/tldr", "messages": [{"role": "user", "content": POST}]}
@@ -134,6 +135,24 @@ def test_a_stream_holds_what_the_whole_answer_does(client: openai.OpenAI, model:
             first = next(n for n, one in enumerate(extra) if "turn" in one)
             assert 0 < sum(bool(delta.content) for delta in deltas[1 : first + 1]) <= first
     assert model != "team/tldr" or whole.choices[0].message.content != whole.choices[1].message.content
+
+
+@pytest.mark.parametrize("topology", [Parallel(), Sequential()])
+def test_the_content_is_of_those_who_answer(team: TrainedTeam, topology: Topology) -> None:
+    rows = [Example(name, {"post": name}) for name in "ab"]
+    task = SingleRound(
+        "one", team.agents, rows[:1], rows[1:], lambda e, a: e.data["post"], len, answering=("detailed",)
+    )
+    service = TeamService(replace(team, task=task, run=replace(team.run, topology=topology)), "tldr")
+    client = inside(service)
+    whole = client.post("/v1/chat/completions", json=ASKED | {"seed": 1}).json()
+    parts = client.post("/v1/chat/completions", json=ASKED | {"seed": 1, "stream": True}).text
+    assert service.worker.close(10)
+    told = whole["choices"][0]["madrigal"]["answers"]
+    assert list(told) == ["concise", "detailed"]
+    assert whole["choices"][0]["message"]["content"] == told["detailed"]
+    deltas = [json.loads(line[6:])["choices"][0]["delta"] for line in parts.splitlines() if line.startswith("data: {")]
+    assert "".join(delta.get("content", "") for delta in deltas) == told["detailed"]
 
 
 def test_equal_seeds_give_equal_answers_alone_or_among_others(client: openai.OpenAI, team: TrainedTeam) -> None:

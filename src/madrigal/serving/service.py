@@ -16,7 +16,7 @@ from typing import Any
 from madrigal.policies.engines.engine import TooLongError
 from madrigal.rollouts.play import EpisodeRun, Play, SpeakRequest
 from madrigal.rollouts.seeds import derive
-from madrigal.rollouts.task import moves_of
+from madrigal.rollouts.task import answering_in, moves_of
 from madrigal.rollouts.topology import Parallel, Sequential
 from madrigal.runs.files import parse_json
 from madrigal.serving.metrics import Metrics
@@ -62,7 +62,7 @@ class TeamService:
         self.agents = {f"{self.name}/{agent}": agent for agent in team.team.seats}
         self.worker = Worker(team.speaker(), team.unjudged, playing=self.limits.playing, waiting=self.limits.waiting)
         self.metrics = Metrics(lambda: self.worker.load)
-        self.once = team.agents if _each_once(team) else ()
+        self.once = answering_in(team.task) if _each_once(team) else ()
 
     def models(self) -> dict[str, Any]:
         """What `GET /v1/models` answers."""

@@ -17,7 +17,7 @@ from madrigal.policies.team import Team
 from madrigal.recipes.trust import check_trust
 from madrigal.rollouts.play import EpisodeRun, Generate, Lockstep, StepRequest, drive, heard, judge_in_turn, play
 from madrigal.rollouts.seeds import derive
-from madrigal.rollouts.task import Task
+from madrigal.rollouts.task import Task, answering_in
 from madrigal.rollouts.task.asking import ASKED, Data, ask, unjudged
 from madrigal.runs.records import transcript
 from madrigal.runs.whole import found
@@ -47,15 +47,17 @@ class Answer:
         answers: the last words of each agent: the joint answer.
         turns: everything that was said, in order: agent, round, text, why it ended ("stop" or "length"), tokens, and
             the prompt as chat messages.
+        answering: the agents whose words are the answer; the others worked for them.
     """
 
     answers: Mapping[AgentId, str]
     turns: tuple[Mapping[str, Any], ...]
+    answering: tuple[AgentId, ...]
 
     @property
     def text(self) -> str:
-        """The joint answer as one text, in the order of the agents."""
-        return "\n\n".join(self.answers.values())
+        """The answer as one text: the words of those that answer, in the order of the agents."""
+        return "\n\n".join(self.answers[agent] for agent in self.answering if agent in self.answers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +208,8 @@ class TrainedTeam:
     def answer_of(self, episode: Episode[Any]) -> Answer:
         """What an episode came to, as an answer."""
         last = {turn.agent: turn.completion.text for turn in episode.turns}
-        return Answer({a: last[a] for a in self.agents if a in last}, tuple(map(turn_record, episode.turns)))
+        answers = {agent: last[agent] for agent in self.agents if agent in last}
+        return Answer(answers, tuple(map(turn_record, episode.turns)), answering_in(self.task))
 
     def play(self, example: Example | None = None, *, seed: int = 0, greedy: bool = False) -> dict[str, Any]:
         """Plays an example of the task, the first of the test split by default; a transcript with rewards."""

@@ -161,7 +161,7 @@ def check_examples(task: Task[Any], split: Split) -> Sequence[Example]:
 
 
 def check_agents(task: Task[Any]) -> None:
-    """Refuses names of agents that could not name a folder, an adapter and a column.
+    """Refuses names of agents that could not name a folder, an adapter and a column, and strangers that are to answer.
 
     Raises:
         TaskError: naming the agent.
@@ -173,6 +173,11 @@ def check_agents(task: Task[Any]) -> None:
             raise TaskError(
                 f"task {task.name}: the name of an agent must be a letter, then letters, digits or _, got {agent!r}"
             )
+    answering = getattr(task, "answering", ())
+    if isinstance(answering, str) or not set(answering) <= set(task.agents):
+        raise TaskError(
+            f"task {task.name}: answering: expected a tuple of names out of {', '.join(task.agents)}, got {answering!r}"
+        )
 
 
 def check_task(task: Task[Any], *, answer: str = "An answer.") -> None:

@@ -97,6 +97,10 @@ class Wrapper:
         return demonstrations_of(self.task)
 
     @property
+    def answering(self) -> tuple[AgentId, ...]:
+        return getattr(self.task, "answering", ())
+
+    @property
     def moves(self) -> Moves | None:
         return moves_of(self.task)
 
@@ -126,6 +130,15 @@ def demonstrations_of(task: Task[Any]) -> Demonstrations:
     """
     give: Callable[[], Demonstrations] | None = getattr(task, "demonstrations", None)
     return give() if give else {}
+
+
+def answering_in(task: Task[Any]) -> tuple[AgentId, ...]:
+    """Whose words are what a team answers, in the order of the agents; the others work for them.
+
+    A task says so in an attribute `answering`; without one, or with (), all agents answer.
+    """
+    given: Sequence[AgentId] = getattr(task, "answering", ())
+    return tuple(agent for agent in task.agents if agent in given) or tuple(task.agents)
 
 
 def moves_of(task: Task[Any]) -> Moves | None:

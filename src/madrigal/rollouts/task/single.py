@@ -56,6 +56,7 @@ class SingleRound:
             with a number for each agent.
         quote: how a listener is told an answer heard in this round, given the turn and the listener; "" hides it.
         validation: examples to choose by (`evaluation.keep`); without any they are taken from the end of `train`.
+        answering: the agents whose words are the answer of a team that is asked; () is all of them.
     """
 
     name: str
@@ -68,6 +69,7 @@ class SingleRound:
     rewards: Rewards = "joint"
     quote: Quote = quoted
     validation: Sequence[Example] = ()
+    answering: tuple[AgentId, ...] = ()
     horizon: int = field(default=1, init=False)
 
     def examples(self, split: Split) -> Sequence[Example]:
