@@ -382,8 +382,9 @@ def table(
 ) -> str:
     """Markdown: a row for each horizon and arm; what is paired is the word, and the seed but for the A/A pair."""
     lines = [
-        "| turns | arm | rate | answers | before | return % | minus magrpo | held-out letters % | minus magrpo |",
-        f"|{'---|' * 9}",
+        "| turns | arm | rate | answers | before | return % | minus magrpo | mean of all updates, minus magrpo "
+        "| held-out letters % | minus magrpo |",
+        f"|{'---|' * 10}",
     ]
     for horizon in horizons:
         for arm in arms:
@@ -399,6 +400,9 @@ def table(
                 own, other = ([one["after"][which] for one in each] for each in (rows, base))
                 apart = [[a - b for a, b in zip(*pair, strict=True)] for pair in zip(own, other, strict=True)]
                 cells += [_cell(own), "" if arm == "magrpo" else _cell(apart)]
+                if which == "seen":
+                    gained = [[fmean(one["curve"]) - fmean(two["curve"])] for one, two in zip(rows, base, strict=True)]
+                    cells.append("" if arm == "magrpo" else _cell(gained))
             lines.append(f"| {horizon} | {arm} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
