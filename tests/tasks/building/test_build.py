@@ -187,6 +187,7 @@ def test_novices_speak_well_and_do_not_divide_the_work(config: Build) -> None:
     task = BuildTask(config)
     given = demonstrations_of(with_validation(task))
     assert given == task.demonstrations() and given.keys() == {e.id for e in task.examples("train")}
+    assert len({repr(task.novices(task.examples("train")[0], again)) for again in range(4)}) == 4
     finals = []
     for example in task.examples("train")[:60]:
         said = given[example.id]

@@ -185,10 +185,12 @@ class BuildTask:
 
         They show how to speak, and nothing about who builds what.
         """
-        return {example.id: self._novices(example) for example in self.examples("train")}
+        return {example.id: self.novices(example) for example in self.examples("train")}
 
-    def _novices(self, example: Example) -> dict[AgentId, list[str]]:
-        rng, state = random.Random(derive("build", example.id, *self.agents)), self.reset(example)
+    def novices(self, example: Example, again: int = 0) -> dict[AgentId, list[str]]:
+        """What novices say to one word, round after round; other words of theirs each time that they play it again."""
+        key = ("build", example.id, *self.agents, *((again,) if again else ()))
+        rng, state = random.Random(derive(*key)), self.reset(example)
         said: dict[AgentId, list[str]] = {agent: [] for agent in self.agents}
         for _ in range(self.horizon):
             missing = sorted(cells_of(state.word) - state.grid.keys(), key=_by_rows)
