@@ -179,7 +179,7 @@ def test_several_agents_work_on_one_answer_which_is_the_last_ones() -> None:
             scene = super()._scene(rewards)
             return replace(scene, shown={"bob": scene.shown["bob"]}) if scene.shown else scene
 
-    one = task(Rules(horizon=9), make=Riddle, answering="bob")
+    one = task(Rules(horizon=9), make=Riddle, answering=("bob",))
     state = one.reset(one.examples("train")[0])
     assert one.acting(state) == AGENTS
     assert one.observe(state, "ann", ())[-1].content.endswith("You are ann. Help bob, who gives the answer.")

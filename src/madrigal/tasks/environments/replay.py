@@ -77,7 +77,7 @@ class Replayed:
     Attributes:
         make: a new environment, for one episode.
         data: the examples by split; without a "seed" among their data it follows from these.
-        answering: "" where each agent that acts has an action of its own. Else all agents work on one action, and what
+        answering: () where each agent that acts has an action of its own. Else all agents work on one action, and what
             this one says is it; the others help by what it hears.
         finish: frees what all environments share.
     """
@@ -87,7 +87,7 @@ class Replayed:
     rules: Rules
     make: Callable[[], Live]
     data: Mapping[Split, Sequence[Example]]
-    answering: AgentId = ""
+    answering: tuple[()] | tuple[AgentId] = ()
     finish: Callable[[], None] = lambda: None
     pool: Pool = field(default_factory=Pool)
 
@@ -130,10 +130,11 @@ class Replayed:
         return self._ours(state, state.scene)
 
     def observe(self, state: Played, agent: AgentId, heard: Sequence[Turn]) -> Messages:
-        shown = state.scene.shown[self.answering or agent]
+        (shown_to,) = self.answering or (agent,)
+        shown = state.scene.shown[shown_to]
         lines = said_lines(heard, agent)
-        if self.answering and agent != self.answering:
-            lines.append(f"You are {agent}. Help {self.answering}, who gives the answer.")
+        if agent != shown_to:
+            lines.append(f"You are {agent}. Help {shown_to}, who gives the answer.")
         if not lines:
             return shown
         if shown[-1].role != "user":
@@ -141,7 +142,7 @@ class Replayed:
         return (*shown[:-1], Message("user", "\n\n".join([shown[-1].content, "\n".join(lines)])))
 
     def step(self, state: Played, actions: Mapping[AgentId, str]) -> Step[Played]:
-        acting = (self.answering,) if self.answering else self._ours(state, state.scene)
+        acting = self.answering or self._ours(state, state.scene)
         given = {agent: actions[agent] for agent in acting}  # whoever is scored by hand answers for all
         return self._until_ours(self._played(state, {**self._scripted_answers(state), **given}))
 

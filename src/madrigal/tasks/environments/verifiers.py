@@ -235,7 +235,7 @@ def open_verifiers(config: Verifiers) -> Replayed:
         rules,
         lambda: Rollout(env, loop, answering),
         data,
-        answering=answering,
+        answering=(answering,),
         finish=loop.close,
     )
     with told_in_one_line(name):
