@@ -37,9 +37,9 @@ import torch
 from torch import Tensor, nn
 
 from fakes.tabular import unchecked_shapes
+from learning import interval_of
 from madrigal.algorithms.catalog import ALGORITHMS
 from madrigal.evaluation.evaluate import EvalSetup, normalized_returns, play_examples
-from madrigal.evaluation.statistics import hierarchical_bootstrap
 from madrigal.learning.critics import visible_turns
 from madrigal.maths.batch import PolicyOutput, make_batch
 from madrigal.rollouts.play import GenerationRequest, judge_in_turn
@@ -399,17 +399,12 @@ def table(
             for which in ("seen", "new"):
                 own, other = ([one["after"][which] for one in each] for each in (rows, base))
                 apart = [[a - b for a, b in zip(*pair, strict=True)] for pair in zip(own, other, strict=True)]
-                cells += [_cell(own), "" if arm == "magrpo" else _cell(apart)]
+                cells += [interval_of(own), "" if arm == "magrpo" else interval_of(apart)]
                 if which == "seen":
                     gained = [[fmean(one["curve"]) - fmean(two["curve"])] for one, two in zip(rows, base, strict=True)]
-                    cells.append("" if arm == "magrpo" else _cell(gained))
+                    cells.append("" if arm == "magrpo" else interval_of(gained))
             lines.append(f"| {horizon} | {arm} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _cell(values: list[list[float]]) -> str:
-    interval = hierarchical_bootstrap(values)
-    return f"{interval.mean:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
 
 
 if __name__ == "__main__":

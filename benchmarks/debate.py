@@ -27,9 +27,9 @@ from typing import Any
 
 import torch
 
+from learning import interval_of
 from madrigal.algorithms.maporl import Maporl
 from madrigal.config import Experiment
-from madrigal.evaluation.statistics import hierarchical_bootstrap
 from madrigal.policies.generate import generate
 from madrigal.policies.local import LocalPolicy, load_policy
 from madrigal.recipes import recipe
@@ -200,14 +200,9 @@ def table(what: str, made: Table) -> str:
     lines = [f"### {what}: {len(next(iter(made.values())))} seeds", "", f"| % | {' | '.join(COLUMNS)} |"]
     lines += [f"|---|{'---|' * len(COLUMNS)}"]
     for row, seeds in made.items():
-        cells = [_cell([[one[name] for one in seed if name in one] for seed in seeds]) for name in COLUMNS]
+        cells = [interval_of([[one[name] for one in seed if name in one] for seed in seeds]) for name in COLUMNS]
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _cell(runs: Sequence[Sequence[float]]) -> str:
-    interval = hierarchical_bootstrap(runs)
-    return f"{interval.mean:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
 
 
 # The warm-up

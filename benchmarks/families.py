@@ -32,11 +32,9 @@ from madrigal import load_team
 from madrigal.config import Experiment
 from madrigal.evaluation.ablations import by_agent
 from madrigal.evaluation.evaluate import normalized_returns, play_examples
-from madrigal.evaluation.statistics import hierarchical_bootstrap
 from madrigal.policies.quiet import quiet_libraries
 from madrigal.recipes import recipe
 from madrigal.settings import EvaluationConfig, PolicyConfig, RecordsConfig, WarmConfig
-from madrigal.training.train import train_experiment
 from madrigal.training.trained_team import TrainedTeam
 from madrigal.types import AgentId
 
@@ -90,8 +88,8 @@ class Study:
         for family in self.families:
             floor = returns(family, family, shift=1)
             lines.append(
-                f"- {family} with the {KEPT} agent of another seed: {cell(floor)}, "
-                f"{cell(loss(returns(family, family), floor))} less than with its own"
+                f"- {family} with the {KEPT} agent of another seed: {learning.interval_of(floor)}, "
+                f"{learning.interval_of(loss(returns(family, family), floor))} less than with its own"
             )
         return "\n".join(lines)
 
@@ -104,12 +102,16 @@ class Study:
         for family in self.families:
             raw = self.loaded(self.at_home(family, 0, steps=0))
             cells = [
-                cell([self.pair(raw, self.team_of(self.home, seed)) for seed in self.seeds]),
-                cell([self.alone(self.taker(family, seed, self.further, WarmConfig())) for seed in self.seeds]),
-                cell([self.alone(self.taker(family, seed, 0, self.taught(seed))) for seed in self.seeds]),
+                learning.interval_of([self.pair(raw, self.team_of(self.home, seed)) for seed in self.seeds]),
+                learning.interval_of(
+                    [self.alone(self.taker(family, seed, self.further, WarmConfig())) for seed in self.seeds]
+                ),
+                learning.interval_of(
+                    [self.alone(self.taker(family, seed, 0, self.taught(seed))) for seed in self.seeds]
+                ),
             ]
             lines.append(f"| {family}, untrained | {' | '.join(cells)} |")
-        own = cell([self.alone(self.at_home(self.home, seed, self.steps)) for seed in self.seeds])
+        own = learning.interval_of([self.alone(self.at_home(self.home, seed, self.steps)) for seed in self.seeds])
         return "\n".join([*lines, f"| its owner | {own} | | |"])
 
     def together(self) -> str:
@@ -121,7 +123,8 @@ class Study:
             seats = {TAKEN: self.model(one), KEPT: self.model(other)}
             name = one if one == other else f"{one}-{other}"
             made = [self.alone(self.trained(f"{name}-{self.steps}-seed{n}", seats, n, self.steps)) for n in self.seeds]
-            lines.append(f"| {one}, {other} | {cell([self.pair(raw[one], raw[other])])} | {cell(made)} |")
+            before, after = learning.interval_of([self.pair(raw[one], raw[other])]), learning.interval_of(made)
+            lines.append(f"| {one}, {other} | {before} | {after} |")
         return "\n".join(lines)
 
     def at_home(self, family: str, seed: int, steps: int) -> Path:
@@ -157,10 +160,7 @@ class Study:
         self, name: str, seats: Mapping[AgentId, PolicyConfig], seed: int, steps: int, warm: WarmConfig | None = None
     ) -> Path:
         """The folder of a run, made where it is not there."""
-        folder, run = self.runs / name, self.experiment(seats, seed, steps, warm or WarmConfig())
-        if not (folder / "team").is_dir() and not train_experiment(run, folder, overwrite=True):
-            raise SystemExit(f"stopped; {folder} is unfinished, remove it before the next start")
-        return folder
+        return learning.made(self.experiment(seats, seed, steps, warm or WarmConfig()), self.runs / name)
 
     def experiment(self, seats: Mapping[AgentId, PolicyConfig], seed: int, steps: int, warm: WarmConfig) -> Experiment:
         base = recipe("tldr")
@@ -207,14 +207,8 @@ def matrix(title: str, families: Sequence[str], returns: Callable[[str, str], Re
         f"|{'---|' * (len(families) + 1)}",
     ]
     for one in families:
-        lines.append(f"| {one} | {' | '.join(cell(returns(one, other)) for other in families)} |")
+        lines.append(f"| {one} | {' | '.join(learning.interval_of(returns(one, other)) for other in families)} |")
     return "\n".join(lines)
-
-
-def cell(returns: Returns) -> str:
-    """A mean with its interval over seeds and posts."""
-    found = hierarchical_bootstrap(returns)
-    return f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]"
 
 
 def loss(own: Returns, strange: Returns) -> Returns:

@@ -15,14 +15,17 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from madrigal.config import Experiment
 from madrigal.evaluation.evaluate import EvalSetup
-from madrigal.evaluation.statistics import Interval, bootstrap
+from madrigal.evaluation.statistics import Interval, bootstrap, hierarchical_bootstrap
 from madrigal.rollouts.play import judge_in_turn
 from madrigal.rollouts.task import Task
 from madrigal.runs.log import read_lines
+from madrigal.training.train import train_experiment
 from madrigal.training.trained_team import TrainedTeam
 
 
@@ -53,6 +56,23 @@ def run(recipe: str, folder: Path, seed: int, settings: list[str]) -> None:
     done.check_returncode()
     taken = {"wall": time.perf_counter() - began, "processor": _processor_seconds() - used}
     (folder / "seconds.json").write_text(json.dumps(taken))
+
+
+def made(experiment: Experiment, folder: Path) -> Path:
+    """The folder of a run of this process, made where it is not there.
+
+    Raises:
+        SystemExit: if a signal has ended it.
+    """
+    if not (folder / "team").is_dir() and not train_experiment(experiment, folder, overwrite=True):
+        raise SystemExit(f"stopped; {folder} is unfinished, remove it before the next start")
+    return folder
+
+
+def interval_of(runs: Sequence[Sequence[float]]) -> str:
+    """A mean over runs and examples, with its interval over both."""
+    found = hierarchical_bootstrap(runs)
+    return f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]"
 
 
 def setup_of(seated: TrainedTeam, task: Task[Any]) -> EvalSetup:

@@ -37,7 +37,6 @@ from madrigal import load_team
 from madrigal.evaluation.ablations import MessageAblation, Retell
 from madrigal.evaluation.cooperation import cross_play
 from madrigal.evaluation.evaluate import play_examples
-from madrigal.evaluation.statistics import hierarchical_bootstrap
 from madrigal.policies.quiet import quiet_libraries
 from madrigal.rollouts.task import Task
 from madrigal.tasks.messages.relay import HOLDER, SEEKER, colors_in
@@ -118,10 +117,10 @@ def table(teams: Sequence[Plays]) -> str:
     for name in teams[0]:
         cells = [f"{fmean(fmean(rights(team[name], private)) for team in teams):.1f}" for private in (True, False)]
         losses = [[_losses(team, name, private) for team in teams] for private in (True, False)]
-        cells += [_interval(loss) for loss in losses]
+        cells += [learning.interval_of(loss) for loss in losses]
         # Private and shared questions are others: what is compared is their mean, question by question resampled.
         apart = [[x - fmean(shared) for x in private] for private, shared in zip(*losses, strict=True)]
-        cells += [_interval(apart), f"{fmean(bits(told(team[name])) for team in teams):.2f}"]
+        cells += [learning.interval_of(apart), f"{fmean(bits(told(team[name])) for team in teams):.2f}"]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -137,11 +136,6 @@ def rights(episodes: Sequence[Episode[Any]], private: bool) -> list[float]:
 
 def _losses(team: Plays, name: str, private: bool) -> list[float]:
     return [a - b for a, b in zip(rights(team["as said"], private), rights(team[name], private), strict=True)]
-
-
-def _interval(rows: Sequence[Sequence[float]]) -> str:
-    found = hierarchical_bootstrap(rows)
-    return f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]"
 
 
 def told(episodes: Sequence[Episode[Any]]) -> list[tuple[str, str]]:

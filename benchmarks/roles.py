@@ -42,7 +42,6 @@ from madrigal.policies.starter import model_path
 from madrigal.recipes import recipe
 from madrigal.runs.records import transcript
 from madrigal.settings import PolicyConfig, RolesConfig, WarmConfig
-from madrigal.training.train import train_experiment
 
 SAMPLES, CLUSTERS = 2, 4
 KL = 0.05
@@ -79,7 +78,7 @@ def main() -> None:
     for name, make in arms.items():
         for seed in options.seeds:
             run = make(seed)
-            played.setdefault(name, []).append(played_of(trained(run, base / f"{run.recipe}-seed{seed}")))
+            played.setdefault(name, []).append(played_of(learning.made(run, base / f"{run.recipe}-seed{seed}")))
             print(f"{name}, seed {seed}: {fmean(played[name][-1].returns):.1f} %", flush=True)
     print(table(played), flush=True)
     print(adaptation([adapted(base, seed, options.further) for seed in options.seeds]))
@@ -92,7 +91,7 @@ def arms_of(base: Path, steps: int) -> dict[str, Callable[[int], Experiment]]:
     chores = replace(chores, evaluation=replace(chores.evaluation, timed_examples=0))
     alike = replace(chores, roles=RolesConfig())
     starts = {
-        run.recipe: trained(replace(run, steps=0), base / run.recipe) / "team"
+        run.recipe: learning.made(replace(run, steps=0), base / run.recipe) / "team"
         for run in (replace(alike, recipe="warm-alike"), replace(chores, recipe="warm-words"))
     }
     alike, words = (
@@ -111,13 +110,6 @@ def arms_of(base: Path, steps: int) -> dict[str, Callable[[int], Experiment]]:
         "information": lambda seed: replace(paid, recipe="information", seed=seed),
         "words, again": lambda seed: replace(words, recipe="again", seed=seed + AGAIN),
     }
-
-
-def trained(run: Experiment, folder: Path) -> Path:
-    """The folder of a run, made where it is not there."""
-    if not (folder / "team").is_dir():
-        train_experiment(run, folder, overwrite=True)
-    return folder
 
 
 def played_of(folder: Path) -> Played:
@@ -189,7 +181,7 @@ def adapted(base: Path, seed: int, steps: int) -> dict[str, dict[str, float]]:
     """What two policies do before and after training, and then with bob replaced or not, for one seed."""
     alike = arms_of(base, steps)["alike"](seed)
     apart = replace(alike, recipe="apart", team=replace(alike.team, shared=False))
-    first = trained(apart, base / f"apart-seed{seed}")
+    first = learning.made(apart, base / f"apart-seed{seed}")
     weak = base / f"weak-seed{seed}"
     if not weak.is_dir():
         shutil.copytree(first / "team", weak)
@@ -199,7 +191,7 @@ def adapted(base: Path, seed: int, steps: int) -> dict[str, dict[str, float]]:
     stays = replace(apart, recipe="stays", team=replace(apart.team, start=str(first / "team")))
     measured = {"apart": evaluated(first)}
     for run in (stays, replaced):
-        measured[run.recipe] = evaluated(trained(run, base / f"{run.recipe}-seed{seed}"))
+        measured[run.recipe] = evaluated(learning.made(run, base / f"{run.recipe}-seed{seed}"))
     return {f"{name}, {when}": row for name, rows in measured.items() for when, row in rows.items()}
 
 
