@@ -68,7 +68,7 @@ def config_of(size: str, family: str = "qwen3") -> PreTrainedConfig:
 
 
 def _made(config: PreTrainedConfig) -> PreTrainedModel:
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
     return model
 
 
@@ -83,7 +83,7 @@ def losses(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
         hidden = model.base_model(input_ids=batch.ids[:, :-1], use_cache=False).last_hidden_state
         weights = batch.weights[:, 1:]
         counted = weights > 0
-        logits = torch.nn.functional.linear(hidden[counted], model.get_output_embeddings().weight)  # type: ignore[no-untyped-call]
+        logits = torch.nn.functional.linear(hidden[counted], model.get_output_embeddings().weight)
     loss = torch.nn.functional.cross_entropy(logits.float(), batch.ids[:, 1:][counted], reduction="none")
     weight = weights[counted]
     answers = weight == 1
@@ -111,9 +111,7 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path) 
     copy = _made(model.config).bfloat16()
     copy.load_state_dict(model.state_dict())
     copy.config.dtype = torch.bfloat16
-    copy.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
-        do_sample=True, temperature=1.0, pad_token_id=0, eos_token_id=2
-    )
+    copy.generation_config = GenerationConfig(do_sample=True, temperature=1.0, pad_token_id=0, eos_token_id=2)
     copy.save_pretrained(parts)
     save_tokenizer(tokenizer, parts)
     for file in sorted(parts.iterdir()):
@@ -144,7 +142,7 @@ def pretrain(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = make_tokenizer(0)
     model = _made(config_of(size, family))
-    model.to(device)  # type: ignore[arg-type]
+    model.to(device)
     # For rows this short, plain attention is a third faster on a CPU than the fused kernel and its backward.
     model.set_attn_implementation("eager")
     optimizer = optimizer_of(model, PEAK_LR[size])

@@ -40,7 +40,7 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
 
 def wrap(bpe: Tokenizer) -> PreTrainedTokenizerFast:
     """Names the special tokens: answers end with <|im_end|>, rows are padded on the left with <|endoftext|>."""
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         pad_token=PAD,
         eos_token=END,

@@ -74,7 +74,7 @@ def convert(file: Path, folder: Path) -> None:
         # does not.
         model.config.__dict__.pop("quantization_config", None)
         with torch.device("meta"):
-            plain = AutoModelForCausalLM.from_config(model.config)  # type: ignore[no-untyped-call]
+            plain = AutoModelForCausalLM.from_config(model.config)
         plain.load_state_dict(model.state_dict(), assign=True)
         plain.tie_weights()
         plain.generation_config = model.generation_config
@@ -108,7 +108,7 @@ def _tokenizer(file: Path, split: str) -> Any:
     backend = read.backend_tokenizer
     backend.pre_tokenizer = splitting(split)
     kept = {name: getattr(read, name) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         **{name: token for name, token in kept.items() if token is not None},
         chat_template=read.chat_template,

@@ -21,7 +21,7 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicS
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 
-class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     """A cache layer that writes new keys and values into room made in advance.
 
     The library's layer copies the whole cache for every token; this one copies when its room is used up.
@@ -57,7 +57,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 
 def roomy_cache(model: Any) -> Cache:
     """An empty key-value cache for sampling."""
-    return Cache(layers=[RoomyLayer() for _ in range(model.config.num_hidden_layers)])  # type: ignore[no-untyped-call]
+    return Cache(layers=[RoomyLayer() for _ in range(model.config.num_hidden_layers)])
 
 
 def keys_per_layer(cache: DynamicCache) -> list[int]:

@@ -15,7 +15,7 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", ".*gradient_checkpointing.*", FutureWarning)
     from transformers.utils import logging as hub_logging
 
-    hub_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    hub_logging.disable_progress_bar()
     if not sys.stderr.isatty():
         from datasets.utils.logging import disable_progress_bar
 
