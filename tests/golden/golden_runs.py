@@ -15,6 +15,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from safetensors.torch import load_file
@@ -44,6 +45,7 @@ BASE = {
     "collm_cc": "coding-two-turns",
     "pmic": "coding-two-turns",
 }
+MANY = ("counterfactual", "office")  # turns of an episode, or branches of it
 CLOCKS = ("seconds", "tokens_per_second")
 
 
@@ -67,7 +69,7 @@ def tiny(name: str, base: str) -> Experiment:
         evaluation=replace(run.evaluation, examples=1, timed_examples=0),
         records=replace(run.records, transcripts=99, checkpoint_every=0),
         steps=STEPS,
-        prompts=2,
+        prompts=1 if name in MANY else 2,
     )
 
 
@@ -79,7 +81,8 @@ def cases() -> dict[str, Experiment]:
 
 def numbers(run: Experiment, folder: Path) -> dict[str, Any]:
     """What a run came to: its records without clocks, advantages of its turns, and how its weights have moved."""
-    train_experiment(run, folder)
+    with patch("madrigal.training.train._Evaluator.__call__", lambda *_: None):  # says nothing of what is learned
+        train_experiment(run, folder)
     steps = [
         {key: value for key, value in record.items() if key.rpartition("/")[2] not in CLOCKS}
         for record in read_lines(folder / "steps.jsonl")
@@ -87,7 +90,6 @@ def numbers(run: Experiment, folder: Path) -> dict[str, Any]:
     advantages = [
         [turn["advantage"] for turn in episode["turns"] if turn["advantage"] is not None]
         for episode in read_lines(folder / "episodes.jsonl")
-        if "evaluation" not in episode
     ]
     moved = {each.name: movement(each) for each in sorted((folder / "team").iterdir()) if each.is_dir()}
     return {"steps": steps, "advantages": advantages, "moved": moved}
