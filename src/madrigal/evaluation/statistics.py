@@ -58,8 +58,7 @@ def bootstrap(values: Sequence[float], level: float = 0.95, resamples: int = 400
     """
     data = _array(values)
     rng = np.random.default_rng(seed)
-    means = [data[rng.integers(len(data), size=(rows, len(data)))].mean(axis=1) for rows in _rows(resamples, len(data))]
-    return _interval(float(data.mean()), np.concatenate(means), level)
+    return _interval(float(data.mean()), _resampled(data, resamples, rng), level)
 
 
 def paired_bootstrap(
@@ -118,11 +117,11 @@ def hierarchical_bootstrap(
         raise ValueError("a hierarchical interval needs at least one run")
     data = [_array(run) for run in runs]
     rng = np.random.default_rng(seed)
-    means = np.empty(resamples)
-    for draw in range(resamples):
-        chosen = [data[run] for run in rng.integers(len(data), size=len(data))]
-        means[draw] = np.mean([run[rng.integers(len(run), size=len(run))].mean() for run in chosen])
-    return _interval(float(np.mean([run.mean() for run in data])), means, level)
+    chosen = rng.integers(len(data), size=(resamples, len(data)))
+    means = np.empty(chosen.shape)
+    for place, run in enumerate(data):
+        means[chosen == place] = _resampled(run, int((chosen == place).sum()), rng)
+    return _interval(float(np.mean([run.mean() for run in data])), means.mean(axis=1), level)
 
 
 def repeat_width(means: Sequence[float], level: float = 0.95) -> float:
@@ -216,6 +215,12 @@ def _array(values: Sequence[float]) -> Array:
     if not data.size:
         raise ValueError("an interval needs at least one value")
     return data
+
+
+def _resampled(data: Array, count: int, rng: np.random.Generator) -> Array:
+    """Means of so many resamples of the values."""
+    blocks = [data[rng.integers(len(data), size=(rows, len(data)))].mean(axis=1) for rows in _rows(count, len(data))]
+    return np.concatenate([np.empty(0), *blocks])
 
 
 def _rows(resamples: int, width: int) -> Iterator[int]:
