@@ -70,6 +70,6 @@ def test_every_algorithm_climbs_over_every_topology(name: str, way: str) -> None
         algorithm = replace(algorithm, tree=way in ("parallel", "sequential"))
     game, topology = Matrix(horizon=algorithm.needs.rounds), TOPOLOGIES[way][0]
     prompts = 2 if turnwise or name == "pmic" else 4
-    rewards = climb(game, topology, algorithm, steps=STEPS.get(way, 160), prompts=prompts, enough=9.6)
+    rewards = climb(game, topology, algorithm, steps=STEPS.get(way, 160), prompts=prompts, lr=0.2, enough=9.6)
     assert fmean(rewards[:3]) < 7.5
     assert fmean(rewards[-10:]) >= 9.5

@@ -31,7 +31,7 @@ from madrigal.rollouts.tree import map_turns, rollout_groups, walk
 from madrigal.types import Completion, Episode, Group, Messages, Point, Sample, Turn, TurnScores
 
 ROWS = 64
-HELD = 20  # steps over which a climb is to hold what it reached
+HELD = 12  # steps over which a climb is to hold what it reached
 
 
 @dataclass
@@ -145,7 +145,7 @@ def climb(
     """Learns a task by tables; returns the mean joint reward of a round in every step.
 
     Args:
-        enough: ends when the mean of the last 20 steps is as high.
+        enough: ends when the mean of the last `HELD` steps is as high.
     """
     tables = {agent: Table(actions, lr) for agent in task.agents}
     need, keys = algorithm.needs.critic, dict[int, object]()
