@@ -73,7 +73,7 @@ def refusal(case: Case) -> str:
 
 
 def played() -> list[Case]:
-    """Half of the cases that can work, or a little more: of every three features all that can meet do."""
+    """A quarter of the cases that can work, or a little more: of every two features all that can meet do."""
 
     def turn(case: Case) -> int:
         return sum(among.index(one) for among, one in zip(features, case, strict=True)) % 2
@@ -81,9 +81,9 @@ def played() -> list[Case]:
     features: list[list[Any]] = [[*ALGORITHMS], [*TEAMS], [*ORDERS], [*ROUNDS]]
     chosen, met = list[Case](), set[Any]()
     for case in sorted((case for case in CASES if not refusal(case)), key=turn):
-        if not met.issuperset(threes := {*combinations(enumerate(case), 3)}):
+        if not met.issuperset(pairs := {*combinations(enumerate(case), 2)}):
             chosen.append(case)
-            met |= threes
+            met |= pairs
     return chosen
 
 
