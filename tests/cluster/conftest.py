@@ -29,17 +29,22 @@ def begun(nodes: Any) -> Iterator[list[RayRemote]]:
 
 
 @pytest.fixture
-def warm(begun: list[RayRemote], monkeypatch: pytest.MonkeyPatch) -> list[RayRemote]:
-    """What is started in a test, in processes that were started before: importing torch takes seconds.
-
-    An object that ends frees its process for the next one.
-    """
+def reused(begun: list[RayRemote], monkeypatch: pytest.MonkeyPatch) -> list[RayRemote]:
+    """What is started in a test, in processes that others have left: importing torch takes seconds."""
     fresh = RayHost.process
 
     def process(host: RayHost, options: Mapping[str, Any]) -> Any:
         key = tuple(sorted(options.get("resources", {})))
         spare = SPARE.setdefault(key, [])
         return spare.pop() if spare else fresh(host, options | {"max_concurrency": 2})
+
+    monkeypatch.setattr(RayHost, "process", process)
+    return begun
+
+
+@pytest.fixture
+def warm(reused: list[RayRemote], monkeypatch: pytest.MonkeyPatch) -> list[RayRemote]:
+    """The same; and an object that ends leaves its process to the next one."""
 
     def end(remote: RayRemote) -> None:
         if not remote.ended:
@@ -48,9 +53,8 @@ def warm(begun: list[RayRemote], monkeypatch: pytest.MonkeyPatch) -> list[RayRem
                 remote.ray.get(remote.actor.make.remote(dict, ()))
                 SPARE.setdefault((), []).append(remote.actor)
 
-    monkeypatch.setattr(RayHost, "process", process)
     monkeypatch.setattr(RayRemote, "end", end)
-    return begun
+    return reused
 
 
 SPARE: dict[tuple[str, ...], list[Any]] = {}

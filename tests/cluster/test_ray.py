@@ -122,15 +122,15 @@ class KillsRank(Told):
 
 
 def test_learners_on_two_ranks_each_learn_the_same_and_come_back_where_one_is_killed(
-    make: Make, begun: list[RayRemote], tmp_path: Path
+    make: Make, reused: list[RayRemote], tmp_path: Path
 ) -> None:
     run = make(replace(MAPPO, kl=0.01), steps=3, records=RecordsConfig(checkpoint_every=2))
-    kills = KillsRank(begun)
+    kills = KillsRank(reused)
     alone, spread = both(replace(run, team=replace(run.team, shared=True)), tmp_path, kills, ranks_per_learner=2)
     for one, two in zip(numbers(alone), numbers(spread), strict=True):
         assert two == pytest.approx(one, rel=1e-4, abs=1e-5)
     assert len([line for line in kills.told if line.startswith("note: the learner of team was lost (")]) == 1
-    assert Counter(one.name for one in begun if one.name != "rollout worker 1") == {"team": 4, "critic-joint": 2}
+    assert Counter(one.name for one in reused if one.name != "rollout worker 1") == {"team": 4, "critic-joint": 2}
     saved, others = (load_checkpoint(folder / "checkpoints/step-2")[0] for folder in (alone, spread))
     for learner in ("team", "critic-joint"):
         assert (spread / "checkpoints/step-2" / learner).is_dir(), "each rank wrote its share"
