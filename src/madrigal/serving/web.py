@@ -51,9 +51,9 @@ BUSY = (
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a handler answers: JSON, a text of some kind, or the events of a stream."""
+    """What a handler answers: JSON, a text of some kind, or the events of a stream as they are ready."""
 
-    content: Mapping[str, Any] | bytes | AsyncIterator[Mapping[str, Any]]
+    content: Mapping[str, Any] | bytes | AsyncIterator[Sequence[Mapping[str, Any]]]
     kind: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -183,9 +183,9 @@ async def _while_there(request: Request, answer: Awaitable[Reply]) -> Reply:
         await asyncio.gather(work, gone, return_exceptions=True)
 
 
-async def _events(parts: AsyncIterator[Mapping[str, Any]]) -> AsyncIterator[bytes]:
-    async for part in parts:
-        yield _event(part)
+async def _events(ready: AsyncIterator[Sequence[Mapping[str, Any]]]) -> AsyncIterator[bytes]:
+    async for parts in ready:
+        yield b"".join(map(_event, parts))
     yield b"data: [DONE]\n\n"
 
 
