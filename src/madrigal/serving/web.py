@@ -17,6 +17,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
@@ -284,22 +285,37 @@ class _Patient(H11Protocol):
 
     Where all places are taken, whoever has been longest without asking for anything makes room. So many clients that
     send slowly keep nobody out who asks at once.
+
+    Args:
+        there: the connections of the server, in the order in which they came; who was found waiting for an answer
+            stands behind those who had come by then.
     """
 
     watch: asyncio.TimerHandle | None = None
-    since = 0.0
+
+    def __init__(self, *args: Any, there: dict[_Patient, None], **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.there = there
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(_Joining(transport, self.loop))  # type: ignore[arg-type]
-        self.since = self.loop.time()
-        there = [one for one in self.connections if isinstance(one, _Patient) and not one.transport.is_closing()]
-        if len(there) > CONNECTIONS:
-            if asking := [one for one in there if one.asks and one is not self]:
-                min(asking, key=lambda one: one.since).transport.abort()
-            else:
-                self.transport.write(BUSY)
-                self.transport.close()
+        if len(self.there) >= CONNECTIONS and not self._makes_room():
+            self.transport.write(BUSY)
+            self.transport.close()
+        else:
+            self.there[self] = None
         self._expect_head()
+
+    def _makes_room(self) -> bool:
+        """Cuts off who asks for nothing, the first that is found; whether there was one."""
+        for _ in range(len(self.there)):
+            first = next(iter(self.there))
+            del self.there[first]
+            if first.asks:
+                first.transport.abort()
+                return True
+            self.there[first] = None
+        return False
 
     @property
     def asks(self) -> bool:
@@ -313,6 +329,7 @@ class _Patient(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self.watch:
             self.watch.cancel()
+        self.there.pop(self, None)
         super().connection_lost(exc)
 
     def _expect_head(self) -> None:
@@ -363,7 +380,7 @@ def server_of(app: WebApp, patience: float) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             app,
-            http=_Patient,
+            http=partial(_Patient, there={}),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
             loop="asyncio",
