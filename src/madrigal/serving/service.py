@@ -202,9 +202,9 @@ class TeamService:
         turns: list[Turn] = []
         alone, ended = self.agents.get(request.model), 0
         tellings = [Telling((alone,) if alone else self.once, traced=not alone) for _ in range(request.n)]
-        parts = [response.chunk(index, {"role": "assistant", "content": ""}) for index in range(request.n)]
         async with aclosing(happenings):
             async for some in happenings:
+                parts = []
                 for index, event in some:
                     telling = tellings[index]
                     if isinstance(event, Words):
@@ -227,7 +227,6 @@ class TeamService:
                 if ended == request.n and request.include_usage:
                     parts.append(response.last(usage_of(turns)))
                 yield parts
-                parts = []
 
     def _choice(self, request: ChatRequest, episode: Episode[Any]) -> Choice:
         """The joint answer of an episode, or one agent's."""

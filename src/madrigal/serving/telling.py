@@ -63,7 +63,7 @@ class Telling:
         self.joint, self.traced = joint, traced
         self._said: list[Words] = []  # turns in their order; of those that are spoken at once, all that is known
         self._whole = 0  # so many of them are over
-        self._sent = {"reasoning_content": "", "content": ""}
+        self._sent = dict[str, str]()
 
     def overhear(self, words: Words) -> str:
         """Takes up the words of a turn that is not over; what is new of them."""
@@ -85,20 +85,24 @@ class Telling:
         self._whole += 1
 
     def delta(self) -> dict[str, str]:
-        """What can be sent now: of turns that are spoken at once, the first one's words, and then the next one's."""
+        """What can be sent now: of turns that are spoken at once, the first one's words, and then the next one's.
+
+        The first time it also says who speaks to the client.
+        """
         told = self._said[: self._whole + 1]
         trace = "".join(map(traced, told[: self._whole])) + "".join(traced(one, "") for one in told[self._whole :])
         said, over = {one.agent: one.text for one in self._said}, {one.agent for one in told[: self._whole]}
         answered = next((n for n, agent in enumerate(self.joint) if agent not in over), len(self.joint))
         content = "\n\n".join(said[agent] for agent in self.joint[: answered + 1] if agent in said)
         whole = {"reasoning_content": trace if self.traced else "", "content": content}
-        new = {name: text[len(self._sent[name]) :] for name, text in whole.items()}
+        new = {name: text[len(self._sent.get(name, "")) :] for name, text in whole.items()}
+        begun = {} if self._sent else {"role": "assistant", "content": ""}
         self._sent = whole
-        return {name: text for name, text in new.items() if text}
+        return begun | {name: text for name, text in new.items() if text}
 
     def rest(self, answer: str) -> str:
         """What has not been sent of an answer."""
-        return _rest(answer, self._sent["content"])
+        return _rest(answer, self._sent.get("content", ""))
 
 
 def _rest(whole: str, begun: str) -> str:
