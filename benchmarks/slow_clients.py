@@ -3,8 +3,8 @@
     python benchmarks/slow_clients.py PORT 10000 60 --again 10
 
 Keeps so many connections open to a port of this machine for so many seconds. Half of them never end the head of their
-request, half its body; each sends a byte a second, and is opened again so many seconds after it was closed. Prints one JSON
-row when it has opened all of them once, and one at the end, which SIGINT brings before its time.
+request, half its body; each sends a byte a second, and is opened again so many seconds after it was closed. Prints one
+JSON row when it has opened all of them once, and one at the end, which SIGINT brings before its time.
 """
 
 from __future__ import annotations
