@@ -2,13 +2,14 @@
 
     python benchmarks/serve.py RUN --clients 64 --questions 256
     python benchmarks/serve.py RUN --stream
-    python benchmarks/serve.py RUN --slow 10000
+    python benchmarks/serve.py RUN --slow 10000 --again 10
 
 Asks the questions in this process (`TrainedTeam.answer_many`), then serves the same team on loopback and has as many
 clients as named ask the same questions, each its next one when its last was answered. Answers are compared,
 letter by letter. Both sides are measured once more in reverse order, since the machine may be busy; rates are of
 both. Prints one JSON row. With `--stream` clients read streams, whose parts are put together. With `--slow N` another
-process keeps N connections that send a byte a second (`slow_clients.py`), so that answers are given beside them.
+process keeps N connections that send a byte a second (`slow_clients.py`), so that answers are given beside them; each
+comes back S seconds after it was cut off (`--again S`).
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=256)
     parser.add_argument("--stream", action="store_true")
     parser.add_argument("--slow", type=int, default=0, metavar="N")
+    parser.add_argument("--again", type=float, default=120.0, metavar="S")
     options = parser.parse_args()
     team = load_team(options.run)
     topics = islice(cycle(TOPICS), options.questions)
@@ -57,7 +59,7 @@ def main() -> None:
     with serving(team_app(service)) as url:
         bare, seconds = in_process(team, texts)
         work = [time.process_time()]  # seconds of processors, of clients and server together
-        with slow_clients(url, options.slow) as slow:
+        with slow_clients(url, options.slow, options.again) as slow:
             rounds = [through(url, texts, options.clients, options.stream) for _ in range(2)]
         work.append(time.process_time())
         again, seconds_again = in_process(team, texts)
@@ -136,14 +138,15 @@ def events(came: http.client.HTTPResponse) -> Iterator[bytes]:
 
 
 @contextmanager
-def slow_clients(url: str, count: int) -> Iterator[dict[str, Any]]:
+def slow_clients(url: str, count: int, again: float) -> Iterator[dict[str, Any]]:
     """Connections that send slowly while the block lasts; after it, what became of them and what this process held."""
     found: dict[str, Any] = {}
     if not count:
         yield found
         return
     port, script = url.rpartition(":")[2], Path(__file__).with_name("slow_clients.py")
-    child = subprocess.Popen([sys.executable, script, port, str(count), "600"], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, script, port, str(count), "600", "--again", str(again)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     over, files, memory = threading.Event(), list[int](), list[float]()
 
     def watch() -> None:

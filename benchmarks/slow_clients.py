@@ -1,10 +1,10 @@
 """Clients that send a byte now and then, from a process of their own: what becomes of them.
 
-    python benchmarks/slow_clients.py PORT 10000 60
+    python benchmarks/slow_clients.py PORT 10000 60 --again 10
 
 Keeps so many connections open to a port of this machine for so many seconds. Half of them never end the head of their
-request, half its body; each sends a byte a second, and is opened again two minutes after it was closed. Prints one JSON
-row when it has opened all of them once, and one at the end, which SIGINT brings before its time.
+request, half its body; each sends a byte a second, and is opened again so many seconds after it was closed. Prints one
+JSON row when it has opened all of them once, and one at the end, which SIGINT brings before its time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import time
 from collections import Counter
 
 PAUSE = 1.0  # seconds between two bytes of a client
-AGAIN = 120.0  # seconds before it comes again
+AGAIN = 120.0  # seconds before a client comes again
 BURST = 200  # connections that are opened between two looks at the others
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: "
 BODY = HEAD + b"yes\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
@@ -32,15 +32,16 @@ def main() -> None:
     parser.add_argument("port", type=int)
     parser.add_argument("count", type=int)
     parser.add_argument("seconds", type=float)
+    parser.add_argument("--again", type=float, default=AGAIN, metavar="S")
     options = parser.parse_args()
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if most != resource.RLIM_INFINITY and most < options.count + 50:
         parser.error(f"expected to be allowed {options.count + 50} open files, got {most}; ask for fewer connections")
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    print(json.dumps(slowly(options.port, options.count, options.seconds)), flush=True)
+    print(json.dumps(slowly(options.port, options.count, options.seconds, options.again)), flush=True)
 
 
-def slowly(port: int, count: int, seconds: float) -> dict[str, float]:
+def slowly(port: int, count: int, seconds: float, again: float) -> dict[str, float]:
     """What became of connections that were kept open for so long."""
     seen: Counter[str] = Counter()
     began = time.monotonic()
@@ -55,7 +56,7 @@ def slowly(port: int, count: int, seconds: float) -> dict[str, float]:
         selector.unregister(lines[number])
         lines.pop(number).close()
         asked.discard(number)
-        back[number] = time.monotonic() + AGAIN
+        back[number] = time.monotonic() + again
 
     def open_or_send(number: int) -> float:
         """Seconds until it is due again."""

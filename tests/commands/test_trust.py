@@ -14,13 +14,14 @@ from madrigal.commands import train as commands
 from madrigal.config import to_json
 from madrigal.evaluation.evaluate import Evaluation
 from madrigal.recipes import recipe
-from madrigal.recipes.embedded import own
-from madrigal.recipes.trust import risks, with_trust_flag
+from madrigal.recipes.embedded import elsewhere, own
+from madrigal.recipes.trust import resumed_by, risks, with_trust_flag
 from madrigal.settings import EngineConfig
 from madrigal.tasks.coding.config import Coding, ExpertConfig
 from madrigal.tasks.discussion.debate import Debate
 from madrigal.tasks.discussion.verifier.config import VerifierConfig
 from madrigal.tasks.editing.task import Edit
+from madrigal.tasks.elsewhere import Elsewhere
 from madrigal.tasks.office.task import Office
 from madrigal.tasks.own import CustomTask
 from madrigal.tasks.project.task import Project
@@ -157,6 +158,11 @@ def test_a_file_alone_sends_nothing_anywhere(capsys: pytest.CaptureFixture[str])
         assert f"asks to {wish}" in capsys.readouterr().err, arguments
     assert with_trust_flag("again", tracked) == "again --trust"
     assert with_trust_flag("again", tracked, "play") == "again", "only training tracks"
+
+
+def test_a_team_that_a_program_plays_goes_on_with_that_program() -> None:
+    again = resumed_by(Path("runs/mine"), elsewhere("gateway", Elsewhere()))
+    assert again.startswith("madrigal gateway --experiment runs/mine --resume, or madrigal.train_rollouts(")
 
 
 @pytest.mark.parametrize(

@@ -6,19 +6,16 @@ distribution before top-k, seeds count only where the server was started for it,
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
-
-from fakes.token_server import Reply, said
+from fakes.token_server import Reply, said, with_weights
 from madrigal.policies.engines.engine import Request
 from madrigal.policies.generate import sample
-from madrigal.policies.local import LocalPolicy, put_weights
+from madrigal.policies.local import LocalPolicy
 from madrigal.settings import Sampling
 
 BEFORE_CUT = 0.7  # nats: what this stub's log-probs before the cut lie lower
@@ -50,9 +47,6 @@ class SglangStub:
         self.named = self.served
 
     def reply(self, path: str, body: Mapping[str, Any]) -> Reply:
-        self.seen.append((path, body))
-        if path in self.changed:
-            return self.changed[path](body)
         match path:
             case "/v1/models":
                 own = {"id": self.named, "root": self.named, "owned_by": "sglang"}
@@ -68,24 +62,19 @@ class SglangStub:
                 if body["lora_name"] in self.adapters:
                     message = f"Failed to load LoRA adapter {body['lora_name']} because it is already loaded"
                     return said({"success": False, "error_message": message}, 400)
-                weights = load_file(Path(body["lora_path"]) / "adapter_model.safetensors")
-                self.adapters[body["lora_name"]] = self.with_weights(weights)
+                file = Path(body["lora_path"]) / "adapter_model.safetensors"
+                self.adapters[body["lora_name"]] = with_weights(self.policy, file)
                 return said({"success": True})
             case "/unload_lora_adapter":
                 del self.adapters[body["lora_name"]]
                 return said({"success": True})
             case "/update_weights_from_disk":
-                self.policy = self.with_weights(load_file(Path(body["model_path"]) / "model.safetensors"))
+                self.policy = with_weights(self.policy, Path(body["model_path"]) / "model.safetensors")
                 self.version, self.named = body["weight_version"], body["model_path"]
                 return said({"success": True, "message": "Succeeded to update model weights."})
             case "/generate":
                 return self.generated(body)
         return 404, b'{"detail":"Not Found"}'
-
-    def with_weights(self, weights: Mapping[str, Any]) -> LocalPolicy:
-        other = replace(self.policy, model=copy.deepcopy(self.policy.model))
-        put_weights(other, weights)
-        return other
 
     def generated(self, body: Mapping[str, Any]) -> Reply:
         asked, adapter = body["sampling_params"], body.get("lora_path")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,6 +34,7 @@ class Stub:
         key: that it wants; "" is none.
         largest_rank: of an adapter.
         fault: of each request for answers in turn: "", "429", "500", "cut", "garbage", "html" or "slow".
+        changed: what is answered otherwise, by path.
         seen: (path, body) of all requests.
     """
 
@@ -48,9 +50,6 @@ class Stub:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def reply(self, path: str, body: Mapping[str, Any]) -> Reply:
-        self.seen.append((path, body))
-        if path in self.changed:
-            return self.changed[path](body)
         match path:
             case "/v1/models":
                 named = [{"id": self.served}, *({"id": name, "parent": self.served} for name in self.adapters)]
@@ -75,10 +74,7 @@ class Stub:
             return said({"error": {"message": message}}, 400)
         if not (folder / "adapter_model.safetensors").is_file():
             return said({"error": {"message": f"{folder} doesn't contain tensors"}}, 500)
-        weights = load_file(folder / "adapter_model.safetensors")
-        body = replace(self.policy, name=name, model=copy.deepcopy(self.policy.model))
-        put_weights(body, weights)
-        self.adapters[name] = body
+        self.adapters[name] = with_weights(self.policy, folder / "adapter_model.safetensors")
         return 200, f"Success: LoRA adapter '{name}' added successfully.".encode()
 
     def completion(self, body: Mapping[str, Any]) -> Any:
@@ -101,6 +97,13 @@ class Stub:
         return {"model": body["model"], "choices": [choice]}
 
 
+def with_weights(policy: LocalPolicy, file: Path) -> LocalPolicy:
+    """A policy of the same shape."""
+    other = replace(policy, model=copy.deepcopy(policy.model))
+    put_weights(other, load_file(file))
+    return other
+
+
 def said(content: Any, status: int = 200) -> Reply:
     return status, json.dumps(content).encode()
 
@@ -111,16 +114,16 @@ class Talker:
 
     Attributes:
         say: what it answers to messages and a seed.
-        key, fault, seen: see `Stub`.
+        key, fault, changed, seen: see `Stub`.
     """
 
     say: Callable[[list[dict[str, str]], int], str]
     key: str = ""
     fault: Callable[[], str] = lambda: ""
+    changed: Mapping[str, Callable[[Mapping[str, Any]], Reply]] = field(default_factory=dict)
     seen: list[tuple[str, Any]] = field(default_factory=list)
 
     def reply(self, path: str, body: Mapping[str, Any]) -> Reply:
-        self.seen.append((path, body))
         match path:
             case "/v1/models":
                 return said({"data": []})
@@ -147,6 +150,8 @@ class Answering(Protocol):
 
     key: str
     fault: Callable[[], str]
+    changed: Mapping[str, Callable[[Mapping[str, Any]], Reply]]
+    seen: list[tuple[str, Any]]
 
     def reply(self, path: str, body: Mapping[str, Any]) -> Reply: ...
 
@@ -167,7 +172,9 @@ def serving(stub: Answering) -> Iterator[str]:
                 said_key = str(self.headers.get("Authorization"))
                 self.send(*said({"error": {"message": f"no access with {said_key}"}}, 401))
                 return
-            status, content = stub.reply(self.path, body)
+            stub.seen.append((self.path, body))
+            answer = stub.changed.get(self.path) or partial(stub.reply, self.path)
+            status, content = answer(body)
             fault = stub.fault() if self.path.endswith(("completions", "responses")) else ""
             match fault:
                 case "429" | "500":

@@ -129,18 +129,23 @@ def test_a_result_shows_itself_in_a_notebook(run: Path) -> None:
 
 
 def test_a_browser_is_shown_new_lines_and_keeps_what_was_chosen(server: LiveServer, run: Path, browser: Page) -> None:
+    unfinished(run)
     browser.errors.clear()
     browser.send("Page.navigate", url=server.address)
     browser.wait("document.documentElement && document.documentElement.dataset.ready === 'yes'")
     browser.ask("byId('filters').elements.kind.value = 'training'; byId('filters').dispatchEvent(new Event('input'))")
     browser.ask("new Promise((go) => setTimeout(go, 200))")
     assert browser.ask("byId('count').textContent") == "120 of 132"
+    step = json.loads((run / "steps.jsonl").read_text().splitlines()[-1])
+    with (run / "steps.jsonl").open("a") as stream:
+        stream.write(json.dumps(step | {"step": 60}) + "\n")
     lines = (run / "episodes.jsonl").read_text().splitlines()
     extra = next(json.loads(line) for line in reversed(lines) if "evaluation" not in json.loads(line))
     with (run / "episodes.jsonl").open("a") as stream:
         stream.write(json.dumps(extra) + "\n")
     browser.wait("document.getElementById('count')?.textContent === '121 of 133'", 120)  # the page is empty in between
     assert browser.ask("byId('filters').elements.kind.value") == "training"
+    assert "61 of 60 steps so far" in browser.ask("document.body.textContent")
     assert browser.errors == []
 
 

@@ -101,6 +101,13 @@ def test_foreign_text_neither_acts_nor_is_markup(terminal: bool) -> None:
     assert not {"\x07", "\x9b", "\u202e"} & set(said) and "\x1b]" not in said
 
 
+def test_what_was_not_timed_has_no_row() -> None:
+    figures = {"return_percent": 1.0, "low": 1.0, "high": 1.0, "examples": 1, "components": {}, "intervals": {}}
+    for seconds, rows in ((0.5, 3), (0.0, 1)):  # 0 with evaluation.timed_examples 0
+        table = before_after({"after": {**figures, "tokens_per_second": 40 * seconds, "response_seconds": seconds}})
+        assert table.row_count == rows
+
+
 def test_answers_come_first_and_a_shared_prompt_once() -> None:
     console = screen()
     post = "\n".join(f"line {n} of the post" for n in range(40))

@@ -117,6 +117,16 @@ def test_results_stand_before_and_after_with_intervals(page: Page, whole: Path) 
     assert "Held-out results on 12 examples: mean and 95 % bootstrap interval" in page.words["results"]
 
 
+def test_what_was_not_timed_has_no_row(page: Page, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", steps=2, examples=2)
+    held = json.loads((run / "evaluation.json").read_text())
+    for result in held.values():
+        result |= {"tokens_per_second": 0.0, "response_seconds": 0.0}
+    (run / "evaluation.json").write_text(json.dumps(held))
+    assert "tokens a second" in page.words["results"] and "response time" in page.words["results"]
+    assert not [name for name in ("tokens a second", "response time") if name in page_of(run).words["results"]]
+
+
 def test_a_warm_start_has_a_column_and_a_table(whole: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(whole, tmp_path / "run"))
     held = json.loads((run / "evaluation.json").read_text())

@@ -17,6 +17,7 @@ from madrigal.commands.train import show_run
 from madrigal.config import Experiment, read_experiment
 from madrigal.recipes.embedded import elsewhere
 from madrigal.recipes.start import require_trust
+from madrigal.recipes.trust import resumed_by
 from madrigal.report.progress import Progress
 from madrigal.runs.folders import folder_to_resume, hold_run, is_part
 from madrigal.runs.plain import plain
@@ -86,8 +87,8 @@ def gateway_command(arguments: list[str]) -> int:
             time.sleep(0 if signum else LINGER)
         folder = held.folder
     if signum:
-        again = f"madrigal gateway --experiment {folder} --resume"
-        console.print(plain(f"Stopped and saved. Go on with: {again}", lines=False), soft_wrap=True, markup=False)
+        again = plain(f"Stopped and saved. Go on with: {resumed_by(folder, run)}", lines=False)
+        console.print(again, soft_wrap=True, markup=False)
         return exit_code(signum)
     show_run(console, run, folder, quiet=options.quiet)
     return 0

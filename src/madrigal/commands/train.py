@@ -17,7 +17,7 @@ from madrigal.config import FREE, Experiment, read_experiment
 from madrigal.recipes import RECIPES
 from madrigal.recipes.own_file import with_topology
 from madrigal.recipes.start import base_experiment, require_trust, run_name
-from madrigal.recipes.trust import with_trust_flag
+from madrigal.recipes.trust import resumed_by, with_trust_flag
 from madrigal.report.progress import Progress, before_after, pick_transcripts, show_transcript
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import TOPOLOGIES
@@ -136,8 +136,7 @@ def _train(task: Task[Any], run: Experiment, place: Held, *, quiet: bool = False
         signum = training_loop(task, run, place, watch=watch, ranks=ranks)
     if signum:
         joined = f" --cluster {run.cluster.address}" if run.cluster.address else ""
-        given = f"madrigal train {folder} --resume{joined}"
-        again = with_trust_flag(given, run)
+        again = f"{resumed_by(folder, run)}{joined}"
         console.print(plain_text(console, f"Stopped and saved. Go on with: {again}", lines=False), soft_wrap=True)
         return exit_code(signum)
     show_run(console, run, folder, quiet=quiet)

@@ -10,7 +10,7 @@ from pathlib import Path
 from madrigal.compare.contenders import REWORDED, SINGLE, TEAM, TUNED, UNTRAINED, UNTRAINED_REWORDED
 from madrigal.compare.rows import CurvePoint, Played, Record, Row, returns, tabulate
 from madrigal.config import Experiment, read_experiment, to_json
-from madrigal.recipes.trust import with_trust_flag
+from madrigal.recipes.trust import resumed_by
 from madrigal.runs.files import parse_json, read_object
 from madrigal.runs.read import Run, is_number, order, read_run
 from madrigal.runs.variants import MOST_NAMED, distinctions, fit_a_name, in_words
@@ -59,7 +59,7 @@ def load_result(place: Path) -> tuple[Played, list[str]]:
         last = next(reversed(run.evaluations), "")
         why = f"its evaluation {last} is not whole" if last else "it has no evaluation"
         broken = f" ({notices[-1]})" if notices else ""
-        again = with_trust_flag(f"madrigal train {place} --resume", experiment)
+        again = resumed_by(place, experiment)
         raise ConfigError(f"compare: {place} cannot be compared, {why}{broken}; make it with: {again}")
     if not run.ended:
         notices.append(

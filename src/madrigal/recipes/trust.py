@@ -12,6 +12,7 @@ from madrigal.tasks.catalog import TaskConfig, environment_name
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.discussion.debate import Debate
 from madrigal.tasks.editing.task import Edit
+from madrigal.tasks.elsewhere import Elsewhere
 from madrigal.tasks.environments.pettingzoo import PettingZoo
 from madrigal.tasks.office.task import Office
 from madrigal.tasks.own import IN_MEMORY, CustomTask
@@ -100,3 +101,15 @@ def check_trust(run: Experiment, where: str | Path, use: Use = "train", typed: C
 def with_trust_flag(command: str, run: Experiment, use: Use = "train") -> str:
     """A command to show a user, with the flag that settings like these will need when they come from a file."""
     return f"{command} {TRUST}" if risks(run, use) else command
+
+
+def resumed_by(folder: Path, run: Experiment) -> str:
+    """The command that goes on with a run, to show a user; of a team that a program plays, the call in Python, too.
+
+    >>> resumed_by(Path("runs/divide"), Experiment("divide", CustomTask("divide.py:task")))
+    'madrigal train runs/divide --resume --trust'
+    """
+    if not isinstance(run.task, Elsewhere):
+        return with_trust_flag(f"madrigal train {folder} --resume", run)
+    again = with_trust_flag(f"madrigal gateway --experiment {folder} --resume", run)
+    return f"{again}, or madrigal.train_rollouts(rollout, examples, {str(folder)!r}, resume=True)"

@@ -19,7 +19,7 @@ PANELS = 100  # on one page: nobody looks at more
 CURVES = 40  # in one panel
 LARGEST = 1e100
 RETURN = "component/return_percent"
-SPEEDS = {"tokens_per_second": "tokens/s", "response_seconds": "response time, s"}
+SPEEDS = {"tokens_per_second": "tokens a second", "response_seconds": "response time, s"}
 
 Series = dict[int, float]
 Ends = tuple[float, float, float]  # mean, low, high
@@ -203,7 +203,8 @@ def held_out(result: Mapping[str, object], name: str) -> Ends | None:
         whole = isinstance(interval, list) and len(interval) == 2 and all(map(is_number, interval))
         ends = [parts[name], *(interval if whole and interval else [parts[name]] * 2)]
     else:
-        ends = [result.get(name) if name in SPEEDS else None] * 3  # speeds have no interval of their own
+        speed = result.get(name) if name in SPEEDS else None
+        ends = [speed or None] * 3  # speeds have no interval of their own, and 0 where nothing was timed
     mean, low, high = ends
     if is_number(mean) and is_number(low) and is_number(high):
         return float(mean), float(low), float(high)

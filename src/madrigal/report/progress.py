@@ -231,8 +231,9 @@ def before_after(evaluations: Mapping[str, Any]) -> Table:
             )
     returns = [f"{e['return_percent']:.1f} [{e['low']:.1f}, {e['high']:.1f}]" for e in map(evaluations.get, times) if e]
     table.add_row("normalized return %", *returns, style="bold")
-    table.add_row("tokens/s", *(f"{evaluations[when]['tokens_per_second']:.0f}" for when in times))
-    table.add_row("response time s", *(f"{evaluations[when]['response_seconds']:.2f}" for when in times))
+    if any(evaluations[when]["response_seconds"] for when in times):  # with evaluation.timed_examples 0, none
+        table.add_row("tokens/s", *(f"{evaluations[when]['tokens_per_second']:.0f}" for when in times))
+        table.add_row("response time s", *(f"{evaluations[when]['response_seconds']:.2f}" for when in times))
     return table
 
 

@@ -151,7 +151,8 @@ def results(kind: Variant) -> Html:
         if name != "return_percent":
             label, digits = (f"{name} %", 1) if name in PERCENTS else (name, 2)
             rows.append(_row(kind, label, name, times, digits))
-    rows += [_row(kind, label, key, times, 2) for key, label in SPEEDS.items()]
+    timed = [key for key in SPEEDS if any(_held_out(kind.runs, when, key) for when in times)]
+    rows += [_row(kind, SPEEDS[key], key, times, 2) for key in timed]
     return table(_caption(kind), ["", *times, *(["change"] if _changed(times) else [])], rows)
 
 

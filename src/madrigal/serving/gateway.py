@@ -198,7 +198,7 @@ def _as_sampled(request: ChatRequest, sampling: Sampling) -> ChatRequest:
 
 def _answer(
     request: ChatRequest, said: Completion, words: str, calls: Sequence[Mapping[str, Any]]
-) -> dict[str, Any] | AsyncIterator[dict[str, Any]]:
+) -> dict[str, Any] | AsyncIterator[list[dict[str, Any]]]:
     """An answer as clients read it: JSON, or a stream in which words and calls are whole."""
     response = Response(f"chatcmpl-{secrets.token_hex(12)}", request.model, int(time.time()))
     usage = Usage(len(said.prompt_ids), len(said.token_ids))
@@ -206,14 +206,13 @@ def _answer(
     if not request.stream:
         return response.whole([choice], usage, {"version": said.version})
 
-    async def stream() -> AsyncIterator[dict[str, Any]]:
-        yield response.chunk(0, {"role": "assistant", "content": None if calls and not words else ""})
+    async def stream() -> AsyncIterator[list[dict[str, Any]]]:
+        parts = [response.chunk(0, {"role": "assistant", "content": None if calls and not words else ""})]
         if words:
-            yield response.chunk(0, {"content": words})
+            parts.append(response.chunk(0, {"content": words}))
         if calls:
-            yield response.chunk(0, {"tool_calls": [{"index": n, **call} for n, call in enumerate(calls)]})
-        yield response.chunk(0, {}, choice.finish, {"version": said.version})
-        if request.include_usage:
-            yield response.last(usage)
+            parts.append(response.chunk(0, {"tool_calls": [{"index": n, **call} for n, call in enumerate(calls)]}))
+        parts.append(response.chunk(0, {}, choice.finish, {"version": said.version}))
+        yield [*parts, response.last(usage)] if request.include_usage else parts
 
     return stream()

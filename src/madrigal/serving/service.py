@@ -7,9 +7,10 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -25,17 +26,17 @@ from madrigal.serving.protocol import (
     Choice,
     RefusedError,
     Response,
-    Usage,
     model_record,
     read_chat,
     read_fields,
 )
-from madrigal.serving.worker import ClosedError, Event, FullError, Job, Words, Worker
+from madrigal.serving.telling import Happening, Inbox, Telling, by_agent, trace, turn_record, usage_of, words_record
+from madrigal.serving.worker import ClosedError, FullError, Job, Words, Worker
 from madrigal.training.trained_team import TrainedTeam
-from madrigal.types import AgentId, ConfigError, EngineError, Episode, MadrigalError, Messages, Point, Turn
+from madrigal.types import AgentId, ConfigError, Episode, MadrigalError, Messages, Point, Turn
 
 LOG = logging.getLogger(__name__)
-Happening = tuple[int, Words | Turn | Episode[Any]]  # which of a request's answers, and what came of it
+Happenings = AsyncGenerator[list[Happening], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +79,8 @@ class TeamService:
         self._agent_of(name)
         return model_record(name, self.created)
 
-    async def chat(self, body: bytes) -> dict[str, Any] | AsyncIterator[dict[str, Any]]:
-        """What a chat completion answers: JSON, or the parts of a stream, of which the first has come.
+    async def chat(self, body: bytes) -> dict[str, Any] | AsyncIterator[list[dict[str, Any]]]:
+        """What a chat completion answers: JSON, or the parts of a stream as they are ready; the first has come.
 
         Raises:
             RefusedError: if it cannot be answered.
@@ -93,12 +94,12 @@ class TeamService:
             response = Response(f"chatcmpl-{secrets.token_hex(12)}", request.model, int(time.time()))
             if not request.stream:
                 return await self._whole(request, response, seed, happenings)
-            asked = []
-            async for one in happenings:  # what is refused now still has a status of its own
-                asked.append(one)
-                if not (isinstance(one[1], Words) and not one[1].text):
+            asked = list[Happening]()
+            async for some in happenings:  # what is refused now still has a status of its own
+                asked += some
+                if any(not isinstance(event, Words) or event.text for _, event in some):
                     break
-            return self._stream(request, response, seed, asked, happenings)
+            return self._stream(request, response, seed, _chained(asked, happenings))
         except RefusedError as refusal:
             self.metrics.ended(f"refused {refusal.status.value}", time.monotonic() - began)
             raise
@@ -149,46 +150,26 @@ class TeamService:
                 return fields if isinstance(fields, dict) else text
         return text
 
-    async def _play(self, runs: Sequence[EpisodeRun], request: ChatRequest) -> AsyncGenerator[Happening, None]:
-        """Every turn as it is spoken, and every episode as it ends; whoever stops listening takes the plays away.
+    async def _play(self, runs: Sequence[EpisodeRun], request: ChatRequest) -> Happenings:
+        """Every turn as it is spoken, every episode as it ends, and of a stream also words; together what has come.
 
-        Of a stream also words, before the turn to which they belong: the newest, where some came meanwhile.
+        Whoever stops listening takes the plays away.
         """
-        loop, queue = asyncio.get_running_loop(), asyncio.Queue[tuple[int, Event]]()
-        newest: dict[tuple[int, AgentId], Words] = {}
-
-        def put(index: int, event: Event) -> None:
-            if not isinstance(event, Words):
-                queue.put_nowait((index, event))
-                return
-            if (index, event.agent) not in newest:
-                queue.put_nowait((index, event))
-            newest[index, event.agent] = event
-
-        def teller(index: int) -> Callable[[Event], None]:
-            def tell(event: Event) -> None:
-                with contextlib.suppress(RuntimeError):  # the loop has ended before the worker
-                    loop.call_soon_threadsafe(put, index, event)
-
-            return tell
-
-        jobs = [Job(run, teller(index), request.stop, request.stream) for index, run in enumerate(runs)]
-        outcome, began = "left", time.monotonic()
+        inbox, began, outcome = Inbox(), time.monotonic(), "left"
+        jobs = [Job(run, partial(inbox.put, index), request.stop, request.stream) for index, run in enumerate(runs)]
         try:
             self.worker.submit(jobs)
             playing = len(jobs)
             while playing:
-                index, event = await queue.get()
-                if isinstance(event, Exception):
-                    raise event
-                if isinstance(event, Words):
-                    event = newest.pop((index, event.agent))
-                elif isinstance(event, Turn):
-                    said = event.completion
-                    self.metrics.spoke(event.agent, len(said.prompt_ids), len(said.token_ids))
-                else:
-                    playing -= 1
-                yield index, event
+                happened = await inbox.take()
+                for _, event in happened:
+                    if isinstance(event, Exception):
+                        raise event
+                    if isinstance(event, Turn):
+                        said = event.completion
+                        self.metrics.spoke(event.agent, len(said.prompt_ids), len(said.token_ids))
+                    playing -= isinstance(event, Episode)
+                yield happened
             outcome = "answered"
         except Exception as error:
             outcome = ""  # counted by whoever sends the refusal
@@ -199,58 +180,53 @@ class TeamService:
                 self.metrics.ended(outcome, time.monotonic() - began)
 
     async def _whole(
-        self, request: ChatRequest, response: Response, seed: int, happenings: AsyncGenerator[Happening, None]
+        self, request: ChatRequest, response: Response, seed: int, happenings: Happenings
     ) -> dict[str, Any]:
         turns: list[Turn] = []
         choices: dict[int, Choice] = {}
         async with aclosing(happenings):
-            async for index, event in happenings:
-                if isinstance(event, Turn):
-                    turns.append(event)
-                elif isinstance(event, Episode):
-                    choices[index] = self._choice(request, event)
+            async for some in happenings:
+                turns += [event for _, event in some if isinstance(event, Turn)]
+                choices |= {index: self._choice(request, event) for index, event in some if isinstance(event, Episode)}
         ordered = [choices[index] for index in sorted(choices)]
         return response.whole(ordered, usage_of(turns), {"seed": seed, "agents": by_agent(turns)})
 
     async def _stream(
-        self,
-        request: ChatRequest,
-        response: Response,
-        seed: int,
-        asked: Sequence[Happening],
-        happenings: AsyncGenerator[Happening, None],
-    ) -> AsyncIterator[dict[str, Any]]:
-        """Words and turns as they are spoken.
+        self, request: ChatRequest, response: Response, seed: int, happenings: Happenings
+    ) -> AsyncIterator[list[dict[str, Any]]]:
+        """Words and turns as they are spoken, together where several are ready.
 
         So comes the answer where every agent speaks once; else it comes when its play has ended, for later words of an
         agent replace earlier ones.
         """
         turns: list[Turn] = []
         alone, ended = self.agents.get(request.model), 0
-        tellings = [_Telling((alone,) if alone else self.once, traced=not alone) for _ in range(request.n)]
+        tellings = [Telling((alone,) if alone else self.once, traced=not alone) for _ in range(request.n)]
         async with aclosing(happenings):
-            for index in range(request.n):
-                yield response.chunk(index, {"role": "assistant", "content": ""})
-            async for index, event in _chained(asked, happenings):
-                telling = tellings[index]
-                if isinstance(event, Words):
-                    if (new := telling.overhear(event)) or not event.text:
-                        yield response.chunk(index, telling.delta(), extra={"words": words_record(event, new)})
-                    continue
-                if isinstance(event, Turn):
-                    turns.append(event)
-                    telling.hear(event)
-                    yield response.chunk(index, telling.delta(), extra={"turn": turn_record(event)})
-                    continue
-                ended += 1
-                choice = self._choice(request, event)
-                told = {"answers": choice.extra["answers"], "seed": seed}
-                if rest := telling.rest(choice.text):
-                    yield response.chunk(index, {"content": rest})
-                summed = {"agents": by_agent(turns)} if ended == request.n else {}
-                yield response.chunk(index, {}, choice.finish, told | summed)
-            if request.include_usage:
-                yield response.last(usage_of(turns))
+            async for some in happenings:
+                parts = []
+                for index, event in some:
+                    telling = tellings[index]
+                    if isinstance(event, Words):
+                        if (new := telling.overhear(event)) or not event.text:
+                            parts.append(
+                                response.chunk(index, telling.delta(), extra={"words": words_record(event, new)})
+                            )
+                    elif isinstance(event, Turn):
+                        turns.append(event)
+                        telling.hear(event)
+                        parts.append(response.chunk(index, telling.delta(), extra={"turn": turn_record(event)}))
+                    elif isinstance(event, Episode):
+                        ended += 1
+                        choice = self._choice(request, event)
+                        told = {"answers": choice.extra["answers"], "seed": seed}
+                        if rest := telling.rest(choice.text):
+                            parts.append(response.chunk(index, {"content": rest}))
+                        summed = {"agents": by_agent(turns)} if ended == request.n else {}
+                        parts.append(response.chunk(index, {}, choice.finish, told | summed))
+                if ended == request.n and request.include_usage:
+                    parts.append(response.last(usage_of(turns)))
+                yield parts
 
     def _choice(self, request: ChatRequest, episode: Episode[Any]) -> Choice:
         """The joint answer of an episode, or one agent's."""
@@ -258,11 +234,11 @@ class TeamService:
         cut = any(said.finish == "length" for said in last.values())
         extra = {"turns": list(map(turn_record, episode.turns))}
         if agent := self.agents.get(request.model):
-            text, trace, answers = last[agent].text, "", {agent: last[agent].text}
+            text, reasoning, answers = last[agent].text, "", {agent: last[agent].text}
         else:
             answer = self.team.answer_of(episode)
-            text, trace, answers = answer.text, _trace(episode.turns), dict(answer.answers)
-        return Choice(text, "length" if cut else "stop", trace, {"answers": answers} | extra)
+            text, reasoning, answers = answer.text, trace(episode.turns), dict(answer.answers)
+        return Choice(text, "length" if cut else "stop", reasoning, {"answers": answers} | extra)
 
 
 def _each_once(team: TrainedTeam) -> bool:
@@ -278,72 +254,11 @@ def _alone(agent: AgentId, prompt: Messages) -> Play:
     return Episode(Point("asked", None), (turn,), ())
 
 
-class _Telling:
-    """One answer of a stream; owns what was said of it, and what was sent of that.
-
-    Args:
-        joint: the agents whose words are the answer, where each of them speaks once; () where it comes at the end.
-        traced: whether who said what is told, too.
-    """
-
-    def __init__(self, joint: Sequence[AgentId], *, traced: bool) -> None:
-        self.joint, self.traced = joint, traced
-        self._said: list[Words] = []  # turns in their order; of those that are spoken at once, all that is known
-        self._whole = 0  # so many of them are over
-        self._sent = {"reasoning_content": "", "content": ""}
-
-    def overhear(self, words: Words) -> str:
-        """Takes up the words of a turn that is not over; what is new of them."""
-        place = next((n for n, one in enumerate(self._said) if n >= self._whole and one.agent == words.agent), None)
-        if place is None:
-            self._said.append(words)
-            return words.text
-        before = self._said[place].text
-        if not words.text.startswith(before):  # it is said again, since another failed in the same batch
-            return ""
-        self._said[place] = words
-        return words.text[len(before) :]
-
-    def hear(self, turn: Turn) -> None:
-        """Takes up a turn that is over: the first of those that were not."""
-        words = Words(turn.agent, turn.round, turn.completion.text)
-        _rest(words.text, self._said[self._whole].text)
-        self._said[self._whole] = words
-        self._whole += 1
-
-    def delta(self) -> dict[str, str]:
-        """What can be sent now: of turns that are spoken at once, the first one's words, and then the next one's."""
-        told = self._said[: self._whole + 1]
-        trace = "".join(map(_traced, told[: self._whole])) + "".join(_traced(one, "") for one in told[self._whole :])
-        said, over = {one.agent: one.text for one in self._said}, {one.agent for one in told[: self._whole]}
-        answered = next((n for n, agent in enumerate(self.joint) if agent not in over), len(self.joint))
-        content = "\n\n".join(said[agent] for agent in self.joint[: answered + 1] if agent in said)
-        whole = {"reasoning_content": trace if self.traced else "", "content": content}
-        new = {name: text[len(self._sent[name]) :] for name, text in whole.items()}
-        self._sent = whole
-        return {name: text for name, text in new.items() if text}
-
-    def rest(self, answer: str) -> str:
-        """What has not been sent of an answer."""
-        return _rest(answer, self._sent["content"])
-
-
-def _rest(whole: str, begun: str) -> str:
-    """What of a text follows its beginning.
-
-    Raises:
-        EngineError: if it begins in another way: a batch was repeated, and rounding changed a word.
-    """
-    if not whole.startswith(begun):
-        raise EngineError("the answer had to be given again, and came out otherwise than it had begun; ask again")
-    return whole[len(begun) :]
-
-
-async def _chained(first: Sequence[Happening], others: AsyncGenerator[Happening, None]) -> AsyncIterator[Happening]:
-    for one in first:
-        yield one
-    async for one in others:
-        yield one
+async def _chained(first: list[Happening], others: Happenings) -> Happenings:
+    async with aclosing(others):
+        yield first
+        async for some in others:
+            yield some
 
 
 def refusal_of(error: Exception) -> RefusedError:
@@ -364,48 +279,3 @@ def refusal_of(error: Exception) -> RefusedError:
     return RefusedError(
         f"the server failed ({type(error).__name__}); its log says more", HTTPStatus.INTERNAL_SERVER_ERROR
     )
-
-
-def usage_of(turns: Sequence[Turn]) -> Usage:
-    """What all agents have read and written."""
-    said = [turn.completion for turn in turns]
-    return Usage(sum(len(one.prompt_ids) for one in said), sum(len(one.token_ids) for one in said))
-
-
-def by_agent(turns: Sequence[Turn]) -> dict[AgentId, dict[str, float]]:
-    """Tokens and seconds of each agent."""
-    agents = dict.fromkeys(turn.agent for turn in turns)
-    own = {agent: [turn for turn in turns if turn.agent == agent] for agent in agents}
-    return {
-        agent: usage_of(said).record | {"seconds": round(sum(turn.completion.seconds for turn in said), 4)}
-        for agent, said in own.items()
-    }
-
-
-def words_record(words: Words, new: str) -> Mapping[str, Any]:
-    """What an agent has added to a turn, as clients are told of it."""
-    return {"agent": words.agent, "round": words.round, "text": new}
-
-
-def turn_record(turn: Turn) -> Mapping[str, Any]:
-    """A turn as clients are told of it."""
-    said = turn.completion
-    return {
-        "agent": turn.agent,
-        "round": turn.round,
-        "text": said.text,
-        "finish": said.finish,
-        "prompt_tokens": len(said.prompt_ids),
-        "completion_tokens": len(said.token_ids),
-        "seconds": round(said.seconds, 4),
-    }
-
-
-def _trace(turns: Sequence[Turn]) -> str:
-    """Who said what, for readers."""
-    return "".join(_traced(Words(turn.agent, turn.round, turn.completion.text)) for turn in turns)
-
-
-def _traced(words: Words, end: str = "\n\n") -> str:
-    where = f", round {words.round + 1}" if words.round else ""
-    return f"{words.agent}{where}: {words.text}{end}"

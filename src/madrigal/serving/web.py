@@ -17,6 +17,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
@@ -51,9 +52,9 @@ BUSY = (
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a handler answers: JSON, a text of some kind, or the events of a stream."""
+    """What a handler answers: JSON, a text of some kind, or the events of a stream as they are ready."""
 
-    content: Mapping[str, Any] | bytes | AsyncIterator[Mapping[str, Any]]
+    content: Mapping[str, Any] | bytes | AsyncIterator[Sequence[Mapping[str, Any]]]
     kind: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -183,9 +184,9 @@ async def _while_there(request: Request, answer: Awaitable[Reply]) -> Reply:
         await asyncio.gather(work, gone, return_exceptions=True)
 
 
-async def _events(parts: AsyncIterator[Mapping[str, Any]]) -> AsyncIterator[bytes]:
-    async for part in parts:
-        yield _event(part)
+async def _events(ready: AsyncIterator[Sequence[Mapping[str, Any]]]) -> AsyncIterator[bytes]:
+    async for parts in ready:
+        yield b"".join(map(_event, parts))
     yield b"data: [DONE]\n\n"
 
 
@@ -251,27 +252,70 @@ class _Guard:
             raise RefusedError("a key in a URL ends up in logs and histories; send it as Authorization: Bearer KEY")
 
 
+class _Joining:
+    """A transport that sends at once what is written in one pass of the event loop.
+
+    A send costs more than all else that is done for a part of a stream, and several are often ready together.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self.transport, self.loop = transport, loop
+        self.written: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.transport, name)
+
+    def write(self, data: bytes) -> None:
+        if not self.written:
+            self.loop.call_soon(self.send)
+        self.written.append(data)
+
+    def send(self) -> None:
+        whole = b"".join(self.written)
+        self.written.clear()
+        self.transport.write(whole)
+
+    def close(self) -> None:
+        self.send()
+        self.transport.close()
+
+
 class _Patient(H11Protocol):
     """HTTP/1.1 with an end to its patience: for heads that come drop by drop, and for more connections than places.
 
     Where all places are taken, whoever has been longest without asking for anything makes room. So many clients that
     send slowly keep nobody out who asks at once.
+
+    Args:
+        there: the connections of the server, in the order in which they came; who was found waiting for an answer
+            stands behind those who had come by then.
     """
 
     watch: asyncio.TimerHandle | None = None
-    since = 0.0
+
+    def __init__(self, *args: Any, there: dict[_Patient, None], **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.there = there
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.since = self.loop.time()
-        there = [one for one in self.connections if isinstance(one, _Patient) and not one.transport.is_closing()]
-        if len(there) > CONNECTIONS:
-            if asking := [one for one in there if one.asks and one is not self]:
-                min(asking, key=lambda one: one.since).transport.abort()
-            else:
-                transport.write(BUSY)
-                transport.close()
+        super().connection_made(_Joining(transport, self.loop))  # type: ignore[arg-type]
+        if len(self.there) >= CONNECTIONS and not self._makes_room():
+            self.transport.write(BUSY)
+            self.transport.close()
+        else:
+            self.there[self] = None
         self._expect_head()
+
+    def _makes_room(self) -> bool:
+        """Cuts off who asks for nothing, the first that is found; whether there was one."""
+        for _ in range(len(self.there)):
+            first = next(iter(self.there))
+            del self.there[first]
+            if first.asks:
+                first.transport.abort()
+                return True
+            self.there[first] = None
+        return False
 
     @property
     def asks(self) -> bool:
@@ -285,6 +329,7 @@ class _Patient(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self.watch:
             self.watch.cancel()
+        self.there.pop(self, None)
         super().connection_lost(exc)
 
     def _expect_head(self) -> None:
@@ -335,7 +380,7 @@ def server_of(app: WebApp, patience: float) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             app,
-            http=_Patient,
+            http=partial(_Patient, there={}),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
             loop="asyncio",

@@ -25,7 +25,7 @@ from madrigal.policies.machine import free_memory, held_memory
 from madrigal.policies.outside import OutsidePolicy, load_outside
 from madrigal.policies.sizes import model_size, size_of
 from madrigal.policies.team import Place, Seat, Team, folder_of, places_of
-from madrigal.recipes.trust import with_trust_flag
+from madrigal.recipes.trust import resumed_by
 from madrigal.rollouts.play import Generate, Judge, judge_in_threads
 from madrigal.rollouts.rewards import Fluency
 from madrigal.rollouts.seeds import derive
@@ -263,7 +263,7 @@ def check_saved(folder: Path, run: Experiment, otherwise: str = "") -> None:
         ConfigError: saying how to finish it.
     """
     if run.trains and not (folder / "team").is_dir():
-        again = with_trust_flag(f"madrigal train {folder} --resume", run)
+        again = resumed_by(folder, run)
         if newest_checkpoint(folder / "checkpoints"):
             otherwise = f", or make one of the newest checkpoint: madrigal export {folder}{otherwise}"
         raise ConfigError(f"run {folder}: there is no saved team yet; finish it with: {again}{otherwise}")
