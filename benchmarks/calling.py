@@ -38,7 +38,7 @@ def main() -> None:
             run = train_rollouts(
                 rollout, ROWS, Path(scratch) / str(seed), agents=("left",), steps=options.steps, prompts=2, seed=seed,
                 quiet=True, algorithm={"width": 8}, evaluation={"examples": 1}, sampling={"max_new_tokens": 8},
-                optimizer={"lr": 3e-3}, team={"policy": {"model": str(model), "lora": {"rank": 0}}},
+                optimizer={"lr": 1e-2}, team={"policy": {"model": str(model), "lora": {"rank": 0}}},
             )  # fmt: skip
             worth = [record["reward"] for record in run.curve]
             tens = [round(fmean(worth[n : n + 10]), 2) for n in range(0, len(worth), 10)]
