@@ -150,6 +150,7 @@ def train_rollouts(
     overwrite: bool = False,
     quiet: bool = False,
     watch: Watch | None = None,
+    trust: bool = False,
     name: str = "rollouts",
     task: Mapping[str, Any] = MappingProxyType({}),
     **settings: Any,
@@ -175,7 +176,7 @@ def train_rollouts(
         agents: the seats.
         name: of the run folder, where none is given.
         task: more of `madrigal.tasks.elsewhere.Elsewhere`: rewards, best_return, seconds, lost, gather, unclaimed.
-        resume, overwrite, quiet, watch, settings: as in `train`.
+        resume, overwrite, quiet, watch, trust, settings: as in `train`.
 
     Raises:
         MadrigalError: one line.
@@ -184,6 +185,8 @@ def train_rollouts(
     place = None if folder is None else Path(folder)
     resumed = folder_to_resume(RUNS, name, place) if resume else None
     run = with_changes(_elsewhere(resumed, name, examples, agents, task), settings)
+    if resumed and not trust:
+        _check_trust("", run, settings, resumed)
     check_trackers(run.records.trackers)
     hold = hold_run(RUNS, run.recipe, resumed or place, resume=resume, overwrite=overwrite)
     losses = Losses()
@@ -196,13 +199,19 @@ def train_rollouts(
 
 
 def evaluate_rollouts(
-    rollout: Rollout, run: str | Path, examples: Examples | None = None, *, step: int | None = None
+    rollout: Rollout,
+    run: str | Path,
+    examples: Examples | None = None,
+    *,
+    step: int | None = None,
+    trust: bool = False,
 ) -> Evaluation:
     """Evaluates the saved team of a run of `train_rollouts` by the same or another program.
 
     Args:
         examples: those of the run, where they lay in memory.
         step: evaluate the checkpoint of this step.
+        trust: allow what the run's file asks for: an endpoint or a function in a seat.
 
     Raises:
         MadrigalError: one line.
@@ -216,7 +225,7 @@ def evaluate_rollouts(
     if examples is not None:
         _source(examples)
     with played_elsewhere(settings, rollout, Losses(), partial(_served, settings)) as played:
-        return evaluate_run(Path(run), Notes(), trust=True, step=step, task=played)[0]
+        return evaluate_run(Path(run), Notes(), trust=trust, step=step, task=played)[0]
 
 
 def _served(run: Experiment, task: ElsewhereTask) -> AbstractContextManager[str]:

@@ -23,7 +23,7 @@ USAGE = """usage: madrigal <command> ...
   evaluate RECIPE [--json] [--any.setting value]   evaluate the models that a recipe starts from
   ask RUN|OWNER/NAME "TEXT" | --input FILE | - [--json] [--seed N] [--greedy] [--trust]
                        a trained team answers something new; no reference is needed
-  serve RUN [--port N] [--name NAME] [--step N] [--ignore-history] [--trust]
+  serve RUN|OWNER/NAME [--port N] [--name NAME] [--step N] [--ignore-history] [--trust]
                        a trained team behind OpenAI's interface, on this machine
   gateway --agents A,B --examples FILE [--sessions G] [--port N] [--resume] [--any.setting value]
                        train a team that programs of your own play, by OpenAI's interface, on this machine

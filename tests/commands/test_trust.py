@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
-from madrigal import cli
+from madrigal import api, cli
 from madrigal.commands import train as commands
 from madrigal.config import to_json
 from madrigal.evaluation.evaluate import Evaluation
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import elsewhere, own
 from madrigal.recipes.trust import resumed_by, risks, with_trust_flag
-from madrigal.settings import EngineConfig
+from madrigal.settings import EngineConfig, PolicyConfig, RemoteConfig
 from madrigal.tasks.coding.config import Coding, ExpertConfig
+from madrigal.tasks.data import Source
 from madrigal.tasks.discussion.debate import Debate
 from madrigal.tasks.discussion.verifier.config import VerifierConfig
 from madrigal.tasks.editing.task import Edit
@@ -61,6 +62,7 @@ def folder(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("train runs/mine/experiment.json --steps 3", f"runs/mine/experiment.json {CODE}"),
         ("train runs/mine --resume", f"runs/mine {CODE}"),
         ("evaluate runs/mine", f"runs/mine {CODE}"),
+        ("engine serve runs/mine --print", f"runs/mine {CODE}"),
         ("train runs/bare", f"runs/bare {SANDBOX}"),
         ("train coding --resume --name bare", f"runs/bare {SANDBOX}"),
         ("evaluate runs/bare", f"runs/bare {SANDBOX}"),
@@ -163,6 +165,23 @@ def test_a_file_alone_sends_nothing_anywhere(capsys: pytest.CaptureFixture[str])
 def test_a_team_that_a_program_plays_goes_on_with_that_program() -> None:
     again = resumed_by(Path("runs/mine"), elsewhere("gateway", Elsewhere()))
     assert again.startswith("madrigal gateway --experiment runs/mine --resume, or madrigal.train_rollouts(")
+
+
+def test_the_file_of_a_team_that_a_program_plays_sends_nothing_in_silence() -> None:
+    remote = RemoteConfig("http://10.0.0.1:1/v1", "m", key_variable="AWS_SECRET")
+    run = elsewhere("gateway", Elsewhere(agents=("ann", "bob"), source=Source.of([{"n": 1}, {"n": 2}])))
+    run = replace(run, team=replace(run.team, seats={"bob": PolicyConfig(remote=remote)}))
+    Path("runs/mine/experiment.json").write_text(to_json(run))
+    rows, wish = [{"n": 1}, {"n": 2}], "asks to send prompts and the key in AWS_SECRET to http://10.0.0.1:1/v1"
+    with pytest.raises(ConfigError, match=wish):
+        api.train_rollouts(lambda example, client: 0.0, rows, "runs/mine", resume=True)
+    with pytest.raises(ConfigError, match=wish):
+        api.evaluate_rollouts(lambda example, client: 0.0, "runs/mine", rows)
+    assert resumed_by(Path("runs/mine"), run).endswith("'runs/mine', resume=True, trust=True)")
+    Path("runs/mine/evaluation.json").touch()
+    told = dict(commands._files(run, Path("runs/mine")))
+    assert told["runs/mine/experiment.json"].endswith("madrigal gateway --experiment runs/mine --trust")
+    assert told["runs/mine/evaluation.json"].endswith("evaluate_rollouts(rollout, 'runs/mine', trust=True)")
 
 
 @pytest.mark.parametrize(

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
 from madrigal import cli
 from madrigal.rollouts.task import check_task
-from madrigal.tasks.catalog import ELSEWHERE, ENVIRONMENTS, OPENERS, OWN, TASKS, TaskConfig
+from madrigal.rollouts.task.asking import ask
+from madrigal.tasks.catalog import ELSEWHERE, ENVIRONMENTS, OPENERS, OWN, TASKS, TaskConfig, open_task
 from madrigal.tasks.coding.config import Coding
 from madrigal.tasks.editing.task import Edit
 from madrigal.tasks.office.task import Office
 from madrigal.tasks.project.task import Project
+from madrigal.types import ConfigError
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -42,3 +44,17 @@ def test_the_list_and_the_scorer_offer_the_whole_table(capsys: pytest.CaptureFix
     with pytest.raises(SystemExit):
         cli.run(["score", "--help"])
     assert ", ".join(TASKS) in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("build", {"word": 5}),
+        ("chores", {"jobs": 5}),
+        ("ledger", {"seller": "Ida", "good": "pear"}),
+        ("taboo", {"word": "cat", "forbidden": 5}),
+    ],
+)
+def test_what_a_task_cannot_be_asked_by_is_one_line(name: str, data: dict[str, Any]) -> None:
+    with open_task(TASKS[name].config) as task, pytest.raises(ConfigError, match=f"task {name} cannot be asked by"):
+        ask(task, data)

@@ -10,16 +10,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from madrigal.commands.arguments import parse
+from madrigal.commands.arguments import add_trust, parse
 from madrigal.config import Experiment
 from madrigal.recipes import RECIPES
 from madrigal.recipes.start import base_experiment
+from madrigal.recipes.trust import check_trust
 from madrigal.settings import Lora, PolicyConfig
 from madrigal.types import ConfigError
 
 HOST = "127.0.0.1"  # adapters and weights are loaded by whoever reaches it
 USAGE = """usage: madrigal engine serve RECIPE|RUN|MODEL [--seat AGENT] [--rank N] [--adapters N] [--whole]
-                             [--port N] [--dtype D] [--cache-gb GB] [--print]
+                             [--port N] [--dtype D] [--cache-gb GB] [--print] [--trust]
 
   serve      starts vLLM's server on this machine with all that training needs; then train with
              --team.policy.engine.kind server --team.policy.engine.url http://127.0.0.1:8000
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=8000, help="on this machine; default: 8000")
     parser.add_argument("--cache-gb", type=float, help="memory for keys and values; by default the recipe's")
     parser.add_argument("--print", action="store_true", help="show the command and do not run it")
+    add_trust(parser)
     return parser
 
 
@@ -66,13 +68,15 @@ def served(options: argparse.Namespace) -> Iterator[PolicyConfig]:
     """The settings of the policies that the server is for.
 
     Raises:
-        ConfigError: if there is no such seat, or they are of several models.
+        ConfigError: if there is no such seat, nobody speaks there by a model, or the file asks for what needs trust.
     """
     name = options.what
     if name not in RECIPES and not (Path(name) / "experiment.json").is_file() and not name.endswith(".json"):
         yield from [PolicyConfig(model=name, lora=Lora(rank=options.rank or 0))] * (options.adapters or 1)
         return
     run = base_experiment(name)
+    if not options.trust:
+        check_trust(run, name, "ask")  # who sits in the seats is read of the task, whose code a file may name
     if options.seat and options.seat not in run.team.seats:
         raise ConfigError(
             f"engine serve: --seat {options.seat}: this seat has the policy of all others; leave it out"

@@ -31,7 +31,7 @@ def score_command(arguments: list[str]) -> int:
     parser.add_argument(
         "task", help=f"{', '.join(TASKS)}, an environment (madrigal list), or file.py:name of an own task"
     )
-    parser.add_argument("--data", required=True, help="a .jsonl, .json or .parquet file (.gz too), or embedded")
+    parser.add_argument("--data", required=True, help="a .jsonl, .json, .parquet or .csv file (.gz too), or embedded")
     parser.add_argument("--answers", required=True, help="a .jsonl file: id, answers")
     parser.add_argument("--output", type=Path, help="where the scored lines go; the screen by default")
     parser.add_argument("--column", help="tldr, arxiv: the column of the source; prompt or abstract_text by default")

@@ -21,7 +21,7 @@ def serve_command(arguments: list[str]) -> int:
     """madrigal serve RUN [--port N] [--name NAME] [--step N] [--device D] [--ignore-history] [--trust] ..."""
     options = parse(_parser(), arguments)
     for name in ("playing", "waiting", "timeout"):
-        if getattr(options, name) < 1:
+        if not getattr(options, name) >= 1:  # nor not a number
             raise ConfigError(f"serve: --{name}: expected 1 or more, got {getattr(options, name)}")
     try:
         from madrigal.serving.pages import team_app
@@ -31,7 +31,7 @@ def serve_command(arguments: list[str]) -> int:
         raise ConfigError(f"serve: {error.name} is not installed; install madrigal[serve]") from error
     from madrigal.training.trained_team import load_team
 
-    name = options.name or options.run.resolve().name
+    name = options.name or Path(options.run).resolve().name
     logging.basicConfig(level=logging.WARNING)
     with listen(options.port, "serve") as listening:  # a port that is taken is found before any weight is loaded
         team = load_team(options.run, step=options.step, trust=options.trust, device=options.device)
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         description="A trained team behind OpenAI's interface, on this machine.",
         allow_abbrev=False,
     )
-    parser.add_argument("run", type=Path, help="a run folder")
+    parser.add_argument("run", help="the folder of a run or a team, or owner/name of a team on the hub")
     parser.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}; 0 takes a free one")
     parser.add_argument("--name", default="", help="of the model, team/NAME; default: that of the run folder")
     parser.add_argument("--step", type=int, help="the team of this checkpoint instead of the saved team")

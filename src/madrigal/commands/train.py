@@ -17,7 +17,7 @@ from madrigal.config import FREE, Experiment, read_experiment
 from madrigal.recipes import RECIPES
 from madrigal.recipes.own_file import with_topology
 from madrigal.recipes.start import base_experiment, require_trust, run_name
-from madrigal.recipes.trust import resumed_by, with_trust_flag
+from madrigal.recipes.trust import resumed_by, risks, with_trust_flag
 from madrigal.report.progress import Progress, before_after, pick_transcripts, show_transcript
 from madrigal.rollouts.task import Task
 from madrigal.rollouts.topology import TOPOLOGIES
@@ -164,13 +164,16 @@ def _files(run: Experiment, folder: Path) -> list[tuple[str, str]]:
     again = with_trust_flag(
         f"madrigal gateway --experiment {folder}" if elsewhere else f"madrigal train {folder}/experiment.json", run
     )
-    repeat = f"madrigal.evaluate_rollouts(rollout, {str(folder)!r})" if elsewhere else f"madrigal evaluate {folder}"
+    repeat = with_trust_flag(f"madrigal evaluate {folder}", run, "play")
+    if elsewhere:
+        trust = ", trust=True" if risks(run, "play") else ""
+        repeat = f"madrigal.evaluate_rollouts(rollout, {str(folder)!r}{trust})"
     named = {
         "experiment.json": f"every setting; run it again: {again}",
         "warm.jsonl": "what the warm start learned from, and its cross entropy",
         "steps.jsonl": "one line per training step",
         "episodes.jsonl": "transcripts with reward and advantage per turn",
-        "evaluation.json": f"held-out results; repeat them: {with_trust_flag(repeat, run, 'play')}",
+        "evaluation.json": f"held-out results; repeat them: {repeat}",
         "validation.json": "results on the validation split, by which the team was chosen",
         "team": "each agent, loadable with AutoModelForCausalLM.from_pretrained",
         "team-last": "the same with the weights after the last step",

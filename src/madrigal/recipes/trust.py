@@ -112,4 +112,5 @@ def resumed_by(folder: Path, run: Experiment) -> str:
     if not isinstance(run.task, Elsewhere):
         return with_trust_flag(f"madrigal train {folder} --resume", run)
     again = with_trust_flag(f"madrigal gateway --experiment {folder} --resume", run)
-    return f"{again}, or madrigal.train_rollouts(rollout, examples, {str(folder)!r}, resume=True)"
+    trust = ", trust=True" if risks(run) else ""
+    return f"{again}, or madrigal.train_rollouts(rollout, examples, {str(folder)!r}, resume=True{trust})"

@@ -273,6 +273,7 @@ REFUSED: dict[str, tuple[dict[str, Any], TopologyConfig]] = {
     "unknown tool 'calculater': did you mean calculator": ({"names": ("calculater",)}, Parallel()),
     "speak at once or one by one": ({"names": ("calculator",)}, Discussion(2)),
     "tools.agents: ann is no agent of ledger": ({"names": ("calculator",), "agents": ("ann",)}, Parallel()),
+    "two are called search": ({"names": ("search", "calculator", "search")}, Parallel()),
     "could not be imported|there is no file|no such file|expected a file": ({"path": "nowhere.py:tools"}, Parallel()),
 }
 

@@ -50,8 +50,11 @@ def ask(task: Task[S], data: Data) -> S:
     if isinstance(data, str):
         data = {only_field(task.name, task.examples("train")): data}
     try:
-        return task.reset(Example(ASKED, dict(data)))
-    except (LookupError, TypeError, ValueError) as error:
+        state = task.reset(Example(ASKED, dict(data)))
+        for agent in task.acting(state):  # what is no good is found now, and not in the middle of an episode
+            task.observe(state, agent, ())
+        return state
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise ConfigError(
             f"task {task.name} cannot be asked by {', '.join(data)} ({type(error).__name__}: {error}); expected the "
             f"fields of an example, {fields_of(task.examples('train'))}"

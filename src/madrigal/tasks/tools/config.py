@@ -58,7 +58,7 @@ def with_tools(task: Task[S], config: ToolsConfig, topology: TopologyConfig) -> 
     """The task with its tools, or as it is where none are named; leaving the context closes what they opened.
 
     Raises:
-        ConfigError: if there is no such tool, or agents speak in a way that leaves no room for calls.
+        ConfigError: if there is no such tool, two have one name, or agents speak in a way that leaves no room for it.
     """
     if not config.wanted:
         yield task
@@ -74,7 +74,11 @@ def with_tools(task: Task[S], config: ToolsConfig, topology: TopologyConfig) -> 
         )
     order = (topology.order or tuple(task.agents)) if isinstance(topology, Sequential) else ()
     with ExitStack() as stack:
-        tools = {tool.name: tool for tool in _tools(task, config, stack)}
+        tools = dict[str, Tool]()
+        for tool in _tools(task, config, stack):
+            if tool.name in tools:
+                raise ConfigError(f"tools: two are called {tool.name}, so that a call could mean either; leave one out")
+            tools[tool.name] = tool
         yield ToolUsing(task, tools, config.calls, config.seconds, config.style, config.agents, order)
 
 

@@ -76,6 +76,8 @@ class LedgerTask:
         return example_set("ledger", split, NUM_EXAMPLES[split], _drawn)
 
     def reset(self, example: Example) -> Bill:
+        if missing := [name for name in ("seller", "good", "number") if name not in example.data]:
+            raise KeyError(", ".join(missing))
         return Bill(example)
 
     def acting(self, state: Bill) -> tuple[AgentId, ...]:
