@@ -73,6 +73,7 @@ def test_the_key_goes_from_its_variable_to_the_server_and_is_not_shown(
         ("serve tldr --seat concise", "this seat has the policy of all others; leave it out"),
         ("serve tldr --rank 999", "lora.rank: vLLM takes adapters of rank 512 at most, got 999"),
         ("serve tldr --cache-gb 0", "engine.cache_gb: expected a positive number, got 0.0"),
+        ("serve divide.py:task", "engine serve: divide.py:task is no model; of an own task give a run folder"),
         ("serve ./nowhere", "expected a folder with a saved model at ./nowhere, found none"),
         ("serve tldr --gpu 1", "unknown setting --gpu"),
     ],

@@ -71,6 +71,10 @@ def served(options: argparse.Namespace) -> Iterator[PolicyConfig]:
         ConfigError: if there is no such seat, nobody speaks there by a model, or the file asks for what needs trust.
     """
     name = options.what
+    if ":" in name and not name.startswith("starter:") and not Path(name).exists():
+        raise ConfigError(
+            f"engine serve: {name} is no model; of an own task give a run folder, or the model that sits in its seats"
+        )
     if name not in RECIPES and not (Path(name) / "experiment.json").is_file() and not name.endswith(".json"):
         yield from [PolicyConfig(model=name, lora=Lora(rank=options.rank or 0))] * (options.adapters or 1)
         return
