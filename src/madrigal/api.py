@@ -303,7 +303,7 @@ def evaluate(
         if settings:
             raise ConfigError(f"evaluate: a run has its own settings and takes no others, got {', '.join(settings)}")
         given = None if task is None else guarded(task, "task")
-        return evaluate_run(folder, Notes(), trust=trust or given is not None, step=step, task=given)[0]
+        return evaluate_run(folder, Notes(), trust=trust, step=step, task=given)[0]
     if step is not None:
         raise ConfigError(f"evaluate: step names a checkpoint of a run, {what!r:.80} is none")
     run = with_changes(_experiment_of(what), settings)

@@ -16,6 +16,7 @@ from madrigal.evaluation.evaluate import Evaluation
 from madrigal.recipes import recipe
 from madrigal.recipes.embedded import elsewhere, own
 from madrigal.recipes.trust import resumed_by, risks, with_trust_flag
+from madrigal.rollouts.task import SingleRound
 from madrigal.settings import EngineConfig, PolicyConfig, RemoteConfig
 from madrigal.tasks.coding.config import Coding, ExpertConfig
 from madrigal.tasks.data import Source
@@ -27,7 +28,7 @@ from madrigal.tasks.office.task import Office
 from madrigal.tasks.own import CustomTask
 from madrigal.tasks.project.task import Project
 from madrigal.tasks.tools.config import ToolsConfig
-from madrigal.types import ConfigError
+from madrigal.types import ConfigError, Example, MadrigalError
 
 TASK = """
 from pathlib import Path
@@ -182,6 +183,29 @@ def test_the_file_of_a_team_that_a_program_plays_sends_nothing_in_silence() -> N
     told = dict(commands._files(run, Path("runs/mine")))
     assert told["runs/mine/experiment.json"].endswith("madrigal gateway --experiment runs/mine --trust")
     assert told["runs/mine/evaluation.json"].endswith("evaluate_rollouts(rollout, 'runs/mine', trust=True)")
+
+
+def test_a_task_that_is_handed_over_is_trusted_and_the_rest_of_the_file_is_not() -> None:
+    remote = RemoteConfig("http://10.0.0.1:1/v1", "m", key_variable="AWS_SECRET")
+    run = own("mine.py:task")
+    task = SingleRound(
+        "words",
+        ("ann",),
+        (Example("x", {}),),
+        (Example("y", {}),),
+        lambda example, agent: "?",
+        lambda example, said: 0.0,
+    )
+    for seats, wish in {
+        "": "expected a folder for agent ann",
+        "ann": "asks to send prompts and the key in AWS_SECRET",
+    }.items():
+        given = replace(run.team, seats={seats: PolicyConfig(remote=remote)} if seats else {})
+        Path("runs/mine/experiment.json").write_text(to_json(replace(run, team=given)))
+        with pytest.raises(MadrigalError, match=wish):
+            api.load_team("runs/mine", task=task)
+        with pytest.raises(MadrigalError, match=wish):
+            api.evaluate("runs/mine", task=task)
 
 
 @pytest.mark.parametrize(

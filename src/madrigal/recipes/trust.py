@@ -89,13 +89,18 @@ def check_trust(run: Experiment, where: str | Path, use: Use = "train", typed: C
     """Refuses settings read from `where` that reach beyond training.
 
     Args:
-        typed: flags on the command line: what they set was not asked for by the file alone.
+        typed: flags of what was not asked for by the file alone: those on the command line.
 
     Raises:
         ConfigError: saying what would be done, and how to allow it.
     """
     if risk := risks(run, use, typed):
         raise ConfigError(f"{where} asks to {risk}; look at it first, and allow it with {TRUST}")
+
+
+def of_its_task(run: Experiment, task: object) -> set[str]:
+    """Flags of what the task in a file asks for, where another one was handed over and takes its place."""
+    return set() if task is None else {one.flag for one in _of_task(run.task)}
 
 
 def with_trust_flag(command: str, run: Experiment, use: Use = "train") -> str:

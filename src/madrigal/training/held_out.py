@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from madrigal.config import Experiment, read_experiment
 from madrigal.evaluation.evaluate import EvalSetup, Evaluation, evaluate, percent_of_best
 from madrigal.policies.team import Team
-from madrigal.recipes.trust import check_trust
+from madrigal.recipes.trust import check_trust, of_its_task
 from madrigal.rollouts.bill import billed
 from madrigal.rollouts.play import Generate, Judge
 from madrigal.rollouts.rewards import Fluency, rewarded
@@ -130,7 +130,7 @@ def evaluate_run(
     """
     run = read_experiment(folder)
     if not trust:
-        check_trust(run, folder, "play")
+        check_trust(run, folder, "play", of_its_task(run, task))
     if step is None:
         check_saved(folder, run)
     check_player(run, task)

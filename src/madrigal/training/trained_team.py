@@ -14,7 +14,7 @@ from madrigal.config import Experiment, read_experiment
 from madrigal.policies.hub import check_may_push, upload
 from madrigal.policies.quiet import quiet_libraries
 from madrigal.policies.team import Team
-from madrigal.recipes.trust import check_trust
+from madrigal.recipes.trust import check_trust, of_its_task
 from madrigal.rollouts.play import EpisodeRun, Generate, Lockstep, StepRequest, drive, heard, judge_in_turn, play
 from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.task import Task, answering_in
@@ -238,7 +238,7 @@ def load_team(
             owner/name. No code comes with a team but that of an own task, and weights are safetensors.
         step: the team of this step's checkpoint; by default the saved team.
         task: the task of a run that trained on a Task of a notebook.
-        trust: allow what the run's file asks for: own code, no sandbox, an expert.
+        trust: allow what the run's file asks for: own code, no sandbox, an expert, an endpoint.
         device: "auto", "cpu" or "cuda", instead of the one that the run was made on.
 
     Raises:
@@ -264,8 +264,8 @@ def source_of(
     """
     folder = found(run)
     settings = read_experiment(folder)
-    if not trust and task is None:
-        check_trust(settings, folder, "ask")
+    if not trust:
+        check_trust(settings, folder, "ask", of_its_task(settings, task))
     if step is None:
         check_saved(folder, settings)
     quiet_libraries()
