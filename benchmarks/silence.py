@@ -49,10 +49,10 @@ from madrigal.settings import RewardWeights
 from madrigal.tasks.messages.relay import COLORS, OBJECTS, Relay, RelayTask
 from madrigal.types import Completion, Point
 
-MAGRPO: Any = replace(ALGORITHMS["magrpo"][0], width=8, updates="episode")
+MAGRPO: Any = replace(ALGORITHMS["magrpo"][0], width=4, updates="episode")
 TASK = RelayTask(Relay(words=1))
 PRICE, SILENT = 0.1, 0.3
-PROMPTS, RATE = 32, 1e-2
+PROMPTS, RATE, WARM_RATE = 16, 1e-1, 1e-2
 EPOCHS, BATCH = 60, 32  # of the experts' 240 plays
 WORDS = ("", *OBJECTS, *COLORS)
 HEARD = len(WORDS) + 1  # one more for what is no word
@@ -105,7 +105,7 @@ class Team:
         torch.manual_seed(derive(seed, "team") % 2**31)
         self.says = (WORDS, WORDS, COLORS)
         self.networks = nn.ModuleList(Network(len(words)) for words in self.says)
-        self.adam = torch.optim.Adam(self.networks.parameters(), RATE)
+        self.adam = torch.optim.Adam(self.networks.parameters(), WARM_RATE)
 
     @torch.no_grad()
     def speak(self, wanted: Sequence[GenerationRequest]) -> list[Completion]:
@@ -211,16 +211,14 @@ def teams_of(seed: int, updates: int, price: float) -> dict[str, Team]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--updates", type=int, default=400)
+    parser.add_argument("--updates", type=int, default=500)
     parser.add_argument("--price", type=float, default=PRICE)
     parser.add_argument("--changes", nargs="+", choices=messages.CHANGES, default=list(messages.CHANGES))
     options = parser.parse_args()
     torch.set_num_threads(1)
     arms: dict[str, dict[str, EvalSetup]] = {}
     for seed in options.seeds:
-        found = teams_of(
-            seed, options.updates, options.price, lambda line, took: print(line, f"{took:.0f} s", flush=True)
-        )
+        found = teams_of(seed, options.updates, options.price)
         for name, team in found.items():
             setup = EvalSetup(TASK, Parallel(), TASK.examples("test"), team.speak, judge_in_turn(TASK))
             arms.setdefault(name, {})[str(seed)] = setup
