@@ -11,9 +11,9 @@
     silent, then priced  from experts that are silent in a share of their messages, whatever the question
 
 The task is `relay` with messages of one word; its rules, prompts, words and splits are the library's, as are play,
-credit (MAGRPO), the price (`reward.message`) and the loss. A network for each round reads the prompt: what is asked
-for, what was heard, and the facts, of which it looks one up by what is asked and heard. It says one of 20 words or
-nothing, in the last round a color. No word means anything to it before it learns.
+credit (MAGRPO), the price (`reward.message`) and the loss. Each round has a network. The first reads what is asked for,
+and whether the facts are shown; the others what was heard and one fact, which they look up by what is asked for and
+heard. Each says one of 20 words or nothing, the last a color. No word means anything to them before they learn.
 
 What is printed of each arm is what `messages.py` prints of language models.
 """
@@ -46,7 +46,7 @@ from madrigal.rollouts.seeds import derive
 from madrigal.rollouts.topology import Parallel
 from madrigal.rollouts.tree import rollout_groups, walk
 from madrigal.settings import RewardWeights
-from madrigal.tasks.messages.relay import COLORS, OBJECTS, Relay, RelayTask
+from madrigal.tasks.messages.relay import ASK, COLORS, OBJECTS, Relay, RelayTask
 from madrigal.types import Completion, Point
 
 MAGRPO: Any = replace(ALGORITHMS["magrpo"][0], width=4, updates="episode")
@@ -62,21 +62,23 @@ Shown = tuple[Tensor, Tensor, Tensor]  # what is asked for and whether facts are
 
 
 class Network(nn.Module):
-    """Logits of what is said, from what is shown: one fact is looked up by what is asked for and heard."""
+    """Logits of what is said: by what is asked for, or by what was heard and the fact that is looked up."""
 
-    def __init__(self, outputs: int) -> None:
+    def __init__(self, outputs: int, *, asks: bool) -> None:
         super().__init__()
+        self.asks = asks
         self.key = nn.Linear(2 * len(OBJECTS) + HEARD, len(OBJECTS), bias=False)
-        self.say = nn.Linear(2 * len(OBJECTS) + HEARD + len(COLORS), outputs)
+        self.say = nn.Linear(2 * len(OBJECTS) if asks else HEARD + len(COLORS), outputs)
         for weight in self.parameters():
             nn.init.normal_(weight, std=0.1)
 
     def forward(self, asked: Tensor, heard: Tensor, facts: Tensor) -> Tensor:
         """[B outputs] nats; `asked` is [B 2 objects], `heard` [B HEARD], `facts` [B objects colors]."""
-        read = torch.cat([asked, heard], dim=-1)
-        scores = self.key(read).masked_fill(facts.sum(-1) == 0, -1e9)
+        if self.asks:
+            return self.say(asked).log_softmax(-1)
+        scores = self.key(torch.cat([asked, heard], dim=-1)).masked_fill(facts.sum(-1) == 0, -1e9)
         found = (scores.softmax(-1)[..., None] * facts).sum(-2)
-        return self.say(torch.cat([read, found], dim=-1)).log_softmax(-1)
+        return self.say(torch.cat([heard, found], dim=-1)).log_softmax(-1)
 
 
 @lru_cache(maxsize=100_000)
@@ -104,7 +106,7 @@ class Team:
     def __init__(self, seed: int) -> None:
         torch.manual_seed(derive(seed, "team") % 2**31)
         self.says = (WORDS, WORDS, COLORS)
-        self.networks = nn.ModuleList(Network(len(words)) for words in self.says)
+        self.networks = nn.ModuleList(Network(len(words), asks=n == ASK) for n, words in enumerate(self.says))
         self.adam = torch.optim.Adam(self.networks.parameters(), WARM_RATE)
 
     @torch.no_grad()
