@@ -5,8 +5,8 @@
 For each seed the recipe `taboo` through the command line, once without RL ("taught", `--steps 0`) and once with it;
 whatever else is on the command line goes to both. Then every test game is played SAMPLES times with the same sampling
 seeds, and the guesser hears something else than was said: nothing, its letters in another order, the next game's clue.
-An A/A pair, the same team with other sampling seeds, is the floor of what differs by chance. Intervals resample seeds,
-and games within.
+An A/A pair, the same team with other sampling seeds, is the floor of what differs by chance; games with the bans of
+training show what is remembered. Intervals resample seeds, and games within.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from madrigal.types import Episode
 
 SAMPLES = 8
 CHANGES = {"nothing": "removed", "letters scrambled": "scrambled", "the next game's": "swapped"}
+KINDS = ("broken", "own", "shared", "another's", "no clue")
+SEEN = "as said, bans of training"
 Games = list[Episode[Any]]
 
 
@@ -48,17 +50,16 @@ def main() -> None:
                 learning.run("taboo", folder, seed, [*settings, *(["--steps", "0"] if name == "taught" else [])])
             team = load_team(folder)
             plays.append(plays_of(learning.setup_of(team, team.task)))
-            found = kinds(plays[-1]["as said"])
-            print(
-                f"seed {seed}, {name}: {', '.join(f'{kind} {share:.0f}' for kind, share in found.items())}", flush=True
-            )
-    print(table(teams))
+            print(f"seed {seed}, {name}: {fmean(values(plays[-1]['as said'], 'return_percent')):.1f} %", flush=True)
+    print(table(teams), clues_said(teams), sep="\n\n")
 
 
 def plays_of(setup: EvalSetup) -> dict[str, Games]:
     """The test games under every condition."""
     said = play_examples(setup, samples=SAMPLES)
     games = {"as said": said, "as said, other draws (A/A)": play_examples(replace(setup, seed=1), samples=SAMPLES)}
+    seen = {example.data["kind"]: example for example in setup.task.examples("train")}
+    games[SEEN] = play_examples(replace(setup, examples=list(seen.values())), samples=SAMPLES)
     retell = messages.retellings(said[::SAMPLES])
     for name, change in CHANGES.items():
         task = MessageAblation(setup.task, GUESSER, retell[change])
@@ -66,21 +67,29 @@ def plays_of(setup: EvalSetup) -> dict[str, Games]:
     return games
 
 
-def kinds(games: Games) -> dict[str, float]:
-    """Percent of games by what the clue was: broken, the animal's own, shared with others, of another animal, none."""
-    count = Counter(kind(one.start.state.example.data["word"], one.steps[-1].details) for one in games)
-    return {name: 100 * count[name] / len(games) for name in ("broken", "own", "shared", "another's", "no clue")}
+def clues_said(teams: dict[str, list[dict[str, Games]]]) -> str:
+    """Markdown: what the clues were, in percent of games, and how often the guesser is right by the animal's own."""
+    lines = [f"| | games | {' | '.join(KINDS)} | right, of own |", f"|{'---|' * (len(KINDS) + 3)}"]
+    for name, seeds in teams.items():
+        for which in ("as said", SEEN):
+            games = [one for plays in seeds for one in plays[which]]
+            count = Counter(map(kind, games))
+            right = fmean(one.steps[-1].metrics["return_percent"] for one in games if kind(one) == "own")
+            shares = (f"{100 * count[each] / len(games):.1f}" for each in KINDS)
+            lines.append(f"| {name} | {which} | {' | '.join(shares)} | {right:.1f} |")
+    return "\n".join(lines)
 
 
-def kind(word: str, details: Any) -> str:
-    """What kind of clue the last step of a game tells of."""
+def kind(game: Episode[Any]) -> str:
+    """What the clue of a game was: broken, the animal's own, one that it shares, another animal's, or none."""
+    word, details = game.start.state.example.data["word"], game.steps[-1].details
     if details["broken"]:
         return "broken"
-    said = details["clue"].lower().split()
-    for name, clues in (("own", CLUES[word][:-1]), ("shared", CLUES[word][-1:])):
-        if set(clues) & set(said):
-            return name
-    return "another's" if any(set(clues) & set(said) for clues in CLUES.values()) else "no clue"
+    said = set(details["clue"].lower().split())
+    *own, shared = CLUES[word]
+    known = {clue for clues in CLUES.values() for clue in clues}
+    found = [said & set(own), said & {shared}, said & known]
+    return next((name for name, words in zip(KINDS[1:], found, strict=False) if words), KINDS[-1])
 
 
 def values(games: Games, metric: str) -> list[float]:
@@ -96,10 +105,12 @@ def table(teams: dict[str, list[dict[str, Games]]]) -> str:
         said = [values(one["as said"], "return_percent") for one in seeds]
         for condition in seeds[0]:
             right, broken = ([values(one[condition], which) for one in seeds] for which in ("return_percent", "broken"))
-            cells = [learning.interval_of(each) for each in (right, broken, _less(right, said))]
+            apart = learning.interval_of(_less(right, said)) if len(right[0]) == len(said[0]) else ""
+            cells = [*(learning.interval_of(each) for each in (right, broken)), apart]
             lines.append(f"| {name} | {condition} | {' | '.join(cells)} |")
-    taught, learned = ([values(one["as said"], "return_percent") for one in seeds] for seeds in teams.values())
-    lines.append(f"\nafter RL less taught: {learning.interval_of(_less(learned, taught))}")
+    for which in ("as said", SEEN):
+        taught, learned = ([values(one[which], "return_percent") for one in seeds] for seeds in teams.values())
+        lines.append(f"\n{which}, after RL less taught: {learning.interval_of(_less(learned, taught))}")
     return "\n".join(lines)
 
 

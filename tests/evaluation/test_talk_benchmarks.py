@@ -11,7 +11,8 @@ import torch
 
 from madrigal.rollouts.play import GenerationRequest
 from madrigal.tasks.consulting.knowledge import examples
-from madrigal.types import Completion, Episode, Message, Point, Step, Turn
+from madrigal.tasks.messages.taboo import Riddle
+from madrigal.types import Completion, Episode, Example, Message, Point, Step, Turn
 
 sys.path.insert(0, next(str(place) for top in Path(__file__).parents if (place := top / "benchmarks").is_dir()))
 import clues
@@ -141,7 +142,9 @@ def test_what_small_networks_read_and_that_they_can_look_up() -> None:
     ],
 )
 def test_what_kind_a_clue_is(clue: str, broken: str, kind: str) -> None:
-    assert clues.kind("dog", {"clue": clue, "broken": broken}) == kind
+    riddle = Riddle(Example("x", {"word": "dog"}))
+    game = Episode(Point("x", riddle), (), (Step(riddle, {}, details={"clue": clue, "broken": broken}),))
+    assert clues.kind(game) == kind
 
 
 def test_a_lie_names_another_color() -> None:
