@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--taught", action="store_true", help="begin with demonstrations of experts")
     parser.add_argument("--silent", type=float, default=0.0, help="share of the experts' messages that are not said")
     parser.add_argument("--begin", type=Path, help="go on from the teams of these runs, without a warm start")
+    parser.add_argument("--questions", type=int, default=96, help="of the test split, the first so many")
     parser.add_argument("--changes", nargs="+", choices=CHANGES, default=list(CHANGES))
     options, settings = parser.parse_known_args()
     quiet_libraries()
@@ -67,7 +68,8 @@ def main() -> None:
     for seed in options.seeds:
         before = [f"--from={options.begin}/seed{seed}", "--warm.demonstrations="] if options.begin else []
         team = trained(options.runs / f"seed{seed}", seed, [*before, *settings])
-        setups[str(seed)] = learning.setup_of(team, team.task)
+        setup = learning.setup_of(team, team.task)
+        setups[str(seed)] = replace(setup, examples=setup.examples[: options.questions])
     report(setups, options.changes)
 
 
