@@ -8,7 +8,7 @@
     taught               no RL: fitted to experts who always talk and whose seeker repeats what it hears
     taught, then free    U updates from there
     taught, then priced  likewise
-    silent, then priced  from experts that are silent in a share of their messages, whatever the question
+    silent, ...          the same, from experts that are silent in 30 % of their messages, whatever the question
 
 The task is `relay` with messages of one word; its rules, prompts, words and splits are the library's, as are play,
 credit (MAGRPO), the price (`reward.message`) and the loss. Each round has a network. The first reads what is asked for,
@@ -51,7 +51,20 @@ from madrigal.types import Completion, Point
 
 MAGRPO: Any = replace(ALGORITHMS["magrpo"][0], width=4, updates="episode")
 TASK = RelayTask(Relay(words=1))
-PRICE, SILENT = 0.1, 0.3
+PRICE = 0.1
+SILENT = {"taught": 0.0, "silent": 0.3}  # of the experts' messages, the share that is not said
+ARMS: dict[str, tuple[str, tuple[int, ...]]] = {  # how a team begins, and whether messages cost anything, half by half
+    "free": ("nothing", (0, 0)),
+    "priced": ("nothing", (1, 1)),
+    "free, then priced": ("nothing", (0, 1)),
+    "taught": ("taught", ()),
+    "taught, then free": ("taught", (0,)),
+    "taught, then priced": ("taught", (1,)),
+    "silent": ("silent", ()),
+    "silent, then free": ("silent", (0,)),
+    "silent, then priced": ("silent", (1,)),
+}
+HALVES = ("first half", "second half")
 PROMPTS, RATE, WARM_RATE = 16, 1e-1, 1e-2
 EPOCHS, BATCH = 60, 32  # of the experts' 240 plays
 WORDS = ("", *OBJECTS, *COLORS)
@@ -181,38 +194,30 @@ def learn(team: Team, updates: int, price: float, seed: int) -> list[float]:
     return curve
 
 
-def teams_of(seed: int, updates: int, price: float) -> dict[str, Team]:
-    """The team of every arm."""
-
-    def on(team: Team, count: int, paid: float, phase: str) -> Team:
-        team, began = copy.deepcopy(team), time.process_time()
-        team.adam = torch.optim.Adam(team.networks.parameters(), RATE)
-        curve = learn(team, count, paid, derive(seed, phase))
-        tenths = [fmean(curve[n : n + count // 10]) for n in range(0, count - count // 10 + 1, count // 10)]
-        shares, took = " ".join(f"{x:.0f}" for x in tenths), time.process_time() - began
-        print(f"seed {seed}, {phase}, price {paid:g}: {shares} % by tenths, {took:.0f} s", flush=True)
-        return team
-
-    blank = Team(seed)
-    half = on(blank, updates, 0.0, "first half")
-    found = {
-        "free": on(half, updates, 0.0, "second half"),
-        "priced": on(on(blank, updates, price, "first half"), updates, price, "second half"),
-        "free, then priced": on(half, updates, price, "second half"),
-    }
-    for name, silent in (("taught", 0.0), ("silent", SILENT)):
+@lru_cache
+def trained(seed: int, begins: str, prices: tuple[float, ...], updates: int) -> Team:
+    """A team that begins in some way, after so many updates at each of some prices, one after the other."""
+    if not prices:
         team = Team(seed)
-        taught(team, silent, seed)
-        found |= {name: team, f"{name}, then priced": on(team, updates, price, f"{name}, priced")}
-        if not silent:
-            found["taught, then free"] = on(team, updates, 0.0, "taught, free")
-    return found
+        if begins in SILENT:
+            taught(team, SILENT[begins], seed)
+        return team
+    *before, price = prices
+    team, began = copy.deepcopy(trained(seed, begins, tuple(before), updates)), time.process_time()
+    team.adam = torch.optim.Adam(team.networks.parameters(), RATE)
+    phase = f"{begins}, {'priced' if price else 'free'}" if begins in SILENT else HALVES[len(before)]
+    curve = learn(team, updates, price, derive(seed, phase))
+    tenths = [fmean(curve[n : n + updates // 10]) for n in range(0, updates - updates // 10 + 1, updates // 10)]
+    shares, took = " ".join(f"{x:.0f}" for x in tenths), time.process_time() - began
+    print(f"seed {seed}, {phase}, price {price:g}: {shares} % by tenths, {took:.0f} s", flush=True)
+    return team
 
 
 @unchecked_shapes()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--updates", type=int, default=500)
     parser.add_argument("--price", type=float, default=PRICE)
     parser.add_argument("--changes", nargs="+", choices=messages.CHANGES, default=list(messages.CHANGES))
@@ -220,8 +225,9 @@ def main() -> None:
     torch.set_num_threads(1)
     arms: dict[str, dict[str, EvalSetup]] = {}
     for seed in options.seeds:
-        found = teams_of(seed, options.updates, options.price)
-        for name, team in found.items():
+        for name in options.arms:
+            begins, priced = ARMS[name]
+            team = trained(seed, begins, tuple(options.price * one for one in priced), options.updates)
             setup = EvalSetup(TASK, Parallel(), TASK.examples("test"), team.speak, judge_in_turn(TASK))
             arms.setdefault(name, {})[str(seed)] = setup
     for name, setups in arms.items():
