@@ -79,8 +79,6 @@ def test_how_often_a_message_has_no_words() -> None:
     assert messages.silences(episodes, "question", True) == [0, 0]
     assert messages.silences(episodes, "question", False) == [100, 100]
     assert messages.silences(episodes, "reply", True) == [100, 0]
-    rows = messages.silence([episodes] * 2).splitlines()
-    assert rows[2] == "| question | 0.0 [0.0, 0.0] | 100.0 [100.0, 100.0] | -100.0 [-100.0, -100.0] |"
 
 
 def test_experts_are_silent_by_chance_and_then_know_what_they_are_shown() -> None:
