@@ -3,8 +3,9 @@
     python benchmarks/messages.py --seeds 0 1 2 3 4
 
 For each seed a run of the recipe `relay` through the command line; whatever else is on the command line goes to it
-(`--taught` begins with demonstrations of experts instead of novices, `--steps 0` ends there). Then all test questions
-are played with the same sampling seeds, and one agent hears something else than was said:
+(`--taught` begins with demonstrations of experts instead of novices, who are silent in a share `--silent` of their
+messages; `--steps 0` ends there, and `--begin RUNS` goes on from the teams of the same seeds there). Then all test
+questions are played with the same sampling seeds, and one agent hears something else than was said:
 
     as said      nothing is changed
     removed      it hears nothing
@@ -16,7 +17,8 @@ A team talks where a change costs more on private questions, whose facts only th
 the last column, with an interval that resamples seeds, and questions within. Two teams are compared as an A/A floor:
 the same team, other sampling seeds. Bits per message: what the seeker's answer tells of the right color on private
 questions, in bits, with messages less without them; what chance would tell (answers dealt out anew) is taken off.
-Cross-play: the seeker of one seed with the holder of another.
+Cross-play: the seeker of one seed with the holder of another. Silence: how often a message has no words, by who speaks
+and whether the question is private.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import argparse
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -36,14 +38,15 @@ import trust
 from madrigal import load_team
 from madrigal.evaluation.ablations import MessageAblation, Retell
 from madrigal.evaluation.cooperation import cross_play
-from madrigal.evaluation.evaluate import play_examples
+from madrigal.evaluation.evaluate import EvalSetup, play_examples
 from madrigal.policies.quiet import quiet_libraries
-from madrigal.rollouts.task import Task
+from madrigal.rollouts.play import judge_in_turn
 from madrigal.tasks.messages.relay import HOLDER, SEEKER, colors_in
 from madrigal.training.trained_team import TrainedTeam
 from madrigal.types import AgentId, Episode
 
 SAMPLES, DEALS = 2, 50
+CHANGES = ("removed", "scrambled", "swapped", "delayed")
 Said = dict[tuple[str, int, AgentId], str]  # example, round, agent
 Plays = dict[str, list[Episode[Any]]]
 
@@ -53,14 +56,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--runs", type=Path, default=Path("runs/messages"))
     parser.add_argument("--taught", action="store_true", help="begin with demonstrations of experts")
+    parser.add_argument("--silent", type=float, default=0.0, help="share of the experts' messages that are not said")
+    parser.add_argument("--begin", type=Path, help="go on from the teams of these runs, without a warm start")
+    parser.add_argument("--questions", type=int, default=96, help="of the test split, the first so many")
+    parser.add_argument("--changes", nargs="+", choices=CHANGES, default=list(CHANGES))
     options, settings = parser.parse_known_args()
     quiet_libraries()
     if options.taught:
-        settings = ["--warm.demonstrations", str(trust.expert_file(options.runs)), *settings]
-    teams = {seed: trained(options.runs / f"seed{seed}", seed, settings) for seed in options.seeds}
-    print(table([plays_of(team) for team in teams.values()]))
-    if len(teams) > 1:
-        print(crossed({str(seed): team for seed, team in teams.items()}))
+        settings = ["--warm.demonstrations", str(trust.expert_file(options.runs, options.silent)), *settings]
+    setups = {}
+    for seed in options.seeds:
+        before = [f"--from={options.begin}/seed{seed}", "--warm.demonstrations="] if options.begin else []
+        team = trained(options.runs / f"seed{seed}", seed, [*before, *settings])
+        setup = learning.setup_of(team, team.task)
+        setups[str(seed)] = replace(setup, examples=setup.examples[: options.questions])
+    report(setups, options.changes)
 
 
 def trained(folder: Path, seed: int, settings: list[str]) -> TrainedTeam:
@@ -69,25 +79,31 @@ def trained(folder: Path, seed: int, settings: list[str]) -> TrainedTeam:
     return load_team(folder)
 
 
-def plays_of(seated: TrainedTeam) -> Plays:
+def report(setups: Mapping[str, EvalSetup], changes: Collection[str]) -> None:
+    """Prints what is measured of teams, by seed."""
+    teams = [plays_of(setup, changes) for setup in setups.values()]
+    print(table(teams), silence([team["as said"] for team in teams]), sep="\n\n")
+    if len(teams) > 1:
+        print(crossed(setups), flush=True)
+
+
+def plays_of(setup: EvalSetup, chosen: Collection[str]) -> Plays:
     """The test questions under every condition; changes are named by who hears them."""
-    task = seated.task
-    said = played(seated, task)
-    changes = {"as said": said, "as said, again": played(seated, task, seed=1)}
+    said = play_examples(setup, samples=SAMPLES)
+    changes = {"as said": said, "as said, again": play_examples(replace(setup, seed=1), samples=SAMPLES)}
     for listener in (SEEKER, HOLDER):
-        for name, retell in retellings(said).items():
-            changes[f"{listener}: {name}"] = played(seated, MessageAblation(task, listener, retell))
+        for name, retell in retellings(said[::SAMPLES]).items():
+            if name in chosen:
+                task = MessageAblation(setup.task, listener, retell)
+                changed = replace(setup, task=task, judge=judge_in_turn(task))
+                changes[f"{listener}: {name}"] = play_examples(changed, samples=SAMPLES)
     return changes
 
 
-def played(seated: TrainedTeam, task: Task[Any], seed: int = 0) -> list[Episode[Any]]:
-    return play_examples(replace(learning.setup_of(seated, task), seed=seed), samples=SAMPLES)
-
-
 def retellings(episodes: Sequence[Episode[Any]]) -> dict[str, Retell]:
-    """What a listener is told instead of what was said, by the name of the change; messages are of the first sample."""
+    """What a listener is told instead of what was said in these episodes, by the name of the change."""
     said: Said = {}
-    for episode in episodes[::SAMPLES]:
+    for episode in episodes:
         said |= {(episode.start.example, turn.round, turn.agent): turn.completion.text for turn in episode.turns}
     names = list(dict.fromkeys(example for example, _, _ in said))
     following = dict(zip(names, [*names[1:], names[0]], strict=True))
@@ -123,6 +139,22 @@ def table(teams: Sequence[Plays]) -> str:
         cells += [learning.interval_of(apart), f"{fmean(bits(told(team[name])) for team in teams):.2f}"]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def silence(teams: Sequence[Sequence[Episode[Any]]]) -> str:
+    """Markdown: percent of messages without words."""
+    lines = ["| silent % | private | shared | private less shared |", "|---|---|---|---|"]
+    for message in ("question", "reply"):
+        rows = [[silences(team, message, private) for team in teams] for private in (True, False)]
+        apart = [[x - fmean(shared) for x in private] for private, shared in zip(*rows, strict=True)]
+        lines.append(f"| {message} | {' | '.join(learning.interval_of(each) for each in (*rows, apart))} |")
+    return "\n".join(lines)
+
+
+def silences(episodes: Sequence[Episode[Any]], message: str, private: bool) -> list[float]:
+    """100 for each silent message of its kind, 0 for each other."""
+    ends = [one.steps[-1].details for one in episodes]
+    return [100.0 * (not end[message]) for end in ends if end["private"] == private]
 
 
 def rights(episodes: Sequence[Episode[Any]], private: bool) -> list[float]:
@@ -165,12 +197,11 @@ def _information(pairs: Sequence[tuple[Hashable, Hashable]]) -> float:
     return sum(n / total * math.log2(n * total / (one[a] * other[b])) for (a, b), n in both.items())
 
 
-def crossed(teams: dict[str, TrainedTeam]) -> str:
+def crossed(setups: Mapping[str, EvalSetup]) -> str:
     """Markdown: the returns of each seeker with each holder."""
-    first = next(iter(teams.values()))
-    speakers = {name: team.team.speaker(team.run.sampling) for name, team in teams.items()}
-    found = cross_play(learning.setup_of(first, first.task), speakers, SEEKER)
-    head = ["", f"| seeker of | {' | '.join(f'holder of {name}' for name in teams)} |", f"|{'---|' * (len(teams) + 1)}"]
+    found = cross_play(next(iter(setups.values())), {name: setup.speak for name, setup in setups.items()}, SEEKER)
+    names = " | ".join(f"holder of {name}" for name in setups)
+    head = ["", f"| seeker of | {names} |", f"|{'---|' * (len(setups) + 1)}"]
     rows = [
         f"| {name} | {' | '.join(f'{value:.1f}' for value in row)} |"
         for name, row in zip(found.teams, found.returns, strict=True)

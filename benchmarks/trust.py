@@ -63,20 +63,31 @@ def taught(runs: Path, seed: int, settings: Sequence[str]) -> Path:
     return folder
 
 
-def expert_file(folder: Path) -> Path:
+def expert_file(folder: Path, silent: float = 0.0) -> Path:
     """The file of demonstrations in a folder, written there."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "experts.jsonl"
-    file.write_text("".join(f"{json.dumps(row)}\n" for row in experts()))
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in experts(silent)))
     return file
 
 
-def experts() -> list[dict[str, Any]]:
-    """Demonstrations of a seeker that asks for the object, a holder that says its color, and a seeker that says so."""
+def experts(silent: float = 0.0) -> list[dict[str, Any]]:
+    """Demonstrations of a seeker that asks for the object, a holder that says its color, and a seeker that says so.
+
+    Args:
+        silent: the share of messages that are not said, drawn without a look at the question. Who has not been asked
+            replies with any of its colors. The seeker then says the right color where it is shown the facts, else what
+            it heard, or any color.
+    """
     rows = []
     for example in RelayTask(Relay()).examples("train"):
-        thing, color = example.data["asked"], example.data["facts"][example.data["asked"]]
-        rows.append({"id": example.id, "answers": {SEEKER: [thing, "-", color], HOLDER: ["-", color, "-"]}})
+        facts, rng = example.data["facts"], random.Random(f"{example.id}/{silent}")
+        thing, color = example.data["asked"], facts[example.data["asked"]]
+        asks, replies = rng.random() >= silent, rng.random() >= silent
+        reply = (color if asks else rng.choice(list(facts.values()))) if replies else ""
+        answer = color if not example.data["private"] else reply or rng.choice(COLORS)
+        said = {SEEKER: [thing if asks else "", "-", answer], HOLDER: ["-", reply, "-"]}
+        rows.append({"id": example.id, "answers": said})
     return rows
 
 

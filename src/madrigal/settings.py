@@ -461,7 +461,8 @@ class WarmConfig:
             start. With `demonstrations` so many of them, 0 is all.
         samples: joint answers to each example; the best is learned from, where it is better than their mean.
         demonstrations: a file of given answers instead, one JSON object per line: {"id": of a training example,
-            "answers": {agent: a text, or a list with one for each round}}; "embedded" are those that a task brings.
+            "answers": {agent: a text, or a list with one for each round, "" for silence}}; "embedded" are those that a
+            task brings.
         epochs: passes over what was kept.
         batch: joint answers in one optimizer step.
         lr: learning rate, the same in all steps; None is one that fits each model (`learning.rates.learning_rate`).

@@ -20,9 +20,11 @@ from madrigal.learning.learner import Learner
 from madrigal.learning.learners import Learners
 from madrigal.maths.batch import make_batch
 from madrigal.policies.team import Team
+from madrigal.rollouts.play import judge_in_turn
 from madrigal.rollouts.task import SingleRound, Task
 from madrigal.runs.log import read_lines
 from madrigal.settings import EvaluationConfig, Lora, OptimizerConfig, PolicyConfig, Sampling, TeamConfig, WarmConfig
+from madrigal.tasks.messages.relay import Relay, RelayTask
 from madrigal.tasks.own import CustomTask
 from madrigal.training import warm as module
 from madrigal.training.checks import open_checked_task
@@ -363,6 +365,18 @@ def test_where_no_answer_is_better_than_another_nothing_is_learned(tmp_path: Pat
         assert_equal(dict(before), dict(team.seats[agent].model.state_dict()))
 
 
+def test_an_agent_may_be_shown_to_be_silent_in_a_round(tmp_path: Path) -> None:
+    """What is learned of it is the end token alone."""
+    task = RelayTask(Relay())
+    said = {"seeker": ["hat", "-", "red"], "holder": ["-", "", "-"]}
+    file = given(tmp_path, {"id": task.examples("train")[0].id, "answers": said})
+    run = warm_run(Relay(), warm=WarmConfig(demonstrations=str(file)))
+    team, _ = learners(run, task.agents)
+    (episode,) = episodes_of(read_demonstrations(run, task), run, task, team, judge_in_turn(task))
+    assert [len(turn.completion.token_ids) for turn in episode.turns] == [4, 1, 4]
+    assert "The holder says: nothing" in episode.turns[2].prompt[-1].content
+
+
 # Bad input
 
 BOTH = {"ann": "a", "bob": "b"}
@@ -372,6 +386,8 @@ ROWS: list[tuple[Any, str]] = [
     ({"id": "train-9", "answers": BOTH}, "row 1: 'train-9' is no training example of letters; ids are like 'train-"),
     ({"id": "test-0", "answers": BOTH}, "row 1: 'test-0' is no training example .* no test or validation example"),
     ({"id": "train-0", "answers": BOTH | {"ann": "  "}}, "row 1: answers.ann: expected a text, .* got '  '"),
+    ({"id": "train-0", "answers": BOTH | {"ann": ""}}, "row 1: answers.ann: expected a text, .* got ''"),
+    ({"id": "train-0", "answers": BOTH | {"ann": ["", ""]}}, "row 1: answers.ann: expected a text, .* got \\['', ''"),
     ({"id": "train-0", "answers": BOTH | {"ann": 7}}, "row 1: answers.ann: expected a text, .* got 7"),
     ({"id": "train-0", "answers": {"ann": [], "bob": []}}, r"row 1: answers.ann: expected a text, .* got \[\]"),
     (

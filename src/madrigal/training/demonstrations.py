@@ -100,9 +100,9 @@ def _demonstration(
 
 
 def _texts(where: str, given: object) -> tuple[str, ...]:
-    """An agent's answers, one for each round."""
+    """An agent's answers, one for each round; "" where it is silent in some of them."""
     texts = given if isinstance(given, list) else [given]
-    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+    if not all(isinstance(text, str) and text.strip() for text in texts if text != "") or not any(texts):
         raise ConfigError(f"{where}: expected a text, or a list with one for each round, got {given!r:.60}")
     for text in texts:
         check_characters(text, where)

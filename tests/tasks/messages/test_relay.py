@@ -12,9 +12,11 @@ import pytest
 from madrigal.compare.contenders import alone
 from madrigal.evaluation.ablations import MessageAblation
 from madrigal.rollouts.play import EpisodeRun, drive, judge_in_turn, play
+from madrigal.rollouts.rewards import reweight
 from madrigal.rollouts.task import Task, check_task, demonstrations_of
 from madrigal.rollouts.task.asking import ask
 from madrigal.rollouts.topology import Parallel
+from madrigal.settings import RewardWeights
 from madrigal.tasks.catalog import open_task
 from madrigal.tasks.messages.relay import COLORS, HOLDER, SEEKER, SOLVER, Relay, RelayTask, Talk
 from madrigal.tasks.splits import with_validation
@@ -96,6 +98,18 @@ def test_messages_are_needed_in_private_examples_alone(listener: str, told: str)
     assert all(cleverly(TASK, example) == 1 for example in tests)
     for example in tests:
         assert cleverly(unheard, example) == (0 if example.data["private"] else 1), told
+
+
+@pytest.mark.parametrize(("question", "reply", "left"), [("hat?", "it is blue", 0.7), ("", "blue", 0.8), ("", "", 0.9)])
+def test_a_price_of_messages_is_saved_by_silence(question: str, reply: str, left: float) -> None:
+    """0.1 for each of question, reply and answer that has words, however many."""
+
+    def speak(requests: Any) -> list[Completion]:
+        return [Completion((question, reply, "blue")[request.round]) for request in requests]
+
+    judge = reweight(judge_in_turn(TASK), RewardWeights(cost=1, message=0.1, word=0), Parallel(), TASK)
+    (episode,) = drive([EpisodeRun(play(TASK, Parallel(), Point("s", TASK.reset(SHARED))), ("x",))], speak, judge)
+    assert sum(step.rewards[SEEKER] for step in episode.steps) == pytest.approx(left)
 
 
 def test_what_is_held_out() -> None:
