@@ -13,7 +13,7 @@ The task is `build` on words of one letter, with its own rules, prompts and word
 the limit in their prompts and name cells one after the other, a token each; a critic is such a network with one output.
 Play, branching, what a critic sees, credit and loss are the library's. For each horizon and seed all arms begin with
 one warm start on novices. Updates are equal in number, one optimizer step each, and in answers: as many words an update
-as a word's group leaves room for. The rate of each arm is the best of RATES with two turns, on a seed of its own.
+as a word's group leaves room for; a group too large for one update takes two. The rate of each arm is the best of RATES with two turns, on a seed of its own.
 
 A line for each run goes to --output; runs that are in it already are not repeated. A step of two starters takes seconds
 of a core, one of these networks a tenth of one.
@@ -60,7 +60,7 @@ ARMS: dict[str, Any] = {
     "collm_dc": replace(ALGORITHMS["collm_dc"][0], width=4),
     "magrpo, again": MAGRPO,
 }
-TREE = {2: 3, 4: 2}  # width by horizon; with one turn it is the chains, of 8 rounds no tree fits
+TREE = {2: 3, 4: 2, 8: 2}  # width by horizon; with one turn it is the chains
 EPISODES = 32  # chains an update, by which answers are counted
 RATES = (3e-3, 1e-2, 3e-2)
 TUNING, TUNED_AT = 500, 2  # the seed that chooses the rate, and the horizon
@@ -269,14 +269,20 @@ def answers_of(algorithm: Any, task: BuildTask) -> int:
     return sum(branching.answers(task.agents, turn, place) for turn in range(task.horizon) for place in places)
 
 
+def plan_of(arm: str, task: BuildTask, updates: int) -> tuple[Any, int, int]:
+    """The algorithm of an arm, words an update, and how many updates."""
+    algorithm = replace(ARMS[arm], width=TREE[task.horizon]) if arm == "tree" else ARMS[arm]
+    room = EPISODES * task.horizon * len(task.agents) / answers_of(algorithm, task)
+    return algorithm, max(1, round(room)), round(updates * min(1.0, room))
+
+
 def trained(arm: str, task: BuildTask, seed: int, updates: int, rate: float) -> dict[str, Any]:
     """A row: what a team of a seed comes to, and its way there."""
     began, team = time.process_time(), copy.deepcopy(novices(task, seed % AGAIN))
     team.adam = {agent: torch.optim.Adam(one.network.parameters(), rate) for agent, one in team.builders.items()}
-    algorithm = replace(ARMS[arm], width=TREE[task.horizon]) if arm == "tree" else ARMS[arm]
+    algorithm, words, updates = plan_of(arm, task, updates)
     need, memory = algorithm.needs.critic, algorithm.begin()
     critic = need and Critic(task, joint=need.sees == "joint", seed=seed)
-    words = round(EPISODES * task.horizon * len(task.agents) / answers_of(algorithm, task))
     before, curve, norms, foretold = played(team, task), list[float](), list[float](), list[float]()
     team.spoken, judge = 0, judge_in_turn(task)
     for update in range(updates):
@@ -348,10 +354,10 @@ def main() -> None:
     def row(arm: str, horizon: int, seed: int, rate: float) -> dict[str, Any]:
         wanted = {"arm": arm, "turns": horizon, "seed": seed, "rate": rate}
         wanted |= {"feedback": options.feedback, "pays": options.pays}
-        for one in known:
-            if wanted.items() <= one.items() and len(one["curve"]) == options.updates:
-                return one
         task = BuildTask(Build(turns=horizon, longest=1, feedback=options.feedback, pays=options.pays))
+        for one in known:
+            if wanted.items() <= one.items() and len(one["curve"]) == plan_of(arm, task, options.updates)[2]:
+                return one
         known.append(trained(arm, task, seed, options.updates, rate))
         with options.output.open("a") as file:
             file.write(json.dumps(known[-1]) + "\n")
