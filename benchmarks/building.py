@@ -6,14 +6,16 @@
     tree             MAGRPO as a tree that parts again after every round
     counterfactual   two alternatives of every decision along one episode
     collm_cc         a critic that sees what all agents see
-    collm_dc         a critic for each agent, of its own history
+    collm_dc         a critic for each agent, of its own history; "whole returns" are held against it in place of the
+                     reward and the critic's next value (trace 1)
     magrpo, again    the first with other seeds: the A/A pair
 
 The task is `build` on words of one letter, with its own rules, prompts and words. Builders read the grid, the turn and
 the limit in their prompts and name cells one after the other, a token each; a critic is such a network with one output.
 Play, branching, what a critic sees, credit and loss are the library's. For each horizon and seed all arms begin with
 one warm start on novices. Updates are equal in number, one optimizer step each, and in answers: as many words an update
-as a word's group leaves room for. The rate of each arm is the best of RATES with two turns, on a seed of its own.
+as a word's group leaves room for; a group too large for one update takes two. The rate of each arm is the best of RATES
+with two turns, on a seed of its own.
 
 A line for each run goes to --output; runs that are in it already are not repeated. A step of two starters takes seconds
 of a core, one of these networks a tenth of one.
@@ -58,9 +60,10 @@ ARMS: dict[str, Any] = {
     "counterfactual": replace(ALGORITHMS["counterfactual"][0], width=2, fanout=(), tree=False, kl=0.0),
     "collm_cc": replace(ALGORITHMS["collm_cc"][0], width=4),
     "collm_dc": replace(ALGORITHMS["collm_dc"][0], width=4),
+    "collm_dc, whole returns": replace(ALGORITHMS["collm_dc"][0], width=4, trace=1.0),
     "magrpo, again": MAGRPO,
 }
-TREE = {2: 3, 4: 2}  # width by horizon; with one turn it is the chains, of 8 rounds no tree fits
+TREE = {2: 3, 4: 2, 8: 2}  # width by horizon; with one turn it is the chains
 EPISODES = 32  # chains an update, by which answers are counted
 RATES = (3e-3, 1e-2, 3e-2)
 TUNING, TUNED_AT = 500, 2  # the seed that chooses the rate, and the horizon
@@ -269,14 +272,20 @@ def answers_of(algorithm: Any, task: BuildTask) -> int:
     return sum(branching.answers(task.agents, turn, place) for turn in range(task.horizon) for place in places)
 
 
+def plan_of(arm: str, task: BuildTask, updates: int) -> tuple[Any, int, int]:
+    """The algorithm of an arm, words an update, and how many updates."""
+    algorithm = replace(ARMS[arm], width=TREE[task.horizon]) if arm == "tree" else ARMS[arm]
+    room = EPISODES * task.horizon * len(task.agents) / answers_of(algorithm, task)
+    return algorithm, max(1, round(room)), round(updates * min(1.0, room))
+
+
 def trained(arm: str, task: BuildTask, seed: int, updates: int, rate: float) -> dict[str, Any]:
     """A row: what a team of a seed comes to, and its way there."""
     began, team = time.process_time(), copy.deepcopy(novices(task, seed % AGAIN))
     team.adam = {agent: torch.optim.Adam(one.network.parameters(), rate) for agent, one in team.builders.items()}
-    algorithm = replace(ARMS[arm], width=TREE[task.horizon]) if arm == "tree" else ARMS[arm]
+    algorithm, words, updates = plan_of(arm, task, updates)
     need, memory = algorithm.needs.critic, algorithm.begin()
     critic = need and Critic(task, joint=need.sees == "joint", seed=seed)
-    words = round(EPISODES * task.horizon * len(task.agents) / answers_of(algorithm, task))
     before, curve, norms, foretold = played(team, task), list[float](), list[float](), list[float]()
     team.spoken, judge = 0, judge_in_turn(task)
     for update in range(updates):
@@ -335,7 +344,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--horizons", type=int, nargs="+", default=[1, 4, 2])
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=[arm for arm in ARMS if "whole" not in arm])
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES, help="that an arm's is chosen from")
     parser.add_argument("--updates", type=int, default=60)
     parser.add_argument("--feedback", default="positions")
     parser.add_argument("--pays", default="each")
@@ -348,10 +358,10 @@ def main() -> None:
     def row(arm: str, horizon: int, seed: int, rate: float) -> dict[str, Any]:
         wanted = {"arm": arm, "turns": horizon, "seed": seed, "rate": rate}
         wanted |= {"feedback": options.feedback, "pays": options.pays}
-        for one in known:
-            if wanted.items() <= one.items() and len(one["curve"]) == options.updates:
-                return one
         task = BuildTask(Build(turns=horizon, longest=1, feedback=options.feedback, pays=options.pays))
+        for one in known:
+            if wanted.items() <= one.items() and len(one["curve"]) == plan_of(arm, task, options.updates)[2]:
+                return one
         known.append(trained(arm, task, seed, options.updates, rate))
         with options.output.open("a") as file:
             file.write(json.dumps(known[-1]) + "\n")
@@ -360,7 +370,7 @@ def main() -> None:
     chosen = dict[str, float]()
     for arm in dict.fromkeys(["magrpo", *options.arms]):
         if not arm.endswith("again"):
-            tried = {rate: fmean(row(arm, TUNED_AT, TUNING, rate)["curve"]) for rate in RATES}
+            tried = {rate: fmean(row(arm, TUNED_AT, TUNING, rate)["curve"]) for rate in options.rates}
             chosen[arm] = max(tried, key=lambda rate: tried[rate])
             print(f"{arm}: rates {tried}", flush=True)
     for seed in options.seeds:

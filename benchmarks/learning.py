@@ -2,9 +2,10 @@
 
     python benchmarks/learning.py tldr --seeds 0 1 2
 
-Trains the recipe once per seed through the command line, as a user would, then reads the runs' evaluation.json. Prints
-one JSON row per seed and a table in Markdown: the mean over seeds, and a 95 % interval that resamples seeds.
-A run that exists already is read, not repeated.
+Trains the recipe once per seed through the command line, as a user would, then reads the runs' evaluations. Prints
+one JSON row per seed and a table in Markdown: before, after a warm start if there is one, and after training, the mean
+over seeds with a 95 % interval that resamples seeds; then what RL added, paired by example, with one that resamples
+seeds and examples. A run that exists already is read, not repeated.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from madrigal.config import Experiment
@@ -28,6 +30,9 @@ from madrigal.runs.log import read_lines
 from madrigal.training.train import train_experiment
 from madrigal.training.trained_team import TrainedTeam
 
+WHEN = ("before", "warm", "after")  # of a run's evaluations
+RETURN = "return_percent"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -35,14 +40,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=Path("runs/learning"))
     options, settings = parser.parse_known_args()
-    rows = []
+    rows, gains = [], []
     for seed in options.seeds:
         folder = options.runs / f"{options.recipe}-seed{seed}"
         if not (folder / "team").is_dir():
             run(options.recipe, folder, seed, settings)
         rows.append(read(folder, seed))
         print(json.dumps(rows[-1]), flush=True)
-    print(table(options.recipe, rows))
+        gains.append(added(folder))
+    print(table(options.recipe, rows, gains))
 
 
 def run(recipe: str, folder: Path, seed: int, settings: list[str]) -> None:
@@ -99,25 +105,42 @@ def read(folder: Path, seed: int) -> dict[str, Any]:
         "tokens": sum(step["tokens"] for step in steps),
         "seconds": taken["wall"] and round(taken["wall"]),
         "processor": taken["processor"] and round(taken["processor"]),
-        "before": evaluations["before"],
-        "after": evaluations["after"],
+        **{when: evaluations[when] for when in WHEN if when in evaluations},
     }
 
 
-def table(recipe: str, rows: list[dict[str, Any]]) -> str:
-    """Markdown: each component and the return, before and after."""
+def added(folder: Path) -> dict[str, list[float]]:
+    """What RL added to each measure of one run, a number for each held-out example that has it."""
+    values: dict[tuple[str, str, str], list[float]] = {}
+    for row in read_lines(folder / "episodes.jsonl"):
+        for name, value in {**row["metrics"], RETURN: row.get("return_percent")}.items():
+            values.setdefault((row.get("evaluation"), name, row["example"]), []).append(value)
+    began = "warm" if any(when == "warm" for when, *_ in values) else "before"
+    changes = dict[str, list[float]]()
+    for (when, *measure), after in values.items():
+        if when == "after" and (before := values.get((began, *measure))):
+            changes.setdefault(measure[0], []).append(fmean(after) - fmean(before))
+    return changes
+
+
+def table(recipe: str, rows: list[dict[str, Any]], gains: Sequence[dict[str, list[float]]]) -> str:
+    """Markdown: each component and the return, before and after, and what RL added."""
     first = rows[0]["before"]
-    names = [name for name in first["components"] if "/" not in name and name != "return_percent"]
+    stages = [when for when in WHEN if when in rows[0]]
     lines = [f"### {recipe}: {len(rows)} seeds, {first['examples']} held-out examples each", ""]
-    lines += ["| | before | after |", "|---|---|---|"]
-    for name in names:
-        cells = [_cell([row[when]["components"][name] for row in rows]) for when in ("before", "after")]
+    lines += [f"| | {' | '.join(stages)} | by RL |", f"|{'---|' * (len(stages) + 2)}"]
+    for name in [*(name for name in first["components"] if name != RETURN), RETURN]:
+        cells = [_cell([_of(row[when], name) for row in rows]) for when in stages]
+        cells.append(interval_of([each[name] for each in gains]) if all(name in each for each in gains) else "")
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    cells = [_cell([row[when]["return_percent"] for row in rows]) for when in ("before", "after")]
-    lines.append(f"| **normalized return %** | {' | '.join(f'**{cell}**' for cell in cells)} |")
     taken = ", ".join(f"{row['seconds']}" for row in rows)
     lines += ["", f"{rows[0]['steps']} steps; {taken} s in all per run, evaluation included."]
     return "\n".join(lines)
+
+
+def _of(evaluation: dict[str, Any], name: str) -> float:
+    value: float = evaluation[name] if name == RETURN else evaluation["components"][name]
+    return value
 
 
 def _cell(values: list[float]) -> str:

@@ -159,9 +159,10 @@ def test_what_is_shown_by_each_kind_of_feedback() -> None:
         "builder_2 places blue (b) or white (w).",
         "Name up to 2 cells, like A1r B1y, A1x to clear one. No two neighbors of one color.",
     ]
-    grid, none = (shown(BuildTask(Build(feedback=kind)), after) for kind in ("grid", "none"))  # type: ignore[arg-type]
+    kinds = ("grid", "own", "none")
+    grid, own, none = (shown(BuildTask(Build(feedback=kind)), after) for kind in kinds)  # type: ignore[arg-type]
     assert grid == "\n".join(line for line in told.splitlines() if not line.startswith(("Missing", "Too many")))
-    assert none == grid.replace("r.b", "#..")
+    assert (own, none) == (grid.replace("r.b", "r.."), grid.replace("r.b", "#.."))
 
 
 def test_who_speaks_later_hears_the_others() -> None:

@@ -225,6 +225,7 @@ def test_any_text_is_read_as_a_page(text: str, tags: list[str]) -> None:
 
 def test_deep_and_tangled_pages_are_read() -> None:
     assert page_of(HEAD + "<div>" * 1000).faults
+    assert page_of(HEAD + '<a href=x b="c"').faults == ("line 2: unexpected EOF after attribute value",)
     assert page_of(HEAD + "<b><i><p>" * 300 + "</b></i>" * 300).faults
 
 

@@ -118,10 +118,10 @@ def test_an_episode_by_hand() -> None:
         "return_percent": 100,
         "unfinished": 0,
         "files": 4,
-        "applied": 0,
+        "applied": 4,
         "refused": 0,
         "conflicts": 0,
-        "words": 2,
+        "words": sum(len(said.split()) for said in ("note builder1 writes tools.py", ONE, TWO, "note done")),
     }
 
 
@@ -150,6 +150,7 @@ def test_what_costs() -> None:
     clash = go(planned(), builder1="write a.md\nx", builder2="write a.md\ny")
     assert clash.rewards[PLANNER] == pytest.approx(-0.05) and clash.state.files == {}
     assert clash.metrics["conflicts"] == 1 and clash.metrics["return_percent"] == 0
+    assert go(clash.state, reviewer="write ../x").metrics["conflicts"] == 1, "counts are of the episode"
     todo = go(planned(), builder1=ONE, builder2=TWO + "\nTODO: more")
     assert todo.rewards[PLANNER] == pytest.approx(0.95) and todo.metrics["unfinished"] == 1
     assert go(todo.state, reviewer="note fine").ending == "horizon", "what is unfinished is not solved"

@@ -67,8 +67,8 @@ class Build:
         cells: that each builder may fill in a turn; 0 is as many as all of them need for the word in all turns, and one
             more, so that a longer horizon leaves as much room as a short one.
         weight: of equal neighbors, against the coverage of the letters.
-        feedback: what builders see of the grid: which cells are missing or too many ("positions"), the grid itself, or
-            nothing.
+        feedback: what builders see of the grid: which cells are missing or too many ("positions"), the grid itself,
+            each its "own" colors in it alone, or nothing.
         pays: each turn what it added ("each"), or the last one everything ("last").
         alone: one builder has the colors of all.
     """
@@ -78,7 +78,7 @@ class Build:
     longest: int = 2
     cells: int = 0
     weight: float = 0.5
-    feedback: Literal["positions", "grid", "none"] = "positions"
+    feedback: Literal["positions", "grid", "own", "none"] = "positions"
     pays: Literal["each", "last"] = "each"
     alone: bool = False
 
@@ -129,7 +129,8 @@ class BuildTask:
 
     def _told(self, state: Building, agent: AgentId) -> list[str]:
         wanted, width = cells_of(state.word), width_of(state.word)
-        grid = {} if self.config.feedback == "none" else state.grid
+        seen = {"none": (), "own": self._colors(agent)}.get(self.config.feedback, tuple(COLORS))
+        grid = {cell: color for cell, color in state.grid.items() if color in seen}
         lines = [f"Build {state.word}. Turn {state.round + 1} of {self.config.turns}.", *drawn(grid, width, wanted)]
         if self.config.feedback == "positions":
             lines += _listed("Missing", sorted(wanted - grid.keys(), key=_by_rows))

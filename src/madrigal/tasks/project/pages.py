@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import posixpath
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -46,7 +47,6 @@ def page_of(source: str) -> Page:
     Page(faults=(), title='Otter', text='Fur. Food', links=('food.html',))
     """
     import html5lib
-    from html5lib.constants import E
 
     parser = html5lib.HTMLParser(namespaceHTMLElements=False)
     try:
@@ -62,9 +62,19 @@ def page_of(source: str) -> Page:
         ValueError,
     ) as error:
         return Page((f"cannot be parsed ({type(error).__name__})",))
-    faults = tuple(f"line {line}: {E[code] % values}" for (line, _), code, values in parser.errors)
+    faults = tuple(f"line {line}: {_in_words(code, values)}" for (line, _), code, values in parser.errors)
     links = tuple(address.strip() for node in root.iter("a") if (address := node.get("href")) is not None)
     return Page(faults, " ".join(root.findtext("head/title", "").split()), _seen(root.find("body")), links)
+
+
+def _in_words(code: str, values: Mapping[str, Any]) -> str:
+    """What an error is called; the parser has some for which it has no words."""
+    from html5lib.constants import E
+
+    try:
+        return str(E[code] % values)
+    except KeyError:
+        return code.replace("-", " ")
 
 
 def target(path: str, link: str) -> str | None:

@@ -104,6 +104,7 @@ class Making:
         unread: lines of each agent's last answer that were neither operations nor notes.
         report: of the tree as it stands.
         worth: of the tree, in the reward's terms.
+        counts: of the episode so far: operations that were applied and refused, conflicts, words.
         round: rounds so far.
     """
 
@@ -114,6 +115,7 @@ class Making:
     unread: Mapping[AgentId, tuple[str, ...]] = field(default_factory=dict)
     report: Report = field(default_factory=Report)
     worth: float = 0.0
+    counts: Mapping[str, float] = field(default_factory=dict)
     round: int = 0
 
 
@@ -184,20 +186,28 @@ class ProjectTask:
         known = applied.files == state.files and state.report.shares
         report = state.report if known else report_of(state.brief, applied.files, judge)
         notes = {agent: tuple(map(clipped, each.notes[:TOLD])) for agent, each in said.items() if each.notes}
+        words = sum(len(actions.get(agent, "").split()) for agent in acting)
+        unread = {agent: each.unread for agent, each in said.items()}
+        counts = {
+            "applied": applied.count,
+            "refused": sum(map(len, (*applied.refused.values(), *unread.values()))),
+            "conflicts": len(applied.conflicts),
+            "words": words,
+        }
         after = replace(
             state,
             files=applied.files,
             notes={**state.notes, **notes},
             applied=applied,
-            unread={agent: each.unread for agent, each in said.items()},
+            unread=unread,
             report=report,
             worth=report.quality - config.unfinished * len(report.unfinished),
+            counts={name: state.counts.get(name, 0.0) + count for name, count in counts.items()},
             round=state.round + 1,
         )
         ending: Ending = "horizon" if after.round >= self.horizon else ""
         if {REVIEWER, MAKER} & set(acting) and after.worth > 1 - 1e-9:
             ending = "solved"
-        words = sum(len(actions.get(agent, "").split()) for agent in acting)
         price = config.conflict * len(applied.conflicts) + config.words * words / 100
         details = {
             "files": dict(after.files),
@@ -207,7 +217,7 @@ class ProjectTask:
             "unfinished": list(report.unfinished),
         }
         reward = after.worth - state.worth - price
-        return Step(after, joint(self.agents, reward), ending, _metrics(after, words), details)
+        return Step(after, joint(self.agents, reward), ending, _metrics(after), details)
 
     def demonstrations(self) -> Demonstrations:
         """A plan, the files that do what each brief of training asks, and a reviewer who has nothing to add."""
@@ -228,16 +238,13 @@ def clipped(line: str) -> str:
     return " ".join(line.split())[:CLIP]
 
 
-def _metrics(state: Making, words: int) -> dict[str, float]:
+def _metrics(state: Making) -> dict[str, float]:
     return {
         **{f"check/{name}": 100 * share for name, share in state.report.shares.items()},
         "return_percent": 100 * state.worth,
         "unfinished": float(len(state.report.unfinished)),
         "files": float(len(state.files)),
-        "applied": float(state.applied.count),
-        "refused": float(sum(map(len, (*state.applied.refused.values(), *state.unread.values())))),
-        "conflicts": float(len(state.applied.conflicts)),
-        "words": float(words),
+        **state.counts,
     }
 
 
