@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import http.client
 import json
@@ -17,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.client import HTTPMessage
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import openai
@@ -500,24 +498,6 @@ def test_who_sends_slowly_makes_room_and_who_waits_for_an_answer_does_not(
         assert b" 200 " in first.recv(4096)
         first.close()
         wait_for(lambda: health(url) == 200)
-
-
-def test_what_is_written_in_one_pass_of_the_loop_is_sent_at_once_and_nothing_is_kept_back_at_the_end() -> None:
-    sent: list[bytes] = []
-    transport: Any = SimpleNamespace(write=sent.append, close=lambda: sent.append(b"closed"))
-
-    async def write() -> None:
-        joining = web._Joining(transport, asyncio.get_running_loop())
-        joining.write(b"one ")
-        joining.write(b"two")
-        assert sent == []
-        await asyncio.sleep(0)
-        joining.write(b"three")
-        joining.close()
-        await asyncio.sleep(0)
-
-    asyncio.run(write())
-    assert [part for part in sent if part] == [b"one two", b"three", b"closed"]
 
 
 # The command

@@ -252,34 +252,6 @@ class _Guard:
             raise RefusedError("a key in a URL ends up in logs and histories; send it as Authorization: Bearer KEY")
 
 
-class _Joining:
-    """A transport that sends at once what is written in one pass of the event loop.
-
-    A send costs more than all else that is done for a part of a stream, and several are often ready together.
-    """
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self.transport, self.loop = transport, loop
-        self.written: list[bytes] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.transport, name)
-
-    def write(self, data: bytes) -> None:
-        if not self.written:
-            self.loop.call_soon(self.send)
-        self.written.append(data)
-
-    def send(self) -> None:
-        whole = b"".join(self.written)
-        self.written.clear()
-        self.transport.write(whole)
-
-    def close(self) -> None:
-        self.send()
-        self.transport.close()
-
-
 class _Patient(H11Protocol):
     """HTTP/1.1 with an end to its patience: for heads that come drop by drop, and for more connections than places.
 
@@ -298,10 +270,10 @@ class _Patient(H11Protocol):
         self.there = there
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(_Joining(transport, self.loop))  # type: ignore[arg-type]
+        super().connection_made(transport)
         if len(self.there) >= CONNECTIONS and not self._makes_room():
-            self.transport.write(BUSY)
-            self.transport.close()
+            transport.write(BUSY)
+            transport.close()
         else:
             self.there[self] = None
         self._expect_head()
