@@ -142,6 +142,7 @@ def test_a_conflict_costs_and_is_told_to_both() -> None:
     assert all(line in shown(found.state, agent) for agent in (HELPER, MAIN))
     assert found.details["conflicts"] == [line.removeprefix("conflict: ")]
     assert step(RENAME, "rename sift pick", task=made(conflict=0)).rewards[HELPER] == 0
+    assert step("", "", found.state).metrics["conflicts"] == 1, "counts are of the episode"
 
 
 # What is shown

@@ -46,6 +46,7 @@ class Building:
         group: of words that it belongs to (`letters.examples`).
         grid: the filled cells and their colors.
         refused: what each builder named last and could not place.
+        conflicts: cells that more than one builder named in one turn, so far.
         round: turns that were taken.
     """
 
@@ -53,6 +54,7 @@ class Building:
     group: str = ""
     grid: Mapping[Cell, str] = field(default_factory=dict)
     refused: Mapping[AgentId, tuple[str, ...]] = field(default_factory=dict)
+    conflicts: int = 0
     round: int = 0
 
 
@@ -161,7 +163,7 @@ class BuildTask:
 
     def step(self, state: Building, actions: Mapping[AgentId, str]) -> Step[Building]:
         """All placements take effect one after the other; in a cell that two builders fill the later one stays."""
-        after, conflicts = self._placed(state, actions)
+        after = self._placed(state, actions)
         wanted = cells_of(state.word)
         before, scores = (scores_of(each.grid, wanted) for each in (state, after))
         worth = self._worth(scores)
@@ -172,7 +174,7 @@ class BuildTask:
             ending = "horizon"
         earned = worth - self._worth(before) if self.config.pays == "each" else worth * bool(ending)
         details = {"word": state.word, "grid": drawn(after.grid, width_of(state.word), wanted)}
-        metrics = {**_metrics(scores, worth), "conflicts": float(conflicts)}
+        metrics = {**_metrics(scores, worth), "conflicts": float(after.conflicts)}
         if state.group not in ("", SEEN_WORD):
             metrics[f"iou/{state.group}"] = metrics["iou"]
         return Step(after, joint(self.agents, earned), ending, metrics, details)
@@ -207,8 +209,8 @@ class BuildTask:
     def _worth(self, scores: Scores) -> float:
         return scores.iou - self.config.weight * scores.equal
 
-    def _placed(self, state: Building, actions: Mapping[AgentId, str]) -> tuple[Building, int]:
-        """The state after all placements, and how many cells more than one builder named."""
+    def _placed(self, state: Building, actions: Mapping[AgentId, str]) -> Building:
+        """The state after all placements."""
         grid, refused = dict(state.grid), {}
         filled: dict[Cell, AgentId] = {}
         conflicts = set[Cell]()
@@ -225,7 +227,8 @@ class BuildTask:
                 else:
                     grid[cell] = color
             refused[agent] = tuple(turned_down[:TOLD])
-        return replace(state, grid=grid, refused=refused, round=state.round + 1), len(conflicts)
+        met = state.conflicts + len(conflicts)
+        return replace(state, grid=grid, refused=refused, conflicts=met, round=state.round + 1)
 
     def _why_not(self, state: Building, agent: AgentId, place: int, cell: Cell, color: str) -> str:
         """Why a placement does not count; "" where it does."""

@@ -50,6 +50,7 @@ class Editing:
         applied: what came of the last turn's operations.
         unread: lines of each agent's last answer that were no operations.
         tests: what came of the tests; empty before the first turn.
+        counts: of the episode so far: operations that were applied and refused, conflicts.
         round: turns that were taken.
     """
 
@@ -59,6 +60,7 @@ class Editing:
     applied: Applied | None = None
     unread: Mapping[AgentId, tuple[str, ...]] = field(default_factory=dict)
     tests: tuple[Judged, ...] = ()
+    counts: Mapping[str, float] = field(default_factory=dict)
     round: int = 0
 
 
@@ -166,12 +168,19 @@ class EditTask:
         applied = apply(state.program, {agent: each.operations for agent, each in said.items()}, most, longest)
         if self.config.retype and applied.count:
             applied = replace(applied, program=without_dead(applied.program, state.work.signatures))
+        unread = {agent: each.unread for agent, each in said.items()}
+        counts = {
+            "applied": applied.count,
+            "refused": sum(map(len, (*applied.refused.values(), *unread.values()))),
+            "conflicts": len(applied.conflicts),
+        }
         after = replace(
             state,
             program=applied.program,
             applied=applied,
-            unread={agent: each.unread for agent, each in said.items()},
+            unread=unread,
             tests=self._tested(state, applied.program),
+            counts={name: state.counts.get(name, 0.0) + count for name, count in counts.items()},
             round=state.round + 1,
         )
         after = replace(after, worth=self._worth(after))
@@ -229,20 +238,15 @@ class EditTask:
 
 
 def _metrics(state: Editing) -> dict[str, float]:
-    work, applied = state.work, state.applied
+    work = state.work
     passed = [test.outcome == "passed" for test in state.tests]
     values = {
         "tests": 100 * sum(passed) / max(1, len(passed)),
         "full_test_pass": float(bool(passed) and all(passed)),
         "size": float(num_changed(work.program, state.program)),
         "return_percent": 100 * state.worth,
+        **state.counts,
     }
-    if applied:
-        values |= {
-            "applied": float(applied.count),
-            "refused": float(sum(map(len, applied.refused.values())) + sum(map(len, state.unread.values()))),
-            "conflicts": float(len(applied.conflicts)),
-        }
     for (agent, fault), name in zip(work.faults.items(), work.signatures, strict=False):
         own = [right for test, right in zip(work.tests, passed, strict=False) if test[0] == name]
         values[f"mended/{agent}_{fault}"] = 100 * float(bool(own) and all(own))
