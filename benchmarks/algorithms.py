@@ -45,7 +45,7 @@ def main() -> None:
         for seed in options.seeds:
             folder = options.runs / f"{options.recipe}-{name}-seed{seed}"
             own = [*NEEDED.get(name, []), *settings]
-            why = "" if (folder / "team").is_dir() else train(options.recipe, folder, seed, name, own)
+            why = train(options.recipe, folder, seed, name, own)
             if why:
                 refused[name] = why
                 break

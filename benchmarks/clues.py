@@ -46,9 +46,8 @@ def main() -> None:
     for seed in options.seeds:
         for name, plays in teams.items():
             folder = options.runs / f"{name.replace(' ', '-')}{seed}"
-            if not (folder / "team").is_dir():
-                learning.run("taboo", folder, seed, [*settings, *(["--steps", "0"] if name == "taught" else [])])
-            team = load_team(folder)
+            ends = ["--steps", "0"] if name == "taught" else []
+            team = load_team(learning.run("taboo", folder, seed, [*settings, *ends]))
             plays.append(plays_of(learning.setup_of(team, team.task)))
             print(f"seed {seed}, {name}: {fmean(values(plays[-1]['as said'], 'return_percent')):.1f} %", flush=True)
     print(table(teams), clues_said(teams), sep="\n\n")

@@ -63,8 +63,7 @@ def trained(runs: Path, seed: int, settings: Sequence[str]) -> tuple[Path, Path]
     frozen = [flag for name in NAMES for flag in (f"--team.seats.{name}.trainable", "false")]
     start = ["--team.start", str(warm / "team"), "--warm.demonstrations", "", *frozen]
     for place, more in ((warm, ["--steps", "0"]), (folder, [*start, *settings])):
-        if not (place / "team").is_dir():
-            learning.run("consult", place, seed, ["--evaluation.timed-examples", "0", *more])
+        learning.run("consult", place, seed, ["--evaluation.timed-examples", "0", *more])
     return warm, folder
 
 

@@ -43,16 +43,16 @@ def main() -> None:
     rows, gains = [], []
     for seed in options.seeds:
         folder = options.runs / f"{options.recipe}-seed{seed}"
-        if not (folder / "team").is_dir():
-            run(options.recipe, folder, seed, settings)
-        rows.append(read(folder, seed))
+        rows.append(read(run(options.recipe, folder, seed, settings), seed))
         print(json.dumps(rows[-1]), flush=True)
         gains.append(added(folder))
     print(table(options.recipe, rows, gains))
 
 
-def run(recipe: str, folder: Path, seed: int, settings: list[str]) -> None:
-    """One training run in its own process."""
+def run(recipe: str, folder: Path, seed: int, settings: Sequence[str]) -> Path:
+    """The folder of a run in a process of its own, by the command line, made where it is not there."""
+    if (folder / "team").is_dir():
+        return folder
     command = [sys.executable, "-c", "from madrigal.cli import main; main()", "train", recipe]
     command += ["--name", folder.name, "--runs", str(folder.parent), "--overwrite", "--seed", str(seed), *settings]
     began, used = time.perf_counter(), _processor_seconds()
@@ -62,6 +62,7 @@ def run(recipe: str, folder: Path, seed: int, settings: list[str]) -> None:
     done.check_returncode()
     taken = {"wall": time.perf_counter() - began, "processor": _processor_seconds() - used}
     (folder / "seconds.json").write_text(json.dumps(taken))
+    return folder
 
 
 def made(experiment: Experiment, folder: Path) -> Path:

@@ -42,7 +42,6 @@ from madrigal.evaluation.evaluate import EvalSetup, play_examples
 from madrigal.policies.quiet import quiet_libraries
 from madrigal.rollouts.play import judge_in_turn
 from madrigal.tasks.messages.relay import HOLDER, SEEKER, colors_in
-from madrigal.training.trained_team import TrainedTeam
 from madrigal.types import AgentId, Episode
 
 SAMPLES, DEALS = 2, 50
@@ -67,16 +66,10 @@ def main() -> None:
     setups = {}
     for seed in options.seeds:
         before = [f"--from={options.begin}/seed{seed}", "--warm.demonstrations="] if options.begin else []
-        team = trained(options.runs / f"seed{seed}", seed, [*before, *settings])
+        team = load_team(learning.run("relay", options.runs / f"seed{seed}", seed, [*before, *settings]))
         setup = learning.setup_of(team, team.task)
         setups[str(seed)] = replace(setup, examples=setup.examples[: options.questions])
     report(setups, options.changes)
-
-
-def trained(folder: Path, seed: int, settings: list[str]) -> TrainedTeam:
-    if not (folder / "team").is_dir():
-        learning.run("relay", folder, seed, settings)
-    return load_team(folder)
 
 
 def report(setups: Mapping[str, EvalSetup], changes: Collection[str]) -> None:

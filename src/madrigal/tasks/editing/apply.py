@@ -19,7 +19,7 @@ from __future__ import annotations
 import ast
 import keyword
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -53,6 +53,18 @@ class Applied:
     refused: Mapping[AgentId, tuple[str, ...]]
     conflicts: tuple[str, ...] = ()
     count: int = 0
+
+
+def counted(
+    before: Mapping[str, float], count: int, refused: Iterable[Sequence[str]], conflicts: Sequence[str]
+) -> dict[str, float]:
+    """Counts of an episode with those of one more turn: operations that were applied and refused, conflicts.
+
+    >>> counted({"applied": 2.0}, 1, [("delete k (no k)",), ()], [])
+    {'applied': 3.0, 'refused': 1.0, 'conflicts': 0.0}
+    """
+    now = {"applied": count, "refused": sum(map(len, refused)), "conflicts": len(conflicts)}
+    return {name: before.get(name, 0.0) + number for name, number in now.items()}
 
 
 @dataclass(frozen=True, slots=True)

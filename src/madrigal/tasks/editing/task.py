@@ -28,7 +28,7 @@ from madrigal.tasks.coding.pieces import pieces
 from madrigal.tasks.coding.reward import Judge
 from madrigal.tasks.coding.score import Judged
 from madrigal.tasks.coding.task import sandbox_for
-from madrigal.tasks.editing.apply import LONGEST, Applied, apply, num_changed, without_dead
+from madrigal.tasks.editing.apply import LONGEST, Applied, apply, counted, num_changed, without_dead
 from madrigal.tasks.editing.diagnose import diagnose
 from madrigal.tasks.editing.faults import HELPER, IMPORT, MAIN, examples
 from madrigal.tasks.editing.operations import Said, read, retyped
@@ -169,18 +169,14 @@ class EditTask:
         if self.config.retype and applied.count:
             applied = replace(applied, program=without_dead(applied.program, state.work.signatures))
         unread = {agent: each.unread for agent, each in said.items()}
-        counts = {
-            "applied": applied.count,
-            "refused": sum(map(len, (*applied.refused.values(), *unread.values()))),
-            "conflicts": len(applied.conflicts),
-        }
+        refused = (*applied.refused.values(), *unread.values())
         after = replace(
             state,
             program=applied.program,
             applied=applied,
             unread=unread,
             tests=self._tested(state, applied.program),
-            counts={name: state.counts.get(name, 0.0) + count for name, count in counts.items()},
+            counts=counted(state.counts, applied.count, refused, applied.conflicts),
             round=state.round + 1,
         )
         after = replace(after, worth=self._worth(after))

@@ -25,6 +25,7 @@ from madrigal.rollouts.task.protocol import Demonstrations
 from madrigal.tasks.coding.config import check_limits
 from madrigal.tasks.coding.reward import Judge
 from madrigal.tasks.coding.task import sandbox_for
+from madrigal.tasks.editing.apply import counted
 from madrigal.tasks.project.brief import Brief, brief_of
 from madrigal.tasks.project.checks import Report, report_of
 from madrigal.tasks.project.corpus import PROGRAMS, SITES, examples
@@ -188,12 +189,7 @@ class ProjectTask:
         notes = {agent: tuple(map(clipped, each.notes[:TOLD])) for agent, each in said.items() if each.notes}
         words = sum(len(actions.get(agent, "").split()) for agent in acting)
         unread = {agent: each.unread for agent, each in said.items()}
-        counts = {
-            "applied": applied.count,
-            "refused": sum(map(len, (*applied.refused.values(), *unread.values()))),
-            "conflicts": len(applied.conflicts),
-            "words": words,
-        }
+        counts = counted(state.counts, applied.count, (*applied.refused.values(), *unread.values()), applied.conflicts)
         after = replace(
             state,
             files=applied.files,
@@ -202,7 +198,7 @@ class ProjectTask:
             unread=unread,
             report=report,
             worth=report.quality - config.unfinished * len(report.unfinished),
-            counts={name: state.counts.get(name, 0.0) + count for name, count in counts.items()},
+            counts={**counts, "words": state.counts.get("words", 0.0) + words},
             round=state.round + 1,
         )
         ending: Ending = "horizon" if after.round >= self.horizon else ""
